@@ -1,0 +1,51 @@
+# `make up` and `make test` are the two commands; each does its own set-up.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.DEFAULT_GOAL := help
+.PHONY: help up setup test check format lock notebooks bench clean
+
+help: ## List the commands
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
+
+up: $(VENV)/.run ## Start gateway, dashboard, ledger drain and demo upstream
+	@exec keydesk up
+
+setup: $(VENV)/.run ## Install what Keydesk needs to run, and nothing else
+
+test: $(VENV)/.test ## Run the tests
+	@pytest
+
+check: $(VENV)/.test ## Lint, types and import contracts
+	ruff format --check .
+	ruff check .
+	mypy
+	lint-imports --no-cache
+
+format: $(VENV)/.test ## Format the code
+	ruff format .
+	ruff check --fix .
+
+notebooks: $(VENV)/.notebooks ## Open the notebooks in JupyterLab
+	@exec jupyter lab notebooks
+
+clean: ## Remove the environment and caches (data/ stays)
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis artifacts
+
+lock: $(VENV)/bin/uv ## Resolve dependencies anew
+	@scripts/lock
+
+# One stamp per dependency group: an edited lock installs again.
+$(BIN)/uv: requirements/uv.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Keydesk needs Python 3.11 or newer; say which with: make PYTHON=/path/to/python3.11"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
+	@touch $@
+
+$(VENV)/.%: requirements/%.txt pyproject.toml $(BIN)/uv
+	@echo "Installing the locked dependencies ($*)…"
+	@VIRTUAL_ENV=$(CURDIR)/$(VENV) uv pip install --quiet --require-hashes -r requirements/$*.txt
+	@VIRTUAL_ENV=$(CURDIR)/$(VENV) uv pip install --quiet --no-deps --no-build-isolation -e .
+	@touch $@

@@ -1,0 +1,117 @@
+"""What can go wrong, one class for each reaction a caller may have.
+
+KeydeskError                 base, never raised itself
+├── InvalidInput             a value is wrong: fix it and try again
+├── NotFound                 no such thing (or not in your organisation)
+├── Conflict                 the thing exists already, or its state forbids the action
+├── NotConfirmed             the action needs an explicit confirmation
+├── Forbidden                the actor's role does not allow this
+├── SignInFailed             wrong e-mail or password, or too many tries
+├── Unavailable              the key store cannot be reached, or is of another version
+└── Refusal                  the gateway says no to a call; carries a `RefusalType`
+"""
+
+from enum import StrEnum
+
+
+class KeydeskError(Exception):
+    """Base of every error whose message is meant for the person who meets it."""
+
+
+class InvalidInput(KeydeskError):
+    """A value is wrong; the message names it and says what would be right."""
+
+
+class NotFound(KeydeskError):
+    """No such thing, or it belongs to another organisation: the two are not told apart."""
+
+
+class Conflict(KeydeskError):
+    """The thing exists already, or its present state does not allow the action."""
+
+
+class NotConfirmed(KeydeskError):
+    """The action is dangerous and was not confirmed."""
+
+
+class Forbidden(KeydeskError):
+    """The actor's role does not allow this."""
+
+
+class SignInFailed(KeydeskError):
+    """Wrong e-mail or password, or too many tries; never says which."""
+
+
+class Unavailable(KeydeskError):
+    """The key store cannot be reached or does not fit this version."""
+
+
+class RefusalType(StrEnum):
+    """Why a call was refused: the closed list that callers, logs and charts use."""
+
+    NOT_FOUND = "not_found"
+    METHOD_NOT_ALLOWED = "method_not_allowed"
+    UNAUTHORIZED = "unauthorized"
+    REQUEST_TOO_LARGE = "request_too_large"
+    INVALID_REQUEST = "invalid_request"
+    UNSUPPORTED_FEATURE = "unsupported_feature"
+    MODEL_NOT_FOUND = "model_not_found"
+    WRONG_DIALECT = "wrong_dialect"
+    MODEL_NOT_ALLOWED = "model_not_allowed"
+    API_KEY_QUOTA_EXCEEDED = "api_key_quota_exceeded"
+    BILLING_SHORTFALL = "billing_shortfall"
+    UPSTREAM_ERROR = "upstream_error"
+    UPSTREAM_TIMEOUT = "upstream_timeout"
+    UNAVAILABLE = "unavailable"
+
+
+STATUS = {
+    RefusalType.NOT_FOUND: 404,
+    RefusalType.METHOD_NOT_ALLOWED: 405,
+    RefusalType.UNAUTHORIZED: 401,
+    RefusalType.REQUEST_TOO_LARGE: 413,
+    RefusalType.INVALID_REQUEST: 400,
+    RefusalType.UNSUPPORTED_FEATURE: 400,
+    RefusalType.MODEL_NOT_FOUND: 404,
+    RefusalType.WRONG_DIALECT: 400,
+    RefusalType.MODEL_NOT_ALLOWED: 403,
+    RefusalType.API_KEY_QUOTA_EXCEEDED: 402,
+    RefusalType.BILLING_SHORTFALL: 402,
+    RefusalType.UPSTREAM_ERROR: 502,
+    RefusalType.UPSTREAM_TIMEOUT: 504,
+    RefusalType.UNAVAILABLE: 503,
+}
+"""HTTP status of each refusal (design: check order and refusals)."""
+
+
+class Refusal(KeydeskError):
+    """The gateway's no.
+
+    Args:
+        type: the reason, from the closed list.
+        message: a sentence for the caller that names the thing and the fix.
+        param: the request field at fault, as the caller spelled it, if there is one.
+        details: facts for programs, e.g. limit, spent and held as decimal USD strings.
+        headers: response headers that belong to this refusal.
+    """
+
+    def __init__(
+        self,
+        type: RefusalType,  # noqa: A002 - the word that callers see in the body
+        message: str,
+        *,
+        param: str | None = None,
+        details: dict[str, str] | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.type = type
+        self.message = message
+        self.param = param
+        self.details = details or {}
+        self.headers = headers or {}
+
+    @property
+    def status(self) -> int:
+        """The HTTP status this refusal is answered with."""
+        return STATUS[self.type]

@@ -1,0 +1,175 @@
+"""Settings: read once from the environment, checked, and passed along. Only this file spells paths.
+
+Every setting is a row of `TABLE` (name, default, help); `docs/settings.md` is tested against it.
+"""
+
+import os
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from toolkit.credentials import Keyring
+from toolkit.errors import InvalidInput
+
+
+class Setting(NamedTuple):
+    """One environment variable: its name, what holds without it, and what it does."""
+
+    name: str
+    default: str
+    help: str
+
+
+TABLE = (
+    Setting("KEYDESK_DATA_DIR", "data", "Folder of everything Keydesk writes: key store, pepper, ledger, logs."),
+    Setting("KEYDESK_STORE_URL", "", "SQLAlchemy URL of the key store; empty: keydesk.db in the data folder."),
+    Setting("KEYDESK_LEDGER_ROOT", "", "Folder of the ledger's segments; empty: ledger/ in the data folder."),
+    Setting("KEYDESK_PEPPER", "", "Peppers as hex, the current one first, comma-separated; empty: the file `pepper`."),
+    Setting(
+        "KEYDESK_SECRETS_FILE",
+        "",
+        "File of NAME=VALUE lines with upstream credentials, read before the environment.",
+    ),
+    Setting("KEYDESK_HOST", "127.0.0.1", "Address that gateway and dashboard listen on."),
+    Setting("KEYDESK_GATEWAY_PORT", "8080", "Port of the gateway."),
+    Setting("KEYDESK_DASHBOARD_PORT", "8501", "Port of the dashboard."),
+    Setting("KEYDESK_DEMO_PORT", "8090", "Port of the embedded demo upstream."),
+    Setting("KEYDESK_BODY_LIMIT", "33554432", "Largest request body the gateway takes, in bytes."),
+    Setting("KEYDESK_CONNECT_TIMEOUT", "10", "Seconds to connect to an upstream."),
+    Setting("KEYDESK_FIRST_BYTE_TIMEOUT", "600", "Seconds until an upstream's first byte."),
+    Setting("KEYDESK_IDLE_TIMEOUT", "120", "Seconds between two bytes of an upstream's answer."),
+    Setting("KEYDESK_CALL_TIMEOUT", "3600", "Seconds for a whole call."),
+    Setting(
+        "KEYDESK_SQLITE_SYNCHRONOUS",
+        "FULL",
+        "FULL: a power cut loses no commit. NORMAL: it may lose the last ones.",
+    ),
+)
+_DEFAULTS = {setting.name: setting.default for setting in TABLE}
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a Keydesk process needs to know; times in seconds, sizes in bytes."""
+
+    data_dir: Path
+    store_url: str
+    ledger_root: Path
+    secrets_file: Path | None
+    host: str
+    gateway_port: int
+    dashboard_port: int
+    demo_port: int
+    body_limit: int
+    connect_timeout: float
+    first_byte_timeout: float
+    idle_timeout: float
+    call_timeout: float
+    sqlite_synchronous: str
+    pepper_text: str
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] | None = None) -> "Settings":
+        """Read the settings.
+
+        Raises:
+            InvalidInput: a value cannot be used, or a KEYDESK_ variable is not one of ours (a likely typo).
+        """
+        given = os.environ if environ is None else environ
+        for name in given:
+            if name.startswith("KEYDESK_") and not name.startswith("KEYDESK_TEST_") and name not in _DEFAULTS:
+                raise InvalidInput(f"{name} is not a setting of Keydesk. Known ones: {', '.join(_DEFAULTS)}.")
+
+        def text(name: str) -> str:
+            return given.get(name) or _DEFAULTS[name]
+
+        def number(name: str, low: float, high: float) -> float:
+            try:
+                value = float(text(name))
+            except ValueError:
+                raise InvalidInput(f"{name}={text(name)!r} is not a number.") from None
+            if not low <= value <= high:
+                raise InvalidInput(f"{name}={text(name)} must lie between {low:g} and {high:g}.")
+            return value
+
+        data_dir = Path(text("KEYDESK_DATA_DIR")).expanduser().resolve()
+        synchronous = text("KEYDESK_SQLITE_SYNCHRONOUS").upper()
+        if synchronous not in {"FULL", "NORMAL"}:
+            raise InvalidInput(f"KEYDESK_SQLITE_SYNCHRONOUS={synchronous!r} must be FULL or NORMAL.")
+        secrets_file = text("KEYDESK_SECRETS_FILE")
+        return cls(
+            data_dir=data_dir,
+            store_url=text("KEYDESK_STORE_URL") or f"sqlite:///{data_dir / 'keydesk.db'}",
+            ledger_root=Path(text("KEYDESK_LEDGER_ROOT") or data_dir / "ledger").expanduser().resolve(),
+            secrets_file=Path(secrets_file).expanduser().resolve() if secrets_file else None,
+            host=text("KEYDESK_HOST"),
+            gateway_port=int(number("KEYDESK_GATEWAY_PORT", 1, 65535)),
+            dashboard_port=int(number("KEYDESK_DASHBOARD_PORT", 1, 65535)),
+            demo_port=int(number("KEYDESK_DEMO_PORT", 1, 65535)),
+            body_limit=int(number("KEYDESK_BODY_LIMIT", 1024, 2**31)),
+            connect_timeout=number("KEYDESK_CONNECT_TIMEOUT", 0.01, 3600),
+            first_byte_timeout=number("KEYDESK_FIRST_BYTE_TIMEOUT", 0.01, 86400),
+            idle_timeout=number("KEYDESK_IDLE_TIMEOUT", 0.01, 86400),
+            call_timeout=number("KEYDESK_CALL_TIMEOUT", 0.01, 86400),
+            sqlite_synchronous=synchronous,
+            pepper_text=text("KEYDESK_PEPPER"),
+        )
+
+    def __repr__(self) -> str:
+        return f"Settings(data_dir={str(self.data_dir)!r})"  # store_url may hold a password
+
+    def keyring(self) -> Keyring:
+        """Return the peppers from KEYDESK_PEPPER, else from the file `pepper` (made at first use, mode 0600).
+
+        Raises:
+            InvalidInput: a pepper is not hex or too short, or the file may be read by others.
+        """
+        if self.pepper_text:
+            return _keyring_from(self.pepper_text.replace(",", "\n"), "KEYDESK_PEPPER")
+        path = self.data_dir / "pepper"
+        if not path.exists():
+            write_private(path, secrets.token_hex(32) + "\n", replace=False)
+        if path.stat().st_mode & 0o077:
+            raise InvalidInput(f"{path} may be read by others. Run: chmod 600 {path}")
+        return _keyring_from(path.read_text(), str(path))
+
+    def upstream_credential(self, reference: str) -> str | None:
+        """Return the upstream credential named `reference`, read anew each time so that it can be rotated."""
+        if self.secrets_file is not None and self.secrets_file.exists():
+            for line in self.secrets_file.read_text().splitlines():
+                name, separator, value = line.partition("=")
+                if separator and name.strip() == reference:
+                    return value.strip()
+        return os.environ.get(reference)
+
+
+def _keyring_from(text: str, where: str) -> Keyring:
+    try:
+        return Keyring([bytes.fromhex(line) for line in text.split()])
+    except ValueError:
+        raise InvalidInput(f"{where} must hold peppers of at least 64 hexadecimal digits, one a line.") from None
+
+
+def write_private(path: Path, text: str, *, replace: bool = True) -> None:
+    """Write a file that only its owner may read (mode 0600 from the first byte).
+
+    With `replace=False` an existing file stays as it is: of two processes that start at once, one wins.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    try:
+        if replace:
+            temporary.replace(path)
+        elif not path.exists():
+            os.link(temporary, path)
+    except FileExistsError:
+        pass
+    finally:
+        temporary.unlink(missing_ok=True)
