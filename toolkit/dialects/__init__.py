@@ -1,0 +1,65 @@
+"""The three wire formats that callers and upstreams speak; nothing outside this package knows one.
+
+Each dialect is a module with the functions of `DialectModule`. They are pure: no I/O and no clock.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from toolkit.dialects import anthropic, gemini, openai
+from toolkit.dialects.meter import StreamMeter
+from toolkit.dialects.shape import Dialect, ModelInfo, Shape
+from toolkit.errors import Refusal
+from toolkit.usage import Usage
+
+Meter = StreamMeter
+"""What every dialect's `Meter` is one of, for annotations."""
+
+
+class DialectModule(Protocol):
+    """What every dialect offers; the modules say what their arguments mean."""
+
+    ENDPOINTS: tuple[str, ...]
+
+    @property
+    def Meter(self) -> type[StreamMeter]: ...  # noqa: N802 - a class, named as one
+
+    def inspect(self, endpoint: str, body: dict[str, Any], size: int, path_model: str | None) -> Shape: ...
+
+    def rewrite(
+        self,
+        endpoint: str,
+        body: dict[str, Any],
+        *,
+        upstream_model: str,
+        output_bound: int | None,
+        include_usage: bool,
+    ) -> dict[str, Any] | None: ...
+
+    def upstream_path(self, endpoint: str, upstream_model: str, stream: bool, *, alt_sse: bool = False) -> str: ...
+
+    def auth_headers(self, credential: str) -> dict[str, str]: ...
+
+    def usage_of(self, endpoint: str, answer: dict[str, Any]) -> Usage | None: ...
+
+    def response_id_of(self, answer: dict[str, Any]) -> str | None: ...
+
+    def error_body(self, refusal: Refusal, request_id: str) -> dict[str, Any]: ...
+
+    def error_event(self, refusal: Refusal, request_id: str, *, sse: bool, endpoint: str, started: bool) -> bytes: ...
+
+    def listing(self, models: Sequence[ModelInfo]) -> dict[str, Any]: ...
+
+    def listed(self, model: ModelInfo) -> dict[str, Any]: ...
+
+
+MODULES: dict[Dialect, DialectModule] = {
+    Dialect.OPENAI: openai,
+    Dialect.ANTHROPIC: anthropic,
+    Dialect.GEMINI: gemini,
+}
+
+
+def get(dialect: Dialect) -> DialectModule:
+    """Return the module of a dialect."""
+    return MODULES[dialect]

@@ -1,0 +1,369 @@
+"""Anthropic's wire format: the Messages API, as its reference describes it."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from toolkit.dialects.body import (
+    MAX_OUTPUT_BOUND,
+    Ban,
+    check_bans,
+    guard_names,
+    invalid,
+    read_count,
+    read_flag,
+    read_kind,
+    read_object,
+    read_objects,
+    read_text,
+    shown,
+    unsupported,
+)
+from toolkit.dialects.meter import Fate, StreamMeter, length_of
+from toolkit.dialects.reading import count_of, object_of, text_of
+from toolkit.dialects.shape import ModelInfo, Shape, Tally
+from toolkit.dialects.sse import name_of
+from toolkit.errors import Refusal
+from toolkit.usage import Usage
+
+MESSAGES = "messages"
+COUNT_TOKENS = "messages/count_tokens"
+ENDPOINTS: tuple[str, ...] = (MESSAGES, COUNT_TOKENS)
+
+_STORED = "what the provider keeps is shared by everybody behind this gateway; send the content itself"
+_OTHER_MODEL = "another model than the one named may answer, at another price"
+
+# Fields that refer to state at the provider, hide usage, or change a price that the price book does not have.
+_BANS = {
+    "container": Ban(_STORED),
+    "mcp_servers": Ban("servers that the provider calls have no price here; call them from your own code"),
+    "thread": Ban(f"{_STORED} in 'messages'"),
+    "fallbacks": Ban(_OTHER_MODEL),
+    "fallback_credit_token": Ban("credits change the price of what is cached; leave it out"),
+    "billing_policy": Ban("who is billed is decided by your API key here"),
+    "compaction": Ban("the tokens of a compaction are not in the usage that is charged"),
+    "service_tier": Ban("this service tier has no price here", ("auto", "standard_only")),
+    "speed": Ban("fast mode has no price here", ("standard",)),
+    "inference_geo": Ban("a fixed region has no price here", ("global",)),
+}
+_DIAGNOSTICS_BANS = {"previous_message_id": Ban("it refers to an answer that may be another tenant's")}
+_COMPACTION = "compaction at the provider uses tokens that are not in the usage that is charged"
+
+_HOSTED_TOOL = "tools that the provider runs have no price here; declare a tool and run it yourself"
+# Typed tools that the caller's own code runs; Anthropic, "Tool use overview", client tools.
+_CLIENT_TOOLS = ("bash_", "text_editor_", "computer_", "memory_", "browser_toolset_")
+
+_TEXT_BLOCKS = frozenset(
+    {"text", "thinking", "redacted_thinking", "tool_use", "search_result", "tool_reference", "browser_state"}
+)
+_FOREIGN_BLOCK = "it belongs to a tool that the provider runs or to a file kept there, which has no price here"
+
+_NAMES = frozenset(_BANS) | {
+    "model",
+    "messages",
+    "system",
+    "tools",
+    "max_tokens",
+    "stream",
+    "cache_control",
+    "diagnostics",
+    "context_management",
+}
+
+
+def inspect(endpoint: str, body: dict[str, Any], size: int, path_model: str | None) -> Shape:  # noqa: ARG001
+    """Return what the price of a request can depend on.
+
+    Args:
+        endpoint: one of `ENDPOINTS`.
+        body: the parsed body.
+        size: bytes of the body as it came.
+        path_model: not used; the model is in the body.
+
+    Raises:
+        Refusal: `invalid_request`, or `unsupported_feature` for what cannot be metered or kept apart
+            from other tenants; the param is the field's path.
+    """
+    guard_names(body, _NAMES)
+    model = read_text(body, "model")
+    free = endpoint == COUNT_TOKENS
+    check_bans(body, _BANS)
+    check_bans(read_object(body, "diagnostics"), _DIAGNOSTICS_BANS, "diagnostics")
+    _check_context_management(body)
+    bound = read_count(body, "max_tokens", 1, MAX_OUTPUT_BOUND)
+    if bound is None and not free:
+        raise invalid("'max_tokens' is missing; it must be an integer of at least 1.", "max_tokens")
+    stream = read_flag(body, "stream") and not free
+    _check_cache_control(body, "")
+    tally = Tally()
+    messages = read_objects(body, "messages")
+    if not messages:
+        raise invalid("'messages' must be an array with at least one message.", "messages")
+    tally.messages = len(messages)
+    for index, message in enumerate(messages):
+        if isinstance(message.get("content"), list):
+            where = f"messages[{index}]"
+            _walk_blocks(read_objects(message, "content", where), f"{where}.content", tally)
+    if body.get("system") is not None:
+        tally.messages += 1
+        if not isinstance(body["system"], str):
+            _walk_blocks(read_objects(body, "system"), "system", tally)
+    _walk_tools(read_objects(body, "tools"), tally)
+    return Shape(
+        endpoint=endpoint,
+        model=model,
+        stream=stream,
+        free=free,
+        text_bytes=max(size - tally.media_bytes, 0),
+        messages=tally.messages,
+        tools=tally.tools,
+        images=tally.images,
+        whole_context=tally.whole_context,
+        choices=1,
+        output_bound=None if free else bound,
+        output=not free,
+        usage_asked=True,
+    )
+
+
+def _check_context_management(body: dict[str, Any]) -> None:
+    edits = read_objects(read_object(body, "context_management"), "edits", "context_management")
+    for index, edit in enumerate(edits):
+        where = f"context_management.edits[{index}]"
+        if not read_kind(edit, where).startswith("clear_"):
+            raise unsupported(f"{where}.type", _COMPACTION)
+
+
+def _check_cache_control(obj: dict[str, Any], where: str) -> None:
+    if obj.get("cache_control") is None:
+        return
+    control = read_object(obj, "cache_control", where)
+    ttl = control.get("ttl")
+    if ttl not in (None, "5m", "1h"):
+        field = f"{where}.cache_control.ttl" if where else "cache_control.ttl"
+        raise invalid(f"'{field}' must be '5m' or '1h', not {shown(ttl)}.", field)
+
+
+def _walk_blocks(blocks: Sequence[dict[str, Any]], where: str, tally: Tally) -> None:
+    for index, block in enumerate(blocks):
+        field = f"{where}[{index}]"
+        kind = read_kind(block, field)
+        _check_cache_control(block, field)
+        if kind in _TEXT_BLOCKS:
+            continue
+        if kind == "image":
+            _walk_source(block, field, tally)
+        elif kind == "document":
+            _walk_source(block, field, tally)
+            tally.whole_context = True
+        elif kind == "tool_result":
+            if isinstance(block.get("content"), list):
+                _walk_blocks(read_objects(block, "content", field), f"{field}.content", tally)
+        else:
+            raise unsupported(f"{field}.type", f"{shown(kind)}: {_FOREIGN_BLOCK}")
+
+
+def _walk_source(block: dict[str, Any], where: str, tally: Tally) -> None:
+    field = f"{where}.source"
+    source = read_object(block, "source", where)
+    kind = read_kind(source, field)
+    data = source.get("data")
+    if kind == "base64" and isinstance(data, str):
+        media_type = source.get("media_type")
+        tally.media(media_type if isinstance(media_type, str) else "", data)
+    elif kind == "url":
+        tally.whole_context = True
+    elif kind == "text":
+        pass
+    elif kind == "content":
+        if isinstance(source.get("content"), list):
+            _walk_blocks(read_objects(source, "content", field), f"{field}.content", tally)
+    elif kind == "file":
+        raise unsupported(f"{field}.type", f"'file': {_STORED}")
+    else:
+        raise invalid(
+            f"'{field}.type' must be 'base64', 'url', 'text' or 'content', not {shown(kind)}.", f"{field}.type"
+        )
+
+
+def _walk_tools(tools: Sequence[dict[str, Any]], tally: Tally) -> None:
+    for index, tool in enumerate(tools):
+        field = f"tools[{index}]"
+        kind = read_kind(tool, field)
+        if kind not in ("", "custom") and not kind.startswith(_CLIENT_TOOLS):
+            raise unsupported(f"{field}.type", f"{shown(kind)}: {_HOSTED_TOOL}")
+        _check_cache_control(tool, field)
+        tally.tools += 1
+
+
+def rewrite(
+    endpoint: str,  # noqa: ARG001
+    body: dict[str, Any],
+    *,
+    upstream_model: str,
+    output_bound: int | None,  # noqa: ARG001
+    include_usage: bool,  # noqa: ARG001
+) -> dict[str, Any] | None:
+    """Return the body to forward, or None if it can go on as it came; only the model's name is changed."""
+    return None if body.get("model") == upstream_model else {**body, "model": upstream_model}
+
+
+def upstream_path(endpoint: str, upstream_model: str, stream: bool, *, alt_sse: bool = False) -> str:  # noqa: ARG001
+    """Return the path below a base URL without `/v1`."""
+    return f"/v1/{endpoint}"
+
+
+def auth_headers(credential: str) -> dict[str, str]:
+    """Return the headers that authenticate us to the upstream."""
+    return {"x-api-key": credential}
+
+
+def usage_of(endpoint: str, answer: dict[str, Any]) -> Usage | None:
+    """Return the usage that an answer reports, or None. Never raises.
+
+    `input_tokens` on the wire excludes what was read from and written to the cache; Anthropic, "Prompt
+    caching", tracking cache performance. Here it is all input. Token counting is free and has no usage.
+    """
+    if endpoint == COUNT_TOKENS:
+        return None
+    usage = answer.get("usage")
+    return _normalised(usage) if isinstance(usage, dict) else None
+
+
+def _normalised(usage: dict[str, Any]) -> Usage | None:
+    if count_of(usage, "input_tokens") is None and count_of(usage, "output_tokens") is None:
+        return None
+    read = count_of(usage, "cache_read_input_tokens") or 0
+    split = object_of(usage, "cache_creation")
+    short = count_of(split, "ephemeral_5m_input_tokens") or 0
+    long = count_of(split, "ephemeral_1h_input_tokens") or 0
+    # What the split leaves open was written to the cache that is used when nothing else is asked for.
+    short += max((count_of(usage, "cache_creation_input_tokens") or 0) - short - long, 0)
+    output = count_of(usage, "output_tokens") or 0
+    thought = count_of(object_of(usage, "output_tokens_details"), "thinking_tokens") or 0
+    # Fetches are free beyond their tokens; Anthropic, "Web fetch tool", usage and pricing.
+    searches = count_of(object_of(usage, "server_tool_use"), "web_search_requests")
+    return Usage(
+        input_tokens=(count_of(usage, "input_tokens") or 0) + read + short + long,
+        cached_input_tokens=read,
+        cache_write_5m_tokens=short,
+        cache_write_1h_tokens=long,
+        output_tokens=output,
+        reasoning_tokens=min(thought, output),
+        tool_uses={"web_search": searches} if searches else {},
+    )
+
+
+def response_id_of(answer: dict[str, Any]) -> str | None:
+    """Return the provider's id of an answer."""
+    return text_of(answer, "id")
+
+
+class Meter(StreamMeter):
+    """Watches a stream of messages. See `StreamMeter`."""
+
+    def __init__(self, endpoint: str, *, sse: bool, drop_usage: bool = False, choices: int = 1) -> None:
+        super().__init__(endpoint, sse=sse, drop_usage=drop_usage, choices=choices)
+        self._fields: dict[str, Any] = {}
+
+    @property
+    def usage(self) -> Usage | None:
+        """What the upstream has reported so far: of each field the last value that is not null."""
+        return _normalised(self._fields)
+
+    def _judge(self, piece: bytes) -> Fate:
+        if piece.startswith(b"event: content_block_delta"):
+            self._keep(piece)
+            return Fate.PASS
+        name = name_of(piece)
+        if name in (b"ping", b"content_block_stop"):
+            return Fate.PASS
+        if name == b"error":
+            self.failed = True
+            return Fate.HOLD
+        event = self._parse(piece)
+        if event is None:
+            return Fate.PASS
+        kind = event.get("type")
+        if kind == "message_start":
+            message = object_of(event, "message")
+            self.response_id = response_id_of(message)
+            self._note(object_of(message, "usage"))
+        elif kind == "message_delta":
+            self._note(object_of(event, "usage"))
+        elif kind in ("content_block_delta", "content_block_start"):
+            self._keep(piece)
+        elif kind == "message_stop":
+            self.complete = not self.failed
+            return Fate.HOLD
+        elif kind == "error":
+            self.failed = True
+            return Fate.HOLD
+        return Fate.PASS
+
+    def _note(self, usage: dict[str, Any]) -> None:
+        self._fields.update({name: value for name, value in usage.items() if value is not None})
+
+    def _text_bytes(self, event: dict[str, Any]) -> int:
+        delta = object_of(event, "delta") or object_of(event, "content_block")
+        return sum(length_of(delta.get(name)) for name in ("text", "partial_json", "thinking"))
+
+
+_ERROR_TYPES = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    402: "billing_error",
+    403: "permission_error",
+    404: "not_found_error",
+    405: "invalid_request_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    502: "api_error",
+    503: "overloaded_error",
+    504: "timeout_error",
+}
+"""Anthropic, "Errors": the broad type of each status."""
+
+
+def error_body(refusal: Refusal, request_id: str) -> dict[str, Any]:
+    """Return the body of an error answer; our own type is `error.details.error_code`."""
+    details: dict[str, Any] = {"error_code": refusal.type.value}
+    if refusal.param is not None:
+        details["param"] = refusal.param
+    return {
+        "type": "error",
+        "error": {
+            "type": _ERROR_TYPES.get(refusal.status, "api_error"),
+            "message": refusal.message,
+            "details": {**details, **refusal.details},
+        },
+        "request_id": request_id,
+    }
+
+
+def error_event(refusal: Refusal, request_id: str, *, sse: bool, endpoint: str, started: bool) -> bytes:  # noqa: ARG001
+    """Return what ends a stream that broke, so that the official SDK raises; Anthropic, "Streaming", errors."""
+    return b"event: error\ndata: " + json.dumps(error_body(refusal, request_id)).encode() + b"\n\n"
+
+
+def listing(models: Sequence[ModelInfo]) -> dict[str, Any]:
+    """Return the answer of `GET models`: one page that holds all."""
+    return {
+        "data": [listed(model) for model in models],
+        "has_more": False,
+        "first_id": models[0].id if models else None,
+        "last_id": models[-1].id if models else None,
+    }
+
+
+def listed(model: ModelInfo) -> dict[str, Any]:
+    """Return the answer of `GET models/{id}`."""
+    return {
+        "type": "model",
+        "id": model.id,
+        "display_name": model.display_name,
+        "created_at": model.created_at.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "lifecycle": "active",
+        "max_input_tokens": model.context_window,
+        "max_tokens": model.max_output,
+    }

@@ -1,0 +1,248 @@
+"""Read request bodies that nobody has vouched for.
+
+Two parsers must never disagree about a body that is judged by one and charged by the other, so what JSON
+leaves open (a key given twice, a byte order mark, NaN, numbers of a thousand digits) is refused.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from math import isinf
+from typing import Any, NoReturn
+
+from toolkit.errors import Refusal, RefusalType
+
+MAX_DEPTH = 128
+"""Levels of nesting; protocol buffers stop at 100, and no JSON schema that a model follows is deeper."""
+
+MAX_OUTPUT_BOUND = 10_000_000
+"""Output tokens; ten times the largest context window on offer, so a larger bound is a mistake."""
+
+MAX_MODEL_LENGTH = 256
+
+
+def invalid(message: str, param: str | None = None) -> Refusal:
+    """Return the refusal of a malformed request; the message names the field and what is right."""
+    return Refusal(RefusalType.INVALID_REQUEST, message, param=param)
+
+
+def unsupported(param: str, reason: str) -> Refusal:
+    """Return the refusal of a feature that cannot be metered or kept apart from other tenants."""
+    return Refusal(RefusalType.UNSUPPORTED_FEATURE, f"'{param}' is not supported here: {reason}", param=param)
+
+
+def shown(value: object) -> str:
+    """Return a value as an error message may show it: short, and never a whole prompt."""
+    if isinstance(value, dict):
+        return "an object"
+    if isinstance(value, list):
+        return "an array"
+    text = json.dumps(value)
+    return text if len(text) <= 40 else f"{text[:37]}…"
+
+
+def path(where: str, name: str) -> str:
+    """Return the dotted path of a field below `where`."""
+    return f"{where}.{name}" if where else name
+
+
+def parse_object(body: bytes) -> dict[str, Any]:
+    """Parse a request body that must be one JSON object.
+
+    Raises:
+        Refusal: `invalid_request` for an empty body, bytes that are not UTF-8, a byte order mark, anything
+            that is not JSON or not an object, a key given twice in any object (compared after decoding
+            escapes), NaN and infinities, numbers too large to read, and nesting beyond `MAX_DEPTH`.
+    """
+    if not body:
+        raise invalid("The request body is empty; send a JSON object.")
+    try:
+        value = _DECODER.decode(body.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise invalid(f"The request body is not UTF-8: byte {error.start} is not valid.") from None
+    except json.JSONDecodeError as error:
+        if body.startswith(b"\xef\xbb\xbf"):
+            raise invalid("The request body starts with a byte order mark; send UTF-8 without one.") from None
+        raise invalid(
+            f"The request body is not JSON: {error.msg} at line {error.lineno}, column {error.colno}."
+        ) from None
+    except RecursionError:
+        raise _too_deep() from None
+    except ValueError:  # int() refuses more digits than `sys.get_int_max_str_digits()`
+        raise invalid("The request body holds a number that is too large.") from None
+    if not isinstance(value, dict):
+        raise invalid(f"The request body must be a JSON object, not {shown(value)}.")
+    # Brackets in strings are counted too, which only means that depth is then measured for nothing.
+    if body.count(b"{") + body.count(b"[") > MAX_DEPTH and _deeper_than(value, MAX_DEPTH):
+        raise _too_deep()
+    return value
+
+
+def dump_object(value: Mapping[str, Any]) -> bytes:
+    """Serialise a body that policy changed, as compact UTF-8."""
+    try:
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+    except UnicodeEncodeError:  # half of a surrogate pair has no UTF-8, but JSON can escape it
+        return json.dumps(value, separators=(",", ":")).encode()
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise invalid(f"The key {shown(twice)} is given twice in the same object.", twice[:64])
+    return found
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if isinf(number):
+        raise invalid(f"The request body holds a number that is too large: {text[:40]}.")
+    return number
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise invalid(f"The request body holds {name}, which JSON does not have.")
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_float=_finite, parse_constant=_no_constant)
+
+
+def _too_deep() -> Refusal:
+    return invalid(f"The request body is nested deeper than {MAX_DEPTH} levels.")
+
+
+def _deeper_than(value: object, limit: int) -> bool:
+    level = [value]
+    for _ in range(limit):
+        inner: list[object] = []
+        for item in level:
+            if isinstance(item, dict):
+                inner += item.values()
+            elif isinstance(item, list):
+                inner += item
+        level = [item for item in inner if isinstance(item, dict | list)]
+        if not level:
+            return False
+    return True
+
+
+@lru_cache(maxsize=64)
+def _folded(names: frozenset[str]) -> frozenset[str]:
+    return frozenset(name.casefold() for name in names)
+
+
+def guard_names(obj: Mapping[str, Any], names: frozenset[str], where: str = "") -> None:
+    """Refuse a key that is one of `names` in all but upper and lower case.
+
+    Some JSON readers match names without regard to case, so `Model` could be judged as unknown here and
+    obeyed there. Unicode's case folding is used because those readers use it.
+    """
+    folded = _folded(names)
+    for key in obj:
+        if key not in names and key.casefold() in folded:
+            right = next(name for name in sorted(names) if name.casefold() == key.casefold())
+            raise invalid(f"Unknown field {shown(key)}; did you mean '{path(where, right)}'?", path(where, key))
+
+
+@dataclass(frozen=True, slots=True)
+class Ban:
+    """A field that is refused, and why.
+
+    Args:
+        reason: said to the caller; why, or what to do instead.
+        allowed: values that mean no more than leaving the field out.
+    """
+
+    reason: str
+    allowed: tuple[str | bool, ...] = ()
+
+    def allows(self, value: object) -> bool:
+        """Tell whether this value asks for nothing: null, an empty array or object, or an allowed one."""
+        if value is None or value == [] or value == {}:
+            return True
+        return any(value == allowed and type(value) is type(allowed) for allowed in self.allowed)
+
+
+def check_bans(obj: Mapping[str, Any], bans: Mapping[str, Ban], where: str = "") -> None:
+    """Refuse the first field of `obj` that `bans` does not allow.
+
+    Raises:
+        Refusal: `unsupported_feature` with the field's path as param.
+    """
+    for name, ban in bans.items():
+        if name in obj and not ban.allows(obj[name]):
+            raise unsupported(path(where, name), ban.reason)
+
+
+def read_text(obj: Mapping[str, Any], name: str, where: str = "") -> str:
+    """Return a string that must be there, not be empty and be printable, e.g. a model id."""
+    value = obj.get(name)
+    if not isinstance(value, str):
+        raise _wrong(obj, name, where, "a string")
+    if not 0 < len(value) <= MAX_MODEL_LENGTH or not value.isprintable():
+        raise invalid(f"'{path(where, name)}' must be 1 to {MAX_MODEL_LENGTH} printable characters.", path(where, name))
+    return value
+
+
+def read_count(obj: Mapping[str, Any], name: str, low: int, high: int, where: str = "") -> int | None:
+    """Return an integer from `low` to `high`, or None where the field is absent or null."""
+    value = obj.get(name)
+    if value is None:
+        return None
+    if type(value) is not int or not low <= value <= high:
+        raise _wrong(obj, name, where, f"an integer from {low} to {high}")
+    return value
+
+
+def read_flag(obj: Mapping[str, Any], name: str, where: str = "") -> bool:
+    """Return a boolean; False where the field is absent or null."""
+    value = obj.get(name)
+    if value is None or isinstance(value, bool):
+        return bool(value)
+    raise _wrong(obj, name, where, "true or false")
+
+
+def read_kind(obj: Mapping[str, Any], where: str) -> str:
+    """Return the `type` that tells what an object is; empty where it has none."""
+    value = obj.get("type")
+    if value is None or isinstance(value, str):
+        return value or ""
+    raise _wrong(obj, "type", where, "a string")
+
+
+def read_object(obj: Mapping[str, Any], name: str, where: str = "") -> dict[str, Any]:
+    """Return an object; an empty one where the field is absent or null."""
+    value = obj.get(name)
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise _wrong(obj, name, where, "an object")
+    return value
+
+
+def read_objects(obj: Mapping[str, Any], name: str, where: str = "") -> list[dict[str, Any]]:
+    """Return an array of objects; an empty one where the field is absent or null."""
+    value = obj.get(name)
+    if value is None:
+        return []
+    if not isinstance(value, list):
+        raise _wrong(obj, name, where, "an array")
+    return list(each_object(value, path(where, name)))
+
+
+def each_object(values: list[Any], where: str) -> Iterator[dict[str, Any]]:
+    """Yield the items of an array, each of which must be an object."""
+    for index, value in enumerate(values):
+        if not isinstance(value, dict):
+            raise invalid(f"'{where}[{index}]' must be an object, not {shown(value)}.", f"{where}[{index}]")
+        yield value
+
+
+def _wrong(obj: Mapping[str, Any], name: str, where: str, right: str) -> Refusal:
+    field = path(where, name)
+    if name not in obj:
+        return invalid(f"'{field}' is missing; it must be {right}.", field)
+    return invalid(f"'{field}' must be {right}, not {shown(obj[name])}.", field)

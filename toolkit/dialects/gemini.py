@@ -1,0 +1,223 @@
+"""Gemini's wire format: the Gemini API's REST mapping, as its reference describes it."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+from urllib.parse import quote
+
+from toolkit.dialects.gemini_request import (
+    BATCH_EMBED,
+    COUNT_TOKENS,
+    EMBED,
+    ENDPOINTS,
+    GENERATE,
+    STREAM,
+    inspect,
+    rewrite,
+)
+from toolkit.dialects.meter import MOST_LOOKS_FOR_ID, Fate, StreamMeter, length_of
+from toolkit.dialects.reading import count_of, object_of, objects_of, text_of
+from toolkit.dialects.shape import ModelInfo
+from toolkit.dialects.sse import element_of
+from toolkit.errors import Refusal
+from toolkit.usage import Usage
+
+__all__ = [
+    "ENDPOINTS",
+    "Meter",
+    "auth_headers",
+    "error_body",
+    "error_event",
+    "inspect",
+    "listed",
+    "listing",
+    "response_id_of",
+    "rewrite",
+    "upstream_path",
+    "usage_of",
+]
+
+
+def upstream_path(endpoint: str, upstream_model: str, stream: bool, *, alt_sse: bool = False) -> str:
+    """Return the path below a base URL without a version."""
+    model = quote(upstream_model.removeprefix("models/"), safe="")
+    return f"/v1beta/models/{model}:{endpoint}" + ("?alt=sse" if alt_sse and stream else "")
+
+
+def auth_headers(credential: str) -> dict[str, str]:
+    """Return the headers that authenticate us to the upstream."""
+    return {"x-goog-api-key": credential}
+
+
+def usage_of(endpoint: str, answer: dict[str, Any]) -> Usage | None:
+    """Return the usage that an answer reports, or None. Never raises.
+
+    `promptTokenCount` includes cached tokens and excludes the results of tools; thoughts are not part of
+    `candidatesTokenCount`; Google, "GenerateContentResponse", UsageMetadata. Token counting is free.
+    """
+    usage = answer.get("usageMetadata")
+    if endpoint == COUNT_TOKENS or not isinstance(usage, dict):
+        return None
+    prompt = count_of(usage, "promptTokenCount")
+    made = count_of(usage, "candidatesTokenCount")
+    if prompt is None and made is None and count_of(usage, "totalTokenCount") is None:
+        return None
+    total_in = (prompt or 0) + (count_of(usage, "toolUsePromptTokenCount") or 0)
+    thoughts = count_of(usage, "thoughtsTokenCount") or 0
+    cached = min(count_of(usage, "cachedContentTokenCount") or 0, total_in)
+    audio_in = _audio(usage, "promptTokensDetails") + _audio(usage, "toolUsePromptTokensDetails")
+    audio_in = max(audio_in - _audio(usage, "cacheTokensDetails"), 0)
+    return Usage(
+        input_tokens=total_in,
+        cached_input_tokens=cached,
+        output_tokens=(made or 0) + thoughts,
+        reasoning_tokens=thoughts,
+        input_audio_tokens=min(audio_in, total_in - cached),
+        output_audio_tokens=min(_audio(usage, "candidatesTokensDetails"), made or 0),
+    )
+
+
+def _audio(usage: dict[str, Any], name: str) -> int:
+    return sum(
+        count_of(detail, "tokenCount") or 0 for detail in objects_of(usage, name) if detail.get("modality") == "AUDIO"
+    )
+
+
+def response_id_of(answer: dict[str, Any]) -> str | None:
+    """Return the provider's id of an answer."""
+    return text_of(answer, "responseId")
+
+
+class Meter(StreamMeter):
+    """Watches a stream of partial answers. See `StreamMeter`.
+
+    Nothing marks the last chunk for sure: one with a `finishReason` may be followed by one that brings only
+    usage. So from the first such chunk on, the latest chunk is the one that waits.
+    """
+
+    def __init__(self, endpoint: str, *, sse: bool, drop_usage: bool = False, choices: int = 1) -> None:
+        super().__init__(endpoint, sse=sse, drop_usage=drop_usage, choices=choices)
+        self._reported: bytes | None = None
+        self._finished: set[int] = set()
+        self._looks = 0
+
+    @property
+    def usage(self) -> Usage | None:
+        """What the upstream has reported so far: the last `usageMetadata` that came."""
+        event = self._parse(self._reported) if self._reported else None
+        return usage_of(self.endpoint, event) if event else None
+
+    def _judge(self, piece: bytes) -> Fate:
+        if not self._sse and not element_of(piece):
+            return Fate.HOLD
+        if self.failed:
+            return Fate.HOLD
+        if b'"usageMetadata"' in piece:
+            self._reported = piece
+        news = b'"finishReason"' in piece or b'"promptFeedback"' in piece or b'"error"' in piece
+        if news or (self.response_id is None and self._looks < MOST_LOOKS_FOR_ID):
+            self._looks += 1
+            event = self._parse(piece)
+            if event is None:
+                return Fate.PASS
+            self.response_id = self.response_id or response_id_of(event)
+            if event.get("error"):
+                self.failed = True
+                self.complete = False
+                return Fate.HOLD
+            self._note_end(event)
+        self._keep(piece)
+        return Fate.NEXT if self.complete or self._finished else Fate.PASS
+
+    def _note_end(self, event: dict[str, Any]) -> None:
+        for candidate in objects_of(event, "candidates"):
+            if candidate.get("finishReason") not in (None, "FINISH_REASON_UNSPECIFIED"):
+                self._finished.add(count_of(candidate, "index") or 0)
+        blocked = object_of(event, "promptFeedback").get("blockReason") is not None
+        self.complete = self.complete or blocked or len(self._finished) >= self._choices
+
+    def _text_bytes(self, event: dict[str, Any]) -> int:
+        total = 0
+        for candidate in objects_of(event, "candidates"):
+            for part in objects_of(object_of(candidate, "content"), "parts"):
+                total += length_of(part.get("text"))
+                call = part.get("functionCall")
+                if isinstance(call, dict):
+                    arguments = json.dumps(call.get("args"), ensure_ascii=False, separators=(",", ":"))
+                    total += length_of(arguments)
+        return total
+
+
+_STATUSES = {
+    400: "INVALID_ARGUMENT",
+    401: "UNAUTHENTICATED",
+    402: "FAILED_PRECONDITION",
+    403: "PERMISSION_DENIED",
+    404: "NOT_FOUND",
+    405: "UNIMPLEMENTED",
+    413: "INVALID_ARGUMENT",
+    429: "RESOURCE_EXHAUSTED",
+    502: "INTERNAL",
+    503: "UNAVAILABLE",
+    504: "DEADLINE_EXCEEDED",
+}
+"""Google, "google.rpc.Code": the canonical name of each status; 402 has none of its own."""
+
+
+def error_body(refusal: Refusal, request_id: str) -> dict[str, Any]:
+    """Return the body of an error answer; our own type is the `reason` of its ErrorInfo."""
+    metadata = {"request_id": request_id, **refusal.details}
+    if refusal.param is not None:
+        metadata["param"] = refusal.param
+    return {
+        "error": {
+            "code": refusal.status,
+            "message": refusal.message,
+            "status": _STATUSES.get(refusal.status, "UNKNOWN"),
+            "details": [
+                {
+                    "@type": "type.googleapis.com/google.rpc.ErrorInfo",
+                    "reason": refusal.type.value,
+                    "domain": "keydesk",
+                    "metadata": metadata,
+                }
+            ],
+        }
+    }
+
+
+def error_event(refusal: Refusal, request_id: str, *, sse: bool, endpoint: str, started: bool) -> bytes:  # noqa: ARG001
+    """Return what ends a stream that broke, so that the official SDK raises.
+
+    Args:
+        refusal: what went wrong.
+        request_id: ours.
+        sse: whether the body is server-sent events; else the error is the array's last element.
+        endpoint: not used.
+        started: whether an element of the array has been sent.
+    """
+    body = json.dumps(error_body(refusal, request_id)).encode()
+    if sse:
+        return b"data: " + body + b"\n\n"
+    return (b"," if started else b"[") + body + b"]"
+
+
+def listing(models: Sequence[ModelInfo]) -> dict[str, Any]:
+    """Return the answer of `GET models`: one page that holds all."""
+    return {"models": [listed(model) for model in models]}
+
+
+def listed(model: ModelInfo) -> dict[str, Any]:
+    """Return the answer of `GET models/{id}`; limits that are not known are left out."""
+    embeds = model.max_output == 0
+    entry: dict[str, Any] = {
+        "name": f"models/{model.id}",
+        "version": model.id,
+        "displayName": model.display_name,
+        "supportedGenerationMethods": [EMBED, BATCH_EMBED] if embeds else [GENERATE, STREAM, COUNT_TOKENS],
+    }
+    if model.context_window is not None:
+        entry["inputTokenLimit"] = model.context_window
+    if model.max_output:
+        entry["outputTokenLimit"] = model.max_output
+    return entry

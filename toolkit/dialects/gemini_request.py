@@ -1,0 +1,281 @@
+"""What a Gemini request asks for, as the Gemini API's REST reference has it.
+
+Protocol buffers in JSON: a field may be spelled `cachedContent` or `cached_content`, and null means absent.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from toolkit.dialects.body import (
+    MAX_OUTPUT_BOUND,
+    Ban,
+    each_object,
+    guard_names,
+    invalid,
+    path,
+    read_count,
+    read_object,
+    read_objects,
+    shown,
+    unsupported,
+)
+from toolkit.dialects.shape import Shape, Tally
+
+GENERATE = "generateContent"
+STREAM = "streamGenerateContent"
+COUNT_TOKENS = "countTokens"
+EMBED = "embedContent"
+BATCH_EMBED = "batchEmbedContents"
+ENDPOINTS: tuple[str, ...] = (GENERATE, STREAM, COUNT_TOKENS, EMBED, BATCH_EMBED)
+
+MAX_CANDIDATES = 8
+"""The largest `candidateCount`; Google, "Generating content", GenerationConfig."""
+
+_STORED = "what the provider keeps is shared by everybody behind this gateway; send the content itself"
+_AUDIO = "audio tokens have no price here"
+_OTHER_MODEL = "another model than the one in the path may answer, at another price"
+_HOSTED_TOOL = "tools that the provider runs have no price here; declare a function and run it yourself"
+_STANDARD = ("standard", "unspecified", "service_tier_standard", "service_tier_unspecified")
+
+# Fields that refer to state at the provider, hide usage, or change a price that the price book does not have.
+_BANS = {
+    "cachedContent": Ban(_STORED),
+    "serviceTier": Ban("this service tier has no price here; leave it out", _STANDARD),
+    "store": Ban("what the provider would keep is shared by everybody behind this gateway", (False,)),
+    "modelArmorConfig": Ban(_STORED),
+}
+_CONFIG_BANS = {
+    "speechConfig": Ban(_AUDIO),
+    "audioTranscriptionConfig": Ban(_AUDIO),
+    "translationConfig": Ban(_AUDIO),
+    "enableAffectiveDialog": Ban(_AUDIO, (False,)),
+    "imageConfig": Ban("images that a model makes have no price here"),
+    "routingConfig": Ban(_OTHER_MODEL),
+    "modelConfig": Ban(_OTHER_MODEL),
+    "continuationToken": Ban("it continues an answer kept at the provider; send the content again"),
+    "generationOutputConfig": Ban("answers are not written to storage from here"),
+    "cachedContent": Ban(_STORED),
+    "serviceTier": Ban("this service tier has no price here; leave it out", _STANDARD),
+}
+_PART_BANS = {
+    "fileData": Ban(f"{_STORED} in 'inlineData'"),
+    "fileUri": Ban(f"{_STORED} in 'inlineData'"),
+    "executableCode": Ban(_HOSTED_TOOL),
+    "codeExecutionResult": Ban(_HOSTED_TOOL),
+    "toolCall": Ban(_HOSTED_TOOL),
+    "toolResponse": Ban(_HOSTED_TOOL),
+}
+
+_CONTENT_NAMES = ("contents", "content", "systemInstruction", "tools", "generationConfig", "model")
+
+
+def _spellings(*names: str) -> dict[str, str]:
+    """Return the snake-case spelling of each name, by name."""
+    return {name: "".join(f"_{c.lower()}" if c.isupper() else c for c in name) for name in names}
+
+
+_TOP = _spellings(*_BANS, *_CONTENT_NAMES, "generateContentRequest", "requests")
+_CONFIG = _spellings(*_CONFIG_BANS, "candidateCount", "maxOutputTokens", "responseModalities", "responseFormat")
+_PART = _spellings(*_PART_BANS, "inlineData", "functionResponse", "text")
+_BLOB = _spellings("mimeType", "data")
+_TOOL = _spellings("functionDeclarations")
+_OTHER = _spellings("parts", "response")
+_SNAKE = {**_TOP, **_CONFIG, **_PART, **_BLOB, **_TOOL, **_OTHER}
+
+_TOP_NAMES = frozenset(_TOP) | frozenset(_TOP.values())
+_CONFIG_NAMES = frozenset(_CONFIG) | frozenset(_CONFIG.values())
+
+
+def _spelled(obj: Mapping[str, Any], name: str, where: str) -> str:
+    """Return the spelling of `name` that an object uses.
+
+    Raises:
+        Refusal: it uses both, which is one field given twice.
+    """
+    snake = _SNAKE[name]
+    if snake == name or snake not in obj:
+        return name
+    if name in obj:
+        raise invalid(f"'{path(where, name)}' and '{path(where, snake)}' are the same field.", path(where, name))
+    return snake
+
+
+def _object(obj: Mapping[str, Any], name: str, where: str) -> dict[str, Any]:
+    return read_object(obj, _spelled(obj, name, where), where)
+
+
+def _objects(obj: Mapping[str, Any], name: str, where: str) -> list[dict[str, Any]]:
+    """Return an array of objects; one object alone counts as an array of one, as Google's reader takes it."""
+    value = obj.get(_spelled(obj, name, where))
+    if value is None:
+        return []
+    if isinstance(value, dict):
+        return [value]
+    if not isinstance(value, list):
+        raise invalid(f"'{path(where, name)}' must be an array, not {shown(value)}.", path(where, name))
+    return list(each_object(value, path(where, name)))
+
+
+def _check_bans(obj: Mapping[str, Any], bans: Mapping[str, Ban], where: str) -> None:
+    for name, ban in bans.items():
+        spelled = _spelled(obj, name, where)
+        value = obj.get(spelled)
+        if not ban.allows(value.lower() if isinstance(value, str) else value):
+            raise unsupported(path(where, spelled), ban.reason)
+
+
+def inspect(endpoint: str, body: dict[str, Any], size: int, path_model: str | None) -> Shape:
+    """Return what the price of a request can depend on.
+
+    Args:
+        endpoint: one of `ENDPOINTS`.
+        body: the parsed body.
+        size: bytes of the body as it came.
+        path_model: the model in the request's path.
+
+    Raises:
+        Refusal: `invalid_request`, or `unsupported_feature` for what cannot be metered or kept apart
+            from other tenants; the param is the field's path.
+    """
+    model = (path_model or "").removeprefix("models/")
+    if not model:
+        raise invalid("The path must name a model: models/{model}:" + endpoint + ".", "model")
+    tally = Tally()
+    choices, bound = 1, None
+    if endpoint == BATCH_EMBED:
+        guard_names(body, _TOP_NAMES)
+        requests = read_objects(body, "requests")
+        if not requests:
+            raise invalid("'requests' must be an array with at least one request.", "requests")
+        for index, request in enumerate(requests):
+            _walk_request(request, f"requests[{index}]", model, tally)
+    else:
+        choices, bound = _walk_request(body, "", model, tally)
+        inner = _object(body, "generateContentRequest", "")
+        if inner:
+            _walk_request(inner, "generateContentRequest", model, tally)
+    generates = endpoint in (GENERATE, STREAM)
+    return Shape(
+        endpoint=endpoint,
+        model=model,
+        stream=endpoint == STREAM,
+        free=endpoint == COUNT_TOKENS,
+        text_bytes=max(size - tally.media_bytes, 0),
+        messages=tally.messages,
+        tools=tally.tools,
+        images=tally.images,
+        whole_context=tally.whole_context,
+        choices=choices if generates else 1,
+        output_bound=bound if generates else None,
+        output=generates,
+        usage_asked=True,
+    )
+
+
+def _walk_request(request: dict[str, Any], where: str, model: str, tally: Tally) -> tuple[int, int | None]:
+    """Count one request; return its candidates and its bound on output tokens."""
+    guard_names(request, _TOP_NAMES, where)
+    named = request.get("model")
+    if named is not None and named not in (model, f"models/{model}"):
+        field = path(where, "model")
+        raise invalid(f"'{field}' must be the model of the path, 'models/{model}', not {shown(named)}.", field)
+    _check_bans(request, _BANS, where)
+    for name in ("contents", "content", "systemInstruction"):
+        spelled = _spelled(request, name, where)
+        if isinstance(request.get(spelled), str):
+            tally.messages += 1
+            continue
+        for index, content in enumerate(_objects(request, name, where)):
+            tally.messages += 1
+            field = path(where, f"{spelled}[{index}]" if name == "contents" else spelled)
+            _walk_parts(_objects(content, "parts", field), f"{field}.parts", tally)
+    for index, tool in enumerate(_objects(request, "tools", where)):
+        field = path(where, f"tools[{index}]")
+        declarations = _spelled(tool, "functionDeclarations", field)
+        for name in tool:
+            if name != declarations and tool[name] is not None:
+                raise unsupported(f"{field}.{name[:64]}", _HOSTED_TOOL)
+        tally.tools += len(_objects(tool, "functionDeclarations", field))
+    spelled = _spelled(request, "generationConfig", where)
+    return _read_config(read_object(request, spelled, where), path(where, spelled))
+
+
+def _read_config(config: dict[str, Any], where: str) -> tuple[int, int | None]:
+    guard_names(config, _CONFIG_NAMES, where)
+    _check_bans(config, _CONFIG_BANS, where)
+    modalities = config.get(_spelled(config, "responseModalities", where))
+    for modality in modalities if isinstance(modalities, list) else [modalities]:
+        if modality is not None and (not isinstance(modality, str) or modality.upper() != "TEXT"):
+            raise unsupported(
+                path(where, _spelled(config, "responseModalities", where)),
+                f"{shown(modality)} has no price here; only 'TEXT' is answered",
+            )
+    for index, wanted in enumerate(_objects(config, "responseFormat", where)):
+        for name in wanted:
+            if name != "text" and wanted[name] is not None:
+                raise unsupported(f"{where}.responseFormat[{index}].{name[:64]}", "only text has a price here")
+    choices = read_count(config, _spelled(config, "candidateCount", where), 1, MAX_CANDIDATES, where)
+    bound = read_count(config, _spelled(config, "maxOutputTokens", where), 1, MAX_OUTPUT_BOUND, where)
+    return choices or 1, bound
+
+
+def _walk_parts(parts: Sequence[dict[str, Any]], where: str, tally: Tally) -> None:
+    for index, part in enumerate(parts):
+        if len(part) == 1 and "text" in part:
+            continue
+        field = f"{where}[{index}]"
+        _check_bans(part, _PART_BANS, field)
+        blob = _object(part, "inlineData", field)
+        if blob:
+            inline = f"{field}.{_spelled(part, 'inlineData', field)}"
+            kind = blob.get(_spelled(blob, "mimeType", inline))
+            kind = kind.lower() if isinstance(kind, str) else ""
+            if kind.startswith("audio/"):
+                raise unsupported(inline, f"{_AUDIO}; send a transcript")
+            data = blob.get("data")
+            tally.media(kind, data if isinstance(data, str) else "")
+        answer = _object(part, "functionResponse", field)
+        if answer:
+            inner = f"{field}.{_spelled(part, 'functionResponse', field)}"
+            _walk_parts(_objects(answer, "parts", inner), f"{inner}.parts", tally)
+
+
+def rewrite(
+    endpoint: str,
+    body: dict[str, Any],
+    *,
+    upstream_model: str,
+    output_bound: int | None,
+    include_usage: bool,  # noqa: ARG001
+) -> dict[str, Any] | None:
+    """Return the body to forward, or None if it can go on as it came.
+
+    Args:
+        endpoint: one of `ENDPOINTS`.
+        body: the parsed body; it is not changed.
+        upstream_model: the provider's name of the model, for bodies that repeat the path's.
+        output_bound: bound on output tokens to add where the caller gave none; None to add none.
+        include_usage: not used; streams carry usage.
+    """
+    full = f"models/{upstream_model.removeprefix('models/')}"
+    changes = _renamed(body, full)
+    for name in ("generateContentRequest", "generate_content_request"):
+        if isinstance(body.get(name), dict) and (inner := _renamed(body[name], full)):
+            changes[name] = {**body[name], **inner}
+    requests = body.get("requests")
+    if endpoint == BATCH_EMBED and isinstance(requests, list):
+        renamed = [{**request, **_renamed(request, full)} for request in requests]
+        if renamed != requests:
+            changes["requests"] = renamed
+    if output_bound is not None and endpoint in (GENERATE, STREAM):
+        key = "generation_config" if "generation_config" in body else "generationConfig"
+        config = body.get(key) or {}
+        given = [config.get(name) for name in ("maxOutputTokens", "max_output_tokens")]
+        if given == [None, None]:
+            kept = {name: value for name, value in config.items() if name != "max_output_tokens"}
+            changes[key] = {**kept, "maxOutputTokens": output_bound}
+    return {**body, **changes} if changes else None
+
+
+def _renamed(request: dict[str, Any], full: str) -> dict[str, Any]:
+    return {"model": full} if request.get("model") not in (None, full) else {}

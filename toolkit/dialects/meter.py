@@ -1,0 +1,144 @@
+"""Watch one streamed answer go by: what it used, whether it is over, and which bytes must wait.
+
+The event that ends a stream is kept back until the charge is committed, so a caller who has seen the end of
+an answer can rely on its having been paid for. Everything else passes at once and unchanged.
+"""
+
+import json
+from enum import Enum, auto
+from typing import Any
+
+from toolkit.dialects.sse import ArraySplitter, EventSplitter, data_of, element_of
+from toolkit.usage import Usage
+
+BYTES_PER_TOKEN = 4
+"""What streamed text is worth when the answer broke off before usage came: OpenAI, "What are tokens"."""
+
+FOLD_AT = 256 * 1024
+"""Bytes of deltas kept unparsed; most answers are shorter and are then never parsed at all."""
+
+MOST_LOOKS_FOR_ID = 4
+"""Chunks parsed in search of the answer's id; the first has it, or one that follows an empty preamble."""
+
+
+class Fate(Enum):
+    """What becomes of a piece."""
+
+    PASS = auto()
+    HOLD = auto()
+    DROP = auto()
+    NEXT = auto()
+    """Let go what was held and hold this one instead: it may be the last, but only the next one tells."""
+
+
+class StreamMeter:
+    """The part of a dialect's `Meter` that is the same in all of them.
+
+    A dialect says in `_judge` what becomes of a piece, and in `_text_bytes` how much text a delta carries.
+
+    Args:
+        endpoint: the request's endpoint, as in `Shape`.
+        sse: whether the body is server-sent events; else it is a JSON array.
+        drop_usage: keep the event that carries nothing but usage from the caller, who did not ask for it.
+        choices: answers asked for at once.
+
+    Attributes:
+        complete: the answer's regular end was seen, so the stream may be ended cleanly.
+        failed: the upstream ended the answer with its own error event.
+        started: a piece was passed on, so the caller has seen part of the answer.
+        response_id: the provider's id of the answer.
+    """
+
+    def __init__(self, endpoint: str, *, sse: bool, drop_usage: bool = False, choices: int = 1) -> None:
+        self.endpoint = endpoint
+        self.complete = False
+        self.failed = False
+        self.started = False
+        self.response_id: str | None = None
+        self._sse = sse
+        self._drop_usage = drop_usage
+        self._choices = choices
+        self._splitter = EventSplitter() if sse else ArraySplitter()
+        self._held: list[bytes] = []
+        self._deltas: list[bytes] = []
+        self._delta_bytes = 0
+        self._folded_bytes = 0
+
+    def feed(self, chunk: bytes) -> list[bytes]:
+        """Take bytes from the upstream; return the pieces to send on now, in order.
+
+        Raises:
+            ValueError: one event is larger than a stream may have.
+        """
+        passed: list[bytes] = []
+        for piece in self._splitter.feed(chunk):
+            fate = self._judge(piece)
+            if fate is Fate.NEXT:
+                passed += self._held
+                self._held = [piece]
+            elif fate is Fate.HOLD or (self._held and fate is Fate.PASS):
+                self._held.append(piece)
+            elif fate is Fate.PASS:
+                passed.append(piece)
+        self.started = self.started or bool(passed)
+        return passed
+
+    def finish(self) -> list[bytes]:
+        """Return the pieces kept back. Call it when the body ended cleanly; send them after the settlement.
+
+        An event without its empty line, which some servers forget at the end, is read here: look at
+        `complete` and `usage` afterwards.
+        """
+        rest = self._splitter.rest()
+        if rest:
+            self._judge(rest)
+            self._held.append(rest)
+        pieces, self._held = self._held, []
+        return pieces
+
+    @property
+    def usage(self) -> Usage | None:
+        """What the upstream has reported so far."""
+        raise NotImplementedError
+
+    @property
+    def output_seen(self) -> int:
+        """Output tokens estimated from the text, tool arguments and reasoning streamed so far, rounded up."""
+        self._fold()
+        return -(-self._folded_bytes // BYTES_PER_TOKEN)
+
+    def _judge(self, piece: bytes) -> Fate:
+        raise NotImplementedError
+
+    def _text_bytes(self, event: dict[str, Any]) -> int:
+        raise NotImplementedError
+
+    def _keep(self, piece: bytes) -> None:
+        self._deltas.append(piece)
+        self._delta_bytes += len(piece)
+        if self._delta_bytes > FOLD_AT:
+            self._fold()
+
+    def _fold(self) -> None:
+        for piece in self._deltas:
+            event = self._parse(piece)
+            if event is not None:
+                self._folded_bytes += self._text_bytes(event)
+        self._deltas.clear()
+        self._delta_bytes = 0
+
+    def _parse(self, piece: bytes) -> dict[str, Any] | None:
+        """Return a piece's JSON object; None if it has none, since a provider's comment is no error of ours."""
+        data = data_of(piece) if self._sse else element_of(piece)
+        if not data:
+            return None
+        try:
+            value = json.loads(data)
+        except (ValueError, RecursionError):
+            return None
+        return value if isinstance(value, dict) else None
+
+
+def length_of(value: object) -> int:
+    """Return the UTF-8 length of a string, 0 for anything else."""
+    return len(value.encode("utf-8", "surrogatepass")) if isinstance(value, str) else 0

@@ -1,0 +1,225 @@
+"""OpenAI's wire format: Chat Completions, Responses and Embeddings, as the API reference describes them."""
+
+import json
+import re
+from collections.abc import Sequence
+from typing import Any
+from urllib.parse import quote
+
+from toolkit.dialects.meter import MOST_LOOKS_FOR_ID, Fate, StreamMeter, length_of
+from toolkit.dialects.openai_request import CHAT, ENDPOINTS, RESPONSES, inspect, rewrite
+from toolkit.dialects.reading import count_of, object_of, objects_of, text_of
+from toolkit.dialects.shape import ModelInfo
+from toolkit.dialects.sse import data_of, name_of
+from toolkit.errors import Refusal
+from toolkit.usage import Usage
+
+__all__ = [
+    "ENDPOINTS",
+    "Meter",
+    "auth_headers",
+    "error_body",
+    "error_event",
+    "inspect",
+    "listed",
+    "listing",
+    "response_id_of",
+    "rewrite",
+    "upstream_path",
+    "usage_of",
+]
+
+
+def upstream_path(endpoint: str, upstream_model: str, stream: bool, *, alt_sse: bool = False) -> str:  # noqa: ARG001
+    """Return the path below a base URL that ends in `/v1`."""
+    return f"/{quote(endpoint)}"
+
+
+def auth_headers(credential: str) -> dict[str, str]:
+    """Return the headers that authenticate us to the upstream."""
+    return {"authorization": f"Bearer {credential}"}
+
+
+def usage_of(endpoint: str, answer: dict[str, Any]) -> Usage | None:  # noqa: ARG001
+    """Return the usage that an answer reports, or None. Never raises.
+
+    Cached and cache-written tokens are part of the input, reasoning tokens part of the output; OpenAI,
+    "Prompt caching" and "Reasoning". A cache write of 30 minutes is the short one, of 12 hours the long one.
+    """
+    usage = answer.get("usage")
+    if not isinstance(usage, dict):
+        return None
+    given = _first(usage, "prompt_tokens", "input_tokens")
+    made = _first(usage, "completion_tokens", "output_tokens")
+    if given is None and made is None:
+        return None
+    total_in, total_out = given or 0, made or 0
+    inputs = object_of(usage, "prompt_tokens_details") or object_of(usage, "input_tokens_details")
+    outputs = object_of(usage, "completion_tokens_details") or object_of(usage, "output_tokens_details")
+    cached = min(count_of(inputs, "cached_tokens") or 0, total_in)
+    by_life = object_of(inputs, "cache_write_tokens_details")
+    long = min(count_of(by_life, "ttl_12h_tokens") or 0, total_in - cached)
+    short = count_of(by_life, "ttl_30m_tokens") or 0
+    short = max(short, (count_of(inputs, "cache_write_tokens") or 0) - long)
+    short = min(short, total_in - cached - long)
+    return Usage(
+        input_tokens=total_in,
+        cached_input_tokens=cached,
+        cache_write_5m_tokens=short,
+        cache_write_1h_tokens=long,
+        output_tokens=total_out,
+        reasoning_tokens=min(count_of(outputs, "reasoning_tokens") or 0, total_out),
+        input_audio_tokens=min(count_of(inputs, "audio_tokens") or 0, total_in - cached - long - short),
+        output_audio_tokens=min(count_of(outputs, "audio_tokens") or 0, total_out),
+    )
+
+
+def _first(usage: dict[str, Any], *names: str) -> int | None:
+    return next((count for name in names if (count := count_of(usage, name)) is not None), None)
+
+
+def response_id_of(answer: dict[str, Any]) -> str | None:
+    """Return the provider's id of an answer."""
+    return text_of(answer, "id")
+
+
+# What a plain delta of a chat stream does not have; null values are in every chunk.
+_CHAT_NEWS = re.compile(rb'"(?:finish_reason|usage|error)"\s*+:\s*+(?!null)')
+_RESPONSES_ENDS = frozenset({"response.completed", "response.incomplete", "response.failed"})
+
+
+class Meter(StreamMeter):
+    """Watches a chat or Responses stream. See `StreamMeter`."""
+
+    def __init__(self, endpoint: str, *, sse: bool, drop_usage: bool = False, choices: int = 1) -> None:
+        super().__init__(endpoint, sse=sse, drop_usage=drop_usage, choices=choices)
+        self._usage: Usage | None = None
+        self._finished: set[int] = set()
+        self._looks = 0
+        self._judge_event = self._judge_response if endpoint == RESPONSES else self._judge_chat
+
+    @property
+    def usage(self) -> Usage | None:
+        """What the upstream has reported so far."""
+        return self._usage
+
+    def _judge(self, piece: bytes) -> Fate:
+        return self._judge_event(piece)
+
+    def _judge_chat(self, piece: bytes) -> Fate:
+        if b"[DONE]" in piece and (data_of(piece) or b"").startswith(b"[DONE]"):
+            self.complete = not self.failed
+            return Fate.HOLD
+        looking = self.response_id is None and self._looks < MOST_LOOKS_FOR_ID
+        if not looking and _CHAT_NEWS.search(piece) is None:
+            self._keep(piece)
+            return Fate.PASS
+        event = self._parse(piece)
+        if event is None:
+            return Fate.PASS
+        self._looks += 1
+        self.response_id = self.response_id or response_id_of(event)
+        if event.get("error"):
+            self.failed = True
+            return Fate.HOLD
+        self._keep(piece)
+        reported = usage_of(CHAT, event)
+        self._usage = reported or self._usage
+        for choice in objects_of(event, "choices"):
+            if choice.get("finish_reason") is not None:
+                self._finished.add(count_of(choice, "index") or 0)
+        # Some servers never send [DONE]: their stream is whole when every choice has finished.
+        self.complete = self.complete or len(self._finished) >= self._choices
+        if self._drop_usage and reported is not None and event.get("choices") == []:
+            return Fate.DROP
+        return Fate.PASS
+
+    def _judge_response(self, piece: bytes) -> Fate:
+        name = (name_of(piece) or b"").decode("ascii", "replace")
+        if name.endswith(".delta"):
+            self._keep(piece)
+            return Fate.PASS
+        if name and name != "error" and name not in _RESPONSES_ENDS and self.response_id is not None:
+            return Fate.PASS
+        event = self._parse(piece)
+        if event is None:
+            self.failed = self.failed or name == "error"
+            return Fate.HOLD if name == "error" or b"[DONE]" in piece else Fate.PASS
+        kind = event.get("type")
+        response = object_of(event, "response")
+        self.response_id = self.response_id or response_id_of(response)
+        if isinstance(kind, str) and kind.endswith(".delta"):
+            self._keep(piece)
+        if kind in _RESPONSES_ENDS:
+            self.complete = True
+            self.failed = self.failed or kind == "response.failed"
+            self._usage = usage_of(RESPONSES, response) or self._usage
+            return Fate.HOLD
+        if name == "error" or kind == "error" or event.get("error"):
+            self.failed = True
+            return Fate.HOLD
+        return Fate.PASS
+
+    def _text_bytes(self, event: dict[str, Any]) -> int:
+        if self.endpoint == RESPONSES:
+            return length_of(event.get("delta"))
+        total = 0
+        for choice in objects_of(event, "choices"):
+            delta = object_of(choice, "delta")
+            # Compatible servers send reasoning under either of the last two names.
+            total += sum(length_of(delta.get(name)) for name in ("content", "refusal"))
+            total += length_of(delta.get("reasoning_content")) or length_of(delta.get("reasoning"))
+            total += length_of(object_of(delta, "function_call").get("arguments"))
+            for call in objects_of(delta, "tool_calls"):
+                total += length_of(object_of(call, "function").get("arguments"))
+                total += length_of(object_of(call, "custom").get("input"))
+        return total
+
+
+def error_body(refusal: Refusal, request_id: str) -> dict[str, Any]:
+    """Return the body of an error answer; OpenAI, "Error codes"."""
+    error: dict[str, Any] = {
+        "message": refusal.message,
+        "type": refusal.type.value,
+        "code": refusal.type.value,
+        "param": refusal.param,
+        "request_id": request_id,
+    }
+    if refusal.details:
+        error["details"] = refusal.details
+    return {"error": error}
+
+
+def error_event(refusal: Refusal, request_id: str, *, sse: bool, endpoint: str, started: bool) -> bytes:  # noqa: ARG001
+    """Return what ends a stream that broke, so that the official SDK raises.
+
+    The SDK looks for `error` in the data of any event. In Responses the event's own fields are there too,
+    for clients that read the stream by type.
+    """
+    body = error_body(refusal, request_id)
+    if endpoint == RESPONSES:
+        event = {
+            "type": "error",
+            "code": refusal.type.value,
+            "message": refusal.message,
+            "param": refusal.param,
+            "sequence_number": 0,
+            **body,
+        }
+        return b"event: error\ndata: " + json.dumps(event).encode() + b"\n\n"
+    return b"data: " + json.dumps(body).encode() + b"\n\n"
+
+
+def listing(models: Sequence[ModelInfo]) -> dict[str, Any]:
+    """Return the answer of `GET models`."""
+    return {"object": "list", "data": [listed(model) for model in models]}
+
+
+def listed(model: ModelInfo) -> dict[str, Any]:
+    """Return the answer of `GET models/{id}`."""
+    return {
+        "id": model.id,
+        "object": "model",
+        "created": int(model.created_at.timestamp()),
+        "owned_by": model.owned_by,
+    }

@@ -1,0 +1,161 @@
+"""Cut a streamed answer into whole events without changing a byte of it.
+
+Two framings: server-sent events (WHATWG HTML, "Server-sent events") and a JSON array sent element by element,
+which is what Gemini sends when `alt=sse` is not asked for.
+"""
+
+import re
+
+MAX_EVENT = 32 * 1024 * 1024
+"""Bytes of one event; more than any provider sends, and little enough to keep in memory."""
+
+# The groups are atomic: without that, "\r\n" alone would match as "\r" followed by "\n". After a line that ended
+# in "\n", a "\r" at the end of what has come is taken for the first half of "\r\n".
+_BLANK_LINE = re.compile(rb"(?>\r\n|\n)(?>\r\n|\n|\r(?!\Z))|\r(?>\r\n|\r)")
+_LINE_ENDS = re.compile(rb"[\r\n]*")
+_LONGEST_BLANK_LINE = 4
+
+# The group matches the opening quote of a string that the chunk's end cuts off.
+_TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+"|(")|[{}\[\]]', re.DOTALL)
+
+
+class EventSplitter:
+    """Whole server-sent events from chunks of any size.
+
+    Empty lines before an event belong to it, so that nothing is lost and no event is empty.
+    """
+
+    def __init__(self) -> None:
+        self._pending = bytearray()
+        self._scanned = 0
+
+    def feed(self, chunk: bytes) -> list[bytes]:
+        """Return the events that this chunk completes, each with the empty line that ends it.
+
+        Raises:
+            ValueError: an event is longer than `MAX_EVENT`.
+        """
+        pending = self._pending
+        if not pending and _is_one_event(chunk):
+            return [chunk]
+        data: bytes | bytearray = chunk
+        if pending:
+            pending += chunk
+            data = pending
+        events: list[bytes] = []
+        start = 0
+        position = self._scanned
+        while start < len(data):
+            if data[start] in b"\r\n":
+                position = max(position, _past_line_ends(data, start))
+            end = _past_blank_line(data, position)
+            if end < 0:
+                break
+            events.append(bytes(data[start:end]))
+            start = position = end
+        if data is pending:
+            del pending[:start]
+        elif start < len(chunk):
+            pending += chunk[start:]
+        # What was searched need not be searched again, except that it may end in part of an empty line.
+        self._scanned = max(len(pending) - _LONGEST_BLANK_LINE + 1, 0)
+        if len(pending) > MAX_EVENT:
+            raise ValueError("an event of the stream is longer than 32 MiB")
+        return events
+
+    def rest(self) -> bytes:
+        """Return what has come of an event that is not finished."""
+        return bytes(self._pending)
+
+
+def data_of(event: bytes) -> bytes | None:
+    """Return an event's data, its lines joined by newlines; None if it has none."""
+    if event.startswith(b"data: ") and event.find(b"\n") == len(event) - 2 and b"\r" not in event:
+        return event[6:-2]
+    lines = [line[5:].removeprefix(b" ") for line in event.splitlines() if line.startswith(b"data:")]
+    return b"\n".join(lines) if lines else None
+
+
+def name_of(event: bytes) -> bytes | None:
+    """Return an event's name; None if it has none."""
+    for line in event.splitlines():
+        if line.startswith(b"event:"):
+            return line[6:].removeprefix(b" ")
+    return None
+
+
+class ArraySplitter:
+    """The elements of a streamed JSON array of objects, from chunks of any size.
+
+    A piece ends with a whole element and starts with what stood before it, `[` or `,`; the closing `]` is a
+    piece of its own.
+    """
+
+    def __init__(self) -> None:
+        self._pending = bytearray()
+        self._scanned = 0
+        self._depth = 0
+        self._in_string = False
+
+    def feed(self, chunk: bytes) -> list[bytes]:
+        """Return the pieces that this chunk completes.
+
+        Raises:
+            ValueError: an element is longer than `MAX_EVENT`.
+        """
+        pending = self._pending
+        pending += chunk
+        if len(pending) > MAX_EVENT + len(chunk):
+            raise ValueError("an element of the stream is longer than 32 MiB")
+        if self._in_string and b'"' not in chunk:
+            return []
+        pieces: list[bytes] = []
+        start = 0
+        position = self._scanned
+        self._in_string = False
+        for match in _TOKEN.finditer(bytes(memoryview(pending)[position:])):
+            if match.lastindex:
+                self._in_string = True
+                self._scanned = position + match.start()
+                break
+            token = match.group()
+            if token in (b"{", b"["):
+                self._depth += 1
+            elif token in (b"}", b"]"):
+                self._depth -= 1
+                if self._depth <= 1:
+                    end = position + match.end()
+                    pieces.append(bytes(pending[start:end]))
+                    start = end
+        if not self._in_string:
+            self._scanned = len(pending)
+        del pending[:start]
+        self._scanned -= start
+        return pieces
+
+    def rest(self) -> bytes:
+        """Return what has come of an element that is not finished."""
+        return bytes(self._pending)
+
+
+def element_of(piece: bytes) -> bytes:
+    """Return the element of a piece, without what stood before it; empty for the closing bracket."""
+    element = piece.lstrip(b" \t\r\n[,").rstrip()
+    return b"" if element == b"]" else element
+
+
+# Most chunks are just this, and regular expressions cost several times as much.
+def _is_one_event(chunk: bytes) -> bool:
+    size = len(chunk)
+    return chunk.find(b"\n\n") == size - 2 and size > 2 and chunk[0] != 10 and b"\r" not in chunk
+
+
+def _past_line_ends(data: bytes | bytearray, start: int) -> int:
+    match = _LINE_ENDS.match(data, start)
+    return match.end() if match else start
+
+
+# A match keeps a bytearray from being resized, so none may outlive the search.
+def _past_blank_line(data: bytes | bytearray, start: int) -> int:
+    match = _BLANK_LINE.search(data, start)
+    return match.end() if match else -1

@@ -1,0 +1,123 @@
+"""The hold estimator: an upper bound of what a call can cost, before it is made. Pure: no I/O, no clock.
+
+A token of every tokenizer in use stands for at least one byte of text, so the bytes of the body bound the
+tokens of its text. What a provider adds itself is bounded by these allowances:
+
+| what | tokens | source |
+|---|---|---|
+| each message | 16 | OpenAI cookbook, "How to count tokens": 3 to 4 a message; doubled twice for other templates |
+| each tool definition | 1,024 | Anthropic, "Tool use pricing": typed tools 245 to 735 |
+| any tool at all | 1,024 | Anthropic, "Tool use pricing": system prompt of 159 to 804 |
+| the request | 64 | reply priming, begin and end marks |
+| image, OpenAI | 48,200 | OpenAI, "Images and vision": gpt-4o-mini, 2,833 + 8 tiles × 5,667 |
+| image, Anthropic | 5,000 | Anthropic, "Vision": at most 4,784 a picture at the highest resolution |
+| image, Gemini | 35,000 | Google, "Image understanding": 258 for each tile of 768 × 768 px |
+
+A document, URL, audio or video part counts as the model's whole context window.
+"""
+
+from dataclasses import dataclass
+
+from toolkit.dialects.shape import Dialect, Shape
+from toolkit.pricing import MILLION, PriceSheet
+
+PER_MESSAGE = 16
+PER_TOOL = 1_024
+ANY_TOOL = 1_024
+PER_REQUEST = 64
+PER_IMAGE = {Dialect.OPENAI: 48_200, Dialect.ANTHROPIC: 5_000, Dialect.GEMINI: 35_000}
+
+SMALLEST_FITTED_BOUND = 1_024
+"""A default output bound is never lowered below this many tokens: a shorter answer helps nobody."""
+
+BYTES_PER_TOKEN = 4
+"""What text is worth when an upstream reports nothing: OpenAI, "What are tokens": about 4 characters each."""
+
+
+def input_bound(dialect: Dialect, shape: Shape, context_window: int) -> int:
+    """Return the most input tokens that a call can be billed for."""
+    if shape.whole_context:
+        return context_window
+    tokens = (
+        shape.text_bytes
+        + PER_REQUEST
+        + PER_MESSAGE * shape.messages
+        + PER_TOOL * shape.tools
+        + (ANY_TOOL if shape.tools else 0)
+        + PER_IMAGE[dialect] * shape.images
+    )
+    return min(tokens, context_window)
+
+
+def likely_input(shape: Shape) -> int:
+    """Return the input tokens charged when an upstream that was called reported none."""
+    return -(-shape.text_bytes // BYTES_PER_TOKEN)
+
+
+@dataclass(frozen=True, slots=True)
+class HoldBound:
+    """What a call can cost, as a function of its output bound.
+
+    Args:
+        base: cost of the input and the request, in 10⁻¹² nano-USD (price × multiplier, not yet divided).
+        each: the same for one token of output bound (all choices together).
+        output_bound: the output bound of one choice, the caller's or the model's default; 0 where there is no output.
+        explicit: whether the caller gave that bound; an explicit bound is never lowered.
+    """
+
+    base: int
+    each: int
+    output_bound: int
+    explicit: bool
+
+    def amount(self, output_bound: int | None = None) -> int:
+        """Return the hold in nano-USD, rounded up."""
+        tokens = self.output_bound if output_bound is None else output_bound
+        return -(-(self.base + self.each * tokens) // (MILLION * MILLION))
+
+    def largest_bound(self, room: int) -> int:
+        """Return the largest output bound whose hold is at most `room` nano-USD; below zero if none is."""
+        left = room * MILLION * MILLION - self.base
+        if self.each == 0:
+            return self.output_bound if left >= 0 else -1
+        return left // self.each if left >= 0 else -1
+
+    def fitted(self, room: int) -> int | None:
+        """Return the output bound to admit the call with, or None if it does not fit into `room` nano-USD."""
+        if self.amount() <= room:
+            return self.output_bound
+        if self.explicit or self.each == 0:
+            return None
+        bound = self.largest_bound(room)
+        return bound if bound >= SMALLEST_FITTED_BOUND else None
+
+
+def hold_bound(
+    dialect: Dialect,
+    shape: Shape,
+    sheet: PriceSheet,
+    multiplier: int,
+    *,
+    context_window: int,
+    default_output: int,
+) -> HoldBound:
+    """Return the strict bound of a call.
+
+    Args:
+        dialect: whose image allowance applies.
+        shape: the request, as its dialect read it.
+        sheet: prices in force now.
+        multiplier: the plan's multiplier in millionths.
+        context_window: the model's, in tokens.
+        default_output: output bound to inject when the caller gave none, in tokens.
+    """
+    tokens = input_bound(dialect, shape, context_window)
+    tiers = sheet.reachable(tokens)
+    base = tokens * max(tier.dearest_input for tier in tiers) + sheet.request * MILLION
+    each = shape.choices * max(tier.output for tier in tiers) if shape.output else 0
+    return HoldBound(
+        base=base * multiplier,
+        each=each * multiplier,
+        output_bound=(shape.output_bound or default_output) if shape.output else 0,
+        explicit=shape.output_bound is not None,
+    )
