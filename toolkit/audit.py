@@ -1,0 +1,149 @@
+"""The audit log: append-only, hash-chained, one chain for each organisation and one for the platform.
+
+Every verb of the services records its act here, in its own transaction. A row's hash covers its content and the
+hash before it, so a changed, removed or reordered row is found; the head, kept elsewhere, shows a cut tail.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import select
+
+from toolkit.database import Transaction
+from toolkit.errors import InvalidInput
+from toolkit.models import AuditHead, AuditRow, micros
+
+PLATFORM = "platform"
+"""The chain of acts that belong to no organisation."""
+GENESIS = "0" * 64
+
+
+def _row_hash(row: AuditRow) -> str:
+    content = [
+        row.chain,
+        row.seq,
+        micros(row.at),
+        row.actor,
+        row.action,
+        row.subject,
+        row.before,
+        row.after,
+        row.reason,
+        row.previous_hash,
+    ]
+    return hashlib.sha256(json.dumps(content, ensure_ascii=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def _snapshot(facts: dict[str, Any] | None) -> str | None:
+    return None if facts is None else json.dumps(facts, sort_keys=True, ensure_ascii=False, default=str)
+
+
+def record(
+    tx: Transaction,
+    action: str,
+    subject: str,
+    *,
+    org_id: str | None = None,
+    before: dict[str, Any] | None = None,
+    after: dict[str, Any] | None = None,
+    reason: str = "",
+) -> AuditRow:
+    """Append an act to its chain, inside the transaction that performs it.
+
+    Args:
+        tx: gives the actor and the moment.
+        action: `noun.verb`, such as "key.rotate".
+        subject: id of what was acted on.
+        org_id: whose chain; None is the platform's.
+        before, after: the facts that changed; never a secret.
+        reason: why, in the actor's words.
+    """
+    chain = org_id or PLATFORM
+    head = tx.session.get(AuditHead, chain, with_for_update=True)
+    if head is None:
+        head = AuditHead(chain=chain, seq=0, hash=GENESIS)
+        tx.session.add(head)
+    row = AuditRow(
+        chain=chain,
+        seq=head.seq + 1,
+        at=tx.now,
+        actor=tx.actor.name,
+        action=action,
+        subject=subject,
+        before=_snapshot(before),
+        after=_snapshot(after),
+        reason=reason,
+        previous_hash=head.hash,
+        hash="",
+    )
+    row.hash = _row_hash(row)
+    head.seq, head.hash = row.seq, row.hash
+    tx.session.add(row)
+    tx.session.flush()
+    return row
+
+
+def rows(tx: Transaction, *, subject: str | None = None, limit: int = 200) -> list[AuditRow]:
+    """Return the newest acts that the actor may see, newest first."""
+    query = select(AuditRow).order_by(AuditRow.at.desc(), AuditRow.chain, AuditRow.seq.desc()).limit(limit)
+    if tx.actor.org_id is not None:
+        query = query.where(AuditRow.chain == tx.actor.org_id)
+    if subject is not None:
+        query = query.where(AuditRow.subject == subject)
+    return list(tx.session.scalars(query))
+
+
+@dataclass(frozen=True, slots=True)
+class BrokenLink:
+    """A place where a chain does not hold."""
+
+    chain: str
+    seq: int
+    problem: str
+
+
+def heads(tx: Transaction) -> dict[str, str]:
+    """Return each chain's head as `seq:hash`, for safe keeping elsewhere."""
+    return {head.chain: f"{head.seq}:{head.hash}" for head in tx.session.scalars(select(AuditHead))}
+
+
+def verify(tx: Transaction, known_heads: dict[str, str] | None = None) -> list[BrokenLink]:
+    """Walk every chain and return what does not hold; an empty list is a clean log.
+
+    Args:
+        tx: a read transaction.
+        known_heads: heads exported earlier; each must still stand at its place.
+
+    Raises:
+        InvalidInput: a known head is not of the form `seq:hash`.
+    """
+    broken: list[BrokenLink] = []
+    expected: dict[str, tuple[int, str]] = {}
+    wanted = {chain: _parse_head(chain, text) for chain, text in (known_heads or {}).items()}
+    for row in tx.session.scalars(select(AuditRow).order_by(AuditRow.chain, AuditRow.seq)):
+        seq, previous = expected.get(row.chain, (0, GENESIS))
+        if row.seq != seq + 1:
+            broken.append(BrokenLink(row.chain, row.seq, f"row {seq + 1} is missing"))
+        elif row.previous_hash != previous:
+            broken.append(BrokenLink(row.chain, row.seq, "does not follow from the row before it"))
+        if _row_hash(row) != row.hash:
+            broken.append(BrokenLink(row.chain, row.seq, "was changed"))
+        if wanted.get(row.chain, (0, ""))[0] == row.seq and wanted.pop(row.chain)[1] != row.hash:
+            broken.append(BrokenLink(row.chain, row.seq, "is not the row whose head was exported"))
+        expected[row.chain] = (row.seq, row.hash)
+    broken += [
+        BrokenLink(head.chain, head.seq, "the chain's end was cut or replaced")
+        for head in tx.session.scalars(select(AuditHead))
+        if expected.get(head.chain) != (head.seq, head.hash)
+    ]
+    broken += [BrokenLink(chain, seq, "the exported head is not in the log") for chain, (seq, _) in wanted.items()]
+    return broken
+
+
+def _parse_head(chain: str, text: str) -> tuple[int, str]:
+    seq, separator, digest = text.partition(":")
+    if not (separator and seq.isdigit() and len(digest) == 64):
+        raise InvalidInput(f"The exported head of chain {chain!r} must look like 12:<64 hexadecimal digits>.")
+    return int(seq), digest

@@ -1,0 +1,394 @@
+"""Upstreams, models and the dated price book; and the catalog that gateways keep of them in memory.
+
+A price entry is never edited: a new one supersedes it from its `valid_from` on. Prices may be copied from the
+`genai-prices` package when a model is added or on `prices refresh`; charging never reads the package, so an
+upgrade reprices nothing.
+"""
+
+import re
+from dataclasses import dataclass
+from datetime import datetime
+from importlib.metadata import version
+from typing import Any
+from urllib.parse import urlsplit
+
+from sqlalchemy import select, update
+
+from toolkit import accounts, audit
+from toolkit.credentials import new_id
+from toolkit.database import Transaction
+from toolkit.dialects.shape import Dialect
+from toolkit.errors import Conflict, InvalidInput, NotFound
+from toolkit.models import CatalogVersion, Model, Plan, PlanModel, Price, Upstream
+from toolkit.pricing import PriceSheet, Tier, parse_usd, usd
+
+UNKNOWN_CONTEXT_WINDOW = 131_072
+LARGEST_DEFAULT_OUTPUT = 16_384
+UNKNOWN_MAX_OUTPUT = 16_384
+LARGEST_TOKEN_COUNT = 100_000_000
+
+PRICE_PROVIDER = {Dialect.OPENAI: "openai", Dialect.ANTHROPIC: "anthropic", Dialect.GEMINI: "google"}
+"""Which provider of genai-prices a dialect's models are looked up at, unless `price_as` says otherwise."""
+
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@/+-]{0,127}")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
+
+
+def changed(tx: Transaction) -> None:
+    """Tell every gateway that upstreams, models, prices or plans are to be read anew."""
+    tx.session.execute(update(CatalogVersion).values(version=CatalogVersion.version + 1))
+
+
+def add_upstream(tx: Transaction, name: str, dialect: Dialect, base_url: str, credential_env: str) -> Upstream:
+    """Add a provider endpoint.
+
+    Args:
+        tx: as a platform admin.
+        name: how models refer to it.
+        dialect: the wire format it speaks.
+        base_url: what the provider's own SDK uses, e.g. https://api.openai.com/v1, https://api.anthropic.com,
+            https://generativelanguage.googleapis.com.
+        credential_env: name of the environment variable, or of the line in the secrets file, with its credential.
+
+    Raises:
+        InvalidInput: a value cannot be used.
+        Conflict: the name is taken.
+    """
+    accounts.require_platform_admin(tx)
+    name = accounts.check_name(name, "upstream")
+    parts = urlsplit(base_url)
+    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment:
+        raise InvalidInput(f"The base URL {base_url!r} must look like https://api.example.com/v1.")
+    if parts.username or parts.password:
+        raise InvalidInput("The base URL must hold no credential: name its variable with --credential-env.")
+    if _VARIABLE.fullmatch(credential_env) is None:
+        raise InvalidInput(
+            f"{credential_env!r} cannot be the name of an environment variable. Give the name, not the value."
+        )
+    if tx.session.get(Upstream, name):
+        raise Conflict(f"There is already an upstream named {name!r}.")
+    upstream = Upstream(
+        name=name,
+        dialect=dialect,
+        base_url=base_url.rstrip("/"),
+        credential_env=credential_env,
+        created_at=tx.now,
+        created_by=tx.actor.name,
+    )
+    tx.session.add(upstream)
+    tx.session.flush()
+    changed(tx)
+    audit.record(
+        tx, "upstream.add", name, after={"dialect": dialect, "base_url": base_url, "credential": credential_env}
+    )
+    return upstream
+
+
+def list_upstreams(tx: Transaction) -> list[Upstream]:
+    """Return all upstreams, by name."""
+    return list(tx.session.scalars(select(Upstream).order_by(Upstream.name)))
+
+
+@dataclass(frozen=True, slots=True)
+class PublicPrice:
+    """What genai-prices says of a model: its prices, its context window, and where that stands."""
+
+    sheet: PriceSheet
+    context_window: int | None
+    source: str
+
+
+def public_price(reference: str, at: datetime) -> PublicPrice:
+    """Look a model up in the genai-prices package.
+
+    Args:
+        reference: `PROVIDER/MODEL`, such as "openai/gpt-5-mini".
+        at: the moment whose prices are wanted, UTC.
+
+    Raises:
+        NotFound: the package does not know it, or has no price per token for it.
+    """
+    from genai_prices import data
+    from genai_prices.types import TieredPrices
+
+    provider_id, _, model_id = reference.partition("/")
+    provider = next((p for p in data.providers if p.id == provider_id), None)
+    models = provider.models if provider else []
+    found = next((m for m in models if m.id == model_id), None) or next(
+        (m for m in models if m.is_match(model_id)), None
+    )
+    if found is None:
+        raise NotFound(
+            f"genai-prices knows no price of {reference!r}. Give the prices yourself (--input-price, --output-price), "
+            "or name a model it knows with --price-as PROVIDER/MODEL."
+        )
+    prices = found.get_prices(at)
+
+    def at_tier(name: str, above: int, fallback: int | None) -> int | None:
+        price = getattr(prices, name, None)
+        if price is None:
+            return fallback
+        if isinstance(price, TieredPrices):
+            return parse_usd(next((t.price for t in reversed(price.tiers) if t.start <= above), price.base))
+        return parse_usd(price)
+
+    fields = ("input_mtok", "cache_read_mtok", "cache_write_mtok", "cache_write_1h_mtok", "output_mtok")
+    tiered = [price for name in fields if isinstance(price := getattr(prices, name, None), TieredPrices)]
+    tiers = []
+    for above in sorted({0, *(tier.start for price in tiered for tier in price.tiers)}):
+        fresh = at_tier("input_mtok", above, None)
+        if fresh is None:
+            raise NotFound(f"genai-prices has no price per input token for {reference!r}. Give the prices yourself.")
+        write_5m = at_tier("cache_write_mtok", above, fresh)
+        tiers.append(
+            Tier(
+                above=above,
+                input=fresh,
+                cached_input=at_tier("cache_read_mtok", above, fresh) or 0,
+                cache_write_5m=write_5m or 0,
+                cache_write_1h=at_tier("cache_write_1h_mtok", above, write_5m) or 0,
+                output=at_tier("output_mtok", above, 0) or 0,
+            )
+        )
+    per_thousand = getattr(prices, "requests_kcount", None)
+    return PublicPrice(
+        PriceSheet(tuple(tiers), parse_usd(per_thousand / 1000) if per_thousand else 0),
+        found.context_window,
+        f"genai-prices {version('genai-prices')}: {provider_id}/{found.id}",
+    )
+
+
+def add_model(
+    tx: Transaction,
+    model_id: str,
+    upstream: str,
+    *,
+    upstream_model: str | None = None,
+    sheet: PriceSheet | None = None,
+    price_as: str | None = None,
+    valid_from: datetime | None = None,
+    context_window: int | None = None,
+    default_output: int | None = None,
+    max_output: int | None = None,
+) -> Model:
+    """Add a model that keys may call, with its first price.
+
+    Args:
+        tx: as a platform admin.
+        model_id: the public id that callers name.
+        upstream: name of the upstream that serves it.
+        upstream_model: what the upstream calls it; the public id by default.
+        sheet: prices; without them they are copied from genai-prices.
+        price_as: `PROVIDER/MODEL` to copy prices of; by default the dialect's provider and the upstream model.
+        valid_from: from when the price holds, UTC; now by default.
+        context_window: tokens; from genai-prices, else 131,072.
+        default_output: output bound injected when a caller gives none, in tokens; else the smaller of
+            the maximum and 16,384.
+        max_output: the most output tokens of one answer; else 16,384.
+
+    Raises:
+        InvalidInput, NotFound, Conflict: a value cannot be used, the upstream or price is unknown, the id is taken.
+    """
+    accounts.require_platform_admin(tx)
+    if _ID.fullmatch(model_id) is None:
+        raise InvalidInput(f"The model id {model_id!r} must be 1 to 128 letters, digits or . _ : @ / + -")
+    endpoint = tx.session.get(Upstream, upstream)
+    if endpoint is None:
+        raise NotFound(f"There is no upstream named {upstream!r}. Add it first: keydesk upstreams add.")
+    if tx.session.get(Model, model_id):
+        raise Conflict(f"There is already a model {model_id!r}. `keydesk prices set` gives it a new price.")
+    source = "given"
+    if sheet is None:
+        reference = price_as or f"{PRICE_PROVIDER[Dialect(endpoint.dialect)]}/{upstream_model or model_id}"
+        public = public_price(reference, valid_from or tx.now)
+        sheet, source = public.sheet, public.source
+        context_window = context_window or public.context_window
+    elif price_as is not None:
+        raise InvalidInput("Give prices, or a model to copy them from, not both.")
+    max_output = _tokens(max_output or UNKNOWN_MAX_OUTPUT, "maximum output")
+    model = Model(
+        id=model_id,
+        upstream=upstream,
+        upstream_model=upstream_model or model_id,
+        context_window=_tokens(context_window or UNKNOWN_CONTEXT_WINDOW, "context window"),
+        default_output=_tokens(default_output or min(max_output, LARGEST_DEFAULT_OUTPUT), "default output"),
+        max_output=max_output,
+        created_at=tx.now,
+        created_by=tx.actor.name,
+    )
+    if model.default_output > max_output:
+        raise InvalidInput(f"The default output ({model.default_output}) is above the maximum output ({max_output}).")
+    tx.session.add(model)
+    tx.session.flush()
+    audit.record(tx, "model.add", model_id, after={"upstream": upstream, "upstream_model": model.upstream_model})
+    _enter_price(tx, model_id, sheet, source, valid_from or tx.now)
+    return model
+
+
+def _tokens(count: int, what: str) -> int:
+    if not 1 <= count <= LARGEST_TOKEN_COUNT:
+        raise InvalidInput(f"The {what} must be between 1 and {LARGEST_TOKEN_COUNT:,} tokens.")
+    return count
+
+
+def _enter_price(tx: Transaction, model_id: str, sheet: PriceSheet, source: str, valid_from: datetime) -> Price:
+    price = Price(
+        id=new_id("price"),
+        model_id=model_id,
+        valid_from=valid_from,
+        recorded_at=tx.now,
+        recorded_by=tx.actor.name,
+        source=source,
+        sheet=sheet.to_json(),
+    )
+    tx.session.add(price)
+    tx.session.flush()
+    changed(tx)
+    after = {"model": model_id, "valid_from": valid_from.isoformat(), "source": source, "sheet": price.sheet}
+    audit.record(tx, "price.set", price.id, after=after)
+    return price
+
+
+def set_price(tx: Transaction, model_id: str, sheet: PriceSheet, *, valid_from: datetime | None = None) -> Price:
+    """Enter a new price, valid from a moment on (now by default). Calls admitted before keep theirs.
+
+    Raises:
+        NotFound: no such model.
+        InvalidInput: the moment lies in the past; calls of that time have been charged already.
+    """
+    accounts.require_platform_admin(tx)
+    if tx.session.get(Model, model_id) is None:
+        raise NotFound(f"There is no model {model_id!r}. `keydesk models list` shows them.")
+    if valid_from is not None and valid_from < tx.now:
+        raise InvalidInput("A price cannot start in the past: calls of that time have been charged already.")
+    return _enter_price(tx, model_id, sheet, "given", valid_from or tx.now)
+
+
+def refresh_prices(tx: Transaction) -> list[Price]:
+    """Copy the present prices of all models whose price came from genai-prices; return the entries that are new."""
+    accounts.require_platform_admin(tx)
+    entered = []
+    for model in list_models(tx):
+        current = price_at(list_prices(tx, model.id), tx.now)
+        if current is None or not current.source.startswith("genai-prices"):
+            continue
+        public = public_price(current.source.partition(": ")[2], tx.now)
+        if public.sheet.to_json() != current.sheet:
+            entered.append(_enter_price(tx, model.id, public.sheet, public.source, tx.now))
+    return entered
+
+
+def list_models(tx: Transaction) -> list[Model]:
+    """Return all models, by id."""
+    return list(tx.session.scalars(select(Model).order_by(Model.id)))
+
+
+def list_prices(tx: Transaction, model_id: str | None = None) -> list[Price]:
+    """Return price entries, oldest first; of one model or of all."""
+    query = select(Price).order_by(Price.model_id, Price.valid_from, Price.recorded_at)
+    return list(tx.session.scalars(query.where(Price.model_id == model_id) if model_id else query))
+
+
+def price_at(entries: list[Price], now: datetime) -> Price | None:
+    """Return the entry in force at a moment, from one model's entries oldest first."""
+    return next((price for price in reversed(entries) if price.valid_from <= now), None)
+
+
+@dataclass(frozen=True, slots=True)
+class DatedSheet:
+    """A price entry as the gateway keeps it."""
+
+    id: str
+    valid_from: datetime
+    sheet: PriceSheet
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFacts:
+    """A model with its upstream and prices, as the gateway keeps it."""
+
+    id: str
+    dialect: Dialect
+    upstream: str
+    base_url: str
+    credential_env: str
+    upstream_model: str
+    context_window: int
+    default_output: int
+    max_output: int
+    created_at: datetime
+    prices: tuple[DatedSheet, ...]
+
+    def price(self, now: datetime) -> DatedSheet | None:
+        """Return the price in force at a moment; None while there is none."""
+        return next((entry for entry in reversed(self.prices) if entry.valid_from <= now), None)
+
+
+@dataclass(frozen=True, slots=True)
+class PlanFacts:
+    """A plan as the gateway keeps it; `multiplier` in millionths."""
+
+    id: str
+    name: str
+    multiplier: int
+    models: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Catalog:
+    """All upstreams, models, prices and plans at one catalog version."""
+
+    version: int
+    models: dict[str, ModelFacts]
+    plans: dict[str, PlanFacts]
+
+
+def load(tx: Transaction) -> Catalog:
+    """Read the whole catalog; an admission goes on only while its version is still the store's."""
+    session = tx.session
+    prices: dict[str, list[DatedSheet]] = {}
+    for price in list_prices(tx):
+        dated = DatedSheet(price.id, price.valid_from, PriceSheet.from_json(price.sheet))
+        prices.setdefault(price.model_id, []).append(dated)
+    upstreams = {upstream.name: upstream for upstream in list_upstreams(tx)}
+    models: dict[str, ModelFacts] = {}
+    for model in list_models(tx):
+        upstream = upstreams[model.upstream]
+        models[model.id] = ModelFacts(
+            id=model.id,
+            dialect=Dialect(upstream.dialect),
+            upstream=upstream.name,
+            base_url=upstream.base_url,
+            credential_env=upstream.credential_env,
+            upstream_model=model.upstream_model,
+            context_window=model.context_window,
+            default_output=model.default_output,
+            max_output=model.max_output,
+            created_at=model.created_at,
+            prices=tuple(prices.get(model.id, ())),
+        )
+    included: dict[str, set[str]] = {}
+    for plan_id, model_id in session.execute(select(PlanModel.plan_id, PlanModel.model_id)):
+        included.setdefault(plan_id, set()).add(model_id)
+    plans = {
+        plan.id: PlanFacts(plan.id, plan.name, plan.multiplier, frozenset(included.get(plan.id, ())))
+        for plan in session.scalars(select(Plan))
+    }
+    return Catalog(session.scalars(select(CatalogVersion.version)).one(), models, plans)
+
+
+def describe_price(price: Price) -> dict[str, Any]:
+    """Return a price entry for people and programs: USD per million tokens as decimal strings."""
+    sheet = PriceSheet.from_json(price.sheet)
+    names = ("input", "cached_input", "cache_write_5m", "cache_write_1h", "output")
+    return {
+        "model": price.model_id,
+        "valid_from": price.valid_from.isoformat(),
+        "recorded_at": price.recorded_at.isoformat(),
+        "source": price.source,
+        "request_usd": usd(sheet.request),
+        "tiers": [
+            {"above_input_tokens": tier.above} | {f"{name}_usd": usd(getattr(tier, name)) for name in names}
+            for tier in sheet.tiers
+        ],
+    }
