@@ -1,0 +1,192 @@
+"""Reports: who spent what, as tables. Pure over a `Ledger`; each function is one query.
+
+Money columns are int64 nano-USD, counts and tokens int64, moments UTC. The actor of the ledger sees its
+organisation only.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from toolkit.errors import InvalidInput
+from toolkit.ledger import Ledger
+from toolkit.period import Period
+from toolkit.policy import Outcome
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["DIMENSIONS", "Period", "Totals", "refusals", "requests", "spend", "totals"]
+
+DIMENSIONS = {
+    "key": ("key_id", "key", "key_label", "org"),
+    "model": ("model",),
+    "org": ("org_id", "org"),
+    "plan": ("plan",),
+    "dialect": ("dialect",),
+    "hour": ("date_trunc('hour', admitted_at) AS hour",),
+    "day": ("day",),
+    "month": ("month",),
+}
+"""What `spend` can group by, with the columns that each gives."""
+
+_TIMES = ("hour", "day", "month")
+_SUMS = ("input_tokens", "cached_input_tokens", "output_tokens", "cost")
+_ADMITTED = f"outcome <> '{Outcome.REFUSED}'"
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """What a period adds up to.
+
+    Args:
+        calls: admitted calls that ended.
+        refused: refused calls, those beyond the logged ones included (see `refusals`).
+        errors: admitted calls that ended in an upstream error or were abandoned.
+        input_tokens: cached ones included.
+        cached_input_tokens: the part read from a provider's cache.
+        output_tokens: reasoning included.
+        cost: nano-USD.
+    """
+
+    calls: int
+    refused: int
+    errors: int
+    input_tokens: int
+    cached_input_tokens: int
+    output_tokens: int
+    cost: int
+
+
+def spend(
+    ledger: Ledger,
+    by: Sequence[str],
+    period: Period | None = None,
+    *,
+    org: str | None = None,
+    key: str | None = None,
+) -> "pd.DataFrame":
+    """Return calls, tokens and cost of admitted calls, grouped.
+
+    Args:
+        ledger: whose actor's rows count.
+        by: one or more of `DIMENSIONS`.
+        period: by admission; everything by default.
+        org: id, to count that organisation alone.
+        key: id, to count that key alone.
+
+    Returns:
+        The dimensions' columns, then calls, input_tokens, cached_input_tokens, output_tokens and cost (nano-USD);
+        in order of time if the first dimension is one, else the costliest first. `key_label` is the key's name,
+        marked if the key is deleted.
+
+    Raises:
+        InvalidInput: no dimension, an unknown one, or one twice.
+    """
+    unknown = [name for name in by if name not in DIMENSIONS]
+    if unknown or not by or len(set(by)) < len(by):
+        raise InvalidInput(f"Spend is grouped by one or more of {', '.join(DIMENSIONS)}; got {', '.join(by) or '-'}.")
+    columns = dict.fromkeys(column for name in by for column in DIMENSIONS[name])  # `org` may come twice
+    where, values = _where(period, org_id=org, key_id=key)
+    sums = ", ".join(f"sum({name})::BIGINT AS {name}" for name in _SUMS)
+    order = [by[0]] if by[0] in _TIMES else []
+    order += ["cost DESC", *(str(position + 1) for position in range(len(columns)))]
+    return ledger.df(
+        f"SELECT {', '.join(columns)}, count(*) AS calls, {sums} FROM usage WHERE {_ADMITTED} AND {where}"
+        f" GROUP BY ALL ORDER BY {', '.join(order)}",
+        values,
+    )
+
+
+def totals(ledger: Ledger, period: Period | None = None, *, org: str | None = None) -> Totals:
+    """Return what a period adds up to; everything by default.
+
+    Args:
+        ledger: whose actor's rows count.
+        period: by admission.
+        org: id, to count that organisation alone.
+    """
+    where, values = _where(period, org_id=org)
+    sums = ", ".join(f"coalesce(sum({name}) FILTER (WHERE {_ADMITTED}), 0)::BIGINT AS {name}" for name in _SUMS)
+    failed = f"outcome IN ('{Outcome.UPSTREAM_ERROR}', '{Outcome.ABANDONED}')"
+    (row,) = ledger.sql(
+        f"SELECT count(*) FILTER (WHERE {_ADMITTED}) AS calls, count(*) FILTER (WHERE {failed}) AS errors, {sums}"
+        f" FROM usage WHERE {where}",
+        values,
+    ).to_pylist()
+    return Totals(refused=int(refusals(ledger, period, org=org)["calls"].sum()), **row)
+
+
+def refusals(ledger: Ledger, period: Period | None = None, *, org: str | None = None) -> "pd.DataFrame":
+    """Return how often which key was refused for which reason, the most frequent first.
+
+    Of each key's refusals for one reason only some of a minute are logged; the key store counts all. A period that
+    cuts a minute in two is counted as logged.
+
+    Args:
+        ledger: whose actor's rows count.
+        period: by the call's arrival; everything by default.
+        org: id, to count that organisation alone.
+
+    Returns:
+        refusal, key_id, key, key_label, org, calls, last_at.
+    """
+    where, values = _where(period, org_id=org)
+    start, end = (period.start, period.end) if period else (None, None)
+    return ledger.df(
+        f"""
+        WITH logged AS (
+            SELECT refusal, key_id, key, key_label, org, count(*) AS calls, max(admitted_at) AS last_at
+            FROM usage WHERE outcome = '{Outcome.REFUSED}' AND {where} GROUP BY ALL
+        ), counted AS (
+            SELECT refusal, key_id, sum(refused)::BIGINT AS calls FROM refusal_counts
+            WHERE (?::TIMESTAMPTZ IS NULL OR to_timestamp(minute * 60) >= ?)
+              AND (?::TIMESTAMPTZ IS NULL OR to_timestamp(minute * 60) + INTERVAL 1 MINUTE <= ?)
+            GROUP BY ALL
+        )
+        SELECT refusal, key_id, key, key_label, org,
+               greatest(logged.calls, coalesce(counted.calls, 0)) AS calls, last_at
+        FROM logged LEFT JOIN counted USING (refusal, key_id)
+        ORDER BY calls DESC, last_at DESC, key_id, refusal
+        """,
+        [*values, start, start, end, end],
+    )
+
+
+def requests(
+    ledger: Ledger,
+    *,
+    request_id: str | None = None,
+    key: str | None = None,
+    model: str | None = None,
+    outcome: str | None = None,
+    period: Period | None = None,
+    org: str | None = None,
+    limit: int = 200,
+    offset: int = 0,
+) -> "pd.DataFrame":
+    """Return request-log rows, the newest first, with all columns of the view `usage`.
+
+    Args:
+        ledger: whose actor's rows are searched; those of deleted keys too.
+        request_id: Keydesk's own id of the call.
+        key: id.
+        model: public id, as the caller named it.
+        outcome: one of `policy.Outcome`.
+        period: by admission; everything by default.
+        org: id.
+        limit: most rows to return.
+        offset: rows to skip.
+    """
+    where, values = _where(period, request_id=request_id, key_id=key, model=model, outcome=outcome, org_id=org)
+    return ledger.df(
+        f"SELECT * FROM usage WHERE {where} ORDER BY admitted_at DESC, request_id DESC LIMIT ? OFFSET ?",
+        [*values, limit, offset],
+    )
+
+
+def _where(period: Period | None, **equal: str | None) -> tuple[str, list[Any]]:
+    """Return the condition that a period and the columns given set, with its values."""
+    condition, values = (period or Period.all()).where()
+    given = {column: value for column, value in equal.items() if value is not None}
+    return " AND ".join([condition, *(f"{column} = ?" for column in given)]), [*values, *given.values()]
