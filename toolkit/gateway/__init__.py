@@ -1,0 +1,17 @@
+"""The gateway: verifies each call's key, enforces its limits, forwards, meters and charges it.
+
+| file | holds |
+|---|---|
+| `paths` | which dialect and endpoint a path means |
+| `caller` | where the caller's credential is |
+| `book` | keys, models and prices in memory, and the proof that they are current |
+| `call` | judging a call, holding, settling |
+| `passage` | forwarding an admitted call and passing its answer on |
+| `upstreams` | the HTTP client |
+| `answers` | what is sent back |
+| `app` | the Starlette application and its server |
+"""
+
+from toolkit.gateway.app import create_app, serve
+
+__all__ = ["create_app", "serve"]

@@ -1,0 +1,56 @@
+"""What the gateway sends: whole answers, errors in the dialect's envelope, and the headers of both."""
+
+import json
+from typing import Any
+
+from starlette.types import Send
+
+from toolkit.dialects import MODULES
+from toolkit.dialects.shape import Dialect
+from toolkit.errors import Refusal, RefusalType
+
+JSON = "application/json"
+
+
+def hold_id(request_id: str) -> str:
+    """Return the id of a call's hold: it has at most one, so it shares the request's number."""
+    return request_id.replace("req_", "hold_", 1)
+
+
+def head(request_id: str, dialect: Dialect, content_type: str, extra: dict[str, str]) -> list[tuple[bytes, bytes]]:
+    """Return an answer's headers."""
+    names = {"content-type": content_type, "x-request-id": request_id} | extra
+    if dialect is Dialect.ANTHROPIC:
+        names["request-id"] = request_id
+    return [(name.encode("latin-1"), value.encode("latin-1", "replace")) for name, value in names.items()]
+
+
+async def send_whole(send: Send, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
+    """Send an answer in one piece."""
+    await send(
+        {
+            "type": "http.response.start",
+            "status": status,
+            "headers": [*headers, (b"content-length", str(len(body)).encode())],
+        }
+    )
+    await send({"type": "http.response.body", "body": body})
+
+
+async def send_json(
+    send: Send, status: int, request_id: str, dialect: Dialect, value: Any, extra: dict[str, str] | None = None
+) -> None:
+    """Send a JSON answer."""
+    body = json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+    await send_whole(send, status, head(request_id, dialect, JSON, extra or {}), body)
+
+
+async def send_refusal(
+    send: Send, refusal: Refusal, request_id: str, dialect: Dialect, extra: dict[str, str] | None = None
+) -> None:
+    """Send a refusal so that the dialect's official SDK raises its own typed exception with our message."""
+    headers = refusal.headers | (extra or {})
+    if refusal.type is RefusalType.UNAVAILABLE:
+        headers = {"retry-after": "1"} | headers
+    body = MODULES[dialect].error_body(refusal, request_id)
+    await send_json(send, refusal.status, request_id, dialect, body, headers)

@@ -1,0 +1,196 @@
+"""Judging a call and settling it: what happens before it is forwarded and after its answer is known."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Coroutine
+from dataclasses import dataclass, replace
+from typing import Any
+
+from toolkit import billing
+from toolkit.billing import Admitted, Call, Ending, Receipt, Stale
+from toolkit.catalog import Catalog, ModelFacts
+from toolkit.database import utc_now
+from toolkit.dialects import MODULES
+from toolkit.dialects.body import parse_object
+from toolkit.dialects.shape import Dialect, Shape
+from toolkit.errors import Refusal, RefusalType, Unavailable
+from toolkit.estimate import HoldBound, hold_bound
+from toolkit.gateway.book import Book
+from toolkit.gateway.paths import PATH_OF, Target
+from toolkit.policy import KeyFacts
+from toolkit.pricing import usd
+
+logger = logging.getLogger("keydesk.gateway")
+
+SETTLE_PATIENCE = 60.0
+"""Seconds for which a settlement is tried again while the key store cannot be reached."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One HTTP request, read and authenticated as far as that goes without the store."""
+
+    id: str
+    dialect: Dialect
+    target: Target
+    secret: str
+    headers: list[tuple[bytes, bytes]]
+    body: bytes
+    wants_sse: bool
+
+
+class Teller:
+    """What all calls of one gateway share.
+
+    Args:
+        book: keys, catalog and billing.
+        instance_id: owner of the holds.
+    """
+
+    def __init__(self, book: Book, instance_id: str) -> None:
+        self.book = book
+        self.instance_id = instance_id
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    def start(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        """Run work that nobody who leaves can cancel; `drain` waits for it."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def drain(self) -> None:
+        """Wait until nothing is under way."""
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
+    async def admit(self, request: Request) -> "Admission":
+        """Judge a call and place its hold.
+
+        Raises:
+            Refusal: nothing is held; the refusal of a known key is logged.
+            Unavailable: the key store cannot be reached.
+        """
+        body: dict[str, Any] | None = None
+        shape: Shape | None = None
+        for _ in range(20):
+            key = await self.book.key(request.secret)
+            catalog = self.book.catalog
+            call = Call(request.id, key, utc_now(), request.dialect, request.target.endpoint, stream=False, model=None)
+            try:
+                if body is None or shape is None:
+                    body = parse_object(request.body)
+                    shape = MODULES[request.dialect].inspect(
+                        request.target.endpoint, body, len(request.body), request.target.model
+                    )
+                call = replace(call, stream=shape.stream, model=shape.model)
+                call, model, bound = _price(call, shape, catalog)
+                admitted = await self._hold(call, bound, catalog)
+                return Admission(call, shape, body, model, bound, admitted)
+            except Stale:
+                await self.book.refresh(request.secret)
+            except Refusal as refusal:
+                try:
+                    await self._log_refusal(call, refusal, catalog)
+                except Stale:
+                    await self.book.refresh(request.secret)
+                else:
+                    raise
+        raise Unavailable("The key or the catalog changes faster than this call can be judged.")
+
+    async def _hold(self, call: Call, bound: HoldBound, catalog: Catalog) -> Admitted:
+        return await self.book.ask(
+            lambda connection: billing.admit(
+                connection, call, bound, catalog_version=catalog.version, instance_id=self.instance_id
+            )
+        )
+
+    async def _log_refusal(self, call: Call, refusal: Refusal, catalog: Catalog) -> None:
+        await self.book.ask(
+            lambda connection: billing.refuse(connection, call, refusal, utc_now(), catalog_version=catalog.version)
+        )
+
+    async def settle(self, call: Call, ending: Ending) -> Receipt | None:
+        """Charge a call; keeps trying while the key store cannot be reached.
+
+        Raises:
+            Unavailable: it stayed away for a minute; the hold will be swept.
+        """
+        give_up = time.monotonic() + SETTLE_PATIENCE
+        pause = 0.05
+        while True:
+            try:
+                receipt = await self.book.ask(lambda connection: billing.settle(connection, call, ending))
+            except Unavailable:
+                if time.monotonic() > give_up:
+                    logger.error("call %s could not be settled: the key store cannot be reached", call.request_id)  # noqa: TRY400
+                    raise
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, 2.0)
+                continue
+            if receipt is None:
+                logger.warning("lost settlement: call %s had been swept as abandoned", call.request_id)
+            elif receipt.overrun:
+                logger.warning(
+                    "overrun: call %s cost more than its hold by %s USD", call.request_id, usd(receipt.overrun)
+                )
+            return receipt
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """A call that may go on, with all that was fixed about it."""
+
+    call: Call
+    shape: Shape
+    body: dict[str, Any]
+    model: ModelFacts
+    bound: HoldBound
+    admitted: Admitted
+
+
+def find_model(catalog: Catalog, name: str, dialect: Dialect, key: KeyFacts) -> ModelFacts:
+    """Return the model that a caller named.
+
+    Raises:
+        Refusal: model_not_found, wrong_dialect or model_not_allowed, in this order.
+    """
+    model = catalog.models.get(name)
+    if model is None or model.price(utc_now()) is None:
+        raise Refusal(
+            RefusalType.MODEL_NOT_FOUND,
+            f"There is no model {name[:128]!r} here. GET /v1/models lists what this API key may call.",
+            param="model",
+        )
+    if model.dialect is not dialect:
+        raise Refusal(
+            RefusalType.WRONG_DIALECT,
+            f"The model '{name}' speaks the {model.dialect} dialect: call {PATH_OF[model.dialect]}.",
+            param="model",
+        )
+    plan = catalog.plans.get(key.plan_id)
+    key.check_model(name, plan.models if plan else frozenset())
+    return model
+
+
+def _price(call: Call, shape: Shape, catalog: Catalog) -> tuple[Call, ModelFacts, HoldBound]:
+    """Fix what a call is charged by: model, price, multiplier; and bound what it can cost."""
+    model = find_model(catalog, shape.model, Dialect(call.dialect), call.key)
+    call = replace(call, upstream=model.upstream)
+    dated = model.price(call.received_at)
+    plan = catalog.plans.get(call.key.plan_id)
+    if dated is None or plan is None:  # the price begins in this very moment, or the plan is newer than the catalog
+        raise Stale
+    priced = replace(call, price_id=dated.id, sheet=None if shape.free else dated.sheet, multiplier=plan.multiplier)
+    if shape.free:
+        return priced, model, HoldBound(0, 0, 0, explicit=True)
+    bound = hold_bound(
+        model.dialect,
+        shape,
+        dated.sheet,
+        plan.multiplier,
+        context_window=model.context_window,
+        default_output=model.default_output,
+    )
+    return priced, model, bound

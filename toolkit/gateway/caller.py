@@ -1,0 +1,91 @@
+"""Reading the caller's credential from a request. Pure.
+
+The credential leaves this module only as the secret that is digested and compared; it is never forwarded, logged
+or put into a message.
+"""
+
+from collections.abc import Iterable
+from urllib.parse import parse_qsl
+
+from toolkit.credentials import SECRET_LENGTH, is_well_formed
+from toolkit.dialects.shape import Dialect
+from toolkit.errors import Refusal, RefusalType
+
+Headers = Iterable[tuple[bytes, bytes]]
+
+BEARER = "Authorization: Bearer"
+CARRIERS = {
+    Dialect.OPENAI: (BEARER,),
+    Dialect.ANTHROPIC: (BEARER, "x-api-key"),
+    Dialect.GEMINI: (BEARER, "x-goog-api-key", "?key="),
+}
+"""Where each dialect's SDKs put the credential."""
+
+
+def dialect_of_shared_path(headers: Headers, query: bytes) -> Dialect:
+    """Return whose listing is wanted on a path that several SDKs share."""
+    names = {name for name, _ in headers}
+    if b"x-goog-api-key" in names or any(name == "key" for name, _ in _query(query)):
+        return Dialect.GEMINI
+    if b"anthropic-version" in names or b"x-api-key" in names:
+        return Dialect.ANTHROPIC
+    return Dialect.OPENAI
+
+
+def find_secret(dialect: Dialect, headers: Headers, query: bytes) -> str:
+    """Return the caller's secret, checked as far as that goes without asking the store.
+
+    Raises:
+        Refusal: unauthorized; says whether it is missing, sent twice differently, or malformed.
+    """
+    found: list[tuple[str, str]] = []
+    for name, value in headers:
+        text = value.decode("latin-1")
+        if name == b"authorization":
+            scheme, _, token = text.partition(" ")
+            if scheme.lower() != "bearer":
+                raise _unauthorized(f"The Authorization header must be 'Bearer sk-…', not the scheme {scheme[:20]!r}.")
+            found.append((BEARER, token))
+        elif name in {b"x-api-key", b"x-goog-api-key"}:
+            found.append((name.decode(), text))
+    found += [("?key=", value) for name, value in _query(query) if name == "key"]
+
+    usable = [(carrier, secret) for carrier, secret in found if carrier in CARRIERS[dialect]]
+    if len({secret for _, secret in found}) > 1:
+        places = " and ".join(dict.fromkeys(carrier for carrier, _ in found))
+        raise _unauthorized(f"Two different credentials were sent, in {places}. Send one.")
+    if not usable:
+        elsewhere = f" It was sent as {found[0][0]}, which is not read here." if found else ""
+        raise _unauthorized(f"The API key is missing: send it as {' or '.join(CARRIERS[dialect])}.{elsewhere}")
+    carrier, secret = usable[0]
+    if not is_well_formed(secret):
+        raise _unauthorized(f"The API key in {carrier} {_fault(secret)}")
+    return secret
+
+
+def _fault(secret: str) -> str:
+    if secret != secret.strip():
+        return "has white space before or after it. Remove it."
+    if not secret:
+        return "is empty."
+    if not secret.startswith("sk-") or len(secret) != SECRET_LENGTH:
+        return f"is not one of ours: those are sk- and {SECRET_LENGTH - 3} letters or digits. Was it cut off?"
+    return "is mistyped: its checksum does not hold. Copy it again."
+
+
+def _unauthorized(message: str) -> Refusal:
+    return Refusal(RefusalType.UNAUTHORIZED, message)
+
+
+def _query(query: bytes) -> list[tuple[str, str]]:
+    if not query:
+        return []
+    try:
+        return parse_qsl(query.decode("latin-1"), keep_blank_values=True, max_num_fields=50)
+    except ValueError:
+        return []
+
+
+def wants_sse(query: bytes) -> bool:
+    """Whether a Gemini stream is asked for as server-sent events; without, it is a JSON array."""
+    return ("alt", "sse") in _query(query)

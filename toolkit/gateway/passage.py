@@ -1,0 +1,371 @@
+"""The way of one admitted call: forward it, pass its answer on, have it settled.
+
+What must not be lost (a whole answer, a settlement) runs in a task of its own, so that a caller who hangs up
+cannot cancel a charge. The last byte of an answer is sent only after its charge has been committed.
+"""
+
+import asyncio
+import json
+import time
+from collections.abc import Coroutine
+from dataclasses import replace
+from typing import Any
+
+from starlette.types import Receive, Send
+
+from toolkit.billing import Ending, Receipt
+from toolkit.credentials import redact
+from toolkit.database import utc_now
+from toolkit.dialects import MODULES
+from toolkit.dialects.body import dump_object
+from toolkit.dialects.meter import StreamMeter
+from toolkit.dialects.shape import Dialect
+from toolkit.errors import Refusal, RefusalType
+from toolkit.estimate import BYTES_PER_TOKEN, likely_input
+from toolkit.gateway.answers import head, hold_id, send_refusal, send_whole
+from toolkit.gateway.call import Admission, Request, Teller
+from toolkit.gateway.upstreams import Exchange, UpstreamBroke, Upstreams, UpstreamSlow
+from toolkit.policy import Outcome
+from toolkit.pricing import usd
+from toolkit.usage import Usage, UsageSource
+
+PASSED_THROUGH = frozenset({400, 408, 413, 422, 429})
+"""Upstream errors that are the caller's to read; all others are ours to explain."""
+
+FORWARDED_HEADERS = frozenset({b"accept", b"user-agent", b"openai-beta", b"x-goog-api-client"})
+FORWARDED_PREFIX = b"anthropic-"
+
+CLIENT_CLOSED = 499
+"""Status in the request log of a caller who left before the answer (as nginx writes it)."""
+
+LONGEST_DETAIL = 500
+
+
+class Passage:
+    """The way of one admitted call: forward it, watch its answer, settle it."""
+
+    def __init__(
+        self,
+        teller: Teller,
+        upstreams: Upstreams,
+        request: Request,
+        admission: Admission,
+        receive: Receive,
+        send: Send,
+    ) -> None:
+        self._teller = teller
+        self._upstreams = upstreams
+        self._request = request
+        self._call = admission.call
+        self._shape = admission.shape
+        self._admission = admission
+        self._receive = receive
+        self._send = send
+        self._dialect = MODULES[request.dialect]
+        self._started = time.perf_counter()
+        self._first_byte_ms: int | None = None
+        self._settlement: asyncio.Task[Receipt | None] | None = None
+        self._exchange: Exchange | None = None
+
+    async def run(self) -> None:
+        """Forward the call and answer the caller."""
+        if self._shape.stream:
+            await self._stream()
+        else:
+            await asyncio.shield(self._teller.start(self._guarded(self._whole())))
+
+    async def _guarded(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run the passage; should it fail in a way nobody thought of, the hold is released all the same."""
+        try:
+            await work
+        finally:
+            if self._settlement is None:
+                await self._settle(Outcome.UPSTREAM_ERROR, 500, None, error="the gateway failed on this call")
+
+    # -- forwarding ---------------------------------------------------------------------------------------------
+
+    def _open(self) -> Exchange:
+        model, shape, admitted = self._admission.model, self._shape, self._admission.admitted
+        credential = self._upstreams.credential(model.credential_env)
+        if not credential:
+            raise UpstreamBroke(f"the credential {model.credential_env} of upstream {model.upstream} is not set")
+        changed = self._dialect.rewrite(
+            shape.endpoint,
+            self._admission.body,
+            upstream_model=model.upstream_model,
+            output_bound=admitted.output_bound if shape.output and shape.output_bound is None else None,
+            include_usage=shape.stream and not shape.usage_asked,
+        )
+        path = self._dialect.upstream_path(
+            shape.endpoint, model.upstream_model, shape.stream, alt_sse=self._request.wants_sse
+        )
+        headers = {
+            name.decode("latin-1"): value.decode("latin-1")
+            for name, value in self._request.headers
+            if name in FORWARDED_HEADERS or name.startswith(FORWARDED_PREFIX)
+        }
+        headers |= self._dialect.auth_headers(credential)
+        headers |= {
+            "content-type": "application/json",
+            "accept-encoding": "identity",
+            "x-request-id": self._request.id,
+        }
+        body = self._request.body if changed is None else dump_object(changed)
+        self._exchange = self._upstreams.exchange(model.base_url + path, headers, body)
+        return self._exchange
+
+    @property
+    def _sent(self) -> bool:
+        return self._exchange is not None and self._exchange.sent
+
+    async def _whole(self) -> None:
+        """Forward a call and send its answer in one piece. Runs to its end even when the caller has left."""
+        try:
+            async with self._open() as exchange:
+                await exchange.send()
+                answer = await exchange.read()
+                self._first_byte_ms = milliseconds_since(self._started)
+                if exchange.status >= 300:
+                    await self._upstream_error(exchange, answer)
+                else:
+                    await self._answer_whole(exchange, answer)
+        except (UpstreamBroke, UpstreamSlow) as error:
+            await self._no_answer(error)
+
+    async def _answer_whole(self, exchange: Exchange, answer: bytes) -> None:
+        parsed = _parsed(answer)
+        usage = None
+        if not self._shape.free:
+            reported = self._dialect.usage_of(self._shape.endpoint, parsed)
+            usage = reported or self._estimated(-(-len(answer) // BYTES_PER_TOKEN))
+        receipt = await self._settle(
+            Outcome.COMPLETED, exchange.status, usage, response_id=self._dialect.response_id_of(parsed)
+        )
+        headers = self._headers(exchange.content_type)
+        if receipt is not None:
+            headers.append((b"x-cost-usd", usd(receipt.cost).encode()))
+        await send_whole(self._send, exchange.status, headers, answer)
+
+    async def _stream(self) -> None:
+        """Forward a call and pass its answer on as it comes; stops the upstream when the caller leaves."""
+        passing = self._teller.start(self._guarded(self._pass_stream()))
+        leaving = asyncio.ensure_future(self._caller_leaves())
+        try:
+            await asyncio.wait({passing, leaving}, return_when=asyncio.FIRST_COMPLETED)
+            if not passing.done():
+                passing.cancel()
+            await asyncio.wait({passing})
+        finally:
+            leaving.cancel()
+        if not passing.cancelled():
+            passing.result()
+
+    async def _caller_leaves(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+
+    async def _pass_stream(self) -> None:
+        meter: StreamMeter | None = None
+        begun = False
+        try:
+            async with self._open() as exchange:
+                await exchange.send()
+                if exchange.status >= 300:
+                    await self._upstream_error(exchange, await exchange.read())
+                    return
+                if not self._is_stream(exchange.content_type):
+                    await self._answer_whole(exchange, await exchange.read())
+                    return
+                meter = self._dialect.Meter(
+                    self._shape.endpoint,
+                    sse=exchange.content_type.startswith("text/event-stream"),
+                    drop_usage=not self._shape.usage_asked,
+                    choices=self._shape.choices,
+                )
+                start = {
+                    "type": "http.response.start",
+                    "status": exchange.status,
+                    "headers": self._headers(exchange.content_type),
+                }
+                await self._send(start)
+                begun = True
+                async for chunk in exchange.chunks():
+                    if self._first_byte_ms is None:
+                        self._first_byte_ms = milliseconds_since(self._started)
+                    if pieces := meter.feed(chunk):
+                        await self._send_piece(b"".join(pieces))
+            await self._finish_stream(meter)
+        except asyncio.CancelledError:
+            # The caller has left. What the upstream made until now is charged, unless its end is being settled.
+            await self._settle_aborted(meter)
+            raise
+        except (UpstreamBroke, UpstreamSlow, ValueError) as error:
+            if meter is None or not begun:
+                await self._no_answer(error)
+            else:
+                await self._break_stream(meter, error)
+
+    def _is_stream(self, content_type: str) -> bool:
+        if content_type.startswith("text/event-stream"):
+            return True
+        return self._request.dialect is Dialect.GEMINI and content_type.startswith("application/json")
+
+    async def _send_piece(self, data: bytes, *, more: bool = True) -> None:
+        await self._send({"type": "http.response.body", "body": data, "more_body": more})
+
+    async def _finish_stream(self, meter: StreamMeter) -> None:
+        """The body ended cleanly: settle, then send what was kept back, or an error event if the end was missing."""
+        kept = meter.finish()
+        if not meter.complete and not meter.failed:
+            await self._break_stream(meter, UpstreamBroke("the stream ended without its last event"))
+            return
+        outcome = Outcome.UPSTREAM_ERROR if meter.failed else Outcome.COMPLETED
+        refusal = RefusalType.UPSTREAM_ERROR if meter.failed else None
+        # Its work is done: from here on a caller who leaves changes nothing.
+        await asyncio.shield(
+            self._teller.start(
+                self._settle(outcome, 200, self._streamed_usage(meter), refusal=refusal, response_id=meter.response_id)
+            )
+        )
+        await self._send_piece(b"".join(kept), more=False)
+
+    async def _break_stream(self, meter: StreamMeter, error: Exception) -> None:
+        refusal = _refusal_of(error, sent=True)
+        await self._settle(
+            Outcome.UPSTREAM_ERROR,
+            200,
+            self._streamed_usage(meter),
+            refusal=refusal.type,
+            response_id=meter.response_id,
+            error=str(error),
+        )
+        event = self._dialect.error_event(
+            refusal,
+            self._request.id,
+            sse=self._request.dialect is not Dialect.GEMINI or self._request.wants_sse,
+            endpoint=self._shape.endpoint,
+            started=meter.started,
+        )
+        await self._send_piece(event, more=False)
+
+    # -- endings ------------------------------------------------------------------------------------------------
+
+    async def _settle(
+        self,
+        outcome: Outcome,
+        status: int,
+        usage: Usage | None,
+        *,
+        refusal: RefusalType | None = None,
+        response_id: str | None = None,
+        error: str | None = None,
+    ) -> Receipt | None:
+        """Charge the call, once: whoever comes second waits for the first. Nobody who leaves can cancel it."""
+        if self._settlement is None:
+            ending = Ending(
+                outcome=outcome,
+                ended_at=utc_now(),
+                status=status,
+                usage=usage,
+                refusal=refusal,
+                response_id=response_id,
+                first_byte_ms=self._first_byte_ms,
+                duration_ms=milliseconds_since(self._started),
+                error=error[:LONGEST_DETAIL] if error else None,
+            )
+            self._settlement = self._teller.start(self._teller.settle(self._call, ending))
+        return await asyncio.shield(self._settlement)
+
+    async def _settle_aborted(self, meter: StreamMeter | None) -> None:
+        """The caller left a stream: charge what was produced, or the input if the upstream had got the request."""
+        if meter is not None:
+            usage: Usage | None = self._streamed_usage(meter) or self._estimated(0)
+        else:
+            usage = self._estimated(0) if self._sent else None
+        response_id = meter.response_id if meter else None
+        await self._settle(Outcome.ABORTED, CLIENT_CLOSED, usage, response_id=response_id, error="the caller left")
+
+    def _streamed_usage(self, meter: StreamMeter) -> Usage | None:
+        """Return what a stream used: as reported, with the output estimated if the report stops before the end."""
+        if self._shape.free:
+            return None
+        reported, seen = meter.usage, meter.output_seen
+        if meter.complete and reported is not None:
+            return reported
+        if reported is None:
+            return self._estimated(seen) if seen or meter.complete else None
+        if seen <= reported.output_tokens:
+            return reported if reported.output_tokens else None
+        return replace(reported, output_tokens=seen, source=UsageSource.ESTIMATED)
+
+    def _estimated(self, output_tokens: int) -> Usage:
+        return Usage(
+            input_tokens=likely_input(self._shape),
+            output_tokens=output_tokens if self._shape.output else 0,
+            source=UsageSource.ESTIMATED,
+        )
+
+    async def _no_answer(self, error: Exception) -> None:
+        """The upstream gave nothing: nothing is charged."""
+        refusal = _refusal_of(error, sent=self._sent)
+        await self._settle(Outcome.UPSTREAM_ERROR, refusal.status, None, refusal=refusal.type, error=str(error))
+        await send_refusal(self._send, refusal, self._request.id, self._request.dialect, self._extra())
+
+    async def _upstream_error(self, exchange: Exchange, answer: bytes) -> None:
+        """The upstream answered with an error: nothing is charged; it is passed through or explained."""
+        credential = self._upstreams.credential(self._admission.model.credential_env) or "\0"
+        clean = answer.replace(credential.encode(), b"[removed]")
+        detail = f"upstream {self._call.upstream} answered {exchange.status}: {redact(clean.decode(errors='replace'))}"
+        passed = exchange.status in PASSED_THROUGH
+        refusal = Refusal(
+            RefusalType.UPSTREAM_ERROR,
+            f"The provider of '{self._shape.model}' could not answer this call (its status: {exchange.status}). "
+            "Nothing was charged. Try again; if it lasts, give the operator the request id.",
+            headers={"x-should-retry": "false"},
+        )
+        status = exchange.status if passed else refusal.status
+        await self._settle(Outcome.UPSTREAM_ERROR, status, None, refusal=refusal.type, error=detail)
+        if not passed:
+            await send_refusal(self._send, refusal, self._request.id, self._request.dialect, self._extra())
+            return
+        headers = self._headers(exchange.content_type)
+        if exchange.retry_after is not None:
+            headers.append((b"retry-after", exchange.retry_after.encode("latin-1", "replace")))
+        await send_whole(self._send, status, headers, clean)
+
+    def _extra(self) -> dict[str, str]:
+        extra = {"x-hold-id": hold_id(self._request.id)}
+        if self._admission.admitted.fitted:
+            extra["x-max-tokens-fitted"] = str(self._admission.admitted.output_bound)
+        return extra
+
+    def _headers(self, content_type: str) -> list[tuple[bytes, bytes]]:
+        return head(self._request.id, self._request.dialect, content_type, self._extra())
+
+
+def milliseconds_since(start: float) -> int:
+    """Return whole milliseconds since a reading of `time.perf_counter`."""
+    return round((time.perf_counter() - start) * 1000)
+
+
+def _refusal_of(error: Exception, *, sent: bool) -> Refusal:
+    headers = {"x-should-retry": "false"} if sent else {}
+    if isinstance(error, UpstreamSlow):
+        return Refusal(
+            RefusalType.UPSTREAM_TIMEOUT,
+            f"The provider did not answer in time: {error}. Ask for less output, stream, or try again later.",
+            headers={"x-should-retry": "false"},
+        )
+    return Refusal(
+        RefusalType.UPSTREAM_ERROR,
+        "The connection to the provider failed or broke off. Try again; if it lasts, give the operator the request id.",
+        headers=headers,
+    )
+
+
+def _parsed(answer: bytes) -> dict[str, Any]:
+    try:
+        value = json.loads(answer)
+    except (ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}

@@ -1,0 +1,119 @@
+"""Which dialect and endpoint a path means. Pure.
+
+OpenAI lives under /v1; Anthropic under /v1 and /anthropic/v1; Gemini under /v1, /v1beta and both below /gemini.
+Where today's SDKs meet on one path (GET /v1/models) the caller's headers decide.
+"""
+
+from dataclasses import dataclass
+from urllib.parse import unquote
+
+from toolkit.dialects.shape import Dialect
+from toolkit.errors import Refusal, RefusalType
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What a request is for.
+
+    Args:
+        dialect: None where the caller's headers decide.
+        endpoint: as in `dialects.shape.Shape`, or "models" for listings.
+        method: the only method that the path takes.
+        model: the model that the path names.
+    """
+
+    dialect: Dialect | None
+    endpoint: str
+    method: str = "POST"
+    model: str | None = None
+
+
+GEMINI_VERBS = frozenset(
+    {"generateContent", "streamGenerateContent", "countTokens", "embedContent", "batchEmbedContents"}
+)
+_OPENAI = {
+    f"/v1/{endpoint}": Target(Dialect.OPENAI, endpoint) for endpoint in ("chat/completions", "responses", "embeddings")
+}
+_ANTHROPIC = {
+    f"{prefix}/v1/{endpoint}": Target(Dialect.ANTHROPIC, endpoint)
+    for prefix in ("", "/anthropic")
+    for endpoint in ("messages", "messages/count_tokens")
+}
+_LISTINGS = {
+    "/v1/models": None,
+    "/anthropic/v1/models": Dialect.ANTHROPIC,
+    "/v1beta/models": Dialect.GEMINI,
+    "/gemini/v1/models": Dialect.GEMINI,
+    "/gemini/v1beta/models": Dialect.GEMINI,
+}
+_EXACT = _OPENAI | _ANTHROPIC | {path: Target(dialect, "models", "GET") for path, dialect in _LISTINGS.items()}
+
+PATH_OF = {
+    Dialect.OPENAI: "POST /v1/chat/completions (or /v1/responses, /v1/embeddings)",
+    Dialect.ANTHROPIC: "POST /v1/messages",
+    Dialect.GEMINI: "POST /v1beta/models/{model}:generateContent",
+}
+"""Where to call a model of each dialect, for the caller who came to another's path."""
+
+
+def find(path: str) -> Target | None:
+    """Return what a path is for, or None if it is not one of ours. `path` is still percent-encoded."""
+    target = _EXACT.get(path)
+    if target is not None:
+        return target
+    for prefix, dialect in _LISTINGS.items():
+        if not path.startswith(prefix + "/"):
+            continue
+        name, colon, verb = unquote(path[len(prefix) + 1 :]).rpartition(":")
+        if colon and verb in GEMINI_VERBS:
+            return Target(Dialect.GEMINI, verb, model=name) if dialect in {None, Dialect.GEMINI} and name else None
+        model = unquote(path[len(prefix) + 1 :])
+        return Target(dialect, "models", "GET", model) if model else None
+    return None
+
+
+def resolve(method: str, path: str) -> Target:
+    """Return what a request is for.
+
+    Raises:
+        Refusal: not_found, saying when one /v1 too many or too few is the likely cause; method_not_allowed.
+    """
+    target = find(path)
+    if target is None:
+        raise Refusal(RefusalType.NOT_FOUND, f"There is nothing at {_shown(path)}.{_hint(path)}")
+    if method != target.method:
+        raise Refusal(
+            RefusalType.METHOD_NOT_ALLOWED,
+            f"{_shown(path)} takes {target.method}, not {_shown(method)}.",
+            headers={"allow": target.method},
+        )
+    return target
+
+
+def dialect_of_unknown(path: str) -> Dialect:
+    """Return in whose envelope to answer for a path that is not ours."""
+    if path.startswith("/anthropic"):
+        return Dialect.ANTHROPIC
+    return Dialect.GEMINI if path.startswith(("/gemini", "/v1beta")) else Dialect.OPENAI
+
+
+def _shown(text: str) -> str:
+    return text if len(text) <= 120 and text.isprintable() else text[:120].encode("unicode_escape").decode() + "…"
+
+
+def _hint(path: str) -> str:
+    for version in ("/v1", "/v1beta"):
+        doubled = path.replace(f"{version}{version}", version, 1)
+        if doubled != path and find(doubled):
+            return f" One {version} too many: the path is {doubled}. Take {version} off the base URL."
+    doubled = path.replace("/v1/v1beta", "/v1beta", 1)
+    if doubled != path and find(doubled):
+        return f" One /v1 too many: the path is {doubled}. Take /v1 off the base URL."
+    for prefix in ("", "/anthropic", "/gemini"):
+        for version in ("/v1", "/v1beta"):
+            longer = f"{prefix}{version}{path.removeprefix(prefix)}" if path.startswith(prefix) else ""
+            if longer and find(longer):
+                return f" One {version} too few: the path is {longer}. Add {version} to the base URL."
+    return (
+        " The base URL is this gateway's address, with /v1 for OpenAI's SDK and without for Anthropic's and Google's."
+    )
