@@ -1,0 +1,222 @@
+"""Real things for the tests: a store in a temporary folder, a gateway and a demo upstream on free ports."""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from toolkit import accounts, catalog, credentials, keys, plans, wallet
+from toolkit.database import Actor
+from toolkit.desk import Desk
+from toolkit.dialects.shape import Dialect
+from toolkit.keys import NewSecret
+from toolkit.pricing import MILLION, NANO, PriceSheet, Tier
+from toolkit.settings import Settings
+
+ROOT = Path(__file__).parent.parent
+ADMIN = Actor.trusted("admin@keydesk.local")
+CREDENTIAL = "upstream-credential-of-the-tests"
+
+
+def usd(dollars: float) -> int:
+    """Return whole cents' worth of dollars as nano-USD, for readable tests."""
+    return round(dollars * 100) * (NANO // 100)
+
+
+@pytest.fixture(autouse=True)
+def _cheap_passwords(monkeypatch: pytest.MonkeyPatch) -> None:
+    """bcrypt's lowest cost: the tests check what is done with passwords, not how long guessing takes."""
+    monkeypatch.setattr(credentials.hash_password, "__defaults__", (4,))
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    """Settings with all data in the test's own folder."""
+    return Settings.from_env({"KEYDESK_DATA_DIR": str(tmp_path / "data")})
+
+
+@pytest.fixture
+def desk(settings: Settings) -> Iterator[Desk]:
+    """An empty Keydesk, acted on as a platform admin."""
+    desk = Desk.open(settings, ADMIN)
+    yield desk
+    desk.close()
+
+
+# Prices in nano-USD per million tokens: round numbers, so that amounts in tests can be computed by hand.
+OPENAI_SHEET = PriceSheet.flat(input=usd(2), cached_input=usd(0.5), output=usd(10))
+ANTHROPIC_SHEET = PriceSheet.flat(
+    input=usd(3), cached_input=usd(0.3), cache_write_5m=usd(3.75), cache_write_1h=usd(6), output=usd(15)
+)
+GEMINI_SHEET = PriceSheet(
+    (
+        Tier(0, usd(1), usd(0.25), usd(1), usd(1), usd(8)),
+        Tier(2_000, usd(2), usd(0.5), usd(2), usd(2), usd(12)),
+    )
+)
+EMBEDDING_SHEET = PriceSheet.flat(input=usd(0.02), output=0)
+
+
+@dataclass(frozen=True)
+class World:
+    """An organisation with money, a model in each dialect, and a plan at 1.25 times the base price."""
+
+    desk: Desk
+    org_id: str
+    plan_id: str
+
+    def key(self, name: str = "app", **options: object) -> NewSecret:
+        """Create a key in the organisation."""
+        with self.desk.write() as tx:
+            return keys.create(tx, self.desk.keyring, org=self.org_id, name=name, plan=self.plan_id, **options)  # type: ignore[arg-type]
+
+    def credit(self, amount: int, reference: str) -> None:
+        """Put money into the wallet."""
+        with self.desk.write() as tx:
+            wallet.credit(tx, self.org_id, amount, reference)
+
+
+def make_world(desk: Desk, upstream: str = "http://127.0.0.1:9", money: int = usd(100)) -> World:
+    """Fill an empty Keydesk; `upstream` is the address of a demo upstream."""
+    bases = {
+        Dialect.OPENAI: f"{upstream}/openai/v1",
+        Dialect.ANTHROPIC: f"{upstream}/anthropic",
+        Dialect.GEMINI: f"{upstream}/gemini",
+    }
+    with desk.write() as tx:
+        for dialect, base in bases.items():
+            catalog.add_upstream(tx, f"test-{dialect}", dialect, base, "TEST_UPSTREAM_KEY")
+        models = [
+            ("gpt-test", Dialect.OPENAI, OPENAI_SHEET),
+            ("claude-test", Dialect.ANTHROPIC, ANTHROPIC_SHEET),
+            ("gemini-test", Dialect.GEMINI, GEMINI_SHEET),
+            ("embed-test", Dialect.OPENAI, EMBEDDING_SHEET),
+            ("gemini-embed-test", Dialect.GEMINI, EMBEDDING_SHEET),
+            ("other-test", Dialect.OPENAI, OPENAI_SHEET),
+        ]
+        for name, dialect, sheet in models:
+            catalog.add_model(
+                tx, name, f"test-{dialect}", sheet=sheet, context_window=100_000, default_output=4_096, max_output=8_192
+            )
+        planned = [name for name, _, _ in models if name != "other-test"]
+        plan = plans.add(tx, "standard", MILLION * 5 // 4, planned)
+        org = accounts.add_org(tx, "Acme")
+        if money:
+            wallet.credit(tx, org.id, money, "first payment")
+    return World(desk, org.id, plan.id)
+
+
+@pytest.fixture
+def world(desk: Desk) -> World:
+    """An organisation, models and a plan, with no upstream behind them."""
+    return make_world(desk)
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on now."""
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        port: int = server.getsockname()[1]
+        return port
+
+
+def wait_until(condition: Callable[[], object], what: str, seconds: float = 20) -> None:
+    """Wait until something becomes true; fail with its name if it does not in time."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            pytest.fail(f"waited {seconds} s in vain: {what}")
+        time.sleep(0.02)
+
+
+def answers(url: str) -> bool:
+    """Whether a server answers at `url`, with whatever status."""
+    try:
+        with urllib.request.urlopen(url, timeout=2):
+            return True
+    except urllib.error.HTTPError:
+        return True
+    except OSError:
+        return False
+
+
+@contextlib.contextmanager
+def process(arguments: list[str], health: str, env: dict[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a Python process until the block ends; it is there once `health` answers."""
+    with log.open("ab") as output:
+        running = subprocess.Popen(
+            [sys.executable, *arguments], env=os.environ | env, stdout=output, stderr=subprocess.STDOUT, cwd=ROOT
+        )
+    try:
+
+        def up() -> bool:
+            if running.poll() is not None:
+                pytest.fail(f"{arguments} ended with {running.returncode}:\n{log.read_text()}")
+            return answers(health)
+
+        wait_until(up, f"{arguments} to answer at {health}")
+        yield running
+    finally:
+        if running.poll() is None:
+            running.send_signal(signal.SIGTERM)
+        try:
+            running.wait(15)
+        except subprocess.TimeoutExpired:
+            running.kill()
+            running.wait()
+
+
+@pytest.fixture(scope="session")
+def upstream(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The demo upstream without pauses, in a process of its own; its address."""
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    log = tmp_path_factory.mktemp("upstream") / "log"
+    with process(["-m", "toolkit.demo.upstream", "--port", str(port), "--pace", "0"], f"{url}/demo/calls", {}, log):
+        yield url
+
+
+@dataclass(frozen=True)
+class Running:
+    """A gateway process with a world behind it."""
+
+    world: World
+    url: str
+    upstream: str
+    log: Path
+    process: subprocess.Popen[bytes]
+
+
+def gateway_process(
+    settings: Settings, log: Path, env: dict[str, str] | None = None
+) -> contextlib.AbstractContextManager[subprocess.Popen[bytes]]:
+    """Run `keydesk gateway` on the port that the settings name."""
+    variables = {
+        "KEYDESK_DATA_DIR": str(settings.data_dir),
+        "KEYDESK_GATEWAY_PORT": str(settings.gateway_port),
+        "TEST_UPSTREAM_KEY": CREDENTIAL,
+    }
+    health = f"http://127.0.0.1:{settings.gateway_port}/healthz"
+    return process(["-m", "toolkit.cli", "gateway"], health, variables | (env or {}), log)
+
+
+@pytest.fixture
+def running(settings: Settings, upstream: str, tmp_path: Path) -> Iterator[Running]:
+    """A gateway of the test's own, in a process of its own."""
+    settings = replace(settings, gateway_port=free_port())
+    desk = Desk.open(settings, ADMIN)
+    world = make_world(desk, upstream)
+    log = tmp_path / "gateway.log"
+    with gateway_process(settings, log) as server:
+        yield Running(world, f"http://127.0.0.1:{settings.gateway_port}", upstream, log, server)
+    desk.close()

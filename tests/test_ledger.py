@@ -1,0 +1,594 @@
+"""The ledger keeps every request-log row exactly once, whatever happens between outbox and segments."""
+
+import itertools
+import os
+import random
+import re
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sqlalchemy import delete, event, select, update
+
+from tests.conftest import ROOT, World
+from tests.rows import NOON, append, row
+from toolkit import accounts, keys, segments
+from toolkit import ledger as ledger_module
+from toolkit.database import SYSTEM, Actor, Store
+from toolkit.errors import Forbidden, InvalidInput, Unavailable
+from toolkit.ledger import Ledger
+from toolkit.models import OutboxRow, RefusalCount, Segment, SupersededSegment
+from toolkit.period import Period
+from toolkit.policy import Role
+
+DAY = timedelta(days=1)
+AT_ONCE = timedelta(0)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    """An empty key store."""
+    store = new_store(tmp_path)
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def ledger(store: Store, tmp_path: Path) -> Ledger:
+    """An empty ledger, as the platform sees it."""
+    return Ledger(store, tmp_path / "ledger", SYSTEM)
+
+
+def new_store(folder: Path) -> Store:
+    store = Store(f"sqlite:///{folder / 'keydesk.db'}", synchronous="NORMAL")
+    store.migrate()
+    return store
+
+
+def ids(ledger: Ledger) -> list[str]:
+    found: list[str] = ledger.sql("SELECT request_id FROM usage ORDER BY 1").column(0).to_pylist()
+    return found
+
+
+def listed(ledger: Ledger) -> list[Segment]:
+    with ledger.store.read(SYSTEM) as tx:
+        return list(tx.session.scalars(select(Segment).order_by(Segment.path)))
+
+
+def on_disk(ledger: Ledger) -> list[str]:
+    return sorted(path.relative_to(ledger.root).as_posix() for path in ledger.root.rglob("*") if path.is_file())
+
+
+# Reading
+
+
+def test_row_is_visible_before_and_after_the_drain(ledger: Ledger) -> None:
+    """A settled row is seen at once, and is the same row, once, after it has moved into a segment."""
+    given_row = row(cost=2**62, first_byte_ms=7, stream=True, error="naïve 'quotes'")
+    append(ledger.store, [given_row])
+    columns = ", ".join(given_row)
+    before = ledger.sql(f"SELECT {columns} FROM usage").to_pylist()
+    assert ledger.sync() == 1
+    after = ledger.sql(f"SELECT {columns} FROM usage").to_pylist()
+    assert before == [given_row]
+    assert after == [given_row]
+
+
+def test_segment_holds_one_day_in_order_of_time(ledger: Ledger) -> None:
+    """A drained batch becomes one file for each UTC day of admission, sorted by time, named in the list."""
+    midnight = datetime(2026, 11, 24, tzinfo=UTC)
+    tick = timedelta(microseconds=1)
+    append(ledger.store, [row(at=midnight), row(at=midnight - tick), row(at=midnight - DAY), row(at=midnight + tick)])
+    ledger.sync()
+    entries = listed(ledger)
+    assert [(entry.day, entry.rows) for entry in entries] == [("2026-11-23", 2), ("2026-11-24", 2)]
+    assert [entry.path for entry in entries] == on_disk(ledger)
+    assert entries[0].path.startswith("usage/day=2026-11-23/")
+    assert entries[0].last_admitted_at == midnight - tick
+    times = pq.ParquetFile(ledger.root / entries[1].path).read().column("admitted_at").to_pylist()
+    assert times == [midnight, midnight + tick]
+
+
+def test_day_and_month_are_utc(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Day and month of a call are those of UTC, wherever the process believes to be."""
+    monkeypatch.setenv("TZ", "Pacific/Auckland")
+    time.tzset()
+    try:
+        append(ledger.store, [row(at=datetime(2026, 10, 31, 23, 59, 59, 999_999, tzinfo=UTC))])
+        expected = [{"day": date(2026, 10, 31), "month": "2026-10", "zone": "UTC"}]
+        query = "SELECT day, month, current_setting('TimeZone') AS zone FROM usage"
+        assert ledger.sql(query).to_pylist() == expected
+        ledger.sync()
+        assert ledger.sql(query).to_pylist() == expected
+        assert str(ledger.df("SELECT admitted_at FROM usage")["admitted_at"].dt.tz) == "UTC"
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
+def test_usage_names_key_org_and_plan(world: World) -> None:
+    """Rows carry the names of key, organisation and plan; those of a deleted key are marked in the label only."""
+    live, gone = world.key("alive").key, world.key("gone").key
+    append(world.desk.store, [row(live), row(gone), row("key_unknown")])
+    with world.desk.write() as tx:
+        keys.delete(tx, gone.id, confirm="gone")
+    frame = world.desk.ledger.df("SELECT key, key_label, org, plan FROM usage ORDER BY key")
+    assert frame.values.tolist() == [
+        ["alive", "alive", "Acme", "standard"],
+        ["gone", "gone (deleted)", "Acme", "standard"],
+        ["key_unknown", "key_unknown", "org_none", "plan_none"],
+    ]
+
+
+@pytest.mark.parametrize("drained", [False, True])
+def test_actor_of_one_org_sees_only_its_rows(world: World, drained: bool) -> None:
+    """An actor of one organisation finds no other's rows, keys, organisations or refusals, drained or not."""
+    mine = world.key().key
+    with world.desk.write() as tx:
+        other = accounts.add_org(tx, "Globex")
+        theirs = keys.create(tx, world.desk.keyring, org=other.id, name="secret-project", plan=world.plan_id).key
+        for key in (mine, theirs):
+            tx.session.add(RefusalCount(key_id=key.id, refusal="unauthorized", minute=1, refused=1))
+    append(world.desk.store, [row(mine, cost=1), row(theirs, cost=10)])
+    if drained:
+        world.desk.ledger.sync()
+    seen = world.desk.acting_as(Actor("boss@acme.example", Role.ORG_ADMIN, world.org_id)).ledger
+    assert seen.sql("SELECT key_id, cost FROM usage").to_pylist() == [{"key_id": mine.id, "cost": 1}]
+    assert seen.sql("SELECT id FROM keys").column(0).to_pylist() == [mine.id]
+    assert seen.sql("SELECT id FROM orgs").column(0).to_pylist() == [world.org_id]
+    for view in ("refusal_counts", "holds", "key_months", "wallet_entries"):
+        owners = {str(value) for found in seen.sql(f"SELECT * FROM {view}").to_pylist() for value in found.values()}
+        assert not owners & {theirs.id, other.id}, view
+    assert seen.sql("SELECT key_id FROM refusal_counts").column(0).to_pylist() == [mine.id]
+
+
+def test_sums_stay_whole_numbers(ledger: Ledger) -> None:
+    """A sum beyond what a float can hold is exact, int64 in a frame; a missing number does not make floats."""
+    append(ledger.store, [row(cost=2**61 + 1), row(cost=2**61), row(cost=1, first_byte_ms=3)])
+    frame = ledger.df("SELECT sum(cost) AS cost FROM usage")
+    assert frame["cost"].dtype == "int64"
+    assert int(frame["cost"][0]) == 2**62 + 2
+    waits = ledger.df("SELECT first_byte_ms FROM usage ORDER BY 1")["first_byte_ms"]
+    assert isinstance(waits.dtype, pd.Int64Dtype)
+    assert waits.dropna().tolist() == [3]
+
+
+def test_parameters_are_bound(ledger: Ledger) -> None:
+    """Values reach a query by position or by name, never as SQL."""
+    append(ledger.store, [row(model="a' OR true --"), row(model="b")])
+    assert len(ledger.sql("SELECT * FROM usage WHERE model = ?", ["a' OR true --"])) == 1
+    assert len(ledger.sql("SELECT * FROM usage WHERE model = $model", {"model": "b"})) == 1
+
+
+def test_folder_name_is_taken_literally(store: Store, tmp_path: Path) -> None:
+    """A ledger below a folder with quotes and wildcards in its name reads its own files, and only those."""
+    ledger = Ledger(store, tmp_path / "it's [a] *?", SYSTEM)
+    wanted = append(store, [row(), row()])
+    ledger.sync()
+    assert ids(ledger) == wanted
+
+
+def test_empty_query_is_refused(ledger: Ledger) -> None:
+    """A query with nothing in it is answered with a sentence."""
+    with pytest.raises(InvalidInput, match="empty"):
+        ledger.sql("-- nothing")
+
+
+def test_lag_counts_waiting_rows(ledger: Ledger) -> None:
+    """The lag is the number of rows in the outbox and the age of the oldest; zero when all is drained."""
+    assert ledger.lag() == (0, 0.0)
+    settled = datetime.now(UTC) - timedelta(minutes=5)
+    append(ledger.store, [row(settled_at=settled), row(settled_at=settled + timedelta(minutes=1))])
+    rows, seconds = ledger.lag()
+    assert rows == 2
+    assert 300 <= seconds < 330
+    ledger.sync()
+    assert ledger.lag() == (0, 0.0)
+
+
+def test_damaged_file_is_reported_as_unavailable(ledger: Ledger) -> None:
+    """A query that meets a missing file fails; it does not answer with what is left."""
+    append(ledger.store, [row(), row(at=NOON - DAY)])
+    ledger.sync()
+    (ledger.root / listed(ledger)[0].path).unlink()
+    with pytest.raises(Unavailable, match="verify"):
+        ledger.sql("SELECT sum(cost) FROM usage")
+
+
+def test_old_segments_are_read_with_new_ones(ledger: Ledger) -> None:
+    """A segment from before a column existed is read with that column missing, and can be merged with newer ones."""
+    append(ledger.store, [row(at=NOON, error="kept"), row(at=NOON + DAY, error="kept")])
+    ledger.sync()
+    first = listed(ledger)[0]
+    path = ledger.root / first.path
+    table = pq.ParquetFile(path).read().drop_columns(["error"])
+    with ledger.store.write(SYSTEM) as tx:
+        tx.session.execute(delete(Segment).where(Segment.path == first.path))
+        old = segments._write_day(ledger.root, date(2026, 11, 23), table)
+        old.schema_version = 0
+        tx.session.add(old)
+    append(ledger.store, [row(at=NOON, error="new")])
+    query = "SELECT error FROM usage ORDER BY day, error NULLS FIRST"
+    assert ledger.sql(query).column(0).to_pylist() == [None, "new", "kept"]
+    ledger.sync()
+    assert ledger.compact() == 2
+    assert ledger.sql(query).column(0).to_pylist() == [None, "new", "kept"]
+
+
+# Writing
+
+
+def test_sync_moves_no_more_than_its_limit(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`sync` takes the oldest rows up to its limit, in transactions of at most BATCH rows."""
+    monkeypatch.setattr(ledger_module, "BATCH", 2)
+    wanted = append(ledger.store, [row(at=NOON + timedelta(seconds=n)) for n in range(7)])
+    assert ledger.sync(limit=5) == 5
+    assert [segment.rows for segment in listed(ledger)] == [2, 2, 1]
+    with ledger.store.read(SYSTEM) as tx:
+        assert sorted(tx.session.scalars(select(OutboxRow.request_id))) == wanted[5:]
+    assert ledger.sync() == 2
+    assert ledger.sync() == 0
+    assert ids(ledger) == wanted
+
+
+def test_raced_drain_changes_nothing(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A drain whose rows another one took first lists nothing, leaves no file, and doubles no row."""
+    wanted = append(ledger.store, [row(), row()])
+    write, other = segments.write, Ledger(ledger.store, ledger.root, SYSTEM)
+
+    def overtaken(root: Path, rows: pa.Table) -> list[Segment]:
+        monkeypatch.setattr(segments, "write", write)
+        assert other.sync(limit=1) == 1
+        return write(root, rows)
+
+    monkeypatch.setattr(segments, "write", overtaken)
+    assert ledger.sync() == 0
+    assert [segment.path for segment in listed(ledger)] == on_disk(ledger)
+    assert ids(ledger) == wanted
+    assert ledger.sync() == 1
+    assert ids(ledger) == wanted
+
+
+def test_raced_compaction_changes_nothing(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two compactions of the same segments one wins; the other leaves no trace."""
+    wanted = []
+    for _ in range(3):
+        wanted += append(ledger.store, [row()])
+        ledger.sync()
+    write, other = segments.write, Ledger(ledger.store, ledger.root, SYSTEM)
+
+    def overtaken(root: Path, rows: pa.Table) -> list[Segment]:
+        monkeypatch.setattr(segments, "write", write)
+        assert other.compact() == 3
+        return write(root, rows)
+
+    monkeypatch.setattr(segments, "write", overtaken)
+    assert ledger.compact() == 0
+    assert ledger.sweep(AT_ONCE) == 3
+    assert [segment.path for segment in listed(ledger)] == on_disk(ledger)
+    assert ids(ledger) == wanted
+
+
+def test_two_drains_and_a_producer_at_once(ledger: Ledger, tmp_path: Path) -> None:
+    """While one thread appends and two drain and compact, a reader always sees each committed row once."""
+    done = threading.Event()
+    failures: list[BaseException] = []
+    appended: list[str] = []
+
+    def work() -> None:
+        own = new_store(tmp_path)
+        mine = Ledger(own, ledger.root, SYSTEM)
+        try:
+            while not done.is_set():
+                mine.sync(limit=30)
+                mine.compact()
+        except BaseException as failure:  # noqa: BLE001 - shown by the test
+            failures.append(failure)
+        finally:
+            own.close()
+
+    drains = [threading.Thread(target=work) for _ in range(2)]
+    for thread in drains:
+        thread.start()
+    try:
+        for _ in range(25):
+            appended += append(ledger.store, [row() for _ in range(20)])
+            assert ids(ledger) == appended
+    finally:
+        done.set()
+        for thread in drains:
+            thread.join()
+    assert failures == []
+    ledger.sync()
+    assert ids(ledger) == appended
+    assert ledger.verify() == []
+
+
+def test_list_and_outbox_are_read_in_one_snapshot(ledger: Ledger, tmp_path: Path) -> None:
+    """A drain that commits between the reading of the list and that of the outbox hides no row."""
+    wanted = append(ledger.store, [row(), row()])
+    own = new_store(tmp_path)
+    drained: list[int] = []
+
+    def drain_now(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        if "FROM segment" in statement and not drained:
+            drained.append(Ledger(own, ledger.root, SYSTEM).sync())
+
+    event.listen(ledger.store.engine, "after_cursor_execute", drain_now)
+    assert ids(ledger) == wanted
+    assert drained == [2]
+    assert ids(ledger) == wanted
+    own.close()
+
+
+def test_compaction_merges_the_small_segments_of_each_day(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small segments of a day become one; full ones and single ones stay as they are."""
+    monkeypatch.setattr(ledger_module, "FULL", 5)
+    for rows, at in ((5, NOON), (2, NOON), (2, NOON), (3, NOON + DAY)):
+        append(ledger.store, [row(at=at) for _ in range(rows)])
+        ledger.sync()
+    before = ids(ledger)
+    assert ledger.compact() == 2
+    assert sorted((segment.day, segment.rows) for segment in listed(ledger)) == [
+        ("2026-11-23", 4),
+        ("2026-11-23", 5),
+        ("2026-11-24", 3),
+    ]
+    assert ids(ledger) == before
+    assert ledger.compact() == 0
+
+
+def test_sweep_leaves_replaced_files_for_the_grace_period(ledger: Ledger) -> None:
+    """Replaced segments stay until the grace period has passed since; listed ones stay for ever, old as they are."""
+    for _ in range(2):
+        append(ledger.store, [row()])
+        ledger.sync()
+    for path in ledger.root.rglob("*.parquet"):
+        os.utime(path, (0, 0))
+    ledger.compact()
+    (merged,) = listed(ledger)
+    os.utime(ledger.root / merged.path, (0, 0))
+    assert ledger.sweep() == 0
+    with ledger.store.write(SYSTEM) as tx:
+        long_ago = tx.now - ledger_module.GRACE - timedelta(minutes=1)
+        tx.session.execute(update(SupersededSegment).values(superseded_at=long_ago))
+    assert ledger.sweep() == 2
+    assert on_disk(ledger) == [merged.path]
+    assert len(ids(ledger)) == 2
+
+
+def test_sweep_removes_what_a_killed_process_left(ledger: Ledger) -> None:
+    """Files that no list names go once they are old; a young one may belong to a drain at work."""
+    append(ledger.store, [row()])
+    ledger.sync()
+    folder = (ledger.root / listed(ledger)[0].path).parent
+    for name, old in (("a.tmp", True), ("b.parquet", True), ("c.parquet", False)):
+        (folder / name).write_bytes(b"left behind")
+        if old:
+            os.utime(folder / name, (0, 0))
+    assert ledger.sweep() == 2
+    assert not (folder / "a.tmp").exists()
+    assert (folder / "c.parquet").exists()
+    assert len(ids(ledger)) == 1
+
+
+def test_drain_that_stood_still_does_not_list_a_swept_file(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If a sweep took the file before its drain could list it, the rows stay in the outbox."""
+    wanted = append(ledger.store, [row()])
+    write = segments.write
+
+    def slow(root: Path, rows: pa.Table) -> list[Segment]:
+        written = write(root, rows)
+        assert ledger.sweep(AT_ONCE) == 1
+        return written
+
+    monkeypatch.setattr(segments, "write", slow)
+    assert ledger.sync() == 0
+    assert listed(ledger) == []
+    assert ids(ledger) == wanted
+
+
+def test_only_the_platform_may_maintain(ledger: Ledger) -> None:
+    """An analyst reads, and moves or removes nothing."""
+    analyst = Ledger(ledger.store, ledger.root, Actor("ana@acme.example", Role.ANALYST))
+    for verb in (analyst.sync, analyst.compact, analyst.sweep, analyst.verify):
+        with pytest.raises(Forbidden):
+            verb()
+
+
+steps = st.one_of(
+    st.integers(1, 4).map(lambda count: ("append", count)),
+    st.integers(1, 6).map(lambda limit: ("sync", limit)),
+    st.just(("compact", 0)),
+    st.just(("sweep", 0)),
+)
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.lists(st.tuples(steps, st.integers(0, 2)), max_size=10))
+def test_any_sequence_of_work_keeps_every_row_once(sequence: list[tuple[tuple[str, int], int]]) -> None:
+    """Appending, draining, compacting and sweeping in any order loses and doubles nothing."""
+    with tempfile.TemporaryDirectory() as name:
+        store = new_store(Path(name))
+        ledger = Ledger(store, Path(name) / "ledger", SYSTEM)
+        appended: list[str] = []
+        for (verb, number), day in sequence:
+            if verb == "append":
+                appended += append(store, [row(at=NOON + n * DAY / 2) for n in range(day, day + number)])
+            elif verb == "sync":
+                ledger.sync(limit=number)
+            elif verb == "compact":
+                ledger.compact()
+            else:
+                ledger.sweep(AT_ONCE)
+            assert ids(ledger) == sorted(appended)
+        assert ledger.verify() == []
+        store.close()
+
+
+DRAIN = """
+import sys
+from pathlib import Path
+from toolkit.database import SYSTEM, Store
+from toolkit.ledger import Ledger
+ledger = Ledger(Store(sys.argv[1]), Path(sys.argv[2]), SYSTEM)
+while True:
+    ledger.sync(limit=20)
+    ledger.compact()
+    print("step", flush=True)
+"""
+
+
+def test_killed_drain_loses_and_doubles_nothing(ledger: Ledger) -> None:
+    """kill -9 of a draining and compacting process at a random moment leaves each row in exactly one place."""
+    chance = random.Random(7)
+    appended: list[str] = []
+    for _ in range(3):
+        appended += append(ledger.store, [row(at=NOON + timedelta(hours=n % 40)) for n in range(400)])
+        drain = subprocess.Popen(
+            [sys.executable, "-c", DRAIN, str(ledger.store.url), str(ledger.root)], stdout=subprocess.PIPE, cwd=ROOT
+        )
+        assert drain.stdout is not None
+        for line in itertools.islice(drain.stdout, chance.randint(1, 4)):
+            assert line == b"step\n"
+        moment = time.monotonic() + chance.uniform(0, 0.03)
+        while time.monotonic() < moment:
+            pass
+        drain.kill()
+        drain.wait()
+        drain.stdout.close()
+        assert ids(ledger) == sorted(appended)
+        assert 0 < sum(segment.rows for segment in listed(ledger)) < len(appended)
+    ledger.sync()
+    assert ids(ledger) == sorted(appended)
+    assert ledger.verify() == []
+    ledger.sweep(AT_ONCE)
+    assert [segment.path for segment in listed(ledger)] == on_disk(ledger)
+
+
+# Checking and taking out
+
+
+def test_verify_finds_damage(ledger: Ledger) -> None:
+    """A changed byte, a missing file and a wrong entry are each named."""
+    append(ledger.store, [row(at=NOON + n * DAY) for n in range(4)])
+    ledger.sync()
+    assert ledger.verify() == []
+    changed, missing, wrong, _ = listed(ledger)
+    content = bytearray((ledger.root / changed.path).read_bytes())
+    content[len(content) // 2] ^= 1
+    (ledger.root / changed.path).write_bytes(content)
+    (ledger.root / missing.path).unlink()
+    with ledger.store.write(SYSTEM) as tx:
+        tx.session.execute(update(Segment).where(Segment.path == wrong.path).values(rows=2))
+    problems = ledger.verify()
+    assert [path in problem for path, problem in zip((changed.path, missing.path, wrong.path), problems, strict=True)]
+    assert "checksum" in problems[0]
+    assert "missing" in problems[1]
+    assert "rows" in problems[2]
+
+
+def test_verify_finds_a_row_that_occurs_twice(ledger: Ledger) -> None:
+    """A request id that is in a segment and in the outbox too is named."""
+    double = row()
+    append(ledger.store, [double])
+    ledger.sync()
+    append(ledger.store, [double])
+    assert ledger.verify() == [f"The request {double['request_id']} occurs 2 times."]
+
+
+def test_export_writes_a_period_in_each_format(ledger: Ledger, tmp_path: Path) -> None:
+    """Each export holds the period's rows with all columns of the view, drained or not."""
+    append(ledger.store, [row(at=NOON - 40 * DAY, cost=1), row(cost=2)])
+    ledger.sync()
+    append(ledger.store, [row(at=NOON + timedelta(hours=1), cost=3)])
+    period = Period.month("2026-11")
+    columns = ledger.sql("SELECT * FROM usage").column_names
+    for name in ("parquet", "csv", "duckdb"):
+        assert ledger.export(tmp_path / "out" / f"usage.{name}", format=name, period=period) == 2
+    parquet = pq.ParquetFile(tmp_path / "out" / "usage.parquet").read()
+    assert parquet.column("cost").to_pylist() == [2, 3]
+    assert parquet.column_names == columns
+    csv = pd.read_csv(tmp_path / "out" / "usage.csv")
+    assert csv["cost"].tolist() == [2, 3]
+    with duckdb.connect(tmp_path / "out" / "usage.duckdb", read_only=True) as database:
+        assert database.execute("SELECT cost FROM usage ORDER BY cost").fetchall() == [(2,), (3,)]
+    assert len(list((tmp_path / "out").iterdir())) == 3
+    assert ledger.export(tmp_path / "out" / "usage.csv", format="csv") == 3
+
+
+def test_export_refuses_an_unknown_format(ledger: Ledger, tmp_path: Path) -> None:
+    """An unknown format is named and nothing is written."""
+    with pytest.raises(InvalidInput, match="xlsx"):
+        ledger.export(tmp_path / "out" / "usage.xlsx", format="xlsx")  # type: ignore[arg-type]
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+# Periods
+
+
+def test_month_is_half_open() -> None:
+    """A month starts with its first day and ends before the first of the next, over the year's end too."""
+    assert Period.month("2026-12") == Period(datetime(2026, 12, 1, tzinfo=UTC), datetime(2027, 1, 1, tzinfo=UTC))
+
+
+def test_days_include_today() -> None:
+    """The last seven days are today and the six before it."""
+    assert Period.days(7, NOON) == Period(datetime(2026, 11, 17, tzinfo=UTC), datetime(2026, 11, 24, tzinfo=UTC))
+
+
+@pytest.mark.parametrize(
+    ("start", "end"),
+    [(datetime(2026, 1, 1), None), (NOON, NOON), (NOON, NOON - DAY)],  # noqa: DTZ001 - a moment without zone is the point
+)
+def test_period_refuses_bounds_that_cannot_be_meant(start: datetime, end: datetime | None) -> None:
+    """A bound without time zone and an empty span are refused."""
+    with pytest.raises(InvalidInput):
+        Period(start, end)
+
+
+@pytest.mark.parametrize("month", ["2026-13", "2026", "November"])
+def test_month_must_be_one(month: str) -> None:
+    """What is not a month is named."""
+    with pytest.raises(InvalidInput, match=month):
+        Period.month(month)
+
+
+# What others rely on
+
+
+def test_importing_the_ledger_is_light() -> None:
+    """Importing the ledger loads no engine and no pandas: the gateway and `keydesk --help` stay quick."""
+    code = "import sys, toolkit.ledger; assert not {'duckdb', 'pyarrow', 'pandas'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+def test_documented_columns_are_those_of_the_view(ledger: Ledger) -> None:
+    """`docs/ledger.md` names every column of `usage` with its type, in order."""
+    view = ledger.sql("DESCRIBE usage").to_pylist()
+    actual = [(column["column_name"], column["column_type"]) for column in view]
+    text = (ROOT / "docs" / "ledger.md").read_text()
+    documented = re.findall(r"^\| `(\w+)` \| ([A-Z ]+) \|", text, re.MULTILINE)
+    assert documented == actual
+
+
+def test_documented_views_exist(ledger: Ledger) -> None:
+    """Every view that `docs/ledger.md` names can be queried, and there is none that it does not name."""
+    text = (ROOT / "docs" / "ledger.md").read_text()
+    documented = re.findall(r"^- `(\w+)`: ", text, re.MULTILINE)
+    assert documented == list(ledger_module._VIEWS)
+    for view in documented:
+        ledger.sql(f"SELECT * FROM {view}")

@@ -1,0 +1,218 @@
+"""Reports add up to the nano-USD and say whose spend it is."""
+
+from datetime import UTC, date, datetime, timedelta
+from itertools import pairwise
+
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.conftest import World
+from tests.rows import NOON, append, row
+from toolkit import keys, reports
+from toolkit.database import SYSTEM, Actor, Store
+from toolkit.errors import InvalidInput
+from toolkit.ledger import Ledger
+from toolkit.models import ApiKey, RefusalCount, micros
+from toolkit.policy import Role
+from toolkit.reports import Period, Totals
+
+DAY = timedelta(days=1)
+
+
+@pytest.fixture
+def app(world: World) -> ApiKey:
+    """A key with some history: spend on three days, a refusal, an upstream error and an abandoned call."""
+    key = world.key("app").key
+    rows = [
+        row(key, NOON - 2 * DAY, cost=5, input_tokens=10, cached_input_tokens=4, output_tokens=2),
+        row(key, NOON - DAY, cost=700, model="claude-test", dialect="anthropic", input_tokens=20),
+        row(key, NOON, cost=30),
+        row(key, NOON + timedelta(minutes=1), outcome="refused", refusal="model_not_allowed", status=403),
+        row(key, NOON + timedelta(minutes=2), outcome="upstream_error", refusal="upstream_error", status=502),
+        row(key, NOON + timedelta(minutes=3), outcome="abandoned", status=0, held=99),
+        row(key, NOON + timedelta(minutes=4), outcome="aborted", cost=1),
+    ]
+    append(world.desk.store, rows[:3])
+    world.desk.ledger.sync()
+    append(world.desk.store, rows[3:])
+    return key
+
+
+def test_spend_per_key_counts_admitted_calls(world: World, app: ApiKey) -> None:
+    """Spend of a key sums its admitted calls, free and failed ones included, refused ones not."""
+    frame = reports.spend(world.desk.ledger, ["key"])
+    assert frame.to_dict("records") == [
+        {
+            "key_id": app.id,
+            "key": "app",
+            "key_label": "app",
+            "org": "Acme",
+            "calls": 6,
+            "input_tokens": 30,
+            "cached_input_tokens": 4,
+            "output_tokens": 2,
+            "cost": 736,
+        }
+    ]
+
+
+def test_spend_is_ordered_by_cost_or_by_time(world: World, app: ApiKey) -> None:
+    """The costliest comes first, unless the first dimension is a time: then the earliest does."""
+    ledger = world.desk.ledger
+    models = reports.spend(ledger, ["model"])
+    assert models[["model", "cost"]].values.tolist() == [["claude-test", 700], ["gpt-test", 36]]
+    days = reports.spend(ledger, ["day"])
+    assert days[["day", "cost"]].values.tolist() == [
+        [date(2026, 11, 21), 5],
+        [date(2026, 11, 22), 700],
+        [date(2026, 11, 23), 31],
+    ]
+
+
+@pytest.mark.parametrize("dimension", list(reports.DIMENSIONS))
+def test_every_dimension_adds_up_to_the_total(world: World, app: ApiKey, dimension: str) -> None:
+    """However spend is cut, the parts sum to the whole, in whole numbers."""
+    frame = reports.spend(world.desk.ledger, [dimension])
+    total = reports.totals(world.desk.ledger)
+    for column in ("calls", "input_tokens", "cached_input_tokens", "output_tokens", "cost"):
+        assert frame[column].dtype == "int64", column
+        assert int(frame[column].sum()) == getattr(total, column), column
+
+
+def test_dimensions_combine(world: World, app: ApiKey) -> None:
+    """Several dimensions give all their columns, each once."""
+    frame = reports.spend(world.desk.ledger, ["hour", "key", "org", "dialect"])
+    assert list(frame.columns[:7]) == ["hour", "key_id", "key", "key_label", "org", "org_id", "dialect"]
+    assert str(frame["hour"].dt.tz) == "UTC"
+    assert frame["hour"].tolist()[0] == pd.Timestamp(NOON - 2 * DAY)
+
+
+@pytest.mark.parametrize("by", [[], ["colour"], ["key", "key"], ["cost; DROP TABLE usage"]])
+def test_unknown_dimension_is_refused(world: World, by: list[str]) -> None:
+    """What spend cannot be grouped by is answered with what it can be."""
+    with pytest.raises(InvalidInput, match="key, model, org"):
+        reports.spend(world.desk.ledger, by)
+
+
+def test_period_is_half_open(world: World) -> None:
+    """A call at the first moment of a month belongs to it, one at the first of the next does not."""
+    key = world.key().key
+    first, last = datetime(2026, 11, 1, tzinfo=UTC), datetime(2026, 11, 30, 23, 59, 59, 999_999, tzinfo=UTC)
+    tick = timedelta(microseconds=1)
+    append(world.desk.store, [row(key, at, cost=1) for at in (first - tick, first, last, last + tick)])
+    for _ in range(2):  # once from the outbox, once from segments
+        assert reports.spend(world.desk.ledger, ["month"], Period.month("2026-11"))["cost"].tolist() == [2]
+        assert reports.totals(world.desk.ledger, Period.month("2026-10")).calls == 1
+        world.desk.ledger.sync()
+
+
+def test_totals_tell_refused_and_failed_apart(world: World, app: ApiKey) -> None:
+    """Refusals are no calls; upstream errors and abandoned calls are calls and errors; an aborted call is neither."""
+    assert reports.totals(world.desk.ledger) == Totals(
+        calls=6, refused=1, errors=2, input_tokens=30, cached_input_tokens=4, output_tokens=2, cost=736
+    )
+
+
+def test_empty_ledger_gives_zeros_and_empty_tables(world: World) -> None:
+    """With no call at all totals are zero, and tables are empty with their columns and types."""
+    ledger = world.desk.ledger
+    assert reports.totals(ledger) == Totals(0, 0, 0, 0, 0, 0, 0)
+    frame = reports.spend(ledger, ["day", "key"])
+    assert frame.empty
+    assert frame["cost"].dtype == "int64"
+    assert list(reports.refusals(ledger)) == ["refusal", "key_id", "key", "key_label", "org", "calls", "last_at"]
+    assert reports.requests(ledger).empty
+
+
+def test_refusals_count_what_was_not_logged(world: World, app: ApiKey) -> None:
+    """Refusals beyond those that a minute logs are counted too; those of another month are not."""
+    with world.desk.write() as tx:
+        for at, refused in ((NOON, 500), (NOON - 40 * DAY, 9)):
+            minute = micros(at) // 60_000_000 + 1
+            tx.session.add(RefusalCount(key_id=app.id, refusal="model_not_allowed", minute=minute, refused=refused))
+    november = reports.refusals(world.desk.ledger, Period.month("2026-11"))
+    assert november[["refusal", "key", "calls"]].values.tolist() == [["model_not_allowed", "app", 500]]
+    assert november["last_at"].tolist() == [pd.Timestamp(NOON + timedelta(minutes=1))]
+    assert reports.totals(world.desk.ledger, Period.month("2026-11")).refused == 500
+
+
+def test_spend_can_be_limited_to_a_key_or_an_org(world: World, app: ApiKey) -> None:
+    """`key` and `org` take ids and leave out everything else."""
+    other = world.key("other").key
+    append(world.desk.store, [row(other, cost=1_000), row("key_elsewhere", cost=50)])
+    ledger = world.desk.ledger
+    assert reports.spend(ledger, ["key"], key=other.id)["cost"].tolist() == [1_000]
+    assert reports.spend(ledger, ["org"], org=world.org_id)["cost"].tolist() == [1_736]
+    assert reports.totals(ledger, org=world.org_id).cost == 1_736
+    assert reports.totals(ledger).cost == 1_786
+    assert reports.refusals(ledger, org="org_none").empty
+
+
+def test_requests_are_found_newest_first(world: World, app: ApiKey) -> None:
+    """Requests come newest first, and each filter leaves only what fits it."""
+    ledger = world.desk.ledger
+    frame = reports.requests(ledger)
+    assert list(frame.columns) == ledger.sql("SELECT * FROM usage").column_names
+    assert all(later > earlier for later, earlier in pairwise(frame["admitted_at"]))
+    assert reports.requests(ledger, outcome="refused")["refusal"].tolist() == ["model_not_allowed"]
+    assert reports.requests(ledger, model="claude-test")["cost"].tolist() == [700]
+    assert len(reports.requests(ledger, key=app.id, period=Period.days(1, NOON))) == 5
+    assert reports.requests(ledger, key="key_elsewhere").empty
+
+
+def test_requests_are_read_page_by_page(world: World, app: ApiKey) -> None:
+    """Pages of three hold every request once, in the order of the whole."""
+    ledger = world.desk.ledger
+    whole = reports.requests(ledger)["request_id"].tolist()
+    pages = [reports.requests(ledger, limit=3, offset=start)["request_id"].tolist() for start in (0, 3, 6)]
+    assert [len(page) for page in pages] == [3, 3, 1]
+    assert sum(pages, []) == whole  # noqa: RUF017 - seven ids
+
+
+def test_deleted_keys_requests_are_found_by_id(world: World, app: ApiKey) -> None:
+    """A request of a deleted key is still found by its id, in the outbox or in a segment, and named."""
+    ledger = world.desk.ledger
+    wanted = reports.requests(ledger)["request_id"].tolist()
+    with world.desk.write() as tx:
+        keys.delete(tx, app.id, confirm="app")
+    for request_id in wanted:
+        found = reports.requests(ledger, request_id=request_id)
+        assert found[["request_id", "key_label"]].values.tolist() == [[request_id, "app (deleted)"]]
+
+
+def test_other_orgs_requests_are_not_found(world: World, app: ApiKey) -> None:
+    """An admin of another organisation finds nothing, by id neither."""
+    stranger = Actor("boss@globex.example", Role.ORG_ADMIN, "org_globex")
+    ledger = world.desk.acting_as(stranger).ledger
+    request_id = reports.requests(world.desk.ledger)["request_id"].iloc[0]
+    assert reports.requests(ledger, request_id=request_id).empty
+    assert reports.spend(ledger, ["key"], org=world.org_id).empty
+    assert reports.totals(ledger).calls == 0
+
+
+def test_no_report_has_a_float(world: World, app: ApiKey) -> None:
+    """No column of any report is a float: money and counts are whole numbers, in full tables and in empty ones."""
+    ledger: Ledger = world.desk.ledger
+    for period in (Period.all(), Period.month("2020-01")):
+        frames = [reports.spend(ledger, [name], period) for name in reports.DIMENSIONS]
+        frames += [reports.refusals(ledger, period), reports.requests(ledger, period=period)]
+        for frame in frames:
+            assert not [name for name in frame if pd.api.types.is_float_dtype(frame[name])]
+        assert {str(frame["cost"].dtype) for frame in frames if "cost" in frame} == {"int64"}
+
+
+@settings(max_examples=10, deadline=None)
+@given(costs=st.lists(st.integers(0, 2**40), min_size=1, max_size=30))
+def test_sums_are_exact(tmp_path_factory: pytest.TempPathFactory, costs: list[int]) -> None:
+    """Spend equals the sum of the amounts as integers, whatever they are."""
+    folder = tmp_path_factory.mktemp("sums")
+    store = Store(f"sqlite:///{folder / 'keydesk.db'}", synchronous="NORMAL")
+    store.migrate()
+    append(store, [row(at=NOON + n * DAY / 7, cost=cost) for n, cost in enumerate(costs)])
+    ledger = Ledger(store, folder / "ledger", SYSTEM)
+    ledger.sync(limit=len(costs) // 2)
+    assert reports.totals(ledger).cost == sum(costs)
+    assert sum(reports.spend(ledger, ["day"])["cost"].tolist()) == sum(costs)
+    store.close()
