@@ -16,7 +16,7 @@ up: $(VENV)/.run ## Start gateway, dashboard, ledger drain and demo upstream
 setup: $(VENV)/.run ## Install what Keydesk needs to run, and nothing else
 
 test: $(VENV)/.test ## Run the tests
-	@pytest
+	@pytest -n auto --dist worksteal
 
 check: $(VENV)/.test ## Lint, types and import contracts
 	ruff format --check .

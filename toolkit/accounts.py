@@ -8,6 +8,7 @@
 """
 
 import re
+import unicodedata
 
 from sqlalchemy import select
 
@@ -42,21 +43,21 @@ def require_reader(tx: Transaction, org_id: str) -> None:
 
 
 def check_name(name: str, what: str) -> str:
-    """Return the name without surrounding space.
+    """Return the name without surrounding space, its accents composed: names that look alike are alike.
 
     Raises:
         InvalidInput: empty, longer than 80 characters, or holding control characters.
     """
-    name = name.strip()
+    name = unicodedata.normalize("NFC", name.strip())
     if _NAME.fullmatch(name) is None or not name.isprintable():
-        raise InvalidInput(f"The {what} name must have 1 to 80 printable characters.")
+        raise InvalidInput(f"The {what} must have 1 to 80 printable characters.")
     return name
 
 
 def add_org(tx: Transaction, name: str) -> Organisation:
     """Add an organisation with an empty wallet."""
     require_platform_admin(tx)
-    name = check_name(name, "organisation")
+    name = check_name(name, "organisation's name")
     if tx.session.scalar(select(Organisation).where(Organisation.name == name)):
         raise Conflict(f"There is already an organisation named {name!r}.")
     org = Organisation(
@@ -109,14 +110,18 @@ def add_operator(tx: Transaction, email: str, role: Role, password: str, *, org_
 
     Raises:
         InvalidInput: bad e-mail, weak password, or a role that does not fit the organisation.
+        NotFound: no such organisation.
         Conflict: the e-mail is taken.
     """
     require_platform_admin(tx)
     email = _normal_email(email)
+    role = Role(role)  # the checks below must not miss a plain word from a notebook
     if role is Role.ORG_ADMIN and org_id is None:
         raise InvalidInput("An org admin belongs to an organisation: say which.")
     if role is Role.PLATFORM_ADMIN and org_id is not None:
         raise InvalidInput("A platform admin belongs to no organisation.")
+    if org_id is not None and tx.session.get(Organisation, org_id) is None:
+        raise NotFound(f"There is no organisation {org_id!r}.")
     if tx.session.scalar(select(Operator).where(Operator.email == email)):
         raise Conflict(f"There is already an operator {email}.")
     operator = Operator(

@@ -105,12 +105,19 @@ class BrokenLink:
 
 
 def heads(tx: Transaction) -> dict[str, str]:
-    """Return each chain's head as `seq:hash`, for safe keeping elsewhere."""
-    return {head.chain: f"{head.seq}:{head.hash}" for head in tx.session.scalars(select(AuditHead))}
+    """Return the head of each chain that the actor may see as `seq:hash`, for safe keeping elsewhere."""
+    return {chain: f"{seq}:{digest}" for chain, (seq, digest) in _heads(tx).items()}
+
+
+def _heads(tx: Transaction) -> dict[str, tuple[int, str]]:
+    query = select(AuditHead)
+    if tx.actor.org_id is not None:
+        query = query.where(AuditHead.chain == tx.actor.org_id)
+    return {head.chain: (head.seq, head.hash) for head in tx.session.scalars(query)}
 
 
 def verify(tx: Transaction, known_heads: dict[str, str] | None = None) -> list[BrokenLink]:
-    """Walk every chain and return what does not hold; an empty list is a clean log.
+    """Walk every chain that the actor may see and return what does not hold; an empty list is a clean log.
 
     Args:
         tx: a read transaction.
@@ -122,7 +129,10 @@ def verify(tx: Transaction, known_heads: dict[str, str] | None = None) -> list[B
     broken: list[BrokenLink] = []
     expected: dict[str, tuple[int, str]] = {}
     wanted = {chain: _parse_head(chain, text) for chain, text in (known_heads or {}).items()}
-    for row in tx.session.scalars(select(AuditRow).order_by(AuditRow.chain, AuditRow.seq)):
+    query = select(AuditRow).order_by(AuditRow.chain, AuditRow.seq)
+    if tx.actor.org_id is not None:
+        query = query.where(AuditRow.chain == tx.actor.org_id)
+    for row in tx.session.scalars(query):
         seq, previous = expected.get(row.chain, (0, GENESIS))
         if row.seq != seq + 1:
             broken.append(BrokenLink(row.chain, row.seq, f"row {seq + 1} is missing"))
@@ -133,10 +143,16 @@ def verify(tx: Transaction, known_heads: dict[str, str] | None = None) -> list[B
         if wanted.get(row.chain, (0, ""))[0] == row.seq and wanted.pop(row.chain)[1] != row.hash:
             broken.append(BrokenLink(row.chain, row.seq, "is not the row whose head was exported"))
         expected[row.chain] = (row.seq, row.hash)
+    kept = _heads(tx)
     broken += [
-        BrokenLink(head.chain, head.seq, "the chain's end was cut or replaced")
-        for head in tx.session.scalars(select(AuditHead))
-        if expected.get(head.chain) != (head.seq, head.hash)
+        BrokenLink(chain, head[0], "the chain's end was cut or replaced")
+        for chain, head in kept.items()
+        if expected.get(chain) != head
+    ]
+    broken += [
+        BrokenLink(chain, seq, "the chain has no head any more")
+        for chain, (seq, _) in expected.items()
+        if chain not in kept
     ]
     broken += [BrokenLink(chain, seq, "the exported head is not in the log") for chain, (seq, _) in wanted.items()]
     return broken
@@ -144,6 +160,6 @@ def verify(tx: Transaction, known_heads: dict[str, str] | None = None) -> list[B
 
 def _parse_head(chain: str, text: str) -> tuple[int, str]:
     seq, separator, digest = text.partition(":")
-    if not (separator and seq.isdigit() and len(digest) == 64):
+    if not (separator and seq.isdecimal() and len(digest) == 64):
         raise InvalidInput(f"The exported head of chain {chain!r} must look like 12:<64 hexadecimal digits>.")
     return int(seq), digest

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from toolkit.credentials import redact
 from toolkit.errors import Refusal, RefusalType
 from toolkit.estimate import SMALLEST_FITTED_BOUND, HoldBound
 from toolkit.models import OutboxRow, micros, moment
@@ -311,7 +312,7 @@ def _row(call: Call, ending: Ending) -> dict[str, Any]:
         "dialect": call.dialect,
         "endpoint": call.endpoint,
         "stream": call.stream,
-        "model": call.model,
+        "model": redact(call.model) if call.model else None,  # a caller may mistake their secret for a model's name
         "upstream": call.upstream,
         "response_id": ending.response_id,
         "usage_source": ending.usage.source if ending.usage else None,
@@ -334,7 +335,7 @@ def _row(call: Call, ending: Ending) -> dict[str, Any]:
         "overrun": 0,
         "first_byte_ms": ending.first_byte_ms,
         "duration_ms": ending.duration_ms,
-        "error": ending.error,
+        "error": redact(ending.error) if ending.error else None,
     }
 
 
@@ -369,7 +370,7 @@ def sweep(connection: sqlite3.Connection, now: datetime) -> int:
     for hold in holds:
         _release(connection, hold, 0)
         empty = {name: 0 for name in _COLUMNS if name.endswith(("_tokens", "_price"))}
-        kept = {name: hold[name] for name in hold.keys() & set(_COLUMNS)}
+        kept = {name: hold[name] for name in set(_COLUMNS).intersection(hold.keys())}
         _append(
             connection,
             dict.fromkeys(_COLUMNS)

@@ -9,6 +9,8 @@ import queue
 import sqlite3
 import threading
 from collections.abc import Callable
+from contextlib import suppress
+from itertools import groupby
 from typing import Any, TypeVar
 
 from toolkit.database import Store
@@ -16,7 +18,7 @@ from toolkit.errors import Unavailable
 
 T = TypeVar("T")
 Work = Callable[[sqlite3.Connection], Any]
-_Job = tuple[Work, "asyncio.Future[Any]", asyncio.AbstractEventLoop]
+_Job = tuple[Work, "asyncio.Future[Any]"]
 _Result = tuple["asyncio.Future[Any]", Any, BaseException | None]
 
 LARGEST_BATCH = 256
@@ -33,14 +35,18 @@ class Cashier:
         self._store = store
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="cashier", daemon=True)
+        self._door = threading.Lock()  # nothing is asked for behind the end of the queue
+        self._closed = False
 
     def start(self) -> None:
         """Start the thread."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Finish what was asked for, then end the thread."""
-        self._jobs.put(None)
+        """Finish what was asked for, then end the thread; what is asked for later is refused."""
+        with self._door:
+            self._closed = True
+            self._jobs.put(None)
         self._thread.join()
 
     async def ask(self, work: Callable[[sqlite3.Connection], T]) -> T:
@@ -49,11 +55,13 @@ class Cashier:
         What `work` raises is raised here, and nothing it did is kept.
 
         Raises:
-            Unavailable: the key store cannot be reached; nothing was changed.
+            Unavailable: the key store cannot be reached, or the cashier has stopped; nothing was changed.
         """
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[T] = loop.create_future()
-        self._jobs.put((work, future, loop))
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        with self._door:
+            if self._closed:
+                raise Unavailable("The gateway is stopping.")
+            self._jobs.put((work, future))
         return await future
 
     def _run(self) -> None:
@@ -76,13 +84,13 @@ class Cashier:
             except sqlite3.Error as error:
                 # Nothing of this batch is kept; a fresh connection is tried with the next.
                 reason = Unavailable(f"The key store cannot be reached: {error}")
-                results = [(future, None, reason) for _, future, _ in batch]
+                results = [(future, None, reason) for _, future in batch]
                 if connection is not None:
                     connection.close()
                     connection = None
-            loop = batch[0][2]
-            if not loop.is_closed():
-                loop.call_soon_threadsafe(_deliver, results)
+            for loop, answers in groupby(results, key=lambda result: result[0].get_loop()):
+                with suppress(RuntimeError):  # the loop is closed: nobody waits there any more
+                    loop.call_soon_threadsafe(_deliver, list(answers))
         if connection is not None:
             connection.close()
 
@@ -91,7 +99,7 @@ def _commit_together(connection: sqlite3.Connection, batch: list[_Job]) -> list[
     results: list[_Result] = []
     connection.execute("BEGIN IMMEDIATE")
     try:
-        for work, future, _ in batch:
+        for work, future in batch:
             connection.execute("SAVEPOINT call")
             try:
                 results.append((future, work(connection), None))

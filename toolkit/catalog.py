@@ -7,7 +7,7 @@ upgrade reprices nothing.
 
 import re
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
 from urllib.parse import urlsplit
@@ -55,16 +55,9 @@ def add_upstream(tx: Transaction, name: str, dialect: Dialect, base_url: str, cr
         Conflict: the name is taken.
     """
     accounts.require_platform_admin(tx)
-    name = accounts.check_name(name, "upstream")
-    parts = urlsplit(base_url)
-    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment:
-        raise InvalidInput(f"The base URL {base_url!r} must look like https://api.example.com/v1.")
-    if parts.username or parts.password:
-        raise InvalidInput("The base URL must hold no credential: name its variable with --credential-env.")
-    if _VARIABLE.fullmatch(credential_env) is None:
-        raise InvalidInput(
-            f"{credential_env!r} cannot be the name of an environment variable. Give the name, not the value."
-        )
+    name = accounts.check_name(name, "upstream's name")
+    _check_base_url(base_url)
+    _check_credential_name(credential_env)
     if tx.session.get(Upstream, name):
         raise Conflict(f"There is already an upstream named {name!r}.")
     upstream = Upstream(
@@ -82,6 +75,50 @@ def add_upstream(tx: Transaction, name: str, dialect: Dialect, base_url: str, cr
         tx, "upstream.add", name, after={"dialect": dialect, "base_url": base_url, "credential": credential_env}
     )
     return upstream
+
+
+def update_upstream(
+    tx: Transaction, name: str, *, base_url: str | None = None, credential_env: str | None = None
+) -> Upstream:
+    """Change where an upstream is, or which credential it takes; what is not given stays. The next call goes there.
+
+    Raises:
+        NotFound: no such upstream.
+        InvalidInput: a value cannot be used.
+    """
+    accounts.require_platform_admin(tx)
+    upstream = tx.session.get(Upstream, name)
+    if upstream is None:
+        raise NotFound(f"There is no upstream named {name!r}. `keydesk upstreams list` shows them.")
+    before = {"base_url": upstream.base_url, "credential": upstream.credential_env}
+    if base_url is not None:
+        _check_base_url(base_url)
+        upstream.base_url = base_url.rstrip("/")
+    if credential_env is not None:
+        _check_credential_name(credential_env)
+        upstream.credential_env = credential_env
+    after = {"base_url": upstream.base_url, "credential": upstream.credential_env}
+    if after != before:
+        changed(tx)
+        audit.record(tx, "upstream.update", name, before=before, after=after)
+    return upstream
+
+
+def _check_credential_name(name: str) -> None:
+    if _VARIABLE.fullmatch(name) is None:
+        raise InvalidInput(f"{name!r} cannot be the name of an environment variable. Give the name, not the value.")
+
+
+def _check_base_url(base_url: str) -> None:
+    try:
+        parts = urlsplit(base_url)
+        whole = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
+    except ValueError:  # a port or an IPv6 address that is none
+        whole = False
+    if not whole or parts.query or parts.fragment or not base_url.isprintable() or " " in base_url:
+        raise InvalidInput(f"The base URL {base_url!r} must look like https://api.example.com/v1.")
+    if parts.username or parts.password:
+        raise InvalidInput("The base URL must hold no credential: name its variable with --credential-env.")
 
 
 def list_upstreams(tx: Transaction) -> list[Upstream]:
@@ -197,21 +234,26 @@ def add_model(
         raise NotFound(f"There is no upstream named {upstream!r}. Add it first: keydesk upstreams add.")
     if tx.session.get(Model, model_id):
         raise Conflict(f"There is already a model {model_id!r}. `keydesk prices set` gives it a new price.")
+    start = _start(tx, valid_from)
     source = "given"
     if sheet is None:
         reference = price_as or f"{PRICE_PROVIDER[Dialect(endpoint.dialect)]}/{upstream_model or model_id}"
-        public = public_price(reference, valid_from or tx.now)
+        public = public_price(reference, start)
         sheet, source = public.sheet, public.source
-        context_window = context_window or public.context_window
+        context_window = public.context_window if context_window is None else context_window
     elif price_as is not None:
         raise InvalidInput("Give prices, or a model to copy them from, not both.")
-    max_output = _tokens(max_output or UNKNOWN_MAX_OUTPUT, "maximum output")
+    if context_window is None:
+        context_window = UNKNOWN_CONTEXT_WINDOW
+    max_output = _tokens(UNKNOWN_MAX_OUTPUT if max_output is None else max_output, "maximum output")
+    if default_output is None:
+        default_output = min(max_output, LARGEST_DEFAULT_OUTPUT)
     model = Model(
         id=model_id,
         upstream=upstream,
         upstream_model=upstream_model or model_id,
-        context_window=_tokens(context_window or UNKNOWN_CONTEXT_WINDOW, "context window"),
-        default_output=_tokens(default_output or min(max_output, LARGEST_DEFAULT_OUTPUT), "default output"),
+        context_window=_tokens(context_window, "context window"),
+        default_output=_tokens(default_output, "default output"),
         max_output=max_output,
         created_at=tx.now,
         created_by=tx.actor.name,
@@ -221,8 +263,16 @@ def add_model(
     tx.session.add(model)
     tx.session.flush()
     audit.record(tx, "model.add", model_id, after={"upstream": upstream, "upstream_model": model.upstream_model})
-    _enter_price(tx, model_id, sheet, source, valid_from or tx.now)
+    _enter_price(tx, model_id, sheet, source, start)
     return model
+
+
+def _start(tx: Transaction, valid_from: datetime | None) -> datetime:
+    if valid_from is None:
+        return tx.now
+    if valid_from.tzinfo is None:
+        raise InvalidInput("The price's start needs a time zone: write it in UTC, such as 2027-01-31T00:00:00Z.")
+    return valid_from.astimezone(UTC)
 
 
 def _tokens(count: int, what: str) -> int:
@@ -259,9 +309,10 @@ def set_price(tx: Transaction, model_id: str, sheet: PriceSheet, *, valid_from: 
     accounts.require_platform_admin(tx)
     if tx.session.get(Model, model_id) is None:
         raise NotFound(f"There is no model {model_id!r}. `keydesk models list` shows them.")
-    if valid_from is not None and valid_from < tx.now:
+    start = _start(tx, valid_from)
+    if start < tx.now:
         raise InvalidInput("A price cannot start in the past: calls of that time have been charged already.")
-    return _enter_price(tx, model_id, sheet, "given", valid_from or tx.now)
+    return _enter_price(tx, model_id, sheet, "given", start)
 
 
 def refresh_prices(tx: Transaction) -> list[Price]:

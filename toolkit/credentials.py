@@ -126,7 +126,7 @@ class Keyring:
 
 def _prehash(password: str) -> bytes:
     # bcrypt refuses more than 72 bytes and stops at NUL; base64 of a SHA-256 has neither problem.
-    return base64.b64encode(hashlib.sha256(password.encode()).digest())
+    return base64.b64encode(hashlib.sha256(password.encode("utf-8", "surrogatepass")).digest())
 
 
 def check_password_strength(password: str) -> None:

@@ -6,6 +6,7 @@ halfway through.
 """
 
 import getpass
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -45,7 +46,14 @@ class Actor:
     @classmethod
     def trusted(cls, name: str | None = None) -> "Actor":
         """Return the actor of a process that holds the store's credentials itself (CLI, notebook)."""
-        return cls(name or f"cli:{getpass.getuser()}", Role.PLATFORM_ADMIN)
+        return cls(name or f"cli:{_os_user()}", Role.PLATFORM_ADMIN)
+
+
+def _os_user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user may have no name
+        return str(os.getuid())
 
 
 SYSTEM = Actor("system", Role.PLATFORM_ADMIN)

@@ -7,7 +7,7 @@ key's version, so that the next admission is judged by the new state. A secret i
 
 import json
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from sqlalchemy import func, or_, select
@@ -18,7 +18,7 @@ from toolkit.database import Transaction
 from toolkit.errors import Conflict, Forbidden, InvalidInput, NotConfirmed, NotFound
 from toolkit.models import ApiKey, KeyMonth, LiveSecret, RetiredSecret
 from toolkit.policy import HoldPolicy, KeyStatus, Role
-from toolkit.pricing import billing_month, usd
+from toolkit.pricing import billing_month, check_amount, usd
 
 
 class Unset:
@@ -66,7 +66,7 @@ def create(
     """
     org_id = accounts.find_org(tx, org).id
     accounts.require_key_admin(tx, org_id)
-    name = accounts.check_name(name, "key")
+    name = accounts.check_name(name, "key's name")
     _require_free_name(tx, org_id, name)
     plan_id = _assignable_plan(tx, org_id, plan)
     secret = new_secret()
@@ -78,7 +78,7 @@ def create(
         plan_id=plan_id,
         scope=_scope(tx, plan_id, models or []),
         monthly_limit=_limit(monthly_limit),
-        hold_policy=hold_policy,
+        hold_policy=_policy(hold_policy),
         expires_at=_expiry(tx, expires_at),
         display=display_form(secret),
         created_at=tx.now,
@@ -113,7 +113,7 @@ def update(
     key = _for_change(tx, key_id)
     before = describe(tx, key)
     if not isinstance(name, Unset):
-        name = accounts.check_name(name, "key")
+        name = accounts.check_name(name, "key's name")
         if name != key.name:
             _require_free_name(tx, key.org_id, name)
         key.name = name
@@ -126,7 +126,7 @@ def update(
     if not isinstance(expires_at, Unset) and expires_at != key.expires_at:
         key.expires_at = _expiry(tx, expires_at)
     if not isinstance(hold_policy, Unset):
-        key.hold_policy = hold_policy
+        key.hold_policy = _policy(hold_policy)
     after = describe(tx, key)
     if after == before:
         return key
@@ -234,16 +234,10 @@ def summaries(tx: Transaction, *, org: str | None = None, deleted: bool = False)
         query = query.where(ApiKey.status != KeyStatus.DELETED)
     month = billing_month(tx.now)
     totals = {row.key_id: row for row in tx.session.scalars(select(KeyMonth).where(KeyMonth.month == month))}
-    used = dict(
-        tx.session.execute(select(KeyMonth.key_id, func.max(KeyMonth.last_call_at)).group_by(KeyMonth.key_id))
-        .tuples()
-        .all()
-    )
-    old_uses = dict(
-        tx.session.execute(select(RetiredSecret.key_id, func.sum(RetiredSecret.uses)).group_by(RetiredSecret.key_id))
-        .tuples()
-        .all()
-    )
+    last_used = select(KeyMonth.key_id, func.max(KeyMonth.last_call_at)).group_by(KeyMonth.key_id)
+    used = dict(tx.session.execute(last_used).all())
+    retired_uses = select(RetiredSecret.key_id, func.sum(RetiredSecret.uses)).group_by(RetiredSecret.key_id)
+    old_uses = dict(tx.session.execute(retired_uses).all())
     org_names = {org_row.id: org_row.name for org_row in accounts.list_orgs(tx)}
     plan_names = {plan.id: plan.name for plan in plans.list_all(tx)}
     result = []
@@ -368,9 +362,18 @@ def _scope(tx: Transaction, plan_id: str, models: list[str]) -> str:
 
 
 def _limit(monthly_limit: int | None) -> int | None:
-    if monthly_limit is not None and monthly_limit < 0:
+    if monthly_limit is None:
+        return None
+    if check_amount(monthly_limit, "monthly limit") < 0:
         raise InvalidInput("A monthly limit cannot be negative. 0 allows nothing paid; leave it out for no limit.")
     return monthly_limit
+
+
+def _policy(hold_policy: HoldPolicy) -> HoldPolicy:
+    try:
+        return HoldPolicy(hold_policy)  # a notebook may give the plain word
+    except ValueError:
+        raise InvalidInput(f"There is no hold policy {hold_policy!r}. Choose strict or expected.") from None
 
 
 def _expiry(tx: Transaction, expires_at: datetime | None) -> datetime | None:
@@ -380,4 +383,7 @@ def _expiry(tx: Transaction, expires_at: datetime | None) -> datetime | None:
         raise InvalidInput("The expiry needs a time zone: write it in UTC, such as 2027-01-31T00:00:00Z.")
     if expires_at <= tx.now:
         raise InvalidInput(f"The expiry {expires_at.isoformat()} has passed already.")
-    return expires_at
+    try:
+        return expires_at.astimezone(UTC)
+    except OverflowError:
+        raise InvalidInput(f"The expiry {expires_at.isoformat()} is beyond the year 9999. Leave it out.") from None

@@ -7,7 +7,7 @@ from toolkit.credentials import new_id
 from toolkit.database import Transaction
 from toolkit.errors import Conflict, InvalidInput, NotFound
 from toolkit.models import Model, Plan, PlanModel
-from toolkit.pricing import show_multiplier
+from toolkit.pricing import check_multiplier, show_multiplier
 
 
 def add(tx: Transaction, name: str, multiplier: int, models: list[str]) -> Plan:
@@ -20,12 +20,13 @@ def add(tx: Transaction, name: str, multiplier: int, models: list[str]) -> Plan:
         models: ids of the models it includes, at least one.
 
     Raises:
-        InvalidInput: no models.
+        InvalidInput: no models, or no such multiplier.
         NotFound: a model does not exist.
         Conflict: the name is taken.
     """
     accounts.require_platform_admin(tx)
-    name = accounts.check_name(name, "plan")
+    name = accounts.check_name(name, "plan's name")
+    check_multiplier(multiplier)
     if not models:
         raise InvalidInput("A plan needs at least one model.")
     for model in models:

@@ -6,9 +6,10 @@ call is summed in integers and rounded once, half to even.
 """
 
 import json
+import re
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from decimal import Decimal, InvalidOperation
+from decimal import MAX_EMAX, MAX_PREC, MIN_EMIN, Context, Decimal, InvalidOperation
 from typing import Any
 
 from toolkit.errors import InvalidInput
@@ -19,26 +20,51 @@ MILLION = 1_000_000
 LARGEST_AMOUNT = 9_000_000_000 * NANO
 """Largest amount of money the stores take (they keep 64-bit integers)."""
 
+_EXACT = Context(prec=MAX_PREC, Emax=MAX_EMAX, Emin=MIN_EMIN)
+_GROUPED = re.compile(r"[+-]?\d{1,3}(,\d{3})+(\.\d*)?")
+
+
+def check_amount(nano: int, what: str = "amount") -> int:
+    """Return an amount in nano-USD as it is, once it is known to be one that the stores keep exactly.
+
+    Raises:
+        InvalidInput: not an integer, or beyond ±9 billion USD.
+    """
+    if type(nano) is not int:
+        raise InvalidInput(f"The {what} must be an integer of nano-USD, not a {type(nano).__name__}.")
+    if abs(nano) > LARGEST_AMOUNT:
+        raise InvalidInput(f"The {what} {usd(nano)} USD is out of range.")
+    return nano
+
+
+def _scaled(value: Decimal, unit: int) -> int | None:
+    """Return `value` as a whole number of parts of which `unit` make 1; None if it is finer than that."""
+    parts = _EXACT.multiply(value, Decimal(unit))
+    return int(parts) if parts == parts.to_integral_value(context=_EXACT) else None
+
 
 def parse_usd(text: str | int | Decimal, what: str = "amount") -> int:
     """Return an amount in USD, such as "12.50", as nano-USD.
 
     Raises:
         InvalidInput: not a number, finer than a nano-USD, or beyond ±9 billion USD. Floats are refused: they
-            have already lost the exact amount.
+            have already lost the exact amount. A comma groups thousands, as in 1,250.00, and is no decimal point.
     """
     if isinstance(text, (bool, float)):
         raise InvalidInput(f"The {what} must be an exact decimal such as '12.50', not a {type(text).__name__}.")
+    plain = str(text).strip().removeprefix("$")
+    if _GROUPED.fullmatch(plain):
+        plain = plain.replace(",", "")
     try:
-        value = Decimal(str(text).strip().removeprefix("$").replace(",", "").replace("_", ""))
+        value = Decimal(plain)
     except InvalidOperation:
         raise InvalidInput(f"The {what} {str(text)!r} is not a number. Write it in USD, such as 12.50.") from None
-    if not value.is_finite() or abs(value) * NANO > LARGEST_AMOUNT:
+    if not value.is_finite() or value.adjusted() > 10:
         raise InvalidInput(f"The {what} {text} is out of range.")
-    nano = value * NANO
-    if nano != nano.to_integral_value():
+    nano = _scaled(value, NANO)
+    if nano is None:
         raise InvalidInput(f"The {what} {text} is finer than a nano-USD (nine decimals).")
-    return int(nano)
+    return check_amount(nano, what)
 
 
 def usd(nano: int) -> str:
@@ -49,7 +75,7 @@ def usd(nano: int) -> str:
 
 
 def show_usd(nano: int) -> str:
-    """Return nano-USD for people: cents, or four significant digits below one cent ("$1,234.50", "$0.000150")."""
+    """Return nano-USD for people: cents, six decimals below one cent, nine below 0.000001 USD."""
     sign, amount = "-" if nano < 0 else "", abs(nano)
     if amount == 0 or amount >= NANO // 100:
         cents = _half_even(amount, NANO // 100)
@@ -68,10 +94,21 @@ def parse_multiplier(text: str | int | Decimal) -> int:
         value = Decimal(str(text).strip().removesuffix("x").removesuffix("×"))
     except InvalidOperation:
         raise InvalidInput(f"The multiplier {str(text)!r} is not a number. Write it like 1.25.") from None
-    millionths = value * MILLION if value.is_finite() else Decimal("NaN")
-    if millionths.is_nan() or not 0 <= value <= 1000 or millionths != millionths.to_integral_value():
+    millionths = _scaled(value, MILLION) if value.is_finite() and value.adjusted() <= 3 else None
+    if millionths is None:
         raise InvalidInput(f"The multiplier {text} must lie between 0 and 1000, with at most six decimals.")
-    return int(millionths)
+    return check_multiplier(millionths)
+
+
+def check_multiplier(millionths: int) -> int:
+    """Return a multiplier in millionths as it is, once it is known to be one.
+
+    Raises:
+        InvalidInput: not an integer, negative, or above 1,000.
+    """
+    if type(millionths) is not int or not 0 <= millionths <= 1000 * MILLION:
+        raise InvalidInput(f"A multiplier is an integer of millionths from 0 to 1000 × 1,000,000, not {millionths}.")
+    return millionths
 
 
 def show_multiplier(millionths: int) -> str:
@@ -115,7 +152,7 @@ class PriceSheet:
         request: nano-USD for each request, on top of the tokens.
 
     Raises:
-        InvalidInput: no tier, tiers out of order, or a negative price.
+        InvalidInput: no tier, tiers out of order, a negative price, or one that is no integer.
     """
 
     tiers: tuple[Tier, ...]
@@ -126,6 +163,8 @@ class PriceSheet:
         if not starts or starts[0] != 0 or starts != sorted(set(starts)):
             raise InvalidInput("Price tiers must start at 0 input tokens and rise.")
         prices = [price for tier in self.tiers for price in asdict(tier).values()] + [self.request]
+        if any(type(price) is not int for price in prices):
+            raise InvalidInput("Prices are integers of nano-USD per million tokens. `parse_usd` makes them from USD.")
         if min(prices) < 0 or max(prices) > LARGEST_AMOUNT:
             raise InvalidInput("A price must be zero or more, and below 9 billion USD per million tokens.")
 

@@ -13,6 +13,7 @@ from sqlalchemy import func, select
 
 from toolkit import audit
 from toolkit.desk import Desk
+from toolkit.errors import Unavailable
 from toolkit.models import AuditRow, GatewayInstance, Hold, Segment
 from toolkit.pricing import usd
 
@@ -150,7 +151,7 @@ _CHECKS = (
             SELECT key_id, month, count(*)::BIGINT AS calls, sum(cost)::BIGINT AS cost FROM usage
             WHERE outcome <> 'refused' GROUP BY ALL
             UNION ALL
-            SELECT key_id, month, 0, 0 FROM key_months WHERE calls > 0 AND (key_id, month) NOT IN
+            SELECT key_id, month, 0, 0 FROM key_months WHERE (key_id, month) NOT IN
               (SELECT (key_id, month) FROM usage WHERE outcome <> 'refused')
         ) s LEFT JOIN key_months m ON m.key_id = s.key_id AND m.month = s.month LEFT JOIN keys k ON k.id = s.key_id
         WHERE s.calls <> coalesce(m.calls, 0) OR s.cost <> coalesce(m.spent, 0)
@@ -207,7 +208,7 @@ def run(desk: Desk, progress: Callable[[int, int], None] | None = None) -> list[
 
     Raises:
         Forbidden: the actor may not see all organisations.
-        Unavailable: the ledger cannot be read.
+        Unavailable: the key store cannot be read. A damaged ledger is a finding.
     """
     total = len(_CHECKS) + 3
     findings: list[Finding] = []
@@ -218,11 +219,7 @@ def run(desk: Desk, progress: Callable[[int, int], None] | None = None) -> list[
             progress(len(findings), total)
 
     for check in _CHECKS:
-        checked = desk.ledger.sql(check.checked).column(0)[0].as_py()
-        rows = [tuple(row.values()) for row in desk.ledger.sql(check.wrong).to_pylist()]
-        if check.invariant == "I2":
-            rows = [row for row in rows if not _limit_was_lowered(desk, key_id=row[-1], month=row[1])]
-        done(Finding(check.invariant, check.title, checked, _shown([check.say(*row) for row in rows])))
+        done(_run_check(desk, check))
 
     with desk.read() as tx:
         segments = tx.session.scalar(select(func.count()).select_from(Segment)) or 0
@@ -242,6 +239,20 @@ def run(desk: Desk, progress: Callable[[int, int], None] | None = None) -> list[
     done(Finding("I5", "No hold belongs to a gateway that has ended", holds, _shown(orphans)))
     done(Finding("I6", "The audit log's chains are whole", acts, _shown(broken)))
     return findings
+
+
+def _run_check(desk: Desk, check: _Check) -> Finding:
+    import duckdb
+
+    try:
+        checked = desk.ledger.sql(check.checked).column(0)[0].as_py()
+        rows = [tuple(row.values()) for row in desk.ledger.sql(check.wrong).to_pylist()]
+    except (duckdb.Error, Unavailable) as error:
+        damage = str(error).partition("\n")[0]
+        return Finding(check.invariant, check.title, 0, [f"Not checked, for the ledger cannot be read: {damage}"])
+    if check.invariant == "I2":
+        rows = [row for row in rows if not _limit_was_lowered(desk, key_id=row[-1], month=row[1])]
+    return Finding(check.invariant, check.title, checked, _shown([check.say(*row) for row in rows]))
 
 
 def _shown(violations: list[str]) -> list[str]:

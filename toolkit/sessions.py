@@ -23,7 +23,11 @@ TRIES_PER_ADDRESS = 40
 
 
 def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _email_subject(email: str) -> str:
+    return f"email:{_digest(email)}"
 
 
 def sign_in(store: Store, email: str, password: str, address: str) -> str:
@@ -40,7 +44,7 @@ def sign_in(store: Store, email: str, password: str, address: str) -> str:
         SignInFailed: wrong, or too many failures in the last 15 minutes; the message does not say which part.
     """
     email = email.strip().lower()[:256]
-    subjects = {f"email:{_digest(email)}": TRIES_PER_EMAIL, f"address:{address}": TRIES_PER_ADDRESS}
+    subjects = {_email_subject(email): TRIES_PER_EMAIL, f"address:{address}": TRIES_PER_ADDRESS}
     with store.read(SYSTEM) as tx:
         since = tx.now - THROTTLE_WINDOW
         for subject, allowed in subjects.items():
@@ -74,7 +78,7 @@ def sign_in(store: Store, email: str, password: str, address: str) -> str:
                 ended_at=None,
             )
         )
-        tx.session.execute(delete(SignInFailure).where(SignInFailure.subject.in_(list(subjects)[:1])))
+        tx.session.execute(delete(SignInFailure).where(SignInFailure.subject == _email_subject(email)))
         audit.record(tx, "operator.sign_in", operator.id, org_id=operator.org_id)
     return session_id
 
@@ -105,10 +109,13 @@ def sign_out(store: Store, session_id: str) -> None:
 
 
 def end_all(store: Store, operator_id: str) -> None:
-    """End every session of an operator, as after a password reset."""
+    """End every session of an operator and forget failed tries, as after a password reset."""
     with store.write(SYSTEM) as tx:
         tx.session.execute(
             update(SignInSession)
             .where(SignInSession.operator_id == operator_id, SignInSession.ended_at.is_(None))
             .values(ended_at=tx.now)
         )
+        operator = tx.session.get(Operator, operator_id)
+        if operator is not None:
+            tx.session.execute(delete(SignInFailure).where(SignInFailure.subject == _email_subject(operator.email)))

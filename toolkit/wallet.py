@@ -11,7 +11,7 @@ from toolkit.credentials import new_id
 from toolkit.database import Transaction
 from toolkit.errors import Conflict, InvalidInput
 from toolkit.models import Organisation, WalletEntry
-from toolkit.pricing import show_usd, usd
+from toolkit.pricing import check_amount, show_usd, usd
 
 
 def credit(tx: Transaction, org: str, amount: int, reference: str, reason: str = "") -> WalletEntry:
@@ -28,7 +28,7 @@ def credit(tx: Transaction, org: str, amount: int, reference: str, reason: str =
         InvalidInput: amount not above zero, or no reference.
         Conflict: the reference has been credited already.
     """
-    if amount <= 0:
+    if check_amount(amount, "credit") <= 0:
         raise InvalidInput("A credit must be above zero. Use an adjustment to take money out.")
     return _enter(tx, org, "credit", amount, reference, reason)
 
@@ -40,7 +40,7 @@ def adjust(tx: Transaction, org: str, amount: int, reference: str, reason: str) 
         InvalidInput: amount zero, no reference or no reason.
         Conflict: the reference has been used for an adjustment already.
     """
-    if amount == 0:
+    if check_amount(amount, "adjustment") == 0:
         raise InvalidInput("An adjustment of zero changes nothing.")
     if not reason.strip():
         raise InvalidInput("An adjustment needs a reason.")
@@ -51,6 +51,7 @@ def _enter(tx: Transaction, org_name: str, kind: str, amount: int, reference: st
     accounts.require_platform_admin(tx)
     if not reference.strip():
         raise InvalidInput(f"Every {kind} needs a reference, such as the payment's number.")
+    reference = accounts.check_name(reference, "reference")
     org = tx.session.get(Organisation, accounts.find_org(tx, org_name).id, with_for_update=True, populate_existing=True)
     assert org is not None  # noqa: S101 - found on the line before, and organisations are never removed
     earlier = tx.session.scalar(
@@ -73,7 +74,7 @@ def _enter(tx: Transaction, org_name: str, kind: str, amount: int, reference: st
         created_by=tx.actor.name,
     )
     before = org.balance
-    org.credited += amount
+    org.credited = check_amount(org.credited + amount, "sum of all credits")
     tx.session.add(entry)
     tx.session.flush()
     audit.record(

@@ -5,6 +5,7 @@ leaves open (a key given twice, a byte order mark, NaN, numbers of a thousand di
 """
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -21,23 +22,38 @@ MAX_OUTPUT_BOUND = 10_000_000
 
 MAX_MODEL_LENGTH = 256
 
+_ONE_WORD = re.compile(r"[\w.:/+-]{0,40}")
+
 
 def invalid(message: str, param: str | None = None) -> Refusal:
     """Return the refusal of a malformed request; the message names the field and what is right."""
-    return Refusal(RefusalType.INVALID_REQUEST, message, param=param)
+    return Refusal(RefusalType.INVALID_REQUEST, _encodable(message), param=param and _encodable(param))
 
 
 def unsupported(param: str, reason: str) -> Refusal:
     """Return the refusal of a feature that cannot be metered or kept apart from other tenants."""
+    param = _encodable(param)
     return Refusal(RefusalType.UNSUPPORTED_FEATURE, f"'{param}' is not supported here: {reason}", param=param)
 
 
+def _encodable(text: str) -> str:
+    # JSON can escape half of a surrogate pair in a field's name; neither an answer nor a log could hold it.
+    return text.encode("utf-8", "replace").decode()
+
+
 def shown(value: object) -> str:
-    """Return a value as an error message may show it: short, and never a whole prompt."""
+    """Return a value as an error message may show it: messages are logged, so it is never words of a prompt."""
     if isinstance(value, dict):
         return "an object"
     if isinstance(value, list):
         return "an array"
+    if isinstance(value, str) and _ONE_WORD.fullmatch(value) is None:
+        return "a string"
+    return quoted(value)
+
+
+def quoted(value: object) -> str:
+    """Return a field's name, a number or a word as JSON, cut to 40 characters."""
     text = json.dumps(value)
     return text if len(text) <= 40 else f"{text[:37]}…"
 
@@ -92,7 +108,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) != len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
-        raise invalid(f"The key {shown(twice)} is given twice in the same object.", twice[:64])
+        raise invalid(f"The key {quoted(twice)} is given twice in the same object.", twice[:64])
     return found
 
 
@@ -144,7 +160,7 @@ def guard_names(obj: Mapping[str, Any], names: frozenset[str], where: str = "") 
     for key in obj:
         if key not in names and key.casefold() in folded:
             right = next(name for name in sorted(names) if name.casefold() == key.casefold())
-            raise invalid(f"Unknown field {shown(key)}; did you mean '{path(where, right)}'?", path(where, key))
+            raise invalid(f"Unknown field {quoted(key)}; did you mean '{path(where, right)}'?", path(where, key))
 
 
 @dataclass(frozen=True, slots=True)

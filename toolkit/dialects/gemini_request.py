@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from toolkit.dialects.body import (
+    MAX_MODEL_LENGTH,
     MAX_OUTPUT_BOUND,
     Ban,
     each_object,
@@ -138,8 +139,11 @@ def inspect(endpoint: str, body: dict[str, Any], size: int, path_model: str | No
             from other tenants; the param is the field's path.
     """
     model = (path_model or "").removeprefix("models/")
-    if not model:
-        raise invalid("The path must name a model: models/{model}:" + endpoint + ".", "model")
+    if not 0 < len(model) <= MAX_MODEL_LENGTH or not model.isprintable():
+        raise invalid(
+            f"The path must name a model in 1 to {MAX_MODEL_LENGTH} printable characters: models/{{model}}:{endpoint}.",
+            "model",
+        )
     tally = Tally()
     choices, bound = 1, None
     if endpoint == BATCH_EMBED:

@@ -6,9 +6,11 @@ import logging
 import sqlite3
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import timedelta
 
 from starlette.applications import Starlette
+from starlette.requests import ClientDisconnect
 from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -63,12 +65,18 @@ class Gateway:
                 await self._list_models(target, dialect, secret, request_id, send)
                 return
             await self._book.key(secret)  # no body is read for a caller without a key
-            body = await self._read_body(headers, receive)
-            request = Request(request_id, dialect, target, secret, headers, body, wants_sse(query))
+            request = Request(request_id, dialect, target, secret, headers, b"", wants_sse(query))
+            try:
+                request = replace(request, body=await self._read_body(headers, receive))
+            except Refusal as refusal:
+                await self._teller.log_unread(request, refusal)
+                raise
             admission = await self._teller.admit(request)
             await Passage(self._teller, self._upstreams, request, admission, receive, send).run()
         except Refusal as refusal:
             await send_refusal(send, refusal, request_id, dialect)
+        except ClientDisconnect:
+            return
         except Unavailable as error:
             logger.error("%s", error)  # noqa: TRY400 - the message says it all
             message = "The gateway cannot reach its key store. Try again shortly."
@@ -84,9 +92,13 @@ class Gateway:
         parts: list[bytes] = []
         size = 0
         while True:
-            message = await receive()
+            try:
+                async with asyncio.timeout(self._settings.idle_timeout):
+                    message = await receive()
+            except TimeoutError:
+                raise Refusal(RefusalType.INVALID_REQUEST, "The request body stopped before its end.") from None
             if message["type"] == "http.disconnect":
-                raise Refusal(RefusalType.INVALID_REQUEST, "The request ended before its body did.")
+                raise ClientDisconnect
             part = message.get("body", b"")
             size += len(part)
             if size > limit:
@@ -150,7 +162,7 @@ def create_app(settings: Settings | None = None) -> Starlette:
             await asyncio.sleep(HEARTBEAT)
             try:
                 await renew()
-            except KeydeskError as error:
+            except (KeydeskError, sqlite3.Error) as error:
                 logger.error("the lease could not be renewed: %s", error)  # noqa: TRY400
 
     @contextlib.asynccontextmanager
@@ -163,9 +175,10 @@ def create_app(settings: Settings | None = None) -> Starlette:
         try:
             yield
         finally:
+            await teller.drain()  # the lease is kept until the last call is settled
             heart.cancel()
-            await teller.drain()
-            await book.ask(lambda connection: billing.end_instance(connection, instance_id))
+            with contextlib.suppress(Unavailable):
+                await book.ask(lambda connection: billing.end_instance(connection, instance_id))
             await asyncio.to_thread(cashier.stop)
             await upstreams.close()
             store.close()
@@ -178,10 +191,11 @@ def create_app(settings: Settings | None = None) -> Starlette:
         return JSONResponse({"status": "ok"})
 
     gateway = Gateway(settings, book, teller, upstreams)
-    return Starlette(
-        routes=[Route("/healthz", health), Route("/{path:path}", gateway)],
-        lifespan=lifespan,
-    )
+    app = Starlette(routes=[Route("/healthz", health)], lifespan=lifespan)
+    # Not a route for any path: its pattern would not match a path with a line break in it.
+    app.router.default = gateway
+    app.router.redirect_slashes = False
+    return app
 
 
 def serve(settings: Settings, host: str, port: int, workers: int = 1) -> None:
@@ -204,5 +218,6 @@ def serve(settings: Settings, host: str, port: int, workers: int = 1) -> None:
         access_log=False,  # would print `?key=` before we see it
         log_level="warning",
         server_header=False,
+        ws="none",
         timeout_graceful_shutdown=30,
     )

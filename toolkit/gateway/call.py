@@ -111,6 +111,14 @@ class Teller:
             lambda connection: billing.refuse(connection, call, refusal, utc_now(), catalog_version=catalog.version)
         )
 
+    async def log_unread(self, request: Request, refusal: Refusal) -> None:
+        """Log the refusal of a call of a known key whose body was not read."""
+        key = await self.book.key(request.secret)
+        call = Call(request.id, key, utc_now(), request.dialect, request.target.endpoint, stream=False)
+        await self.book.ask(
+            lambda connection: billing.refuse(connection, call, refusal, utc_now(), catalog_version=None)
+        )
+
     async def settle(self, call: Call, ending: Ending) -> Receipt | None:
         """Charge a call; keeps trying while the key store cannot be reached.
 

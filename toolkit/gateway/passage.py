@@ -14,7 +14,6 @@ from typing import Any
 from starlette.types import Receive, Send
 
 from toolkit.billing import Ending, Receipt
-from toolkit.credentials import redact
 from toolkit.database import utc_now
 from toolkit.dialects import MODULES
 from toolkit.dialects.body import dump_object
@@ -22,7 +21,7 @@ from toolkit.dialects.meter import StreamMeter
 from toolkit.dialects.shape import Dialect
 from toolkit.errors import Refusal, RefusalType
 from toolkit.estimate import BYTES_PER_TOKEN, likely_input
-from toolkit.gateway.answers import head, hold_id, send_refusal, send_whole
+from toolkit.gateway.answers import JSON, head, hold_id, send_refusal, send_whole
 from toolkit.gateway.call import Admission, Request, Teller
 from toolkit.gateway.upstreams import Exchange, UpstreamBroke, Upstreams, UpstreamSlow
 from toolkit.policy import Outcome
@@ -39,6 +38,9 @@ CLIENT_CLOSED = 499
 """Status in the request log of a caller who left before the answer (as nginx writes it)."""
 
 LONGEST_DETAIL = 500
+
+GRACE = 2.0
+"""Seconds beyond the time limit of a call in which it may end by itself."""
 
 
 class Passage:
@@ -66,6 +68,8 @@ class Passage:
         self._first_byte_ms: int | None = None
         self._settlement: asyncio.Task[Receipt | None] | None = None
         self._exchange: Exchange | None = None
+        self._credential = ""
+        self._sse = True
 
     async def run(self) -> None:
         """Forward the call and answer the caller."""
@@ -86,8 +90,9 @@ class Passage:
 
     def _open(self) -> Exchange:
         model, shape, admitted = self._admission.model, self._shape, self._admission.admitted
-        credential = self._upstreams.credential(model.credential_env)
-        if not credential:
+        # White space at its end is the commonest fault of a credential, and no header may hold a line break.
+        self._credential = (self._upstreams.credential(model.credential_env) or "").strip()
+        if not self._credential:
             raise UpstreamBroke(f"the credential {model.credential_env} of upstream {model.upstream} is not set")
         changed = self._dialect.rewrite(
             shape.endpoint,
@@ -99,12 +104,12 @@ class Passage:
         path = self._dialect.upstream_path(
             shape.endpoint, model.upstream_model, shape.stream, alt_sse=self._request.wants_sse
         )
-        headers = {
-            name.decode("latin-1"): value.decode("latin-1")
-            for name, value in self._request.headers
-            if name in FORWARDED_HEADERS or name.startswith(FORWARDED_PREFIX)
-        }
-        headers |= self._dialect.auth_headers(credential)
+        headers: dict[str, str] = {}
+        for name, value in self._request.headers:
+            if name in FORWARDED_HEADERS or name.startswith(FORWARDED_PREFIX):
+                known, text = name.decode("latin-1"), value.decode("latin-1")
+                headers[known] = f"{headers[known]}, {text}" if known in headers else text
+        headers |= self._dialect.auth_headers(self._credential)
         headers |= {
             "content-type": "application/json",
             "accept-encoding": "identity",
@@ -123,8 +128,8 @@ class Passage:
         try:
             async with self._open() as exchange:
                 await exchange.send()
-                answer = await exchange.read()
                 self._first_byte_ms = milliseconds_since(self._started)
+                answer = await exchange.read()
                 if exchange.status >= 300:
                     await self._upstream_error(exchange, answer)
                 else:
@@ -134,29 +139,39 @@ class Passage:
 
     async def _answer_whole(self, exchange: Exchange, answer: bytes) -> None:
         parsed = _parsed(answer)
+        if parsed is None:
+            raise UpstreamBroke(f"it answered {exchange.status} with what is no JSON object")
+        failed = bool(parsed.get("error"))  # some servers say 200 and mean an error
         usage = None
         if not self._shape.free:
-            reported = self._dialect.usage_of(self._shape.endpoint, parsed)
-            usage = reported or self._estimated(-(-len(answer) // BYTES_PER_TOKEN))
+            usage = self._dialect.usage_of(self._shape.endpoint, parsed)
+            if usage is None and not failed:
+                usage = self._estimated(-(-len(answer) // BYTES_PER_TOKEN))
         receipt = await self._settle(
-            Outcome.COMPLETED, exchange.status, usage, response_id=self._dialect.response_id_of(parsed)
+            Outcome.UPSTREAM_ERROR if failed else Outcome.COMPLETED,
+            exchange.status,
+            usage,
+            refusal=RefusalType.UPSTREAM_ERROR if failed else None,
+            response_id=self._dialect.response_id_of(parsed),
+            error=self._told(exchange.status, answer) if failed else None,
         )
         headers = self._headers(exchange.content_type)
         if receipt is not None:
             headers.append((b"x-cost-usd", usd(receipt.cost).encode()))
-        await send_whole(self._send, exchange.status, headers, answer)
+        await send_whole(self._send, exchange.status, headers, self._scrubbed(answer) if failed else answer)
 
     async def _stream(self) -> None:
         """Forward a call and pass its answer on as it comes; stops the upstream when the caller leaves."""
         passing = self._teller.start(self._guarded(self._pass_stream()))
         leaving = asyncio.ensure_future(self._caller_leaves())
         try:
-            await asyncio.wait({passing, leaving}, return_when=asyncio.FIRST_COMPLETED)
-            if not passing.done():
-                passing.cancel()
-            await asyncio.wait({passing})
+            # The limit is for a caller who neither reads nor leaves: a hold is not kept for ever.
+            limit = self._upstreams.call_timeout + GRACE
+            await asyncio.wait({passing, leaving}, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
         finally:
             leaving.cancel()
+            passing.cancel()
+            await asyncio.wait({passing})
         if not passing.cancelled():
             passing.result()
 
@@ -173,12 +188,14 @@ class Passage:
                 if exchange.status >= 300:
                     await self._upstream_error(exchange, await exchange.read())
                     return
-                if not self._is_stream(exchange.content_type):
+                kind = exchange.content_type.lower()
+                self._sse = kind.startswith("text/event-stream")
+                if not self._sse and not (self._may_be_array and kind.startswith(JSON)):
                     await self._answer_whole(exchange, await exchange.read())
                     return
                 meter = self._dialect.Meter(
                     self._shape.endpoint,
-                    sse=exchange.content_type.startswith("text/event-stream"),
+                    sse=self._sse,
                     drop_usage=not self._shape.usage_asked,
                     choices=self._shape.choices,
                 )
@@ -205,10 +222,9 @@ class Passage:
             else:
                 await self._break_stream(meter, error)
 
-    def _is_stream(self, content_type: str) -> bool:
-        if content_type.startswith("text/event-stream"):
-            return True
-        return self._request.dialect is Dialect.GEMINI and content_type.startswith("application/json")
+    @property
+    def _may_be_array(self) -> bool:
+        return self._request.dialect is Dialect.GEMINI and not self._request.wants_sse
 
     async def _send_piece(self, data: bytes, *, more: bool = True) -> None:
         await self._send({"type": "http.response.body", "body": data, "more_body": more})
@@ -219,14 +235,14 @@ class Passage:
         if not meter.complete and not meter.failed:
             await self._break_stream(meter, UpstreamBroke("the stream ended without its last event"))
             return
-        outcome = Outcome.UPSTREAM_ERROR if meter.failed else Outcome.COMPLETED
-        refusal = RefusalType.UPSTREAM_ERROR if meter.failed else None
-        # Its work is done: from here on a caller who leaves changes nothing.
-        await asyncio.shield(
-            self._teller.start(
-                self._settle(outcome, 200, self._streamed_usage(meter), refusal=refusal, response_id=meter.response_id)
-            )
-        )
+        outcome, refusal, error = Outcome.COMPLETED, None, None
+        if meter.failed:
+            outcome, refusal = Outcome.UPSTREAM_ERROR, RefusalType.UPSTREAM_ERROR
+            # What is kept may begin with text of the answer, which the log must not hold.
+            error = self._told(200, next((piece for piece in kept if b"error" in piece), b""))
+            kept = [self._scrubbed(piece) for piece in kept]
+        usage = self._streamed_usage(meter)
+        await self._settle(outcome, 200, usage, refusal=refusal, response_id=meter.response_id, error=error)
         await self._send_piece(b"".join(kept), more=False)
 
     async def _break_stream(self, meter: StreamMeter, error: Exception) -> None:
@@ -242,7 +258,7 @@ class Passage:
         event = self._dialect.error_event(
             refusal,
             self._request.id,
-            sse=self._request.dialect is not Dialect.GEMINI or self._request.wants_sse,
+            sse=self._sse,
             endpoint=self._shape.endpoint,
             started=meter.started,
         )
@@ -279,24 +295,26 @@ class Passage:
     async def _settle_aborted(self, meter: StreamMeter | None) -> None:
         """The caller left a stream: charge what was produced, or the input if the upstream had got the request."""
         if meter is not None:
-            usage: Usage | None = self._streamed_usage(meter) or self._estimated(0)
+            usage: Usage | None = self._streamed_usage(meter) or self._used_so_far(meter)
         else:
             usage = self._estimated(0) if self._sent else None
         response_id = meter.response_id if meter else None
         await self._settle(Outcome.ABORTED, CLIENT_CLOSED, usage, response_id=response_id, error="the caller left")
 
     def _streamed_usage(self, meter: StreamMeter) -> Usage | None:
-        """Return what a stream used: as reported, with the output estimated if the report stops before the end."""
-        if self._shape.free:
-            return None
+        """Return what a stream used: as reported at its end, else what was seen of it; None if that was nothing."""
+        if meter.complete and meter.usage is not None:
+            return meter.usage
+        if meter.output_seen or (meter.complete and not meter.failed):
+            return self._used_so_far(meter)
+        return None
+
+    def _used_so_far(self, meter: StreamMeter) -> Usage:
+        """Return the input as reported or estimated, and the output by what was seen, if no more was reported."""
         reported, seen = meter.usage, meter.output_seen
-        if meter.complete and reported is not None:
-            return reported
         if reported is None:
-            return self._estimated(seen) if seen or meter.complete else None
-        if seen <= reported.output_tokens:
-            return reported if reported.output_tokens else None
-        return replace(reported, output_tokens=seen, source=UsageSource.ESTIMATED)
+            return self._estimated(seen)
+        return replace(reported, output_tokens=max(seen, reported.output_tokens), source=UsageSource.ESTIMATED)
 
     def _estimated(self, output_tokens: int) -> Usage:
         return Usage(
@@ -313,9 +331,6 @@ class Passage:
 
     async def _upstream_error(self, exchange: Exchange, answer: bytes) -> None:
         """The upstream answered with an error: nothing is charged; it is passed through or explained."""
-        credential = self._upstreams.credential(self._admission.model.credential_env) or "\0"
-        clean = answer.replace(credential.encode(), b"[removed]")
-        detail = f"upstream {self._call.upstream} answered {exchange.status}: {redact(clean.decode(errors='replace'))}"
         passed = exchange.status in PASSED_THROUGH
         refusal = Refusal(
             RefusalType.UPSTREAM_ERROR,
@@ -324,14 +339,23 @@ class Passage:
             headers={"x-should-retry": "false"},
         )
         status = exchange.status if passed else refusal.status
-        await self._settle(Outcome.UPSTREAM_ERROR, status, None, refusal=refusal.type, error=detail)
+        error = self._told(exchange.status, answer)
+        await self._settle(Outcome.UPSTREAM_ERROR, status, None, refusal=refusal.type, error=error)
         if not passed:
             await send_refusal(self._send, refusal, self._request.id, self._request.dialect, self._extra())
             return
         headers = self._headers(exchange.content_type)
         if exchange.retry_after is not None:
             headers.append((b"retry-after", exchange.retry_after.encode("latin-1", "replace")))
-        await send_whole(self._send, status, headers, clean)
+        await send_whole(self._send, status, headers, self._scrubbed(answer))
+
+    def _scrubbed(self, words: bytes) -> bytes:
+        """Return what the upstream said without our credential, which some repeat in their errors."""
+        return words.replace(self._credential.encode(), b"[removed]")
+
+    def _told(self, status: int, words: bytes) -> str:
+        """Return an upstream's error as the operator reads it."""
+        return f"upstream {self._call.upstream} answered {status}: {self._scrubbed(words).decode(errors='replace')}"
 
     def _extra(self) -> dict[str, str]:
         extra = {"x-hold-id": hold_id(self._request.id)}
@@ -363,9 +387,9 @@ def _refusal_of(error: Exception, *, sent: bool) -> Refusal:
     )
 
 
-def _parsed(answer: bytes) -> dict[str, Any]:
+def _parsed(answer: bytes) -> dict[str, Any] | None:
     try:
         value = json.loads(answer)
     except (ValueError, RecursionError):
-        return {}
-    return value if isinstance(value, dict) else {}
+        return None
+    return value if isinstance(value, dict) else None

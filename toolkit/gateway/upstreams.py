@@ -89,7 +89,7 @@ class Exchange:
                 )
         except TimeoutError:
             raise UpstreamSlow("no answer within the time limit") from None
-        except aiohttp.ClientError as error:
+        except (aiohttp.ClientError, ValueError) as error:  # ValueError: a header or the URL cannot be sent as it is
             raise UpstreamBroke(f"no answer: {type(error).__name__}") from None
         self.status = self._answer.status
         self.content_type = self._answer.headers.get("content-type", "application/octet-stream")
@@ -154,6 +154,11 @@ class Upstreams:
         """Close all connections."""
         if self._session is not None:
             await self._session.close()
+
+    @property
+    def call_timeout(self) -> float:
+        """Seconds that a whole call may take."""
+        return self._settings.call_timeout
 
     def credential(self, name: str) -> str | None:
         """Return our credential for an upstream, as it stands now: it may be rotated without a restart."""

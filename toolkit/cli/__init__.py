@@ -1,0 +1,100 @@
+"""The `keydesk` command.
+
+| file | holds |
+|---|---|
+| `app` | what all commands share: the opened Keydesk, `--json`, `--as`, confirmations |
+| `output` | tables, facts and JSON |
+| `values` | the forms that option values take: money, moments, lists |
+| `keys`, `orgs`, `operators`, `wallet`, `catalog`, `usage`, `serve` | the commands, by noun |
+
+A file of commands is imported only when one of its commands runs, so that `keydesk --help` answers at once.
+"""
+
+from importlib import import_module
+
+import click
+
+from toolkit.cli.app import App, Failure
+from toolkit.errors import KeydeskError
+
+SECTIONS = {
+    "Run": {
+        "up": ("serve", "Start gateway, dashboard, ledger drain and demo upstream."),
+        "gateway": ("serve", "Run the gateway."),
+        "dashboard": ("serve", "Run the dashboard."),
+        "demo": ("serve", "Run the demo upstream, which answers without any account."),
+    },
+    "API keys": {
+        "keys": ("keys", "Create, change, rotate, disable and delete API keys."),
+    },
+    "Usage": {
+        "spend": ("usage", "Show what was spent: calls, tokens and cost."),
+        "requests": ("usage", "Search the request log."),
+        "audit": ("usage", "Show the audit log, or prove that it was not changed."),
+        "reconcile": ("usage", "Check that the books balance, and show what does not."),
+        "ledger": ("usage", "Drain, compact, verify and export the usage ledger."),
+    },
+    "Set-up": {
+        "orgs": ("orgs", "Add and list organisations."),
+        "operators": ("operators", "Add people who may sign in, and reset their passwords."),
+        "wallet": ("wallet", "Put money into wallets and look into them."),
+        "upstreams": ("catalog", "Add and list provider endpoints."),
+        "models": ("catalog", "Add and list models."),
+        "prices": ("catalog", "Look into the price book and enter prices, in USD per million tokens."),
+        "plans": ("catalog", "Add and list plans."),
+    },
+}
+"""Every command by section: the file that holds it, and its line in `keydesk --help`."""
+
+
+class Root(click.Group):
+    """The top of the command: finds the commands, and turns errors into messages."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        """Return the names of all commands."""
+        return [name for commands in SECTIONS.values() for name in commands]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        """Import and return a command, or None if there is none of this name."""
+        for commands in SECTIONS.values():
+            if cmd_name in commands:
+                module = import_module(f"toolkit.cli.{commands[cmd_name][0]}")
+                command: click.Command = getattr(module, f"{cmd_name}_command")
+                return command
+        return None
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        """List the commands by section, without importing them."""
+        for section, commands in SECTIONS.items():
+            with formatter.section(section):
+                formatter.write_dl([(name.ljust(10), line) for name, (_, line) in commands.items()])
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Note `--json` before anything is parsed, so that usage errors are JSON too."""
+        ctx.obj = App(as_json="--json" in args)
+        return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Run a command; errors that are meant for people become messages without a traceback."""
+        app = ctx.obj
+        try:
+            return super().invoke(ctx)
+        except KeydeskError as error:
+            raise Failure.of(error, as_json=app.as_json) from error
+        except click.UsageError as error:
+            if not app.as_json:
+                raise
+            raise Failure(error.format_message(), type="usage", as_json=True, exit_code=2) from error
+        finally:
+            app.close()
+
+
+@click.command(cls=Root, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="keydesk", message="keydesk %(version)s")
+def cli() -> None:
+    """Issue, meter, cap and audit the API keys of an LLM gateway."""
+
+
+def main() -> None:
+    """Run `keydesk` with the process's arguments."""
+    cli(prog_name="keydesk")

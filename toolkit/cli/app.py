@@ -1,0 +1,176 @@
+"""What all commands share: the opened Keydesk, `--json` and `--as`, errors and confirmations."""
+
+import json
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from typing import IO, TYPE_CHECKING, Any
+
+import click
+
+from toolkit.cli import output
+from toolkit.errors import InvalidInput, KeydeskError, NotConfirmed
+
+if TYPE_CHECKING:
+    from toolkit.desk import Desk
+
+
+class Failure(click.ClickException):
+    """An error as the command reports it: one line, or with `--json` one object, on standard error."""
+
+    def __init__(self, message: str, *, type: str, as_json: bool, exit_code: int = 1) -> None:  # noqa: A002
+        super().__init__(message)
+        self.type = type
+        self.as_json = as_json
+        self.exit_code = exit_code  # type: ignore[misc]  # click reads it from the instance
+
+    @classmethod
+    def of(cls, error: KeydeskError, *, as_json: bool) -> "Failure":
+        """Return the report of an error. A secret that was typed where a name belongs is not repeated."""
+        from toolkit.credentials import redact
+
+        snake_case = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", type(error).__name__).lower()
+        return cls(redact(str(error)), type=snake_case, as_json=as_json)
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        """Write the report."""
+        if self.as_json:
+            click.echo(json.dumps({"error": {"type": self.type, "message": self.message}}), file=file, err=True)
+        else:
+            super().show(file)
+
+
+class App:
+    """One run of the command.
+
+    Args:
+        as_json: whether results are written as JSON.
+    """
+
+    def __init__(self, *, as_json: bool) -> None:
+        self.as_json = as_json
+        self.actor: str | None = None
+        self._desk: Desk | None = None
+
+    @property
+    def desk(self) -> "Desk":
+        """Keydesk, opened at first use with the rights of the platform and the name given by `--as`."""
+        if self._desk is None:
+            from toolkit.database import Actor
+            from toolkit.desk import Desk
+
+            self._desk = Desk.open(actor=Actor.trusted(self.actor))
+        return self._desk
+
+    def close(self) -> None:
+        """Close what was opened."""
+        if self._desk is not None:
+            self._desk.close()
+
+    def rows(
+        self,
+        rows: Sequence[Mapping[str, Any]],
+        columns: Mapping[str, str],
+        *,
+        empty: str,
+        total: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Write a list: every field as JSON, or the named columns for people.
+
+        Args:
+            rows: one mapping each, all with the same fields.
+            columns: field → heading, for people.
+            empty: what people read when there are no rows: the next step.
+            total: a last line for people.
+        """
+        if self.as_json:
+            click.echo(output.to_json(list(rows)))
+        elif rows:
+            click.echo(output.table(rows, columns, total))
+        else:
+            click.echo(empty)
+
+    def facts(self, facts: Mapping[str, Any], title: str = "") -> None:
+        """Write one thing: an object as JSON, or a title and labelled lines for people."""
+        if self.as_json:
+            click.echo(output.to_json(facts))
+        else:
+            click.echo((f"{title}\n" if title else "") + output.labelled(facts))
+
+    def done(self, sentence: str, facts: Mapping[str, Any]) -> None:
+        """Report an act: the facts as JSON, or a sentence for people."""
+        click.echo(output.to_json(facts) if self.as_json else sentence)
+
+    def confirm(self, question: str, *, yes: bool, type_name: str | None = None) -> None:
+        """Ask before something dangerous; returns only if it was confirmed.
+
+        Args:
+            question: what is about to happen.
+            yes: whether it was confirmed by `--yes`.
+            type_name: what the person must type; by default a plain yes is enough.
+
+        Raises:
+            NotConfirmed: the answer was no, or there is nobody to ask.
+        """
+        if yes:
+            return
+        if not sys.stdin.isatty():
+            raise NotConfirmed("There is no terminal to ask on: confirm with --yes. Nothing was changed.")
+        if type_name is None:
+            confirmed = click.confirm(question, err=True)
+        else:
+            confirmed = click.prompt(f"{question}\nType its name to confirm", err=True).strip() == type_name
+        if not confirmed:
+            raise NotConfirmed("Not confirmed. Nothing was changed.")
+
+    def new_password(self, *, from_stdin: bool) -> str:
+        """Read a new password: hidden and twice from the terminal, or one line of standard input.
+
+        Raises:
+            InvalidInput: there is no terminal to ask on.
+        """
+        if from_stdin:
+            return sys.stdin.readline().rstrip("\r\n")
+        if not sys.stdin.isatty():
+            raise InvalidInput("There is no terminal to ask for the password on: use --password-stdin.")
+        password: str = click.prompt("New password", hide_input=True, confirmation_prompt="Once more", err=True)
+        return password
+
+
+pass_app = click.make_pass_decorator(App)
+
+
+def _name_actor(ctx: click.Context, _parameter: click.Parameter, actor: str | None) -> None:
+    if actor is not None:
+        if not actor.strip() or not actor.isprintable():
+            raise click.BadParameter("give a name, such as an e-mail address.", ctx)
+        ctx.find_root().obj.actor = actor.strip()
+
+
+def shared_options() -> list[click.Parameter]:
+    """Return the options that every command has."""
+    return [
+        # The root has read --json already; here it is declared, so that it is accepted and explained.
+        click.Option(["--json"], is_flag=True, expose_value=False, help="Write JSON; errors too."),
+        click.Option(
+            ["--as", "as_actor"],
+            metavar="EMAIL",
+            expose_value=False,
+            callback=_name_actor,
+            help="Who acts, for the audit log.  [default: cli:<user>]",
+        ),
+    ]
+
+
+class Command(click.Command):
+    """A command with the options that every command has."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.params.extend(shared_options())
+
+
+class Group(click.Group):
+    """A noun: its commands are its verbs."""
+
+    command_class = Command

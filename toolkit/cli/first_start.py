@@ -1,0 +1,123 @@
+"""The first start of `keydesk up`: demo data, the first platform admin, and a key to try.
+
+Interrupted at any moment, it is finished by the next start: the admin comes last, and until there is one every start
+is the first. So that its password is not lost, the admin is made only when everything runs and can be shown.
+"""
+
+import os
+import sys
+from dataclasses import dataclass, field
+
+import click
+
+from toolkit import accounts, keys, plans
+from toolkit.credentials import random_text
+from toolkit.database import SYSTEM
+from toolkit.demo import data
+from toolkit.demo.cast import CREDITS
+from toolkit.desk import Desk
+from toolkit.errors import InvalidInput
+from toolkit.policy import Role
+from toolkit.pricing import NANO
+
+ADMIN = "admin@keydesk.local"
+KEY_NAME = "first-steps"
+MODEL = "gpt-5-mini"
+MONTHLY_LIMIT = 5 * NANO
+BAR = 24
+
+
+@dataclass(frozen=True, slots=True)
+class Welcome:
+    """What a person needs after the first start; shown once, and in no repr.
+
+    Args:
+        email, password: the sign-in.
+        curl: a call with a fresh key, ready to paste; None where no plan includes the demo model.
+    """
+
+    email: str
+    password: str = field(repr=False)
+    curl: str | None = field(repr=False)
+
+    def text(self) -> str:
+        """Return it for people."""
+        lines = [f"  Sign in     {self.email}", f"  Password    {self.password}"]
+        return "\n".join([*lines, "", "  A first call:", "", self.curl] if self.curl else lines)
+
+
+def is_due(desk: Desk) -> bool:
+    """Whether nobody can administer this Keydesk yet."""
+    with desk.read() as tx:
+        return all(operator.role != Role.PLATFORM_ADMIN for operator in accounts.list_operators(tx))
+
+
+def prepare(desk: Desk, *, quiet: bool) -> None:
+    """Make the pepper and the demo data; a key store that somebody has set up already gets no demo data."""
+    desk.keyring  # noqa: B018 - made here rather than by several processes at once
+    with desk.read() as tx:
+        names = {org.name for org in accounts.list_orgs(tx)}
+    if not data.is_loaded(desk) and (not names or names >= CREDITS.keys()):
+        load_demo(desk, quiet=quiet)
+
+
+def load_demo(desk: Desk, *, quiet: bool) -> int:
+    """Load the demo data, or what of it is missing, with a progress bar on a terminal; return the number of calls.
+
+    Raises:
+        InvalidInput: KEYDESK_TEST_DEMO_CALLS is not a number.
+    """
+    wanted = os.environ.get("KEYDESK_TEST_DEMO_CALLS", str(data.CALLS))
+    if not wanted.isdigit():
+        raise InvalidInput(f"KEYDESK_TEST_DEMO_CALLS={wanted!r} is not a number.")
+    on_terminal = sys.stdout.isatty()
+
+    def progress(done: int, total: int) -> None:
+        if quiet or not on_terminal:
+            return
+        filled = BAR * done // max(total, 1)
+        click.echo(f"\r  Demo data       {'█' * filled}{'░' * (BAR - filled)}  {done:,} of {total:,} calls", nl=False)
+
+    if not quiet and not on_terminal:
+        click.echo("  Demo data       loading …")
+    calls = data.load(desk, progress, calls=int(wanted))
+    if not quiet:
+        ready = f"  Demo data       {calls:,} calls of 90 days"
+        click.echo(f"\r{ready:<76}" if on_terminal else ready)
+    return calls
+
+
+def finish(desk: Desk, gateway_url: str) -> Welcome:
+    """Make the first platform admin and a key to try, in one transaction.
+
+    Args:
+        desk: with the demo data loaded.
+        gateway_url: what the call is to go to.
+    """
+    desk = desk.acting_as(SYSTEM)
+    keyring = desk.keyring
+    password = random_text(16)
+    with desk.write() as tx:
+        accounts.add_operator(tx, ADMIN, Role.PLATFORM_ADMIN, password)
+        suited = [plan for plan in plans.list_all(tx) if MODEL in plans.models(tx, plan.id)]
+        payers = [org for org in accounts.list_orgs(tx) if org.available > 0]
+        if not suited or not payers:
+            return Welcome(ADMIN, password, None)
+        new = keys.create(
+            tx,
+            keyring,
+            org=max(payers, key=lambda org: org.available).id,
+            name=KEY_NAME,
+            plan=min(suited, key=lambda plan: plan.multiplier).id,
+            monthly_limit=MONTHLY_LIMIT,
+        )
+    return Welcome(ADMIN, password, _curl(gateway_url, new.secret))
+
+
+def _curl(gateway_url: str, secret: str) -> str:
+    return (
+        f"curl {gateway_url}/v1/chat/completions \\\n"
+        f'  -H "Authorization: Bearer {secret}" \\\n'
+        '  -H "Content-Type: application/json" \\\n'
+        f"""  -d '{{"model": "{MODEL}", "messages": [{{"role": "user", "content": "Say hello."}}]}}'"""
+    )

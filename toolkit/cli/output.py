@@ -1,0 +1,104 @@
+"""Tables, labelled facts and JSON. What a value is decides how it looks; the caller never formats."""
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import UTC, date, datetime
+from typing import Any
+
+import click
+
+from toolkit.pricing import show_multiplier, show_usd, usd
+
+
+class Usd(int):
+    """Nano-USD. People read it rounded to cents (finer below one cent); JSON has it exact."""
+
+
+class Price(Usd):
+    """Nano-USD that people read exactly too, such as a price per million tokens."""
+
+
+class Multiplier(int):
+    """A price multiplier in millionths."""
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as JSON has it: money as decimal strings in USD, moments in ISO 8601."""
+    if isinstance(value, Usd):
+        return usd(value)
+    if isinstance(value, Multiplier):
+        return show_multiplier(value).removesuffix("×")
+    if isinstance(value, Mapping):
+        return {name: _plain(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, date):
+        return value.isoformat()
+    return value
+
+
+def to_json(value: Mapping[str, Any] | list[Any]) -> str:
+    """Return an object or a list as indented JSON."""
+    return json.dumps(_plain(value), indent=2, ensure_ascii=False)
+
+
+def text(value: Any) -> str:
+    """Return a value for people, on one line. Control characters, which could move the cursor, become spaces."""
+    if value is None or value == []:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, Price):
+        return f"${usd(value)}"
+    if isinstance(value, Usd):
+        return show_usd(value)
+    if isinstance(value, Multiplier):
+        return show_multiplier(value)
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, datetime):
+        return f"{value.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
+    if isinstance(value, list | tuple):
+        return ", ".join(text(item) for item in value)
+    return "".join(character if character.isprintable() else " " for character in str(value))
+
+
+def table(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str], total: Mapping[str, Any] | None = None) -> str:
+    """Return rows as an aligned table: numbers to the right, the rest to the left.
+
+    Args:
+        rows: at least one.
+        columns: field → heading, in order.
+        total: values of a last line, for some of the fields.
+    """
+    cells = [[text(row[field]) for field in columns] for row in rows]
+    last = [text(total[field]) if field in total else "" for field in columns] if total else []
+    headings = [heading.upper() for heading in columns.values()]
+    widths = [max(map(len, column)) for column in zip(headings, *cells, *([last] if last else []), strict=True)]
+    to_right = [
+        all(row[field] is None or isinstance(row[field], int) for row in rows)
+        and any(row[field] is not None for row in rows)
+        for field in columns
+    ]
+
+    def line(texts: Sequence[str]) -> str:
+        padded = [
+            cell.rjust(width) if right else cell.ljust(width)
+            for cell, width, right in zip(texts, widths, to_right, strict=True)
+        ]
+        return "  ".join(padded).rstrip()
+
+    lines = [click.style(line(headings), dim=True), *map(line, cells)]
+    if last:
+        lines.append(click.style(line(last), bold=True))
+    return "\n".join(lines)
+
+
+def labelled(facts: Mapping[str, Any]) -> str:
+    """Return facts as aligned lines, one `label  value` each. Labels are the field names in plain words."""
+    labels = [name.removesuffix("_usd").replace("_", " ") for name in facts]
+    width = max(map(len, labels), default=0)
+    return "\n".join(
+        f"  {click.style(label.ljust(width), dim=True)}  {text(value)}"
+        for label, value in zip(labels, facts.values(), strict=True)
+    )

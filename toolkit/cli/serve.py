@@ -1,0 +1,151 @@
+"""`keydesk up`, `gateway`, `dashboard` and `demo`: the processes."""
+
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+import toolkit
+from toolkit.cli.app import App, Command, Group, pass_app, shared_options
+from toolkit.errors import InvalidInput
+from toolkit.settings import Settings, write_private
+
+if TYPE_CHECKING:
+    from toolkit.cli.first_start import Welcome
+
+_PORT = click.IntRange(1, 65535)
+
+
+@click.command(cls=Command)
+@pass_app
+def up_command(app: App) -> None:
+    """Start gateway, dashboard, ledger drain and demo upstream.
+
+    The first start makes the key store, demo data and a platform admin, and prints how to sign in. Ctrl-C stops
+    everything.
+    """
+    from toolkit import up
+    from toolkit.cli import first_start
+    from toolkit.demo.data import CREDENTIAL, follow_port
+
+    # Until the processes run, an interruption simply ends this one; the next start goes on from there.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    settings = Settings.from_env()
+    say = _silent if app.as_json else click.echo
+    up.check(settings)
+    supervisor = up.Supervisor(settings, {CREDENTIAL: os.environ.get(CREDENTIAL, "demo")})
+    say(click.style(f"Keydesk {toolkit.__version__}", bold=True))
+    try:
+        first = first_start.is_due(app.desk)
+        if first:
+            first_start.prepare(app.desk, quiet=app.as_json)
+        follow_port(app.desk)
+    except KeyboardInterrupt:
+        say("\nStopped. The next start goes on from here.")
+        click.get_current_context().exit(130)
+    with supervisor:
+        if supervisor.start(lambda name: say(f"  {name.capitalize():<15} ready")):
+            gateway = up.url(settings.host, settings.gateway_port)
+            welcome = first_start.finish(app.desk, gateway) if first else None
+            _greet(app, gateway, up.url(settings.host, settings.dashboard_port), welcome)
+            supervisor.watch()
+        say("\nStopping …")
+    say("Stopped.")
+
+
+def _silent(_line: str) -> None:
+    """Say nothing: with `--json` only the result is written."""
+
+
+def _short(path: Path) -> Path:
+    """Return the path as a person standing here would write it."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
+def _greet(app: App, gateway: str, dashboard: str, welcome: "Welcome | None") -> None:
+    """Show where everything is, and after the first start how to get in: to a terminal alone, else into a file."""
+    from toolkit.cli.first_start import ADMIN
+
+    settings = app.desk.settings
+    path = None
+    if welcome is not None and (app.as_json or not sys.stdout.isatty()):
+        path = settings.data_dir / "first-start.txt"
+        write_private(path, welcome.text() + "\n")
+    if app.as_json:
+        app.facts({"dashboard": dashboard, "gateway": gateway, "first_start": str(path) if path else None})
+        return
+    click.echo(f"\n  Dashboard   {click.style(dashboard, bold=True)}")
+    click.echo(f"  Gateway     {click.style(gateway, bold=True)}\n")
+    if path is not None:
+        click.echo(
+            f"  Sign-in and a first call are in {_short(path)} (yours alone to read). Delete it when you have them."
+        )
+    elif welcome is not None:
+        click.echo(welcome.text())
+        click.echo("\n  Password and key are shown this once.")
+    else:
+        click.echo("  Forgotten password   keydesk operators reset-password " + ADMIN)
+        click.echo(f"  Start anew           stop, then delete what is in {_short(settings.data_dir)}")
+    click.echo(f"\n  Logs are in {_short(settings.data_dir / 'logs')}. Ctrl-C stops everything.")
+
+
+@click.command(cls=Command)
+@click.option("--host", metavar="ADDRESS", help="Address to listen on.  [default: KEYDESK_HOST]")
+@click.option("--port", type=_PORT, help="Port to listen on.  [default: KEYDESK_GATEWAY_PORT]")
+@click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes that share the port.")
+@pass_app
+def gateway_command(app: App, host: str | None, port: int | None, workers: int) -> None:  # noqa: ARG001
+    """Run the gateway."""
+    from toolkit import gateway
+
+    settings = Settings.from_env()
+    gateway.serve(settings, host or settings.host, port or settings.gateway_port, workers)
+
+
+@click.command(cls=Command)
+@pass_app
+def dashboard_command(app: App) -> None:  # noqa: ARG001
+    """Run the dashboard."""
+    settings = Settings.from_env()
+    script = Path(toolkit.__file__).resolve().parent.parent / "app.py"
+    if not script.exists():
+        raise InvalidInput(f"The dashboard's {script.name} is not in {script.parent}. Run Keydesk from its own folder.")
+    options = {
+        "server.address": settings.host,
+        "server.port": str(settings.dashboard_port),
+        "server.headless": "true",
+        "server.fileWatcherType": "none",
+        "browser.gatherUsageStats": "false",
+    }
+    arguments = [f"--{name}={value}" for name, value in options.items()]
+    # In place of this process, so that signals reach Streamlit itself.
+    os.execv(sys.executable, [sys.executable, "-m", "streamlit", "run", str(script), *arguments])  # noqa: S606
+
+
+@click.group(cls=Group, invoke_without_command=True, params=shared_options())
+@click.option("--host", default="127.0.0.1", show_default=True, metavar="ADDRESS", help="Address to listen on.")
+@click.option("--port", type=_PORT, help="Port to listen on.  [default: KEYDESK_DEMO_PORT]")
+@click.option("--pace", type=click.FloatRange(0), default=1.0, show_default=True, help="0 answers at once, 2 is slow.")
+@click.pass_context
+def demo_command(ctx: click.Context, host: str, port: int | None, pace: float) -> None:
+    """Run the demo upstream, which answers without any account.
+
+    It speaks the dialects of OpenAI, Anthropic and Gemini.
+    """
+    if ctx.invoked_subcommand is None:
+        from toolkit.demo import upstream
+
+        upstream.serve(host, port or Settings.from_env().demo_port, pace)
+
+
+@demo_command.command("load")
+@pass_app
+def load(app: App) -> None:
+    """Load the demo data: 90 days of calls by three organisations."""
+    from toolkit.cli import first_start
+
+    calls = first_start.load_demo(app.desk, quiet=app.as_json)
+    app.done(f"Loaded {calls:,} calls.", {"calls": calls})

@@ -1,0 +1,309 @@
+"""`keydesk spend`, `requests`, `audit`, `reconcile` and `ledger`: what happened, and whether the records hold."""
+
+import json
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+import click
+
+from toolkit import accounts, audit, keys
+from toolkit.cli.app import App, Command, Group, pass_app
+from toolkit.cli.output import Multiplier, Price, Usd
+from toolkit.cli.values import Moment
+from toolkit.errors import InvalidInput, NotFound, Unavailable
+from toolkit.period import Period
+from toolkit.up import StopSignals
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from toolkit.ledger import Ledger
+
+DRAIN_EVERY = 1.0
+"""Seconds between two drains of `ledger sync --follow`."""
+
+COMPACT_EVERY = 600.0
+"""Seconds between two compactions of `ledger sync --follow`: a drain a second would leave many small segments."""
+
+_FROM = click.option("--from", "start", type=Moment(), metavar="TIME", help="From this moment on, UTC.")
+_TO = click.option("--to", "end", type=Moment(), metavar="TIME", help="Up to, but not including, this moment, UTC.")
+_MONEY = {"cost": Usd, "held": Usd, "overrun": Usd}
+
+
+def _rows(frame: "pd.DataFrame") -> list[dict[str, Any]]:
+    """Return a report's rows as mappings; money columns say so in their names and values."""
+    rows = frame.astype(object).where(frame.notna(), None).to_dict("records")
+    return [dict(_field(str(name), value) for name, value in row.items()) for row in rows]
+
+
+def _field(name: str, value: Any) -> tuple[str, Any]:
+    if name in _MONEY:
+        return f"{name}_usd", Usd(value)
+    if name.endswith("_price"):
+        return f"{name}_usd", Price(value)
+    return name, Multiplier(value) if name == "multiplier" else value
+
+
+@click.command(cls=Command)
+@click.option(
+    "--by",
+    type=click.Choice(["key", "model", "org", "plan", "day"]),
+    default="key",
+    show_default=True,
+    help="What to add up for.",
+)
+@_FROM
+@_TO
+@click.option("--org", metavar="ORG", help="Only this organisation's.")
+@click.option("--key", metavar="KEY", help="Only this API key's.")
+@pass_app
+def spend_command(
+    app: App, by: str, start: datetime | None, end: datetime | None, org: str | None, key: str | None
+) -> None:
+    """Show what was spent: calls, tokens and cost.
+
+    Refused calls do not count.
+    """
+    from toolkit import reports
+
+    with app.desk.read() as tx:
+        org_id = accounts.find_org(tx, org).id if org else None
+        key_id = keys.find(tx, key).id if key else None
+    rows = _rows(reports.spend(app.desk.ledger, [by], Period(start, end), org=org_id, key=key_id))
+    dimensions = {
+        "key": {"key_label": "key", "org": "organisation"},
+        "org": {"org": "organisation"},
+        "day": {"day": "day (UTC)"},
+    }.get(by, {by: by})
+    sums = ("calls", "input_tokens", "cached_input_tokens", "output_tokens", "cost_usd")
+    total: dict[str, Any] = {name: sum(row[name] for row in rows) for name in sums}
+    total |= {next(iter(dimensions)): "total", "cost_usd": Usd(total["cost_usd"])}
+    columns = {
+        **dimensions,
+        "calls": "calls",
+        "input_tokens": "input",
+        "cached_input_tokens": "cached",
+        "output_tokens": "output",
+        "cost_usd": "cost",
+    }
+    app.rows(rows, columns, empty="Nothing was spent in this period.", total=total)
+
+
+@click.command(cls=Command)
+@click.option("--key", metavar="KEY", help="Of this API key; a deleted one by its id.")
+@click.option("--id", "request_id", metavar="R", help="The one with this request id, in full.")
+@_FROM
+@_TO
+@click.option("--limit", type=click.IntRange(1), default=50, show_default=True, help="Most rows, the newest first.")
+@pass_app
+def requests_command(
+    app: App, key: str | None, request_id: str | None, start: datetime | None, end: datetime | None, limit: int
+) -> None:
+    """Search the request log."""
+    from toolkit import reports
+
+    key_id = None
+    if key:
+        with app.desk.read() as tx:
+            key_id = keys.find(tx, key).id
+    period = Period(start, end)
+    found = reports.requests(app.desk.ledger, request_id=request_id, key=key_id, period=period, limit=limit)
+    rows = _rows(found)
+    if request_id is None:
+        columns = {
+            "admitted_at": "time (UTC)",
+            "request_id": "request",
+            "key_label": "key",
+            "model": "model",
+            "outcome": "outcome",
+            "refusal": "refusal",
+            "input_tokens": "input",
+            "output_tokens": "output",
+            "cost_usd": "cost",
+            "duration_ms": "ms",
+        }
+        app.rows(rows, columns, empty="No requests. A call through the gateway shows up here as soon as it has ended.")
+    elif rows:
+        app.facts(rows[0])
+    else:
+        raise NotFound(f"There is no request {request_id!r} in the log. A call under way has no row yet.")
+
+
+@click.command(cls=Command)
+@click.option("--verify", is_flag=True, help="Walk every chain; fail if a row was changed, removed or reordered.")
+@click.option(
+    "--head",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Write the chains' heads into FILE; with --verify, check that those in FILE still stand.",
+)
+@click.option("--limit", type=click.IntRange(1), default=50, show_default=True, help="Most rows, the newest first.")
+@pass_app
+def audit_command(app: App, verify: bool, head: Path | None, limit: int) -> None:
+    """Show the audit log, or prove that it was not changed."""
+    if verify:
+        _verify_audit(app, head)
+    elif head is not None:
+        with app.desk.read() as tx:
+            heads = audit.heads(tx)
+        try:
+            head.write_text(json.dumps(heads, indent=2, sort_keys=True) + "\n")
+        except OSError as error:
+            raise InvalidInput(f"The heads cannot be written: {error}.") from error
+        app.done(f"Wrote the heads of {len(heads)} chains to {head}. Keep the file elsewhere.", heads)
+    else:
+        with app.desk.read() as tx:
+            org_names = {org.id: org.name for org in accounts.list_orgs(tx)}
+            rows = [
+                {
+                    "at": row.at,
+                    "chain": row.chain,
+                    "org": org_names.get(row.chain),
+                    "seq": row.seq,
+                    "actor": row.actor,
+                    "action": row.action,
+                    "subject": row.subject,
+                    "before": json.loads(row.before) if row.before else None,
+                    "after": json.loads(row.after) if row.after else None,
+                    "reason": row.reason,
+                    "hash": row.hash,
+                }
+                for row in audit.rows(tx, limit=limit)
+            ]
+        columns = {
+            "at": "time (UTC)",
+            "actor": "actor",
+            "action": "action",
+            "subject": "subject",
+            "org": "organisation",
+            "reason": "reason",
+        }
+        app.rows(rows, columns, empty="The audit log is empty.")
+
+
+def _verify_audit(app: App, head: Path | None) -> None:
+    known = None
+    if head is not None:
+        try:
+            known = json.loads(head.read_text())
+        except (OSError, ValueError) as error:
+            raise InvalidInput(f"{head} cannot be read as heads: {error}. `audit --head FILE` writes them.") from error
+        if not isinstance(known, dict) or not all(isinstance(text, str) for text in known.values()):
+            raise InvalidInput(f"{head} holds no heads. `keydesk audit --head FILE` writes them.")
+    with app.desk.read() as tx:
+        broken = audit.verify(tx, known)
+        chains = len(audit.heads(tx))
+    links = [{"chain": link.chain, "seq": link.seq, "problem": link.problem} for link in broken]
+    if app.as_json or not links:
+        app.done(f"The audit log holds: {chains} chains, no broken link.", {"intact": not links, "broken": links})
+    else:
+        app.rows(links, {"chain": "chain", "seq": "row", "problem": "problem"}, empty="")
+    if links:
+        click.get_current_context().exit(1)
+
+
+@click.command(cls=Command)
+@pass_app
+def reconcile_command(app: App) -> None:
+    """Check that the books balance, and show what does not.
+
+    Fails if an invariant is broken.
+    """
+    from toolkit import reconcile
+
+    findings = reconcile.run(app.desk)
+    if app.as_json:
+        fields = ("invariant", "title", "checked", "violations")
+        app.rows([{name: getattr(finding, name) for name in fields} for finding in findings], {}, empty="")
+    else:
+        width = max((len(finding.title) for finding in findings), default=0)
+        for finding in findings:
+            count = len(finding.violations)
+            verdict = "ok" if not count else "1 violation" if count == 1 else f"{count:,} violations"
+            verdict = click.style(verdict, fg="red" if count else "green")
+            click.echo(f"{finding.invariant:<4}{finding.title:<{width}}  {finding.checked:>9,} checked  {verdict}")
+            for violation in finding.violations:
+                click.echo(f"      {violation}")
+    if any(finding.violations for finding in findings):
+        click.get_current_context().exit(1)
+
+
+@click.group(cls=Group)
+def ledger_command() -> None:
+    """Drain, compact, verify and export the usage ledger."""
+
+
+@ledger_command.command("sync")
+@click.option("--follow", is_flag=True, help="Go on, once a second, until Ctrl-C or SIGTERM; compacts now and then.")
+@pass_app
+def sync(app: App, follow: bool) -> None:
+    """Move rows from the key store's outbox into the ledger's segments."""
+    moved = _follow(app.desk.ledger) if follow else app.desk.ledger.sync()
+    app.done(f"Moved {moved:,} rows into the ledger.", {"moved": moved})
+
+
+def _follow(ledger: "Ledger") -> int:
+    """Drain and compact until the process is told to stop; return how many rows were moved."""
+    moved, since_compaction = 0, 0.0
+    with StopSignals() as stop:
+        while not stop.count:
+            try:
+                moved += ledger.sync()
+                if since_compaction >= COMPACT_EVERY:
+                    since_compaction = 0.0
+                    ledger.compact()
+                    ledger.sweep()
+            except Unavailable as error:
+                # Rows wait in the outbox, where readers see them all the same; the next round tries again.
+                click.echo(f"The ledger waits: {error}", err=True)
+            stop.wait(DRAIN_EVERY)
+            since_compaction += DRAIN_EVERY
+    return moved
+
+
+@ledger_command.command("compact")
+@pass_app
+def compact(app: App) -> None:
+    """Merge the small segments of each day, and remove files that no query can still be reading."""
+    replaced = app.desk.ledger.compact()
+    removed = app.desk.ledger.sweep()
+    app.done(f"Merged {replaced:,} segments; removed {removed:,} old files.", {"merged": replaced, "removed": removed})
+
+
+@ledger_command.command("verify")
+@pass_app
+def verify(app: App) -> None:
+    """Check every segment against its checksum, and that no request occurs twice."""
+    problems = app.desk.ledger.verify()
+    rows, seconds = app.desk.ledger.lag()
+    waiting = f"{rows:,} rows wait in the outbox" + (f", the oldest for {seconds:.0f} s." if rows else ".")
+    app.done(
+        "\n".join(problems) if problems else f"The ledger holds; {waiting}",
+        {"intact": not problems, "problems": problems, "waiting": rows, "oldest_seconds": round(seconds, 3)},
+    )
+    if problems:
+        click.get_current_context().exit(1)
+
+
+@ledger_command.command("export")
+@click.argument("path", type=click.Path(dir_okay=False, path_type=Path))
+@click.option(
+    "--format", "file_format", type=click.Choice(["parquet", "csv", "duckdb"]), help="[default: by PATH's ending]"
+)
+@_FROM
+@_TO
+@pass_app
+def export(app: App, path: Path, file_format: str | None, start: datetime | None, end: datetime | None) -> None:
+    """Write the request log of a period into one file."""
+    chosen = file_format or path.suffix.removeprefix(".")
+    if chosen not in {"parquet", "csv", "duckdb"}:
+        raise click.UsageError(
+            f"{path} does not end in .parquet, .csv or .duckdb: say which with --format.", click.get_current_context()
+        )
+    kind = cast("Literal['parquet', 'csv', 'duckdb']", chosen)
+    try:
+        rows = app.desk.ledger.export(path, format=kind, period=Period(start, end))
+    except OSError as error:
+        raise InvalidInput(f"{path} cannot be written: {error}.") from error
+    app.done(f"Wrote {rows:,} rows to {path}.", {"rows": rows, "path": str(path)})

@@ -1,0 +1,108 @@
+"""`keydesk wallet`: show, entries, credit, adjust."""
+
+from typing import Any
+
+import click
+
+from toolkit import accounts, wallet
+from toolkit.cli.app import App, Group, pass_app
+from toolkit.cli.output import Usd
+from toolkit.cli.values import Usd as UsdType
+from toolkit.models import Organisation, WalletEntry
+from toolkit.pricing import show_usd
+
+_ORG = click.option("--org", required=True, metavar="ORG", help="Id or name of the organisation.")
+_REFERENCE = click.option(
+    "--reference", required=True, help="The payment's or ticket's own number; each is booked once."
+)
+
+
+@click.group(cls=Group)
+def wallet_command() -> None:
+    """Put money into wallets and look into them."""
+
+
+def _facts(org: Organisation) -> dict[str, Any]:
+    return {
+        "org": org.name,
+        "org_id": org.id,
+        "credited_usd": Usd(org.credited),
+        "settled_usd": Usd(org.settled),
+        "balance_usd": Usd(org.balance),
+        "held_usd": Usd(org.held),
+        "available_usd": Usd(org.available),
+    }
+
+
+def _entry(entry: WalletEntry) -> dict[str, Any]:
+    return {
+        "id": entry.id,
+        "kind": entry.kind,
+        "amount_usd": Usd(entry.amount),
+        "reference": entry.reference,
+        "reason": entry.reason,
+        "created_at": entry.created_at,
+        "created_by": entry.created_by,
+    }
+
+
+@wallet_command.command("show")
+@_ORG
+@pass_app
+def show(app: App, org: str) -> None:
+    """Show a wallet: balance, open holds, and what is available."""
+    with app.desk.read() as tx:
+        facts = _facts(accounts.find_org(tx, org))
+    app.facts(facts)
+
+
+@wallet_command.command("entries")
+@_ORG
+@pass_app
+def entries(app: App, org: str) -> None:
+    """List a wallet's credits and adjustments, newest first."""
+    with app.desk.read() as tx:
+        rows = [_entry(entry) for entry in wallet.entries(tx, org)]
+    columns = {
+        "created_at": "booked (UTC)",
+        "kind": "kind",
+        "amount_usd": "amount",
+        "reference": "reference",
+        "created_by": "by",
+        "reason": "reason",
+    }
+    app.rows(rows, columns, empty="No entries yet. Put money in: keydesk wallet credit --help")
+
+
+@wallet_command.command("credit")
+@_ORG
+@click.option("--amount", required=True, type=UsdType(), metavar="USD", help="Above zero.")
+@_REFERENCE
+@click.option("--reason", default="", metavar="TEXT", help="Free text.")
+@pass_app
+def credit(app: App, org: str, amount: int, reference: str, reason: str) -> None:
+    """Put money into a wallet."""
+    with app.desk.write() as tx:
+        entry = wallet.credit(tx, org, amount, reference, reason)
+        owner = accounts.find_org(tx, org)
+    app.done(
+        f"Credited {show_usd(amount)} to {owner.name}; its balance is {show_usd(owner.balance)}.",
+        {**_entry(entry), "wallet": _facts(owner)},
+    )
+
+
+@wallet_command.command("adjust")
+@_ORG
+@click.option("--amount", required=True, type=UsdType(), metavar="USD", help="Negative takes money out.")
+@_REFERENCE
+@click.option("--reason", required=True, metavar="TEXT", help="Why the wallet is corrected.")
+@pass_app
+def adjust(app: App, org: str, amount: int, reference: str, reason: str) -> None:
+    """Correct a wallet, up or down."""
+    with app.desk.write() as tx:
+        entry = wallet.adjust(tx, org, amount, reference, reason)
+        owner = accounts.find_org(tx, org)
+    app.done(
+        f"Adjusted the wallet of {owner.name} by {show_usd(amount)}; its balance is {show_usd(owner.balance)}.",
+        {**_entry(entry), "wallet": _facts(owner)},
+    )

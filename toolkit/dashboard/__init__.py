@@ -1,0 +1,1 @@
+"""The dashboard: the gate before it, the page frame, and one file a page."""

@@ -1,0 +1,130 @@
+"""Which dialog is open, and the one moment at which a secret can be seen: the dialog after create and rotate.
+
+While that dialog is open the secret lies in the browser session's memory, so that a double click shows it twice
+instead of losing it. It is dropped before the dialog closes, and when the person goes to another page.
+"""
+
+import json
+from html import escape
+from typing import cast
+
+import streamlit as st
+
+from toolkit import catalog
+from toolkit.dashboard import shared
+from toolkit.dashboard.copy_button import copy_button
+from toolkit.desk import Desk
+from toolkit.dialects.shape import Dialect
+from toolkit.keys import NewSecret
+from toolkit.models import ApiKey
+
+_OPEN = "dialog"
+_SECRET = "dialog_secret"  # noqa: S105 - the name of the place, not a secret
+
+
+def open_(name: str, subject: str = "") -> None:
+    """Open a dialog about a subject (an id); another one that was open is gone."""
+    close()
+    st.session_state[_OPEN] = name, subject
+
+
+def opened() -> tuple[str, str] | None:
+    """Return which dialog is open, and about what."""
+    return cast("tuple[str, str] | None", st.session_state.get(_OPEN))
+
+
+def close() -> None:
+    """Close the dialog and drop the secret that it showed."""
+    secret_place().clear()
+    st.session_state.pop(_OPEN, None)
+
+
+def leave_if_closed() -> None:
+    """Take a closed dialog off the screen: the first thing that a dialog does."""
+    if opened() is None:
+        st.rerun()
+
+
+def finish(message: str) -> None:
+    """Close the dialog, and let the page behind say what was done."""
+    close()
+    shared.flash(message)
+    st.rerun()
+
+
+def secret_place() -> dict[str, NewSecret]:
+    """Return the place for the secret just made; empty unless its dialog is open.
+
+    Fetch it before making the secret: Streamlit may interrupt a script at any access to its session state, but
+    not between a service's commit and an assignment into a plain dict.
+    """
+    return cast("dict[str, NewSecret]", st.session_state.setdefault(_SECRET, {}))
+
+
+def buttons(label: str, *, disabled: bool = False, danger: bool = False) -> bool:
+    """Draw Cancel and the button that acts; return whether the latter was pressed."""
+    with st.container(
+        horizontal=True, horizontal_alignment="right", key="dialog_buttons_danger" if danger else "dialog_buttons"
+    ):
+        st.button("Cancel", key="cancel", on_click=close)
+        return st.button(label, type="primary", key="confirm", disabled=disabled)
+
+
+def show_secret(desk: Desk) -> bool:
+    """Show the secret just made, if there is one; the dialog shows nothing else then."""
+    new = secret_place().get("new")
+    if new is None:
+        return False
+    base = shared.gateway_url()
+    st.html(
+        '<div class="kd-warning"><b>Copy the secret now.</b> It is stored nowhere and cannot be shown again. '
+        "Whoever has it can spend on this key; if it is lost, rotate the key.</div>"
+    )
+    _to_copy(f"Secret of {new.key.name}", new.secret, "secret", None)
+    command = curl(desk, new.key, new.secret)
+    if command:
+        _to_copy("Try it: paste into a terminal", command, "curl", "bash")
+    st.html(
+        f'<div class="kd-sub">Base URL for SDKs: <code>{base}/v1</code> for OpenAI, '
+        f"<code>{base}</code> for Anthropic and Gemini.</div>"
+    )
+    with st.container(horizontal=True, horizontal_alignment="right"):
+        st.button("I have stored it", type="primary", key="secret_stored", on_click=close)
+    return True
+
+
+def _to_copy(label: str, text: str, name: str, language: str | None) -> None:
+    with st.container(horizontal=True, wrap=False, vertical_alignment="center"):
+        st.html(f'<div class="kd-field">{escape(label)}</div>')
+        copy_button(text, f"Copy {name}", key=f"copy_{name}")
+    st.code(text, language=language, wrap_lines=True)
+
+
+def curl(desk: Desk, key: ApiKey, secret: str) -> str | None:
+    """Return a ready-to-paste call of the cheapest chat model that the key may call; None if there is none."""
+    with desk.read() as tx:
+        known, now = catalog.load(tx), tx.now
+    included = known.plans[key.plan_id].models
+    scope = frozenset(json.loads(key.scope))
+    models = [known.models[model] for model in (included & scope if scope else included)]
+    # A model without an output price makes embeddings, not answers.
+    priced = [(price.sheet.tiers[0].output, facts) for facts in models if (price := facts.price(now))]
+    chat = [(list(Dialect).index(facts.dialect), output, facts.id, facts) for output, facts in priced if output]
+    if not chat:
+        return None
+    model = min(chat)[-1]
+    base, hello = shared.gateway_url(), "Say hello in five words."
+    message = [{"role": "user", "content": hello}]
+    if model.dialect is Dialect.OPENAI:
+        path, credential = "/v1/chat/completions", f"Authorization: Bearer {secret}"
+        body: dict[str, object] = {"model": model.id, "messages": message}
+    elif model.dialect is Dialect.ANTHROPIC:
+        path, credential = "/v1/messages", f"x-api-key: {secret}"
+        body = {"model": model.id, "max_tokens": 200, "messages": message}
+    else:
+        path, credential = f"/v1beta/models/{model.id}:generateContent", f"x-goog-api-key: {secret}"
+        body = {"contents": [{"parts": [{"text": hello}]}]}
+    return (
+        f"curl {base}{path} \\\n  -H '{credential}' \\\n  -H 'Content-Type: application/json' \\\n"
+        f"  -d '{json.dumps(body)}'"
+    )

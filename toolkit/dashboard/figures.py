@@ -1,0 +1,102 @@
+"""The figures that a page draws again and again: asked of the ledger only when it may have something new.
+
+`View.pulse` is a glance at the key store that changes with every call that ended. As part of a cache's key it makes
+an idle page cost next to nothing, and a new call show at the next tick.
+"""
+
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+import streamlit as st
+from sqlalchemy import func, select
+
+from toolkit import accounts, reports
+from toolkit.desk import Desk
+from toolkit.models import ApiKey, Organisation, OutboxRow
+from toolkit.pricing import billing_month
+from toolkit.reports import Period, Totals
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_LONGEST = timedelta(minutes=1)
+"""How old a figure may get when the pulse stands still: a report of last month still gains calls that end late."""
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """Which figures are meant: of which stores, with whose rights, of which organisation, at which moment.
+
+    Args:
+        stores: address of the key store and folder of the ledger.
+        actor: name and organisation of who looks.
+        org: id of the organisation looked at; None is all that the actor may see.
+        pulse: numbers of the key store, one of which changes whenever a call has ended or a key was changed.
+    """
+
+    stores: tuple[str, str]
+    actor: tuple[str, str | None]
+    org: str | None
+    pulse: tuple[str, ...]
+
+    @classmethod
+    def of(cls, desk: Desk, org: str | None) -> "View":
+        """Return the view at this moment."""
+        with desk.read() as tx:
+            pulse = [
+                *tx.session.execute(select(func.count(), func.max(OutboxRow.settled_at))).one(),
+                tx.session.scalar(select(func.sum(Organisation.settled))),
+                tx.session.scalar(select(func.sum(ApiKey.version))),
+            ]
+        settings, actor = desk.settings, desk.actor
+        stores = settings.store_url, str(settings.ledger_root)
+        return cls(stores, (actor.name, actor.org_id), org, tuple(map(str, pulse)))
+
+
+@dataclass(frozen=True, slots=True)
+class Wallets:
+    """The wallets of a view, added up; nano-USD."""
+
+    count: int
+    balance: int
+    held: int
+    available: int
+
+
+def wallets(desk: Desk, org: str | None) -> Wallets:
+    """Return the wallets' present state; never cached."""
+    with desk.read() as tx:
+        rows = [row for row in accounts.list_orgs(tx) if org in {None, row.id}]
+    return Wallets(
+        len(rows), sum(row.balance for row in rows), sum(row.held for row in rows), sum(row.available for row in rows)
+    )
+
+
+def this_month(desk: Desk, view: View, now: datetime) -> tuple[Totals, Totals, datetime]:
+    """Return the totals of this billing month, those of the month before up to the same point, and that point."""
+    month = Period.month(billing_month(now))
+    assert month.start is not None  # noqa: S101 - a month has both bounds
+    elapsed = (now - month.start) // timedelta(minutes=1) * timedelta(minutes=1)
+    before = Period.month(billing_month(month.start - timedelta(days=1)))
+    assert before.start is not None  # noqa: S101
+    end = min(before.start + max(elapsed, timedelta(minutes=1)), month.start)
+    return totals(desk, view, month), totals(desk, replace(view, pulse=()), Period(before.start, end)), end
+
+
+@st.cache_data(max_entries=256, ttl=_LONGEST, show_spinner=False)
+def totals(_desk: Desk, view: View, period: Period) -> Totals:
+    """Return `reports.totals`."""
+    return reports.totals(_desk.ledger, period, org=view.org)
+
+
+@st.cache_data(max_entries=256, ttl=_LONGEST, show_spinner=False)
+def spend(_desk: Desk, view: View, by: tuple[str, ...], period: Period) -> "pd.DataFrame":
+    """Return `reports.spend`."""
+    return reports.spend(_desk.ledger, by, period, org=view.org)
+
+
+@st.cache_data(max_entries=256, ttl=_LONGEST, show_spinner=False)
+def refusals(_desk: Desk, view: View, period: Period) -> "pd.DataFrame":
+    """Return `reports.refusals`."""
+    return reports.refusals(_desk.ledger, period, org=view.org)

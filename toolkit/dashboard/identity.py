@@ -1,0 +1,68 @@
+"""Who is at the dashboard: the opened Keydesk, and the signed cookie that names a session.
+
+The cookie outlives the session on purpose: whether a session still holds is the key store's word alone, and a
+browser that still brings a well-signed cookie of an ended one can be led back to the sign-in page.
+"""
+
+from datetime import timedelta
+from functools import lru_cache
+
+from itsdangerous import BadSignature, URLSafeTimedSerializer
+
+from toolkit import sessions
+from toolkit.database import Actor
+from toolkit.desk import Desk
+from toolkit.settings import Settings
+
+COOKIE = "keydesk_session"
+COOKIE_LIFETIME = timedelta(days=30)
+
+
+@lru_cache(maxsize=8)
+def _opened(settings: Settings) -> Desk:
+    return Desk.open(settings)
+
+
+@lru_cache(maxsize=64)
+def _acting(settings: Settings, actor: Actor) -> Desk:
+    return _opened(settings).acting_as(actor)
+
+
+def desk() -> Desk:
+    """Return the Keydesk that the environment names, opened once in this process.
+
+    Raises:
+        KeydeskError: a setting is wrong, or the key store cannot be opened.
+    """
+    return _opened(Settings.from_env())
+
+
+def desk_of(actor: Actor) -> Desk:
+    """Return the same Keydesk with the actor's rights; its ledger connection is kept between script runs."""
+    return _acting(Settings.from_env(), actor)
+
+
+def _serializer() -> URLSafeTimedSerializer:
+    return URLSafeTimedSerializer(desk().keyring.signing_key("dashboard session"), salt="session")
+
+
+def seal(session_id: str) -> str:
+    """Return the cookie's value for a session."""
+    return _serializer().dumps(session_id)
+
+
+def unseal(cookie: object) -> str | None:
+    """Return the session id in a cookie, or None unless we signed it in the last 30 days."""
+    if not isinstance(cookie, str):
+        return None
+    try:
+        session_id = _serializer().loads(cookie, max_age=int(COOKIE_LIFETIME.total_seconds()))
+    except BadSignature:
+        return None
+    return session_id if isinstance(session_id, str) else None
+
+
+def find(cookie: object) -> Actor | None:
+    """Return who is signed in with this cookie, or None; asks the key store each time."""
+    session_id = unseal(cookie)
+    return sessions.find(desk().store, session_id) if session_id else None

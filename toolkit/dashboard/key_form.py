@@ -1,0 +1,100 @@
+"""The fields of a key's options, as the dialogs that create and edit a key show them."""
+
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import streamlit as st
+
+from toolkit import catalog, keys
+from toolkit.desk import Desk
+from toolkit.keys import KeySummary
+from toolkit.policy import HoldPolicy, Role
+from toolkit.pricing import parse_usd, show_multiplier, usd
+
+POLICIES = {
+    HoldPolicy.STRICT: "Strict: the monthly limit is never exceeded",
+    HoldPolicy.EXPECTED: "Expected: parallel calls near the limit may overshoot it",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the form of create and edit holds, as typed; `limit` in USD, empty for none."""
+
+    name: str
+    plan: str | None
+    models: list[str]
+    limit: str
+    expires_at: datetime | None
+    policy: HoldPolicy
+
+    def monthly_limit(self) -> int | None:
+        """Return the limit in nano-USD, None for none.
+
+        Raises:
+            InvalidInput: not an amount.
+        """
+        return parse_usd(self.limit, "monthly limit") if self.limit.strip() else None
+
+
+def draw(desk: Desk, org_id: str, current: KeySummary | None) -> Options:
+    """Draw the fields, filled with the present options of a key if there is one; return what they hold."""
+    key = current.key if current else None
+    with desk.read() as tx:
+        known = catalog.load(tx)
+        offered = set(known.plans)
+        if desk.actor.role is not Role.PLATFORM_ADMIN:
+            offered = keys.assigned_plans(tx, org_id)
+    name = st.text_input("Name", value=key.name if key else "", key="key_name", placeholder="billing-bot, ci, alice …")
+    by_name = sorted(offered, key=lambda plan_id: known.plans[plan_id].name)
+    if not by_name:
+        st.warning("No plan is assigned to this organisation yet. A platform admin creates its first key.")
+    plan = st.selectbox(
+        "Plan",
+        by_name,
+        index=by_name.index(key.plan_id) if key and key.plan_id in by_name else 0 if by_name else None,
+        format_func=lambda plan_id: (
+            f"{known.plans[plan_id].name} · {show_multiplier(known.plans[plan_id].multiplier)} base price"
+        ),
+        key="key_plan",
+    )
+    included = sorted(known.plans[plan].models) if plan else []
+    models = st.multiselect(
+        "Model scope",
+        included,
+        default=[model for model in json.loads(key.scope) if model in included] if key else [],
+        key=f"key_models_{plan}",
+        placeholder=f"All {len(included)} models of the plan",
+        help="Leave empty to allow every model of the plan, also those added later.",
+    )
+    left, right = st.columns(2)
+    limit = left.text_input(
+        "Monthly limit (USD)",
+        value=usd(key.monthly_limit) if key and key.monthly_limit is not None else "",
+        key="key_limit",
+        placeholder="No limit",
+        help="Per calendar month in UTC. Empty is no limit; 0 allows nothing paid.",
+    )
+    expires = right.datetime_input(
+        "Expires (UTC)",
+        value=whole_minute(key.expires_at) if key and key.expires_at else None,
+        min_value=datetime(2000, 1, 1),  # noqa: DTZ001 - the input knows no time zones
+        max_value=datetime(2199, 12, 31),  # noqa: DTZ001
+        format="YYYY-MM-DD",
+        key="key_expires",
+        help="Empty is never.",
+    )
+    policy = st.radio(
+        "Hold policy",
+        list(POLICIES),
+        index=list(POLICIES).index(HoldPolicy(key.hold_policy)) if key else 0,
+        format_func=POLICIES.__getitem__,
+        key="key_policy",
+    )
+    return Options(name, plan, models, limit, expires.replace(tzinfo=UTC) if expires else None, HoldPolicy(policy))
+
+
+def whole_minute(moment: datetime) -> datetime:
+    """Return a moment as the input shows it: UTC without saying so, and no seconds, which must not look changed."""
+    return moment.astimezone(UTC).replace(second=0, microsecond=0, tzinfo=None)

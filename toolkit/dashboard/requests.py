@@ -1,0 +1,344 @@
+"""Requests: find calls by id, key, model, outcome and time; see how one's cost came about."""
+
+from collections.abc import Hashable, Mapping
+from datetime import datetime
+from decimal import Decimal
+from html import escape
+from typing import Any, NamedTuple
+
+import streamlit as st
+
+from toolkit import catalog, keys, reports
+from toolkit.dashboard import dialog, receipt, shared
+from toolkit.database import utc_now
+from toolkit.desk import Desk
+from toolkit.errors import RefusalType
+from toolkit.policy import KeyStatus, Outcome
+from toolkit.pricing import MILLION, NANO, show_multiplier, usd
+
+PAGE_SIZE = 25
+ID_WIDTH = 150
+"""Pixels of the column with the request's id."""
+PERIODS = {"24 hours": 1, "7 days": 7, "30 days": 30, "90 days": 90, "All": 0}
+OUTCOMES = {
+    Outcome.COMPLETED: ("Completed", "good"),
+    Outcome.REFUSED: ("Refused", "warn"),
+    Outcome.UPSTREAM_ERROR: ("Upstream error", "bad"),
+    Outcome.ABORTED: ("Aborted", "quiet"),
+    Outcome.ABANDONED: ("Abandoned", "quiet"),
+}
+MEANING = {
+    Outcome.COMPLETED: "The upstream answered and the caller got all of it.",
+    Outcome.REFUSED: "The gateway said no before calling the upstream; nothing was charged.",
+    Outcome.UPSTREAM_ERROR: "The upstream failed.",
+    Outcome.ABORTED: "The caller left before the end; what had been produced was charged.",
+    Outcome.ABANDONED: "The gateway process died during the call; its hold was released and nothing was charged.",
+}
+REASON = {
+    RefusalType.MODEL_NOT_ALLOWED: "The model is not in the key's plan or model scope.",
+    RefusalType.API_KEY_QUOTA_EXCEEDED: "The key's monthly limit has no room for this call.",
+    RefusalType.BILLING_SHORTFALL: "The organisation's wallet has no room for this call.",
+    RefusalType.MODEL_NOT_FOUND: "There is no such model.",
+    RefusalType.WRONG_DIALECT: "The model is served under another provider's paths.",
+    RefusalType.UNSUPPORTED_FEATURE: "The request asks for something that cannot be priced or kept apart.",
+    RefusalType.INVALID_REQUEST: "The request was malformed.",
+    RefusalType.REQUEST_TOO_LARGE: "The request was over the size limit.",
+    RefusalType.UPSTREAM_ERROR: "The upstream answered with an error.",
+    RefusalType.UPSTREAM_TIMEOUT: "The upstream took too long.",
+}
+SOURCE = {"reported": "reported by the upstream", "estimated": "estimated, the upstream reported none"}
+
+
+class Filters(NamedTuple):
+    """What is looked for; None is any. With a request id the rest does not count.
+
+    A tuple, since it is compared with that of the run before, when this class was another object.
+
+    Args:
+        days: UTC days up to now; 0 is all.
+    """
+
+    request_id: str
+    key: str | None
+    model: str | None
+    outcome: str | None
+    days: int
+    org: str | None
+
+
+def main() -> None:
+    """Draw the page."""
+    desk, now = shared.desk(), utc_now()
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.title("Requests", anchor=False)
+        st.space("stretch")
+        st.button("Refresh", icon=":material/refresh:", key="request_refresh", help="Look for newer requests")
+    filters = _filters(desk)
+    if filters.request_id:
+        _one(desk, filters.request_id, now)
+        return
+    if st.session_state.get(_FILTERS) != filters:
+        st.session_state[_FILTERS], st.session_state[_PAGE] = filters, 0
+    page = int(st.session_state[_PAGE])
+    rows = reports.requests(
+        desk.ledger,
+        key=filters.key,
+        model=filters.model,
+        outcome=filters.outcome,
+        period=shared.period(filters.days) if filters.days else None,
+        org=filters.org,
+        limit=PAGE_SIZE + 1,
+        offset=page * PAGE_SIZE,
+    ).to_dict("records")
+    if not rows:
+        _nothing(filters)
+        return
+    with st.container(key="request_list", gap=None):
+        _head()
+        for row in rows[:PAGE_SIZE]:
+            _row(row, now)
+    _paging(page, len(rows))
+    name, request_id = dialog.opened() or ("", "")
+    if name == "Request":
+        detail_dialog(request_id)
+
+
+_PAGE = "request_page"
+_FILTERS = "request_filters"
+
+
+def _filters(desk: Desk) -> Filters:
+    with st.container(horizontal=True, vertical_alignment="center", key="request_search"):
+        request_id = st.text_input(
+            "Request id",
+            key="id",
+            bind="query-params",
+            placeholder="Request id: req_…",
+            label_visibility="collapsed",
+            width=280,
+        )
+        period = st.segmented_control(
+            "Period",
+            list(PERIODS),
+            default="7 days",
+            required=True,
+            key="request_period",
+            label_visibility="collapsed",
+            persist_state="session",
+        )
+    columns = st.columns(4 if desk.actor.org_id is None else 3)
+    org = desk.actor.org_id
+    if org is None:
+        with columns.pop(0):
+            chosen = shared.org_choice(desk, "request_org")
+            org = chosen.id if chosen else None
+    with desk.read() as tx:
+        known = {summary.key.id: summary for summary in keys.summaries(tx, org=org, deleted=True)}
+        models = [model.id for model in catalog.list_models(tx)]
+
+    def key_label(key_id: str) -> str:
+        if not key_id:
+            return "Any key"
+        summary = known[key_id]
+        org_name = f" · {summary.org_name}" if org is None else ""
+        gone = " (deleted)" if summary.key.status == KeyStatus.DELETED else ""
+        return f"{summary.key.name}{gone}{org_name}"
+
+    with columns[0]:
+        key = st.selectbox("Key", ["", *known], format_func=key_label, key="request_key", label_visibility="collapsed")
+    with columns[1]:
+        model = st.selectbox(
+            "Model",
+            ["", *models],
+            format_func=lambda each: each or "Any model",
+            key="request_model",
+            label_visibility="collapsed",
+        )
+    with columns[2]:
+        outcome = st.selectbox(
+            "Outcome",
+            ["", *OUTCOMES],
+            format_func=lambda each: OUTCOMES[Outcome(each)][0] if each else "Any outcome",
+            key="request_outcome",
+            label_visibility="collapsed",
+        )
+    return Filters(request_id.strip(), key or None, model or None, outcome or None, PERIODS[str(period)], org)
+
+
+def _nothing(filters: Filters) -> None:
+    if filters.key or filters.model or filters.outcome or filters.days:
+        shared.empty("No request matches.", "Take a filter away, or choose a longer period.")
+    else:
+        shared.empty(
+            "No requests yet.",
+            "Create a key on the page <b>Keys</b> and paste the <code>curl</code> that comes with its secret.",
+        )
+
+
+def _one(desk: Desk, request_id: str, now: datetime) -> None:
+    found = reports.requests(desk.ledger, request_id=request_id, limit=1).to_dict("records")
+    if not found:
+        shared.empty(
+            "No request has this id.",
+            "Ids look like <code>req_…</code> and stand in the header <code>X-Request-ID</code> of every answer. "
+            "A call is listed once it has ended.",
+        )
+        return
+    with st.container(border=True):
+        _detail(desk, found[0], now)
+
+
+def _head() -> None:
+    with st.container(horizontal=True, wrap=False, vertical_alignment="center", gap="small", key="row_head"):
+        st.html('<span class="kd-sub">Request</span>', width=ID_WIDTH)
+        st.html(
+            '<div class="kd-row kd-request kd-head"><span>When</span><span>Key</span><span>Model</span>'
+            '<span>Outcome</span><span class="kd-right">Tokens in</span><span class="kd-right">out</span>'
+            '<span class="kd-right">Time</span><span class="kd-right">Cost</span></div>'
+        )
+
+
+def _row(row: Mapping[Hashable, Any], now: datetime) -> None:
+    request_id = str(row["request_id"])
+    stream = '<span class="kd-sub">stream</span>' if row["stream"] else ""
+    reason = f'<span class="kd-sub">{escape(_text(row["refusal"]))}</span>' if _text(row["refusal"]) else ""
+    cells = (
+        shared.ago(row["admitted_at"].to_pydatetime(), now),
+        f'{escape(row["key_label"])}<span class="kd-sub">{escape(row["org"])}</span>',
+        f"{escape(_text(row['model']) or '–')}{stream}",
+        f"{shared.badge(*OUTCOMES[Outcome(row['outcome'])])}{reason}",
+    )
+    numbers = (
+        shared.count(int(row["input_tokens"])),
+        shared.count(int(row["output_tokens"])),
+        _seconds(row["duration_ms"]),
+        shared.money(int(row["cost"])),
+    )
+    with st.container(horizontal=True, wrap=False, vertical_alignment="center", gap="small", key=f"row_{request_id}"):
+        st.button(
+            shared.plain(_short(request_id)),
+            help=f"`{request_id}`",
+            type="tertiary",
+            key=f"open_{request_id}",
+            on_click=dialog.open_,
+            args=("Request", request_id),
+            width=ID_WIDTH,
+        )
+        st.html(
+            '<div class="kd-row kd-request">'
+            + "".join(f"<span>{cell}</span>" for cell in cells)
+            + "".join(f'<span class="kd-right">{number}</span>' for number in numbers)
+            + "</div>"
+        )
+
+
+def _short(request_id: str) -> str:
+    # Ids begin with the time, so neighbours differ at their end.
+    return request_id if len(request_id) <= 18 else f"{request_id[:8]}…{request_id[-6:]}"
+
+
+def _paging(page: int, rows: int) -> None:
+    def turn(pages: int) -> None:
+        st.session_state[_PAGE] = page + pages
+
+    if not page and rows <= PAGE_SIZE:
+        return
+    with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="right"):
+        first = page * PAGE_SIZE + 1
+        st.html(
+            f'<span class="kd-count">{first:,}–{first + min(rows, PAGE_SIZE) - 1:,}, newest first</span>',
+            width="content",
+        )
+        st.button("Newer", icon=":material/chevron_left:", key="newer", disabled=not page, on_click=turn, args=(-1,))
+        st.button(
+            "Older", icon=":material/chevron_right:", key="older", disabled=rows <= PAGE_SIZE, on_click=turn, args=(1,)
+        )
+
+
+@st.dialog("Request", width="medium", position="right", on_dismiss=dialog.close)
+def detail_dialog(request_id: str) -> None:
+    """Show one request."""
+    dialog.leave_if_closed()
+    desk = shared.desk()
+    found = reports.requests(desk.ledger, request_id=request_id, limit=1).to_dict("records")
+    if found:
+        _detail(desk, found[0], utc_now())
+
+
+def _detail(desk: Desk, row: Mapping[Hashable, Any], now: datetime) -> None:
+    outcome = Outcome(row["outcome"])
+    refusal = _text(row["refusal"])
+    meaning = REASON.get(RefusalType(refusal), "") if refusal else ""
+    at = row["admitted_at"].to_pydatetime()
+    what = [
+        ("Request id", f"<code>{escape(row['request_id'])}</code>"),
+        ("Outcome", f"{shared.badge(*OUTCOMES[outcome])} HTTP {row['status']}"),
+        ("", f'<span class="kd-muted">{MEANING[outcome]} {meaning}</span>'),
+    ]
+    if refusal:
+        what.append(("Reason", f"<code>{escape(refusal)}</code>"))
+    if _text(row["error"]):
+        what.append(("Detail", escape(_text(row["error"]))))
+    what += [
+        ("When", f"{shared.utc(at)} · {shared.ago(at, now)}"),
+        ("Key", f'{escape(row["key_label"])} <span class="kd-muted">{escape(row["key_id"])}</span>'),
+        ("Organisation", escape(row["org"])),
+        ("Model", escape(_text(row["model"]) or "–")),
+        ("Call", f"{escape(row['dialect'])} · {escape(row['endpoint'])}{' · stream' if row['stream'] else ''}"),
+        ("Upstream", escape(_text(row["upstream"]) or "not called")),
+        ("Upstream's id", f"<code>{escape(_text(row['response_id']))}</code>" if _text(row["response_id"]) else "–"),
+        ("First byte, whole", f"{_seconds(row['first_byte_ms'])}, {_seconds(row['duration_ms'])}"),
+    ]
+    st.html(shared.facts(what))
+    st.space("small")
+    shared.heading("Cost", f"prices of {escape(row['plan'])}, fixed when the call was admitted")
+    _cost(desk, row)
+
+
+def _cost(desk: Desk, row: Mapping[Hashable, Any]) -> None:
+    bill = receipt.of(row)
+    columns = [("", "left"), ("Tokens", "right"), ("USD per million", "right"), ("Amount", "right")]
+    lines = [
+        [
+            escape(line.label),
+            shared.count(line.tokens) if line.tokens is not None else "",
+            f"${usd(line.price)}" if line.tokens is not None else "per request",
+            shared.exact_money(line.amount),
+        ]
+        for line in bill.lines
+    ]
+    if bill.multiplier != MILLION:
+        lines.append(["Base price", "", "", shared.exact_money(bill.base)])
+        multiplier = f"{show_multiplier(bill.multiplier)} price multiplier of {escape(row['plan'])}"
+        lines.append([multiplier, "", "", shared.exact_money(bill.exact)])
+    charged = shared.exact_money(Decimal(int(row["cost"])) / NANO)
+    lines.append(["<b>Charged</b>", "", "", f"<b>{charged}</b>"])
+    st.html(shared.table(columns, lines))
+    if bill.cost != int(row["cost"]):
+        st.error(shared.plain(f"These lines make ${usd(bill.cost)}. Run keydesk reconcile."), icon=":material/error:")
+    with desk.read() as tx:
+        sources = {price.id: price.source for price in catalog.list_prices(tx)}
+    price_id = _text(row["price_id"])
+    rest = [
+        ("Held before the call", shared.money(int(row["held"]))),
+        ("Beyond the hold", shared.money(int(row["overrun"]))),
+        ("Reasoning tokens", f"{shared.count(int(row['reasoning_tokens']))} of the output"),
+        ("Token counts", SOURCE.get(_text(row["usage_source"]), "–")),
+        ("Price entry", f"<code>{escape(price_id)}</code> {escape(sources.get(price_id, ''))}" if price_id else "–"),
+    ]
+    st.html(shared.facts(rest))
+
+
+def _text(value: object) -> str:
+    """Return a text column's value; a missing one comes out of a data frame as a float."""
+    return value if isinstance(value, str) else ""
+
+
+def _seconds(milliseconds: Any) -> str:
+    if not isinstance(milliseconds, int | float) or milliseconds != milliseconds:
+        return "–"
+    return f'<span class="kd-num">{milliseconds / 1000:,.2f}\u202fs</span>'
+
+
+if __name__ == "__main__":
+    main()

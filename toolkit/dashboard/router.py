@@ -1,0 +1,50 @@
+"""The frame of every page: identity, navigation, sidebar; then the page itself."""
+
+from html import escape
+
+import streamlit as st
+
+from toolkit import accounts
+from toolkit.dashboard import dialog, shared
+from toolkit.desk import Desk
+
+PAGES = (
+    ("toolkit/dashboard/overview.py", "Overview", ":material/monitoring:"),
+    ("toolkit/dashboard/keys.py", "Keys", ":material/key:"),
+    ("toolkit/dashboard/requests.py", "Requests", ":material/receipt_long:"),
+)
+
+_PAGE = "page"
+
+
+def main() -> None:
+    """Run one script run of the dashboard."""
+    st.set_page_config("Keydesk", page_icon=str(shared.LOGO), layout="wide")
+    st.html(shared.STYLE)
+    st.logo(str(shared.LOGO), size="large")
+    with shared.problems():
+        desk = shared.desk()
+        pages = [
+            st.Page(path, title=title, icon=icon, default=position == 0)
+            for position, (path, title, icon) in enumerate(PAGES)
+        ]
+        page = st.navigation(pages)
+        if st.session_state.get(_PAGE) != page.title:
+            st.session_state[_PAGE] = page.title
+            dialog.close()
+        _sidebar(desk)
+        shared.show_flash()
+        page.run()
+
+
+def _sidebar(desk: Desk) -> None:
+    org = "All organisations"
+    if desk.actor.org_id is not None:
+        with desk.read() as tx:
+            org = accounts.find_org(tx, desk.actor.org_id).name
+    st.sidebar.html(
+        '<div class="kd-me">'
+        f'<div class="kd-me-name" title="{escape(desk.actor.name)}">{escape(desk.actor.name)}</div>'
+        f'<div class="kd-me-role">{shared.ROLES[desk.actor.role]} · {escape(org)}</div>'
+        '<form method="post" action="/auth/sign-out"><button type="submit">Sign out</button></form></div>'
+    )

@@ -1,0 +1,227 @@
+"""What the pages share: who is signed in, and how money, times, states, tables and errors look.
+
+Functions that return HTML escape what they are given, so names that people chose can be passed as they are.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from decimal import Decimal
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import streamlit as st
+
+from toolkit import accounts
+from toolkit.dashboard import identity
+from toolkit.database import utc_now
+from toolkit.desk import Desk
+from toolkit.errors import KeydeskError
+from toolkit.models import Organisation
+from toolkit.policy import Role
+from toolkit.pricing import show_usd, usd
+from toolkit.reports import Period
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+ROLES = {Role.PLATFORM_ADMIN: "Platform admin", Role.ORG_ADMIN: "Org admin", Role.ANALYST: "Analyst"}
+PERIODS = {"7 days": 7, "30 days": 30, "90 days": 90}
+STYLE = Path(__file__).with_name("style.css")
+LOGO = Path(__file__).with_name("logo.svg")
+
+_MARKDOWN = re.compile(r"([\\`*_{}\[\]()<>#+.!|~$:^=-])")
+_FLASH = "flash"
+
+
+def current_desk() -> Desk | None:
+    """Return the Keydesk with the rights of whoever is signed in, or None; looked up anew in every run."""
+    actor = identity.find(st.context.cookies.get(identity.COOKIE))
+    return identity.desk_of(actor) if actor else None
+
+
+def desk() -> Desk:
+    """Return the Keydesk with the rights of whoever is signed in; stop the script if nobody is."""
+    found = current_desk()
+    if found is None:
+        st.html(f'<div class="kd-empty"><b>You are signed out.</b> <a href="/sign-in" {SAME_TAB}>Sign in</a></div>')
+        st.stop()
+    return found
+
+
+SAME_TAB = 'target="_self"'
+"""Streamlit opens links in a new tab unless they say otherwise."""
+
+
+@contextmanager
+def problems() -> Iterator[None]:
+    """Show what went wrong, in the words of the error, instead of a traceback."""
+    try:
+        yield
+    except KeydeskError as error:
+        st.error(plain(str(error)), icon=":material/error:")
+
+
+def flash(message: str) -> None:
+    """Keep a message for the next run of the page, which shows it once."""
+    st.session_state[_FLASH] = message
+
+
+def show_flash() -> None:
+    """Show the message that the run before left, if any."""
+    message = st.session_state.pop(_FLASH, None)
+    if message:
+        st.toast(plain(message), icon=":material/check_circle:")
+
+
+def plain(text: str) -> str:
+    """Return text as Markdown that shows it literally: names may hold stars, colons or dollar signs."""
+    return _MARKDOWN.sub(r"\\\1", text)
+
+
+def gateway_url() -> str:
+    """Return the gateway's address as the person at this browser can reach it."""
+    settings = identity.desk().settings
+    host = settings.host
+    if host in {"0.0.0.0", "::"}:  # noqa: S104 - compared, not bound
+        host = urlsplit(st.context.url or "").hostname or "127.0.0.1"
+    return f"http://{f'[{host}]' if ':' in host else host}:{settings.gateway_port}"
+
+
+def org_choice(desk: Desk, key: str) -> Organisation | None:
+    """Ask for one organisation or all, where the actor may see several; return the chosen one, None for all."""
+    with desk.read() as tx:
+        orgs = {org.id: org for org in accounts.list_orgs(tx)}
+    if desk.actor.org_id is not None:
+        return orgs[desk.actor.org_id]
+    chosen = st.selectbox(
+        "Organisation",
+        ["", *orgs],
+        format_func=lambda org_id: orgs[org_id].name if org_id else "All organisations",
+        key=key,
+        label_visibility="collapsed",
+        persist_state="session",
+    )
+    return orgs.get(chosen) if chosen else None
+
+
+def period(days: int) -> Period:
+    """Return the last `days` UTC days, today included."""
+    return Period.days(days, utc_now())
+
+
+def plot(figure: "go.Figure", key: str, alt: str) -> None:
+    """Draw a chart of `charts` in the page's own font, without Plotly's buttons."""
+    figure.update_layout(font_family='"Source Sans", sans-serif', font_size=14)
+    st.plotly_chart(figure, theme=None, key=key, alt=alt, config={"displayModeBar": False})
+
+
+def money(nano: int, *, css: str = "") -> str:
+    """Return nano-USD as HTML: rounded for the eye, exact on hover."""
+    return f'<span class="kd-num {css}" title="${usd(nano)}">{show_usd(nano)}</span>'
+
+
+def exact_money(value: Decimal) -> str:
+    """Return an exact amount in USD, at least two decimals, as text."""
+    whole, _, part = f"{value:f}".partition(".")
+    return f"${int(whole):,}.{part.rstrip('0'):0<2}"
+
+
+def count(number: int) -> str:
+    """Return a count with thousands separators, as HTML."""
+    return f'<span class="kd-num">{number:,}</span>'
+
+
+def short_count(number: int) -> str:
+    """Return a large count shortened ("1.2 M"), exact on hover, as HTML."""
+    for size, unit in ((10**9, "B"), (10**6, "M"), (10**4, "k")):
+        if number >= size:
+            scale = 1000 if unit == "k" else size
+            return f'<span class="kd-num" title="{number:,}">{number / scale:,.1f}\u202f{unit}</span>'
+    return count(number)
+
+
+def utc(moment: datetime) -> str:
+    """Return a moment to the second, UTC, as text."""
+    return f"{moment:%Y-%m-%d %H:%M:%S} UTC"
+
+
+def ago(moment: datetime | None, now: datetime, *, never: str = "never") -> str:
+    """Return how long ago a moment was (or how soon it comes), exact UTC on hover, as HTML."""
+    if moment is None:
+        return f'<span class="kd-muted">{escape(never)}</span>'
+    gap = now - moment
+    ahead = gap < timedelta(0)
+    seconds = int(abs(gap).total_seconds())
+    if seconds < 10 and not ahead:
+        text = "just now"
+    else:
+        steps = ((60, 1, "s"), (3600, 60, "min"), (86_400, 3600, "h"), (60 * 86_400, 86_400, "d"))
+        step = next(((unit, name) for limit, unit, name in steps if seconds < limit), (30 * 86_400, "months"))
+        amount = f"{seconds // step[0]}\u202f{step[1]}"
+        text = f"in {amount}" if ahead else f"{amount} ago"
+    return f'<time datetime="{moment.isoformat()}" title="{utc(moment)}">{text}</time>'
+
+
+def badge(text: str, tone: str) -> str:
+    """Return a small label as HTML; tone is one of good, warn, bad, quiet, info."""
+    return f'<span class="kd-badge kd-{tone}">{escape(text)}</span>'
+
+
+def bar(parts: Sequence[tuple[float, str]], title: str) -> str:
+    """Return a slim bar as HTML: shares of its width from the left (0 to 1), each with a CSS class."""
+    inner = "".join(f'<i class="{css}" style="width:{min(max(share, 0), 1) * 100:.2f}%"></i>' for share, css in parts)
+    return f'<span class="kd-bar" title="{escape(title)}">{inner}</span>'
+
+
+def table(columns: Sequence[tuple[str, str]], rows: Sequence[Sequence[str]], *, css: str = "") -> str:
+    """Return a table as HTML.
+
+    Args:
+        columns: heading (text) and alignment ("left", "right" or "share") of each.
+        rows: cells, HTML already.
+        css: further classes of the table.
+    """
+    head = "".join(f'<th class="kd-{align}">{escape(name)}</th>' for name, align in columns)
+    body = "".join(
+        "<tr>"
+        + "".join(f'<td class="kd-{align}">{cell}</td>' for (_, align), cell in zip(columns, row, strict=True))
+        + "</tr>"
+        for row in rows
+    )
+    return f'<table class="kd-table {css}"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
+
+
+def cards(items: Sequence[tuple[str, str, str]]) -> str:
+    """Return a row of figures as HTML: label (text), value (HTML) and what stands below it (HTML)."""
+    return (
+        '<div class="kd-cards">'
+        + "".join(
+            f'<div class="kd-card"><div class="kd-label">{escape(label)}</div><div class="kd-value">{value}</div>'
+            f'<div class="kd-note">{note}</div></div>'
+            for label, value, note in items
+        )
+        + "</div>"
+    )
+
+
+def facts(items: Sequence[tuple[str, str]]) -> str:
+    """Return a list of facts as HTML: label (text) and value (HTML)."""
+    return (
+        '<dl class="kd-facts">'
+        + "".join(f"<dt>{escape(label)}</dt><dd>{value}</dd>" for label, value in items)
+        + "</dl>"
+    )
+
+
+def empty(title: str, next_step: str) -> None:
+    """Show that there is nothing here yet, and what to do about it (both HTML)."""
+    st.html(f'<div class="kd-empty"><b>{title}</b><br>{next_step}</div>')
+
+
+def heading(title: str, note: str = "") -> None:
+    """Show a section's title with a quiet note beside it (both text)."""
+    st.html(f'<h3 class="kd-heading">{escape(title)}<small>{escape(note)}</small></h3>')

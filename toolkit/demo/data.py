@@ -1,0 +1,342 @@
+"""Demo data: 90 believable days of three organisations, from a fixed seed.
+
+Everything is written by the functions that write real usage (`keys`, `wallet`, `billing`), in batched transactions
+with an injected clock, so every invariant holds for it: daily and weekly rhythm, growth, a runaway key, an unused
+key, a key near its limit, a rotated key whose old secret is still used, errors and refusals.
+"""
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from datetime import datetime, timedelta
+from functools import partial
+from itertools import groupby
+
+from sqlalchemy import select
+
+from toolkit import accounts, audit, billing, catalog, keys, plans, wallet
+from toolkit.billing import Call, Ending
+from toolkit.catalog import Catalog
+from toolkit.credentials import new_request_id
+from toolkit.database import Actor, Transaction
+from toolkit.demo.cast import CREDITS, DAYS, KEYS, MODELS, NEAR_LIMIT, ROTATED, DemoKey
+from toolkit.demo.cast import PLANS as DEMO_PLANS
+from toolkit.demo.traffic import DemoCall, draw
+from toolkit.desk import Desk
+from toolkit.dialects.shape import Dialect, Shape
+from toolkit.errors import Conflict, Refusal, RefusalType
+from toolkit.estimate import hold_bound
+from toolkit.models import ApiKey, AuditRow, LiveSecret, Organisation, RetiredSecret, micros
+from toolkit.policy import KeyFacts, KeyStatus, Outcome, Role
+from toolkit.pricing import NANO
+from toolkit.usage import Usage, UsageSource
+
+CALLS = 45_000
+
+CREDENTIAL = "DEMO_UPSTREAM_KEY"
+"""The environment variable that demo upstreams take their credential from; any value will do."""
+
+BATCH = 2_000
+"""Calls of one transaction."""
+
+_INSTANCE = "gateway_demo"
+_BASES = {Dialect.OPENAI: "openai/v1", Dialect.ANTHROPIC: "anthropic", Dialect.GEMINI: "gemini"}
+_PLATFORM = Actor("maria@keydesk.local", Role.PLATFORM_ADMIN)
+_ENDPOINTS = {Dialect.OPENAI: "chat/completions", Dialect.ANTHROPIC: "messages", Dialect.GEMINI: "generateContent"}
+_LOADED = "demo.load"
+
+
+def is_loaded(desk: Desk) -> bool:
+    """Whether the demo data is there, to its end."""
+    with desk.read() as tx:
+        return tx.session.scalar(select(AuditRow.seq).where(AuditRow.action == _LOADED).limit(1)) is not None
+
+
+def load(desk: Desk, progress: Callable[[int, int], None] | None = None, *, calls: int = CALLS) -> int:
+    """Load the demo data, or the rest of it if an earlier load was cut short; return how many calls it has.
+
+    Args:
+        desk: opened as a platform admin; its settings say where the demo upstream listens.
+        progress: called with calls done and calls in all.
+        calls: about how many to make.
+
+    Raises:
+        Conflict: the demo data is loaded already, or organisations of the same names are there.
+    """
+    if is_loaded(desk):
+        raise Conflict("The demo data is loaded already.")
+    with desk.read() as tx:
+        # An organisation of the same name that somebody else made is no load that was cut short.
+        ours = (Organisation.name == KEYS[0].org, Organisation.created_by == _PLATFORM.name)
+        first = tx.session.scalar(select(Organisation.created_at).where(*ours))
+        now = tx.now
+    start = first or (now - timedelta(days=DAYS - 1)).replace(hour=0, minute=0, second=0, microsecond=0)
+    if first is None:
+        _set_stage(desk, start)
+    drawn = [call for call in draw(start, calls) if call.at < now]
+    player = _Player(desk, start, now)
+    player.play(drawn, progress or (lambda _done, _all: None))
+    player.note_old_secret()
+    _end(desk, now, len(drawn))
+    return len(drawn)
+
+
+def follow_port(desk: Desk) -> None:
+    """Point the demo upstreams to where the settings now say that the demo upstream listens."""
+    with desk.store.write(_PLATFORM) as tx:
+        there = {upstream.name for upstream in catalog.list_upstreams(tx)}
+        for dialect, url in _base_urls(desk).items():
+            if f"demo-{dialect}" in there:
+                catalog.update_upstream(tx, f"demo-{dialect}", base_url=url)
+
+
+def _base_urls(desk: Desk) -> dict[Dialect, str]:
+    return {dialect: f"http://127.0.0.1:{desk.settings.demo_port}/{base}" for dialect, base in _BASES.items()}
+
+
+def _set_stage(desk: Desk, start: datetime) -> None:
+    """Add models, plans, organisations and their first money, all before the first call."""
+    with desk.store.write(_PLATFORM, start) as tx:
+        for dialect, url in _base_urls(desk).items():
+            catalog.add_upstream(tx, f"demo-{dialect}", dialect, url, CREDENTIAL)
+        for model in MODELS:
+            catalog.add_model(
+                tx,
+                model.id,
+                f"demo-{model.dialect}",
+                context_window=model.context_window,
+                max_output=model.max_output,
+            )
+        for name, (multiplier, models) in DEMO_PLANS.items():
+            plans.add(tx, name, multiplier, models)
+        for org in CREDITS:
+            accounts.add_org(tx, org)
+
+
+class _Player:
+    """Lets the drawn calls and the operators' acts happen in order of time."""
+
+    def __init__(self, desk: Desk, start: datetime, now: datetime) -> None:
+        self._desk = desk
+        self._start = start
+        self._now = now
+        self._catalog = Catalog(0, {}, {})
+        self._facts: dict[tuple[str, str], KeyFacts] = {}
+
+    def play(self, calls: list[DemoCall], progress: Callable[[int, int], None]) -> None:
+        acts = self._acts()
+        with closing(self._desk.store.connect()) as connection:
+            played = _played_until(self._desk)
+            done = sum(call.at <= played for call in calls) if played else 0
+            for day, of_day in groupby(calls, key=lambda call: (call.at - self._start).days):
+                while acts and acts[0][0] <= day:
+                    acts.pop(0)[1](self._start + timedelta(days=day))
+                    self._facts.clear()
+                batch = [call for call in of_day if played is None or call.at > played]
+                for first in range(0, len(batch), BATCH):
+                    self._play_batch(connection, batch[first : first + BATCH])
+                    done += len(batch[first : first + BATCH])
+                    progress(done, len(calls))
+
+    def _acts(self) -> list[tuple[int, Callable[[datetime], None]]]:
+        """Return what operators do, by day; each act is harmless when it is done again."""
+        acts: list[tuple[int, Callable[[datetime], None]]] = []
+        for key in KEYS:
+            acts.append((key.since, partial(self._create, key)))
+            if key.until < DAYS:
+                acts.append((key.until, partial(self._delete, key)))
+        acts += [(day, partial(self._pay_in, day)) for day in (0, 30, 60)]
+        acts.append((DAYS // 2, self._rotate))
+        return sorted(acts, key=lambda act: act[0])
+
+    def _create(self, key: DemoKey, at: datetime) -> None:
+        with self._desk.store.write(_PLATFORM, at) as tx:
+            if _find(tx, key) is None:
+                keys.create(
+                    tx,
+                    self._desk.keyring,
+                    org=key.org,
+                    name=key.name,
+                    plan=key.plan,
+                    monthly_limit=None if key.limit is None else key.limit * NANO,
+                    hold_policy=key.policy,
+                )
+
+    def _delete(self, key: DemoKey, at: datetime) -> None:
+        with _acting_for(self._desk, key.org, at) as tx:
+            found = _find(tx, key)
+            if found is not None and found.status != KeyStatus.DELETED:
+                keys.delete(tx, found.id, confirm=key.name, reason="The prototype was replaced.")
+
+    def _rotate(self, at: datetime) -> None:
+        with _acting_for(self._desk, ROTATED.org, at) as tx:
+            found = _find(tx, ROTATED)
+            if found is not None and found.rotated_at is None:
+                keys.rotate(tx, self._desk.keyring, found.id, confirm=found.name, reason="Seen in a shared notebook.")
+
+    def _pay_in(self, day: int, at: datetime) -> None:
+        for org, dollars in CREDITS.items():
+            with self._desk.store.write(_PLATFORM, at) as tx:
+                reference = f"invoice {at:%Y-%m}-{day // 30 + 1}"
+                if not any(entry.reference == reference for entry in wallet.entries(tx, org)):
+                    wallet.credit(tx, org, dollars * NANO, reference)
+
+    def _play_batch(self, connection: sqlite3.Connection, batch: list[DemoCall]) -> None:
+        if not self._facts:
+            self._read_facts(connection)
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            billing.renew_lease(connection, _INSTANCE, batch[0].at, self._now + timedelta(minutes=5))
+            for call in batch:
+                self._play_call(connection, call)
+        except BaseException:
+            connection.execute("ROLLBACK")
+            raise
+        connection.execute("COMMIT")
+
+    def _read_facts(self, connection: sqlite3.Connection) -> None:
+        with self._desk.store.read(_PLATFORM) as tx:
+            self._catalog = catalog.load(tx)
+            digests = tx.session.execute(
+                select(Organisation.name, ApiKey.name, LiveSecret.digest)
+                .join(ApiKey, ApiKey.org_id == Organisation.id)
+                .join(LiveSecret, LiveSecret.key_id == ApiKey.id)
+            )
+            found = {(org, name): billing.lookup(connection, [digest]) for org, name, digest in digests}
+        self._facts = {key: facts for key, facts in found.items() if facts is not None}
+
+    def _play_call(self, connection: sqlite3.Connection, demo: DemoCall) -> None:
+        facts = self._facts[demo.key.org, demo.key.name]
+        plan = self._catalog.plans[facts.plan_id]
+        model = self._catalog.models["gpt-5" if demo.mistaken else demo.model.id]
+        dated = model.price(demo.at)
+        assert dated is not None  # noqa: S101 - prices begin before the first call
+        call = Call(
+            request_id=new_request_id(micros(demo.at) // 1000),
+            key=facts,
+            received_at=demo.at,
+            dialect=model.dialect,
+            endpoint=_endpoint(demo),
+            stream=demo.stream,
+            model=model.id,
+            upstream=model.upstream,
+            price_id=dated.id,
+            sheet=dated.sheet,
+            multiplier=plan.multiplier,
+        )
+        shape = Shape(
+            endpoint=call.endpoint,
+            model=model.id,
+            stream=demo.stream,
+            free=False,
+            text_bytes=demo.input_tokens * 4,
+            messages=4,
+            tools=0,
+            images=0,
+            whole_context=False,
+            choices=1,
+            output_bound=4 * demo.model.output_tokens + demo.output_tokens,
+            output=demo.model.output_tokens > 0,
+            usage_asked=True,
+        )
+        bound = hold_bound(
+            model.dialect,
+            shape,
+            dated.sheet,
+            plan.multiplier,
+            context_window=model.context_window,
+            default_output=model.default_output,
+        )
+        try:
+            facts.check_model(model.id, plan.models)
+            billing.admit(connection, call, bound, catalog_version=self._catalog.version, instance_id=_INSTANCE)
+        except Refusal as refusal:
+            billing.refuse(connection, call, refusal, demo.at, catalog_version=self._catalog.version)
+            return
+        billing.settle(connection, call, _ending(demo))
+
+    def note_old_secret(self) -> None:
+        """Somebody still calls with the secret that was rotated away."""
+        with self._desk.store.read(_PLATFORM) as tx:
+            digests = list(
+                tx.session.scalars(
+                    select(RetiredSecret.digest)
+                    .join(ApiKey, ApiKey.id == RetiredSecret.key_id)
+                    .where(ApiKey.name == ROTATED.name, RetiredSecret.uses == 0)
+                )
+            )
+        with closing(self._desk.store.connect()) as connection:
+            for hours in range(37, 0, -1):
+                billing.note_retired(connection, digests, self._now - timedelta(hours=3 * hours))
+
+
+def _ending(demo: DemoCall) -> Ending:
+    milliseconds = round(demo.seconds * 1000)
+    ended = demo.at + timedelta(milliseconds=milliseconds)
+    if demo.outcome is Outcome.UPSTREAM_ERROR:
+        detail = f"upstream demo-{demo.model.dialect} answered 529: overloaded"
+        return Ending(demo.outcome, ended, 502, None, RefusalType.UPSTREAM_ERROR, None, None, milliseconds, detail)
+    aborted = demo.outcome is Outcome.ABORTED
+    usage = Usage(
+        input_tokens=demo.input_tokens,
+        cached_input_tokens=demo.cached_tokens,
+        cache_write_5m_tokens=demo.cache_write_tokens,
+        output_tokens=demo.output_tokens,
+        reasoning_tokens=demo.reasoning_tokens,
+        source=UsageSource.ESTIMATED if aborted else UsageSource.REPORTED,
+    )
+    return Ending(
+        outcome=demo.outcome,
+        ended_at=ended,
+        status=499 if aborted else 200,
+        usage=usage,
+        response_id=f"demo-{micros(demo.at):x}",
+        first_byte_ms=min(milliseconds, 180 + demo.input_tokens // 100),
+        duration_ms=milliseconds,
+        error="the caller left" if aborted else None,
+    )
+
+
+def _endpoint(demo: DemoCall) -> str:
+    if not demo.model.output_tokens:
+        return "embeddings"
+    if demo.model.dialect is Dialect.GEMINI and demo.stream:
+        return "streamGenerateContent"
+    return _ENDPOINTS[demo.model.dialect]
+
+
+def _find(tx: Transaction, key: DemoKey) -> ApiKey | None:
+    org = accounts.find_org(tx, key.org)
+    return tx.session.scalar(select(ApiKey).where(ApiKey.org_id == org.id, ApiKey.name == key.name))
+
+
+@contextmanager
+def _acting_for(desk: Desk, org: str, at: datetime) -> Iterator[Transaction]:
+    """Open a transaction in the name of an organisation's own admin."""
+    with desk.store.read(_PLATFORM) as tx:
+        org_id = accounts.find_org(tx, org).id
+    name = f"admin@{org.lower().replace(' ', '-')}.example"
+    with desk.store.write(Actor(name, Role.ORG_ADMIN, org_id), at) as tx:
+        yield tx
+
+
+def _played_until(desk: Desk) -> datetime | None:
+    """Return the admission of the last call that an earlier load wrote, or None."""
+    with desk.read() as tx:
+        made = select(ApiKey.id).where(ApiKey.created_by == _PLATFORM.name)  # their secrets are known to nobody
+        ids = list(tx.session.scalars(made))
+    last = desk.ledger.sql("SELECT max(admitted_at) FROM usage WHERE key_id IN (SELECT unnest(?::VARCHAR[]))", [ids])
+    played: datetime | None = last.column(0)[0].as_py()
+    return played
+
+
+def _end(desk: Desk, now: datetime, calls: int) -> None:
+    """Set the limit that one key is near, end the make-believe gateway, and say that all is loaded."""
+    with _acting_for(desk, NEAR_LIMIT.org, now) as tx:
+        summary = next(s for s in keys.summaries(tx, org=NEAR_LIMIT.org) if s.key.name == NEAR_LIMIT.name)
+        near = max(-(-summary.spent * 100 // (94 * NANO)), 1) * NANO
+        keys.update(tx, summary.key.id, monthly_limit=near, reason="Budget for the rest of the quarter.")
+    with closing(desk.store.connect()) as connection:
+        billing.end_instance(connection, _INSTANCE)
+    with desk.store.write(_PLATFORM, now) as tx:
+        audit.record(tx, _LOADED, "demo", after={"calls": calls})

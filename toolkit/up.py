@@ -1,0 +1,327 @@
+"""The supervisor behind `keydesk up`: starts the processes, waits until each answers, and stops them together.
+
+Each process writes into a log of its own, which starts anew with it. They live in sessions of their own, so that
+Ctrl-C reaches the supervisor alone, and on Linux the kernel ends them when the supervisor is killed.
+"""
+
+import ctypes
+import errno
+import fcntl
+import http.client
+import importlib.util
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import IO, Self
+
+from toolkit.errors import Conflict, InvalidInput, Unavailable
+from toolkit.settings import Settings
+
+START_WITHIN = 90.0
+"""Seconds that a process may take until it answers."""
+
+STOP_WITHIN = 10.0
+"""Seconds that processes may take to end before they are killed."""
+
+POLL = 0.1
+LOG_LINES = 15
+_PR_SET_PDEATHSIG = 1  # Linux: prctl(2)
+_NEEDED = ("aiohttp", "duckdb", "pandas", "plotly", "pyarrow", "starlette", "streamlit", "uvicorn")
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One process of a running Keydesk.
+
+    Args:
+        name: of its log, and for people.
+        arguments: of `keydesk`.
+        host, port: where it answers; the ledger's drain has none.
+        health: path that answers 200 once it is ready.
+        setting: the setting that moves its port.
+        last: whether it ends after the others, which may still need it.
+    """
+
+    name: str
+    arguments: tuple[str, ...]
+    host: str = ""
+    port: int | None = None
+    health: str = ""
+    setting: str = ""
+    last: bool = False
+
+
+def parts(settings: Settings) -> list[Part]:
+    """Return the processes that make up a running Keydesk, in the order in which they start."""
+    return [
+        Part(
+            "demo upstream",
+            ("demo",),
+            "127.0.0.1",
+            settings.demo_port,
+            "/demo/calls",
+            "KEYDESK_DEMO_PORT",
+            last=True,
+        ),
+        Part("gateway", ("gateway",), settings.host, settings.gateway_port, "/healthz", "KEYDESK_GATEWAY_PORT"),
+        Part(
+            "dashboard",
+            ("dashboard",),
+            settings.host,
+            settings.dashboard_port,
+            "/_stcore/health",
+            "KEYDESK_DASHBOARD_PORT",
+        ),
+        Part("ledger drain", ("ledger", "sync", "--follow"), last=True),
+    ]
+
+
+def reachable(host: str) -> str:
+    """Return an address that this machine reaches `host` by: "every address" is none to connect to."""
+    return {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(host, host)  # noqa: S104 - compared, not bound
+
+
+def url(host: str, port: int) -> str:
+    """Return the address to type into a browser."""
+    host = reachable(host)
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def check(settings: Settings) -> None:
+    """See that everything that is to start can start.
+
+    Raises:
+        Unavailable: a package is missing.
+        Conflict: a port is in use, or two parts share one; nothing was started.
+        InvalidInput: the address cannot be listened on.
+    """
+    missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
+    if missing:
+        raise Unavailable(f"Not installed: {', '.join(missing)}. Run: make setup")
+    taken: dict[int, Part] = {}
+    problems = []
+    for part in parts(settings):
+        if part.port is None:
+            continue
+        if part.port in taken:
+            problems.append(f"{taken[part.port].name} and {part.name} share port {part.port}: change {part.setting}.")
+        elif not _is_free(part.host, part.port):
+            problems.append(
+                f"Port {part.port} ({part.name}) is in use. "
+                f"Stop what uses it, or choose another one: {part.setting}={part.port + 1}"
+            )
+        taken[part.port] = part
+    if problems:
+        raise Conflict("\n".join(problems))
+
+
+def _is_free(host: str, port: int) -> bool:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        # As the servers do: what a closed connection left behind does not count, a listener does.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except PermissionError:
+            raise InvalidInput(f"Port {port} needs special rights. Choose one above 1023.") from None
+        except socket.gaierror:
+            raise InvalidInput(f"KEYDESK_HOST={host} is not an address of this machine.") from None
+        except OSError as error:
+            if error.errno == errno.EADDRNOTAVAIL:
+                raise InvalidInput(f"KEYDESK_HOST={host} is not an address of this machine.") from None
+            return False
+        return True
+
+
+class StopSignals:
+    """Counts SIGINT and SIGTERM while its `with` block lasts, in place of what they do otherwise.
+
+    A plain number and short sleeps: a handler must take no lock, since the thread that it interrupts may hold it.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._handlers: dict[int, Callable[[int, FrameType | None], object] | int | None] = {}
+
+    def __enter__(self) -> Self:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._handlers[number] = signal.signal(number, self._on_signal)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+
+    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
+        self.count += 1
+
+    def wait(self, seconds: float) -> bool:
+        """Wait for a signal, but not longer than `seconds`; return whether one has come."""
+        deadline = time.monotonic() + seconds
+        while not self.count and (left := deadline - time.monotonic()) > 0:
+            time.sleep(min(left, POLL))
+        return self.count > 0
+
+
+class Supervisor:
+    """Runs the parts of a Keydesk while its `with` block lasts; leaving the block stops them.
+
+    Within it SIGINT and SIGTERM only end `start` and `watch`; a second one ends the wait for parts that stop slowly.
+
+    Args:
+        settings: whose data folder holds the logs.
+        environment: variables for all parts, beside those of this process.
+
+    Raises:
+        Conflict: another supervisor runs on this data folder.
+    """
+
+    def __init__(self, settings: Settings, environment: dict[str, str]) -> None:
+        self.logs = settings.data_dir / "logs"
+        self._signals = StopSignals()
+        self._parts = parts(settings)
+        self._environment = {**os.environ, "PYTHONUNBUFFERED": "1", **environment}
+        self._running: list[tuple[Part, subprocess.Popen[bytes]]] = []
+        self._lock = _lock(settings.data_dir / "up.lock")
+
+    def __enter__(self) -> Self:
+        self._signals.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop()
+        self._lock.close()
+        self._signals.__exit__(kind, error, trace)
+
+    def start(self, progress: Callable[[str], None]) -> bool:
+        """Start every part and wait until each answers; return False if it was told to stop meanwhile.
+
+        Args:
+            progress: called with the name of each part that is ready.
+
+        Raises:
+            Unavailable: a part ended or does not answer; the message has the end of its log.
+        """
+        self.logs.mkdir(parents=True, exist_ok=True)
+        for part in self._parts:
+            self._running.append((part, self._spawn(part)))
+        waiting = [part for part in self._parts if part.port is not None]
+        deadline = time.monotonic() + START_WITHIN
+        while waiting:
+            if self._signals.wait(POLL):
+                return False
+            self._require_alive()
+            for part in [part for part in waiting if _answers(part)]:
+                waiting.remove(part)
+                progress(part.name)
+            if waiting and time.monotonic() > deadline:
+                name = waiting[0].name
+                raise Unavailable(f"The {name} did not answer within {START_WITHIN:.0f} s. {self._log_end(name)}")
+        return True
+
+    def watch(self) -> None:
+        """Wait until told to stop.
+
+        Raises:
+            Unavailable: a part ended by itself; the message has the end of its log.
+        """
+        while not self._signals.wait(POLL):
+            self._require_alive()
+
+    def _spawn(self, part: Part) -> "subprocess.Popen[bytes]":
+        with self._log(part.name).open("wb") as log:
+            return subprocess.Popen(  # noqa: S603 - our own command
+                [sys.executable, "-m", "toolkit.cli", *part.arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=self._environment,
+                start_new_session=True,
+                preexec_fn=_end_with_parent(),  # noqa: PLW1509 - one system call; the supervisor has one thread
+            )
+
+    def _require_alive(self) -> None:
+        for part, process in self._running:
+            code = process.poll()
+            if code is not None:
+                raise Unavailable(f"The {part.name} ended by itself (exit code {code}). {self._log_end(part.name)}")
+
+    def _log(self, name: str) -> Path:
+        return self.logs / f"{name.replace(' ', '-')}.log"
+
+    def _log_end(self, name: str) -> str:
+        path = self._log(name)
+        lines = path.read_text(errors="replace").splitlines()[-LOG_LINES:]
+        if not lines:
+            return f"Its log {path} is empty."
+        return f"The end of {path}:\n" + "\n".join(f"  {line}" for line in lines)
+
+    def _stop(self) -> None:
+        """End every part: first those that serve, then those that they need; kill what is left at the deadline."""
+        patience = max(self._signals.count, 1)
+        deadline = time.monotonic() + STOP_WITHIN
+        for last in (False, True):
+            group = [process for part, process in self._running if part.last is last]
+            for process in group:
+                if process.poll() is None:
+                    process.terminate()
+            while any(process.poll() is None for process in group):
+                if time.monotonic() > deadline or self._signals.count > patience:
+                    break
+                time.sleep(POLL / 4)
+        for _, process in self._running:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+
+
+def _lock(path: Path) -> IO[str]:
+    """Return the lock file, held until it is closed or the process ends."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = path.open("w")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        file.close()
+        raise Conflict(
+            f"Keydesk is running on {path.parent} already. Stop it, or choose another folder: KEYDESK_DATA_DIR"
+        ) from None
+    return file
+
+
+def _end_with_parent() -> Callable[[], None] | None:
+    """Return what a new process does before its program starts, so that it ends when its parent is killed."""
+    if sys.platform != "linux":
+        return None
+    prctl = ctypes.CDLL(None).prctl
+    parent = os.getpid()
+
+    def before_exec() -> None:
+        prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != parent:  # killed just before
+            os._exit(1)
+
+    return before_exec
+
+
+def _answers(part: Part) -> bool:
+    """Whether a part's health check answers 200."""
+    connection = http.client.HTTPConnection(reachable(part.host), part.port, timeout=2)
+    try:
+        connection.request("GET", part.health)
+        return connection.getresponse().status == http.HTTPStatus.OK
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
