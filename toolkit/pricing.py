@@ -74,14 +74,19 @@ def usd(nano: int) -> str:
     return text.removesuffix(".")
 
 
-def show_usd(nano: int) -> str:
-    """Return nano-USD for people: cents, six decimals below one cent, nine below 0.000001 USD."""
+def show_usd(nano: int, decimals: int | None = None) -> str:
+    """Return nano-USD for people, rounded half to even.
+
+    Args:
+        nano: the amount.
+        decimals: as many in every case, so that a column lines up; by default cents, and more below one cent
+            ("$1,234.50", "$0.000150", "$0.000000025").
+    """
     sign, amount = "-" if nano < 0 else "", abs(nano)
-    if amount == 0 or amount >= NANO // 100:
-        cents = _half_even(amount, NANO // 100)
-        return f"{sign}${cents // 100:,}.{cents % 100:02d}"
-    exact = Decimal(amount).scaleb(-9)
-    return f"{sign}${exact:.6f}" if amount >= 1000 else f"{sign}${exact:.9f}"
+    if decimals is None:
+        decimals = 2 if amount == 0 or amount >= NANO // 100 else 6 if amount >= 1000 else 9
+    units = _half_even(amount, NANO // 10**decimals)
+    return f"{sign}${units // 10**decimals:,}.{units % 10**decimals:0{decimals}d}"
 
 
 def parse_multiplier(text: str | int | Decimal) -> int:

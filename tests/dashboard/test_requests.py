@@ -128,12 +128,12 @@ def test_filters(visit: Open, world: World, box: str, value: str) -> None:
     with world.desk.write() as tx:
         keys.delete(tx, wanted.id, confirm="wanted")
     page = visit("requests")
-    assert {"$3.00", "$4.00"} <= set(page.text.split())
+    assert {"$3.000000", "$4.000000"} <= set(page.text.split())
     page.app.selectbox(key=box).set_value(value or wanted.id)
     text = page.run().text
     assert "wanted (deleted)" in text
-    assert "$3.00" in text
-    assert "$4.00" not in text
+    assert "$3.000000" in text
+    assert "$4.000000" not in text
     page.app.selectbox(key="request_outcome").set_value("upstream_error")
     assert "No request matches." in page.run().text
 

@@ -38,7 +38,7 @@ SECTIONS = {
         "orgs": ("orgs", "Add and list organisations."),
         "operators": ("operators", "Add people who may sign in, and reset their passwords."),
         "wallet": ("wallet", "Put money into wallets and look into them."),
-        "upstreams": ("catalog", "Add and list provider endpoints."),
+        "upstreams": ("catalog", "Add, change and list provider endpoints."),
         "models": ("catalog", "Add and list models."),
         "prices": ("catalog", "Look into the price book and enter prices, in USD per million tokens."),
         "plans": ("catalog", "Add and list plans."),

@@ -212,7 +212,7 @@ def _row(row: Mapping[Hashable, Any], now: datetime) -> None:
         shared.count(int(row["input_tokens"])),
         shared.count(int(row["output_tokens"])),
         _seconds(row["duration_ms"]),
-        shared.money(int(row["cost"])),
+        shared.money(int(row["cost"]), decimals=6),
     )
     with st.container(horizontal=True, wrap=False, vertical_alignment="center", gap="small", key=f"row_{request_id}"):
         st.button(

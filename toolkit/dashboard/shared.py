@@ -119,9 +119,9 @@ def plot(figure: "go.Figure", key: str, alt: str) -> None:
     st.plotly_chart(figure, theme=None, key=key, alt=alt, config={"displayModeBar": False})
 
 
-def money(nano: int, *, css: str = "") -> str:
+def money(nano: int, *, css: str = "", decimals: int | None = None) -> str:
     """Return nano-USD as HTML: rounded for the eye, exact on hover."""
-    return f'<span class="kd-num {css}" title="${usd(nano)}">{show_usd(nano)}</span>'
+    return f'<span class="kd-num {css}" title="${usd(nano)}">{show_usd(nano, decimals)}</span>'
 
 
 def exact_money(value: Decimal) -> str:
