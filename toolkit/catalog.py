@@ -8,6 +8,7 @@ upgrade reprices nothing.
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from decimal import Decimal
 from importlib.metadata import version
 from typing import Any
 from urllib.parse import urlsplit
@@ -166,8 +167,8 @@ def public_price(reference: str, at: datetime) -> PublicPrice:
         if price is None:
             return fallback
         if isinstance(price, TieredPrices):
-            return parse_usd(next((t.price for t in reversed(price.tiers) if t.start <= above), price.base))
-        return parse_usd(price)
+            return _published(next((t.price for t in reversed(price.tiers) if t.start <= above), price.base))
+        return _published(price)
 
     fields = ("input_mtok", "cache_read_mtok", "cache_write_mtok", "cache_write_1h_mtok", "output_mtok")
     tiered = [price for name in fields if isinstance(price := getattr(prices, name, None), TieredPrices)]
@@ -189,10 +190,15 @@ def public_price(reference: str, at: datetime) -> PublicPrice:
         )
     per_thousand = getattr(prices, "requests_kcount", None)
     return PublicPrice(
-        PriceSheet(tuple(tiers), parse_usd(per_thousand / 1000) if per_thousand else 0),
+        PriceSheet(tuple(tiers), _published(per_thousand / 1000) if per_thousand else 0),
         found.context_window,
         f"genai-prices {version('genai-prices')}: {provider_id}/{found.id}",
     )
+
+
+def _published(price: Decimal) -> int:
+    # Some prices of the package were computed in floats (0.18000000000000002): the noise is far below a nano-USD.
+    return parse_usd(round(price, 9), "published price")
 
 
 def add_model(

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Engine, create_engine, event, make_url
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import ArgumentError, DatabaseError, OperationalError
 from sqlalchemy.orm import Session
 
 from toolkit import migrations
@@ -82,23 +82,34 @@ class Store:
     """
 
     def __init__(self, url: str, *, synchronous: str = "FULL") -> None:
-        self.url = make_url(url)
+        try:
+            self.url = make_url(url)
+        except ArgumentError:
+            raise InvalidInput("KEYDESK_STORE_URL must look like sqlite:///PATH.") from None
         self.synchronous = synchronous
         if self.url.get_backend_name() != "sqlite":
             raise InvalidInput(f"The key store must be SQLite (sqlite:///PATH), not {self.url.get_backend_name()}.")
+        if self.url.database in {None, "", ":memory:"}:
+            raise InvalidInput("The key store must be a file (sqlite:///PATH): several processes share it.")
         self.engine: Engine = create_engine(self.url, connect_args={"timeout": BUSY_TIMEOUT})
         event.listen(self.engine, "connect", self._prepare)
         event.listen(self.engine, "begin", _begin)
 
     @classmethod
     def open(cls, settings: Settings) -> "Store":
-        """Open the key store that the settings name, creating or migrating its schema."""
-        url = make_url(settings.store_url)
-        if url.database and url.get_backend_name() == "sqlite":
-            path = Path(url.database)
+        """Open the key store that the settings name, creating or migrating its schema.
+
+        Raises:
+            InvalidInput: the URL is of a database that is not supported.
+            Unavailable: the store cannot be made or read, or is of a newer version.
+        """
+        store = cls(settings.store_url, synchronous=settings.sqlite_synchronous)
+        path = Path(str(store.url.database))
+        try:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.touch(mode=0o600)  # SQLite gives its other files the same rights
-        store = cls(settings.store_url, synchronous=settings.sqlite_synchronous)
+        except OSError as error:
+            raise Unavailable(f"The key store {path} cannot be made: {error.strerror}.") from error
         store.migrate()
         return store
 
@@ -140,14 +151,19 @@ class Store:
                 Session(self.engine.execution_options(immediate=immediate), expire_on_commit=False) as session,
                 session.begin(),
             ):
+                if immediate:
+                    session.connection()  # BEGIN now: the moment of a change is not before those it waited for
                 yield Transaction(session, actor, now or utc_now())
-        except OperationalError as error:
+        except DatabaseError as error:
+            # The narrower classes, such as IntegrityError, are mistakes of a statement, not of the store.
+            if type(error) not in {DatabaseError, OperationalError}:
+                raise
             raise Unavailable(f"The key store {self.url.render_as_string()} failed: {error.orig}") from error
 
     def connect(self) -> sqlite3.Connection:
         """Open a connection of the driver's own, for the hot path; the caller closes it and says BEGIN itself."""
         connection = sqlite3.connect(
-            self.url.database or ":memory:", timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False
+            str(self.url.database), timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False
         )
         connection.row_factory = sqlite3.Row
         self._prepare(connection, None)

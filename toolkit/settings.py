@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import quote
 
 from toolkit.credentials import Keyring
 from toolkit.errors import InvalidInput
@@ -94,6 +95,12 @@ class Settings:
                 raise InvalidInput(f"{name}={text(name)} must lie between {low:g} and {high:g}.")
             return value
 
+        def whole(name: str, low: int, high: int) -> int:
+            value = number(name, low, high)
+            if not value.is_integer():
+                raise InvalidInput(f"{name}={text(name)} must be a whole number.")
+            return int(value)
+
         data_dir = Path(text("KEYDESK_DATA_DIR")).expanduser().resolve()
         synchronous = text("KEYDESK_SQLITE_SYNCHRONOUS").upper()
         if synchronous not in {"FULL", "NORMAL"}:
@@ -101,14 +108,14 @@ class Settings:
         secrets_file = text("KEYDESK_SECRETS_FILE")
         return cls(
             data_dir=data_dir,
-            store_url=text("KEYDESK_STORE_URL") or f"sqlite:///{data_dir / 'keydesk.db'}",
+            store_url=text("KEYDESK_STORE_URL") or f"sqlite:///{quote(str(data_dir / 'keydesk.db'))}",
             ledger_root=Path(text("KEYDESK_LEDGER_ROOT") or data_dir / "ledger").expanduser().resolve(),
             secrets_file=Path(secrets_file).expanduser().resolve() if secrets_file else None,
             host=text("KEYDESK_HOST"),
-            gateway_port=int(number("KEYDESK_GATEWAY_PORT", 1, 65535)),
-            dashboard_port=int(number("KEYDESK_DASHBOARD_PORT", 1, 65535)),
-            demo_port=int(number("KEYDESK_DEMO_PORT", 1, 65535)),
-            body_limit=int(number("KEYDESK_BODY_LIMIT", 1024, 2**31)),
+            gateway_port=whole("KEYDESK_GATEWAY_PORT", 1, 65535),
+            dashboard_port=whole("KEYDESK_DASHBOARD_PORT", 1, 65535),
+            demo_port=whole("KEYDESK_DEMO_PORT", 1, 65535),
+            body_limit=whole("KEYDESK_BODY_LIMIT", 1024, 2**31),
             connect_timeout=number("KEYDESK_CONNECT_TIMEOUT", 0.01, 3600),
             first_byte_timeout=number("KEYDESK_FIRST_BYTE_TIMEOUT", 0.01, 86400),
             idle_timeout=number("KEYDESK_IDLE_TIMEOUT", 0.01, 86400),

@@ -1,0 +1,156 @@
+"""How a caller may show a key, what is said of one that cannot be right, and the one answer to all that are dead."""
+
+import json
+import time
+from datetime import timedelta
+
+import pytest
+
+from tests.gateway.conftest import Gate, request_of
+from toolkit import accounts, keys
+from toolkit.credentials import new_secret
+from toolkit.database import utc_now
+from toolkit.models import ApiKey
+
+PART = {"parts": [{"text": "hello"}]}
+
+
+def test_missing_credential(gate: Gate) -> None:
+    """No credential: the answer says how to send one."""
+    reply = gate.send("/v1/chat/completions", {}, secret=None)
+    assert (reply.status, reply.type) == (401, "unauthorized")
+    assert "is missing: send it as Authorization: Bearer" in reply.message
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Authorization": "Bearer {key}"},
+        {"authorization": "bearer {key}"},
+        {"AUTHORIZATION": "BEARER {key}"},
+        {"x-api-key": "{key}"},
+        {"Authorization": "Bearer {key}", "x-api-key": "{key}"},
+    ],
+)
+def test_credential_forms(gate: Gate, headers: dict[str, str]) -> None:
+    """The scheme and header names have no case; the same key sent twice is one key."""
+    path, body = request_of("messages", "hello")
+    sent = {name: value.format(key=gate.secret) for name, value in headers.items()}
+    assert gate.send(path, body, sent, secret=None).status == 200
+
+
+@pytest.mark.parametrize("form", ["bearer", "x-goog-api-key", "query"])
+def test_credential_forms_of_gemini(gate: Gate, form: str) -> None:
+    """Gemini's key may come in a header of its own or in the URL."""
+    headers = {"bearer": {"Authorization": f"Bearer {gate.secret}"}, "x-goog-api-key": {"x-goog-api-key": gate.secret}}
+    query = f"?key={gate.secret}" if form == "query" else ""
+    path = "/v1beta/models/gemini-test:generateContent" + query
+    assert gate.send(path, {"contents": [PART]}, headers.get(form), secret=None).status == 200
+
+
+@pytest.mark.parametrize(
+    ("headers", "query", "words"),
+    [
+        ({"Authorization": "Bearer {key}", "x-api-key": "{other}"}, "", "Two different credentials"),
+        ({"Authorization": "Bearer {key}"}, "?key={other}", "Two different credentials"),
+        ({"Authorization": "Basic {key}"}, "", "not the scheme 'Basic'"),
+        ({"Authorization": "{key}"}, "", "must be 'Bearer sk-…'"),
+        ({"Authorization": "Bearer"}, "", "is empty"),
+        ({"Authorization": "Bearer  {key}"}, "", "white space"),
+        ({"Authorization": "Bearer {key}x"}, "", "is not one of ours"),
+        ({"Authorization": "Bearer sk-proj-abc"}, "", "is not one of ours"),
+        ({"Authorization": "Bearer {typo}"}, "", "is mistyped"),
+        ({"x-goog-api-key": "{key}"}, "", "not read here"),
+        ({}, "?key={key}", "not read here"),
+    ],
+)
+def test_credential_that_cannot_be_right(gate: Gate, headers: dict[str, str], query: str, words: str) -> None:
+    """What is wrong with a credential is said where that needs no look at the store; the credential is not repeated."""
+    secret = gate.secret
+    typo = secret[:10] + ("a" if secret[10] != "a" else "b") + secret[11:]
+    texts = {"key": secret, "other": new_secret(), "typo": typo}
+    sent = {name: value.format(**texts) for name, value in headers.items()}
+    reply = gate.send("/v1/chat/completions" + query.format(**texts), {}, sent, secret=None)
+    assert (reply.status, reply.type) == (401, "unauthorized")
+    assert words in reply.message
+    assert all(text.encode() not in reply.body for text in texts.values())
+    assert gate.rows() == []
+
+
+def test_repeated_authorization_header(gate: Gate) -> None:
+    """Two Authorization headers that differ are refused; two that agree are one."""
+    path, body = request_of("chat", "hello")
+    data = json.dumps(body).encode()
+
+    def status(*secrets: str) -> int:
+        with gate.connection() as connection:
+            connection.putrequest("POST", path)
+            for secret in secrets:
+                connection.putheader("Authorization", f"Bearer {secret}")
+            connection.putheader("Content-Length", str(len(data)))
+            connection.endheaders(data)
+            return connection.getresponse().status
+
+    assert status(gate.secret, gate.secret) == 200
+    assert status(gate.secret, new_secret()) == 401
+    assert status(new_secret(), gate.secret) == 401
+
+
+def test_huge_header(gate: Gate) -> None:
+    """A megabyte in a header is answered, not a crash."""
+    reply = gate.send("/v1/models", None, {"X-Large": "a" * (1 << 20)}, method="GET")
+    assert reply.status in {200, 400, 431}
+    assert gate.ask("chat", "hello").status == 200
+
+
+def test_many_query_fields(gate: Gate) -> None:
+    """A query of thousands of fields is no way to slip a second credential past the check."""
+    query = "&".join(f"a{number}=1" for number in range(5000))
+    path, body = request_of("chat", "hello")
+    assert gate.send(f"{path}?{query}", body).status == 200
+
+
+def test_every_dead_key_gets_the_same_answer(gate: Gate) -> None:
+    """Unknown, rotated, disabled, expired, deleted, suspended: one message, so that nobody learns which keys exist."""
+    dead: dict[str, str] = {"unknown": new_secret()}
+    with gate.desk.write() as tx:
+        for name in ("rotated", "disabled", "deleted", "expired", "suspended"):
+            made = keys.create(
+                tx,
+                gate.desk.keyring,
+                org=accounts.add_org(tx, f"Suspended {gate.org_id}").id if name == "suspended" else gate.org_id,
+                name=name,
+                plan=gate.plan_id,
+                expires_at=utc_now() + timedelta(hours=1) if name == "expired" else None,
+            )
+            dead[name] = made.secret
+            if name == "rotated":
+                keys.rotate(tx, gate.desk.keyring, made.key.id, confirm=name)
+            elif name == "disabled":
+                keys.disable(tx, made.key.id, confirm=name)
+            elif name == "deleted":
+                keys.delete(tx, made.key.id, confirm=name)
+            elif name == "expired":
+                tx.session.get_one(ApiKey, made.key.id).expires_at = utc_now() - timedelta(seconds=1)
+            else:
+                accounts.find_org(tx, f"Suspended {gate.org_id}").suspended = True
+    answers = {}
+    for name, secret in dead.items():
+        reply = gate.ask("chat", "hello", secret=secret)
+        error = reply.json["error"]
+        del error["request_id"]
+        answers[name] = (reply.status, tuple(sorted(reply.headers)), json.dumps(error))
+    assert len(set(answers.values())) == 1, answers
+    assert answers["unknown"][0] == 401
+
+
+def test_no_body_is_read_without_a_key(gate: Gate) -> None:
+    """A caller without a key is refused at once, whatever they still want to send."""
+    with gate.connection(timeout=5) as connection:
+        connection.putrequest("POST", "/v1/chat/completions")
+        connection.putheader("Authorization", f"Bearer {new_secret()}")
+        connection.putheader("Content-Length", "1000000")
+        connection.endheaders()
+        started = time.monotonic()
+        assert connection.getresponse().status == 401
+        assert time.monotonic() - started < 3

@@ -1,0 +1,362 @@
+"""Every failure reaches the caller as the SDK's own typed exception, in the exact envelope, with the right headers."""
+
+from collections.abc import Callable
+
+import anthropic
+import openai
+import pytest
+from google.genai import errors, types
+
+from tests.conftest import usd
+from tests.gateway.conftest import (
+    KINDS,
+    Gate,
+    http_answer,
+    make_gate,
+    raw_upstream,
+)
+from toolkit.credentials import new_secret
+
+BROKEN = "[[demo tokens=40 break=3]]"
+TRUNCATED = "[[demo tokens=40 truncate=3]]"
+ERROR_EVENT = "[[demo tokens=40 error_event=3]]"
+
+# -- each SDK's own exceptions -------------------------------------------------------------------------------
+
+
+def chat(gate: Gate, text: str = "hello", *, secret: str | None = None, model: str = "gpt-test") -> None:
+    """Ask through OpenAI's SDK."""
+    with gate.openai(secret) as client:
+        client.chat.completions.create(model=model, messages=[{"role": "user", "content": text}])
+
+
+def message(gate: Gate, text: str = "hello", *, secret: str | None = None, model: str = "claude-test") -> None:
+    """Ask through Anthropic's SDK."""
+    with gate.anthropic(secret) as client:
+        client.messages.create(model=model, max_tokens=100, messages=[{"role": "user", "content": text}])
+
+
+def generate(gate: Gate, text: str = "hello", *, secret: str | None = None, model: str = "gemini-test") -> None:
+    """Ask through Google's SDK."""
+    with gate.genai(secret) as client:
+        client.models.generate_content(model=model, contents=text)
+
+
+def test_401_is_typed(gate: Gate) -> None:
+    """A secret that was never issued: AuthenticationError, and Google's ClientError with status UNAUTHENTICATED."""
+    unknown = new_secret()
+    with pytest.raises(openai.AuthenticationError, match="This API key is not valid"):
+        chat(gate, secret=unknown)
+    with pytest.raises(anthropic.AuthenticationError, match="This API key is not valid"):
+        message(gate, secret=unknown)
+    with pytest.raises(errors.ClientError, match="This API key is not valid") as caught:
+        generate(gate, secret=unknown)
+    assert (caught.value.code, caught.value.status) == (401, "UNAUTHENTICATED")
+
+
+def test_402_of_the_limit_is_typed(gate: Gate) -> None:
+    """A used-up monthly limit raises each SDK's exception for 402, which names the limit."""
+    gate.update(monthly_limit=0)
+    with pytest.raises(openai.APIStatusError, match=r"monthly limit of \$0\.00") as first:
+        chat(gate)
+    assert (first.value.status_code, first.value.code) == (402, "api_key_quota_exceeded")
+    with pytest.raises(anthropic.APIStatusError, match=r"monthly limit of \$0\.00") as second:
+        message(gate)
+    assert type(second.value).__name__ == "PaymentRequiredError"
+    with pytest.raises(errors.ClientError, match=r"monthly limit of \$0\.00") as third:
+        generate(gate)
+    assert third.value.code == 402
+    assert [row.refusal for row in gate.rows()] == ["api_key_quota_exceeded"] * 3
+
+
+def test_402_of_the_wallet_is_typed(gate: Gate) -> None:
+    """An empty wallet raises the same exceptions, with the other reason."""
+    poor = make_gate(gate.running, money=0)
+    with pytest.raises(openai.APIStatusError, match="wallet does not cover") as first:
+        chat(poor)
+    assert (first.value.status_code, first.value.code) == (402, "billing_shortfall")
+    with pytest.raises(anthropic.APIStatusError, match="wallet does not cover"):
+        message(poor)
+    with pytest.raises(errors.ClientError, match="wallet does not cover"):
+        generate(poor)
+
+
+def test_403_is_typed(gate: Gate) -> None:
+    """A model outside the key's scope is forbidden, in words that say what to do."""
+    gate.update(models=["embed-test"])
+    with pytest.raises(openai.PermissionDeniedError, match="outside this API key's model scope"):
+        chat(gate)
+    with pytest.raises(anthropic.PermissionDeniedError, match="outside this API key's model scope"):
+        message(gate)
+    with pytest.raises(errors.ClientError, match="outside this API key's model scope") as caught:
+        generate(gate)
+    assert (caught.value.code, caught.value.status) == (403, "PERMISSION_DENIED")
+
+
+def test_404_is_typed(gate: Gate) -> None:
+    """A model that does not exist is not found."""
+    with pytest.raises(openai.NotFoundError, match="There is no model 'nope'"):
+        chat(gate, model="nope")
+    with pytest.raises(anthropic.NotFoundError, match="There is no model 'nope'"):
+        message(gate, model="nope")
+    with pytest.raises(errors.ClientError, match="There is no model 'nope'") as caught:
+        generate(gate, model="nope")
+    assert (caught.value.code, caught.value.status) == (404, "NOT_FOUND")
+
+
+def test_400_is_typed(gate: Gate) -> None:
+    """A field that cannot be used is a bad request, which names the field."""
+    with gate.openai() as client, pytest.raises(openai.BadRequestError, match="'n' must be") as first:
+        client.chat.completions.create(model="gpt-test", messages=[{"role": "user", "content": "hi"}], n=1000)
+    assert first.value.param == "n"
+    with gate.anthropic() as client, pytest.raises(anthropic.BadRequestError, match="'max_tokens' must be"):
+        client.messages.create(model="claude-test", max_tokens=0, messages=[{"role": "user", "content": "hi"}])
+    config = types.GenerateContentConfig(candidate_count=1000)
+    with gate.genai() as google, pytest.raises(errors.ClientError, match="candidateCount") as caught:
+        google.models.generate_content(model="gemini-test", contents="hi", config=config)
+    assert (caught.value.code, caught.value.status) == (400, "INVALID_ARGUMENT")
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 500, 503, 529])
+def test_upstream_failure_is_typed(gate: Gate, status: int) -> None:
+    """What is wrong between us and the provider is a 502 with our text, and is not charged."""
+    orders = f"[[demo status={status}]]"
+    with pytest.raises(openai.InternalServerError, match="could not answer this call") as first:
+        chat(gate, orders)
+    with pytest.raises(anthropic.APIStatusError, match="could not answer this call") as second:
+        message(gate, orders)
+    with pytest.raises(errors.ServerError, match="could not answer this call") as third:
+        generate(gate, orders)
+    assert [first.value.status_code, second.value.status_code, third.value.code] == [502, 502, 502]
+    rows = gate.rows()
+    assert [(row.outcome, row.refusal, row.cost) for row in rows] == [("upstream_error", "upstream_error", 0)] * 3
+    assert all(f"answered {status}" in (row.error or "") for row in rows)
+    assert gate.totals() == (0, 0)
+
+
+def test_passed_through_errors_are_typed(gate: Gate) -> None:
+    """The provider's 429 and 400 are the caller's to read: they pass with the provider's own words."""
+    with pytest.raises(openai.RateLimitError, match="was told to answer 429"):
+        chat(gate, "[[demo status=429]]")
+    with pytest.raises(openai.BadRequestError, match="was told to answer 400"):
+        chat(gate, "[[demo status=400]]")
+    with pytest.raises(anthropic.RateLimitError, match="was told to answer 429"):
+        message(gate, "[[demo status=429]]")
+    with pytest.raises(errors.ClientError, match="was told to answer 429"):
+        generate(gate, "[[demo status=429]]")
+    assert {(row.outcome, row.cost) for row in gate.rows()} == {("upstream_error", 0)}
+
+
+def stream_chat(gate: Gate, text: str) -> str:
+    """Read a chat stream to its end; return its text."""
+    with (
+        gate.openai() as client,
+        client.chat.completions.create(
+            model="gpt-test", messages=[{"role": "user", "content": text}], stream=True
+        ) as stream,
+    ):
+        return "".join(chunk.choices[0].delta.content or "" for chunk in stream)
+
+
+def stream_responses(gate: Gate, text: str) -> str:
+    """Read a Responses stream to its end; return its text."""
+    with gate.openai() as client, client.responses.create(model="gpt-test", input=text, stream=True) as stream:
+        return "".join(event.delta for event in stream if event.type == "response.output_text.delta")
+
+
+def stream_message(gate: Gate, text: str) -> str:
+    """Read a message stream to its end; return its text."""
+    with (
+        gate.anthropic() as client,
+        client.messages.stream(
+            model="claude-test", max_tokens=500, messages=[{"role": "user", "content": text}]
+        ) as stream,
+    ):
+        return "".join(stream.text_stream)
+
+
+def stream_generate(gate: Gate, text: str) -> str:
+    """Read a Gemini stream to its end; return its text."""
+    with gate.genai() as client:
+        return "".join(
+            piece.text or "" for piece in client.models.generate_content_stream(model="gemini-test", contents=text)
+        )
+
+
+STREAMS: list[tuple[Callable[[Gate, str], str], type[Exception]]] = [
+    (stream_chat, openai.APIError),
+    (stream_responses, openai.APIError),
+    (stream_message, anthropic.APIStatusError),
+    (stream_generate, errors.ServerError),
+]
+
+
+@pytest.mark.parametrize("orders", [BROKEN, TRUNCATED], ids=["broken", "truncated"])
+@pytest.mark.parametrize(("read", "error"), STREAMS)
+def test_broken_stream_is_typed(
+    gate: Gate, read: Callable[[Gate, str], str], error: type[Exception], orders: str
+) -> None:
+    """A stream that breaks, or ends without its end, raises with our message, and what was produced is charged."""
+    with pytest.raises(error, match="connection to the provider failed or broke off"):
+        read(gate, orders)
+    row = gate.row()
+    assert (row.outcome, row.refusal, row.usage_source) == ("upstream_error", "upstream_error", "estimated")
+    assert 1 <= row.output_tokens <= 40
+    assert row.cost > 0
+    assert gate.totals() == (row.cost, 0)
+
+
+@pytest.mark.parametrize(("read", "error"), [stream for stream in STREAMS if stream[0] is not stream_responses])
+def test_providers_own_error_event_is_typed(
+    gate: Gate, read: Callable[[Gate, str], str], error: type[Exception]
+) -> None:
+    """The provider's own error event makes the SDK raise."""
+    with pytest.raises(error):
+        read(gate, ERROR_EVENT)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_providers_own_error_event_passes_and_is_explained(gate: Gate, kind: str) -> None:
+    """The provider's own error event reaches the caller; what came before is charged, and the row says what it was."""
+    reply = gate.ask(kind, ERROR_EVENT, stream=True)
+    row = gate.row()
+    assert b"error" in reply.body
+    assert (row.outcome, row.refusal) == ("upstream_error", "upstream_error")
+    assert row.cost > 0
+    assert "error" in (row.error or "").partition(": ")[2]
+
+
+def test_broken_array_stays_json(gate: Gate) -> None:
+    """A Gemini stream without `alt=sse` that breaks is a whole JSON array whose last element is the error."""
+    reply = gate.ask("array", BROKEN, stream=True)
+    elements = reply.json
+    assert len(elements) > 1
+    assert elements[-1]["error"]["status"] == "INTERNAL"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_whole_answer_that_breaks_is_not_charged(gate: Gate, kind: str) -> None:
+    """A plain call whose answer broke off produced nothing that the caller got: 502, cost 0."""
+    reply = gate.ask(kind, BROKEN)
+    row = gate.row()
+    assert (reply.status, reply.type) == (502, "upstream_error")
+    assert (row.outcome, row.status, row.cost) == ("upstream_error", 502, 0)
+    assert gate.totals() == (0, 0)
+
+
+# -- the envelopes, to the letter ----------------------------------------------------------------------------
+
+
+def test_openai_envelope(gate: Gate) -> None:
+    """OpenAI: type and code are ours; the request id is in the body and in X-Request-ID."""
+    reply = gate.ask("chat", "hi", model="nope")
+    assert reply.json == {
+        "error": {
+            "message": "There is no model 'nope' here. GET /v1/models lists what this API key may call.",
+            "type": "model_not_found",
+            "code": "model_not_found",
+            "param": "model",
+            "request_id": reply.headers["x-request-id"],
+        }
+    }
+    assert reply.headers["content-type"] == "application/json"
+
+
+def test_anthropic_envelope(gate: Gate) -> None:
+    """Anthropic: its broad type, our type in the details, the request id in the body and in `request-id` too."""
+    reply = gate.ask("messages", "hi", model="nope")
+    assert reply.json == {
+        "type": "error",
+        "error": {
+            "type": "not_found_error",
+            "message": "There is no model 'nope' here. GET /v1/models lists what this API key may call.",
+            "details": {"error_code": "model_not_found", "param": "model"},
+        },
+        "request_id": reply.headers["x-request-id"],
+    }
+    assert reply.headers["request-id"] == reply.headers["x-request-id"]
+
+
+def test_gemini_envelope(gate: Gate) -> None:
+    """Gemini: canonical status, our type as the reason of an ErrorInfo."""
+    reply = gate.send("/v1beta/models/nope:generateContent", {"contents": [{"parts": [{"text": "hi"}]}]})
+    assert reply.json == {
+        "error": {
+            "code": 404,
+            "message": "There is no model 'nope' here. GET /v1/models lists what this API key may call.",
+            "status": "NOT_FOUND",
+            "details": [
+                {
+                    "@type": "type.googleapis.com/google.rpc.ErrorInfo",
+                    "reason": "model_not_found",
+                    "domain": "keydesk",
+                    "metadata": {"request_id": reply.headers["x-request-id"], "param": "model"},
+                }
+            ],
+        }
+    }
+
+
+def test_402_says_what_it_would_take(gate: Gate) -> None:
+    """A refused limit says which, its amount, what is spent and held, what the call needs, and when it resets."""
+    gate.ask("chat", "[[demo input=1000 cached=0 tokens=100]]")  # costs 0.00375 USD
+    gate.update(monthly_limit=usd(0.01))
+    reply = gate.ask("chat", "hi", max_tokens=1000)
+    details = reply.json["error"]["details"]
+    assert reply.status == 402
+    assert (details["limit"], details["limit_usd"], details["spent_usd"], details["held_usd"]) == (
+        "monthly_limit",
+        "0.01",
+        "0.00375",
+        "0",
+    )
+    assert float(details["needed_usd"]) > 0.0125
+    assert details["resets_at"].endswith("-01T00:00:00Z")
+    assert 0 < int(details["largest_output_bound"]) < 1000
+
+
+@pytest.mark.parametrize("kind", ["chat", "messages", "generate"])
+def test_402_details_in_every_dialect(gate: Gate, kind: str) -> None:
+    """The same facts are in every dialect's envelope."""
+    gate.update(monthly_limit=0)
+    error = gate.ask(kind, "hi").json["error"]
+    details = error["details"][0]["metadata"] if kind == "generate" else error["details"]
+    assert details["limit"] == "monthly_limit"
+    assert details["needed_usd"] != "0"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_headers_of_an_upstream_error(gate: Gate, kind: str) -> None:
+    """An upstream error names the hold and tells SDKs not to retry what has been sent once."""
+    reply = gate.ask(kind, "[[demo status=500]]", stream=kind != "chat")
+    assert reply.status == 502
+    assert reply.headers["x-hold-id"] == reply.request_id.replace("req_", "hold_")
+    assert reply.headers["x-should-retry"] == "false"
+    assert ("request-id" in reply.headers) == (kind == "messages")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_headers_of_a_stream(gate: Gate, kind: str) -> None:
+    """A stream carries our ids and the right content type."""
+    reply = gate.ask(kind, "hello", stream=True)
+    assert reply.headers["x-hold-id"] == reply.request_id.replace("req_", "hold_")
+    assert reply.headers["content-type"].startswith("application/json" if kind == "array" else "text/event-stream")
+
+
+def test_upstream_headers_are_dropped(gate: Gate) -> None:
+    """Cookies, organisation and rate-limit headers of the provider's account are nobody's business."""
+    headers = ["Set-Cookie: a=b", "OpenAI-Organization: ours", "X-RateLimit-Remaining-Requests: 5", "X-Internal: 1"]
+    with raw_upstream([http_answer(b'{"id":"x"}', "Content-Type: application/json", *headers)]) as upstream:
+        reply = gate.behind(upstream.url).ask("chat")
+    assert reply.status == 200
+    assert not {"set-cookie", "openai-organization", "x-ratelimit-remaining-requests", "x-internal"} & set(
+        reply.headers
+    )
+
+
+def test_retry_after_of_the_provider_passes(gate: Gate) -> None:
+    """A provider's 429 keeps its Retry-After."""
+    answer = http_answer(b'{"error":{"message":"slow down"}}', "Retry-After: 7", status="429 Too Many Requests")
+    with raw_upstream([answer]) as upstream:
+        reply = gate.behind(upstream.url).ask("chat")
+    assert (reply.status, reply.headers["retry-after"], reply.message) == (429, "7", "slow down")

@@ -1,0 +1,112 @@
+"""Paths, methods and protocols that are not ours are answered in words that help."""
+
+import json
+import socket
+
+import pytest
+
+from tests.gateway.conftest import Gate, request_of
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        ("/v1/v1/chat/completions", "One /v1 too many: the path is /v1/chat/completions."),
+        ("/chat/completions", "One /v1 too few: the path is /v1/chat/completions."),
+        ("/messages", "One /v1 too few: the path is /v1/messages."),
+        ("/anthropic/v1/v1/messages", "One /v1 too many: the path is /anthropic/v1/messages."),
+        ("/v1/v1beta/models/x:generateContent", "One /v1 too many: the path is /v1beta/models/x:generateContent."),
+        ("/models/x:generateContent", "too few"),
+        ("/v1/completions", "There is nothing at /v1/completions."),
+        ("/", "There is nothing at /."),
+        ("/v1%2Fchat%2Fcompletions", "There is nothing at"),
+        ("/v1/chat/completions/", "There is nothing at"),
+        ("//v1/chat/completions", "There is nothing at"),
+        ("/v1/../v1/chat/completions", "There is nothing at"),
+        ("/v1/files%0d%0aX-Evil:1", "There is nothing at"),
+        ("/healthz/", "There is nothing at"),
+        ("/v1/" + "a" * 20_000, "There is nothing at"),
+    ],
+)
+def test_path_that_does_not_exist(gate: Gate, path: str, words: str) -> None:
+    """A path that is not ours is a 404 in an envelope; one `/v1` too many or too few is pointed out."""
+    reply = gate.send(path, {})
+    assert (reply.status, reply.type) == (404, "not_found")
+    assert words in reply.message
+    assert len(reply.message) < 600
+    assert gate.rows() == []
+
+
+def test_unknown_path_answers_in_the_prefix_dialect(gate: Gate) -> None:
+    """Below /anthropic and /gemini errors are in that dialect."""
+    assert gate.send("/anthropic/v1/nothing", {}).json["type"] == "error"
+    assert gate.send("/gemini/v1beta/nothing", {}).json["error"]["status"] == "NOT_FOUND"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("GET", "/v1/chat/completions", "POST"),
+        ("PUT", "/v1/messages", "POST"),
+        ("DELETE", "/v1/models/gpt-test", "GET"),
+        ("POST", "/v1/models", "GET"),
+        ("OPTIONS", "/v1/chat/completions", "POST"),
+        ("GET", "/v1beta/models/gemini-test:generateContent", "POST"),
+    ],
+)
+def test_wrong_method(gate: Gate, method: str, path: str, allowed: str) -> None:
+    """A 405 says which method the path takes, in words and in `Allow`."""
+    reply = gate.send(path, {}, method=method)
+    assert (reply.status, reply.type, reply.headers["allow"]) == (405, "method_not_allowed", allowed)
+    assert f"takes {allowed}, not {method}" in reply.message
+
+
+def test_head(gate: Gate) -> None:
+    """HEAD gets headers and no body, and the connection stays usable."""
+    with gate.connection() as connection:
+        connection.request("HEAD", "/v1/models", headers={"Authorization": f"Bearer {gate.secret}"})
+        answer = connection.getresponse()
+        assert (answer.status, answer.read()) == (405, b"")
+        connection.request("GET", "/v1/models", headers={"Authorization": f"Bearer {gate.secret}"})
+        assert connection.getresponse().status == 200
+
+
+def test_websocket_is_not_spoken(gate: Gate) -> None:
+    """An upgrade is answered as the plain request that it also is."""
+    headers = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13", "Sec-WebSocket-Key": "x"}
+    assert gate.send("/v1/realtime", None, headers, method="GET").status == 404
+
+
+@pytest.mark.parametrize(
+    ("path", "headers", "field"),
+    [
+        ("/v1/models", {}, "object"),
+        ("/v1/models", {"anthropic-version": "2023-06-01"}, "has_more"),
+        ("/v1/models", {"x-api-key": "{key}"}, "has_more"),
+        ("/v1/models", {"x-goog-api-key": "{key}"}, "models"),
+        ("/v1beta/models", {}, "models"),
+        ("/gemini/v1/models", {"anthropic-version": "2023-06-01"}, "models"),
+        ("/anthropic/v1/models", {}, "has_more"),
+    ],
+)
+def test_dialect_of_a_listing(gate: Gate, path: str, headers: dict[str, str], field: str) -> None:
+    """A prefix decides; on the path that the SDKs share their headers do."""
+    sent = {name: value.format(key=gate.secret) for name, value in headers.items()}
+    reply = gate.send(path, None, sent, method="GET")
+    assert reply.status == 200
+    assert field in reply.json
+
+
+def test_requests_sent_without_waiting(gate: Gate) -> None:
+    """Two requests sent at once on one connection get two answers, in order, and two charges."""
+    path, body = request_of("chat", "hello", max_tokens=5)
+    data = json.dumps(body).encode()
+    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {gate.secret}\r\n"
+    request = head.encode() + f"Content-Length: {len(data)}\r\n".encode()
+    with socket.create_connection(("127.0.0.1", int(gate.url.rpartition(":")[2])), timeout=10) as client:
+        client.sendall(request + b"\r\n" + data + request + b"Connection: close\r\n\r\n" + data)
+        received = b""
+        while part := client.recv(65_536):
+            received += part
+    assert received.count(b"HTTP/1.1 200 OK") == 2
+    assert len(gate.rows()) == 2
