@@ -92,7 +92,6 @@ CREATE TABLE outbox (
     error TEXT,
     PRIMARY KEY (request_id)
 );
-CREATE INDEX outbox_key ON outbox (key_id, admitted_at);
 CREATE TABLE "plan" (
     id TEXT NOT NULL,
     name TEXT NOT NULL,
@@ -227,8 +226,6 @@ CREATE TABLE hold (
     FOREIGN KEY(org_id) REFERENCES organisation (id),
     FOREIGN KEY(key_id) REFERENCES api_key (id)
 );
-CREATE INDEX hold_instance ON hold (instance_id);
-CREATE INDEX hold_key_month ON hold (key_id, month);
 CREATE TABLE key_month (
     key_id TEXT NOT NULL,
     month TEXT NOT NULL,

@@ -298,8 +298,6 @@ class Hold(Base):
     """Money set aside for a call under way, with all that is needed to write its row if its owner dies."""
 
     __tablename__ = "hold"
-    __table_args__ = (Index("hold_instance", "instance_id"), Index("hold_key_month", "key_id", "month"))
-
     request_id: Mapped[str] = mapped_column(primary_key=True)
     instance_id: Mapped[str]
     org_id: Mapped[str] = mapped_column(ForeignKey("organisation.id"))
@@ -322,8 +320,6 @@ class OutboxRow(Base):
     """A request-log row that the ledger has not taken over yet. The ledger's segments have these very columns."""
 
     __tablename__ = "outbox"
-    __table_args__ = (Index("outbox_key", "key_id", "admitted_at"),)
-
     request_id: Mapped[str] = mapped_column(primary_key=True)
     org_id: Mapped[str]
     key_id: Mapped[str]

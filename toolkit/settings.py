@@ -40,7 +40,7 @@ TABLE = (
     Setting("KEYDESK_BODY_LIMIT", "33554432", "Largest request body the gateway takes, in bytes."),
     Setting("KEYDESK_CONNECT_TIMEOUT", "10", "Seconds to connect to an upstream."),
     Setting("KEYDESK_FIRST_BYTE_TIMEOUT", "600", "Seconds until an upstream's first byte."),
-    Setting("KEYDESK_IDLE_TIMEOUT", "120", "Seconds between two bytes of an upstream's answer."),
+    Setting("KEYDESK_IDLE_TIMEOUT", "120", "Seconds between two bytes of an upstream's answer, or of a caller's body."),
     Setting("KEYDESK_CALL_TIMEOUT", "3600", "Seconds for a whole call."),
     Setting(
         "KEYDESK_SQLITE_SYNCHRONOUS",
@@ -126,6 +126,21 @@ class Settings:
 
     def __repr__(self) -> str:
         return f"Settings(data_dir={str(self.data_dir)!r})"  # store_url may hold a password
+
+    @property
+    def logs_dir(self) -> Path:
+        """Folder of what the processes of `keydesk up` print."""
+        return self.data_dir / "logs"
+
+    @property
+    def lock_file(self) -> Path:
+        """Held by the one `keydesk up` that may run on a data folder."""
+        return self.data_dir / "up.lock"
+
+    @property
+    def first_start_file(self) -> Path:
+        """The first sign-in, where `keydesk up` has no terminal to print it to."""
+        return self.data_dir / "first-start.txt"
 
     def keyring(self) -> Keyring:
         """Return the peppers from KEYDESK_PEPPER, else from the file `pepper` (made at first use, mode 0600).

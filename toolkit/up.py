@@ -186,12 +186,12 @@ class Supervisor:
     """
 
     def __init__(self, settings: Settings, environment: dict[str, str]) -> None:
-        self.logs = settings.data_dir / "logs"
+        self.logs = settings.logs_dir
         self._signals = StopSignals()
         self._parts = parts(settings)
         self._environment = {**os.environ, "PYTHONUNBUFFERED": "1", **environment}
         self._running: list[tuple[Part, subprocess.Popen[bytes]]] = []
-        self._lock = _lock(settings.data_dir / "up.lock")
+        self._lock = _lock(settings.lock_file)
 
     def __enter__(self) -> Self:
         self._signals.__enter__()

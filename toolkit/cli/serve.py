@@ -72,7 +72,7 @@ def _greet(app: App, gateway: str, dashboard: str, welcome: "Welcome | None") ->
     settings = app.desk.settings
     path = None
     if welcome is not None and (app.as_json or not sys.stdout.isatty()):
-        path = settings.data_dir / "first-start.txt"
+        path = settings.first_start_file
         write_private(path, welcome.text() + "\n")
     if app.as_json:
         app.facts({"dashboard": dashboard, "gateway": gateway, "first_start": str(path) if path else None})
@@ -89,7 +89,7 @@ def _greet(app: App, gateway: str, dashboard: str, welcome: "Welcome | None") ->
     else:
         click.echo("  Forgotten password   keydesk operators reset-password " + ADMIN)
         click.echo(f"  Start anew           stop, then delete what is in {_short(settings.data_dir)}")
-    click.echo(f"\n  Logs are in {_short(settings.data_dir / 'logs')}. Ctrl-C stops everything.")
+    click.echo(f"\n  Logs are in {_short(settings.logs_dir)}. Ctrl-C stops everything.")
 
 
 @click.command(cls=Command)

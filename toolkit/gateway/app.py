@@ -60,12 +60,12 @@ class Gateway:
         try:
             target = paths.resolve(scope["method"], path)
             dialect = target.dialect or dialect_of_shared_path(headers, query)
-            secret = find_secret(dialect, headers, query)
+            digests = self._book.digests(find_secret(dialect, headers, query))
             if target.endpoint == "models":
-                await self._list_models(target, dialect, secret, request_id, send)
+                await self._list_models(target, dialect, digests, request_id, send)
                 return
-            await self._book.key(secret)  # no body is read for a caller without a key
-            request = Request(request_id, dialect, target, secret, headers, b"", wants_sse(query))
+            await self._book.key(digests)  # no body is read for a caller without a key
+            request = Request(request_id, dialect, target, digests, headers, b"", wants_sse(query))
             try:
                 request = replace(request, body=await self._read_body(headers, receive))
             except Refusal as refusal:
@@ -107,8 +107,10 @@ class Gateway:
             if not message.get("more_body"):
                 return parts[0] if len(parts) == 1 else b"".join(parts)
 
-    async def _list_models(self, target: Target, dialect: Dialect, secret: str, request_id: str, send: Send) -> None:
-        key = await self._book.current_key(secret)
+    async def _list_models(
+        self, target: Target, dialect: Dialect, digests: list[str], request_id: str, send: Send
+    ) -> None:
+        key = await self._book.current_key(digests)
         catalog, now = self._book.catalog, utc_now()
         module = MODULES[dialect]
         plan = catalog.plans.get(key.plan_id)
@@ -218,6 +220,7 @@ def serve(settings: Settings, host: str, port: int, workers: int = 1) -> None:
         access_log=False,  # would print `?key=` before we see it
         log_level="warning",
         server_header=False,
+        proxy_headers=False,
         ws="none",
         timeout_graceful_shutdown=30,
     )

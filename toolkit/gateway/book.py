@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from toolkit import billing, catalog
 from toolkit.cashier import Cashier
-from toolkit.credentials import Digest, Keyring
+from toolkit.credentials import Keyring
 from toolkit.database import SYSTEM, Store, utc_now
 from toolkit.policy import KeyFacts, unauthorized
 
@@ -41,25 +41,27 @@ class Book:
         """Read the catalog."""
         await self._reload_catalog()
 
-    async def key(self, secret: str) -> KeyFacts:
-        """Return the facts of the key that `secret` admits, as last read.
+    def digests(self, secret: str) -> list[str]:
+        """Return what a caller's secret is looked up by; from here on nobody needs the secret itself."""
+        return [digest.value for digest in self._keyring.digests(secret)]
+
+    async def key(self, digests: list[str]) -> KeyFacts:
+        """Return the facts of the key that these digests admit, as last read.
 
         Raises:
             Refusal: unauthorized, judged by the store's present state.
             Unavailable: the key store cannot be reached.
         """
-        digests = self._keyring.digests(secret)
-        facts = self._keys.get(digests[0].value)
+        facts = self._keys.get(digests[0])
         if facts is None or not facts.is_live(utc_now()):
             facts = await self._look_up(digests)
         return facts
 
-    async def current_key(self, secret: str) -> KeyFacts:
+    async def current_key(self, digests: list[str]) -> KeyFacts:
         """Return the key's facts as the store has them now, with a catalog that is no older.
 
         Raises as `key`.
         """
-        digests = self._keyring.digests(secret)
         facts = await self._look_up(digests)
         version = await self._cashier.ask(
             lambda connection: int(connection.execute("SELECT version FROM catalog_version").fetchone()[0])
@@ -68,31 +70,29 @@ class Book:
             await self._reload_catalog()
         return facts
 
-    async def refresh(self, secret: str) -> None:
+    async def refresh(self, digests: list[str]) -> None:
         """Forget what was known of a key and read the catalog anew, after billing found either stale."""
-        self._keys.pop(self._keyring.digest(secret).value, None)
+        self._keys.pop(digests[0], None)
         await self._reload_catalog()
 
     async def ask(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Run billing work in the next shared transaction."""
         return await self._cashier.ask(work)
 
-    async def _look_up(self, digests: list[Digest]) -> KeyFacts:
-        values = [digest.value for digest in digests]
-
+    async def _look_up(self, digests: list[str]) -> KeyFacts:
         def work(connection: sqlite3.Connection) -> KeyFacts | None:
-            facts = billing.lookup(connection, values)
+            facts = billing.lookup(connection, digests)
             if facts is None:
-                billing.note_retired(connection, values, utc_now())
+                billing.note_retired(connection, digests, utc_now())
             return facts
 
         facts = await self._cashier.ask(work)
         if facts is None or not facts.is_live(utc_now()):
-            self._keys.pop(values[0], None)
+            self._keys.pop(digests[0], None)
             raise unauthorized()
         if len(self._keys) >= LARGEST_KEY_CACHE:
             self._keys.clear()
-        self._keys[values[0]] = facts
+        self._keys[digests[0]] = facts
         return facts
 
     async def _reload_catalog(self) -> None:

@@ -34,7 +34,7 @@ class Request:
     id: str
     dialect: Dialect
     target: Target
-    secret: str
+    digests: list[str]
     headers: list[tuple[bytes, bytes]]
     body: bytes
     wants_sse: bool
@@ -75,7 +75,7 @@ class Teller:
         body: dict[str, Any] | None = None
         shape: Shape | None = None
         for _ in range(20):
-            key = await self.book.key(request.secret)
+            key = await self.book.key(request.digests)
             catalog = self.book.catalog
             call = Call(request.id, key, utc_now(), request.dialect, request.target.endpoint, stream=False, model=None)
             try:
@@ -89,12 +89,12 @@ class Teller:
                 admitted = await self._hold(call, bound, catalog)
                 return Admission(call, shape, body, model, bound, admitted)
             except Stale:
-                await self.book.refresh(request.secret)
+                await self.book.refresh(request.digests)
             except Refusal as refusal:
                 try:
                     await self._log_refusal(call, refusal, catalog)
                 except Stale:
-                    await self.book.refresh(request.secret)
+                    await self.book.refresh(request.digests)
                 else:
                     raise
         raise Unavailable("The key or the catalog changes faster than this call can be judged.")
@@ -113,7 +113,7 @@ class Teller:
 
     async def log_unread(self, request: Request, refusal: Refusal) -> None:
         """Log the refusal of a call of a known key whose body was not read."""
-        key = await self.book.key(request.secret)
+        key = await self.book.key(request.digests)
         call = Call(request.id, key, utc_now(), request.dialect, request.target.endpoint, stream=False)
         await self.book.ask(
             lambda connection: billing.refuse(connection, call, refusal, utc_now(), catalog_version=None)
