@@ -1,0 +1,151 @@
+"""Organisations and operators, and who may see or make them."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from toolkit import accounts
+from toolkit.accounts import check_name
+from toolkit.database import Actor
+from toolkit.desk import Desk
+from toolkit.errors import Conflict, Forbidden, InvalidInput, NotFound
+from toolkit.policy import Role
+
+PASSWORD = "correct horse battery"
+
+
+def acting(desk: Desk, role: Role, org_id: str | None = None) -> Desk:
+    """Return the desk with another actor."""
+    return desk.acting_as(Actor("x@example.com", role, org_id))
+
+
+@pytest.fixture
+def orgs(desk: Desk) -> tuple[str, str]:
+    """The ids of two organisations, Acme and Rival."""
+    with desk.write() as tx:
+        return accounts.add_org(tx, "Acme").id, accounts.add_org(tx, "Rival").id
+
+
+def test_an_organisation_is_found_by_id_and_name(desk: Desk, orgs: tuple[str, str]) -> None:
+    """Either finds the same one; its wallet starts empty."""
+    with desk.read() as tx:
+        found = [accounts.find_org(tx, wanted) for wanted in (orgs[0], "Acme")]
+    assert [(org.id, org.balance, org.available, org.suspended) for org in found] == [(orgs[0], 0, 0, False)] * 2
+
+
+def test_an_organisation_named_like_anothers_id_does_not_shadow_it(desk: Desk, orgs: tuple[str, str]) -> None:
+    """An id always means the organisation that has it."""
+    with desk.write() as tx:
+        impostor = accounts.add_org(tx, orgs[0])
+        assert accounts.find_org(tx, orgs[0]).name == "Acme"
+        assert accounts.find_org(tx, impostor.id).name == orgs[0]
+
+
+def test_names_of_organisations_are_unique(desk: Desk, orgs: tuple[str, str]) -> None:
+    """With or without spaces around them."""
+    with desk.write() as tx, pytest.raises(Conflict):
+        accounts.add_org(tx, " Acme ")
+
+
+@pytest.mark.parametrize("role", [Role.ORG_ADMIN, Role.ANALYST])
+def test_an_organisation_sees_itself_only(desk: Desk, orgs: tuple[str, str], role: Role) -> None:
+    """Another one is not found, by id or name, in the words used for one that does not exist."""
+    with acting(desk, role, orgs[0]).read() as tx:
+        assert [org.name for org in accounts.list_orgs(tx)] == ["Acme"]
+        for wanted in (orgs[1], "Rival", "Nobody"):
+            with pytest.raises(NotFound, match="No organisation is named"):
+                accounts.find_org(tx, wanted)
+
+
+def test_an_analyst_of_all_sees_all(desk: Desk, orgs: tuple[str, str]) -> None:
+    """Given no organisation, an analyst reads every one."""
+    with acting(desk, Role.ANALYST).read() as tx:
+        assert [org.name for org in accounts.list_orgs(tx)] == ["Acme", "Rival"]
+
+
+@pytest.mark.parametrize("role", [Role.ORG_ADMIN, Role.ANALYST])
+def test_only_the_platform_makes_organisations_and_operators(desk: Desk, orgs: tuple[str, str], role: Role) -> None:
+    """Nobody else adds, lists or resets, even within the own organisation."""
+    with acting(desk, role, orgs[0]).write() as tx:
+        for act in (
+            lambda: accounts.add_org(tx, "Mine"),
+            lambda: accounts.add_operator(tx, "me@example.com", Role.ORG_ADMIN, PASSWORD, org_id=orgs[0]),
+            lambda: accounts.list_operators(tx),
+            lambda: accounts.reset_password(tx, "me@example.com", PASSWORD),
+        ):
+            with pytest.raises(Forbidden):
+                act()
+
+
+def test_an_operator_is_stored_with_a_hash(desk: Desk, orgs: tuple[str, str]) -> None:
+    """The e-mail is normalised; the password is verified by its hash and found nowhere."""
+    with desk.write() as tx:
+        made = accounts.add_operator(tx, " Ada@Example.com ", Role.ORG_ADMIN, PASSWORD, org_id=orgs[0])
+    assert (made.email, made.role, made.org_id) == ("ada@example.com", "org_admin", orgs[0])
+    assert PASSWORD not in repr(vars(made))
+    assert accounts.password_matches(made, PASSWORD)
+    assert not accounts.password_matches(made, PASSWORD + "!")
+    assert not accounts.password_matches(None, PASSWORD)
+
+
+def test_an_e_mail_is_taken_once(desk: Desk) -> None:
+    """Whatever its case."""
+    with desk.write() as tx:
+        accounts.add_operator(tx, "root@example.com", Role.PLATFORM_ADMIN, PASSWORD)
+        with pytest.raises(Conflict):
+            accounts.add_operator(tx, "ROOT@example.com", Role.ANALYST, PASSWORD)
+
+
+@pytest.mark.parametrize(
+    ("role", "of_org"),
+    [(Role.ORG_ADMIN, False), ("org_admin", False), (Role.PLATFORM_ADMIN, True), ("platform_admin", True)],
+)
+def test_a_role_that_does_not_fit_is_refused(desk: Desk, orgs: tuple[str, str], role: Any, of_org: bool) -> None:
+    """An org admin of nothing would be an admin of all; given as a plain word it is refused just the same."""
+    with desk.write() as tx, pytest.raises(InvalidInput):
+        accounts.add_operator(tx, "x@example.com", role, PASSWORD, org_id=orgs[0] if of_org else None)
+
+
+def test_an_operator_of_an_organisation_that_is_not_there_is_refused(desk: Desk) -> None:
+    """The message says so."""
+    with desk.write() as tx, pytest.raises(NotFound, match="no organisation 'org_none'"):
+        accounts.add_operator(tx, "x@example.com", Role.ANALYST, PASSWORD, org_id="org_none")
+
+
+@pytest.mark.parametrize("email", ["", "x", "@", "a@", "@b", "a b@c", "a@b@c", "a@b\nc", "<a@b>", "x" * 65 + "@b"])
+def test_what_is_no_e_mail_is_refused(desk: Desk, email: str) -> None:
+    """An operator that could never sign in is not made."""
+    with desk.write() as tx, pytest.raises(InvalidInput, match="not an e-mail"):
+        accounts.add_operator(tx, email, Role.PLATFORM_ADMIN, PASSWORD)
+
+
+@pytest.mark.parametrize("password", ["", "short", "aaaaaaaaaaaaaaaa", "abababababab"])
+def test_a_weak_password_is_refused(desk: Desk, password: str) -> None:
+    """At creation and at a reset."""
+    with desk.write() as tx:
+        with pytest.raises(InvalidInput):
+            accounts.add_operator(tx, "x@example.com", Role.PLATFORM_ADMIN, password)
+        accounts.add_operator(tx, "y@example.com", Role.PLATFORM_ADMIN, PASSWORD)
+        with pytest.raises(InvalidInput):
+            accounts.reset_password(tx, "y@example.com", password)
+
+
+def test_a_reset_of_an_unknown_operator_is_not_found(desk: Desk) -> None:
+    """The message names the e-mail."""
+    with desk.write() as tx, pytest.raises(NotFound, match=r"no operator x@example\.com"):
+        accounts.reset_password(tx, "x@example.com", PASSWORD)
+
+
+@given(st.text(max_size=90))
+def test_a_name_is_clean_or_refused(text: str) -> None:
+    """What passes has 1 to 80 printable characters, no space around it, and passes again unchanged."""
+    try:
+        name = check_name(text, "name")
+    except InvalidInput:
+        return
+    assert 1 <= len(name) <= 80
+    assert name == name.strip()
+    assert name.isprintable()
+    assert check_name(name, "name") == name

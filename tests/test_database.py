@@ -1,0 +1,175 @@
+"""The key store's transactions: whole or not at all, from a stable view, with honest errors."""
+
+import getpass
+import os
+from contextlib import closing
+from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sqlalchemy import select, text
+from sqlalchemy.exc import IntegrityError
+
+from tests.conftest import ADMIN
+from toolkit import accounts, database
+from toolkit.database import Actor, Store
+from toolkit.desk import Desk
+from toolkit.errors import Forbidden, InvalidInput, Unavailable
+from toolkit.models import Organisation, micros, moment
+from toolkit.policy import Role
+from toolkit.settings import Settings
+
+
+def names(desk: Desk) -> list[str]:
+    """Return the names of all organisations."""
+    with desk.read() as tx:
+        return [org.name for org in accounts.list_orgs(tx)]
+
+
+def test_a_transaction_commits_at_its_end(desk: Desk) -> None:
+    """What it wrote is there for the next one."""
+    with desk.write() as tx:
+        accounts.add_org(tx, "Acme")
+    assert names(desk) == ["Acme"]
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, Forbidden])
+def test_any_error_rolls_everything_back(desk: Desk, error: type[BaseException]) -> None:
+    """Audit rows and all; the error itself reaches the caller."""
+    with pytest.raises(error):
+        add_and_fail(desk, error)
+    assert names(desk) == []
+    with desk.read() as tx:
+        assert tx.session.execute(text("SELECT count(*) FROM audit")).scalar_one() == 0
+
+
+def add_and_fail(desk: Desk, error: type[BaseException]) -> None:
+    """Add an organisation in a transaction that fails."""
+    with desk.write() as tx:
+        accounts.add_org(tx, "Acme")
+        raise error
+
+
+def test_a_reader_sees_one_state(desk: Desk) -> None:
+    """What another connection commits meanwhile does not show until the next read."""
+    with desk.read() as tx:
+        assert accounts.list_orgs(tx) == []
+        with desk.write() as other:
+            accounts.add_org(other, "Acme")
+        tx.session.expire_all()
+        assert accounts.list_orgs(tx) == []
+    assert names(desk) == ["Acme"]
+
+
+def test_readers_do_not_wait_for_a_writer(desk: Desk) -> None:
+    """A read during a write shows the state before it."""
+    with desk.write() as tx:
+        accounts.add_org(tx, "Acme")
+        assert names(desk) == []
+
+
+def test_a_writer_that_waits_too_long_is_told(desk: Desk, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The store is unavailable then, not broken; afterwards it works again."""
+    monkeypatch.setattr(database, "BUSY_TIMEOUT", 0.05)
+    impatient = Store(settings.store_url)
+    with desk.write():
+        with pytest.raises(Unavailable, match="locked"), impatient.write(ADMIN):
+            pytest.fail("two writers at once")
+        with closing(impatient.connect()) as connection, pytest.raises(Exception, match="locked"):
+            connection.execute("BEGIN IMMEDIATE")
+    with impatient.write(ADMIN) as tx:
+        accounts.add_org(tx, "Acme")
+    impatient.close()
+    assert names(desk) == ["Acme"]
+
+
+def test_a_statement_that_breaks_a_rule_is_not_taken_for_a_broken_store(desk: Desk) -> None:
+    """Integrity errors keep their class: they are a program's mistake."""
+    with pytest.raises(IntegrityError), desk.write() as tx:
+        tx.session.execute(text("INSERT INTO catalog_version (id, version) VALUES (1, 1)"))
+
+
+def test_a_file_that_is_no_database_is_unavailable(settings: Settings) -> None:
+    """The message names it."""
+    settings.data_dir.mkdir(parents=True)
+    (settings.data_dir / "keydesk.db").write_bytes(b"these bytes are no database" * 100)
+    with pytest.raises(Unavailable, match="not a database"):
+        Store.open(settings)
+
+
+def test_a_folder_that_cannot_be_made_is_unavailable(tmp_path: Path) -> None:
+    """A file is in its place, say."""
+    (tmp_path / "file").write_text("")
+    with pytest.raises(Unavailable, match="cannot be made"):
+        Store.open(Settings.from_env({"KEYDESK_DATA_DIR": str(tmp_path / "file")}))
+
+
+@pytest.mark.parametrize("url", ["nonsense", "postgresql://u:hunter2@h/db", "sqlite://", "sqlite:///:memory:"])
+def test_a_store_that_is_no_sqlite_file_is_refused(url: str) -> None:
+    """The message says what it must be, and shows no password."""
+    with pytest.raises(InvalidInput, match="sqlite:///PATH") as caught:
+        Store(url)
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["with space", "a?b=c", "per%20cent", "#hash", "it's", "ключ"])
+def test_a_folder_of_any_name_holds_the_store(tmp_path: Path, name: str) -> None:
+    """Both kinds of connection open the file that stands in it."""
+    folder = tmp_path / name
+    store = Store.open(Settings.from_env({"KEYDESK_DATA_DIR": str(folder)}))
+    with closing(store.connect()) as connection:
+        assert connection.execute("SELECT version FROM catalog_version").fetchone()["version"] == 1
+        (file,) = [row["file"] for row in connection.execute("PRAGMA database_list")]
+    assert Path(file) == folder / "keydesk.db"
+    assert (folder / "keydesk.db").stat().st_mode & 0o077 == 0
+    store.close()
+
+
+@pytest.mark.parametrize("synchronous", ["FULL", "NORMAL"])
+def test_every_connection_has_the_same_durability(tmp_path: Path, synchronous: str) -> None:
+    """WAL, and as durable as the settings say, on the hot path too."""
+    environ = {"KEYDESK_DATA_DIR": str(tmp_path), "KEYDESK_SQLITE_SYNCHRONOUS": synchronous}
+    store = Store.open(Settings.from_env(environ))
+    wanted = {"FULL": 2, "NORMAL": 1}[synchronous]
+    with closing(store.connect()) as connection:
+        assert connection.execute("PRAGMA synchronous").fetchone()[0] == wanted
+        assert connection.execute("PRAGMA journal_mode").fetchone()[0] == "wal"
+    with store.read(ADMIN) as tx:
+        assert tx.session.execute(text("PRAGMA synchronous")).scalar_one() == wanted
+    store.close()
+
+
+def test_the_clock_of_a_transaction_stands_still(desk: Desk) -> None:
+    """One moment for all it writes; an injected one is taken as it is."""
+    at = datetime(2026, 1, 1, tzinfo=UTC)
+    with desk.store.write(ADMIN, at) as tx:
+        assert tx.now == at
+        accounts.add_org(tx, "Acme")
+    with desk.read() as tx:
+        assert tx.session.scalars(select(Organisation.created_at)).one() == at
+
+
+def test_a_trusted_actor_is_named_by_its_user(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the name that was given, else the system's user, else the number of one that has no name."""
+
+    def nameless() -> str:
+        raise KeyError("no such user")
+
+    assert Actor.trusted("ada@example.com") == Actor("ada@example.com", Role.PLATFORM_ADMIN)
+    assert Actor.trusted().name == f"cli:{getpass.getuser()}"
+    monkeypatch.setattr(getpass, "getuser", nameless)
+    assert Actor.trusted().name == f"cli:{os.getuid()}"
+
+
+@given(
+    st.integers(0, 253_402_300_799_999_999),
+    st.integers(-14 * 60, 14 * 60),
+)
+def test_moments_survive_the_store_to_the_microsecond(microseconds: int, offset: int) -> None:
+    """Whatever zone they were given in."""
+    assert micros(moment(microseconds)) == microseconds
+    if 10**14 < microseconds < 253_402_200_000_000_000:
+        shifted = moment(microseconds).astimezone(timezone(timedelta(minutes=offset)))
+        assert micros(shifted) == microseconds

@@ -1,0 +1,133 @@
+"""The wallet: money in, corrections, and what can never be booked."""
+
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+
+from tests.conftest import World, usd
+from toolkit import accounts, audit, wallet
+from toolkit.database import Actor
+from toolkit.errors import Conflict, Forbidden, InvalidInput, NotFound
+from toolkit.policy import Role
+from toolkit.pricing import LARGEST_AMOUNT
+
+
+def balance(world: World) -> int:
+    """Return the organisation's balance."""
+    with world.desk.read() as tx:
+        return accounts.find_org(tx, world.org_id).balance
+
+
+def test_a_credit_raises_the_balance_and_is_an_entry(world: World) -> None:
+    """By id or name of the organisation; the newest entry comes first."""
+    world.credit(usd(5), "INV-1")
+    with world.desk.write() as tx:
+        wallet.credit(tx, "Acme", 1, "INV-2", "a nano-USD")
+    assert balance(world) == usd(105) + 1
+    with world.desk.read() as tx:
+        found = wallet.entries(tx, "Acme")
+    assert [(entry.kind, entry.amount, entry.reference) for entry in found] == [
+        ("credit", 1, "INV-2"),
+        ("credit", usd(5), "INV-1"),
+        ("credit", usd(100), "first payment"),
+    ]
+
+
+def test_an_adjustment_goes_up_or_down_even_below_zero(world: World) -> None:
+    """A bounced payment may leave a debt: what is booked is what happened."""
+    with world.desk.write() as tx:
+        wallet.adjust(tx, "Acme", usd(2), "corr-1", "we charged too much")
+        wallet.adjust(tx, "Acme", -usd(150), "corr-2", "the payment bounced")
+    assert balance(world) == -usd(48)
+
+
+@pytest.mark.parametrize("reference", ["INV-1", " INV-1", "INV-1\n"])
+def test_a_reference_is_credited_once(world: World, reference: str) -> None:
+    """The same payment, however spaced, is never credited twice; nothing is booked."""
+    world.credit(usd(5), "INV-1")
+    with world.desk.write() as tx, pytest.raises(Conflict, match=r"already used for a credit of \$5\.00"):
+        wallet.credit(tx, "Acme", usd(5), reference)
+    assert balance(world) == usd(105)
+
+
+def test_a_reference_counts_for_its_kind_and_organisation(world: World) -> None:
+    """A correction may name the payment that it corrects; another organisation has its own payments."""
+    world.credit(usd(5), "INV-1")
+    with world.desk.write() as tx:
+        wallet.adjust(tx, "Acme", -usd(5), "INV-1", "it bounced")
+        accounts.add_org(tx, "Rival")
+        wallet.credit(tx, "Rival", usd(5), "INV-1")
+    assert balance(world) == usd(100)
+
+
+@pytest.mark.parametrize("amount", [0, -1, 1.5, True, "5", LARGEST_AMOUNT + 1, 10**30])
+def test_a_credit_is_an_amount_above_zero(world: World, amount: Any) -> None:
+    """Floats, text and what no store can keep are refused before anything is booked."""
+    with world.desk.write() as tx, pytest.raises(InvalidInput):
+        wallet.credit(tx, "Acme", amount, "INV-1")
+    assert balance(world) == usd(100)
+
+
+def test_credits_never_outgrow_the_store(world: World) -> None:
+    """The sum of all credits is bounded as each of them is."""
+    with world.desk.write() as tx, pytest.raises(InvalidInput, match="sum of all credits"):
+        wallet.credit(tx, "Acme", LARGEST_AMOUNT, "INV-1")
+    with world.desk.write() as tx:
+        wallet.credit(tx, "Acme", LARGEST_AMOUNT - usd(100), "INV-1")
+    with world.desk.read() as tx:
+        stored = tx.session.execute(text("SELECT typeof(credited), credited FROM organisation")).one()
+    assert tuple(stored) == ("integer", LARGEST_AMOUNT)
+
+
+@pytest.mark.parametrize(
+    ("amount", "reference", "reason"),
+    [
+        (0, "r", "why"),
+        (0.5, "r", "why"),
+        (1, "", "why"),
+        (1, "  ", "why"),
+        (1, "x" * 81, "why"),
+        (1, "a\x00b", "why"),
+        (1, "r", ""),
+        (1, "r", " \n"),
+    ],
+)
+def test_an_adjustment_needs_amount_reference_and_reason(
+    world: World, amount: Any, reference: str, reason: str
+) -> None:
+    """Nobody can correct money without saying what and why."""
+    with world.desk.write() as tx, pytest.raises(InvalidInput):
+        wallet.adjust(tx, "Acme", amount, reference, reason)
+
+
+@pytest.mark.parametrize("role", [Role.ORG_ADMIN, Role.ANALYST])
+def test_only_the_platform_books(world: World, role: Role) -> None:
+    """An organisation sees its own entries, and books nothing."""
+    desk = world.desk.acting_as(Actor("x@example.com", role, world.org_id))
+    with desk.write() as tx:
+        assert len(wallet.entries(tx, "Acme")) == 1
+        with pytest.raises(Forbidden):
+            wallet.credit(tx, "Acme", usd(1), "INV-1")
+        with pytest.raises(Forbidden):
+            wallet.adjust(tx, "Acme", usd(1), "INV-1", "why")
+
+
+def test_another_organisations_wallet_is_not_found(world: World) -> None:
+    """Neither by id nor by name."""
+    with world.desk.write() as tx:
+        rival = accounts.add_org(tx, "Rival").id
+    with world.desk.acting_as(Actor("x@example.com", Role.ORG_ADMIN, rival)).read() as tx:
+        for wanted in (world.org_id, "Acme"):
+            with pytest.raises(NotFound):
+                wallet.entries(tx, wanted)
+
+
+def test_each_booking_is_audited_with_the_balance_before_and_after(world: World) -> None:
+    """In the organisation's own chain."""
+    world.credit(usd(5), "INV-1")
+    with world.desk.read() as tx:
+        newest = audit.rows(tx, limit=1)[0]
+    assert (newest.action, newest.chain) == ("wallet.credit", world.org_id)
+    assert newest.before == '{"balance_usd": "100"}'
+    assert newest.after == '{"amount_usd": "5", "balance_usd": "105", "reference": "INV-1"}'
