@@ -31,6 +31,9 @@ format: $(VENV)/.test ## Format the code
 notebooks: $(VENV)/.notebooks ## Open the notebooks in JupyterLab
 	@exec jupyter lab notebooks
 
+bench: $(VENV)/.run ## Measure admissions and settlements a second
+	@python -m benchmarks.admission
+
 clean: ## Remove the environment and caches (data/ stays)
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis artifacts
 
