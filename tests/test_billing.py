@@ -416,6 +416,14 @@ def test_expected_refuses_when_the_likely_cost_does_not_fit(till: Till) -> None:
     assert refusal.details["needed_usd"] == "4"
 
 
+def test_expected_admits_a_likely_cost_that_just_fits(till: Till) -> None:
+    """The last of the limit may be held, to the nano-USD."""
+    till.update(hold_policy=HoldPolicy.EXPECTED, monthly_limit=usd(4))
+    till.spend(usd(2))
+    till.admit(till.call(), fixed(usd(50)))
+    assert till.month()["held"] == usd(2)
+
+
 def test_expected_never_holds_more_than_strict(till: Till) -> None:
     """A call that can cost less than the recent ones holds no more than it can cost."""
     till.update(hold_policy=HoldPolicy.EXPECTED, monthly_limit=usd(50))

@@ -103,7 +103,7 @@ class Books(RuleBasedStateMachine):
         target=under_way,
         key=KEYS,
         base=AMOUNTS,
-        each=st.sampled_from([0, 0, 1, 3]),
+        each=st.sampled_from([0, 1, 3]),
         bound=st.sampled_from([1, 900, 1024, 4000]),
         explicit=st.booleans(),
         mortal=st.booleans(),
@@ -184,6 +184,11 @@ class Books(RuleBasedStateMachine):
         if outcome is Outcome.COMPLETED:
             self.recent[one.key] = (self.recent[one.key] * 7 + cost) // 8 if one.key in self.recent else cost
 
+    @rule(key=KEYS, base=AMOUNTS, share=st.integers(0, 110))
+    def run(self, key: str, base: int, share: int) -> None:
+        """A call comes and goes at once, so that policy `expected` has something to expect."""
+        self.settle(self.admit(key, base, 0, 1, explicit=True, mortal=False), share, Outcome.COMPLETED)
+
     @rule()
     def sweep(self) -> None:
         """The mortal gateway has died."""
@@ -248,7 +253,7 @@ class Books(RuleBasedStateMachine):
 
 
 def test_billing_is_its_model(tmp_path: Path) -> None:
-    """Fifty organisations in one store live through fifty events each; then `reconcile` finds nothing."""
+    """Thirty organisations in one store live through up to fifty events each; then `reconcile` finds nothing."""
     environ = {"KEYDESK_DATA_DIR": str(tmp_path), "KEYDESK_SQLITE_SYNCHRONOUS": "NORMAL"}
     world = make_world(Desk.open(Settings.from_env(environ), ADMIN))
     numbers = count(1)

@@ -63,6 +63,15 @@ def test_a_reader_sees_one_state(desk: Desk) -> None:
     assert names(desk) == ["Acme"]
 
 
+def test_a_reader_cannot_write(desk: Desk) -> None:
+    """A change inside a read transaction is refused and leaves nothing behind; the next write works."""
+    with pytest.raises(Unavailable, match="readonly"), desk.read() as tx:
+        accounts.add_org(tx, "Sneaked in")
+    with desk.write() as tx:
+        accounts.add_org(tx, "Acme")
+    assert names(desk) == ["Acme"]
+
+
 def test_readers_do_not_wait_for_a_writer(desk: Desk) -> None:
     """A read during a write shows the state before it."""
     with desk.write() as tx:

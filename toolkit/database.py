@@ -176,4 +176,5 @@ class Store:
 
 def _begin(connection: Any) -> None:
     immediate = connection.get_execution_options().get("immediate")
+    connection.exec_driver_sql(f"PRAGMA query_only = {'OFF' if immediate else 'ON'}")
     connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")

@@ -343,11 +343,13 @@ def _assignable_plan(tx: Transaction, org_id: str, plan: str) -> str:
 
 
 def assigned_plans(tx: Transaction, org_id: str) -> set[str]:
-    """Return the ids of the plans that the organisation's keys have had: those an org admin may choose from.
+    """Return the ids of the plans that the organisation's live keys have: those an org admin may choose from.
 
-    Plans are assigned by the platform: its admin creates the organisation's first key on each plan.
+    Plans are assigned by the platform: its admin creates the organisation's first key on each plan. A deleted key
+    assigns nothing, or an organisation could go back to a plan that the platform took away.
     """
-    return set(tx.session.scalars(select(ApiKey.plan_id).where(ApiKey.org_id == org_id).distinct()))
+    live = select(ApiKey.plan_id).where(ApiKey.org_id == org_id, ApiKey.status != KeyStatus.DELETED)
+    return set(tx.session.scalars(live.distinct()))
 
 
 def _scope(tx: Transaction, plan_id: str, models: list[str]) -> str:
