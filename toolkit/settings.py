@@ -42,6 +42,7 @@ TABLE = (
     Setting("KEYDESK_FIRST_BYTE_TIMEOUT", "600", "Seconds until an upstream's first byte."),
     Setting("KEYDESK_IDLE_TIMEOUT", "120", "Seconds between two bytes of an upstream's answer, or of a caller's body."),
     Setting("KEYDESK_CALL_TIMEOUT", "3600", "Seconds for a whole call."),
+    Setting("KEYDESK_SHUTDOWN_GRACE", "20", "Seconds that calls under way get to finish when the gateway is stopped."),
     Setting(
         "KEYDESK_SQLITE_SYNCHRONOUS",
         "FULL",
@@ -68,6 +69,7 @@ class Settings:
     first_byte_timeout: float
     idle_timeout: float
     call_timeout: float
+    shutdown_grace: float
     sqlite_synchronous: str
     pepper_text: str
 
@@ -120,6 +122,7 @@ class Settings:
             first_byte_timeout=number("KEYDESK_FIRST_BYTE_TIMEOUT", 0.01, 86400),
             idle_timeout=number("KEYDESK_IDLE_TIMEOUT", 0.01, 86400),
             call_timeout=number("KEYDESK_CALL_TIMEOUT", 0.01, 86400),
+            shutdown_grace=number("KEYDESK_SHUTDOWN_GRACE", 1, 3600),
             sqlite_synchronous=synchronous,
             pepper_text=text("KEYDESK_PEPPER"),
         )

@@ -28,7 +28,7 @@ START_WITHIN = 90.0
 """Seconds that a process may take until it answers."""
 
 STOP_WITHIN = 10.0
-"""Seconds that processes may take to end before they are killed."""
+"""Seconds that processes may take to end, on top of the gateway's grace for calls under way, before they are killed."""
 
 POLL = 0.1
 LOG_LINES = 15
@@ -187,6 +187,7 @@ class Supervisor:
 
     def __init__(self, settings: Settings, environment: dict[str, str]) -> None:
         self.logs = settings.logs_dir
+        self._stop_within = settings.shutdown_grace + STOP_WITHIN
         self._signals = StopSignals()
         self._parts = parts(settings)
         self._environment = {**os.environ, "PYTHONUNBUFFERED": "1", **environment}
@@ -270,7 +271,7 @@ class Supervisor:
     def _stop(self) -> None:
         """End every part: first those that serve, then those that they need; kill what is left at the deadline."""
         patience = max(self._signals.count, 1)
-        deadline = time.monotonic() + STOP_WITHIN
+        deadline = time.monotonic() + self._stop_within
         for last in (False, True):
             group = [process for part, process in self._running if part.last is last]
             for process in group:

@@ -36,6 +36,9 @@ from toolkit.settings import Settings
 logger = logging.getLogger("keydesk.gateway")
 
 LEASE = timedelta(seconds=30)
+AFTER_GRACE = 0.5
+"""Seconds for calls whose connections the server has given up, before they are ended and settled."""
+
 HEARTBEAT = 5.0
 """Seconds between two renewals of the lease; each also sweeps the holds of instances that died."""
 
@@ -177,7 +180,7 @@ def create_app(settings: Settings | None = None) -> Starlette:
         try:
             yield
         finally:
-            await teller.drain()  # the lease is kept until the last call is settled
+            await teller.drain(AFTER_GRACE)  # the lease is kept until the last call is settled
             heart.cancel()
             with contextlib.suppress(Unavailable):
                 await book.ask(lambda connection: billing.end_instance(connection, instance_id))
@@ -222,5 +225,5 @@ def serve(settings: Settings, host: str, port: int, workers: int = 1) -> None:
         server_header=False,
         proxy_headers=False,
         ws="none",
-        timeout_graceful_shutdown=30,
+        timeout_graceful_shutdown=max(round(settings.shutdown_grace), 1),
     )

@@ -5,7 +5,7 @@ import logging
 import time
 from collections.abc import Coroutine
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from toolkit import billing
 from toolkit.billing import Admitted, Call, Ending, Receipt, Stale
@@ -22,6 +22,8 @@ from toolkit.policy import KeyFacts
 from toolkit.pricing import usd
 
 logger = logging.getLogger("keydesk.gateway")
+
+T = TypeVar("T")
 
 SETTLE_PATIENCE = 60.0
 """Seconds for which a settlement is tried again while the key store cannot be reached."""
@@ -51,19 +53,25 @@ class Teller:
     def __init__(self, book: Book, instance_id: str) -> None:
         self.book = book
         self.instance_id = instance_id
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._calls: set[asyncio.Task[Any]] = set()
+        self._settlements: set[asyncio.Task[Any]] = set()
 
     def start(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
-        """Run work that nobody who leaves can cancel; `drain` waits for it."""
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task
+        """Run a call in a task of its own, which a caller who leaves does not cancel."""
+        return _run(work, self._calls)
 
-    async def drain(self) -> None:
-        """Wait until nothing is under way."""
-        while self._tasks:
-            await asyncio.wait(self._tasks)
+    def start_settling(self, call: Call, ending: Ending) -> "asyncio.Task[Receipt | None]":
+        """Settle a call in a task of its own, which nothing cancels."""
+        return _run(self.settle(call, ending), self._settlements)
+
+    async def drain(self, grace: float) -> None:
+        """Let the calls under way finish for `grace` seconds, end the rest, and wait until all are settled."""
+        if self._calls:
+            await asyncio.wait(self._calls, timeout=grace)
+        for call in self._calls:
+            call.cancel()
+        while pending := self._calls | self._settlements:
+            await asyncio.wait(pending)
 
     async def admit(self, request: Request) -> "Admission":
         """Judge a call and place its hold.
@@ -144,6 +152,13 @@ class Teller:
                     "overrun: call %s cost more than its hold by %s USD", call.request_id, usd(receipt.overrun)
                 )
             return receipt
+
+
+def _run(work: Coroutine[Any, Any, T], running: "set[asyncio.Task[Any]]") -> "asyncio.Task[T]":
+    task = asyncio.get_running_loop().create_task(work)
+    running.add(task)  # the event loop itself keeps only a weak reference
+    task.add_done_callback(running.discard)
+    return task
 
 
 @dataclass(frozen=True, slots=True)

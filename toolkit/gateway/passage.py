@@ -124,7 +124,10 @@ class Passage:
         return self._exchange is not None and self._exchange.sent
 
     async def _whole(self) -> None:
-        """Forward a call and send its answer in one piece. Runs to its end even when the caller has left."""
+        """Forward a call and send its answer in one piece. Runs to its end even when the caller has left.
+
+        It is cancelled only when the gateway stops and its grace is over.
+        """
         try:
             async with self._open() as exchange:
                 await exchange.send()
@@ -134,6 +137,9 @@ class Passage:
                     await self._upstream_error(exchange, answer)
                 else:
                     await self._answer_whole(exchange, answer)
+        except asyncio.CancelledError:
+            await self._settle_aborted(None, "the gateway was stopped")
+            raise
         except (UpstreamBroke, UpstreamSlow) as error:
             await self._no_answer(error)
 
@@ -214,7 +220,7 @@ class Passage:
             await self._finish_stream(meter)
         except asyncio.CancelledError:
             # The caller has left. What the upstream made until now is charged, unless its end is being settled.
-            await self._settle_aborted(meter)
+            await self._settle_aborted(meter, "the caller left")
             raise
         except (UpstreamBroke, UpstreamSlow, ValueError) as error:
             if meter is None or not begun:
@@ -289,17 +295,17 @@ class Passage:
                 duration_ms=milliseconds_since(self._started),
                 error=error[:LONGEST_DETAIL] if error else None,
             )
-            self._settlement = self._teller.start(self._teller.settle(self._call, ending))
+            self._settlement = self._teller.start_settling(self._call, ending)
         return await asyncio.shield(self._settlement)
 
-    async def _settle_aborted(self, meter: StreamMeter | None) -> None:
-        """The caller left a stream: charge what was produced, or the input if the upstream had got the request."""
+    async def _settle_aborted(self, meter: StreamMeter | None, why: str) -> None:
+        """The call was cut: charge what was produced, or the input if the upstream had got the request."""
         if meter is not None:
             usage: Usage | None = self._streamed_usage(meter) or self._used_so_far(meter)
         else:
             usage = self._estimated(0) if self._sent else None
         response_id = meter.response_id if meter else None
-        await self._settle(Outcome.ABORTED, CLIENT_CLOSED, usage, response_id=response_id, error="the caller left")
+        await self._settle(Outcome.ABORTED, CLIENT_CLOSED, usage, response_id=response_id, error=why)
 
     def _streamed_usage(self, meter: StreamMeter) -> Usage | None:
         """Return what a stream used: as reported at its end, else what was seen of it; None if that was nothing."""
