@@ -58,6 +58,7 @@ def test_every_setting_is_read(tmp_path: Path) -> None:
         "KEYDESK_FIRST_BYTE_TIMEOUT": "2",
         "KEYDESK_IDLE_TIMEOUT": "3",
         "KEYDESK_CALL_TIMEOUT": "4",
+        "KEYDESK_SHUTDOWN_GRACE": "5",
         "KEYDESK_SQLITE_SYNCHRONOUS": "normal",
     }
     assert set(given) == {setting.name for setting in TABLE}
