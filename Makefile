@@ -29,7 +29,7 @@ format: $(VENV)/.test ## Format the code
 	ruff check --fix .
 
 notebooks: $(VENV)/.notebooks ## Open the notebooks in JupyterLab
-	@exec jupyter lab notebooks
+	@exec jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) notebooks
 
 bench: $(VENV)/.run ## Measure admissions and settlements a second
 	@python -m benchmarks.admission
@@ -43,7 +43,7 @@ lock: $(VENV)/bin/uv ## Resolve dependencies anew
 # One stamp per dependency group: an edited lock installs again.
 $(BIN)/uv: requirements/uv.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Keydesk needs Python 3.11 or newer; say which with: make PYTHON=/path/to/python3.11"; exit 1; }
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
 	@touch $@
 

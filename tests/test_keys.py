@@ -13,7 +13,7 @@ from sqlalchemy import select
 
 from tests.conftest import World, usd
 from toolkit import accounts, audit, keys, plans
-from toolkit.credentials import is_well_formed
+from toolkit.credentials import Keyring, is_well_formed
 from toolkit.database import Actor, Transaction, utc_now
 from toolkit.errors import Conflict, Forbidden, InvalidInput, NotConfirmed, NotFound
 from toolkit.keys import NewSecret
@@ -572,3 +572,14 @@ def test_describe_holds_plain_values_for_people(world: World) -> None:
         "active",
     )
     assert new.secret not in json.dumps(facts)
+
+
+def test_a_key_under_a_strange_pepper_is_not_made(world: World) -> None:
+    """A process with another pepper than the gateway's is told so, instead of handing out a secret that is dead."""
+    key = world.key().key
+    strange = Keyring([b"x" * 32])
+    with pytest.raises(Conflict, match="KEYDESK_PEPPER"), world.desk.write() as tx:
+        keys.create(tx, strange, org=world.org_id, name="second", plan=world.plan_id)
+    with pytest.raises(Conflict, match="KEYDESK_PEPPER"), world.desk.write() as tx:
+        keys.rotate(tx, strange, key.id, confirm=key.name)
+    assert key_of(world, key.id).version == key.version

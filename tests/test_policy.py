@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from toolkit.errors import STATUS, Refusal, RefusalType
-from toolkit.policy import HoldPolicy, KeyFacts, KeyStatus, unauthorized
+from toolkit.policy import HoldPolicy, KeyFacts, KeyStatus, Unauthorized
 
 NOW = datetime(2026, 11, 23, tzinfo=UTC)
 KEY = KeyFacts(
@@ -78,8 +78,8 @@ def test_a_listing_holds_what_the_scope_leaves_of_the_plan() -> None:
 
 def test_every_credential_that_does_not_admit_gets_one_answer() -> None:
     """It must not tell which keys exist."""
-    assert unauthorized().message == unauthorized().message
-    assert unauthorized().status == 401
+    assert Unauthorized().message == Unauthorized().message
+    assert Unauthorized().status == 401
 
 
 def test_every_refusal_has_a_status() -> None:

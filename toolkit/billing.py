@@ -72,15 +72,33 @@ class Stale(Exception):
     """The key or the catalog changed after its facts were read."""
 
 
+_FACTS = (
+    "SELECT k.id, k.org_id, k.plan_id, k.version, k.status, k.scope, k.monthly_limit, k.hold_policy, k.expires_at,"
+    " o.suspended FROM {table} s JOIN api_key k ON k.id = s.key_id JOIN organisation o ON o.id = k.org_id"
+    " WHERE s.digest = :digest"
+)
+
+
 def lookup(connection: sqlite3.Connection, digests: Iterable[str]) -> KeyFacts | None:
     """Return the facts of the key that one of these digests admits, or None."""
+    return _find(connection, "live_secret", digests)
+
+
+def lookup_retired(connection: sqlite3.Connection, digests: Iterable[str], now: datetime) -> KeyFacts | None:
+    """Return the facts of the key that one of these digests once admitted, and count the use; or None.
+
+    Such a secret admits nothing: its key was rotated or deleted, and operators want to know who still has it.
+    """
+    digests = list(digests)
+    facts = _find(connection, "retired_secret", digests)
+    if facts is not None:
+        note_retired(connection, digests, now)
+    return facts
+
+
+def _find(connection: sqlite3.Connection, table: str, digests: Iterable[str]) -> KeyFacts | None:
     for digest in digests:
-        row = connection.execute(
-            "SELECT k.id, k.org_id, k.plan_id, k.version, k.status, k.scope, k.monthly_limit, k.hold_policy,"
-            " k.expires_at, o.suspended FROM live_secret s JOIN api_key k ON k.id = s.key_id"
-            " JOIN organisation o ON o.id = k.org_id WHERE s.digest = :digest",
-            {"digest": digest},
-        ).fetchone()
+        row = connection.execute(_FACTS.format(table=table), {"digest": digest}).fetchone()
         if row is not None:
             return KeyFacts(
                 key_id=row["id"],
@@ -98,7 +116,7 @@ def lookup(connection: sqlite3.Connection, digests: Iterable[str]) -> KeyFacts |
 
 
 def note_retired(connection: sqlite3.Connection, digests: Iterable[str], now: datetime) -> None:
-    """Count a use of a rotated or deleted secret, so that operators see who still has it."""
+    """Count a use of a rotated or deleted secret."""
     for digest in digests:
         connection.execute(
             "UPDATE retired_secret SET uses = uses + 1, last_used_at = :now WHERE digest = :digest",
@@ -411,7 +429,9 @@ def _quota_exceeded(state: sqlite3.Row, month: str, needed: int, fits: int | Non
         RefusalType.API_KEY_QUOTA_EXCEEDED,
         f"This API key's monthly limit of {show_usd(limit)} does not allow this call: {show_usd(spent)} is spent, "
         f"{show_usd(held)} is held for calls under way, and this call needs {show_usd(needed)}.{_advice(fits)} "
-        f"The month resets at {reset}; an org admin can raise the limit.",
+        + (
+            f"The month resets at {reset}; an org admin can raise the limit." if limit else "An org admin can raise it."
+        ),
         details={
             "limit": "monthly_limit",
             "limit_usd": usd(limit),

@@ -104,11 +104,18 @@ class Keyring:
 
     def __init__(self, peppers: list[bytes]) -> None:
         if not peppers or any(len(pepper) < 32 for pepper in peppers):
-            raise InvalidInput("A pepper must have at least 32 bytes. Delete the broken file or fix KEYDESK_PEPPER.")
+            raise InvalidInput(
+                "A pepper must have at least 32 bytes. Restore it from the backup: without it no API key works."
+            )
         self._peppers = [(hashlib.sha256(b"keydesk pepper id:" + p).hexdigest()[:8], p) for p in peppers]
 
     def __repr__(self) -> str:
-        return f"Keyring({', '.join(name for name, _ in self._peppers)})"
+        return f"Keyring({', '.join(self.pepper_ids)})"
+
+    @property
+    def pepper_ids(self) -> list[str]:
+        """Ids of the peppers, the current one first."""
+        return [name for name, _ in self._peppers]
 
     def digest(self, secret: str) -> Digest:
         """Return the digest of `secret` under the current pepper."""

@@ -62,13 +62,15 @@ def create(
         hold_policy: how much is held against the monthly limit.
 
     Raises:
-        InvalidInput, NotFound, Conflict, Forbidden: an option cannot be used, the name is taken, no right.
+        InvalidInput, NotFound, Conflict, Forbidden: an option cannot be used, the name is taken or the pepper is
+            not the store's, no right.
     """
     org_id = accounts.find_org(tx, org).id
     accounts.require_key_admin(tx, org_id)
     name = accounts.check_name(name, "key's name")
     _require_free_name(tx, org_id, name)
     plan_id = _assignable_plan(tx, org_id, plan)
+    _require_known_pepper(tx, keyring)
     secret = new_secret()
     key = ApiKey(
         id=new_id("key"),
@@ -149,6 +151,7 @@ def rotate(tx: Transaction, keyring: Keyring, key_id: str, *, confirm: str, reas
     """
     key = _for_change(tx, key_id, confirm)
     before = describe(tx, key)
+    _require_known_pepper(tx, keyring)
     _retire_secret(tx, key)
     secret = new_secret()
     key.display = display_form(secret)
@@ -310,6 +313,15 @@ def _set_status(
     before = describe(tx, key)
     key.status = new
     return _changed(tx, key, action, before, reason)
+
+
+def _require_known_pepper(tx: Transaction, keyring: Keyring) -> None:
+    strange = set(tx.session.scalars(select(LiveSecret.pepper_id).distinct())) - set(keyring.pepper_ids)
+    if strange:
+        raise Conflict(
+            f"The pepper here is not the one that the store's API keys were made under ({', '.join(sorted(strange))}): "
+            "the gateway would refuse this key. Set KEYDESK_PEPPER, or KEYDESK_DATA_DIR, as for the gateway."
+        )
 
 
 def _store_secret(tx: Transaction, keyring: Keyring, key: ApiKey, secret: str) -> None:

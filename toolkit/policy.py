@@ -72,7 +72,8 @@ class KeyFacts:
         if model not in plan_models:
             raise Refusal(
                 RefusalType.MODEL_NOT_ALLOWED,
-                f"The model '{model}' is not in the plan of this API key. GET /v1/models lists what the key may call.",
+                f"The model '{model}' is not in the plan of this API key. GET /v1/models lists what the key may call; "
+                "a platform admin can change its plan.",
                 param="model",
             )
         if self.scope and model not in self.scope:
@@ -88,10 +89,17 @@ class KeyFacts:
         return plan_models & self.scope if self.scope else plan_models
 
 
-def unauthorized() -> Refusal:
-    """Return the one answer to every credential that does not admit: it must not tell which keys exist."""
-    return Refusal(
-        RefusalType.UNAUTHORIZED,
-        "This API key is not valid. It may be mistyped, rotated, disabled, expired or deleted; "
-        "ask an org admin, or create a new key in the Keydesk dashboard.",
-    )
+class Unauthorized(Refusal):
+    """The one answer to every credential that does not admit: it must not tell which keys exist.
+
+    Args:
+        key: the key that the credential is or was of, for the request log; None if it is of none.
+    """
+
+    def __init__(self, key: KeyFacts | None = None) -> None:
+        super().__init__(
+            RefusalType.UNAUTHORIZED,
+            "This API key is not valid. It may be mistyped, rotated, disabled, expired or deleted; "
+            "ask an org admin, or create a new key in the Keydesk dashboard.",
+        )
+        self.key = key

@@ -14,6 +14,9 @@ from urllib.parse import quote
 from toolkit.credentials import Keyring
 from toolkit.errors import InvalidInput
 
+_CHECKOUT = Path(__file__).parent.parent
+"""Where `data` is sought unless told otherwise, so that a notebook and a command in any folder find one store."""
+
 
 class Setting(NamedTuple):
     """One environment variable: its name, what holds without it, and what it does."""
@@ -24,7 +27,7 @@ class Setting(NamedTuple):
 
 
 TABLE = (
-    Setting("KEYDESK_DATA_DIR", "data", "Folder of everything Keydesk writes: key store, pepper, ledger, logs."),
+    Setting("KEYDESK_DATA_DIR", "data", "Folder of everything Keydesk writes; by default the one of the checkout."),
     Setting("KEYDESK_STORE_URL", "", "SQLAlchemy URL of the key store; empty: keydesk.db in the data folder."),
     Setting("KEYDESK_LEDGER_ROOT", "", "Folder of the ledger's segments; empty: ledger/ in the data folder."),
     Setting("KEYDESK_PEPPER", "", "Peppers as hex, the current one first, comma-separated; empty: the file `pepper`."),
@@ -103,7 +106,9 @@ class Settings:
                 raise InvalidInput(f"{name}={text(name)} must be a whole number.")
             return int(value)
 
-        data_dir = Path(text("KEYDESK_DATA_DIR")).expanduser().resolve()
+        in_checkout = not given.get("KEYDESK_DATA_DIR") and (_CHECKOUT / "pyproject.toml").exists()
+        data_dir = (_CHECKOUT if in_checkout else Path()) / Path(text("KEYDESK_DATA_DIR")).expanduser()
+        data_dir = data_dir.resolve()
         synchronous = text("KEYDESK_SQLITE_SYNCHRONOUS").upper()
         if synchronous not in {"FULL", "NORMAL"}:
             raise InvalidInput(f"KEYDESK_SQLITE_SYNCHRONOUS={synchronous!r} must be FULL or NORMAL.")
@@ -174,7 +179,9 @@ def _keyring_from(text: str, where: str) -> Keyring:
     try:
         return Keyring([bytes.fromhex(line) for line in text.split()])
     except ValueError:
-        raise InvalidInput(f"{where} must hold peppers of at least 64 hexadecimal digits, one a line.") from None
+        raise InvalidInput(
+            f"{where} must hold peppers of at least 64 hexadecimal digits, with commas or line breaks between."
+        ) from None
 
 
 def write_private(path: Path, text: str, *, replace: bool = True) -> None:

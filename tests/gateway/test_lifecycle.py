@@ -62,15 +62,19 @@ def test_rotate(key: Gate) -> None:
         rotated = keys.rotate(tx, key.desk.keyring, key.key_id, confirm="app")
     assert statuses(key) == {401}
     assert statuses(key, rotated.secret) == {200}
-    assert len(key.rows()) == 2 * TRIES
+    assert [row.outcome for row in key.rows()].count("completed") == 2 * TRIES
     assert key.totals()[0] == sum(row.cost for row in key.rows())
 
 
 def test_uses_of_an_old_secret_are_counted(key: Gate) -> None:
-    """Operators see who still uses the old secret; the caller's answer does not tell."""
+    """Operators see who still uses the old secret, in the count and in the request log; the answer does not tell."""
     with key.desk.write() as tx:
         keys.rotate(tx, key.desk.keyring, key.key_id, confirm="app")
+    before = {row.request_id for row in key.rows()}
     statuses(key)
+    refused = [row for row in key.rows() if row.request_id not in before]
+    assert {(row.refusal, row.status, row.cost) for row in refused} == {("unauthorized", 401, 0)}
+    assert len(refused) == TRIES
     with key.desk.read() as tx:
         summary = next(item for item in keys.summaries(tx, org=key.org_id) if item.key.id == key.key_id)
     assert summary.old_secret_uses == TRIES
@@ -212,7 +216,7 @@ def test_store_kept_busy_by_another_writer(gate: Gate) -> None:
             connection.request("POST", path, json.dumps(body), headers)
             assert select.select([connection.sock], [], [], 0.5)[0] == []
         assert connection.getresponse().status == 401
-    assert gate.rows() == []
+    assert [(row.refusal, row.cost) for row in gate.rows()] == [("unauthorized", 0)]
 
 
 def test_store_that_cannot_be_reached(running: Running) -> None:

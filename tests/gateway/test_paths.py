@@ -110,3 +110,28 @@ def test_requests_sent_without_waiting(gate: Gate) -> None:
             received += part
     assert received.count(b"HTTP/1.1 200 OK") == 2
     assert len(gate.rows()) == 2
+
+
+@pytest.mark.parametrize(
+    ("path", "dialect", "hint"),
+    [
+        ("/v1/v1/messages", "anthropic", "One /v1 too many: the path is /v1/messages."),
+        ("/v1/v1beta/models/m:generateContent", "gemini", "One /v1 too many"),
+        ("/v1beta/v1/models/m:generateContent", "gemini", "One /v1beta too many"),
+        ("/v1/images/generations", "openai", "not offered here"),
+    ],
+)
+def test_unknown_path_is_answered_as_its_sdk_reads_it(gate: Gate, path: str, dialect: str, hint: str) -> None:
+    """The envelope is the one of the SDK that made the path; the hint says what is wrong with it."""
+    reply = gate.send(path, {})
+    assert reply.status == 404
+    assert hint in reply.message
+    assert (reply.json.get("type") == "error") == (dialect == "anthropic")
+    assert (reply.json["error"].get("status") == "NOT_FOUND") == (dialect == "gemini")
+
+
+def test_unknown_action_of_a_model(gate: Gate) -> None:
+    """A mistyped verb is named, with those there are; it is not a question of the method."""
+    reply = gate.send("/v1beta/models/gemini-test:frob", {})
+    assert reply.status == 404
+    assert "no action 'frob'" in reply.message

@@ -5,6 +5,7 @@ with an injected clock, so every invariant holds for it: daily and weekly rhythm
 key, a key near its limit, a rotated key whose old secret is still used, errors and refusals.
 """
 
+import re
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -18,7 +19,7 @@ from toolkit import accounts, audit, billing, catalog, keys, plans, wallet
 from toolkit.billing import Call, Ending
 from toolkit.catalog import Catalog
 from toolkit.credentials import new_request_id
-from toolkit.database import Actor, Transaction
+from toolkit.database import SYSTEM, Actor, Transaction
 from toolkit.demo.cast import CREDITS, DAYS, KEYS, MODELS, NEAR_LIMIT, ROTATED, DemoKey
 from toolkit.demo.cast import PLANS as DEMO_PLANS
 from toolkit.demo.traffic import DemoCall, draw
@@ -82,12 +83,16 @@ def load(desk: Desk, progress: Callable[[int, int], None] | None = None, *, call
 
 
 def follow_port(desk: Desk) -> None:
-    """Point the demo upstreams to where the settings now say that the demo upstream listens."""
-    with desk.store.write(_PLATFORM) as tx:
-        there = {upstream.name for upstream in catalog.list_upstreams(tx)}
+    """Point the demo upstreams to where the settings now say that the demo upstream listens.
+
+    One that an operator has pointed elsewhere is left alone.
+    """
+    with desk.store.write(SYSTEM) as tx:
+        found = {upstream.name: upstream.base_url for upstream in catalog.list_upstreams(tx)}
         for dialect, url in _base_urls(desk).items():
-            if f"demo-{dialect}" in there:
-                catalog.update_upstream(tx, f"demo-{dialect}", base_url=url)
+            name = f"demo-{dialect}"
+            if re.fullmatch(rf"http://127\.0\.0\.1:\d+/{_BASES[dialect]}", found.get(name, "")):
+                catalog.update_upstream(tx, name, base_url=url)
 
 
 def _base_urls(desk: Desk) -> dict[Dialect, str]:

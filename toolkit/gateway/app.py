@@ -21,7 +21,7 @@ from toolkit.cashier import Cashier
 from toolkit.credentials import new_id, new_request_id
 from toolkit.database import Store, utc_now
 from toolkit.dialects import MODULES
-from toolkit.dialects.shape import Dialect, ModelInfo
+from toolkit.dialects.shape import ModelInfo
 from toolkit.errors import KeydeskError, Refusal, RefusalType, Unavailable
 from toolkit.gateway import paths
 from toolkit.gateway.answers import send_json, send_refusal
@@ -29,8 +29,8 @@ from toolkit.gateway.book import Book
 from toolkit.gateway.call import Request, Teller, find_model
 from toolkit.gateway.caller import dialect_of_shared_path, find_secret, wants_sse
 from toolkit.gateway.passage import Passage
-from toolkit.gateway.paths import Target
 from toolkit.gateway.upstreams import Upstreams
+from toolkit.policy import Unauthorized
 from toolkit.settings import Settings
 
 logger = logging.getLogger("keydesk.gateway")
@@ -59,23 +59,18 @@ class Gateway:
         request_id = new_request_id(time.time_ns() // 1_000_000)
         path: str = scope["raw_path"].decode("latin-1") if scope.get("raw_path") else scope["path"]
         headers: list[tuple[bytes, bytes]] = scope["headers"]
-        dialect = paths.dialect_of_unknown(path)
+        dialect = paths.dialect_of_unknown(path) or dialect_of_shared_path(headers, query)
         try:
             target = paths.resolve(scope["method"], path)
             dialect = target.dialect or dialect_of_shared_path(headers, query)
             digests = self._book.digests(find_secret(dialect, headers, query))
-            if target.endpoint == "models":
-                await self._list_models(target, dialect, digests, request_id, send)
-                return
-            await self._book.key(digests)  # no body is read for a caller without a key
             request = Request(request_id, dialect, target, digests, headers, b"", wants_sse(query))
             try:
-                request = replace(request, body=await self._read_body(headers, receive))
-            except Refusal as refusal:
-                await self._teller.log_unread(request, refusal)
+                await self._answer(request, receive, send)
+            except Unauthorized as refusal:
+                if refusal.key is not None:
+                    await self._teller.log_unread(request, refusal.key, refusal)
                 raise
-            admission = await self._teller.admit(request)
-            await Passage(self._teller, self._upstreams, request, admission, receive, send).run()
         except Refusal as refusal:
             await send_refusal(send, refusal, request_id, dialect)
         except ClientDisconnect:
@@ -84,6 +79,19 @@ class Gateway:
             logger.error("%s", error)  # noqa: TRY400 - the message says it all
             message = "The gateway cannot reach its key store. Try again shortly."
             await send_refusal(send, Refusal(RefusalType.UNAVAILABLE, message), request_id, dialect)
+
+    async def _answer(self, request: Request, receive: Receive, send: Send) -> None:
+        if request.target.endpoint == "models":
+            await self._list_models(request, send)
+            return
+        key = await self._book.key(request.digests)  # no body is read for a caller without a key
+        try:
+            request = replace(request, body=await self._read_body(request.headers, receive))
+        except Refusal as refusal:
+            await self._teller.log_unread(request, key, refusal)
+            raise
+        admission = await self._teller.admit(request)
+        await Passage(self._teller, self._upstreams, request, admission, receive, send).run()
 
     async def _read_body(self, headers: list[tuple[bytes, bytes]], receive: Receive) -> bytes:
         limit = self._settings.body_limit
@@ -110,10 +118,9 @@ class Gateway:
             if not message.get("more_body"):
                 return parts[0] if len(parts) == 1 else b"".join(parts)
 
-    async def _list_models(
-        self, target: Target, dialect: Dialect, digests: list[str], request_id: str, send: Send
-    ) -> None:
-        key = await self._book.current_key(digests)
+    async def _list_models(self, request: Request, send: Send) -> None:
+        target, dialect = request.target, request.dialect
+        key = await self._book.current_key(request.digests)
         catalog, now = self._book.catalog, utc_now()
         module = MODULES[dialect]
         plan = catalog.plans.get(key.plan_id)
@@ -131,11 +138,11 @@ class Gateway:
             if (model := catalog.models[name]).dialect is dialect and model.price(now) is not None
         ]
         if target.model is None:
-            await send_json(send, 200, request_id, dialect, module.listing(infos))
+            await send_json(send, 200, request.id, dialect, module.listing(infos))
             return
         name = target.model.removeprefix("models/")
         find_model(catalog, name, dialect, key)
-        await send_json(send, 200, request_id, dialect, module.listed(next(i for i in infos if i.id == name)))
+        await send_json(send, 200, request.id, dialect, module.listed(next(i for i in infos if i.id == name)))
 
 
 def _too_large(limit: int) -> Refusal:

@@ -14,7 +14,7 @@ from toolkit import billing, catalog
 from toolkit.cashier import Cashier
 from toolkit.credentials import Keyring
 from toolkit.database import SYSTEM, Store, utc_now
-from toolkit.policy import KeyFacts, unauthorized
+from toolkit.policy import KeyFacts, Unauthorized
 
 T = TypeVar("T")
 
@@ -80,16 +80,16 @@ class Book:
         return await self._cashier.ask(work)
 
     async def _look_up(self, digests: list[str]) -> KeyFacts:
-        def work(connection: sqlite3.Connection) -> KeyFacts | None:
+        def work(connection: sqlite3.Connection) -> tuple[KeyFacts | None, bool]:
             facts = billing.lookup(connection, digests)
-            if facts is None:
-                billing.note_retired(connection, digests, utc_now())
-            return facts
+            if facts is not None:
+                return facts, facts.is_live(utc_now())
+            return billing.lookup_retired(connection, digests, utc_now()), False
 
-        facts = await self._cashier.ask(work)
-        if facts is None or not facts.is_live(utc_now()):
+        facts, live = await self._cashier.ask(work)
+        if facts is None or not live:
             self._keys.pop(digests[0], None)
-            raise unauthorized()
+            raise Unauthorized(facts)
         if len(self._keys) >= LARGEST_KEY_CACHE:
             self._keys.clear()
         self._keys[digests[0]] = facts

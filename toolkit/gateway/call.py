@@ -119,9 +119,8 @@ class Teller:
             lambda connection: billing.refuse(connection, call, refusal, utc_now(), catalog_version=catalog.version)
         )
 
-    async def log_unread(self, request: Request, refusal: Refusal) -> None:
+    async def log_unread(self, request: Request, key: KeyFacts, refusal: Refusal) -> None:
         """Log the refusal of a call of a known key whose body was not read."""
-        key = await self.book.key(request.digests)
         call = Call(request.id, key, utc_now(), request.dialect, request.target.endpoint, stream=False)
         await self.book.ask(
             lambda connection: billing.refuse(connection, call, refusal, utc_now(), catalog_version=None)

@@ -44,7 +44,8 @@ def find_secret(dialect: Dialect, headers: Headers, query: bytes) -> str:
         if name == b"authorization":
             scheme, _, token = text.partition(" ")
             if scheme.lower() != "bearer":
-                raise _unauthorized(f"The Authorization header must be 'Bearer sk-…', not the scheme {scheme[:20]!r}.")
+                # What stands there may be the secret itself: it is not repeated.
+                raise _unauthorized("The Authorization header must be the word Bearer, a space, and the API key.")
             found.append((BEARER, token))
         elif name in {b"x-api-key", b"x-goog-api-key"}:
             found.append((name.decode(), text))

@@ -6,6 +6,7 @@ cannot cancel a charge. The last byte of an answer is sent only after its charge
 
 import asyncio
 import json
+import logging
 import time
 from collections.abc import Coroutine
 from dataclasses import replace
@@ -23,10 +24,12 @@ from toolkit.errors import Refusal, RefusalType
 from toolkit.estimate import BYTES_PER_TOKEN, likely_input
 from toolkit.gateway.answers import JSON, head, hold_id, send_refusal, send_whole
 from toolkit.gateway.call import Admission, Request, Teller
-from toolkit.gateway.upstreams import Exchange, UpstreamBroke, Upstreams, UpstreamSlow
+from toolkit.gateway.upstreams import Exchange, NotConfigured, UpstreamBroke, Upstreams, UpstreamSlow
 from toolkit.policy import Outcome
 from toolkit.pricing import usd
 from toolkit.usage import Usage, UsageSource
+
+logger = logging.getLogger("keydesk.gateway")
 
 PASSED_THROUGH = frozenset({400, 408, 413, 422, 429})
 """Upstream errors that are the caller's to read; all others are ours to explain."""
@@ -93,7 +96,7 @@ class Passage:
         # White space at its end is the commonest fault of a credential, and no header may hold a line break.
         self._credential = (self._upstreams.credential(model.credential_env) or "").strip()
         if not self._credential:
-            raise UpstreamBroke(f"the credential {model.credential_env} of upstream {model.upstream} is not set")
+            raise NotConfigured(f"the credential {model.credential_env} of upstream {model.upstream} is not set")
         changed = self._dialect.rewrite(
             shape.endpoint,
             self._admission.body,
@@ -331,6 +334,8 @@ class Passage:
 
     async def _no_answer(self, error: Exception) -> None:
         """The upstream gave nothing: nothing is charged."""
+        if isinstance(error, NotConfigured):
+            logger.error("call %s could not be forwarded: %s", self._request.id, error)
         refusal = _refusal_of(error, sent=self._sent)
         await self._settle(Outcome.UPSTREAM_ERROR, refusal.status, None, refusal=refusal.type, error=str(error))
         await send_refusal(self._send, refusal, self._request.id, self._request.dialect, self._extra())
@@ -384,6 +389,12 @@ def _refusal_of(error: Exception, *, sent: bool) -> Refusal:
         return Refusal(
             RefusalType.UPSTREAM_TIMEOUT,
             f"The provider did not answer in time: {error}. Ask for less output, stream, or try again later.",
+            headers={"x-should-retry": "false"},
+        )
+    if isinstance(error, NotConfigured):
+        return Refusal(
+            RefusalType.UPSTREAM_ERROR,
+            "This gateway is not set up to call the provider of this model. Give the operator the request id.",
             headers={"x-should-retry": "false"},
         )
     return Refusal(

@@ -81,6 +81,12 @@ def resolve(method: str, path: str) -> Target:
     target = find(path)
     if target is None:
         raise Refusal(RefusalType.NOT_FOUND, f"There is nothing at {_shown(path)}.{_hint(path)}")
+    if target.endpoint == "models" and method == "POST" and target.model and ":" in target.model:
+        action = _shown(target.model.rpartition(":")[2])
+        raise Refusal(
+            RefusalType.NOT_FOUND,
+            f"There is no action {action!r} of models. There are: {', '.join(sorted(GEMINI_VERBS))}.",
+        )
     if method != target.method:
         raise Refusal(
             RefusalType.METHOD_NOT_ALLOWED,
@@ -90,11 +96,13 @@ def resolve(method: str, path: str) -> Target:
     return target
 
 
-def dialect_of_unknown(path: str) -> Dialect:
-    """Return in whose envelope to answer for a path that is not ours."""
-    if path.startswith("/anthropic"):
+def dialect_of_unknown(path: str) -> Dialect | None:
+    """Return in whose envelope to answer for a path that is not ours; None where the caller's headers decide."""
+    if path.startswith("/anthropic") or path.endswith(("/messages", "/messages/count_tokens")):
         return Dialect.ANTHROPIC
-    return Dialect.GEMINI if path.startswith(("/gemini", "/v1beta")) else Dialect.OPENAI
+    if path.startswith(("/gemini", "/v1beta")) or path.rpartition(":")[2] in GEMINI_VERBS:
+        return Dialect.GEMINI
+    return None
 
 
 def _shown(text: str) -> str:
@@ -102,18 +110,18 @@ def _shown(text: str) -> str:
 
 
 def _hint(path: str) -> str:
-    for version in ("/v1", "/v1beta"):
-        doubled = path.replace(f"{version}{version}", version, 1)
-        if doubled != path and find(doubled):
-            return f" One {version} too many: the path is {doubled}. Take {version} off the base URL."
-    doubled = path.replace("/v1/v1beta", "/v1beta", 1)
-    if doubled != path and find(doubled):
-        return f" One /v1 too many: the path is {doubled}. Take /v1 off the base URL."
+    segments = path.split("/")
+    for place, version in enumerate(segments):
+        shorter = "/".join(segments[:place] + segments[place + 1 :])
+        if version in {"v1", "v1beta"} and find(shorter):
+            return f" One /{version} too many: the path is {shorter}. Take /{version} off the base URL."
     for prefix in ("", "/anthropic", "/gemini"):
         for version in ("/v1", "/v1beta"):
             longer = f"{prefix}{version}{path.removeprefix(prefix)}" if path.startswith(prefix) else ""
             if longer and find(longer):
                 return f" One {version} too few: the path is {longer}. Add {version} to the base URL."
+    if segments[1:2] in (["v1"], ["v1beta"]):
+        return " The base URL is right, but this is not offered here; docs/gateway.md lists what is."
     return (
         " The base URL is this gateway's address, with /v1 for OpenAI's SDK and without for Anthropic's and Google's."
     )

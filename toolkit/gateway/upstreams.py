@@ -22,6 +22,10 @@ class UpstreamBroke(Exception):  # an event of the wire, turned into a refusal b
     """The upstream could not be reached, or its answer ended before its end."""
 
 
+class NotConfigured(UpstreamBroke):
+    """The upstream was not asked: our credential for it is missing or cannot be sent."""
+
+
 class UpstreamSlow(Exception):
     """The upstream passed a time limit."""
 
