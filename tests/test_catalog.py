@@ -116,6 +116,26 @@ def test_a_base_url_that_cannot_be_is_refused(desk: Desk, url: str) -> None:
         catalog.add_upstream(tx, "mine", Dialect.OPENAI, url, "KEY")
 
 
+@pytest.mark.parametrize(
+    ("dialect", "url", "base"),
+    [
+        (Dialect.OPENAI, "https://api.openai.com/v1/chat/completions", "https://api.openai.com/v1"),
+        (Dialect.OPENAI, "http://127.0.0.1:8000/v1/embeddings/", "http://127.0.0.1:8000/v1"),
+        (Dialect.ANTHROPIC, "https://api.anthropic.com/v1/messages", "https://api.anthropic.com"),
+        (Dialect.GEMINI, "https://g.example/v1beta/models/gemini-2.5-pro:generateContent", "https://g.example"),
+    ],
+)
+def test_the_url_of_an_endpoint_is_no_base_url(desk: Desk, dialect: Dialect, url: str, base: str) -> None:
+    """The right base URL is suggested, whether an upstream is added or changed."""
+    with desk.write() as tx:
+        with pytest.raises(InvalidInput) as refused:
+            catalog.add_upstream(tx, "mine", dialect, url, "KEY")
+        assert str(refused.value).endswith(f": {base}")
+        catalog.add_upstream(tx, "mine", dialect, base, "KEY")
+        with pytest.raises(InvalidInput, match="one endpoint"):
+            catalog.update_upstream(tx, "mine", base_url=url)
+
+
 @pytest.mark.parametrize("url", ["http://127.0.0.1:8090/openai/v1/", "https://api.example.com", "http://[::1]:80/v1"])
 def test_a_base_url_is_kept_without_its_last_slash(desk: Desk, url: str) -> None:
     """So that paths can be put behind it."""
@@ -180,6 +200,54 @@ def test_a_model_that_makes_no_sense_is_refused(world: World, options: dict[str,
     """A zero is not taken for "not given"; prices are given or copied, not both."""
     with world.desk.write() as tx, pytest.raises(InvalidInput):
         catalog.add_model(tx, "new", "test-openai", sheet=OPENAI_SHEET, **options)
+
+
+def test_a_model_is_pointed_to_another_upstream(world: World) -> None:
+    """Gateways see the new place; what was not given stays, price included; the audit row has before and after."""
+    with world.desk.write() as tx:
+        catalog.add_upstream(tx, "real", Dialect.OPENAI, "https://api.example.com/v1", "KEY")
+        before = catalog.load(tx)
+        catalog.update_model(tx, "gpt-test", upstream="real", upstream_model="gpt-5", max_output=9_000)
+        after = catalog.load(tx)
+        (act,) = [row for row in audit.rows(tx, subject="gpt-test") if row.action == "model.update"]
+    old, new = before.models["gpt-test"], after.models["gpt-test"]
+    assert after.version > before.version
+    assert (new.base_url, new.upstream_model, new.max_output) == ("https://api.example.com/v1", "gpt-5", 9_000)
+    assert (new.context_window, new.default_output, new.prices) == (old.context_window, old.default_output, old.prices)
+    assert '"upstream": "test-openai"' in (act.before or "")
+    assert '"upstream": "real"' in (act.after or "")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"upstream": "test-anthropic"},
+        {"context_window": 0},
+        {"default_output": 8_193},
+        {"max_output": 4_095},
+        {"max_output": 100_000_001},
+    ],
+)
+def test_a_model_is_not_changed_into_what_makes_no_sense(world: World, options: dict[str, Any]) -> None:
+    """Another dialect, impossible limits: refused, and nothing changes."""
+    with world.desk.read() as tx:
+        before = catalog.load(tx)
+    with world.desk.write() as tx, pytest.raises(InvalidInput):
+        catalog.update_model(tx, "gpt-test", **options)
+    with world.desk.read() as tx:
+        assert catalog.load(tx) == before
+
+
+def test_only_what_exists_is_changed_and_only_by_the_platform(world: World) -> None:
+    """An unknown model or upstream is not found; an org admin may not."""
+    with world.desk.write() as tx:
+        with pytest.raises(NotFound, match="no model 'gpt-9'"):
+            catalog.update_model(tx, "gpt-9", max_output=5)
+        with pytest.raises(NotFound, match="no upstream named 'nowhere'"):
+            catalog.update_model(tx, "gpt-test", upstream="nowhere")
+    admin = world.desk.acting_as(Actor("a@acme.example", Role.ORG_ADMIN, world.org_id))
+    with admin.write() as tx, pytest.raises(Forbidden):
+        catalog.update_model(tx, "gpt-test", max_output=9_000)
 
 
 @pytest.mark.parametrize("model_id", ["", "-x", "a b", "a\nb", "x" * 129, "модель", "a?b"])

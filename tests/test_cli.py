@@ -274,6 +274,25 @@ def test_update_changes_what_is_given_and_nothing_else(world: World, read: Read)
     assert (key["models"], key["name"], key["policy"]) == ([], "web", "expected")
 
 
+@pytest.mark.parametrize("empty", ["", " ", ","])
+def test_an_empty_list_of_models_is_a_usage_error(world: World, run: Run, read: Read, empty: str) -> None:
+    """A variable that was not set does not widen a key to every model, nor make one that has them all."""
+    create(read, "--models", "gpt-test")
+    result = run("keys", "update", "app", "--models", empty)
+    assert result.exit_code == 2
+    assert "`all`" in result.stderr
+    assert read("keys", "show", "app")["models"] == ["gpt-test"]
+    assert run("keys", "create", "--org", "Acme", "--name", "b", "--plan", "standard", "--models", empty).exit_code == 2
+    assert run("plans", "update", "standard", "--models", empty).exit_code == 2
+
+
+def test_show_says_which_models_a_key_may_call(world: World, run: Run, read: Read) -> None:
+    """A key without a model scope may call them all, and a person reads so."""
+    create(read)
+    assert re.search(r"^ *models +all models$", click.unstyle(run("keys", "show", "app").stdout), re.MULTILINE)
+    assert read("keys", "show", "app")["models"] == []
+
+
 def test_update_without_an_option_is_a_usage_error(world: World, run: Run, read: Read) -> None:
     """Nothing to change is said, not passed over."""
     create(read)
@@ -431,6 +450,44 @@ def test_set_up_of_a_provider(run: Run, read: Read) -> None:
     assert base in run("upstreams", "list").stdout
 
 
+def test_a_plan_is_changed(world: World, run: Run, read: Read) -> None:
+    """The whole list, or some added and some taken out; nothing given, or both ways at once, is a usage error."""
+    read("plans", "add", "basic", "--multiplier", "1", "--models", "gpt-test,claude-test")
+    plan = read("plans", "update", "basic", "--add-models", "gemini-test", "--remove-models", "gpt-test")
+    assert (plan["multiplier"], plan["models"]) == ("1.00", ["claude-test", "gemini-test"])
+    plan = read("plans", "update", "basic", "--multiplier", "1.5", "--models", "gpt-test")
+    assert (plan["multiplier"], plan["models"]) == ("1.50", ["gpt-test"])
+    assert "1.50× the base price of gpt-test" in run("plans", "update", "basic", "--multiplier", "1.5").stdout
+    assert run("plans", "update", "basic").exit_code == 2
+    assert run("plans", "update", "basic", "--models", "gpt-test", "--add-models", "gemini-test").exit_code == 2
+    slip = run("plans", "update", "basic", "--remove-models", "gtp-test")
+    assert (slip.exit_code, "does not include gtp-test" in slip.stderr) == (1, True)
+
+
+def test_a_model_is_moved_to_a_real_provider(world: World, run: Run, read: Read) -> None:
+    """Its public id and price stay; nothing to change is a usage error."""
+    upstream = ["upstreams", "add", "real", "--dialect", "openai", "--base-url", "https://api.openai.com/v1"]
+    read(*upstream, "--credential-env", "OPENAI_KEY")
+    model = read(
+        "models", "update", "gpt-test", "--upstream", "real", "--upstream-model", "gpt-5", "--max-output", "9000"
+    )
+    assert (model["id"], model["upstream"], model["upstream_model"], model["max_output"]) == (
+        "gpt-test",
+        "real",
+        "gpt-5",
+        9000,
+    )
+    assert run("models", "update", "gpt-test").exit_code == 2
+
+
+def test_where_a_models_price_is_from_is_said(world: World, run: Run) -> None:
+    """Given by hand, or copied and from where."""
+    given = run("models", "add", "a", "--upstream", "test-openai", "--input-price", "1", "--output-price", "2")
+    assert given.stdout == "Added the model 'a' with the given prices.\n"
+    copied = run("models", "add", "gpt-5-mini", "--upstream", "test-openai")
+    assert "'gpt-5-mini', priced from genai-prices" in copied.stdout
+
+
 def test_prices_are_copied_and_superseded(run: Run, read: Read) -> None:
     """Without prices a model's are copied; a price set later is a second entry; refresh leaves given prices alone."""
     upstream = ["upstreams", "add", "o", "--dialect", "openai", "--base-url", "https://api.openai.com/v1"]
@@ -487,6 +544,32 @@ def test_an_unknown_request_is_an_error(world: World, run: Run) -> None:
     assert run("requests", "--id", "req_nobody").exit_code == 1
 
 
+def test_audit_says_what_changed(world: World, run: Run, read: Read) -> None:
+    """A person reads old and new values of the fields that changed, and no others."""
+    create(read, "--monthly-limit", "5", "--models", "gpt-test")
+    read("keys", "update", "app", "--monthly-limit", "7.5", "--models", "all")
+    (line,) = (line for line in run("audit").stdout.splitlines() if "key.update" in line)
+    assert "models: gpt-test → all; monthly limit: 5 → 7.5" in line
+    assert "version" not in line
+    assert "plan:" not in line
+    run("wallet", "credit", "--org", "Acme", "--amount", "20", "--reference", "inv-7")
+    assert "balance: 100 → 120; amount: 20; reference: inv-7" in run("audit").stdout
+
+
+def test_audit_of_one_key_and_of_one_organisation(world: World, run: Run) -> None:
+    """Each filter takes its own acts, however many others are newer; together with --verify they make no sense."""
+    key = world.key("app").key
+    run("orgs", "add", "Umbrella")
+    for name in ("b", "c"):
+        world.key(name)
+    by_key = json.loads(run("audit", "--key", "app", "--limit", "1", "--json").stdout)
+    assert [(row["action"], row["subject"]) for row in by_key] == [("key.create", key.id)]
+    by_org = json.loads(run("audit", "--org", "Umbrella", "--limit", "1", "--json").stdout)
+    assert [(row["action"], row["org"]) for row in by_org] == [("org.add", "Umbrella")]
+    assert json.loads(run("audit", "--org", "Umbrella", "--key", "app", "--json").stdout) == []
+    assert run("audit", "--verify", "--key", "app").exit_code == 2
+
+
 def test_audit_verify_finds_a_changed_row(world: World, run: Run) -> None:
     """An intact log passes; after a row was changed behind its back, verify fails and names it."""
     assert run("audit", "--verify").exit_code == 0
@@ -531,6 +614,20 @@ def test_ledger_verbs(world: World, run: Run, read: Read, tmp_path: Path) -> Non
     assert read("ledger", "export", str(tmp_path / "log.csv"))["rows"] == 1
     assert len((tmp_path / "log.csv").read_text().splitlines()) == 2
     assert run("ledger", "export", str(tmp_path / "log.xls")).exit_code == 2
+
+
+def test_an_export_makes_no_folder_and_replaces_no_file(world: World, run: Run, tmp_path: Path) -> None:
+    """A mistyped folder is an error, and a file that is there stays, unless --force is given."""
+    log_call(world, world.key("app").key, 5)
+    astray = run("ledger", "export", str(tmp_path / "reprots" / "log.csv"))
+    assert (astray.exit_code, (tmp_path / "reprots").exists()) == (1, False)
+    mine = tmp_path / "log.csv"
+    mine.write_text("mine")
+    refused = run("ledger", "export", str(mine))
+    assert (refused.exit_code, mine.read_text()) == (1, "mine")
+    assert "--force" in refused.stderr
+    assert run("ledger", "export", str(mine), "--force").exit_code == 0
+    assert len(mine.read_text().splitlines()) == 2
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

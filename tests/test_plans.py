@@ -5,8 +5,10 @@ from typing import Any
 import pytest
 
 from tests.conftest import World
-from toolkit import audit, plans
-from toolkit.errors import Conflict, InvalidInput, NotFound
+from toolkit import audit, catalog, keys, plans
+from toolkit.database import Actor
+from toolkit.errors import Conflict, Forbidden, InvalidInput, NotFound
+from toolkit.policy import Role
 from toolkit.pricing import MILLION
 
 
@@ -56,3 +58,67 @@ def test_a_plans_name_is_taken_once(world: World) -> None:
     """The message names it."""
     with world.desk.write() as tx, pytest.raises(Conflict, match="'standard'"):
         plans.add(tx, "standard", MILLION, ["gpt-test"])
+
+
+def test_a_plan_is_changed_for_every_gateway(world: World) -> None:
+    """What is given changes, the rest stays, the catalog has a new version, and the audit row has before and after."""
+    with world.desk.write() as tx:
+        made = plans.add(tx, "gold", MILLION, ["gpt-test", "claude-test"])
+        before = catalog.load(tx).version
+        plans.update(tx, "gold", multiplier=2 * MILLION)
+        plans.update(tx, made.id, models=["other-test", "gpt-test"])
+        now = catalog.load(tx)
+        acts = [act for act in audit.rows(tx, subject=made.id) if act.action == "plan.update"]
+    assert now.version == before + 2
+    assert (now.plans[made.id].multiplier, now.plans[made.id].models) == (
+        2 * MILLION,
+        frozenset({"gpt-test", "other-test"}),
+    )
+    assert [(act.before, act.after) for act in acts if "other-test" in (act.after or "")] == [
+        (
+            '{"models": ["claude-test", "gpt-test"], "multiplier": "2.00×", "name": "gold"}',
+            '{"models": ["gpt-test", "other-test"], "multiplier": "2.00×", "name": "gold"}',
+        )
+    ]
+
+
+def test_a_change_that_changes_nothing_leaves_no_trace(world: World) -> None:
+    """No audit row and no new version of the catalog."""
+    with world.desk.write() as tx:
+        before = (catalog.load(tx), len(audit.rows(tx)))
+        plans.update(tx, "standard", models=plans.models(tx, world.plan_id))
+        assert (catalog.load(tx), len(audit.rows(tx))) == before
+
+
+def test_a_model_that_a_live_key_names_stays_in_its_plan(world: World) -> None:
+    """The key is named; keys without a scope, and deleted ones, hold nothing back."""
+    world.key("free")
+    scoped = world.key("scoped", models=["gpt-test"]).key
+    with world.desk.write() as tx:
+        rest = [model for model in plans.models(tx, world.plan_id) if model != "gpt-test"]
+        with pytest.raises(InvalidInput, match=f"gpt-test: 'scoped' .{scoped.id}."):
+            plans.update(tx, "standard", models=rest)
+        assert "gpt-test" in plans.models(tx, world.plan_id)
+        keys.delete(tx, scoped.id, confirm="scoped")
+        plans.update(tx, "standard", models=rest)
+        assert plans.models(tx, world.plan_id) == rest
+
+
+def test_a_plan_is_not_changed_to_what_could_not_be_added(world: World) -> None:
+    """No models, unknown models, an impossible multiplier, an unknown plan."""
+    with world.desk.write() as tx:
+        with pytest.raises(InvalidInput, match="at least one model"):
+            plans.update(tx, "standard", models=[])
+        with pytest.raises(NotFound, match="no model 'gpt-9'"):
+            plans.update(tx, "standard", models=["gpt-9"])
+        with pytest.raises(InvalidInput, match="between 0 and 1000"):
+            plans.update(tx, "standard", multiplier=-MILLION)
+        with pytest.raises(NotFound, match="no plan named 'gold'"):
+            plans.update(tx, "gold", multiplier=MILLION)
+
+
+def test_an_org_admin_changes_no_plan(world: World) -> None:
+    """Plans are the platform's."""
+    admin = world.desk.acting_as(Actor("a@acme.example", Role.ORG_ADMIN, world.org_id))
+    with admin.write() as tx, pytest.raises(Forbidden):
+        plans.update(tx, "standard", multiplier=0)

@@ -199,6 +199,13 @@ def test_what_is_no_multiplier_is_refused(text: str) -> None:
         parse_multiplier(text)
 
 
+@pytest.mark.parametrize("text", ["-1", "-0.5", "1000.5", "5000"])
+def test_a_multiplier_out_of_range_is_named_as_it_was_written(text: str) -> None:
+    """In words of multipliers, not of millionths."""
+    with pytest.raises(InvalidInput, match=rf"^The multiplier {text} must lie between 0 and 1000"):
+        parse_multiplier(text)
+
+
 # -- sheets -------------------------------------------------------------------------------------------------------
 
 

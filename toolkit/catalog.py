@@ -31,6 +31,12 @@ PRICE_PROVIDER = {Dialect.OPENAI: "openai", Dialect.ANTHROPIC: "anthropic", Dial
 """Which provider of genai-prices a dialect's models are looked up at, unless `price_as` says otherwise."""
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@/+-]{0,127}")
+_ENDPOINT = {
+    Dialect.OPENAI: re.compile(r"/(chat/completions|completions|embeddings|responses)/?$"),
+    Dialect.ANTHROPIC: re.compile(r"(/v1)?/messages(/count_tokens)?/?$"),
+    Dialect.GEMINI: re.compile(r"(/v1\w*)?/models/[^/:]+:\w+/?$"),
+}
+"""The path of one endpoint at a URL's end: calls put it there themselves, so a base URL must not have it."""
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 
 
@@ -56,7 +62,7 @@ def add_upstream(tx: Transaction, name: str, dialect: Dialect, base_url: str, cr
     """
     accounts.require_platform_admin(tx)
     name = accounts.check_name(name, "upstream's name")
-    _check_base_url(base_url)
+    _check_base_url(base_url, dialect)
     _check_credential_name(credential_env)
     if tx.session.get(Upstream, name):
         raise Conflict(f"There is already an upstream named {name!r}.")
@@ -92,7 +98,7 @@ def update_upstream(
         raise NotFound(f"There is no upstream named {name!r}. `keydesk upstreams list` shows them.")
     before = {"base_url": upstream.base_url, "credential": upstream.credential_env}
     if base_url is not None:
-        _check_base_url(base_url)
+        _check_base_url(base_url, Dialect(upstream.dialect))
         upstream.base_url = base_url.rstrip("/")
     if credential_env is not None:
         _check_credential_name(credential_env)
@@ -109,7 +115,7 @@ def _check_credential_name(name: str) -> None:
         raise InvalidInput(f"{name!r} cannot be the name of an environment variable. Give the name, not the value.")
 
 
-def _check_base_url(base_url: str) -> None:
+def _check_base_url(base_url: str, dialect: Dialect) -> None:
     try:
         parts = urlsplit(base_url)
         whole = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
@@ -119,6 +125,9 @@ def _check_base_url(base_url: str) -> None:
         raise InvalidInput(f"The base URL {base_url!r} must look like https://api.example.com/v1.")
     if parts.username or parts.password:
         raise InvalidInput("The base URL must hold no credential: name its variable with --credential-env.")
+    base = _ENDPOINT[dialect].sub("", base_url)
+    if base != base_url:
+        raise InvalidInput(f"The base URL {base_url!r} is that of one endpoint. Give what stands before it: {base}")
 
 
 def list_upstreams(tx: Transaction) -> list[Upstream]:
@@ -189,13 +198,78 @@ def add_model(
         created_at=tx.now,
         created_by=tx.actor.name,
     )
-    if model.default_output > max_output:
-        raise InvalidInput(f"The default output ({model.default_output}) is above the maximum output ({max_output}).")
+    _check_default_output(model.default_output, max_output)
     tx.session.add(model)
     tx.session.flush()
     audit.record(tx, "model.add", model_id, after={"upstream": upstream, "upstream_model": model.upstream_model})
     _enter_price(tx, model_id, sheet, source, start)
     return model
+
+
+def update_model(
+    tx: Transaction,
+    model_id: str,
+    *,
+    upstream: str | None = None,
+    upstream_model: str | None = None,
+    context_window: int | None = None,
+    default_output: int | None = None,
+    max_output: int | None = None,
+) -> Model:
+    """Change where a model is served, or its limits; what is not given stays, and so does its price.
+
+    Args are those of `add_model`. The next call goes by them; callers go on to name the same public id.
+
+    Raises:
+        NotFound: no such model or upstream.
+        InvalidInput: the upstream speaks another dialect, or a limit cannot be used.
+    """
+    accounts.require_platform_admin(tx)
+    model = tx.session.get(Model, model_id)
+    if model is None:
+        raise NotFound(f"There is no model {model_id!r}. `keydesk models list` shows them.")
+    before = _describe_model(model)
+    after = before | {
+        "upstream": _same_dialect(tx, model, upstream or model.upstream),
+        "upstream_model": upstream_model or model.upstream_model,
+        "context_window": _kept(context_window, model.context_window, "context window"),
+        "default_output": _kept(default_output, model.default_output, "default output"),
+        "max_output": _kept(max_output, model.max_output, "maximum output"),
+    }
+    _check_default_output(after["default_output"], after["max_output"])
+    if after != before:
+        for name, value in after.items():
+            setattr(model, name, value)
+        tx.session.flush()
+        changed(tx)
+        audit.record(tx, "model.update", model_id, before=before, after=after)
+    return model
+
+
+def _describe_model(model: Model) -> dict[str, Any]:
+    names = ("upstream", "upstream_model", "context_window", "default_output", "max_output")
+    return {name: getattr(model, name) for name in names}
+
+
+def _same_dialect(tx: Transaction, model: Model, name: str) -> str:
+    present, other = tx.session.get_one(Upstream, model.upstream), tx.session.get(Upstream, name)
+    if other is None:
+        raise NotFound(f"There is no upstream named {name!r}. Add it first: keydesk upstreams add.")
+    if other.dialect != present.dialect:
+        raise InvalidInput(
+            f"The model {model.id!r} speaks {present.dialect}, but the upstream {name!r} {other.dialect}. "
+            "Callers would have to change: add another model instead."
+        )
+    return name
+
+
+def _kept(count: int | None, present: int, what: str) -> int:
+    return present if count is None else _tokens(count, what)
+
+
+def _check_default_output(default_output: int, max_output: int) -> None:
+    if default_output > max_output:
+        raise InvalidInput(f"The default output ({default_output}) is above the maximum output ({max_output}).")
 
 
 def _start(tx: Transaction, valid_from: datetime | None) -> datetime:

@@ -1,12 +1,16 @@
 """Plans: which models a key may call, and the price multiplier it pays."""
 
-from sqlalchemy import select
+import json
+from typing import Any
+
+from sqlalchemy import delete, select
 
 from toolkit import accounts, audit, catalog
 from toolkit.credentials import new_id
 from toolkit.database import Transaction
 from toolkit.errors import Conflict, InvalidInput, NotFound
-from toolkit.models import Model, Plan, PlanModel
+from toolkit.models import ApiKey, Model, Plan, PlanModel
+from toolkit.policy import KeyStatus
 from toolkit.pricing import check_multiplier, show_multiplier
 
 
@@ -27,11 +31,7 @@ def add(tx: Transaction, name: str, multiplier: int, models: list[str]) -> Plan:
     accounts.require_platform_admin(tx)
     name = accounts.check_name(name, "plan's name")
     check_multiplier(multiplier)
-    if not models:
-        raise InvalidInput("A plan needs at least one model.")
-    for model in models:
-        if tx.session.get(Model, model) is None:
-            raise NotFound(f"There is no model {model!r}. `keydesk models list` shows them.")
+    _check_models(tx, models)
     if tx.session.scalar(select(Plan).where(Plan.name == name)):
         raise Conflict(f"There is already a plan named {name!r}.")
     plan = Plan(id=new_id("plan"), name=name, multiplier=multiplier, created_at=tx.now, created_by=tx.actor.name)
@@ -40,9 +40,64 @@ def add(tx: Transaction, name: str, multiplier: int, models: list[str]) -> Plan:
     tx.session.add_all(PlanModel(plan_id=plan.id, model_id=model) for model in sorted(set(models)))
     tx.session.flush()
     catalog.changed(tx)
-    after = {"name": name, "multiplier": show_multiplier(multiplier), "models": sorted(set(models))}
-    audit.record(tx, "plan.add", plan.id, after=after)
+    audit.record(tx, "plan.add", plan.id, after=_describe(tx, plan))
     return plan
+
+
+def update(tx: Transaction, plan: str, *, multiplier: int | None = None, models: list[str] | None = None) -> Plan:
+    """Change what a plan includes or multiplies by; what is not given stays. Calls admitted before keep their price.
+
+    Args:
+        tx: as a platform admin.
+        plan: id or name.
+        multiplier: millionths; 1,000,000 charges the base price.
+        models: ids of all the models it is to include, at least one.
+
+    Raises:
+        InvalidInput: no models, no such multiplier, or a live key's scope names a model that would go.
+        NotFound: the plan or a model does not exist.
+    """
+    accounts.require_platform_admin(tx)
+    found = find(tx, plan)
+    before = _describe(tx, found)
+    if multiplier is not None:
+        found.multiplier = check_multiplier(multiplier)
+    if models is not None:
+        _check_models(tx, models)
+        _change_models(tx, found.id, set(models))
+    after = _describe(tx, found)
+    if after != before:
+        tx.session.flush()
+        catalog.changed(tx)
+        audit.record(tx, "plan.update", found.id, before=before, after=after)
+    return found
+
+
+def _check_models(tx: Transaction, wanted: list[str]) -> None:
+    if not wanted:
+        raise InvalidInput("A plan needs at least one model.")
+    for model in wanted:
+        if tx.session.get(Model, model) is None:
+            raise NotFound(f"There is no model {model!r}. `keydesk models list` shows them.")
+
+
+def _change_models(tx: Transaction, plan_id: str, wanted: set[str]) -> None:
+    included = set(models(tx, plan_id))
+    gone = included - wanted
+    live = select(ApiKey).where(ApiKey.plan_id == plan_id, ApiKey.status != KeyStatus.DELETED).order_by(ApiKey.name)
+    holders = [key for key in tx.session.scalars(live) if gone & set(json.loads(key.scope))] if gone else []
+    if holders:
+        named = ", ".join(f"{key.name!r} ({key.id})" for key in holders)
+        raise InvalidInput(
+            f"The model scope of these API keys names {', '.join(sorted(gone))}: {named}. Change their scopes first."
+        )
+    tx.session.execute(delete(PlanModel).where(PlanModel.plan_id == plan_id, PlanModel.model_id.in_(gone)))
+    tx.session.add_all(PlanModel(plan_id=plan_id, model_id=model) for model in sorted(wanted - included))
+    tx.session.flush()
+
+
+def _describe(tx: Transaction, plan: Plan) -> dict[str, Any]:
+    return {"name": plan.name, "multiplier": show_multiplier(plan.multiplier), "models": models(tx, plan.id)}
 
 
 def find(tx: Transaction, name_or_id: str) -> Plan:

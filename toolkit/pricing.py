@@ -100,9 +100,9 @@ def parse_multiplier(text: str | int | Decimal) -> int:
     except InvalidOperation:
         raise InvalidInput(f"The multiplier {str(text)!r} is not a number. Write it like 1.25.") from None
     millionths = _scaled(value, MILLION) if value.is_finite() and value.adjusted() <= 3 else None
-    if millionths is None:
+    if millionths is None or not 0 <= millionths <= 1000 * MILLION:
         raise InvalidInput(f"The multiplier {text} must lie between 0 and 1000, with at most six decimals.")
-    return check_multiplier(millionths)
+    return millionths
 
 
 def check_multiplier(millionths: int) -> int:
@@ -111,8 +111,10 @@ def check_multiplier(millionths: int) -> int:
     Raises:
         InvalidInput: not an integer, negative, or above 1,000.
     """
-    if type(millionths) is not int or not 0 <= millionths <= 1000 * MILLION:
-        raise InvalidInput(f"A multiplier is an integer of millionths from 0 to 1000 × 1,000,000, not {millionths}.")
+    if type(millionths) is not int:
+        raise InvalidInput(f"A multiplier is kept as an integer of millionths, not as {millionths!r}.")
+    if not 0 <= millionths <= 1000 * MILLION:
+        raise InvalidInput("A multiplier must lie between 0 and 1000.")
     return millionths
 
 

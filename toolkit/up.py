@@ -99,12 +99,14 @@ def check(settings: Settings) -> None:
 
     Raises:
         Unavailable: a package is missing.
-        Conflict: a port is in use, or two parts share one; nothing was started.
+        Conflict: Keydesk runs on this data folder, a port is in use, or two parts share one; nothing was started.
         InvalidInput: the address cannot be listened on.
     """
     missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
     if missing:
         raise Unavailable(f"Not installed: {', '.join(missing)}. Run: make setup")
+    if settings.lock_file.exists():  # first, since its ports are in use too
+        _lock(settings.lock_file).close()
     taken: dict[int, Part] = {}
     problems = []
     for part in parts(settings):

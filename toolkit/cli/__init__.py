@@ -39,9 +39,9 @@ SECTIONS = {
         "operators": ("operators", "Add people who may sign in, and reset their passwords."),
         "wallet": ("wallet", "Put money into wallets and look into them."),
         "upstreams": ("catalog", "Add, change and list provider endpoints."),
-        "models": ("catalog", "Add and list models."),
+        "models": ("catalog", "Add, change and list models."),
         "prices": ("catalog", "Look into the price book and enter prices, in USD per million tokens."),
-        "plans": ("catalog", "Add and list plans."),
+        "plans": ("catalog", "Add, change and list plans."),
     },
 }
 """Every command by section: the file that holds it, and its line in `keydesk --help`."""

@@ -14,9 +14,10 @@ from toolkit.cli.values import Multiplier as MultiplierType
 from toolkit.cli.values import Usd as UsdType
 from toolkit.database import Transaction
 from toolkit.dialects.shape import Dialect
+from toolkit.errors import InvalidInput
 from toolkit.models import Model, Plan, Upstream
 from toolkit.models import Price as PriceRow
-from toolkit.pricing import PriceSheet
+from toolkit.pricing import PriceSheet, show_multiplier
 
 
 @click.group(cls=Group)
@@ -110,7 +111,7 @@ def _sheet(prices: dict[str, int | None]) -> PriceSheet | None:
 
 @click.group(cls=Group)
 def models_command() -> None:
-    """Add and list models."""
+    """Add, change and list models."""
 
 
 @models_command.command("add")
@@ -150,7 +151,30 @@ def add_model(
             max_output=max_output,
         )
         facts = _model(tx, model)
-    app.done(f"Added the model {model_id!r}, priced from {facts['price_source']}.", facts)
+    priced = " with the given prices" if sheet else f", priced from {facts['price_source']}"
+    app.done(f"Added the model {model_id!r}{priced}.", facts)
+
+
+@models_command.command("update")
+@click.argument("model_id", metavar="ID")
+@click.option("--upstream", metavar="NAME", help="Where it is served; of the same dialect.")
+@click.option("--upstream-model", metavar="M", help="What the upstream calls it.")
+@click.option("--context-window", type=int, metavar="N", help="Tokens of input.")
+@click.option("--default-output", type=int, metavar="N", help="Output bound where a caller gives none, in tokens.")
+@click.option("--max-output", type=int, metavar="N", help="Most output tokens of one answer.")
+@pass_app
+def update_model(app: App, /, model_id: str, **options: Any) -> None:
+    """Change where a model is served, or its limits. Its price stays; the next call goes there."""
+    _require_one(options)
+    with app.desk.write() as tx:
+        model = catalog.update_model(tx, model_id, **options)
+        facts = _model(tx, model)
+    app.done(f"The model {model_id!r} is {model.upstream_model!r} of the upstream {model.upstream!r}.", facts)
+
+
+def _require_one(options: dict[str, Any]) -> None:
+    if all(value is None for value in options.values()):
+        raise click.UsageError("Nothing to change: give at least one option.", click.get_current_context())
 
 
 @models_command.command("list")
@@ -269,7 +293,7 @@ def refresh_prices(app: App) -> None:
 
 @click.group(cls=Group)
 def plans_command() -> None:
-    """Add and list plans."""
+    """Add, change and list plans."""
 
 
 @plans_command.command("add")
@@ -283,6 +307,37 @@ def add_plan(app: App, name: str, multiplier: int, models: list[str]) -> None:
         plan = plans.add(tx, name, multiplier, models)
         facts = _plan(tx, plan)
     app.done(f"Added the plan {plan.name!r} ({plan.id}).", facts)
+
+
+@plans_command.command("update")
+@click.argument("name", metavar="NAME")
+@click.option("--multiplier", type=MultiplierType(), metavar="M", help="Of the base price: 1, 1.25, …")
+@click.option("--models", type=Names(), metavar="A,B", help="Ids of all the models it is to include.")
+@click.option("--add-models", type=Names(), metavar="A,B", help="Ids of models to add.")
+@click.option("--remove-models", type=Names(), metavar="A,B", help="Ids of models to take out.")
+@pass_app
+def update_plan(app: App, /, name: str, multiplier: int | None, **lists: list[str] | None) -> None:
+    """Change a plan: the models it includes, the price multiplier. The next call is judged by it."""
+    _require_one({"multiplier": multiplier, **lists})
+    whole, added, removed = lists["models"], lists["add_models"], lists["remove_models"]
+    if whole is not None and (added or removed):
+        raise click.UsageError("Give --models, or what to add and remove, not both.", click.get_current_context())
+    with app.desk.write() as tx:
+        plan = plans.find(tx, name)
+        if added or removed:
+            whole = _edited(plans.models(tx, plan.id), added or [], removed or [])
+        plan = plans.update(tx, plan.id, multiplier=multiplier, models=whole)
+        facts = _plan(tx, plan)
+    included = ", ".join(facts["models"])
+    app.done(f"The plan {plan.name!r} is {show_multiplier(plan.multiplier)} the base price of {included}.", facts)
+
+
+def _edited(included: list[str], added: list[str], removed: list[str]) -> list[str]:
+    """Return a plan's models with some added and some taken out; a name that it does not include is a slip."""
+    missing = sorted(set(removed) - set(included))
+    if missing:
+        raise InvalidInput(f"The plan does not include {', '.join(missing)}. Its models are: {', '.join(included)}.")
+    return sorted((set(included) | set(added)) - set(removed))
 
 
 @plans_command.command("list")

@@ -142,7 +142,7 @@ def show(app: App, key: str) -> None:
     """Show one API key; a deleted one by its id."""
     with app.desk.read() as tx:
         facts = _facts_of(tx, keys.find(tx, key))
-    app.facts(facts)
+    app.facts(facts if app.as_json else facts | {"models": facts["models"] or "all models"})
 
 
 @keys_command.command("update")

@@ -1,6 +1,8 @@
 """`keydesk up`, `gateway`, `dashboard` and `demo`: the processes."""
 
 import os
+import shlex
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -65,6 +67,14 @@ def _short(path: Path) -> Path:
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
+def _keydesk() -> str:
+    """Return how a person standing here can run `keydesk`: by its name, or from where it is installed."""
+    command = Path(sys.executable).with_name("keydesk")
+    if shutil.which("keydesk") or not command.exists():
+        return "keydesk"
+    return shlex.quote(str(_short(command)))
+
+
 def _greet(app: App, gateway: str, dashboard: str, welcome: "Welcome | None") -> None:
     """Show where everything is, and after the first start how to get in: to a terminal alone, else into a file."""
     from toolkit.cli.first_start import ADMIN
@@ -87,7 +97,7 @@ def _greet(app: App, gateway: str, dashboard: str, welcome: "Welcome | None") ->
         click.echo(welcome.text())
         click.echo("\n  Password and key are shown this once.")
     else:
-        click.echo("  Forgotten password   keydesk operators reset-password " + ADMIN)
+        click.echo(f"  Forgotten password   {_keydesk()} operators reset-password {ADMIN}")
         click.echo(f"  Start anew           stop, then delete what is in {_short(settings.data_dir)}")
     click.echo(f"\n  Logs are in {_short(settings.logs_dir)}. Ctrl-C stops everything.")
 

@@ -3,6 +3,7 @@
 import json
 from datetime import datetime
 from pathlib import Path
+from textwrap import shorten
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import click
@@ -11,8 +12,10 @@ from toolkit import accounts, audit, keys
 from toolkit.cli.app import App, Command, Group, pass_app
 from toolkit.cli.output import Multiplier, Price, Usd
 from toolkit.cli.values import Moment
-from toolkit.errors import InvalidInput, NotFound, Unavailable
+from toolkit.database import Actor
+from toolkit.errors import Conflict, InvalidInput, NotFound, Unavailable
 from toolkit.period import Period
+from toolkit.policy import Role
 from toolkit.up import StopSignals
 
 if TYPE_CHECKING:
@@ -25,6 +28,9 @@ DRAIN_EVERY = 1.0
 
 COMPACT_EVERY = 600.0
 """Seconds between two compactions of `ledger sync --follow`: a drain a second would leave many small segments."""
+
+CHANGES_WIDTH = 100
+"""Characters of an act's changes that people see; `--json` has all."""
 
 _FROM = click.option("--from", "start", type=Moment(), metavar="TIME", help="From this moment on, UTC.")
 _TO = click.option("--to", "end", type=Moment(), metavar="TIME", help="Up to, but not including, this moment, UTC.")
@@ -138,10 +144,14 @@ def requests_command(
     metavar="FILE",
     help="Write the chains' heads into FILE; with --verify, check that those in FILE still stand.",
 )
+@click.option("--key", metavar="KEY", help="Acts on this API key; a deleted one by its id.")
+@click.option("--org", metavar="ORG", help="Acts in this organisation.")
 @click.option("--limit", type=click.IntRange(1), default=50, show_default=True, help="Most rows, the newest first.")
 @pass_app
-def audit_command(app: App, verify: bool, head: Path | None, limit: int) -> None:
+def audit_command(app: App, verify: bool, head: Path | None, key: str | None, org: str | None, limit: int) -> None:
     """Show the audit log, or prove that it was not changed."""
+    if (key or org) and (verify or head):
+        raise click.UsageError("--verify and --head take the whole log.", click.get_current_context())
     if verify:
         _verify_audit(app, head)
     elif head is not None:
@@ -153,9 +163,15 @@ def audit_command(app: App, verify: bool, head: Path | None, limit: int) -> None
             raise InvalidInput(f"The heads cannot be written: {error}.") from error
         app.done(f"Wrote the heads of {len(heads)} chains to {head}. Keep the file elsewhere.", heads)
     else:
-        with app.desk.read() as tx:
-            org_names = {org.id: org.name for org in accounts.list_orgs(tx)}
-            rows = [
+        desk = app.desk
+        with desk.read() as tx:
+            org_names = {found.id: found.name for found in accounts.list_orgs(tx)}
+            key_id = keys.find(tx, key).id if key else None
+            if org:  # an organisation's acts are those that its own people see
+                org_id = accounts.find_org(tx, org).id
+                desk = desk.acting_as(Actor(tx.actor.name, Role.ANALYST, org_id))
+        with desk.read() as tx:
+            rows: list[dict[str, Any]] = [
                 {
                     "at": row.at,
                     "chain": row.chain,
@@ -169,17 +185,47 @@ def audit_command(app: App, verify: bool, head: Path | None, limit: int) -> None
                     "reason": row.reason,
                     "hash": row.hash,
                 }
-                for row in audit.rows(tx, limit=limit)
+                for row in audit.rows(tx, subject=key_id, limit=limit)
             ]
+        if not app.as_json:
+            rows = [row | {"changes": _changes(row["before"], row["after"])} for row in rows]
         columns = {
             "at": "time (UTC)",
             "actor": "actor",
             "action": "action",
             "subject": "subject",
             "org": "organisation",
+            "changes": "changes",
             "reason": "reason",
         }
-        app.rows(rows, columns, empty="The audit log is empty.")
+        empty = "Nothing like this is in the audit log." if key or org else "The audit log is empty."
+        app.rows(rows, columns, empty=empty)
+
+
+_NOT_SHOWN = {"id", "org", "version", "created_at", "created_by"}
+"""Fields of an act that say nothing about it: other columns have them, or every act changes them."""
+
+
+def _changes(before: dict[str, Any] | None, after: dict[str, Any] | None) -> str:
+    """Return in short what an act changed, `field: before → after`; for something new, its fields."""
+    old, new = before or {}, after or {}
+    names = [name for name in {**old, **new} if name not in _NOT_SHOWN and old.get(name) != new.get(name)]
+    parts = [
+        f"{name.removesuffix('_usd').replace('_', ' ')}: "
+        + (f"{_value(name, old[name])} → " if name in old else "")
+        + _value(name, new.get(name))
+        for name in names
+        if before or new[name] != []
+    ]
+    return shorten("; ".join(parts), CHANGES_WIDTH, placeholder=" …")
+
+
+def _value(name: str, value: Any) -> str:
+    if value is None:
+        return "none"
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or ("all" if name == "models" else "none")
+    return str(value)
 
 
 def _verify_audit(app: App, head: Path | None) -> None:
@@ -293,14 +339,21 @@ def verify(app: App) -> None:
 )
 @_FROM
 @_TO
+@click.option("--force", is_flag=True, help="Take the place of a file that is there.")
 @pass_app
-def export(app: App, path: Path, file_format: str | None, start: datetime | None, end: datetime | None) -> None:
+def export(
+    app: App, path: Path, file_format: str | None, start: datetime | None, end: datetime | None, force: bool
+) -> None:
     """Write the request log of a period into one file."""
     chosen = file_format or path.suffix.removeprefix(".")
     if chosen not in {"parquet", "csv", "duckdb"}:
         raise click.UsageError(
             f"{path} does not end in .parquet, .csv or .duckdb: say which with --format.", click.get_current_context()
         )
+    if not path.parent.is_dir():
+        raise InvalidInput(f"There is no folder {path.parent}. Make it first, or write elsewhere.")
+    if path.exists() and not force:
+        raise Conflict(f"{path} is there already. Choose another name, or replace it with --force.")
     kind = cast("Literal['parquet', 'csv', 'duckdb']", chosen)
     try:
         rows = app.desk.ledger.export(path, format=kind, period=Period(start, end))

@@ -77,12 +77,16 @@ class Names(click.ParamType[list[str]]):
     def convert(
         self,
         value: object,
-        param: click.Parameter | None,  # noqa: ARG002
-        ctx: click.Context | None,  # noqa: ARG002
+        param: click.Parameter | None,
+        ctx: click.Context | None,
     ) -> list[str]:
-        """Read "A,B,C"; spaces around names do not count."""
+        """Read "A,B,C"; spaces around names do not count. Nothing is no list: only `all` means all."""
         if isinstance(value, list):
             return value
         if self.all and str(value).lower() == "all":
             return []
-        return [name.strip() for name in str(value).split(",") if name.strip()]
+        names = [name.strip() for name in str(value).split(",") if name.strip()]
+        if not names:
+            example = "Write it like A,B, or `all`." if self.all else "Write it like A,B."
+            self.fail(f"an empty list names nothing. {example}", param, ctx)
+        return names
