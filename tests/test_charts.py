@@ -51,12 +51,14 @@ def names(figure: go.Figure) -> list[str]:
     return [trace.name for trace in figure.data]
 
 
-def test_spend_over_time_draws_usd_and_says_the_exact_amount() -> None:
-    """Bars are as high as the spend in USD; the hover text has every nano-USD."""
+def test_spend_over_time_draws_usd_and_says_the_amount() -> None:
+    """Bars are as high as the spend in USD; the hover text has the cents, and more below one."""
     figure = charts.spend_over_time(spend(keys=2))
     assert names(figure) == ["app-1", "app-0"]
     assert figure.data[0].y == pytest.approx([2, 2])
-    assert list(figure.data[0].customdata) == ["$2.000000001", "$2.000000001"]
+    assert list(figure.data[0].customdata) == ["$2.00", "$2.00"]
+    small = charts.spend_over_time(spend(keys=1, days=1).assign(cost=150_000))
+    assert list(small.data[0].customdata) == ["$0.000150"]
     assert [pd.Timestamp(moment).date() for moment in figure.data[0].x] == [FIRST, FIRST + timedelta(days=1)]
     assert figure.layout.yaxis.tickprefix == "$"
 
@@ -66,9 +68,30 @@ def test_spend_over_time_tells_eight_series_apart_and_sums_up_the_rest() -> None
     figure = charts.spend_over_time(spend(keys=11))
     assert names(figure) == [f"app-{key}" for key in range(10, 2, -1)] + ["3 others"]
     colours = [trace.marker.color for trace in figure.data]
-    assert colours == [*charts.PALETTE, charts.OTHER]
-    assert list(figure.data[-1].customdata) == ["$6.000000003"] * 2
+    assert set(colours[:-1]) == set(charts.PALETTE)
+    assert colours[-1] == charts.OTHER
+    assert list(figure.data[-1].customdata) == ["$6.00"] * 2
     assert sum(sum(trace.y) for trace in figure.data) == pytest.approx(2 * sum(range(1, 12)))
+
+
+def test_a_series_keeps_its_colour_when_ranks_change() -> None:
+    """The same names have the same colours whoever costs most, also if another one is now among the others."""
+
+    def colours(df: pd.DataFrame) -> dict[str, str]:
+        return {trace.name: trace.marker.color for trace in charts.spend_over_time(df).data}
+
+    few, many = spend(keys=5), spend(keys=9)
+    assert colours(few) == colours(few.assign(cost=20 * USD - few["cost"]))
+    assert len(set(colours(few).values())) == 5
+    turned = colours(many.assign(cost=20 * USD - many["cost"]))  # app-8 is the last one now, and not app-0
+    assert {name for name, colour in colours(many).items() if turned[name] != colour} <= {"app-0", "app-8"}
+
+
+def test_a_single_other_is_named() -> None:
+    """One series more than there are colours is grey, under its own name."""
+    figure = charts.spend_over_time(spend(keys=9))
+    assert names(figure)[-1] == "app-0"
+    assert figure.data[-1].marker.color == charts.OTHER
 
 
 def test_keys_of_the_same_name_stay_apart() -> None:
@@ -109,7 +132,7 @@ def test_top_bars_shows_the_largest_on_top() -> None:
     (bars,) = charts.top_bars(spend(keys=12), "key", limit=3).data
     assert list(bars.y) == ["app-9", "app-10", "app-11"]
     assert list(bars.text) == ["$20.00", "$22.00", "$24.00"]
-    assert list(bars.customdata) == ["$20.000000002", "$22.000000002", "$24.000000002"]
+    assert list(bars.customdata) == ["$20.00", "$22.00", "$24.00"]
 
 
 def test_top_bars_draws_counts_as_counts() -> None:

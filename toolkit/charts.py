@@ -1,6 +1,6 @@
 """Charts: tables of `reports` in, Plotly figures out. No queries, and no arithmetic but what a picture needs.
 
-Money is drawn in USD at the precision of a picture; the hover text has the exact amount. In Streamlit pass
+Money is drawn in USD at the precision of a picture, cents or finer in the hover text. In Streamlit pass
 `theme=None`, so that these figures keep their own look.
 """
 
@@ -10,7 +10,7 @@ from functools import cache
 import pandas as pd
 import plotly.graph_objects as go
 
-from toolkit.pricing import show_usd, usd
+from toolkit.pricing import show_usd
 
 PALETTE = ("#3F63B5", "#F0B454", "#609078", "#843C78", "#54B4F0", "#843C30", "#84D890", "#847818")
 """Colours of series, the dashboard's accent first. Any two, and `OTHER`, differ by a CIE76 ΔE of 16 or more to
@@ -45,7 +45,7 @@ def spend_over_time(df: pd.DataFrame, by: str = "key", *, height: int = 320) -> 
             name=label,
             x=costs.index,
             y=_dollars(costs),
-            customdata=_exact(costs, "cost"),
+            customdata=_worded(costs, "cost"),
             marker_color=colour,
             hovertemplate="%{customdata}",
         )
@@ -74,10 +74,10 @@ def top_bars(df: pd.DataFrame, label: str, value: str = "cost", *, limit: int = 
         orientation="h",
         y=sums.index,
         x=_dollars(sums) if money else sums.tolist(),
-        text=[show_usd(int(amount)) if money else f"{amount:,}" for amount in sums],
+        text=_worded(sums, value),
         textposition="outside",
         cliponaxis=False,
-        customdata=_exact(sums, value),
+        customdata=_worded(sums, value),
         marker_color=PALETTE[0],
         hovertemplate="%{y}: %{customdata}<extra></extra>",
     )
@@ -128,12 +128,21 @@ def _labels(df: pd.DataFrame, by: str) -> pd.Series:
 
 
 def _largest(labels: pd.Series, values: pd.Series) -> tuple[pd.Series, list[tuple[str, str]]]:
-    """Return labels of which at most eight are told apart, and their order and colours, the largest first."""
+    """Return labels of which at most eight are told apart, and their order and colours, the largest first.
+
+    Colours go by place in the alphabet of all labels, so that a series keeps its own whoever costs most.
+    """
     sums = values.groupby(labels).sum().sort_values(ascending=False, kind="stable")
-    kept = list(sums.index[: len(PALETTE)])
-    order = list(zip(kept, PALETTE, strict=False))
-    if len(sums) > len(kept):
-        others = f"{len(sums) - len(kept)} others"
+    kept, rest = list(sums.index[: len(PALETTE)]), list(sums.index[len(PALETTE) :])
+    colours: dict[str, str] = {}
+    for place, label in enumerate(sorted(sums.index)):
+        if label in kept:
+            free = [colour for colour in PALETTE if colour not in colours.values()]
+            own = PALETTE[place % len(PALETTE)]
+            colours[label] = own if own in free else free[0]
+    order = [(label, colours[label]) for label in kept]
+    if rest:
+        others = rest[0] if len(rest) == 1 else f"{len(rest)} others"
         labels = labels.where(labels.isin(kept), others)
         order.append((others, OTHER))
     return labels, order
@@ -144,8 +153,8 @@ def _dollars(nano: "pd.Series[int]") -> list[float]:
     return [float(Decimal(int(amount)).scaleb(-9)) for amount in nano]
 
 
-def _exact(values: "pd.Series[int]", column: str) -> list[str]:
-    return [f"${usd(int(value))}" if column == "cost" else f"{value:,}" for value in values]
+def _worded(values: "pd.Series[int]", column: str) -> list[str]:
+    return [show_usd(int(value)) if column == "cost" else f"{value:,}" for value in values]
 
 
 def _escaped(text: str) -> str:

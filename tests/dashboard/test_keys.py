@@ -105,6 +105,32 @@ def test_search_and_deleted_keys(visit: Open, world: World) -> None:
     assert "No key matches." in page.run().text
 
 
+def test_search_finds_an_id(visit: Open, world: World) -> None:
+    """An id is found however its letters are written; nothing else is listed."""
+    key = world.key("alpha").key
+    world.key("beta")
+    assert key.id != key.id.lower()
+    page = visit("keys")
+    for wanted in (key.id, key.id.lower()):
+        page.type("key_search", wanted)
+        text = page.run().text
+        assert "alpha" in text
+        assert "beta" not in text
+
+
+def test_refresh_keeps_the_search(visit: Open, world: World) -> None:
+    """Refresh shows what has changed since, among what was searched for."""
+    world.key("app-old")
+    page = visit("keys")
+    page.type("key_search", "app")
+    page.run()
+    world.key("app-new")
+    world.key("other")
+    text = page.click("key_refresh").text
+    assert "app-new" in text
+    assert "other" not in text
+
+
 def test_create_shows_the_secret_once(visit: Open, world: World) -> None:
     """Create makes the key as asked and shows its secret with a curl; afterwards it is nowhere in the session."""
     page = visit("keys").click("create")
@@ -242,6 +268,20 @@ def test_edit_changes_only_what_was_touched(visit: Open, world: World) -> None:
     assert (changed.name, changed.monthly_limit) == ("new-name", None)
     assert (changed.scope, changed.expires_at, changed.hold_policy) == ('["gpt-test"]', expires, HoldPolicy.STRICT)
     assert reasons(world, key.id)["key.update"][1] == "more room"
+
+
+def test_edit_keeps_what_somebody_else_changed(visit: Open, world: World) -> None:
+    """A form that was opened before another person's change and touches other options leaves that change alone."""
+    key = world.key("shared", monthly_limit=usd(500)).key
+    page = visit("keys").choose(key.id, "Edit")
+    with world.desk.write() as tx:
+        keys.update(tx, key.id, monthly_limit=usd(5), models=["gpt-test"], hold_policy=HoldPolicy.EXPECTED)
+    page.type("key_name", "renamed")
+    page.click("confirm")
+    changed = stored(world, key.id)
+    assert (changed.name, changed.monthly_limit, changed.scope) == ("renamed", usd(5), '["gpt-test"]')
+    assert changed.hold_policy == HoldPolicy.EXPECTED
+    assert page.choose(key.id, "Edit").app.text_input(key="key_limit").value == "5"
 
 
 def test_details_show_options_and_history(visit: Open, world: World) -> None:

@@ -8,6 +8,7 @@ from tests.dashboard.conftest import Visit
 from tests.rows import append, row
 from toolkit import accounts, keys, sessions, wallet
 from toolkit.dashboard import identity
+from toolkit.dashboard.overview import TOP
 from toolkit.database import utc_now
 from toolkit.models import ApiKey, Organisation
 from toolkit.policy import Role
@@ -66,6 +67,17 @@ def test_top_keys_models_and_refusals(visit: Open, world: World) -> None:
     assert len(page.app.get("plotly_chart")) == 2
 
 
+def test_one_key_more_than_fits_is_named(visit: Open, world: World) -> None:
+    """The table sums up two keys or more; a single one stands there under its own name."""
+    for position in range(TOP + 1):
+        call(world, world.key(f"app-{position}").key, usd(position + 1))
+    text = visit("overview").text
+    assert "app-0 Acme 1 $1.00" in text
+    assert " more " not in text
+    call(world, world.key("last").key, usd(0.5))
+    assert "2 more 2 $1.50" in visit("overview").text
+
+
 def test_deleted_key_is_still_named(visit: Open, world: World) -> None:
     """A deleted key keeps its place in the table of spend."""
     key = world.key("gone").key
@@ -99,10 +111,12 @@ def test_new_call_shows_at_the_next_run(visit: Open, world: World) -> None:
 
 
 def test_empty_wallet_says_what_to_do(visit: Open, world: World) -> None:
-    """With nothing left the card says that calls are refused, and the cure."""
+    """With nothing left the card says that calls are refused, and the cure: an org admin must ask for it."""
     with world.desk.write() as tx:
         wallet.adjust(tx, world.org_id, -usd(100), "r", "closing")
     assert "calls are refused: credit the wallet" in visit("overview").text
+    text = visit("overview", Role.ORG_ADMIN, world.org_id).text
+    assert "calls are refused: ask a platform admin to credit the wallet" in text
 
 
 def test_org_admin_sees_its_own_organisation_only(visit: Open, world: World) -> None:

@@ -58,7 +58,7 @@ def test_list_shows_requests(visit: Open, world: World) -> None:
     text = visit("requests").text
     for part in ("just now", "app Acme", "gpt-test stream", "Completed", "12,345 678 2.34 s $0.001500"):
         assert part in text
-    assert "Refused model_not_allowed" in text
+    assert "Refused model not allowed" in text
 
 
 def test_search_by_id_shows_the_request(visit: Open, world: World) -> None:
@@ -81,6 +81,8 @@ def test_search_by_id_shows_the_request(visit: Open, world: World) -> None:
         "Charged $0.002625",
         "Held before the call $0.50",
         "reported by the upstream",
+        "First byte after",
+        "Took",
     ):
         assert part in text
     assert "do not add up" not in text

@@ -15,10 +15,11 @@ from toolkit.dashboard import shared
 from toolkit.dashboard.copy_button import copy_button
 from toolkit.desk import Desk
 from toolkit.dialects.shape import Dialect
-from toolkit.keys import NewSecret
+from toolkit.keys import KeySummary, NewSecret
 from toolkit.models import ApiKey
 
 _OPEN = "dialog"
+_SEEN = "dialog_seen"
 _SECRET = "dialog_secret"  # noqa: S105 - the name of the place, not a secret
 
 
@@ -36,12 +37,24 @@ def opened() -> tuple[str, str] | None:
 def close() -> None:
     """Close the dialog and drop the secret that it showed."""
     secret_place().clear()
+    st.session_state.pop(_SEEN, None)
     st.session_state.pop(_OPEN, None)
 
 
+def dismiss() -> None:
+    """Close the dialog, unless a secret was made in the same moment: that is shown first."""
+    if not secret_place():
+        close()
+
+
+def as_opened(summary: KeySummary) -> KeySummary:
+    """Return the key as it was when the dialog opened, whatever others have changed since."""
+    return cast("KeySummary", st.session_state.setdefault(_SEEN, summary))
+
+
 def leave_if_closed() -> None:
-    """Take a closed dialog off the screen: the first thing that a dialog does."""
-    if opened() is None:
+    """Take a dialog off the screen that is closed or has made its secret: the first thing that a dialog does."""
+    if opened() is None or secret_place():
         st.rerun()
 
 
@@ -66,16 +79,17 @@ def buttons(label: str, *, disabled: bool = False, danger: bool = False) -> bool
     with st.container(
         horizontal=True, horizontal_alignment="right", key="dialog_buttons_danger" if danger else "dialog_buttons"
     ):
-        st.button("Cancel", key="cancel", on_click=close)
+        st.button("Cancel", key="cancel", on_click=dismiss)
         return st.button(label, type="primary", key="confirm", disabled=disabled)
 
 
-def show_secret(desk: Desk) -> bool:
-    """Show the secret just made, if there is one; the dialog shows nothing else then."""
+@st.dialog("New secret", width="medium", dismissible=False)
+def secret_dialog() -> None:
+    """Show the secret just made. Only its button closes the dialog, so that no stray click loses the secret."""
     new = secret_place().get("new")
     if new is None:
-        return False
-    base = shared.gateway_url()
+        st.rerun()
+    desk, base = shared.desk(), shared.gateway_url()
     st.html(
         '<div class="kd-warning"><b>Copy the secret now.</b> It is stored nowhere and cannot be shown again. '
         "Whoever has it can spend on this key; if it is lost, rotate the key.</div>"
@@ -90,7 +104,6 @@ def show_secret(desk: Desk) -> bool:
     )
     with st.container(horizontal=True, horizontal_alignment="right"):
         st.button("I have stored it", type="primary", key="secret_stored", on_click=close)
-    return True
 
 
 def _to_copy(label: str, text: str, name: str, language: str | None) -> None:

@@ -8,7 +8,7 @@ import streamlit as st
 
 from toolkit import catalog, keys
 from toolkit.desk import Desk
-from toolkit.keys import KeySummary
+from toolkit.models import ApiKey
 from toolkit.policy import HoldPolicy, Role
 from toolkit.pricing import parse_usd, show_multiplier, usd
 
@@ -29,6 +29,13 @@ class Options:
     expires_at: datetime | None
     policy: HoldPolicy
 
+    @classmethod
+    def of(cls, key: ApiKey) -> "Options":
+        """Return a key's present options as the form shows them; the expiry without the seconds it has no place for."""
+        limit = usd(key.monthly_limit) if key.monthly_limit is not None else ""
+        expires_at = key.expires_at.astimezone(UTC).replace(second=0, microsecond=0) if key.expires_at else None
+        return cls(key.name, key.plan_id, json.loads(key.scope), limit, expires_at, HoldPolicy(key.hold_policy))
+
     def monthly_limit(self) -> int | None:
         """Return the limit in nano-USD, None for none.
 
@@ -38,22 +45,25 @@ class Options:
         return parse_usd(self.limit, "monthly limit") if self.limit.strip() else None
 
 
-def draw(desk: Desk, org_id: str, current: KeySummary | None) -> Options:
-    """Draw the fields, filled with the present options of a key if there is one; return what they hold."""
-    key = current.key if current else None
+NEW = Options("", None, [], "", None, HoldPolicy.STRICT)
+"""Where the form of a new key starts."""
+
+
+def draw(desk: Desk, org_id: str, start: Options) -> Options:
+    """Draw the fields, filled with the options to start from; return what they hold."""
     with desk.read() as tx:
         known = catalog.load(tx)
         offered = set(known.plans)
         if desk.actor.role is not Role.PLATFORM_ADMIN:
             offered = keys.assigned_plans(tx, org_id)
-    name = st.text_input("Name", value=key.name if key else "", key="key_name", placeholder="billing-bot, ci, alice …")
+    name = st.text_input("Name", value=start.name, key="key_name", placeholder="billing-bot, ci, alice …")
     by_name = sorted(offered, key=lambda plan_id: known.plans[plan_id].name)
     if not by_name:
         st.warning("No plan is assigned to this organisation yet. A platform admin creates its first key.")
     plan = st.selectbox(
         "Plan",
         by_name,
-        index=by_name.index(key.plan_id) if key and key.plan_id in by_name else 0 if by_name else None,
+        index=by_name.index(start.plan) if start.plan in by_name else 0 if by_name else None,
         format_func=lambda plan_id: (
             f"{known.plans[plan_id].name} · {show_multiplier(known.plans[plan_id].multiplier)} base price"
         ),
@@ -63,7 +73,7 @@ def draw(desk: Desk, org_id: str, current: KeySummary | None) -> Options:
     models = st.multiselect(
         "Model scope",
         included,
-        default=[model for model in json.loads(key.scope) if model in included] if key else [],
+        default=[model for model in start.models if model in included],
         key=f"key_models_{plan}",
         placeholder=f"All {len(included)} models of the plan",
         help="Leave empty to allow every model of the plan, also those added later.",
@@ -71,14 +81,14 @@ def draw(desk: Desk, org_id: str, current: KeySummary | None) -> Options:
     left, right = st.columns(2)
     limit = left.text_input(
         "Monthly limit (USD)",
-        value=usd(key.monthly_limit) if key and key.monthly_limit is not None else "",
+        value=start.limit,
         key="key_limit",
         placeholder="No limit",
         help="Per calendar month in UTC. Empty is no limit; 0 allows nothing paid.",
     )
     expires = right.datetime_input(
         "Expires (UTC)",
-        value=whole_minute(key.expires_at) if key and key.expires_at else None,
+        value=start.expires_at.replace(tzinfo=None) if start.expires_at else None,
         min_value=datetime(2000, 1, 1),  # noqa: DTZ001 - the input knows no time zones
         max_value=datetime(2199, 12, 31),  # noqa: DTZ001
         format="YYYY-MM-DD",
@@ -88,13 +98,8 @@ def draw(desk: Desk, org_id: str, current: KeySummary | None) -> Options:
     policy = st.radio(
         "Hold policy",
         list(POLICIES),
-        index=list(POLICIES).index(HoldPolicy(key.hold_policy)) if key else 0,
+        index=list(POLICIES).index(start.policy),
         format_func=POLICIES.__getitem__,
         key="key_policy",
     )
     return Options(name, plan, models, limit, expires.replace(tzinfo=UTC) if expires else None, HoldPolicy(policy))
-
-
-def whole_minute(moment: datetime) -> datetime:
-    """Return a moment as the input shows it: UTC without saying so, and no seconds, which must not look changed."""
-    return moment.astimezone(UTC).replace(second=0, microsecond=0, tzinfo=None)

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import datetime
 from html import escape
 
 import streamlit as st
@@ -26,6 +26,7 @@ def main() -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
         st.title("Keys", anchor=False)
         st.space("stretch")
+        st.button("Refresh", icon=":material/refresh:", key="key_refresh", help="Look for newer spend and changes")
         create = may_change and st.button(
             "Create key", type="primary", icon=":material/add:", key="create", help="A new API key with its secret"
         )
@@ -48,7 +49,11 @@ def main() -> None:
         summary
         for summary in found
         if summary.key.status in SHOWN[str(shown)]
-        and (wanted in summary.key.name.lower() or wanted == summary.key.id or wanted in summary.key.display.lower())
+        and (
+            wanted in summary.key.name.lower()
+            or wanted == summary.key.id.lower()
+            or wanted in summary.key.display.lower()
+        )
     ]
     if create:
         dialog.open_("Create")
@@ -63,7 +68,9 @@ def main() -> None:
 
 def _dialog(found: dict[str, KeySummary]) -> None:
     name, key_id = dialog.opened() or ("", "")
-    if name == "Create":
+    if dialog.secret_place():
+        dialog.secret_dialog()
+    elif name == "Create":
         create_dialog()
     elif name and key_id in found:
         DIALOGS[name](found[key_id])
@@ -202,13 +209,11 @@ _MENU = {
 }
 
 
-@st.dialog("Create an API key", width="medium", dismissible=False)
+@st.dialog("Create an API key", width="medium", on_dismiss=dialog.dismiss)
 def create_dialog() -> None:
-    """Ask for the options of a new key; then show its secret, once."""
+    """Ask for the options of a new key and make it."""
     dialog.leave_if_closed()
     desk = shared.desk()
-    if dialog.show_secret(desk):
-        return
     with desk.read() as tx:
         orgs = {org.id: org.name for org in accounts.list_orgs(tx)}
     if not orgs:
@@ -219,7 +224,7 @@ def create_dialog() -> None:
         "Organisation", list(orgs), format_func=orgs.__getitem__, key="new_key_org"
     )
     place = dialog.secret_place()
-    options = key_form.draw(desk, org_id, None)
+    options = key_form.draw(desk, org_id, key_form.NEW)
     if dialog.buttons("Create key", disabled=options.plan is None) and options.plan:
         with shared.problems():
             with desk.write() as tx:
@@ -240,36 +245,34 @@ def create_dialog() -> None:
 
 @st.dialog("Edit options", width="medium", on_dismiss=dialog.close)
 def edit_dialog(summary: KeySummary) -> None:
-    """Change the options of a key; what was not touched stays."""
+    """Change the options of a key; what was not touched stays, also if somebody else has changed it meanwhile."""
     dialog.leave_if_closed()
-    desk, key = shared.desk(), summary.key
-    options = key_form.draw(desk, key.org_id, summary)
+    desk, key = shared.desk(), dialog.as_opened(summary).key
+    before = key_form.Options.of(key)
+    options = key_form.draw(desk, key.org_id, before)
     reason = st.text_input("Reason (for the audit log)", key="reason", placeholder="optional")
     if dialog.buttons("Save", disabled=options.plan is None) and options.plan:
         with shared.problems():
-            shown = key_form.whole_minute(key.expires_at).replace(tzinfo=UTC) if key.expires_at else None
             with desk.write() as tx:
                 keys.update(
                     tx,
                     key.id,
-                    name=options.name,
-                    plan=UNSET if options.plan == key.plan_id else options.plan,
-                    models=options.models,
-                    monthly_limit=options.monthly_limit(),
-                    expires_at=UNSET if options.expires_at == shown else options.expires_at,
-                    hold_policy=options.policy,
+                    name=UNSET if options.name == before.name else options.name,
+                    plan=UNSET if options.plan == before.plan else options.plan,
+                    models=UNSET if options.models == before.models else options.models,
+                    monthly_limit=UNSET if options.limit == before.limit else options.monthly_limit(),
+                    expires_at=UNSET if options.expires_at == before.expires_at else options.expires_at,
+                    hold_policy=UNSET if options.policy == before.policy else options.policy,
                     reason=reason,
                 )
             dialog.finish(f"{options.name.strip()} saved. The next call is judged by the new options.")
 
 
-@st.dialog("Rotate the secret", dismissible=False)
+@st.dialog("Rotate the secret", on_dismiss=dialog.dismiss)
 def rotate_dialog(summary: KeySummary) -> None:
-    """Confirm, then show the new secret, once."""
+    """Confirm and make the new secret."""
     dialog.leave_if_closed()
     desk, key = shared.desk(), summary.key
-    if dialog.show_secret(desk):
-        return
     st.html(
         f"<p><b>{escape(key.name)}</b> gets a new secret and the present one, <code>{key.display}</code>, "
         "<b>stops at once</b>: apps that use it are refused until they have the new one.</p>"

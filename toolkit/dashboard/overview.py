@@ -92,7 +92,8 @@ def numbers(org_id: str | None) -> None:
         if not wallet.count:
             state = "no organisation yet"
         elif spent_up:
-            state += " · <b>calls are refused: credit the wallet</b>"
+            cure = "" if desk.actor.role is Role.PLATFORM_ADMIN else "ask a platform admin to "
+            state += f" · <b>calls are refused: {cure}credit the wallet</b>"
         tokens = f"{shared.short_count(month.input_tokens)} tokens in, {shared.short_count(month.output_tokens)} out"
         errors = f"{month.errors:,} upstream error{'s' if month.errors != 1 else ''}"
         st.html(
@@ -148,13 +149,14 @@ def _top(table: "pd.DataFrame", what: str, several_orgs: bool) -> None:
         return
     largest = int(table["cost"].max()) or 1
     rows = []
-    for row in table.head(TOP).to_dict("records"):
+    shown = TOP if len(table) > TOP + 1 else TOP + 1  # a single one more needs no more room than its name
+    for row in table.head(shown).to_dict("records"):
         name = escape(str(row["key_label"] if what == "Key" else row["model"]))
         org = f'<span class="kd-sub">{escape(str(row["org"]))}</span>' if what == "Key" and several_orgs else ""
         cost = int(row["cost"])
         share = shared.bar([(cost / largest, "kd-fill")], f"${usd(cost)}")
         rows.append([f"{name}{org}", share, shared.short_count(int(row["calls"])), shared.money(cost)])
-    rest = table.iloc[TOP:]
+    rest = table.iloc[shown:]
     if len(rest):
         calls, cost = int(rest["calls"].sum()), int(rest["cost"].sum())
         rows.append(

@@ -201,7 +201,9 @@ def _head() -> None:
 def _row(row: Mapping[Hashable, Any], now: datetime) -> None:
     request_id = str(row["request_id"])
     stream = '<span class="kd-sub">stream</span>' if row["stream"] else ""
-    reason = f'<span class="kd-sub">{escape(_text(row["refusal"]))}</span>' if _text(row["refusal"]) else ""
+    refusal = escape(_text(row["refusal"]))
+    # In words, which a narrow column can wrap.
+    reason = f'<span class="kd-sub" title="{refusal}">{refusal.replace("_", " ")}</span>' if refusal else ""
     cells = (
         shared.ago(row["admitted_at"].to_pydatetime(), now),
         f'{escape(row["key_label"])}<span class="kd-sub">{escape(row["org"])}</span>',
@@ -287,7 +289,8 @@ def _detail(desk: Desk, row: Mapping[Hashable, Any], now: datetime) -> None:
         ("Call", f"{escape(row['dialect'])} · {escape(row['endpoint'])}{' · stream' if row['stream'] else ''}"),
         ("Upstream", escape(_text(row["upstream"]) or "not called")),
         ("Upstream's id", f"<code>{escape(_text(row['response_id']))}</code>" if _text(row["response_id"]) else "–"),
-        ("First byte, whole", f"{_seconds(row['first_byte_ms'])}, {_seconds(row['duration_ms'])}"),
+        ("First byte after", _seconds(row["first_byte_ms"])),
+        ("Took", _seconds(row["duration_ms"])),
     ]
     st.html(shared.facts(what))
     st.space("small")
