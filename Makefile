@@ -49,6 +49,8 @@ $(BIN)/uv: requirements/uv.txt
 
 $(VENV)/.%: requirements/%.txt pyproject.toml $(BIN)/uv
 	@echo "Installing the locked dependencies ($*)…"
-	@VIRTUAL_ENV=$(CURDIR)/$(VENV) uv pip install --quiet --require-hashes -r requirements/$*.txt
-	@VIRTUAL_ENV=$(CURDIR)/$(VENV) uv pip install --quiet --no-deps --no-build-isolation -e .
+	@VIRTUAL_ENV=$(CURDIR)/$(VENV) uv pip install --quiet --require-hashes -r requirements/$*.txt \
+		|| { echo "uv could not; pip, which knows this machine's own settings, tries (a few minutes)…"; \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/$*.txt; }
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --no-index -e .
 	@touch $@

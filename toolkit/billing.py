@@ -18,10 +18,11 @@ from typing import Any
 
 from toolkit.credentials import redact
 from toolkit.errors import Refusal, RefusalType
-from toolkit.estimate import SMALLEST_FITTED_BOUND, HoldBound
+from toolkit.estimate import HoldBound
 from toolkit.models import OutboxRow, micros, moment
 from toolkit.policy import HoldPolicy, KeyFacts, KeyStatus, Outcome
-from toolkit.pricing import PriceSheet, billing_month, charge, next_month, show_usd, usd
+from toolkit.pricing import PriceSheet, billing_month, charge
+from toolkit.receipts import quota_exceeded, wallet_shortfall
 from toolkit.usage import Usage
 
 REFUSAL_ROWS_PER_MINUTE = 60
@@ -178,10 +179,10 @@ def admit(
         output_bound = bound.fitted(wallet_room)
     else:
         if limit_room is not None and bound.fitted(limit_room) is None:
-            raise _quota_exceeded(state, month, _least(bound), _suggestion(bound, limit_room))
+            raise _quota_exceeded(state, month, bound.least(), bound.would_fit(limit_room))
         output_bound = bound.fitted(wallet_room if limit_room is None else min(limit_room, wallet_room))
     if output_bound is None:
-        raise _shortfall(state, _least(bound), _suggestion(bound, wallet_room))
+        raise wallet_shortfall(state["balance"], state["org_held"], bound.least(), bound.would_fit(wallet_room))
 
     hold = bound.amount(output_bound)
     limit_hold = min(hold, likely) if call.key.hold_policy is HoldPolicy.EXPECTED and likely is not None else hold
@@ -407,55 +408,5 @@ def sweep(connection: sqlite3.Connection, now: datetime) -> int:
     return len(holds)
 
 
-def _least(bound: HoldBound) -> int:
-    """Return the smallest hold that would have been taken, for the receipt."""
-    return bound.amount() if bound.explicit else bound.amount(min(SMALLEST_FITTED_BOUND, bound.output_bound))
-
-
-def _suggestion(bound: HoldBound, room: int) -> int | None:
-    """Return the output bound that would fit, when the caller gave a larger one."""
-    largest = bound.largest_bound(room)
-    return largest if bound.explicit and bound.each and largest >= 1 else None
-
-
-def _advice(fits: int | None) -> str:
-    return f" An output bound of at most {fits:,} tokens would fit." if fits else ""
-
-
 def _quota_exceeded(state: sqlite3.Row, month: str, needed: int, fits: int | None) -> Refusal:
-    reset = f"{next_month(month)}-01T00:00:00Z"
-    limit, spent, held = state["monthly_limit"], state["spent"], state["key_held"]
-    return Refusal(
-        RefusalType.API_KEY_QUOTA_EXCEEDED,
-        f"This API key's monthly limit of {show_usd(limit)} does not allow this call: {show_usd(spent)} is spent, "
-        f"{show_usd(held)} is held for calls under way, and this call needs {show_usd(needed)}.{_advice(fits)} "
-        + (
-            f"The month resets at {reset}; an org admin can raise the limit." if limit else "An org admin can raise it."
-        ),
-        details={
-            "limit": "monthly_limit",
-            "limit_usd": usd(limit),
-            "spent_usd": usd(spent),
-            "held_usd": usd(held),
-            "needed_usd": usd(needed),
-            "resets_at": reset,
-        }
-        | ({"largest_output_bound": str(fits)} if fits else {}),
-    )
-
-
-def _shortfall(state: sqlite3.Row, needed: int, fits: int | None) -> Refusal:
-    balance, held = state["balance"], state["org_held"]
-    return Refusal(
-        RefusalType.BILLING_SHORTFALL,
-        f"The organisation's wallet does not cover this call: its balance is {show_usd(balance)}, {show_usd(held)} is "
-        f"held for calls under way, and this call needs {show_usd(needed)}.{_advice(fits)} "
-        "Ask a platform admin to credit the wallet.",
-        details={
-            "limit": "wallet",
-            "balance_usd": usd(balance),
-            "held_usd": usd(held),
-            "needed_usd": usd(needed),
-        }
-        | ({"largest_output_bound": str(fits)} if fits else {}),
-    )
+    return quota_exceeded(state["monthly_limit"], state["spent"], state["key_held"], needed, month, fits)

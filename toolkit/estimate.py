@@ -91,6 +91,15 @@ class HoldBound:
         bound = self.largest_bound(room)
         return bound if bound >= SMALLEST_FITTED_BOUND else None
 
+    def least(self) -> int:
+        """Return the smallest hold, in nano-USD, that the call would have been admitted with."""
+        return self.amount() if self.explicit else self.amount(min(SMALLEST_FITTED_BOUND, self.output_bound))
+
+    def would_fit(self, room: int) -> int | None:
+        """Return the output bound to advise a caller whose own, larger one does not fit; None if none would."""
+        largest = self.largest_bound(room)
+        return largest if self.explicit and self.each and largest >= 1 else None
+
 
 def hold_bound(
     dialect: Dialect,

@@ -1,0 +1,60 @@
+"""What a 402 says: which limit, its amount, spent, held, what the call needs, and what would help. Pure."""
+
+from toolkit.errors import Refusal, RefusalType
+from toolkit.pricing import next_month, show_usd, usd
+
+
+def quota_exceeded(limit: int, spent: int, held: int, needed: int, month: str, fits: int | None) -> Refusal:
+    """Return the refusal of a call that the key's monthly limit does not allow.
+
+    Args:
+        limit, spent, held: of the key in this month, nano-USD.
+        needed: the least that this call would hold, nano-USD.
+        month: billing month.
+        fits: the output bound, in tokens, that would be admitted; None if none would.
+    """
+    reset = f"{next_month(month)}-01T00:00:00Z"
+    # A limit of 0 allows nothing next month either.
+    outlook = (
+        f"The month resets at {reset}; an org admin can raise the limit." if limit else "An org admin can raise it."
+    )
+    return Refusal(
+        RefusalType.API_KEY_QUOTA_EXCEEDED,
+        f"This API key's monthly limit of {show_usd(limit)} does not allow this call: {show_usd(spent)} is spent, "
+        f"{show_usd(held)} is held for calls under way, and this call needs {show_usd(needed)}.{_advice(fits)} "
+        f"{outlook}",
+        details={
+            "limit": "monthly_limit",
+            "limit_usd": usd(limit),
+            "spent_usd": usd(spent),
+            "held_usd": usd(held),
+            "needed_usd": usd(needed),
+            "resets_at": reset,
+        }
+        | _largest(fits),
+    )
+
+
+def wallet_shortfall(balance: int, held: int, needed: int, fits: int | None) -> Refusal:
+    """Return the refusal of a call that the organisation's wallet does not cover; args as in `quota_exceeded`."""
+    return Refusal(
+        RefusalType.BILLING_SHORTFALL,
+        f"The organisation's wallet does not cover this call: its balance is {show_usd(balance)}, {show_usd(held)} is "
+        f"held for calls under way, and this call needs {show_usd(needed)}.{_advice(fits)} "
+        "Ask a platform admin to credit the wallet.",
+        details={
+            "limit": "wallet",
+            "balance_usd": usd(balance),
+            "held_usd": usd(held),
+            "needed_usd": usd(needed),
+        }
+        | _largest(fits),
+    )
+
+
+def _advice(fits: int | None) -> str:
+    return f" An output bound of at most {fits:,} tokens would fit." if fits else ""
+
+
+def _largest(fits: int | None) -> dict[str, str]:
+    return {"largest_output_bound": str(fits)} if fits else {}
