@@ -19,7 +19,7 @@ from toolkit.database import Transaction
 from toolkit.dialects.shape import Dialect
 from toolkit.errors import Conflict, InvalidInput, NotFound
 from toolkit.models import CatalogVersion, Model, Plan, PlanModel, Price, Upstream
-from toolkit.pricing import PriceSheet, usd
+from toolkit.pricing import PriceSheet
 from toolkit.public_prices import public_price
 
 UNKNOWN_CONTEXT_WINDOW = 131_072
@@ -431,20 +431,3 @@ def load(tx: Transaction) -> Catalog:
         for plan in session.scalars(select(Plan))
     }
     return Catalog(session.scalars(select(CatalogVersion.version)).one(), models, plans)
-
-
-def describe_price(price: Price) -> dict[str, Any]:
-    """Return a price entry for people and programs: USD per million tokens as decimal strings."""
-    sheet = PriceSheet.from_json(price.sheet)
-    names = ("input", "cached_input", "cache_write_5m", "cache_write_1h", "output")
-    return {
-        "model": price.model_id,
-        "valid_from": price.valid_from.isoformat(),
-        "recorded_at": price.recorded_at.isoformat(),
-        "source": price.source,
-        "request_usd": usd(sheet.request),
-        "tiers": [
-            {"above_input_tokens": tier.above} | {f"{name}_usd": usd(getattr(tier, name)) for name in names}
-            for tier in sheet.tiers
-        ],
-    }

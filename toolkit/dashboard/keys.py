@@ -250,7 +250,7 @@ def edit_dialog(summary: KeySummary) -> None:
     desk, key = shared.desk(), dialog.as_opened(summary).key
     before = key_form.Options.of(key)
     options = key_form.draw(desk, key.org_id, before)
-    reason = st.text_input("Reason (for the audit log)", key="reason", placeholder="optional")
+    reason = _reason()
     if dialog.buttons("Save", disabled=options.plan is None) and options.plan:
         with shared.problems():
             with desk.write() as tx:
@@ -278,7 +278,7 @@ def rotate_dialog(summary: KeySummary) -> None:
         "<b>stops at once</b>: apps that use it are refused until they have the new one.</p>"
         "<p>Options, limit, this month's spend and history stay.</p>"
     )
-    reason = st.text_input("Reason (for the audit log)", key="reason", placeholder="optional")
+    reason = _reason()
     place = dialog.secret_place()
     if dialog.buttons("Rotate now"):
         with shared.problems():
@@ -297,7 +297,7 @@ def disable_dialog(summary: KeySummary) -> None:
         f"<p>Calls with <b>{escape(key.name)}</b> are refused from now on, until you enable it again. "
         "Calls under way finish and are charged.</p>"
     )
-    reason = st.text_input("Reason (for the audit log)", key="reason", placeholder="optional")
+    reason = _reason()
     if dialog.buttons("Disable"):
         with shared.problems():
             with desk.write() as tx:
@@ -311,7 +311,7 @@ def enable_dialog(summary: KeySummary) -> None:
     dialog.leave_if_closed()
     desk, key = shared.desk(), summary.key
     st.html(f"<p><b>{escape(key.name)}</b> may call again, with the secret and options it had.</p>")
-    reason = st.text_input("Reason (for the audit log)", key="reason", placeholder="optional")
+    reason = _reason()
     if dialog.buttons("Enable"):
         with shared.problems():
             with desk.write() as tx:
@@ -330,7 +330,7 @@ def delete_dialog(summary: KeySummary) -> None:
         f"<p>To confirm, type its name: <b>{escape(key.name)}</b></p>"
     )
     typed = st.text_input("Name of the key", key="confirm_name", autocomplete="off")
-    reason = st.text_input("Reason (for the audit log)", key="reason", placeholder="optional")
+    reason = _reason()
     if dialog.buttons("Delete for ever", danger=True):
         with shared.problems():
             with desk.write() as tx:
@@ -374,6 +374,10 @@ def details_dialog(summary: KeySummary) -> None:
             ],
         )
     )
+
+
+def _reason() -> str:
+    return st.text_input("Reason (for the audit log)", key="reason", placeholder="optional")
 
 
 DIALOGS: dict[str, Callable[[KeySummary], None]] = {

@@ -12,9 +12,6 @@ from toolkit.dialects.shape import Dialect, ModelInfo, Shape
 from toolkit.errors import Refusal
 from toolkit.usage import Usage
 
-Meter = StreamMeter
-"""What every dialect's `Meter` is one of, for annotations."""
-
 
 class DialectModule(Protocol):
     """What every dialect offers; the modules say what their arguments mean."""
@@ -58,8 +55,3 @@ MODULES: dict[Dialect, DialectModule] = {
     Dialect.ANTHROPIC: anthropic,
     Dialect.GEMINI: gemini,
 }
-
-
-def get(dialect: Dialect) -> DialectModule:
-    """Return the module of a dialect."""
-    return MODULES[dialect]

@@ -141,7 +141,7 @@ class Gateway:
             await send_json(send, 200, request.id, dialect, module.listing(infos))
             return
         name = target.model.removeprefix("models/")
-        find_model(catalog, name, dialect, key)
+        find_model(catalog, name, dialect, key, now)
         await send_json(send, 200, request.id, dialect, module.listed(next(i for i in infos if i.id == name)))
 
 

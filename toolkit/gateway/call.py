@@ -5,11 +5,12 @@ import logging
 import time
 from collections.abc import Coroutine
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any, TypeVar
 
 from toolkit import billing
 from toolkit.billing import Admitted, Call, Ending, Receipt, Stale
-from toolkit.catalog import Catalog, ModelFacts
+from toolkit.catalog import Catalog, DatedSheet, ModelFacts
 from toolkit.database import utc_now
 from toolkit.dialects import MODULES
 from toolkit.dialects.body import parse_object
@@ -100,7 +101,7 @@ class Teller:
                 await self.book.refresh(request.digests)
             except Refusal as refusal:
                 try:
-                    await self._log_refusal(call, refusal, catalog)
+                    await self._log_refusal(call, refusal, catalog.version)
                 except Stale:
                     await self.book.refresh(request.digests)
                 else:
@@ -114,17 +115,15 @@ class Teller:
             )
         )
 
-    async def _log_refusal(self, call: Call, refusal: Refusal, catalog: Catalog) -> None:
+    async def _log_refusal(self, call: Call, refusal: Refusal, catalog_version: int | None) -> None:
         await self.book.ask(
-            lambda connection: billing.refuse(connection, call, refusal, utc_now(), catalog_version=catalog.version)
+            lambda connection: billing.refuse(connection, call, refusal, utc_now(), catalog_version=catalog_version)
         )
 
     async def log_unread(self, request: Request, key: KeyFacts, refusal: Refusal) -> None:
         """Log the refusal of a call of a known key whose body was not read."""
         call = Call(request.id, key, utc_now(), request.dialect, request.target.endpoint, stream=False)
-        await self.book.ask(
-            lambda connection: billing.refuse(connection, call, refusal, utc_now(), catalog_version=None)
-        )
+        await self._log_refusal(call, refusal, None)
 
     async def settle(self, call: Call, ending: Ending) -> Receipt | None:
         """Charge a call; keeps trying while the key store cannot be reached.
@@ -172,14 +171,17 @@ class Admission:
     admitted: Admitted
 
 
-def find_model(catalog: Catalog, name: str, dialect: Dialect, key: KeyFacts) -> ModelFacts:
-    """Return the model that a caller named.
+def find_model(
+    catalog: Catalog, name: str, dialect: Dialect, key: KeyFacts, now: datetime
+) -> tuple[ModelFacts, DatedSheet]:
+    """Return the model that a caller named, and its price at `now` (UTC).
 
     Raises:
         Refusal: model_not_found, wrong_dialect or model_not_allowed, in this order.
     """
     model = catalog.models.get(name)
-    if model is None or model.price(utc_now()) is None:
+    dated = model.price(now) if model else None
+    if model is None or dated is None:
         raise Refusal(
             RefusalType.MODEL_NOT_FOUND,
             f"There is no model {name[:128]!r} here. GET /v1/models lists what this API key may call.",
@@ -193,18 +195,20 @@ def find_model(catalog: Catalog, name: str, dialect: Dialect, key: KeyFacts) -> 
         )
     plan = catalog.plans.get(key.plan_id)
     key.check_model(name, plan.models if plan else frozenset())
-    return model
+    return model, dated
 
 
 def _price(call: Call, shape: Shape, catalog: Catalog) -> tuple[Call, ModelFacts, HoldBound]:
     """Fix what a call is charged by: model, price, multiplier; and bound what it can cost."""
-    model = find_model(catalog, shape.model, Dialect(call.dialect), call.key)
-    call = replace(call, upstream=model.upstream)
-    dated = model.price(call.received_at)
-    plan = catalog.plans.get(call.key.plan_id)
-    if dated is None or plan is None:  # the price begins in this very moment, or the plan is newer than the catalog
-        raise Stale
-    priced = replace(call, price_id=dated.id, sheet=None if shape.free else dated.sheet, multiplier=plan.multiplier)
+    model, dated = find_model(catalog, shape.model, Dialect(call.dialect), call.key, call.received_at)
+    plan = catalog.plans[call.key.plan_id]  # it includes the model, or `find_model` would have refused
+    priced = replace(
+        call,
+        upstream=model.upstream,
+        price_id=dated.id,
+        sheet=None if shape.free else dated.sheet,
+        multiplier=plan.multiplier,
+    )
     if shape.free:
         return priced, model, HoldBound(0, 0, 0, explicit=True)
     bound = hold_bound(
