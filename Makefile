@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help up setup test check format lock notebooks bench clean
+.PHONY: help up setup test check format lock notebooks bench chaos clean
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -31,8 +31,14 @@ format: $(VENV)/.test ## Format the code
 notebooks: $(VENV)/.notebooks ## Open the notebooks in JupyterLab
 	@exec jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) notebooks
 
-bench: $(VENV)/.run ## Measure admissions and settlements a second
+bench: $(VENV)/.test ## Measure billing, the whole gateway, and HTTP clients (minutes)
 	@python -m benchmarks.admission
+	@python -m benchmarks.gateway
+	@python -m benchmarks.gateway --quick --profile
+	@python -m benchmarks.clients --secs 0.2 --rounds 3
+
+chaos: $(VENV)/.test ## Kill, revoke and overspend for an hour, on both stores (docs/chaos.md)
+	@python -m tests.chaos
 
 clean: ## Remove the environment and caches (data/ stays)
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis artifacts

@@ -1,4 +1,11 @@
-"""Real things for the tests: a store in a temporary folder, a gateway and a demo upstream on free ports."""
+"""Real things for the tests: a store in a temporary folder, a gateway and a demo upstream on free ports.
+
+A test module whose subject touches the key store says `pytestmark = pytest.mark.both_stores`: each of its tests that
+uses a store runs twice, on SQLite and on PostgreSQL; `pytest.mark.only_store(KIND)` makes an exception. So do the
+services, the ledger, billing, the CLI and what the gateway writes; not what is the same whatever the store: dialects,
+charts, wording, browsers. PostgreSQL is the server that KEYDESK_TEST_POSTGRES_URL names, or one that the tests start
+for themselves (`tests.stores`).
+"""
 
 import contextlib
 import os
@@ -6,15 +13,18 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
+from tests.stores import StoreKind, Stores
 from toolkit import accounts, catalog, credentials, keys, plans, wallet
 from toolkit.database import Actor
 from toolkit.desk import Desk
@@ -26,6 +36,8 @@ from toolkit.settings import Settings
 ROOT = Path(__file__).parent.parent
 ADMIN = Actor.trusted("admin@keydesk.local")
 CREDENTIAL = "upstream-credential-of-the-tests"
+NOWHERE = "http://127.0.0.1:9"
+"""An address where no upstream is."""
 
 
 def usd(dollars: float) -> int:
@@ -39,17 +51,89 @@ def _cheap_passwords(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(credentials.hash_password, "__defaults__", (4,))
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run the tests of modules marked `both_stores` on both."""
+    if "store_kind" in metafunc.fixturenames:
+        only, both = (metafunc.definition.get_closest_marker(name) for name in ("only_store", "both_stores"))
+        if only or both:
+            metafunc.parametrize("store_kind", only.args if only else ["sqlite", "postgresql"], indirect=True)
+
+
 @pytest.fixture
-def settings(tmp_path: Path) -> Settings:
-    """Settings with all data in the test's own folder."""
-    return Settings.from_env({"KEYDESK_DATA_DIR": str(tmp_path / "data")})
+def store_kind(request: pytest.FixtureRequest) -> StoreKind:
+    """What the test's key store is: SQLite, or each of the two in turn."""
+    kind: StoreKind = getattr(request, "param", "sqlite")
+    return kind
+
+
+@pytest.fixture(scope="session")
+def stores(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Stores]:
+    """Makes key stores for this process's tests."""
+    shared = tmp_path_factory.getbasetemp()  # below the folder that all workers share
+    runtime = (shared.parent if hasattr(request.config, "workerinput") else shared) / "postgres"
+    stores = Stores(tmp_path_factory.mktemp("stores"), runtime)
+    yield stores
+    stores.close()
+
+
+@pytest.fixture
+def data_dir(tmp_path: Path) -> Path:
+    """Where the test's settings have all data; not there yet."""
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def store_url(store_kind: StoreKind, stores: Stores, data_dir: Path, request: pytest.FixtureRequest) -> Iterator[str]:
+    """The URL of the test's own key store: empty, or for `desk` and `world` a copy of one that is prepared."""
+    if "world" in request.fixturenames:
+        url = stores.copy(store_kind, data_dir, "world", prepare_world)
+    elif "desk" in request.fixturenames:
+        url = stores.copy(store_kind, data_dir, "desk", prepare_desk)
+    else:
+        url = stores.make(store_kind, data_dir)
+    yield url
+    stores.drop(url)
+
+
+@pytest.fixture
+def settings(data_dir: Path, store_url: str) -> Settings:
+    """Settings with all data in the test's own folder, and its own key store."""
+    return settings_for(data_dir, store_url)
+
+
+def settings_for(data_dir: Path, store_url: str) -> Settings:
+    """Return settings for a data folder and a key store."""
+    # The tests end processes, not machines: nothing need reach a disk.
+    environ = {"KEYDESK_DATA_DIR": str(data_dir), "KEYDESK_STORE_URL": store_url}
+    return Settings.from_env(environ | {"KEYDESK_SQLITE_SYNCHRONOUS": "NORMAL"})
+
+
+def environment(settings: Settings) -> dict[str, str]:
+    """Return the variables that make another process use the same Keydesk."""
+    return {
+        "KEYDESK_DATA_DIR": str(settings.data_dir),
+        "KEYDESK_STORE_URL": settings.store_url,
+        "KEYDESK_SQLITE_SYNCHRONOUS": settings.sqlite_synchronous,
+    }
 
 
 @pytest.fixture
 def desk(settings: Settings) -> Iterator[Desk]:
-    """An empty Keydesk, acted on as a platform admin."""
+    """A Keydesk, acted on as a platform admin: empty, unless the test asks for `world` too."""
     desk = Desk.open(settings, ADMIN)
     yield desk
+    desk.close()
+
+
+def prepare_desk(data_dir: Path, store_url: str) -> None:
+    """Make an empty Keydesk, for `Stores.copy`."""
+    Desk.open(settings_for(data_dir, store_url), ADMIN).close()
+
+
+def prepare_world(data_dir: Path, store_url: str) -> None:
+    """Make a world, for `Stores.copy`."""
+    desk = Desk.open(settings_for(data_dir, store_url), ADMIN)
+    make_world(desk)
     desk.close()
 
 
@@ -86,7 +170,7 @@ class World:
             wallet.credit(tx, self.org_id, amount, reference)
 
 
-def make_world(desk: Desk, upstream: str = "http://127.0.0.1:9", money: int = usd(100)) -> World:
+def make_world(desk: Desk, upstream: str = NOWHERE, money: int = usd(100)) -> World:
     """Fill an empty Keydesk; `upstream` is the address of a demo upstream."""
     bases = {
         Dialect.OPENAI: f"{upstream}/openai/v1",
@@ -119,7 +203,12 @@ def make_world(desk: Desk, upstream: str = "http://127.0.0.1:9", money: int = us
 @pytest.fixture
 def world(desk: Desk) -> World:
     """An organisation, models and a plan, with no upstream behind them."""
-    return make_world(desk)
+    return World(desk, *_world_of(desk))
+
+
+def _world_of(desk: Desk) -> tuple[str, str]:
+    with desk.read() as tx:
+        return accounts.find_org(tx, "Acme").id, plans.find(tx, "standard").id
 
 
 def free_port() -> int:
@@ -137,6 +226,21 @@ def wait_until(condition: Callable[[], object], what: str, seconds: float = 20) 
         if time.monotonic() > deadline:
             pytest.fail(f"waited {seconds} s in vain: {what}")
         time.sleep(0.02)
+
+
+def at_once(*acts: Callable[[], object]) -> list[object]:
+    """Run acts in threads that start together; return each one's result, or what it raised."""
+    start = threading.Barrier(len(acts))
+
+    def run(act: Callable[[], object]) -> object:
+        start.wait(20)
+        try:
+            return act()
+        except Exception as error:  # noqa: BLE001 - the test judges it
+            return error
+
+    with ThreadPoolExecutor(len(acts)) as threads:
+        return list(threads.map(run, acts))
 
 
 def answers(url: str) -> bool:
@@ -198,25 +302,25 @@ class Running:
 
 
 def gateway_process(
-    settings: Settings, log: Path, env: dict[str, str] | None = None
+    settings: Settings, log: Path, env: dict[str, str] | None = None, *, workers: int = 1
 ) -> contextlib.AbstractContextManager[subprocess.Popen[bytes]]:
     """Run `keydesk gateway` on the port that the settings name."""
-    variables = {
-        "KEYDESK_DATA_DIR": str(settings.data_dir),
+    variables = environment(settings) | {
         "KEYDESK_GATEWAY_PORT": str(settings.gateway_port),
         "TEST_UPSTREAM_KEY": CREDENTIAL,
     }
     health = f"http://127.0.0.1:{settings.gateway_port}/healthz"
-    return process(["-m", "toolkit.cli", "gateway"], health, variables | (env or {}), log)
+    return process(["-m", "toolkit.cli", "gateway", "--workers", str(workers)], health, variables | (env or {}), log)
 
 
 @pytest.fixture
-def running(settings: Settings, upstream: str, tmp_path: Path) -> Iterator[Running]:
+def running(world: World, upstream: str, tmp_path: Path) -> Iterator[Running]:
     """A gateway of the test's own, in a process of its own."""
-    settings = replace(settings, gateway_port=free_port())
-    desk = Desk.open(settings, ADMIN)
-    world = make_world(desk, upstream)
+    settings = replace(world.desk.settings, gateway_port=free_port())
+    desk = Desk(settings, world.desk.store, ADMIN)
+    with desk.write() as tx:
+        for found in catalog.list_upstreams(tx):
+            catalog.update_upstream(tx, found.name, base_url=found.base_url.replace(NOWHERE, upstream))
     log = tmp_path / "gateway.log"
     with gateway_process(settings, log) as server:
-        yield Running(world, f"http://127.0.0.1:{settings.gateway_port}", upstream, log, server)
-    desk.close()
+        yield Running(replace(world, desk=desk), f"http://127.0.0.1:{settings.gateway_port}", upstream, log, server)

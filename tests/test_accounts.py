@@ -6,12 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.conftest import at_once
 from toolkit import accounts
 from toolkit.accounts import check_name
 from toolkit.database import Actor
 from toolkit.desk import Desk
 from toolkit.errors import Conflict, Forbidden, InvalidInput, NotFound
 from toolkit.policy import Role
+
+pytestmark = pytest.mark.both_stores
 
 PASSWORD = "correct horse battery"
 
@@ -149,3 +152,27 @@ def test_a_name_is_clean_or_refused(text: str) -> None:
     assert name == name.strip()
     assert name.isprintable()
     assert check_name(name, "name") == name
+
+
+def test_a_name_that_many_take_at_once_is_taken_once(desk: Desk) -> None:
+    """One gets it; the others are told what they would be told later."""
+
+    def add() -> None:
+        with desk.write() as tx:
+            accounts.add_org(tx, "Acme")
+
+    def add_operator() -> None:
+        with desk.write() as tx:
+            accounts.add_operator(tx, "ada@example.com", Role.PLATFORM_ADMIN, PASSWORD)
+
+    for act in (add, add_operator):
+        results = at_once(*[act] * 6)
+        assert results.count(None) == 1
+        assert {type(result) for result in results if result is not None} == {Conflict}
+
+
+@pytest.mark.parametrize("email", ["a\0b@example.com", "\ud800@example.com", "nobody"])
+def test_what_can_be_no_address_finds_nobody(desk: Desk, email: str) -> None:
+    """Whatever is typed into the sign-in form, the store takes it."""
+    with desk.read() as tx:
+        assert accounts.find_operator(tx, email) is None

@@ -1,209 +1,40 @@
-"""The rules of money, on the driver's own connection: look up, admit, settle, refuse, sweep."""
+"""The rules of money, judged by a real till of a real key store: admit, settle, refuse."""
 
-import sqlite3
-from collections.abc import Iterator
-from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from tests.conftest import GEMINI_SHEET, OPENAI_SHEET, World, usd
-from toolkit import accounts, billing, catalog, credentials, keys, plans
-from toolkit.billing import Admitted, Call, Ending, Receipt, Stale
-from toolkit.database import utc_now
+from tests.account import INSTANCE, MULTIPLIER, NOW, UNIQUE, Account, account, by_token, dollars, ended, fixed, till
+from tests.conftest import GEMINI_SHEET, OPENAI_SHEET, usd
+from toolkit import accounts, billing, catalog, keys, plans
+from toolkit.billing import Admit, Admitted, Ending, Receipt
+from toolkit.books import Hold, LogRow, Stale
 from toolkit.errors import Refusal, RefusalType
-from toolkit.estimate import SMALLEST_FITTED_BOUND, HoldBound
-from toolkit.models import Organisation, micros, moment
-from toolkit.policy import HoldPolicy, KeyFacts, KeyStatus, Outcome
-from toolkit.pricing import MILLION, PriceSheet, billing_month
+from toolkit.estimate import SMALLEST_FITTED_BOUND
+from toolkit.models import Hold as HoldRow
+from toolkit.models import Organisation, OutboxRow, micros, moment
+from toolkit.policy import HoldPolicy, Outcome
+from toolkit.pricing import MILLION, billing_month, charge
 from toolkit.usage import Usage, UsageSource
 
-PART = MILLION * MILLION
-MULTIPLIER = MILLION * 5 // 4
-INSTANCE = "gateway_test"
-NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
+__all__ = ["account", "till"]  # fixtures
 
-
-def fixed(amount: int, *, explicit: bool = True) -> HoldBound:
-    """Return the bound of a call that can cost at most `amount`, whatever it puts out."""
-    return HoldBound(base=amount * PART, each=0, output_bound=0, explicit=explicit)
-
-
-def by_token(base: int, each: int, output_bound: int, *, explicit: bool) -> HoldBound:
-    """Return a bound of `base` plus `each` nano-USD for every token of output."""
-    return HoldBound(base * PART, each * PART, output_bound, explicit)
-
-
-def dollars(amount: int) -> PriceSheet:
-    """Return a sheet under which each request costs `amount` at multiplier 1, and tokens nothing."""
-    return PriceSheet.flat(input=0, output=0, request=amount)
-
-
-@dataclass
-class Till:
-    """One gateway's connection to the key store, and the key whose calls it bills."""
-
-    world: World
-    connection: sqlite3.Connection
-    secret: str = field(repr=False)
-    key_id: str
-
-    def facts(self) -> KeyFacts:
-        """Look the key up, as the gateway does for each call."""
-        digests = [digest.value for digest in self.world.desk.keyring.digests(self.secret)]
-        found = billing.lookup(self.connection, digests)
-        assert found is not None
-        return found
-
-    @property
-    def catalog_version(self) -> int:
-        """The catalog's version now."""
-        (version,) = self.connection.execute("SELECT version FROM catalog_version").fetchone()
-        return int(version)
-
-    def call(self, **changes: Any) -> Call:
-        """Return a call by the key as it stands now."""
-        at = changes.pop("received_at", NOW)
-        call = Call(
-            request_id=credentials.new_request_id(micros(at) // 1000),
-            key=self.facts(),
-            received_at=at,
-            dialect="openai",
-            endpoint="chat/completions",
-            stream=False,
-            model="gpt-test",
-            upstream="test-openai",
-            price_id="price_test",
-            sheet=OPENAI_SHEET,
-            multiplier=MULTIPLIER,
-        )
-        return replace(call, **changes)
-
-    def admit(self, call: Call, bound: HoldBound, instance: str = INSTANCE) -> Admitted:
-        """Admit a call against the present catalog."""
-        return billing.admit(self.connection, call, bound, catalog_version=self.catalog_version, instance_id=instance)
-
-    def spend(self, amount: int, hold: int | None = None) -> Receipt:
-        """Admit and settle a call that costs `amount`."""
-        call = self.call(sheet=dollars(amount), multiplier=MILLION)
-        self.admit(call, fixed(amount if hold is None else hold))
-        receipt = billing.settle(self.connection, call, ended(Usage()))
-        assert receipt is not None
-        return receipt
-
-    def refused(self, call: Call, bound: HoldBound) -> Refusal:
-        """Return the refusal that an admission meets."""
-        with pytest.raises(Refusal) as caught:
-            self.admit(call, bound)
-        return caught.value
-
-    def row(self, query: str, *values: object) -> dict[str, Any]:
-        """Return the one row of a query."""
-        (row,) = self.connection.execute(query, values).fetchall()
-        return dict(row)
-
-    def org(self) -> dict[str, Any]:
-        """The organisation's running totals."""
-        return self.row("SELECT credited, settled, held FROM organisation WHERE id = ?", self.world.org_id)
-
-    def month(self, month: str = "2026-11") -> dict[str, Any]:
-        """The key's running totals of a month."""
-        query = "SELECT calls, spent, held, last_call_at FROM key_month WHERE key_id = ? AND month = ?"
-        return self.row(query, self.key_id, month)
-
-    def log(self) -> list[dict[str, Any]]:
-        """The request log, in order of time."""
-        return [dict(row) for row in self.connection.execute("SELECT * FROM outbox ORDER BY rowid")]
-
-    def update(self, **options: Any) -> None:
-        """Change the key's options as an operator does."""
-        with self.world.desk.write() as tx:
-            keys.update(tx, self.key_id, **options)
-
-
-def ended(usage: Usage | None, outcome: Outcome = Outcome.COMPLETED, status: int = 200) -> Ending:
-    """Return the ending of a call."""
-    return Ending(outcome, NOW + timedelta(seconds=2), status, usage, duration_ms=2000)
-
-
-def till_of(world: World, **options: Any) -> Iterator[Till]:
-    """Open a till for a fresh key."""
-    new = world.key(**options)
-    with closing(world.desk.store.connect()) as connection:
-        yield Till(world, connection, new.secret, new.key.id)
-
-
-@pytest.fixture
-def till(world: World) -> Iterator[Till]:
-    """A till of an organisation with 100 USD and a key without a limit."""
-    yield from till_of(world)
-
-
-# -- look-up ------------------------------------------------------------------------------------------------------
-
-
-def test_lookup_returns_the_facts_of_the_key(world: World) -> None:
-    """A look-up by digest gives every fact that a call is judged by."""
-    expiry = utc_now() + timedelta(days=3)
-    for till in till_of(
-        world,
-        models=["gpt-test"],
-        monthly_limit=usd(7),
-        expires_at=expiry,
-        hold_policy=HoldPolicy.EXPECTED,
-    ):
-        assert till.facts() == KeyFacts(
-            key_id=till.key_id,
-            org_id=world.org_id,
-            plan_id=world.plan_id,
-            version=1,
-            status=KeyStatus.ACTIVE,
-            org_suspended=False,
-            scope=frozenset({"gpt-test"}),
-            monthly_limit=usd(7),
-            hold_policy=HoldPolicy.EXPECTED,
-            expires_at=expiry,
-        )
-
-
-def test_lookup_of_an_unknown_digest_finds_nothing(till: Till) -> None:
-    """A digest that is not in the table of live secrets admits nothing."""
-    assert billing.lookup(till.connection, ["0" * 64]) is None
-    assert billing.lookup(till.connection, []) is None
-
-
-def test_lookup_tries_every_digest(till: Till) -> None:
-    """A secret that was stored under an older pepper is still found."""
-    (right,) = [digest.value for digest in till.world.desk.keyring.digests(till.secret)]
-    found = billing.lookup(till.connection, ["0" * 64, right])
-    assert found is not None
-    assert found.key_id == till.key_id
-
-
-def test_lookup_of_a_rotated_secret_finds_nothing_but_is_counted(till: Till) -> None:
-    """A retired secret admits nothing; its uses are counted for operators."""
-    with till.world.desk.write() as tx:
-        keys.rotate(tx, till.world.desk.keyring, till.key_id, confirm="app")
-    digests = [digest.value for digest in till.world.desk.keyring.digests(till.secret)]
-    assert billing.lookup(till.connection, digests) is None
-    billing.note_retired(till.connection, digests, NOW)
-    billing.note_retired(till.connection, digests, NOW + timedelta(hours=1))
-    retired = till.row("SELECT uses, last_used_at FROM retired_secret")
-    assert retired == {"uses": 2, "last_used_at": micros(NOW + timedelta(hours=1))}
-
+pytestmark = pytest.mark.both_stores
 
 # -- admission ----------------------------------------------------------------------------------------------------
 
 
-def test_an_admission_holds_against_wallet_and_limit(till: Till) -> None:
+def test_an_admission_holds_against_wallet_and_limit(account: Account) -> None:
     """An admitted call's hold stands in the hold table, the wallet and the key's month."""
-    call = till.call()
-    assert till.admit(call, fixed(usd(3))) == Admitted(hold=usd(3), output_bound=0, fitted=False)
-    assert till.org() == {"credited": usd(100), "settled": 0, "held": usd(3)}
-    assert till.month() == {"calls": 0, "spent": 0, "held": usd(3), "last_call_at": micros(NOW)}
-    hold = till.row("SELECT * FROM hold")
+    call = account.call()
+    assert account.admit(call, fixed(usd(3))) == Admitted(hold=usd(3), output_bound=0, fitted=False)
+    assert account.org() == {"credited": usd(100), "settled": 0, "held": usd(3)}
+    assert account.month() == {"calls": 0, "spent": 0, "held": usd(3), "last_call_at": micros(NOW)}
+    (hold,) = account.holds()
     assert (hold["request_id"], hold["instance_id"], hold["amount"], hold["limit_amount"]) == (
         call.request_id,
         INSTANCE,
@@ -213,13 +44,13 @@ def test_an_admission_holds_against_wallet_and_limit(till: Till) -> None:
     assert (hold["month"], hold["multiplier"], hold["price_id"]) == ("2026-11", MULTIPLIER, "price_test")
 
 
-def test_the_wallet_may_be_held_to_the_last_nano_and_no_further(till: Till) -> None:
+def test_the_wallet_may_be_held_to_the_last_nano_and_no_further(account: Account) -> None:
     """A hold equal to what is left is admitted; one nano-USD more is a billing shortfall."""
-    refusal = till.refused(till.call(), fixed(usd(100) + 1))
+    refusal = account.refused(account.call(), fixed(usd(100) + 1))
     assert refusal.type is RefusalType.BILLING_SHORTFALL
-    assert till.connection.execute("SELECT count(*) FROM hold").fetchone()[0] == 0
-    till.admit(till.call(), fixed(usd(100)))
-    refusal = till.refused(till.call(), fixed(1))
+    assert account.count("hold") == 0
+    account.admit(account.call(), fixed(usd(100)))
+    refusal = account.refused(account.call(), fixed(1))
     assert refusal.details == {
         "limit": "wallet",
         "balance_usd": "100",
@@ -228,12 +59,12 @@ def test_the_wallet_may_be_held_to_the_last_nano_and_no_further(till: Till) -> N
     }
 
 
-def test_the_limit_may_be_held_to_the_last_nano_and_no_further(till: Till) -> None:
+def test_the_limit_may_be_held_to_the_last_nano_and_no_further(account: Account) -> None:
     """Spent + held + this hold may equal the monthly limit; one nano-USD more is refused, and says why."""
-    till.update(monthly_limit=usd(10))
-    till.spend(usd(4))
-    till.admit(till.call(), fixed(usd(1)))
-    refusal = till.refused(till.call(), fixed(usd(5) + 1))
+    account.update(monthly_limit=usd(10))
+    account.spend(usd(4))
+    account.admit(account.call(), fixed(usd(1)))
+    refusal = account.refused(account.call(), fixed(usd(5) + 1))
     assert refusal.type is RefusalType.API_KEY_QUOTA_EXCEEDED
     assert refusal.details == {
         "limit": "monthly_limit",
@@ -243,236 +74,253 @@ def test_the_limit_may_be_held_to_the_last_nano_and_no_further(till: Till) -> No
         "needed_usd": "5.000000001",
         "resets_at": "2026-12-01T00:00:00Z",
     }
-    till.admit(till.call(), fixed(usd(5)))
-    assert till.month()["held"] == usd(6)
+    account.admit(account.call(), fixed(usd(5)))
+    assert account.month()["held"] == usd(6)
 
 
-def test_the_limit_is_named_before_the_wallet(till: Till) -> None:
+def test_the_limit_is_named_before_the_wallet(account: Account) -> None:
     """A call that neither the limit nor the wallet allows is refused for the limit."""
-    till.update(monthly_limit=usd(1))
-    assert till.refused(till.call(), fixed(usd(500))).type is RefusalType.API_KEY_QUOTA_EXCEEDED
+    account.update(monthly_limit=usd(1))
+    assert account.refused(account.call(), fixed(usd(500))).type is RefusalType.API_KEY_QUOTA_EXCEEDED
 
 
-def test_a_zero_limit_admits_what_is_free_and_nothing_paid(till: Till) -> None:
+def test_a_zero_limit_admits_what_is_free_and_nothing_paid(account: Account) -> None:
     """Under a limit of 0 a call that cannot cost anything passes; one of a nano-USD does not."""
-    till.update(monthly_limit=0)
-    assert till.admit(till.call(), fixed(0)).hold == 0
-    assert till.refused(till.call(), fixed(1)).type is RefusalType.API_KEY_QUOTA_EXCEEDED
+    account.update(monthly_limit=0)
+    assert account.admit(account.call(), fixed(0)).hold == 0
+    assert account.refused(account.call(), fixed(1)).type is RefusalType.API_KEY_QUOTA_EXCEEDED
 
 
-def test_a_free_call_passes_an_empty_wallet(till: Till) -> None:
+def test_a_free_call_passes_an_empty_wallet(account: Account) -> None:
     """Token counting works for an organisation that has no money left."""
-    till.admit(till.call(), fixed(usd(100)))
-    assert till.admit(till.call(), fixed(0)).hold == 0
+    account.admit(account.call(), fixed(usd(100)))
+    assert account.admit(account.call(), fixed(0)).hold == 0
 
 
-def test_a_limit_below_what_is_spent_refuses_and_says_so(till: Till) -> None:
+def test_a_limit_below_what_is_spent_refuses_and_says_so(account: Account) -> None:
     """After the limit was lowered under the spend, the next paid call is refused."""
-    till.spend(usd(5))
-    till.update(monthly_limit=usd(2))
-    refusal = till.refused(till.call(), by_token(usd(1), 10, 5000, explicit=True))
+    account.spend(usd(5))
+    account.update(monthly_limit=usd(2))
+    refusal = account.refused(account.call(), by_token(usd(1), 10, 5000, explicit=True))
     assert refusal.type is RefusalType.API_KEY_QUOTA_EXCEEDED
     assert "largest_output_bound" not in refusal.details
 
 
-def test_a_default_bound_is_lowered_to_what_fits(till: Till) -> None:
+def test_a_default_bound_is_lowered_to_what_fits(account: Account) -> None:
     """Without a bound of the caller's own, the injected one is lowered to the most that the room allows."""
-    till.update(monthly_limit=usd(1))
+    account.update(monthly_limit=usd(1))
     each = usd(1) // 2000
-    admitted = till.admit(till.call(), by_token(0, each, 8000, explicit=False))
+    admitted = account.admit(account.call(), by_token(0, each, 8000, explicit=False))
     assert admitted == Admitted(hold=usd(1), output_bound=2000, fitted=True)
 
 
-def test_a_default_bound_is_fitted_to_the_smaller_of_limit_and_wallet(till: Till) -> None:
+def test_a_default_bound_is_fitted_to_the_smaller_of_limit_and_wallet(account: Account) -> None:
     """The wallet can be what a bound is lowered for, though the limit has more room."""
-    till.update(monthly_limit=usd(500))
-    admitted = till.admit(till.call(), by_token(0, usd(100) // 3000, 8000, explicit=False))
+    account.update(monthly_limit=usd(500))
+    admitted = account.admit(account.call(), by_token(0, usd(100) // 3000, 8000, explicit=False))
     assert (admitted.output_bound, admitted.fitted) == (3000, True)
 
 
-def test_a_default_bound_is_not_lowered_below_the_smallest(till: Till) -> None:
+def test_a_default_bound_is_not_lowered_below_the_smallest(account: Account) -> None:
     """What would fit less than 1,024 tokens is refused, and the refusal names the hold that 1,024 need."""
-    till.update(monthly_limit=usd(1))
+    account.update(monthly_limit=usd(1))
     each = usd(1) // (SMALLEST_FITTED_BOUND - 1)
-    refusal = till.refused(till.call(), by_token(0, each, 8000, explicit=False))
+    refusal = account.refused(account.call(), by_token(0, each, 8000, explicit=False))
     assert refusal.type is RefusalType.API_KEY_QUOTA_EXCEEDED
     assert "largest_output_bound" not in refusal.details
 
 
-def test_an_explicit_bound_is_never_lowered(till: Till) -> None:
+def test_an_explicit_bound_is_never_lowered(account: Account) -> None:
     """A caller's own bound that does not fit is refused with the bound that would."""
-    till.update(monthly_limit=usd(1))
+    account.update(monthly_limit=usd(1))
     each = usd(1) // 2000
-    refusal = till.refused(till.call(), by_token(0, each, 2001, explicit=True))
+    refusal = account.refused(account.call(), by_token(0, each, 2001, explicit=True))
     assert refusal.details["largest_output_bound"] == "2000"
     assert "2,000 tokens" in refusal.message
-    assert not till.admit(till.call(), by_token(0, each, 2000, explicit=True)).fitted
+    assert not account.admit(account.call(), by_token(0, each, 2000, explicit=True)).fitted
 
 
-def test_a_shortfall_names_the_bound_that_would_fit_the_wallet(till: Till) -> None:
+def test_a_shortfall_names_the_bound_that_would_fit_the_wallet(account: Account) -> None:
     """The suggestion of a billing shortfall is computed from the wallet's room."""
-    refusal = till.refused(till.call(), by_token(usd(1), usd(1), 500, explicit=True))
+    refusal = account.refused(account.call(), by_token(usd(1), usd(1), 500, explicit=True))
     assert refusal.type is RefusalType.BILLING_SHORTFALL
     assert refusal.details["largest_output_bound"] == "99"
 
 
-def test_a_changed_key_makes_the_admission_stale(till: Till) -> None:
+def test_a_changed_key_makes_the_admission_stale(account: Account) -> None:
     """Facts read before an update, a disable or a rotation admit nothing."""
-    call = till.call()
-    till.update(monthly_limit=usd(50))
+    call = account.call()
+    account.update(monthly_limit=usd(50))
     with pytest.raises(Stale):
-        till.admit(call, fixed(1))
-    call = till.call()
-    with till.world.desk.write() as tx:
-        keys.disable(tx, till.key_id, confirm="app")
+        account.admit(call, fixed(1))
+    call = account.call()
+    with account.world.desk.write() as tx:
+        keys.disable(tx, account.key_id, confirm="app")
     with pytest.raises(Stale):
-        till.admit(call, fixed(1))
-    call = till.call()
-    with till.world.desk.write() as tx:
-        keys.rotate(tx, till.world.desk.keyring, till.key_id, confirm="app")
+        account.admit(call, fixed(1))
+    call = account.call()
+    with account.world.desk.write() as tx:
+        keys.rotate(tx, account.world.desk.keyring, account.key_id, confirm="app")
     with pytest.raises(Stale):
-        till.admit(call, fixed(1))
+        account.admit(call, fixed(1))
 
 
-def test_a_changed_catalog_makes_the_admission_stale(till: Till) -> None:
+def test_a_changed_catalog_makes_the_admission_stale(account: Account) -> None:
     """A price entered after the catalog was read sends the call back to be priced anew."""
-    version, call = till.catalog_version, till.call()
-    with till.world.desk.write() as tx:
+    version, call = account.catalog_version, account.call()
+    with account.world.desk.write() as tx:
         catalog.set_price(tx, "gpt-test", dollars(5))
     with pytest.raises(Stale):
-        billing.admit(till.connection, call, fixed(1), catalog_version=version, instance_id=INSTANCE)
+        account.do(Admit(call, fixed(1), version, INSTANCE))
 
 
-def test_a_suspended_organisation_makes_the_admission_stale(till: Till) -> None:
+def test_a_suspended_organisation_makes_the_admission_stale(account: Account) -> None:
     """A suspension between look-up and admission is noticed."""
-    call = till.call()
-    till.connection.execute("UPDATE organisation SET suspended = TRUE")
+    call = account.call()
+    account.execute("UPDATE organisation SET suspended = TRUE")
     with pytest.raises(Stale):
-        till.admit(call, fixed(1))
+        account.admit(call, fixed(1))
 
 
-def test_a_key_that_is_not_there_makes_the_admission_stale(till: Till) -> None:
+def test_a_key_that_is_not_there_makes_the_admission_stale(account: Account) -> None:
     """Facts of a key that the store does not hold admit nothing."""
-    call = till.call()
+    call = account.call()
     with pytest.raises(Stale):
-        till.admit(replace(call, key=replace(call.key, key_id="key_none")), fixed(1))
+        account.admit(replace(call, key=replace(call.key, key_id="key_none")), fixed(1))
 
 
-def test_each_month_has_its_own_room(till: Till) -> None:
+def test_each_month_has_its_own_room(account: Account) -> None:
     """The limit starts anew with the first instant of a month, UTC; a late settlement stays in its own."""
-    till.update(monthly_limit=usd(10))
+    account.update(monthly_limit=usd(10))
     last = datetime(2026, 11, 30, 23, 59, 59, 999_999, tzinfo=UTC)
-    late = till.call(received_at=last, sheet=dollars(usd(10)), multiplier=MILLION)
-    till.admit(late, fixed(usd(10)))
-    assert till.refused(till.call(received_at=last), fixed(1)).details["resets_at"] == "2026-12-01T00:00:00Z"
-    till.admit(till.call(received_at=last + timedelta(microseconds=1)), fixed(usd(10)))
+    late = account.call(received_at=last, sheet=dollars(usd(10)), multiplier=MILLION)
+    account.admit(late, fixed(usd(10)))
+    assert account.refused(account.call(received_at=last), fixed(1)).details["resets_at"] == "2026-12-01T00:00:00Z"
+    account.admit(account.call(received_at=last + timedelta(microseconds=1)), fixed(usd(10)))
     ending = Ending(Outcome.COMPLETED, last + timedelta(minutes=5), 200, Usage())
-    assert billing.settle(till.connection, late, ending) == Receipt(usd(10), 0)
-    assert (till.month("2026-11")["spent"], till.month("2026-12")["spent"]) == (usd(10), 0)
+    assert account.settle(late, ending) == Receipt(usd(10), 0)
+    assert (account.month("2026-11")["spent"], account.month("2026-12")["spent"]) == (usd(10), 0)
 
 
-def test_december_resets_in_january(till: Till) -> None:
+def test_december_resets_in_january(account: Account) -> None:
     """A refusal in December names the next year's first month."""
-    till.update(monthly_limit=0)
-    refusal = till.refused(till.call(received_at=datetime(2026, 12, 31, tzinfo=UTC)), fixed(1))
+    account.update(monthly_limit=0)
+    refusal = account.refused(account.call(received_at=datetime(2026, 12, 31, tzinfo=UTC)), fixed(1))
     assert refusal.details["resets_at"] == "2027-01-01T00:00:00Z"
 
 
-def test_the_same_request_id_is_not_admitted_twice(till: Till) -> None:
+def test_the_same_request_id_is_not_admitted_twice(account: Account) -> None:
     """A request id names one hold."""
-    call = till.call()
-    till.admit(call, fixed(1))
-    with pytest.raises(sqlite3.IntegrityError):
-        till.admit(call, fixed(1))
+    call = account.call()
+    account.admit(call, fixed(1))
+    with pytest.raises(UNIQUE):
+        account.admit(call, fixed(1))
+    assert (account.count("hold"), account.org()["held"]) == (1, 1)
 
 
 # -- policy `expected` --------------------------------------------------------------------------------------------
 
 
-def test_expected_is_strict_until_there_is_a_recent_call(till: Till) -> None:
+def test_expected_is_strict_until_there_is_a_recent_call(account: Account) -> None:
     """With no call to learn from, the limit is held in full."""
-    till.update(hold_policy=HoldPolicy.EXPECTED, monthly_limit=usd(10))
-    assert till.refused(till.call(), fixed(usd(11))).type is RefusalType.API_KEY_QUOTA_EXCEEDED
-    till.admit(till.call(), fixed(usd(9)))
-    assert till.month()["held"] == usd(9)
+    account.update(hold_policy=HoldPolicy.EXPECTED, monthly_limit=usd(10))
+    assert account.refused(account.call(), fixed(usd(11))).type is RefusalType.API_KEY_QUOTA_EXCEEDED
+    account.admit(account.call(), fixed(usd(9)))
+    assert account.month()["held"] == usd(9)
 
 
-def test_expected_holds_the_likely_cost_against_the_limit_and_all_against_the_wallet(till: Till) -> None:
+def test_expected_holds_the_likely_cost_against_the_limit_and_all_against_the_wallet(account: Account) -> None:
     """After a call of 1 USD, calls that may cost 40 hold 1 each against the limit and 40 each against the wallet."""
-    till.update(hold_policy=HoldPolicy.EXPECTED, monthly_limit=usd(60))
-    till.spend(usd(1))
-    till.admit(till.call(), fixed(usd(40)))
-    till.admit(till.call(), fixed(usd(40)))
-    assert (till.month()["held"], till.org()["held"]) == (usd(2), usd(80))
-    assert till.refused(till.call(), fixed(usd(40))).type is RefusalType.BILLING_SHORTFALL
+    account.update(hold_policy=HoldPolicy.EXPECTED, monthly_limit=usd(60))
+    account.spend(usd(1))
+    account.admit(account.call(), fixed(usd(40)))
+    account.admit(account.call(), fixed(usd(40)))
+    assert (account.month()["held"], account.org()["held"]) == (usd(2), usd(80))
+    assert account.refused(account.call(), fixed(usd(40))).type is RefusalType.BILLING_SHORTFALL
 
 
-def test_expected_refuses_when_the_likely_cost_does_not_fit(till: Till) -> None:
+def test_expected_refuses_when_the_likely_cost_does_not_fit(account: Account) -> None:
     """The likely cost, too, must fit what is left of the limit."""
-    till.update(hold_policy=HoldPolicy.EXPECTED, monthly_limit=usd(5))
-    till.spend(usd(4))
-    refusal = till.refused(till.call(), fixed(usd(4)))
+    account.update(hold_policy=HoldPolicy.EXPECTED, monthly_limit=usd(5))
+    account.spend(usd(4))
+    refusal = account.refused(account.call(), fixed(usd(4)))
     assert refusal.type is RefusalType.API_KEY_QUOTA_EXCEEDED
     assert refusal.details["needed_usd"] == "4"
 
 
-def test_expected_admits_a_likely_cost_that_just_fits(till: Till) -> None:
+def test_expected_admits_a_likely_cost_that_just_fits(account: Account) -> None:
     """The last of the limit may be held, to the nano-USD."""
-    till.update(hold_policy=HoldPolicy.EXPECTED, monthly_limit=usd(4))
-    till.spend(usd(2))
-    till.admit(till.call(), fixed(usd(50)))
-    assert till.month()["held"] == usd(2)
+    account.update(hold_policy=HoldPolicy.EXPECTED, monthly_limit=usd(4))
+    account.spend(usd(2))
+    account.admit(account.call(), fixed(usd(50)))
+    assert account.month()["held"] == usd(2)
 
 
-def test_expected_never_holds_more_than_strict(till: Till) -> None:
+def test_expected_never_holds_more_than_strict(account: Account) -> None:
     """A call that can cost less than the recent ones holds no more than it can cost."""
-    till.update(hold_policy=HoldPolicy.EXPECTED, monthly_limit=usd(50))
-    till.spend(usd(10))
-    till.admit(till.call(), fixed(usd(2)))
-    assert till.month()["held"] == usd(2)
+    account.update(hold_policy=HoldPolicy.EXPECTED, monthly_limit=usd(50))
+    account.spend(usd(10))
+    account.admit(account.call(), fixed(usd(2)))
+    assert account.month()["held"] == usd(2)
 
 
-def test_expected_passes_nothing_paid_once_the_limit_is_reached(till: Till) -> None:
+def test_expected_passes_nothing_paid_once_the_limit_is_reached(account: Account) -> None:
     """After calls that cost nothing, a call still counts as one nano-USD: a reached limit refuses it."""
-    till.update(hold_policy=HoldPolicy.EXPECTED, monthly_limit=usd(5))
-    till.spend(0, hold=0)
-    till.spend(usd(5), hold=usd(5))
-    till.connection.execute("UPDATE recent_cost SET cost = 0")
-    assert till.refused(till.call(), fixed(usd(1))).type is RefusalType.API_KEY_QUOTA_EXCEEDED
+    account.update(hold_policy=HoldPolicy.EXPECTED, monthly_limit=usd(5))
+    account.spend(0, hold=0)
+    account.spend(usd(5), hold=usd(5))
+    account.execute("UPDATE recent_cost SET cost = 0")
+    assert account.refused(account.call(), fixed(usd(1))).type is RefusalType.API_KEY_QUOTA_EXCEEDED
 
 
-def test_expected_releases_what_it_held(till: Till) -> None:
+def test_expected_releases_what_it_held(account: Account) -> None:
     """A settlement takes back exactly what the admission held against limit and wallet."""
-    till.update(hold_policy=HoldPolicy.EXPECTED, monthly_limit=usd(50))
-    till.spend(usd(1))
-    till.spend(usd(3), hold=usd(40))
-    assert (till.month()["held"], till.org()["held"], till.month()["spent"]) == (0, 0, usd(4))
+    account.update(hold_policy=HoldPolicy.EXPECTED, monthly_limit=usd(50))
+    account.spend(usd(1))
+    account.spend(usd(3), hold=usd(40))
+    assert (account.month()["held"], account.org()["held"], account.month()["spent"]) == (0, 0, usd(4))
 
 
-def test_the_likely_cost_is_a_moving_average(till: Till) -> None:
+def test_the_likely_cost_is_a_moving_average(account: Account) -> None:
     """Seven parts of the past and one of the last call."""
-    till.spend(8000)
-    till.spend(0, hold=0)
-    assert till.row("SELECT cost FROM recent_cost") == {"cost": 7000}
+    account.update(hold_policy=HoldPolicy.EXPECTED)
+    account.spend(8000)
+    account.spend(0, hold=0)
+    assert account.row("SELECT cost FROM recent_cost") == {"cost": 7000}
+
+
+def test_a_strict_key_learns_no_likely_cost(account: Account) -> None:
+    """What only policy `expected` asks for is written for its keys alone."""
+    account.spend(8000)
+    assert account.count("recent_cost") == 0
+
+
+def test_the_likely_cost_is_of_one_model(account: Account) -> None:
+    """What a cheap model cost says nothing of another one: that is held in full."""
+    account.update(hold_policy=HoldPolicy.EXPECTED)
+    account.spend(8000)
+    account.admit(account.call(model="other-test"), fixed(usd(5)))
+    account.admit(account.call(), fixed(usd(5)))
+    assert account.month()["held"] == usd(5) + 8000
 
 
 # -- settlement ---------------------------------------------------------------------------------------------------
 
 
-def test_a_settlement_charges_tokens_times_prices_times_multiplier(till: Till) -> None:
+def test_a_settlement_charges_tokens_times_prices_times_multiplier(account: Account) -> None:
     """1,000 fresh at 2, 500 cached at 0.5 and 200 out at 10 USD a million, times 1.25, is 5,312,500 nano-USD."""
-    call = till.call()
-    till.admit(call, fixed(usd(1)))
+    call = account.call()
+    account.admit(call, fixed(usd(1)))
     usage = Usage(input_tokens=1500, cached_input_tokens=500, output_tokens=200, reasoning_tokens=50)
-    assert billing.settle(till.connection, call, ended(usage)) == Receipt(cost=5_312_500, overrun=0)
-    assert till.org() == {"credited": usd(100), "settled": 5_312_500, "held": 0}
-    assert till.month() == {"calls": 1, "spent": 5_312_500, "held": 0, "last_call_at": micros(NOW)}
-    (row,) = till.log()
+    assert account.settle(call, ended(usage)) == Receipt(cost=5_312_500, overrun=0)
+    assert account.org() == {"credited": usd(100), "settled": 5_312_500, "held": 0}
+    assert account.month() == {"calls": 1, "spent": 5_312_500, "held": 0, "last_call_at": micros(NOW)}
+    (row,) = account.log()
     expected = {
         "request_id": call.request_id,
-        "org_id": till.world.org_id,
-        "key_id": till.key_id,
-        "plan_id": till.world.plan_id,
+        "org_id": account.world.org_id,
+        "key_id": account.key_id,
+        "plan_id": account.world.plan_id,
         "admitted_at": micros(NOW),
         "settled_at": micros(NOW + timedelta(seconds=2)),
         "outcome": "completed",
@@ -497,102 +345,103 @@ def test_a_settlement_charges_tokens_times_prices_times_multiplier(till: Till) -
     assert {name: row[name] for name in expected} == expected
 
 
-def test_money_columns_hold_integers(till: Till) -> None:
-    """SQLite keeps every amount as an integer, never as a real."""
-    till.spend(usd(1) + 1)
-    amounts = till.row(
-        "SELECT typeof(o.settled) a, typeof(o.held) b, typeof(m.spent) c, typeof(x.cost) d, typeof(r.cost) e"
-        " FROM organisation o, key_month m, outbox x, recent_cost r"
-    )
-    assert set(amounts.values()) == {"integer"}
+def test_money_columns_hold_integers(account: Account) -> None:
+    """The store keeps every amount as an integer, never as a real."""
+    account.update(hold_policy=HoldPolicy.EXPECTED)
+    account.spend(usd(1) + 1)
+    kind = "CAST(pg_typeof({0}) AS text)" if account.world.desk.store.is_postgres else "typeof({0})"
+    amounts = ("o.settled", "o.held", "m.spent", "m.held", "x.cost", "x.held", "r.cost")
+    columns = ", ".join(f"{kind.format(name)} AS kind_{number}" for number, name in enumerate(amounts))
+    kinds = account.row(f"SELECT {columns} FROM organisation o, key_month m, outbox x, recent_cost r")
+    assert set(kinds.values()) <= {"integer", "bigint"}
 
 
-def test_the_tier_of_the_total_input_prices_the_row(till: Till) -> None:
+def test_the_tier_of_the_total_input_prices_the_row(account: Account) -> None:
     """Above 2,000 input tokens all tokens cost the second tier's prices, and the row says which those were."""
-    call = till.call(sheet=GEMINI_SHEET, multiplier=MILLION)
-    till.admit(call, fixed(usd(1)))
+    call = account.call(sheet=GEMINI_SHEET, multiplier=MILLION)
+    account.admit(call, fixed(usd(1)))
     usage = Usage(input_tokens=2001, cached_input_tokens=1000, output_tokens=10)
-    receipt = billing.settle(till.connection, call, ended(usage))
+    receipt = account.settle(call, ended(usage))
     assert receipt == Receipt(1001 * 2_000 + 1000 * 500 + 10 * 12_000)
-    assert (till.log()[0]["input_price"], till.log()[0]["output_price"]) == (usd(2), usd(12))
+    assert (account.log()[0]["input_price"], account.log()[0]["output_price"]) == (usd(2), usd(12))
 
 
-def test_a_cost_above_the_hold_is_charged_in_full_and_recorded(till: Till) -> None:
+def test_a_cost_above_the_hold_is_charged_in_full_and_recorded(account: Account) -> None:
     """What exceeds the hold is an overrun: charged, and named."""
-    till.update(monthly_limit=usd(2))
-    assert till.spend(usd(3), hold=usd(2)) == Receipt(cost=usd(3), overrun=usd(1))
-    assert till.log()[0]["overrun"] == usd(1)
-    assert till.month()["spent"] == usd(3)
+    account.update(monthly_limit=usd(2))
+    assert account.spend(usd(3), hold=usd(2)) == Receipt(cost=usd(3), overrun=usd(1))
+    assert account.log()[0]["overrun"] == usd(1)
+    assert account.month()["spent"] == usd(3)
 
 
-def test_an_overrun_may_take_the_wallet_below_zero(till: Till) -> None:
+def test_an_overrun_may_take_the_wallet_below_zero(account: Account) -> None:
     """The real cost is charged even if the wallet has less; nothing paid is admitted after it."""
-    till.spend(usd(101), hold=usd(100))
-    org = till.org()
+    account.spend(usd(101), hold=usd(100))
+    org = account.org()
     assert org["credited"] - org["settled"] == -usd(1)
-    assert till.refused(till.call(), fixed(1)).details["balance_usd"] == "-1"
+    assert account.refused(account.call(), fixed(1)).details["balance_usd"] == "-1"
 
 
-def test_an_ending_without_usage_charges_nothing(till: Till) -> None:
+def test_an_ending_without_usage_charges_nothing(account: Account) -> None:
     """An upstream that broke without output costs nothing; the call counts and its hold is gone."""
-    call = till.call()
-    till.admit(call, fixed(usd(1)))
+    call = account.call()
+    account.admit(call, fixed(usd(1)))
     ending = replace(ended(None, Outcome.UPSTREAM_ERROR, 502), refusal=RefusalType.UPSTREAM_ERROR, error="it broke")
-    assert billing.settle(till.connection, call, ending) == Receipt(0, 0)
-    (row,) = till.log()
+    assert account.settle(call, ending) == Receipt(0, 0)
+    (row,) = account.log()
     assert (row["cost"], row["held"], row["usage_source"], row["refusal"]) == (0, usd(1), None, "upstream_error")
-    assert (till.month()["calls"], till.month()["held"], till.org()["held"]) == (1, 0, 0)
-    assert till.connection.execute("SELECT count(*) FROM recent_cost").fetchone()[0] == 0
+    assert (account.month()["calls"], account.month()["held"], account.org()["held"]) == (1, 0, 0)
+    assert account.count("recent_cost") == 0
 
 
-def test_estimated_usage_is_charged_and_named(till: Till) -> None:
+def test_estimated_usage_is_charged_and_named(account: Account) -> None:
     """A call whose caller left is charged by estimate, says so, and does not teach policy `expected`."""
-    call = till.call()
-    till.admit(call, fixed(usd(1)))
+    call = account.call()
+    account.admit(call, fixed(usd(1)))
     usage = Usage(input_tokens=1000, output_tokens=0, source=UsageSource.ESTIMATED)
-    assert billing.settle(till.connection, call, ended(usage, Outcome.ABORTED, 499)) == Receipt(2_500_000)
-    assert till.log()[0]["usage_source"] == "estimated"
-    assert till.connection.execute("SELECT count(*) FROM recent_cost").fetchone()[0] == 0
+    assert account.settle(call, ended(usage, Outcome.ABORTED, 499)) == Receipt(2_500_000)
+    assert account.log()[0]["usage_source"] == "estimated"
+    assert account.count("recent_cost") == 0
 
 
-def test_a_free_call_is_settled_at_zero(till: Till) -> None:
+def test_a_free_call_is_settled_at_zero(account: Account) -> None:
     """A call without a price sheet costs nothing whatever it used."""
-    call = till.call(sheet=None)
-    till.admit(call, fixed(0))
-    assert billing.settle(till.connection, call, ended(Usage(input_tokens=10**6))) == Receipt(0)
-    assert till.log()[0]["input_price"] == 0
+    call = account.call(sheet=None)
+    account.admit(call, fixed(0))
+    assert account.settle(call, ended(Usage(input_tokens=10**6))) == Receipt(0)
+    assert account.log()[0]["input_price"] == 0
 
 
-def test_a_second_settlement_writes_nothing(till: Till) -> None:
+def test_a_second_settlement_writes_nothing(account: Account) -> None:
     """A call is charged once: the second settlement finds no hold and changes no table."""
-    call = till.call()
-    till.admit(call, fixed(usd(1)))
-    billing.settle(till.connection, call, ended(Usage(input_tokens=10)))
-    before = (till.org(), till.month(), till.log())
-    assert billing.settle(till.connection, call, ended(Usage(input_tokens=10))) is None
-    assert (till.org(), till.month(), till.log()) == before
+    call = account.call()
+    account.admit(call, fixed(usd(1)))
+    account.settle(call, ended(Usage(input_tokens=10)))
+    before = (account.org(), account.month(), account.log())
+    assert account.settle(call, ended(Usage(input_tokens=10))) is None
+    assert (account.org(), account.month(), account.log()) == before
 
 
-def test_a_settlement_charges_what_was_fixed_at_admission(till: Till) -> None:
+def test_a_settlement_charges_what_was_fixed_at_admission(account: Account) -> None:
     """A new price, a lowered limit and a deleted key after admission do not change the charge."""
-    call = till.call()
-    till.admit(call, fixed(usd(1)))
-    with till.world.desk.write() as tx:
+    call = account.call()
+    account.admit(call, fixed(usd(1)))
+    with account.world.desk.write() as tx:
         catalog.set_price(tx, "gpt-test", dollars(usd(50)))
-        keys.update(tx, till.key_id, monthly_limit=0)
-        keys.delete(tx, till.key_id, confirm="app")
-    assert billing.settle(till.connection, call, ended(Usage(input_tokens=1000))) == Receipt(2_500_000)
-    assert till.month()["spent"] == 2_500_000
+        keys.update(tx, account.key_id, monthly_limit=0)
+        keys.delete(tx, account.key_id, confirm="app")
+    assert account.settle(call, ended(Usage(input_tokens=1000))) == Receipt(2_500_000)
+    assert account.month()["spent"] == 2_500_000
 
 
 # -- refusals -----------------------------------------------------------------------------------------------------
 
 
-def test_a_refusal_is_a_row_at_no_cost(till: Till) -> None:
+def test_a_refusal_is_a_row_at_no_cost(account: Account) -> None:
     """A refused call is logged with its reason and counts neither as a call nor as spend."""
-    refusal = till.refused(call := till.call(), fixed(usd(1000)))
-    billing.refuse(till.connection, call, refusal, NOW, catalog_version=till.catalog_version)
-    (row,) = till.log()
+    refusal = account.refused(call := account.call(), fixed(usd(1000)))
+    account.refuse(call, refusal, NOW, catalog_version=account.catalog_version)
+    (row,) = account.log()
     assert (row["outcome"], row["refusal"], row["status"], row["cost"], row["held"]) == (
         "refused",
         "billing_shortfall",
@@ -600,106 +449,111 @@ def test_a_refusal_is_a_row_at_no_cost(till: Till) -> None:
         0,
         0,
     )
-    assert till.connection.execute("SELECT count(*) FROM key_month").fetchone()[0] == 0
+    assert account.count("key_month") == 0
 
 
-def test_a_refusal_by_old_facts_is_stale(till: Till) -> None:
+def test_a_refusal_by_old_facts_is_stale(account: Account) -> None:
     """A refusal that a change of the key may have undone is judged again instead of logged."""
-    refusal = till.refused(call := till.call(), fixed(usd(1000)))
-    till.update(monthly_limit=usd(5))
+    refusal = account.refused(call := account.call(), fixed(usd(1000)))
+    account.update(monthly_limit=usd(5))
     with pytest.raises(Stale):
-        billing.refuse(till.connection, call, refusal, NOW, catalog_version=till.catalog_version)
-    billing.refuse(till.connection, call, refusal, NOW, catalog_version=None)
-    assert len(till.log()) == 1
+        account.refuse(call, refusal, NOW, catalog_version=account.catalog_version)
+    account.refuse(call, refusal, NOW, catalog_version=None)
+    assert len(account.log()) == 1
 
 
-def test_refusal_rows_are_capped_by_key_reason_and_minute(till: Till) -> None:
+def test_refusal_rows_are_capped_by_key_reason_and_minute(account: Account) -> None:
     """The 61st refusal of a minute is counted but not logged; another reason or minute starts anew."""
     missing = Refusal(RefusalType.MODEL_NOT_FOUND, "no such model")
     for _ in range(billing.REFUSAL_ROWS_PER_MINUTE + 5):
-        billing.refuse(till.connection, till.call(), missing, NOW, catalog_version=None)
-    assert len(till.log()) == billing.REFUSAL_ROWS_PER_MINUTE
-    assert till.row("SELECT refused FROM refusal_count") == {"refused": 65}
+        account.refuse(account.call(), missing, NOW, catalog_version=None)
+    assert len(account.log()) == billing.REFUSAL_ROWS_PER_MINUTE
+    assert account.row("SELECT refused FROM refusal_count") == {"refused": 65}
     other = Refusal(RefusalType.MODEL_NOT_ALLOWED, "not in the plan")
-    billing.refuse(till.connection, till.call(), other, NOW, catalog_version=None)
-    billing.refuse(till.connection, till.call(), missing, NOW + timedelta(minutes=1), catalog_version=None)
-    assert len(till.log()) == billing.REFUSAL_ROWS_PER_MINUTE + 2
+    account.refuse(account.call(), other, NOW, catalog_version=None)
+    account.refuse(account.call(), missing, NOW + timedelta(minutes=1), catalog_version=None)
+    assert len(account.log()) == billing.REFUSAL_ROWS_PER_MINUTE + 2
 
 
-# -- leases and sweeps --------------------------------------------------------------------------------------------
+def test_a_refusal_of_a_dead_key_needs_no_current_facts(account: Account) -> None:
+    """A call with a deleted key is still logged, by the facts that its secret once had."""
+    call = account.call()
+    with account.world.desk.write() as tx:
+        keys.delete(tx, account.key_id, confirm="app")
+    account.refuse(call, Refusal(RefusalType.UNAUTHORIZED, "dead"), NOW, catalog_version=None)
+    assert [row["refusal"] for row in account.log()] == ["unauthorized"]
 
 
-def test_a_sweep_writes_off_the_calls_of_a_dead_gateway(till: Till) -> None:
-    """Its holds are released and its calls logged as abandoned at cost 0; a late settlement is lost."""
-    billing.renew_lease(till.connection, "gateway_dead", NOW, NOW + timedelta(seconds=30))
-    billing.renew_lease(till.connection, INSTANCE, NOW, NOW + timedelta(minutes=5))
-    dead, alive = till.call(stream=True), till.call()
-    till.admit(dead, fixed(usd(3)), "gateway_dead")
-    till.admit(alive, fixed(usd(4)))
-    assert billing.sweep(till.connection, NOW + timedelta(seconds=30)) == 0
-    assert billing.sweep(till.connection, NOW + timedelta(seconds=31)) == 1
-    assert (till.org()["held"], till.month()["held"], till.month()["calls"]) == (usd(4), usd(4), 1)
-    (row,) = till.log()
-    expected = {
-        "request_id": dead.request_id,
-        "key_id": till.key_id,
-        "org_id": till.world.org_id,
-        "plan_id": till.world.plan_id,
-        "outcome": "abandoned",
-        "status": 0,
-        "stream": 1,
-        "model": "gpt-test",
-        "upstream": "test-openai",
-        "cost": 0,
-        "held": usd(3),
-        "overrun": 0,
-        "multiplier": MULTIPLIER,
-        "price_id": "price_test",
-        "input_tokens": 0,
-        "output_price": 0,
-        "usage_source": None,
-        "admitted_at": micros(NOW),
-    }
-    assert {name: row[name] for name in expected} == expected
-    assert billing.settle(till.connection, dead, ended(Usage(input_tokens=5))) is None
-    assert billing.settle(till.connection, alive, ended(Usage(input_tokens=5))) is not None
+# -- what is written ----------------------------------------------------------------------------------------------
 
 
-def test_a_renewed_lease_keeps_the_holds(till: Till) -> None:
-    """A heartbeat moves the end of the lease; the first start stays."""
-    billing.renew_lease(till.connection, INSTANCE, NOW, NOW + timedelta(seconds=30))
-    billing.renew_lease(till.connection, INSTANCE, NOW + timedelta(seconds=20), NOW + timedelta(seconds=50))
-    till.admit(till.call(), fixed(1))
-    assert billing.sweep(till.connection, NOW + timedelta(seconds=45)) == 0
-    started = till.row("SELECT started_at FROM gateway_instance")["started_at"]
-    assert moment(started) == NOW
+def test_a_secret_in_a_models_name_or_an_error_is_not_logged(account: Account) -> None:
+    """A caller may mistake their secret for a model's name, and an upstream repeat it in its error."""
+    call = account.call(model=account.secret)
+    account.admit(call, fixed(1))
+    account.settle(call, replace(ended(None, Outcome.UPSTREAM_ERROR, 502), error=f"no model {account.secret}"))
+    account.refuse(
+        account.call(model=account.secret),
+        Refusal(RefusalType.MODEL_NOT_FOUND, f"no model {account.secret}"),
+        NOW,
+        catalog_version=None,
+    )
+    assert len(account.log()) == 2
+    assert not any(account.secret in str(row.values()) for row in account.log())
 
 
-def test_a_gateway_that_said_goodbye_is_swept_at_once(till: Till) -> None:
-    """What a stopped instance still holds does not wait for its lease."""
-    billing.renew_lease(till.connection, INSTANCE, NOW, NOW + timedelta(hours=1))
-    till.admit(till.call(), fixed(usd(2)))
-    billing.end_instance(till.connection, INSTANCE)
-    assert billing.sweep(till.connection, NOW) == 1
-    assert till.org()["held"] == 0
+TEXTS = st.one_of(
+    st.none(), st.text(max_size=20), st.sampled_from(["\0", "a\0b", "\ud800", "\U0001f511", "'; --", "{,}"])
+)
+COUNTS = st.integers(0, 10**7)
+TOKENS = ["input", "cached_input", "cache_write_5m", "cache_write_1h", "output", "reasoning"]
+USAGES = st.builds(Usage, **{f"{name}_tokens": COUNTS for name in TOKENS})
 
 
-def test_two_organisations_share_nothing(till: Till) -> None:
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(response_id=TEXTS, error=TEXTS, usage=USAGES, milliseconds=COUNTS)
+def test_whatever_an_upstream_says_can_be_charged(
+    account: Account, response_id: str | None, error: str | None, usage: Usage, milliseconds: int
+) -> None:
+    """No answer can keep its own charge from being written, and the row holds the very numbers that were charged."""
+    call = account.call()
+    account.admit(call, fixed(0))
+    ending = replace(ended(usage), response_id=response_id, error=error, first_byte_ms=milliseconds)
+    cost = charge(usage, OPENAI_SHEET, MULTIPLIER)
+    assert account.settle(call, ending) == Receipt(cost, overrun=cost)
+    row = account.row("SELECT * FROM outbox WHERE request_id = :id", id=call.request_id)
+    assert (row["cost"], row["first_byte_ms"]) == (cost, milliseconds)
+    assert all(row[f"{name}_tokens"] == getattr(usage, f"{name}_tokens") for name in TOKENS)
+    for kept, said in ((row["response_id"], response_id), (row["error"], error)):
+        assert len(kept or "") == len(said or "")
+        if said and said.isprintable():
+            assert kept == said
+
+
+@pytest.mark.parametrize(("row", "table"), [(Hold, HoldRow), (LogRow, OutboxRow)])
+def test_rows_have_the_columns_of_their_table(row: Any, table: Any) -> None:
+    """Rows are written by position: the tuple's fields are the table's columns, in order, null where it may be."""
+    assert list(row._fields) == [column.name for column in table.__table__.columns]
+    optional = [name for name, kind in row.__annotations__.items() if not isinstance(kind, type)]
+    assert optional == [column.name for column in table.__table__.columns if column.nullable]
+
+
+def test_two_organisations_share_nothing(account: Account) -> None:
     """Another organisation's holds and money do not count."""
-    with till.world.desk.write() as tx:
+    with account.world.desk.write() as tx:
         other = accounts.add_org(tx, "Other")
         plan = plans.find(tx, "standard")
-        keys.create(tx, till.world.desk.keyring, org=other.id, name="app", plan=plan.id)
-    till.admit(till.call(), fixed(usd(100)))
-    with till.world.desk.read() as tx:
+        keys.create(tx, account.world.desk.keyring, org=other.id, name="app", plan=plan.id)
+    account.admit(account.call(), fixed(usd(100)))
+    with account.world.desk.read() as tx:
         found = tx.session.get(Organisation, other.id)
         assert found is not None
         assert (found.held, found.balance) == (0, 0)
 
 
-def test_billing_months_are_the_rows_months(till: Till) -> None:
+def test_billing_months_are_the_rows_months(account: Account) -> None:
     """The month that a call is held in is the month of its row's admission."""
-    call = till.call(received_at=datetime(2026, 11, 30, 23, 59, 59, 999_999, tzinfo=UTC))
-    till.admit(call, fixed(1))
-    billing.settle(till.connection, call, ended(Usage()))
-    assert billing_month(moment(till.log()[0]["admitted_at"])) == till.row("SELECT month FROM key_month")["month"]
+    call = account.call(received_at=datetime(2026, 11, 30, 23, 59, 59, 999_999, tzinfo=UTC))
+    account.admit(call, fixed(1))
+    account.settle(call, ended(Usage()))
+    assert billing_month(moment(account.log()[0]["admitted_at"])) == account.row("SELECT month FROM key_month")["month"]

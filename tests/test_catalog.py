@@ -18,6 +18,8 @@ from toolkit.policy import Role
 from toolkit.pricing import MILLION, PriceSheet, Tier, parse_usd
 from toolkit.public_prices import PublicPrice, public_price
 
+pytestmark = pytest.mark.both_stores
+
 AT = datetime(2026, 11, 1, tzinfo=UTC)
 
 

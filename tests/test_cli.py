@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import func, select, update
 
-from tests.conftest import ROOT, World, wait_until
+from tests.conftest import ROOT, World, environment, wait_until
 from toolkit import sessions
 from toolkit.cli import SECTIONS, cli, output
 from toolkit.cli.values import Moment
@@ -28,6 +28,8 @@ from toolkit.database import SYSTEM, Store
 from toolkit.models import ApiKey, AuditRow, LiveSecret, Operator, Organisation, OutboxRow
 from toolkit.pricing import NANO, parse_usd
 from toolkit.settings import Settings
+
+pytestmark = pytest.mark.both_stores
 
 Run = Callable[..., Result]
 PASSWORD = "correct horse battery"
@@ -38,7 +40,7 @@ def run(settings: Settings) -> Run:
     """Run `keydesk` with some arguments on the test's own data folder."""
 
     def invoke(*arguments: str, typed: str | None = None) -> Result:
-        env = {"KEYDESK_DATA_DIR": str(settings.data_dir)}
+        env = environment(settings)
         return CliRunner().invoke(cli, arguments, input=typed, env=env, prog_name="keydesk")
 
     return invoke
@@ -200,7 +202,7 @@ def test_wrong_usage_exits_with_2(run: Run, arguments: list[str]) -> None:
 
 def test_a_wrong_setting_is_an_error_of_one_line(settings: Settings) -> None:
     """A misspelt variable is reported, not ignored."""
-    env = {"KEYDESK_DATA_DIR": str(settings.data_dir), "KEYDESK_DATADIR": "x"}
+    env = environment(settings) | {"KEYDESK_DATADIR": "x"}
     result = CliRunner().invoke(cli, ["orgs", "list"], env=env)
     assert result.exit_code == 1
     assert result.stderr.startswith("Error: KEYDESK_DATADIR is not a setting of Keydesk.")
@@ -337,7 +339,7 @@ def test_disable_enable_delete(world: World, read: Read, run: Run) -> None:
 def on_terminal(settings: Settings, arguments: list[str], *dialogue: tuple[str, str]) -> tuple[int, str]:
     """Run `keydesk` on a pseudo-terminal: wait for each prompt and type its answer; return exit code and screen."""
     parent, child = pty.openpty()
-    env = os.environ | {"KEYDESK_DATA_DIR": str(settings.data_dir)}
+    env = os.environ | environment(settings)
     command = [sys.executable, "-m", "toolkit.cli", *arguments]
     process = subprocess.Popen(command, stdin=child, stdout=child, stderr=child, env=env, cwd=ROOT)
     os.close(child)
@@ -357,6 +359,7 @@ def on_terminal(settings: Settings, arguments: list[str], *dialogue: tuple[str, 
     return code, shown
 
 
+@pytest.mark.only_store("sqlite")
 def test_delete_asks_for_the_name_on_a_terminal(world: World, settings: Settings, read: Read) -> None:
     """Another name than the key's leaves it alone; its own name deletes it."""
     key_id = str(create(read)["id"])
@@ -630,11 +633,12 @@ def test_an_export_makes_no_folder_and_replaces_no_file(world: World, run: Run, 
     assert len(mine.read_text().splitlines()) == 2
 
 
+@pytest.mark.only_store("sqlite")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_ledger_follow_drains_until_a_signal(world: World, settings: Settings, number: signal.Signals) -> None:
     """`ledger sync --follow` moves rows as they come, and a signal ends it cleanly."""
     key = world.key("app").key
-    env = os.environ | {"KEYDESK_DATA_DIR": str(settings.data_dir)}
+    env = os.environ | environment(settings)
     command = [sys.executable, "-m", "toolkit.cli", "ledger", "sync", "--follow", "--json"]
     drain = subprocess.Popen(command, env=env, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:

@@ -8,7 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from toolkit import credentials
-from toolkit.credentials import ALPHABET, Keyring, display_form, is_well_formed, new_request_id, new_secret, redact
+from toolkit.credentials import (
+    ALPHABET,
+    Keyring,
+    RequestIds,
+    display_form,
+    is_well_formed,
+    new_request_id,
+    new_secret,
+    redact,
+)
 from toolkit.errors import InvalidInput
 
 PEPPER, OLDER = b"p" * 32, b"o" * 32
@@ -120,6 +129,15 @@ def test_request_ids_sort_by_time_and_are_uuids_of_version_7(moments: list[int])
         assert int(digits[:12], 16) == moment
         assert digits[12] == "7"
         assert digits[16] in "89ab"
+
+
+def test_request_ids_made_in_stock_differ_and_have_the_same_form() -> None:
+    """Ids whose random part is fetched a hundred at a time are as unique, and sort by time as well."""
+    ids = RequestIds()
+    made = [ids.next(1_700_000_000_000 + number // 10) for number in range(1_000)]
+    assert len(set(made)) == 1_000
+    assert [request_id[:16] for request_id in made] == sorted(request_id[:16] for request_id in made)
+    assert {(len(request_id), request_id[16], request_id[20] in "89ab") for request_id in made} == {(36, "7", True)}
 
 
 def test_request_ids_of_one_millisecond_differ() -> None:

@@ -2,21 +2,26 @@
 
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 
 from tests.conftest import ADMIN, usd
-from toolkit import accounts, audit, billing, catalog, database, keys, plans, reconcile
+from toolkit import accounts, audit, catalog, database, keys, plans, reconcile, verify
+from toolkit.billing import Call, Refuse
 from toolkit.demo import data
 from toolkit.demo.cast import CREDITS, DAYS, KEYS, NEAR_LIMIT, ROTATED
 from toolkit.demo.traffic import draw
 from toolkit.desk import Desk
 from toolkit.errors import Conflict, Refusal, RefusalType
+from toolkit.models import CatalogVersion
 from toolkit.policy import KeyStatus, Outcome
 from toolkit.settings import Settings
+from toolkit.tills import open_till
 
 CALLS = 4_000
 NOW = datetime(2026, 11, 23, 15, 30, tzinfo=UTC)
@@ -33,7 +38,7 @@ def loaded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
     """A Keydesk with demo data that ends at NOW."""
     desk = open_desk(tmp_path_factory.mktemp("demo"))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(database, "utc_now", lambda: NOW)
+        patch.setattr(database, "store_now", lambda _tx: NOW)
         data.load(desk, calls=CALLS)
     yield desk
     desk.close()
@@ -42,7 +47,7 @@ def loaded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
 @pytest.fixture
 def at_now(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let every transaction happen at NOW."""
-    monkeypatch.setattr(database, "utc_now", lambda: NOW)
+    monkeypatch.setattr(database, "store_now", lambda _tx: NOW)
 
 
 def rows(desk: Desk, query: str) -> list[tuple[Any, ...]]:
@@ -64,6 +69,23 @@ def test_the_books_balance(loaded: Desk) -> None:
     findings = reconcile.run(loaded)
     assert [finding.violations for finding in findings] == [[]] * len(findings)
     assert sum(finding.checked > 0 for finding in findings) >= 11
+
+
+@pytest.mark.both_stores
+@pytest.mark.usefixtures("at_now")
+def test_every_store_takes_the_data(desk: Desk) -> None:
+    """Loaded in an interrupted and a second go, the books balance on SQLite and on PostgreSQL."""
+
+    def interrupt(done: int, _all: int) -> None:
+        if done > 150:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        data.load(desk, interrupt, calls=300)
+    calls = data.load(desk, calls=300)
+    assert calls > 250
+    assert rows(desk, "SELECT count(*), count(DISTINCT request_id) FROM usage") == [(calls, calls)]
+    assert [finding for finding in reconcile.run(desk) if finding.violations] == []
 
 
 def test_all_of_the_cast_is_there(loaded: Desk) -> None:
@@ -184,14 +206,14 @@ def test_real_calls_do_not_disturb_a_load(tmp_path: Path) -> None:
     with desk.write() as tx:
         org = accounts.add_org(tx, "Real")
         new = keys.create(tx, desk.keyring, org=org.id, name="support-chat", plan="enterprise")
-    connection = desk.store.connect()
-    facts = billing.lookup(connection, [desk.keyring.digest(new.secret).value])
+    with desk.read() as tx:
+        facts = verify.lookup(tx, [desk.keyring.digest(new.secret).value])
+        version = tx.session.scalars(select(CatalogVersion.version)).one()
     assert facts is not None
-    call = billing.Call("req_real", facts, NOW, "openai", "chat/completions", stream=False, model="gpt-5")
-    (version,) = connection.execute("SELECT version FROM catalog_version").fetchone()
+    call = Call("req_real", facts, NOW, "openai", "chat/completions", stream=False, model="gpt-5")
     refusal = Refusal(RefusalType.BILLING_SHORTFALL, "no money")
-    billing.refuse(connection, call, refusal, NOW, catalog_version=version)
-    connection.close()
+    with closing(open_till(desk.store)) as till:
+        assert till.run([Refuse(call, refusal, NOW, version)]) == [None]
     assert data.load(desk, calls=300) > 250
     assert rows(desk, "SELECT count(*) FROM usage WHERE org = 'Real'") == [(1,)]
     assert rows(desk, "SELECT count(*) > 250 FROM usage WHERE org <> 'Real'") == [(True,)]

@@ -11,7 +11,7 @@ from starlette.websockets import WebSocketDisconnect
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 from streamlit.runtime import Runtime
 
-from tests.conftest import ROOT
+from tests.conftest import ROOT, environment
 from toolkit import accounts, sessions
 from toolkit.dashboard import gate, identity
 from toolkit.desk import Desk
@@ -26,7 +26,8 @@ STREAM = "/_stcore/stream"
 @pytest.fixture
 def operator(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> str:
     """Somebody who may sign in; the environment names this test's store."""
-    monkeypatch.setenv("KEYDESK_DATA_DIR", str(desk.settings.data_dir))
+    for name, value in environment(desk.settings).items():
+        monkeypatch.setenv(name, value)
     with desk.write() as tx:
         return accounts.add_operator(tx, EMAIL, Role.PLATFORM_ADMIN, PASSWORD).id
 

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, WebSocket, expect, sync_playwright
 
-from tests.conftest import ROOT, Running, free_port, process
+from tests.conftest import ROOT, Running, environment, free_port, process
 from toolkit import accounts, reports
 from toolkit.policy import Role
 from toolkit.pricing import usd
@@ -43,8 +43,7 @@ def dashboard(running: Running, tmp_path: Path) -> Iterator[str]:
         accounts.add_operator(tx, EMAIL, Role.PLATFORM_ADMIN, PASSWORD)
     port = free_port()
     url = f"http://127.0.0.1:{port}"
-    env = {
-        "KEYDESK_DATA_DIR": str(settings.data_dir),
+    env = environment(settings) | {
         "KEYDESK_GATEWAY_PORT": str(settings.gateway_port),
         "KEYDESK_DASHBOARD_PORT": str(port),
     }

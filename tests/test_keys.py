@@ -6,12 +6,14 @@ import threading
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
+from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import pytest
 from sqlalchemy import select
 
-from tests.conftest import World, usd
+from tests.conftest import World, at_once, usd
 from toolkit import accounts, audit, keys, plans
 from toolkit.credentials import Keyring, is_well_formed
 from toolkit.database import Actor, Transaction, utc_now
@@ -20,6 +22,8 @@ from toolkit.keys import NewSecret
 from toolkit.models import ApiKey, AuditRow, LiveSecret, RetiredSecret
 from toolkit.policy import HoldPolicy, KeyStatus, Role
 from toolkit.pricing import LARGEST_AMOUNT, MILLION
+
+pytestmark = pytest.mark.both_stores
 
 
 def acts(world: World, subject: str) -> list[AuditRow]:
@@ -583,3 +587,33 @@ def test_a_key_under_a_strange_pepper_is_not_made(world: World) -> None:
     with pytest.raises(Conflict, match="KEYDESK_PEPPER"), world.desk.write() as tx:
         keys.rotate(tx, strange, key.id, confirm=key.name)
     assert key_of(world, key.id).version == key.version
+
+
+# -- at once ------------------------------------------------------------------------------------------------------
+
+
+def test_a_name_that_many_keys_take_at_once_is_taken_once(world: World) -> None:
+    """One key gets it; the others are told to choose another name."""
+    results = at_once(*[partial(world.key, "app")] * 6)
+    assert sum(isinstance(result, NewSecret) for result in results) == 1
+    assert {type(result) for result in results if not isinstance(result, NewSecret)} == {Conflict}
+
+
+def test_changes_of_a_key_at_once_happen_one_after_the_other(world: World) -> None:
+    """Each is in the audit log with what the one before it had made, and one secret lives."""
+    key_id = world.key("app").key.id
+
+    def rotate() -> None:
+        with world.desk.write() as tx:
+            keys.rotate(tx, world.desk.keyring, key_id, confirm="app")
+
+    def limit(dollars: int) -> None:
+        with world.desk.write() as tx:
+            keys.update(tx, key_id, monthly_limit=usd(dollars))
+
+    assert at_once(*[rotate] * 4, *[partial(limit, dollars) for dollars in (1, 2, 3, 4)]) == [None] * 8
+    live, retired = digests(world, key_id)
+    assert (len(live), len(retired)) == (1, 4)
+    changes = [(json.loads(act.before or "{}"), json.loads(act.after or "{}")) for act in acts(world, key_id)]
+    assert [after["version"] for _, after in changes] == list(range(1, 10))
+    assert all(later[0] == earlier[1] for earlier, later in pairwise(changes))

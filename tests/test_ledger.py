@@ -9,7 +9,6 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -19,43 +18,39 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import delete, event, select, update
 
-from tests.conftest import ROOT, World
+from tests.conftest import ROOT, World, prepare_desk
 from tests.rows import NOON, append, row
+from tests.stores import StoreKind, Stores
 from toolkit import accounts, keys, segments
 from toolkit import ledger as ledger_module
 from toolkit.database import SYSTEM, Actor, Store
+from toolkit.desk import Desk
 from toolkit.errors import Forbidden, InvalidInput, Unavailable
 from toolkit.ledger import Ledger
 from toolkit.models import OutboxRow, RefusalCount, Segment, SupersededSegment
 from toolkit.period import Period
 from toolkit.policy import Role
 
+pytestmark = pytest.mark.both_stores
+
 DAY = timedelta(days=1)
 AT_ONCE = timedelta(0)
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
+def store(desk: Desk) -> Store:
     """An empty key store."""
-    store = new_store(tmp_path)
-    yield store
-    store.close()
+    return desk.store
 
 
 @pytest.fixture
 def ledger(store: Store, tmp_path: Path) -> Ledger:
     """An empty ledger, as the platform sees it."""
     return Ledger(store, tmp_path / "ledger", SYSTEM)
-
-
-def new_store(folder: Path) -> Store:
-    store = Store(f"sqlite:///{folder / 'keydesk.db'}", synchronous="NORMAL")
-    store.migrate()
-    return store
 
 
 def ids(ledger: Ledger) -> list[str]:
@@ -282,14 +277,14 @@ def test_raced_compaction_changes_nothing(ledger: Ledger, monkeypatch: pytest.Mo
     assert ids(ledger) == wanted
 
 
-def test_two_drains_and_a_producer_at_once(ledger: Ledger, tmp_path: Path) -> None:
+def test_two_drains_and_a_producer_at_once(ledger: Ledger, store_url: str) -> None:
     """While one thread appends and two drain and compact, a reader always sees each committed row once."""
     done = threading.Event()
     failures: list[BaseException] = []
     appended: list[str] = []
 
     def work() -> None:
-        own = new_store(tmp_path)
+        own = Store(store_url)
         mine = Ledger(own, ledger.root, SYSTEM)
         try:
             while not done.is_set():
@@ -317,10 +312,10 @@ def test_two_drains_and_a_producer_at_once(ledger: Ledger, tmp_path: Path) -> No
     assert ledger.verify() == []
 
 
-def test_list_and_outbox_are_read_in_one_snapshot(ledger: Ledger, tmp_path: Path) -> None:
+def test_list_and_outbox_are_read_in_one_snapshot(ledger: Ledger, store_url: str) -> None:
     """A drain that commits between the reading of the list and that of the outbox hides no row."""
     wanted = append(ledger.store, [row(), row()])
-    own = new_store(tmp_path)
+    own = Store(store_url)
     drained: list[int] = []
 
     def drain_now(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
@@ -417,12 +412,15 @@ steps = st.one_of(
 )
 
 
-@settings(max_examples=15, deadline=None)
-@given(st.lists(st.tuples(steps, st.integers(0, 2)), max_size=10))
-def test_any_sequence_of_work_keeps_every_row_once(sequence: list[tuple[tuple[str, int], int]]) -> None:
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(sequence=st.lists(st.tuples(steps, st.integers(0, 2)), max_size=10))
+def test_any_sequence_of_work_keeps_every_row_once(
+    stores: Stores, store_kind: StoreKind, sequence: list[tuple[tuple[str, int], int]]
+) -> None:
     """Appending, draining, compacting and sweeping in any order loses and doubles nothing."""
     with tempfile.TemporaryDirectory() as name:
-        store = new_store(Path(name))
+        url = stores.copy(store_kind, Path(name), "desk", prepare_desk)
+        store = Store(url)
         ledger = Ledger(store, Path(name) / "ledger", SYSTEM)
         appended: list[str] = []
         for (verb, number), day in sequence:
@@ -437,6 +435,7 @@ def test_any_sequence_of_work_keeps_every_row_once(sequence: list[tuple[tuple[st
             assert ids(ledger) == sorted(appended)
         assert ledger.verify() == []
         store.close()
+        stores.drop(url)
 
 
 DRAIN = """
@@ -452,14 +451,14 @@ while True:
 """
 
 
-def test_killed_drain_loses_and_doubles_nothing(ledger: Ledger) -> None:
+def test_killed_drain_loses_and_doubles_nothing(ledger: Ledger, store_url: str) -> None:
     """kill -9 of a draining and compacting process at a random moment leaves each row in exactly one place."""
     chance = random.Random(7)
     appended: list[str] = []
     for _ in range(3):
         appended += append(ledger.store, [row(at=NOON + timedelta(hours=n % 40)) for n in range(400)])
         drain = subprocess.Popen(
-            [sys.executable, "-c", DRAIN, str(ledger.store.url), str(ledger.root)], stdout=subprocess.PIPE, cwd=ROOT
+            [sys.executable, "-c", DRAIN, store_url, str(ledger.root)], stdout=subprocess.PIPE, cwd=ROOT
         )
         assert drain.stdout is not None
         for line in itertools.islice(drain.stdout, chance.randint(1, 4)):

@@ -10,7 +10,7 @@ import pytest
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
-from tests.conftest import ROOT, World
+from tests.conftest import ROOT, World, environment
 from tests.rows import append, row
 from toolkit import keys
 
@@ -35,7 +35,8 @@ def run(path: Path) -> list[dict[str, Any]]:
 @pytest.fixture
 def spent(world: World, monkeypatch: pytest.MonkeyPatch) -> World:
     """Spend of three keys, one of them deleted, some of it drained; notebooks find this Keydesk."""
-    monkeypatch.setenv("KEYDESK_DATA_DIR", str(world.desk.settings.data_dir))
+    for name, value in environment(world.desk.settings).items():
+        monkeypatch.setenv(name, value)
     yesterday = datetime.now(UTC) - timedelta(days=1)
     for name, cost in (("nightly-batch", 12_340_000_000), ("old-importer", 5_000), ("chat <b>bot</b>", 150_000)):
         key = world.key(name).key
@@ -84,7 +85,8 @@ def test_spend_by_key_shows_tables_and_figures(spent: World) -> None:
 
 def test_spend_by_key_runs_on_an_empty_ledger(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Before the first call the notebook runs through and says so."""
-    monkeypatch.setenv("KEYDESK_DATA_DIR", str(world.desk.settings.data_dir))
+    for name, value in environment(world.desk.settings).items():
+        monkeypatch.setenv(name, value)
     shown = run(ROOT / "notebooks" / "spend_by_key.ipynb")
     assert "$0.00 for 0 calls" in "".join(bundle.get("text/plain", "") for bundle in shown)
 

@@ -1,15 +1,18 @@
 """Plans: what they include and what they multiply by."""
 
+from functools import partial
 from typing import Any
 
 import pytest
 
-from tests.conftest import World
+from tests.conftest import World, at_once
 from toolkit import audit, catalog, keys, plans
 from toolkit.database import Actor
 from toolkit.errors import Conflict, Forbidden, InvalidInput, NotFound
 from toolkit.policy import Role
 from toolkit.pricing import MILLION
+
+pytestmark = pytest.mark.both_stores
 
 
 def test_a_plan_has_its_models_and_multiplier(world: World) -> None:
@@ -122,3 +125,30 @@ def test_an_org_admin_changes_no_plan(world: World) -> None:
     admin = world.desk.acting_as(Actor("a@acme.example", Role.ORG_ADMIN, world.org_id))
     with admin.write() as tx, pytest.raises(Forbidden):
         plans.update(tx, "standard", multiplier=0)
+
+
+def test_a_model_leaves_a_plan_or_is_named_by_a_key_but_not_both(world: World) -> None:
+    """Whoever comes second, the plan's change or the key's scope, is told; with the key new or updated."""
+    existing = world.key("existing").key.id
+
+    def update_plan() -> None:
+        with world.desk.write() as tx:
+            plans.update(
+                tx, "standard", models=[name for name in plans.models(tx, world.plan_id) if name != "gpt-test"]
+            )
+
+    def update_key() -> None:
+        with world.desk.write() as tx:
+            keys.update(tx, existing, models=["gpt-test"])
+
+    for number in range(4):
+        acts = (update_plan, partial(world.key, f"new-{number}", models=["gpt-test"]), update_key)
+        results = at_once(*acts)
+        with world.desk.write() as tx:
+            included = "gpt-test" in plans.models(tx, world.plan_id)
+            holders = [summary.key for summary in keys.summaries(tx) if "gpt-test" in summary.key.scope]
+            assert included or not holders
+            assert isinstance(results[0], InvalidInput) is included
+            plans.update(tx, "standard", models=sorted({*plans.models(tx, world.plan_id), "gpt-test"}))
+            for holder in holders:
+                keys.update(tx, holder.id, models=[])

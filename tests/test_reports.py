@@ -1,7 +1,10 @@
 """Reports add up to the nano-USD and say whose spend it is."""
 
 from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from fractions import Fraction
 from itertools import pairwise
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -17,6 +20,8 @@ from toolkit.ledger import Ledger
 from toolkit.models import ApiKey, RefusalCount, micros
 from toolkit.policy import Role
 from toolkit.reports import Period, Totals
+
+pytestmark = pytest.mark.both_stores
 
 DAY = timedelta(days=1)
 
@@ -150,6 +155,66 @@ def test_spend_can_be_limited_to_a_key_or_an_org(world: World, app: ApiKey) -> N
     assert reports.refusals(ledger, org="org_none").empty
 
 
+def charged(key: ApiKey, cost: int, at: datetime = NOON, **columns: Any) -> dict[str, Any]:
+    """Return the row of a call that was charged by its usage."""
+    return row(key, at, cost=cost, usage_source="reported", **columns)
+
+
+def test_hold_accuracy_is_held_over_charged(world: World) -> None:
+    """Each key and model has its holds, charges, their ratio and its overruns, in whole nano-USD."""
+    app, batch = world.key("app").key, world.key("batch").key
+    rows = [
+        charged(app, 100, held=300),
+        charged(app, 200, held=360),
+        charged(app, 7, held=20, model="claude-test"),
+        row(app, held=5_000, outcome="upstream_error"),  # says nothing about its hold
+        row(app, outcome="refused", refusal="model_not_allowed"),
+        charged(batch, 900, held=500, overrun=400),
+        charged(batch, 100, held=100),
+        charged(batch, 50, at=NOON - DAY, held=1, overrun=49),
+        charged(batch, 0, held=0, model="embed-test"),
+    ]
+    append(world.desk.store, rows)
+    columns = ["key", "model", "calls", "held", "cost", "ratio", "overruns", "overrun"]
+    ledger, today = world.desk.ledger, Period.days(1, NOON)
+    frame = reports.hold_accuracy(ledger, period=today)
+    assert frame[columns].values.tolist() == [
+        ["batch", "gpt-test", 2, 600, 1000, Decimal("0.60"), 1, 400],
+        ["app", "gpt-test", 2, 660, 300, Decimal("2.20"), 0, 0],
+        ["app", "claude-test", 1, 20, 7, Decimal("2.86"), 0, 0],
+        ["batch", "embed-test", 1, 0, 0, None, 0, 0],
+    ]
+    assert reports.hold_accuracy(ledger, ["org"])[["held", "cost", "overruns", "overrun"]].values.tolist() == [
+        [1281, 1357, 2, 449]
+    ]
+    assert reports.hold_accuracy(ledger, key=app.id)["key"].tolist() == ["app", "app"]
+    assert reports.hold_accuracy(ledger, org="org_none").empty
+    with pytest.raises(InvalidInput, match="Hold accuracy is grouped by"):
+        reports.hold_accuracy(ledger, ["colour"])
+
+
+@settings(max_examples=20, deadline=None)
+@given(held=st.integers(0, 2**56), cost=st.integers(1, 2**62))
+def test_the_ratio_is_exact(tmp_path_factory: pytest.TempPathFactory, held: int, cost: int) -> None:
+    """The ratio is the exact quotient, rounded to two decimals half up, however large the amounts are."""
+    folder = tmp_path_factory.mktemp("ratio")
+    store = Store(f"sqlite:///{folder / 'keydesk.db'}", synchronous="NORMAL")
+    store.migrate()
+    append(store, [row(cost=cost, held=held, usage_source="reported")])
+    ledger = Ledger(store, folder / "ledger", SYSTEM)
+    (ratio,) = reports.hold_accuracy(ledger)["ratio"]
+    exact = Fraction(held, cost)
+    assert Fraction(ratio) - Fraction(1, 200) <= exact < Fraction(ratio) + Fraction(1, 200)
+    assert ratio.as_tuple().exponent == -2
+    store.close()
+
+
+def test_overruns_are_found(world: World, app: ApiKey) -> None:
+    """`overrun` leaves only the calls that cost more than was held for them."""
+    (wanted,) = append(world.desk.store, [row(app, cost=9, held=5, overrun=4)])
+    assert reports.requests(world.desk.ledger, overrun=True)["request_id"].tolist() == [wanted]
+
+
 def test_requests_are_found_newest_first(world: World, app: ApiKey) -> None:
     """Requests come newest first, and each filter leaves only what fits it."""
     ledger = world.desk.ledger
@@ -197,6 +262,7 @@ def test_no_report_has_a_float(world: World, app: ApiKey) -> None:
     ledger: Ledger = world.desk.ledger
     for period in (Period.all(), Period.month("2020-01")):
         frames = [reports.spend(ledger, [name], period) for name in reports.DIMENSIONS]
+        frames += [reports.hold_accuracy(ledger, [name], period) for name in reports.DIMENSIONS]
         frames += [reports.refusals(ledger, period), reports.requests(ledger, period=period)]
         for frame in frames:
             assert not [name for name in frame if pd.api.types.is_float_dtype(frame[name])]

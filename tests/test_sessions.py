@@ -1,18 +1,21 @@
 """Signing in: the throttle, the life of a session, and what an outsider can tell."""
 
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import bcrypt
 import pytest
 from sqlalchemy import func, select, text
 
-from tests.conftest import ADMIN
+from tests.conftest import ADMIN, at_once
 from toolkit import accounts, audit, credentials, database, sessions
 from toolkit.database import Store
 from toolkit.desk import Desk
 from toolkit.errors import SignInFailed
 from toolkit.models import Operator, SignInFailure, SignInSession
 from toolkit.policy import Role
+
+pytestmark = pytest.mark.both_stores
 
 PASSWORD = "correct horse battery"
 EMAIL = "ada@example.com"
@@ -37,7 +40,7 @@ class Clock:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """The store's clock."""
     clock = Clock()
-    monkeypatch.setattr(database, "utc_now", clock)
+    monkeypatch.setattr(database, "store_now", lambda _tx: clock())
     return clock
 
 
@@ -248,3 +251,20 @@ def test_a_password_that_changes_during_the_sign_in_opens_nothing(
         sessions.sign_in(store, EMAIL, PASSWORD, ADDRESS)
     with store.read(ADMIN) as tx:
         assert tx.session.scalar(select(func.count()).select_from(SignInSession)) == 0
+
+
+def test_tries_at_once_do_not_get_past_the_throttle(store: Store) -> None:
+    """However many guess at the same moment, no more passwords are compared than one after the other."""
+    tries = sessions.TRIES_PER_EMAIL + 4
+    guess = partial(sessions.sign_in, store, EMAIL, "wrong", ADDRESS)
+    told = [str(result) for result in at_once(*[guess] * tries)]
+    assert sum("wrong" in message for message in told) == sessions.TRIES_PER_EMAIL
+    assert sum("Too many" in message for message in told) == 4
+
+
+def test_tries_that_succeed_do_not_count(store: Store) -> None:
+    """Any number of people may sign in from one address."""
+    for _ in range(sessions.TRIES_PER_EMAIL + 1):
+        assert sessions.sign_in(store, EMAIL, PASSWORD, ADDRESS)
+    with store.read(database.SYSTEM) as tx:
+        assert tx.session.scalar(select(func.count()).select_from(SignInFailure)) == 0

@@ -59,6 +59,7 @@ def test_every_setting_is_read(tmp_path: Path) -> None:
         "KEYDESK_IDLE_TIMEOUT": "3",
         "KEYDESK_CALL_TIMEOUT": "4",
         "KEYDESK_SHUTDOWN_GRACE": "5",
+        "KEYDESK_LEASE": "6",
         "KEYDESK_SQLITE_SYNCHRONOUS": "normal",
     }
     assert set(given) == {setting.name for setting in TABLE}
@@ -161,7 +162,7 @@ def test_peppers_from_the_environment_come_before_the_file(tmp_path: Path) -> No
 def test_a_credential_comes_from_the_secrets_file_before_the_environment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is read anew each time, so that it can be rotated without a restart."""
+    """A file that is changed, replaced or taken away is seen at once: no restart to rotate a credential."""
     monkeypatch.setenv("OPENAI_KEY", "from the environment")
     file = tmp_path / "secrets"
     settings = read(tmp_path, KEYDESK_SECRETS_FILE=str(file))
@@ -170,7 +171,11 @@ def test_a_credential_comes_from_the_secrets_file_before_the_environment(
     assert settings.upstream_credential("OPENAI_KEY") == "a=b"
     file.write_text("OPENAI_KEY=rotated\n")
     assert settings.upstream_credential("OPENAI_KEY") == "rotated"
+    write_private(file, "OPENAI_KEY=swapped\nOPENAI_KEY=second\n")
+    assert settings.upstream_credential("OPENAI_KEY") == "swapped"
     assert settings.upstream_credential("NOT_SET_ANYWHERE") is None
+    file.unlink()
+    assert settings.upstream_credential("OPENAI_KEY") == "from the environment"
 
 
 def test_a_private_file_is_replaced_or_kept(tmp_path: Path) -> None:

@@ -1,16 +1,19 @@
 """The wallet: money in, corrections, and what can never be booked."""
 
+from functools import partial
 from typing import Any
 
 import pytest
 from sqlalchemy import text
 
-from tests.conftest import World, usd
+from tests.conftest import World, at_once, usd
 from toolkit import accounts, audit, wallet
 from toolkit.database import Actor
 from toolkit.errors import Conflict, Forbidden, InvalidInput, NotFound
 from toolkit.policy import Role
 from toolkit.pricing import LARGEST_AMOUNT
+
+pytestmark = pytest.mark.both_stores
 
 
 def balance(world: World) -> int:
@@ -76,8 +79,8 @@ def test_credits_never_outgrow_the_store(world: World) -> None:
     with world.desk.write() as tx:
         wallet.credit(tx, "Acme", LARGEST_AMOUNT - usd(100), "INV-1")
     with world.desk.read() as tx:
-        stored = tx.session.execute(text("SELECT typeof(credited), credited FROM organisation")).one()
-    assert tuple(stored) == ("integer", LARGEST_AMOUNT)
+        stored = tx.session.execute(text("SELECT credited FROM organisation")).scalar_one()
+    assert (type(stored), stored) == (int, LARGEST_AMOUNT)
 
 
 @pytest.mark.parametrize(
@@ -131,3 +134,14 @@ def test_each_booking_is_audited_with_the_balance_before_and_after(world: World)
     assert (newest.action, newest.chain) == ("wallet.credit", world.org_id)
     assert newest.before == '{"balance_usd": "100"}'
     assert newest.after == '{"amount_usd": "5", "balance_usd": "105", "reference": "INV-1"}'
+
+
+def test_payments_that_arrive_at_once_are_each_booked_once(world: World) -> None:
+    """None is lost, a reference that is used twice is refused the second time, and the totals agree."""
+    references = ["INV-1", "INV-2", "INV-3", "INV-1", "INV-2", "INV-3"]
+    results = at_once(*[partial(world.credit, usd(5), reference) for reference in references])
+    assert results.count(None) == 3
+    assert {type(result) for result in results if result is not None} == {Conflict}
+    assert balance(world) == usd(115)
+    with world.desk.read() as tx:
+        assert sum(entry.amount for entry in wallet.entries(tx, "Acme")) == usd(115)

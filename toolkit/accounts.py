@@ -14,12 +14,13 @@ from sqlalchemy import select
 
 from toolkit import audit
 from toolkit.credentials import hash_password, new_id, verify_password
-from toolkit.database import Transaction
+from toolkit.database import Transaction, lock_name
 from toolkit.errors import Conflict, Forbidden, InvalidInput, NotFound
 from toolkit.models import Operator, Organisation
 from toolkit.policy import Role
 
-_EMAIL = re.compile(r"[^@\s<>\"]{1,64}@[^@\s<>\"]{1,190}")
+_LETTER = r"[^@\s<>\"\x00-\x1f\ud800-\udfff]"
+_EMAIL = re.compile(rf"{_LETTER}{{1,64}}@{_LETTER}{{1,190}}")
 _NAME = re.compile(r"\S(?:.{0,78}\S)?")
 
 
@@ -58,6 +59,7 @@ def add_org(tx: Transaction, name: str) -> Organisation:
     """Add an organisation with an empty wallet."""
     require_platform_admin(tx)
     name = check_name(name, "organisation's name")
+    lock_name(tx, "organisation names")
     if tx.session.scalar(select(Organisation).where(Organisation.name == name)):
         raise Conflict(f"There is already an organisation named {name!r}.")
     org = Organisation(
@@ -122,6 +124,7 @@ def add_operator(tx: Transaction, email: str, role: Role, password: str, *, org_
         raise InvalidInput("A platform admin belongs to no organisation.")
     if org_id is not None and tx.session.get(Organisation, org_id) is None:
         raise NotFound(f"There is no organisation {org_id!r}.")
+    lock_name(tx, "operator names")
     if tx.session.scalar(select(Operator).where(Operator.email == email)):
         raise Conflict(f"There is already an operator {email}.")
     operator = Operator(
@@ -142,7 +145,10 @@ def add_operator(tx: Transaction, email: str, role: Role, password: str, *, org_
 
 def find_operator(tx: Transaction, email: str) -> Operator | None:
     """Return the operator with this e-mail, or None."""
-    return tx.session.scalar(select(Operator).where(Operator.email == email.strip().lower()))
+    email = email.strip().lower()
+    if _EMAIL.fullmatch(email) is None:
+        return None
+    return tx.session.scalar(select(Operator).where(Operator.email == email))
 
 
 def list_operators(tx: Transaction) -> list[Operator]:

@@ -9,7 +9,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import select, text
 
 from toolkit.database import Transaction
 from toolkit.errors import InvalidInput
@@ -61,10 +61,7 @@ def record(
         reason: why, in the actor's words.
     """
     chain = org_id or PLATFORM
-    head = tx.session.get(AuditHead, chain, with_for_update=True)
-    if head is None:
-        head = AuditHead(chain=chain, seq=0, hash=GENESIS)
-        tx.session.add(head)
+    head = _locked_head(tx, chain)
     row = AuditRow(
         chain=chain,
         seq=head.seq + 1,
@@ -74,7 +71,7 @@ def record(
         subject=subject,
         before=_snapshot(before),
         after=_snapshot(after),
-        reason=reason,
+        reason=plain(reason),
         previous_hash=head.hash,
         hash="",
     )
@@ -83,6 +80,22 @@ def record(
     tx.session.add(row)
     tx.session.flush()
     return row
+
+
+def _locked_head(tx: Transaction, chain: str) -> AuditHead:
+    """Return a chain's head, which nobody else may move until the transaction ends; a new chain gets one."""
+    head = tx.session.get(AuditHead, chain, with_for_update=True, populate_existing=True)
+    if head is not None:
+        return head
+    # Somebody else may begin the chain at this moment.
+    begin = text("INSERT INTO audit_head (chain, seq, hash) VALUES (:chain, 0, :hash) ON CONFLICT (chain) DO NOTHING")
+    tx.session.execute(begin, {"chain": chain, "hash": GENESIS})
+    return tx.session.get_one(AuditHead, chain, with_for_update=True)
+
+
+def plain(words: str) -> str:
+    """Return somebody's words as every key store can keep them: PostgreSQL's text has no NUL."""
+    return words.replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
 def rows(tx: Transaction, *, subject: str | None = None, limit: int = 200) -> list[AuditRow]:
@@ -132,7 +145,7 @@ def verify(tx: Transaction, known_heads: dict[str, str] | None = None) -> list[B
     query = select(AuditRow).order_by(AuditRow.chain, AuditRow.seq)
     if tx.actor.org_id is not None:
         query = query.where(AuditRow.chain == tx.actor.org_id)
-    for row in tx.session.scalars(query):
+    for row in tx.session.scalars(query.execution_options(yield_per=1_000)):
         seq, previous = expected.get(row.chain, (0, GENESIS))
         if row.seq != seq + 1:
             broken.append(BrokenLink(row.chain, row.seq, f"row {seq + 1} is missing"))

@@ -6,7 +6,7 @@ upgrade reprices nothing.
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlsplit
@@ -15,7 +15,7 @@ from sqlalchemy import select, update
 
 from toolkit import accounts, audit
 from toolkit.credentials import new_id
-from toolkit.database import Transaction
+from toolkit.database import Transaction, lock_catalog
 from toolkit.dialects.shape import Dialect
 from toolkit.errors import Conflict, InvalidInput, NotFound
 from toolkit.models import CatalogVersion, Model, Plan, PlanModel, Price, Upstream
@@ -45,6 +45,11 @@ def changed(tx: Transaction) -> None:
     tx.session.execute(update(CatalogVersion).values(version=CatalogVersion.version + 1))
 
 
+def _begin_change(tx: Transaction) -> None:
+    accounts.require_platform_admin(tx)
+    lock_catalog(tx)
+
+
 def add_upstream(tx: Transaction, name: str, dialect: Dialect, base_url: str, credential_env: str) -> Upstream:
     """Add a provider endpoint.
 
@@ -60,7 +65,7 @@ def add_upstream(tx: Transaction, name: str, dialect: Dialect, base_url: str, cr
         InvalidInput: a value cannot be used.
         Conflict: the name is taken.
     """
-    accounts.require_platform_admin(tx)
+    _begin_change(tx)
     name = accounts.check_name(name, "upstream's name")
     _check_base_url(base_url, dialect)
     _check_credential_name(credential_env)
@@ -92,7 +97,7 @@ def update_upstream(
         NotFound: no such upstream.
         InvalidInput: a value cannot be used.
     """
-    accounts.require_platform_admin(tx)
+    _begin_change(tx)
     upstream = tx.session.get(Upstream, name)
     if upstream is None:
         raise NotFound(f"There is no upstream named {name!r}. `keydesk upstreams list` shows them.")
@@ -166,7 +171,7 @@ def add_model(
     Raises:
         InvalidInput, NotFound, Conflict: a value cannot be used, the upstream or price is unknown, the id is taken.
     """
-    accounts.require_platform_admin(tx)
+    _begin_change(tx)
     if _ID.fullmatch(model_id) is None:
         raise InvalidInput(f"The model id {model_id!r} must be 1 to 128 letters, digits or . _ : @ / + -")
     endpoint = tx.session.get(Upstream, upstream)
@@ -224,7 +229,7 @@ def update_model(
         NotFound: no such model or upstream.
         InvalidInput: the upstream speaks another dialect, or a limit cannot be used.
     """
-    accounts.require_platform_admin(tx)
+    _begin_change(tx)
     model = tx.session.get(Model, model_id)
     if model is None:
         raise NotFound(f"There is no model {model_id!r}. `keydesk models list` shows them.")
@@ -311,7 +316,7 @@ def set_price(tx: Transaction, model_id: str, sheet: PriceSheet, *, valid_from: 
         NotFound: no such model.
         InvalidInput: the moment lies in the past; calls of that time have been charged already.
     """
-    accounts.require_platform_admin(tx)
+    _begin_change(tx)
     if tx.session.get(Model, model_id) is None:
         raise NotFound(f"There is no model {model_id!r}. `keydesk models list` shows them.")
     start = _start(tx, valid_from)
@@ -322,7 +327,7 @@ def set_price(tx: Transaction, model_id: str, sheet: PriceSheet, *, valid_from: 
 
 def refresh_prices(tx: Transaction) -> list[Price]:
     """Copy the present prices of all models whose price came from genai-prices; return the entries that are new."""
-    accounts.require_platform_admin(tx)
+    _begin_change(tx)
     entered = []
     for model in list_models(tx):
         current = price_at(list_prices(tx, model.id), tx.now)
@@ -348,6 +353,9 @@ def list_prices(tx: Transaction, model_id: str | None = None) -> list[Price]:
 def price_at(entries: list[Price], now: datetime) -> Price | None:
     """Return the entry in force at a moment, from one model's entries oldest first."""
     return next((price for price in reversed(entries) if price.valid_from <= now), None)
+
+
+_LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -392,11 +400,17 @@ class PlanFacts:
 
 @dataclass(frozen=True, slots=True)
 class Catalog:
-    """All upstreams, models, prices and plans at one catalog version."""
+    """All upstreams, models, prices and plans at one catalog version.
+
+    Args:
+        read_at: by the store's clock, UTC: a price that was set to hold from then on holds now, whatever the reader's
+            own clock says.
+    """
 
     version: int
     models: dict[str, ModelFacts]
     plans: dict[str, PlanFacts]
+    read_at: datetime = field(default=_LONG_AGO, compare=False)
 
 
 def load(tx: Transaction) -> Catalog:
@@ -430,4 +444,4 @@ def load(tx: Transaction) -> Catalog:
         plan.id: PlanFacts(plan.id, plan.name, plan.multiplier, frozenset(included.get(plan.id, ())))
         for plan in session.scalars(select(Plan))
     }
-    return Catalog(session.scalars(select(CatalogVersion.version)).one(), models, plans)
+    return Catalog(session.scalars(select(CatalogVersion.version)).one(), models, plans, tx.now)

@@ -1,8 +1,15 @@
-"""The key store: engine, transactions, and the actor and clock that go with them.
+"""The key store: transactions, their locks, and the actor and clock that go with them.
 
 A service function takes a `Transaction`, never an engine: the change and its audit row commit together or not
-at all. SQLite runs in WAL mode; a write transaction begins with BEGIN IMMEDIATE, so it never has to be upgraded
-halfway through.
+at all.
+
+SQLite runs in WAL mode; a write transaction begins with BEGIN IMMEDIATE, so it never has to be upgraded halfway
+through, and is alone.
+
+PostgreSQL writes under READ COMMITTED. An organisation's row is the lock of all that is its (keys, wallet, months,
+holds): whoever changes any of it first calls `lock_orgs`, and what is read behind that is current. Locks are taken
+in one order everywhere: catalog, organisations by id, names, then the rest, audit heads last. Reads are REPEATABLE
+READ snapshots.
 """
 
 import getpass
@@ -12,18 +19,24 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
+from itertools import zip_longest
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Engine, create_engine, event, make_url
-from sqlalchemy.exc import ArgumentError, DatabaseError, OperationalError
+from sqlalchemy import Engine, make_url, select, text
+from sqlalchemy.exc import ArgumentError, DatabaseError, DBAPIError, InternalError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 
-from toolkit import migrations
+from toolkit import engines, migrations
 from toolkit.errors import InvalidInput, Unavailable
-from toolkit.models import micros
+from toolkit.models import CatalogVersion, Organisation, micros, moment
 from toolkit.policy import Role
 from toolkit.settings import Settings
+
+if TYPE_CHECKING:
+    import psycopg
 
 BUSY_TIMEOUT = 30.0
 """Seconds that a SQLite writer waits for another one."""
@@ -60,13 +73,28 @@ SYSTEM = Actor("system", Role.PLATFORM_ADMIN)
 """The actor of what no person asked for: set-up, drain, sweeps."""
 
 
-@dataclass(frozen=True, slots=True)
 class Transaction:
-    """One transaction of the key store, with who acts in it and when (UTC)."""
+    """One transaction of the key store, with who acts in it and when.
 
-    session: Session
-    actor: Actor
-    now: datetime
+    Args:
+        session: what it reads and writes through.
+        actor: who acts.
+        now: when it happens, UTC; None is the present.
+    """
+
+    def __init__(self, session: Session, actor: Actor, now: datetime | None = None) -> None:
+        self.session = session
+        self.actor = actor
+        self._given = now
+
+    @cached_property
+    def now(self) -> datetime:
+        """The moment it happens, UTC, for all that it writes: by the store's clock, when first asked for.
+
+        So a change that first waits for a lock does not happen before the changes that it waited for, whichever
+        machine made them.
+        """
+        return self._given or store_now(self)
 
 
 def utc_now() -> datetime:
@@ -74,26 +102,90 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
+def store_now(tx: Transaction) -> datetime:
+    """Return the present moment, UTC, by the store's own clock: machines that share a PostgreSQL agree on it."""
+    if not _is_postgres(tx):
+        return utc_now()
+    return moment(tx.session.scalars(text("SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint")).one())
+
+
+def lock_orgs(tx: Transaction, *org_ids: str) -> None:
+    """Take the locks of organisations, until the transaction ends: first of all, before anything is judged by.
+
+    An organisation's row is the lock of all that is its: wallet, keys, their months, holds. What is read behind the
+    lock is current; organisations that the session knows already are read anew. SQLite has one lock for everything,
+    which the transaction holds from its beginning.
+
+    Args:
+        tx: a write transaction.
+        org_ids: whose; locked in order of id, so that no two transactions wait for each other.
+    """
+    if _is_postgres(tx):
+        query = select(Organisation).where(Organisation.id.in_(org_ids)).order_by(Organisation.id)
+        # NO KEY UPDATE: rows that refer to the organisation may be added meanwhile.
+        tx.session.scalars(query.with_for_update(key_share=True).execution_options(populate_existing=True)).all()
+
+
+def lock_catalog(tx: Transaction) -> None:
+    """Take the lock of upstreams, models, prices and plans, until the transaction ends; before any organisation's."""
+    if _is_postgres(tx):
+        tx.session.scalars(select(CatalogVersion.version).with_for_update(key_share=True)).one()
+
+
+def lock_name(tx: Transaction, name: str) -> None:
+    """Take a lock that no row stands for, until the transaction ends; after organisations', before audit heads'.
+
+    Args:
+        tx: a write transaction.
+        name: the same for all who must not act at once, such as "drain".
+    """
+    if _is_postgres(tx):
+        tx.session.execute(
+            text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))"), {"name": f"keydesk {name}"}
+        )
+
+
+def _is_postgres(tx: Transaction) -> bool:
+    return tx.session.get_bind().dialect.name == "postgresql"
+
+
 class Store:
-    """The key store behind one SQLAlchemy URL.
+    """The key store behind one URL: `sqlite:///PATH`, or `postgresql://USER:PASSWORD@HOST/DATABASE`.
+
+    Args:
+        url: of the database; a password in it is shown nowhere. What a PostgreSQL URL leaves open, libpq's own
+            variables and files say (PGHOST, ~/.pgpass).
+        synchronous: how durable a SQLite commit is, FULL or NORMAL. PostgreSQL's `synchronous_commit` is always on.
 
     Raises:
         InvalidInput: the URL is of a database that is not supported.
     """
 
     def __init__(self, url: str, *, synchronous: str = "FULL") -> None:
-        try:
-            self.url = make_url(url)
-        except ArgumentError:
-            raise InvalidInput("KEYDESK_STORE_URL must look like sqlite:///PATH.") from None
         self.synchronous = synchronous
-        if self.url.get_backend_name() != "sqlite":
-            raise InvalidInput(f"The key store must be SQLite (sqlite:///PATH), not {self.url.get_backend_name()}.")
-        if self.url.database in {None, "", ":memory:"}:
+        self.is_postgres = url.startswith(_POSTGRES)
+        self.engine: Engine
+        self._path = ""
+        self._parameters: dict[str, str] = {}
+        if self.is_postgres:
+            try:
+                self._parameters = engines.postgres_parameters("postgresql://" + url.partition("://")[2])
+            except ValueError:
+                raise InvalidInput(_WANTED_URL) from None
+            self.name = _name(self._parameters)
+            self.engine = engines.postgres_engine(self._parameters)
+            return
+        try:
+            parsed = make_url(url)
+        except ArgumentError:
+            raise InvalidInput(_WANTED_URL) from None
+        if parsed.get_backend_name() != "sqlite":
+            raise InvalidInput(_WANTED_URL)
+        if parsed.database in {None, "", ":memory:"}:
             raise InvalidInput("The key store must be a file (sqlite:///PATH): several processes share it.")
-        self.engine: Engine = create_engine(self.url, connect_args={"timeout": BUSY_TIMEOUT})
-        event.listen(self.engine, "connect", self._prepare)
-        event.listen(self.engine, "begin", _begin)
+        self._path = str(parsed.database)
+        self.name = f"sqlite:///{self._path}"
+        self.engine = engines.sqlite_engine(parsed, synchronous, BUSY_TIMEOUT)
 
     @classmethod
     def open(cls, settings: Settings) -> "Store":
@@ -104,77 +196,126 @@ class Store:
             Unavailable: the store cannot be made or read, or is of a newer version.
         """
         store = cls(settings.store_url, synchronous=settings.sqlite_synchronous)
-        path = Path(str(store.url.database))
+        if not store.is_postgres:
+            path = Path(store._path)
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.touch(mode=0o600)  # SQLite gives its other files the same rights
+            except OSError as error:
+                raise Unavailable(f"The key store {path} cannot be made: {error.strerror}.") from error
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.touch(mode=0o600)  # SQLite gives its other files the same rights
-        except OSError as error:
-            raise Unavailable(f"The key store {path} cannot be made: {error.strerror}.") from error
-        store.migrate()
+            store.migrate()
+        except BaseException:
+            store.close()
+            raise
         return store
-
-    def _prepare(self, connection: Any, _record: object) -> None:
-        # The driver's own transaction handling is off: `_begin` says BEGIN.
-        connection.isolation_level = None
-        for pragma in ("journal_mode=WAL", f"synchronous={self.synchronous}", "foreign_keys=ON"):
-            connection.execute(f"PRAGMA {pragma}")
 
     def migrate(self) -> list[str]:
         """Bring the schema up to date; return the names of the steps that ran."""
         with self.write(SYSTEM) as tx:
+            lock_name(tx, "schema")
             return migrations.migrate(tx.session.connection(), micros(tx.now))
 
     @contextmanager
     def write(self, actor: Actor, now: datetime | None = None) -> Iterator[Transaction]:
         """Open a transaction that may change things; commits at the end, rolls back on any error.
 
+        On PostgreSQL it is READ COMMITTED: take the locks (`lock_orgs` and so on) before reading what it judges by.
+
         Args:
             actor: who acts.
             now: the moment it happens, UTC; the present by default (demo data and tests give their own).
 
         Raises:
-            Unavailable: the store cannot be reached, or another writer held it too long.
+            Unavailable: the store cannot be reached, or another writer held it too long. A later transaction
+                connects anew.
         """
-        with self._transaction(actor, now, immediate=True) as tx:
+        options = engines.POSTGRES_WRITE if self.is_postgres else engines.SQLITE_WRITE
+        with self._transaction(options, actor, now) as tx:
             yield tx
 
     @contextmanager
     def read(self, actor: Actor, now: datetime | None = None) -> Iterator[Transaction]:
         """Open a read-only snapshot of the store: what it shows does not change while it is open."""
-        with self._transaction(actor, now, immediate=False) as tx:
+        options = engines.POSTGRES_READ if self.is_postgres else engines.SQLITE_READ
+        with self._transaction(options, actor, now) as tx:
             yield tx
 
     @contextmanager
-    def _transaction(self, actor: Actor, now: datetime | None, *, immediate: bool) -> Iterator[Transaction]:
+    def _transaction(self, options: dict[str, Any], actor: Actor, now: datetime | None) -> Iterator[Transaction]:
+        committing = False
         try:
-            with (
-                Session(self.engine.execution_options(immediate=immediate), expire_on_commit=False) as session,
-                session.begin(),
-            ):
-                if immediate:
-                    session.connection()  # BEGIN now: the moment of a change is not before those it waited for
-                yield Transaction(session, actor, now or utc_now())
-        except DatabaseError as error:
-            # The narrower classes, such as IntegrityError, are mistakes of a statement, not of the store.
-            if type(error) not in {DatabaseError, OperationalError}:
-                raise
-            raise Unavailable(f"The key store {self.url.render_as_string()} failed: {error.orig}") from error
+            with Session(self.engine.execution_options(**options), expire_on_commit=False) as session:
+                session.connection()  # BEGIN now: SQLite's is the lock
+                yield Transaction(session, actor, now)
+                committing = options in (engines.POSTGRES_WRITE, engines.SQLITE_WRITE)
+                session.commit()
+        except (DBAPIError, PoolTimeout) as error:
+            if not _is_the_stores(error):
+                raise  # a mistake of a statement
+            raise Unavailable(self._failure(error, committing)) from error
+
+    def _failure(self, error: DBAPIError | PoolTimeout, committing: bool) -> str:
+        """Return what to tell a person about an error of the store."""
+        if isinstance(error, PoolTimeout):
+            return f"The key store {self.name} is busy: all connections of this process are in use. Try again."
+        reason = str(error.orig).strip().partition("\n")[0].rstrip(".")
+        if not self.is_postgres:
+            return f"The key store {self.name} failed: {reason}"
+        if committing and error.connection_invalidated:
+            return (
+                f"The key store {self.name} was lost while it committed: {reason}. It is not known whether the change "
+                "was made; look before you repeat it."
+            )
+        state = getattr(error.orig, "sqlstate", None) or ""
+        if state in _BUSY:
+            return f"The key store {self.name} is busy: {reason}. Nothing was changed; try again."
+        if not state or state.startswith(_GONE):
+            return (
+                f"The key store {self.name} cannot be reached: {reason}. Nothing was changed. See that PostgreSQL "
+                "runs there and that KEYDESK_STORE_URL is right."
+            )
+        return f"The key store {self.name} failed: {reason}. Nothing was changed."
 
     def connect(self) -> sqlite3.Connection:
-        """Open a connection of the driver's own, for the hot path; the caller closes it and says BEGIN itself."""
-        connection = sqlite3.connect(
-            str(self.url.database), timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False
-        )
+        """Open a connection of SQLite's own, for the hot path; the caller closes it and says BEGIN itself."""
+        connection = sqlite3.connect(self._path, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False)
         connection.row_factory = sqlite3.Row
-        self._prepare(connection, None)
+        engines.prepare_sqlite(connection, self.synchronous)
         return connection
+
+    def connect_postgres(self) -> "psycopg.Connection[Any]":
+        """Open a connection of PostgreSQL's own, for the hot path; the caller closes it and says BEGIN itself.
+
+        Raises:
+            psycopg.OperationalError: the server cannot be reached.
+        """
+        return engines.postgres_connection(self._parameters)
 
     def close(self) -> None:
         """Close all connections."""
         self.engine.dispose()
 
 
-def _begin(connection: Any) -> None:
-    immediate = connection.get_execution_options().get("immediate")
-    connection.exec_driver_sql(f"PRAGMA query_only = {'OFF' if immediate else 'ON'}")
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
+_WANTED_URL = (
+    "KEYDESK_STORE_URL must look like sqlite:///PATH or postgresql://USER:PASSWORD@HOST/DATABASE, with %XX for special "
+    "characters in the password."
+)
+_POSTGRES = ("postgresql://", "postgres://", "postgresql+psycopg://")
+_BUSY = {"40001", "40P01", "55P03"}  # serialization failure, deadlock, lock timeout
+_GONE = ("08", "57P")  # connection exceptions; shut down, starting up, crashed
+"""Codes of PostgreSQL (appendix A of its documentation, "PostgreSQL Error Codes")."""
+
+
+def _name(parameters: dict[str, str]) -> str:
+    """Return a PostgreSQL database's URL without password and options."""
+    user, hosts, ports, database = (parameters.get(name, "") for name in ("user", "host", "port", "dbname"))
+    places = zip_longest(hosts.split(","), ports.split(","), fillvalue=ports if "," not in ports else "")
+    return f"postgresql://{user and f'{user}@'}{','.join(f'{h}:{p}' if p else h for h, p in places)}/{database}"
+
+
+def _is_the_stores(error: DBAPIError | PoolTimeout) -> bool:
+    """Whether an error is the store's; the narrower classes, such as IntegrityError, are mistakes of a statement."""
+    if isinstance(error, PoolTimeout | OperationalError | InternalError) or type(error) is DatabaseError:
+        return True
+    return bool(error.connection_invalidated)

@@ -14,7 +14,7 @@ from sqlalchemy import func, or_, select
 
 from toolkit import accounts, audit, plans
 from toolkit.credentials import Keyring, display_form, new_id, new_secret
-from toolkit.database import Transaction
+from toolkit.database import Transaction, lock_catalog, lock_orgs
 from toolkit.errors import Conflict, Forbidden, InvalidInput, NotConfirmed, NotFound
 from toolkit.models import ApiKey, KeyMonth, LiveSecret, RetiredSecret
 from toolkit.policy import HoldPolicy, KeyStatus, Role
@@ -65,8 +65,10 @@ def create(
         InvalidInput, NotFound, Conflict, Forbidden: an option cannot be used, the name is taken or the pepper is
             not the store's, no right.
     """
+    lock_catalog(tx)  # what the plan includes must not change under the key's scope
     org_id = accounts.find_org(tx, org).id
     accounts.require_key_admin(tx, org_id)
+    lock_orgs(tx, org_id)
     name = accounts.check_name(name, "key's name")
     _require_free_name(tx, org_id, name)
     plan_id = _assignable_plan(tx, org_id, plan)
@@ -112,6 +114,7 @@ def update(
 
     Args are those of `create`. A scope that the new plan does not include must be given anew.
     """
+    lock_catalog(tx)  # what the plan includes must not change under the key's scope
     key = _for_change(tx, key_id)
     before = describe(tx, key)
     if not isinstance(name, Unset):
@@ -284,10 +287,12 @@ def describe(tx: Transaction, key: ApiKey) -> dict[str, Any]:
 
 
 def _for_change(tx: Transaction, key_id: str, confirm: str | None = None) -> ApiKey:
-    key = tx.session.get(ApiKey, key_id, with_for_update=True, populate_existing=True)
-    if key is None or tx.actor.org_id not in {None, key.org_id}:
+    org_id = tx.session.scalar(select(ApiKey.org_id).where(ApiKey.id == key_id))
+    if org_id is None or tx.actor.org_id not in {None, org_id}:
         raise NotFound(f"There is no API key {key_id!r}. `keydesk keys list` shows them.")
-    accounts.require_key_admin(tx, key.org_id)
+    accounts.require_key_admin(tx, org_id)
+    lock_orgs(tx, org_id)
+    key = tx.session.get_one(ApiKey, key_id, populate_existing=True)
     if key.status == KeyStatus.DELETED:
         raise Conflict(f"The API key {key.name!r} is deleted; that is final. Create a new one.")
     if confirm is not None and confirm != key.name:

@@ -19,10 +19,10 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-from sqlalchemy import BigInteger, ColumnElement, Table, bindparam, delete, func, select, true, type_coerce
+from sqlalchemy import BigInteger, ColumnElement, Table, delete, func, select, true, type_coerce
 
 from toolkit import segments
-from toolkit.database import Actor, Store, Transaction
+from toolkit.database import Actor, Store, Transaction, lock_name
 from toolkit.errors import Forbidden, InvalidInput, Unavailable
 from toolkit.models import (
     ApiKey,
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 BATCH = 10_000
-"""Most rows that one transaction moves out of the outbox: it keeps the gateways waiting for that long only."""
+"""Most rows that one transaction moves out of the outbox: on SQLite it keeps the gateways waiting for that long."""
 
 FULL = 500_000
 """Rows from which on compaction leaves a segment alone."""
@@ -138,7 +138,7 @@ class Ledger:
         """Return how many rows wait in the outbox, and for how many seconds the oldest has."""
         with self.store.read(self.actor) as tx:
             rows, oldest = tx.session.execute(select(func.count(), func.min(OutboxRow.settled_at))).one()
-        return rows, max((tx.now - oldest).total_seconds(), 0.0) if oldest else 0.0
+            return rows, max((tx.now - oldest).total_seconds(), 0.0) if oldest else 0.0
 
     def export(
         self,
@@ -306,9 +306,9 @@ class Ledger:
         If another process took any of those rows first, nothing changes, the new files go, and the answer is 0.
         """
         (key,) = table.primary_key
-        query = delete(table).where(key == bindparam("taken"))
         with self.store.write(self.actor) as tx:
-            deleted = tx.session.connection().execute(query, [{"taken": value} for value in taken]).rowcount
+            lock_name(tx, "ledger")
+            deleted = tx.session.connection().execute(delete(table).where(key.in_(taken))).rowcount
             # A sweep takes the files of a process that stood still for longer than the grace period.
             if deleted == len(taken) and all((self.root / segment.path).exists() for segment in added):
                 tx.session.add_all(added)
@@ -331,8 +331,9 @@ class Ledger:
         """
         self._require_platform()
         old = [path for path, age in segments.files(self.root).items() if age >= grace.total_seconds()]
-        # Inside a write transaction, so that no drain can be listing one of them at the same time.
+        # Behind the ledger's lock, so that no drain can be listing one of them at the same time.
         with self.store.write(self.actor) as tx:
+            lock_name(tx, "ledger")
             tx.session.execute(delete(SupersededSegment).where(SupersededSegment.superseded_at <= tx.now - grace))
             listed = {*tx.session.scalars(select(Segment.path)), *tx.session.scalars(select(SupersededSegment.path))}
             unlisted = [path for path in old if path not in listed]

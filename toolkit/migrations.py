@@ -4,7 +4,8 @@ Each step spells its tables out, so that it means the same for ever; `models.py`
 test compares the two. The SQL is the part that SQLite and PostgreSQL share.
 """
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, inspect, text
+from sqlalchemy.exc import DBAPIError
 
 from toolkit.errors import Unavailable
 
@@ -294,18 +295,40 @@ CREATE TABLE sign_in_session (
 INSERT INTO catalog_version (id, version) VALUES (1, 1);
 """
 
-STEPS: tuple[tuple[str, str], ...] = (("first schema", M001_FIRST_SCHEMA),)
+M002_RECONCILIATION = """
+CREATE TABLE reconciliation (
+    id TEXT NOT NULL,
+    started_at BIGINT NOT NULL,
+    actor TEXT NOT NULL,
+    duration_ms BIGINT NOT NULL,
+    rows BIGINT NOT NULL,
+    clean BOOLEAN NOT NULL,
+    findings TEXT NOT NULL,
+    PRIMARY KEY (id)
+);
+"""
+
+_SCHEMA_STEP = """
+CREATE TABLE schema_step (
+    version BIGINT NOT NULL,
+    name TEXT NOT NULL,
+    applied_at BIGINT NOT NULL,
+    PRIMARY KEY (version)
+);
+"""
+"""Which steps have run; made before the first of them."""
+
+STEPS: tuple[tuple[str, str], ...] = (
+    ("first schema", M001_FIRST_SCHEMA),
+    ("reconciliation", M002_RECONCILIATION),
+)
 """Name and statements of each step; its version is its place in the list, from 1."""
 
 
 def schema_version(connection: Connection) -> int:
     """Return the version of the key store's schema; 0 for an empty one."""
-    connection.execute(
-        text(
-            "CREATE TABLE IF NOT EXISTS schema_step "
-            "(version BIGINT PRIMARY KEY, name TEXT NOT NULL, applied_at BIGINT NOT NULL)"
-        )
-    )
+    if not inspect(connection).has_table("schema_step"):
+        return 0
     return int(connection.execute(text("SELECT coalesce(max(version), 0) FROM schema_step")).scalar_one())
 
 
@@ -317,7 +340,7 @@ def migrate(connection: Connection, now: int) -> list[str]:
         now: microseconds UTC, recorded with each step.
 
     Raises:
-        Unavailable: the store was written by a newer Keydesk.
+        Unavailable: the store was written by a newer Keydesk, or does not allow a step; nothing was changed.
     """
     version = schema_version(connection)
     if version > len(STEPS):
@@ -325,11 +348,20 @@ def migrate(connection: Connection, now: int) -> list[str]:
             f"The key store has schema version {version}; this Keydesk knows up to {len(STEPS)}. "
             "Run the newer version, or restore the backup made before the upgrade."
         )
+    if version == 0:
+        _execute(connection, "schema_step", _SCHEMA_STEP)
     for number, (name, statements) in enumerate(STEPS[version:], version + 1):
-        for statement in filter(None, map(str.strip, statements.split(";"))):
-            connection.execute(text(statement))
+        _execute(connection, name, statements)
         connection.execute(
             text("INSERT INTO schema_step (version, name, applied_at) VALUES (:version, :name, :now)"),
             {"version": number, "name": name, "now": now},
         )
     return [name for name, _ in STEPS[version:]]
+
+
+def _execute(connection: Connection, name: str, statements: str) -> None:
+    try:
+        for statement in filter(None, map(str.strip, statements.split(";"))):
+            connection.execute(text(statement))
+    except DBAPIError as error:
+        raise Unavailable(f"The step {name!r} of the key store's schema failed: {error.orig}") from error

@@ -426,6 +426,20 @@ class AuditHead(Base):
     hash: Mapped[str]
 
 
+class Reconciliation(Base):
+    """A run of `reconcile`: when, by whom, how long it took and what it found. Only the newest are kept."""
+
+    __tablename__ = "reconciliation"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    started_at: Mapped[datetime]
+    actor: Mapped[str]
+    duration_ms: Mapped[int]
+    rows: Mapped[int]  # of the request log
+    clean: Mapped[bool]
+    findings: Mapped[str]  # JSON list of reconcile.Finding
+
+
 class CatalogVersion(Base):
     """One row, raised by every change to upstreams, models, prices or plans: tells gateways to read them anew."""
 

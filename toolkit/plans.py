@@ -7,7 +7,7 @@ from sqlalchemy import delete, select
 
 from toolkit import accounts, audit, catalog
 from toolkit.credentials import new_id
-from toolkit.database import Transaction
+from toolkit.database import Transaction, lock_catalog
 from toolkit.errors import Conflict, InvalidInput, NotFound
 from toolkit.models import ApiKey, Model, Plan, PlanModel
 from toolkit.policy import KeyStatus
@@ -29,6 +29,7 @@ def add(tx: Transaction, name: str, multiplier: int, models: list[str]) -> Plan:
         Conflict: the name is taken.
     """
     accounts.require_platform_admin(tx)
+    lock_catalog(tx)
     name = accounts.check_name(name, "plan's name")
     check_multiplier(multiplier)
     _check_models(tx, models)
@@ -58,6 +59,7 @@ def update(tx: Transaction, plan: str, *, multiplier: int | None = None, models:
         NotFound: the plan or a model does not exist.
     """
     accounts.require_platform_admin(tx)
+    lock_catalog(tx)
     found = find(tx, plan)
     before = _describe(tx, found)
     if multiplier is not None:

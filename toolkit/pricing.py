@@ -8,7 +8,7 @@ call is summed in integers and rounded once, half to even.
 import json
 import re
 from dataclasses import asdict, dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import MAX_EMAX, MAX_PREC, MIN_EMIN, Context, Decimal, InvalidOperation
 from typing import Any
 
@@ -203,7 +203,11 @@ class PriceSheet:
 
     def tier(self, input_tokens: int) -> Tier:
         """Return the tier for a request with `input_tokens` in total; it prices the whole request."""
-        return next(tier for tier in reversed(self.tiers) if input_tokens > tier.above or tier.above == 0)
+        found = self.tiers[0]
+        for tier in self.tiers[1:]:
+            if input_tokens > tier.above:
+                found = tier
+        return found
 
     def reachable(self, input_tokens: int) -> tuple[Tier, ...]:
         """Return the tiers that a request with at most `input_tokens` may fall into."""
@@ -246,9 +250,9 @@ def billing_month(moment: datetime) -> str:
     Raises:
         ValueError: the moment has no time zone.
     """
-    if moment.utcoffset() is None or moment.utcoffset():
+    if moment.tzinfo is not UTC and (moment.utcoffset() is None or moment.utcoffset()):
         raise ValueError("billing months are counted in UTC")
-    return f"{moment:%Y-%m}"
+    return f"{moment.year:04}-{moment.month:02}"
 
 
 def next_month(month: str) -> str:

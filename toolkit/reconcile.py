@@ -1,24 +1,38 @@
 """Do the books balance? Each invariant of the design that data can show, checked against the data itself.
 
-Every check is one query in one snapshot of the key store, so it holds while gateways are at work. Revocation (I1),
-secrecy (I7) and tenancy (I8) cannot be seen in data; the tests check them.
+Every check reads one snapshot of the key store, so it holds while gateways are at work. DuckDB does the adding up, and
+request ids are compared a million at a time, so memory does not grow with the ledger. Revocation (I1), secrecy (I7)
+and tenancy (I8) cannot be seen in data; the tests check them.
 """
 
 import json
+import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from decimal import Decimal
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from functools import partial
+from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import delete, func, select
 
-from toolkit import audit
+from toolkit import audit, caps, holds, segments
+from toolkit.caps import Caps
+from toolkit.credentials import new_id
+from toolkit.database import Transaction, utc_now
 from toolkit.desk import Desk
 from toolkit.errors import Unavailable
-from toolkit.models import AuditRow, GatewayInstance, Hold, Segment
+from toolkit.models import AuditRow, Reconciliation, Segment
+from toolkit.policy import Role
 from toolkit.pricing import usd
 
 MOST_SHOWN = 20
 """Violations of one check that are spelled out; the rest are counted."""
+
+RUNS_KEPT = 100
+"""Runs that stay on record; older ones are dropped."""
+
+IDS_AT_ONCE = 1_000_000
+"""Request ids that are compared with each other at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +53,92 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
+class Run:
+    """A run on record.
+
+    Args:
+        started_at: UTC.
+        actor: who ran it.
+        duration_ms: how long it took.
+        rows: of the request log that were checked.
+        clean: whether nothing was wrong.
+        findings: one for each check.
+    """
+
+    started_at: datetime
+    actor: str
+    duration_ms: int
+    rows: int
+    clean: bool
+    findings: list[Finding]
+
+
+def run(desk: Desk, progress: Callable[[int, int, str], None] | None = None) -> list[Finding]:
+    """Check every invariant that data can show, within what the actor may see; a platform admin's run is recorded.
+
+    Args:
+        desk: opened as anybody who may look. Files of the ledger, which hold everybody's rows, are checked only for
+            an actor of no single organisation.
+        progress: called before each check with checks done, checks in all and the name of this one; then once more
+            at the end, with no name.
+
+    Raises:
+        Unavailable: the key store cannot be read. A damaged ledger is a finding.
+    """
+    started, clock = utc_now(), time.monotonic()
+    steps = _steps(desk)
+    findings: list[Finding] = []
+    for invariant, title, step in steps:
+        if progress is not None:
+            progress(len(findings), len(steps), title)
+        checked, violations = step()
+        findings.append(Finding(invariant, title, checked, violations))
+    if progress is not None:
+        progress(len(steps), len(steps), "")
+    if desk.actor.role is Role.PLATFORM_ADMIN:
+        duration_ms = round((time.monotonic() - clock) * 1000)
+        try:
+            with desk.write() as tx:
+                _record(tx, started, duration_ms, findings)
+        except Unavailable:
+            pass  # a copy of the store that cannot be written is checked all the same
+    return findings
+
+
+def _record(tx: Transaction, started: datetime, duration_ms: int, findings: list[Finding]) -> None:
+    record = Reconciliation(
+        id=new_id("run"),
+        started_at=started,
+        actor=tx.actor.name,
+        duration_ms=duration_ms,
+        rows=next(finding.checked for finding in findings if finding.title == _ONCE),
+        clean=not any(finding.violations for finding in findings),
+        findings=json.dumps([asdict(finding) for finding in findings], ensure_ascii=False),
+    )
+    tx.session.add(record)
+    tx.session.flush()
+    newest = select(Reconciliation.id).order_by(Reconciliation.started_at.desc(), Reconciliation.id).limit(RUNS_KEPT)
+    kept = list(tx.session.scalars(newest))
+    tx.session.execute(delete(Reconciliation).where(Reconciliation.id.not_in(kept)))
+
+
+def last_run(tx: Transaction) -> Run | None:
+    """Return the newest run on record; None if there is none.
+
+    An actor of one organisation learns when it was and whether all was well, and nothing of what others' books hold.
+    """
+    record = tx.session.scalar(select(Reconciliation).order_by(Reconciliation.started_at.desc()).limit(1))
+    if record is None:
+        return None
+    if tx.actor.org_id is not None:
+        return Run(record.started_at, "", 0, 0, record.clean, [])
+    findings = [Finding(**finding) for finding in json.loads(record.findings)]
+    return Run(record.started_at, record.actor, record.duration_ms, record.rows, record.clean, findings)
+
+
+@dataclass(frozen=True, slots=True)
 class _Check:
-    """A check as SQL: `checked` counts what is looked at, `wrong` selects ids and the amounts that disagree."""
+    """A check as SQL: `checked` counts what is looked at, `wrong` selects what disagrees, for `say` to put in words."""
 
     invariant: str
     title: str
@@ -52,6 +150,8 @@ class _Check:
 def _money(nano: int | None) -> str:
     return f"{usd(nano or 0)} USD"
 
+
+_ONCE = "Each request id occurs once, and no call that ended still holds money"
 
 _CHARGE = """
     (greatest(input_tokens - cached_input_tokens - cache_write_5m_tokens - cache_write_1h_tokens, 0)::HUGEINT
@@ -70,21 +170,6 @@ _RECHARGED = """
 
 _CHECKS = (
     _Check(
-        "I2",
-        "No strict key is over its monthly limit, but for recorded overruns or a lowered limit",
-        "SELECT count(*) FROM key_months",
-        """
-        SELECT k.name, m.month, m.spent + m.held AS used, k.monthly_limit, coalesce(o.overrun, 0) AS overrun, k.id
-        FROM key_months m JOIN keys k ON k.id = m.key_id
-        LEFT JOIN (SELECT key_id, month, sum(overrun)::BIGINT AS overrun FROM usage GROUP BY ALL) o
-          ON o.key_id = m.key_id AND o.month = m.month
-        WHERE k.hold_policy = 'strict' AND m.spent + m.held - coalesce(o.overrun, 0) > k.monthly_limit
-        """,
-        lambda name, month, used, limit, overrun, _id: (
-            f"Key {name} in {month}: {_money(used)} spent and held, limit {_money(limit)}, overruns {_money(overrun)}."
-        ),
-    ),
-    _Check(
         "I3",
         "Each wallet's credits are the sum of its entries",
         "SELECT count(*) FROM orgs",
@@ -100,9 +185,9 @@ _CHECKS = (
         "Each wallet's settlements are the sum of its calls",
         "SELECT count(*) FROM orgs",
         """
-        SELECT o.name, o.settled, coalesce(u.cost, 0) FROM orgs o
-        LEFT JOIN (SELECT org_id, sum(cost)::BIGINT AS cost FROM usage GROUP BY ALL) u ON u.org_id = o.id
-        WHERE o.settled <> coalesce(u.cost, 0)
+        SELECT coalesce(o.name, u.org_id), coalesce(o.settled, 0), coalesce(u.cost, 0) FROM orgs o
+        FULL JOIN (SELECT org_id, sum(cost)::BIGINT AS cost FROM usage GROUP BY ALL) u ON u.org_id = o.id
+        WHERE coalesce(o.settled, 0) <> coalesce(u.cost, 0)
         """,
         lambda name, kept, summed: f"{name}: the wallet settled {_money(kept)}, its calls cost {_money(summed)}.",
     ),
@@ -118,43 +203,17 @@ _CHECKS = (
         lambda name, kept, summed: f"{name}: the wallet holds {_money(kept)}, its open holds sum to {_money(summed)}.",
     ),
     _Check(
-        "I3",
-        "No wallet is below zero, but for recorded overruns and adjustments",
-        "SELECT count(*) FROM orgs",
-        """
-        SELECT o.name, o.credited - o.settled - o.held AS available, coalesce(u.overrun, 0) AS overrun FROM orgs o
-        LEFT JOIN (SELECT org_id, sum(overrun)::BIGINT AS overrun FROM usage GROUP BY ALL) u ON u.org_id = o.id
-        LEFT JOIN (SELECT org_id, sum(amount)::BIGINT AS taken FROM wallet_entries WHERE amount < 0 GROUP BY ALL) e
-          ON e.org_id = o.id
-        WHERE o.credited - o.settled - o.held + coalesce(u.overrun, 0) - coalesce(e.taken, 0) < 0
-        """,
-        lambda name, left, overrun: f"{name}: {_money(left)} available, overruns {_money(overrun)}.",
-    ),
-    _Check(
-        "I4",
-        "Each request id occurs once, and no call that ended still holds money",
-        "SELECT count(*) FROM usage",
-        """
-        SELECT request_id, count(*)::BIGINT FROM usage GROUP BY request_id HAVING count(*) > 1
-        UNION ALL SELECT request_id, 0 FROM holds WHERE request_id IN (SELECT request_id FROM usage)
-        """,
-        lambda request_id, times: (
-            f"{request_id} {f'occurs {times} times' if times else 'ended, but still holds money'}."
-        ),
-    ),
-    _Check(
         "I4",
         "Each key's monthly totals are the sums of its calls",
         "SELECT count(*) FROM key_months",
         """
-        SELECT coalesce(k.name, s.key_id), s.month, s.calls, coalesce(m.calls, 0), s.cost, coalesce(m.spent, 0) FROM (
-            SELECT key_id, month, count(*)::BIGINT AS calls, sum(cost)::BIGINT AS cost FROM usage
-            WHERE outcome <> 'refused' GROUP BY ALL
-            UNION ALL
-            SELECT key_id, month, 0, 0 FROM key_months WHERE (key_id, month) NOT IN
-              (SELECT (key_id, month) FROM usage WHERE outcome <> 'refused')
-        ) s LEFT JOIN key_months m ON m.key_id = s.key_id AND m.month = s.month LEFT JOIN keys k ON k.id = s.key_id
-        WHERE s.calls <> coalesce(m.calls, 0) OR s.cost <> coalesce(m.spent, 0)
+        SELECT coalesce(k.name, u.key_id, m.key_id), coalesce(u.month, m.month),
+               coalesce(u.calls, 0), coalesce(m.calls, 0), coalesce(u.cost, 0), coalesce(m.spent, 0)
+        FROM (SELECT key_id, month, count(*)::BIGINT AS calls, sum(cost)::BIGINT AS cost FROM usage
+              WHERE outcome <> 'refused' GROUP BY ALL) u
+        FULL JOIN key_months m ON m.key_id = u.key_id AND m.month = u.month
+        LEFT JOIN keys k ON k.id = coalesce(u.key_id, m.key_id)
+        WHERE coalesce(u.calls, 0) <> coalesce(m.calls, 0) OR coalesce(u.cost, 0) <> coalesce(m.spent, 0)
         """,
         lambda name, month, rows, calls, cost, spent: (
             f"Key {name} in {month}: {rows} calls in the log and {calls} in the totals, "
@@ -166,13 +225,14 @@ _CHECKS = (
         "What a key holds in a month is the sum of its open holds",
         "SELECT count(*) FROM key_months",
         """
-        SELECT m.key_id, m.month, m.held, coalesce(h.amount, 0) FROM key_months m
-        LEFT JOIN (SELECT key_id, month, sum(limit_amount)::BIGINT AS amount FROM holds GROUP BY ALL) h
+        SELECT k.name, coalesce(m.month, h.month), coalesce(m.held, 0), coalesce(h.amount, 0) FROM key_months m
+        FULL JOIN (SELECT key_id, month, sum(limit_amount)::BIGINT AS amount FROM holds GROUP BY ALL) h
           ON h.key_id = m.key_id AND h.month = m.month
-        WHERE m.held <> coalesce(h.amount, 0)
+        LEFT JOIN keys k ON k.id = coalesce(m.key_id, h.key_id)
+        WHERE coalesce(m.held, 0) <> coalesce(h.amount, 0)
         """,
-        lambda key, month, kept, summed: (
-            f"Key {key} in {month}: totals hold {_money(kept)}, open holds sum to {_money(summed)}."
+        lambda name, month, kept, summed: (
+            f"Key {name} in {month}: totals hold {_money(kept)}, open holds sum to {_money(summed)}."
         ),
     ),
     _Check(
@@ -198,78 +258,134 @@ _CHECKS = (
     ),
 )
 
-
-def run(desk: Desk, progress: Callable[[int, int], None] | None = None) -> list[Finding]:
-    """Check every invariant that data can show.
-
-    Args:
-        desk: opened as a platform admin.
-        progress: called with checks done and checks in all.
-
-    Raises:
-        Forbidden: the actor may not see all organisations.
-        Unavailable: the key store cannot be read. A damaged ledger is a finding.
-    """
-    total = len(_CHECKS) + 3
-    findings: list[Finding] = []
-
-    def done(finding: Finding) -> None:
-        findings.append(finding)
-        if progress is not None:
-            progress(len(findings), total)
-
-    for check in _CHECKS:
-        done(_run_check(desk, check))
-
-    with desk.read() as tx:
-        segments = tx.session.scalar(select(func.count()).select_from(Segment)) or 0
-        holds = tx.session.scalar(select(func.count()).select_from(Hold)) or 0
-        orphans = [
-            f"Hold of {usd(hold.amount)} USD for {hold.request_id}: its gateway {hold.instance_id} has ended. "
-            "A running gateway sweeps it within seconds."
-            for hold in tx.session.scalars(
-                select(Hold).where(
-                    Hold.instance_id.not_in(select(GatewayInstance.id).where(GatewayInstance.lease_until >= tx.now))
-                )
-            )
-        ]
-        acts = tx.session.scalar(select(func.count()).select_from(AuditRow)) or 0
-        broken = [f"Chain {link.chain}, row {link.seq}: {link.problem}." for link in audit.verify(tx)]
-    done(Finding("I4", "Each ledger segment is the file that was written", segments, _shown(desk.ledger.verify())))
-    done(Finding("I5", "No hold belongs to a gateway that has ended", holds, _shown(orphans)))
-    done(Finding("I6", "The audit log's chains are whole", acts, _shown(broken)))
-    return findings
+_Result = tuple[int, list[str]]
 
 
-def _run_check(desk: Desk, check: _Check) -> Finding:
+def _steps(desk: Desk) -> list[tuple[str, str, Callable[[], _Result]]]:
+    """Return each check: its invariant, its title, and what does it."""
+    steps: list[tuple[str, str, Callable[[], _Result]]] = [
+        (
+            "I2",
+            "No strict key was let beyond its limit, but for recorded overruns",
+            partial(_beyond, desk, caps.KEYS),
+        ),
+        (
+            "I3",
+            "No wallet was let below zero, but for overruns and adjustments",
+            partial(_beyond, desk, caps.WALLETS),
+        ),
+        *(
+            (check.invariant, check.title, partial(_ask, desk, check.checked, check.wrong, check.say))
+            for check in _CHECKS
+        ),
+        ("I4", _ONCE, partial(_once, desk)),
+        ("I5", "No hold outlives its gateway", partial(_orphans, desk)),
+        ("I6", "The audit log's chains are whole", partial(_chains, desk)),
+        ("I6", "Limits and wallet entries are those that the audit log tells", partial(_untold, desk)),
+    ]
+    if desk.actor.org_id is None:
+        steps.insert(-3, ("I4", "Each ledger segment is the file that was written", partial(_files, desk)))
+    return steps
+
+
+def _ask(
+    desk: Desk, checked: str, wrong: str, say: Callable[..., str], params: dict[str, Any] | None = None
+) -> _Result:
     import duckdb
 
+    query = f"""
+        WITH wrong AS MATERIALIZED ({wrong})
+        SELECT ({checked}) AS checked, (SELECT count(*) FROM wrong) AS found,
+               (SELECT list(w) FROM (FROM wrong LIMIT {MOST_SHOWN}) w) AS shown
+    """
     try:
-        checked = desk.ledger.sql(check.checked).column(0)[0].as_py()
-        rows = [tuple(row.values()) for row in desk.ledger.sql(check.wrong).to_pylist()]
+        (row,) = desk.ledger.sql(query, params).to_pylist()
     except (duckdb.Error, Unavailable) as error:
-        damage = str(error).partition("\n")[0]
-        return Finding(check.invariant, check.title, 0, [f"Not checked, for the ledger cannot be read: {damage}"])
-    if check.invariant == "I2":
-        rows = [row for row in rows if not _limit_was_lowered(desk, key_id=row[-1], month=row[1])]
-    return Finding(check.invariant, check.title, checked, _shown([check.say(*row) for row in rows]))
+        return 0, [f"Not checked, for the ledger cannot be read: {str(error).partition(chr(10))[0]}"]
+    shown = [say(*fields.values()) for fields in row["shown"] or []]
+    return row["checked"], _cut(shown, row["found"])
 
 
-def _shown(violations: list[str]) -> list[str]:
-    more = len(violations) - MOST_SHOWN
+def _cut(violations: list[str], found: int | None = None) -> list[str]:
+    """Return the first violations and how many more there are."""
+    more = (len(violations) if found is None else found) - MOST_SHOWN
     return [*violations[:MOST_SHOWN], f"and {more:,} more"] if more > 0 else violations
 
 
-def _limit_was_lowered(desk: Desk, *, key_id: str, month: str) -> bool:
-    """Whether the audit log tells of a lower limit, or of a stricter policy, since the month began."""
+def _beyond(desk: Desk, capped: Caps) -> _Result:
     with desk.read() as tx:
-        for row in audit.rows(tx, subject=key_id, limit=10_000):
-            if row.action != "key.update" or f"{row.at:%Y-%m}" < month:
-                continue
-            before, after = json.loads(row.before or "{}"), json.loads(row.after or "{}")
-            old, new = before.get("monthly_limit_usd"), after.get("monthly_limit_usd")
-            if new is not None and (old is None or Decimal(new) < Decimal(old)):
-                return True
-            if before.get("policy") != after.get("policy"):
-                return True
-    return False
+        query, params = caps.beyond(tx, capped)
+    return _ask(desk, "SELECT len($owner)", query, capped.say, params)
+
+
+def _once(desk: Desk) -> _Result:
+    with desk.read() as tx:
+        # Sorted here: PostgreSQL may sort text as a language does, DuckDB compares bytes.
+        listed = sorted(tx.session.execute(select(Segment.first_request_id, Segment.rows)).all())
+    cuts, rows = [""], 0
+    for first_id, of_segment in listed:
+        if rows + of_segment > IDS_AT_ONCE and rows:
+            cuts.append(first_id)
+            rows = 0
+        rows += of_segment
+    checked, violations = 0, list[str]()
+    for start, end in zip(cuts, [*cuts[1:], None], strict=True):
+        within = "request_id >= $start" + ("" if end is None else " AND request_id < $end")
+        of_range, wrong = _ask(
+            desk,
+            f"SELECT count(*) FROM usage WHERE {within}",
+            f"""
+            SELECT request_id, count(*) AS times FROM usage WHERE {within} GROUP BY request_id HAVING count(*) > 1
+            UNION ALL
+            SELECT request_id, 0 FROM holds
+            WHERE {within} AND request_id IN (SELECT request_id FROM usage WHERE {within})
+            """,
+            lambda request_id, times: (
+                f"{request_id} {f'occurs {times} times' if times else 'ended, but still holds money'}."
+            ),
+            {"start": start} | ({} if end is None else {"end": end}),
+        )
+        checked += of_range
+        violations += wrong
+    return checked, _cut(violations)
+
+
+def _files(desk: Desk) -> _Result:
+    with desk.read() as tx:
+        listed = tx.session.scalars(select(Segment).order_by(Segment.path)).all()
+    violations = []
+    for segment in listed:
+        try:
+            segments.read(desk.ledger.root, segment)
+        except Unavailable as damage:
+            violations.append(str(damage))
+    return len(listed), _cut(violations)
+
+
+def _orphans(desk: Desk) -> _Result:
+    with desk.read() as tx:
+        found = holds.open_holds(tx)
+    return len(found), _cut(
+        [
+            f"Hold of {_money(hold.amount)} for {hold.request_id} by key {hold.key}: its gateway {hold.instance_id} "
+            "has ended, and no other one has released it. A running gateway does so within seconds."
+            for hold in found
+            if hold.overdue
+        ]
+    )
+
+
+def _chains(desk: Desk) -> _Result:
+    with desk.read() as tx:
+        query = select(func.count()).select_from(AuditRow)
+        if tx.actor.org_id is not None:
+            query = query.where(AuditRow.chain == tx.actor.org_id)
+        acts = tx.session.scalar(query) or 0
+        broken = [f"Chain {link.chain}, row {link.seq}: {link.problem}." for link in audit.verify(tx)]
+    return acts, _cut(broken)
+
+
+def _untold(desk: Desk) -> _Result:
+    with desk.read() as tx:
+        looked, wrong = caps.untold(tx)
+    return looked, _cut(wrong)

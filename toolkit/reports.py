@@ -6,6 +6,7 @@ organisation only.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from toolkit.errors import InvalidInput
@@ -16,7 +17,7 @@ from toolkit.policy import Outcome
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["DIMENSIONS", "Period", "Totals", "refusals", "requests", "spend", "totals"]
+__all__ = ["DIMENSIONS", "Period", "Totals", "hold_accuracy", "refusals", "requests", "spend", "totals"]
 
 DIMENSIONS = {
     "key": ("key_id", "key", "key_label", "org"),
@@ -28,7 +29,7 @@ DIMENSIONS = {
     "day": ("day",),
     "month": ("month",),
 }
-"""What `spend` can group by, with the columns that each gives."""
+"""What `spend` and `hold_accuracy` can group by, with the columns that each gives."""
 
 _TIMES = ("hour", "day", "month")
 _SUMS = ("input_tokens", "cached_input_tokens", "output_tokens", "cost")
@@ -83,10 +84,7 @@ def spend(
     Raises:
         InvalidInput: no dimension, an unknown one, or one twice.
     """
-    unknown = [name for name in by if name not in DIMENSIONS]
-    if unknown or not by or len(set(by)) < len(by):
-        raise InvalidInput(f"Spend is grouped by one or more of {', '.join(DIMENSIONS)}; got {', '.join(by) or '-'}.")
-    columns = dict.fromkeys(column for name in by for column in DIMENSIONS[name])  # `org` may come twice
+    columns = _grouped("Spend", by)
     where, values = _where(period, org_id=org, key_id=key)
     sums = ", ".join(f"sum({name})::BIGINT AS {name}" for name in _SUMS)
     order = [by[0]] if by[0] in _TIMES else []
@@ -96,6 +94,57 @@ def spend(
         f" GROUP BY ALL ORDER BY {', '.join(order)}",
         values,
     )
+
+
+def _grouped(what: str, by: Sequence[str]) -> list[str]:
+    """Return the columns of the dimensions to group by; raise InvalidInput if they are not some of `DIMENSIONS`."""
+    unknown = [name for name in by if name not in DIMENSIONS]
+    if unknown or not by or len(set(by)) < len(by):
+        raise InvalidInput(f"{what} is grouped by one or more of {', '.join(DIMENSIONS)}; got {', '.join(by) or '-'}.")
+    return list(dict.fromkeys(column for name in by for column in DIMENSIONS[name]))  # `org` may come twice
+
+
+def hold_accuracy(
+    ledger: Ledger,
+    by: Sequence[str] = ("key", "model"),
+    period: Period | None = None,
+    *,
+    org: str | None = None,
+    key: str | None = None,
+) -> "pd.DataFrame":
+    """Return how well holds foretold charges: what was held before the calls, and what they then cost.
+
+    Only calls with usage count, those that were charged by tokens: a call that failed says nothing about its hold.
+
+    Args:
+        ledger: whose actor's rows count.
+        by: one or more of `DIMENSIONS`.
+        period: by admission; everything by default.
+        org: id, to count that organisation alone.
+        key: id, to count that key alone.
+
+    Returns:
+        The dimensions' columns, then calls, held and cost (nano-USD), ratio (held ÷ cost as a Decimal, rounded to two
+        decimals, half up; None if nothing was charged), overruns (calls that cost more than was held) and overrun (by
+        how much, nano-USD); the largest overrun first, then the most held.
+
+    Raises:
+        InvalidInput: no dimension, an unknown one, or one twice.
+    """
+    columns = _grouped("Hold accuracy", by)
+    where, values = _where(period, org_id=org, key_id=key)
+    order = ", ".join(str(position + 1) for position in range(len(columns)))
+    frame = ledger.df(
+        f"SELECT {', '.join(columns)}, count(*) AS calls, sum(held)::BIGINT AS held, sum(cost)::BIGINT AS cost,"
+        " ((200 * sum(held) + sum(cost)) // nullif(2 * sum(cost), 0))::BIGINT AS ratio,"
+        " count(*) FILTER (WHERE overrun > 0) AS overruns, sum(overrun)::BIGINT AS overrun"
+        f" FROM usage WHERE usage_source IS NOT NULL AND {where} GROUP BY ALL"
+        f" ORDER BY overrun DESC, held DESC, {order}",
+        values,
+    )
+    hundredths = frame["ratio"].astype(object).where(frame["ratio"].notna(), None)
+    frame["ratio"] = hundredths.map(lambda number: Decimal(int(number)).scaleb(-2), na_action="ignore")
+    return frame
 
 
 def totals(ledger: Ledger, period: Period | None = None, *, org: str | None = None) -> Totals:
@@ -160,6 +209,7 @@ def requests(
     key: str | None = None,
     model: str | None = None,
     outcome: str | None = None,
+    overrun: bool = False,
     period: Period | None = None,
     org: str | None = None,
     limit: int = 200,
@@ -173,12 +223,15 @@ def requests(
         key: id.
         model: public id, as the caller named it.
         outcome: one of `policy.Outcome`.
+        overrun: only calls that cost more than was held for them.
         period: by admission; everything by default.
         org: id.
         limit: most rows to return.
         offset: rows to skip.
     """
     where, values = _where(period, request_id=request_id, key_id=key, model=model, outcome=outcome, org_id=org)
+    if overrun:
+        where += " AND overrun > 0"
     return ledger.df(
         f"SELECT * FROM usage WHERE {where} ORDER BY admitted_at DESC, request_id DESC LIMIT ? OFFSET ?",
         [*values, limit, offset],

@@ -7,11 +7,11 @@ import hashlib
 import secrets
 from datetime import timedelta
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import delete, func, or_, select, update
 
 from toolkit import accounts, audit
 from toolkit.credentials import new_id
-from toolkit.database import SYSTEM, Actor, Store
+from toolkit.database import SYSTEM, Actor, Store, lock_name
 from toolkit.errors import SignInFailed
 from toolkit.models import Operator, SignInFailure, SignInSession
 from toolkit.policy import Role
@@ -44,28 +44,15 @@ def sign_in(store: Store, email: str, password: str, address: str) -> str:
         SignInFailed: wrong, or too many failures in the last 15 minutes; the message does not say which part.
     """
     email = email.strip().lower()[:256]
-    subjects = {_email_subject(email): TRIES_PER_EMAIL, f"address:{address}": TRIES_PER_ADDRESS}
+    this_try = _begin_try(store, email, address)
     with store.read(SYSTEM) as tx:
-        since = tx.now - THROTTLE_WINDOW
-        for subject, allowed in subjects.items():
-            failures = tx.session.scalar(
-                select(func.count()).where(SignInFailure.subject == subject, SignInFailure.failed_at > since)
-            )
-            if (failures or 0) >= allowed:
-                raise SignInFailed(
-                    "Too many failed tries. Wait 15 minutes, or ask a platform admin to reset the password."
-                )
         operator = accounts.find_operator(tx, email)
     if not accounts.password_matches(operator, password) or operator is None:
-        with store.write(SYSTEM) as tx:
-            tx.session.execute(delete(SignInFailure).where(SignInFailure.failed_at <= tx.now - THROTTLE_WINDOW))
-            tx.session.add_all(
-                SignInFailure(id=new_id("fail"), subject=subject, failed_at=tx.now) for subject in subjects
-            )
         raise SignInFailed("E-mail or password is wrong.")
     session_id = secrets.token_urlsafe(32)
     with store.write(Actor(operator.email, Role(operator.role), operator.org_id)) as tx:
-        current = tx.session.get(Operator, operator.id)
+        # Locked: a password that is reset at this moment ends the session, or is seen here.
+        current = tx.session.get(Operator, operator.id, with_for_update={"key_share": True})
         if current is None or current.password_hash != operator.password_hash:
             raise SignInFailed("E-mail or password is wrong.")
         current.last_sign_in_at = tx.now
@@ -78,9 +65,33 @@ def sign_in(store: Store, email: str, password: str, address: str) -> str:
                 ended_at=None,
             )
         )
-        tx.session.execute(delete(SignInFailure).where(SignInFailure.subject == _email_subject(email)))
+        forgiven = or_(SignInFailure.subject == _email_subject(email), SignInFailure.id.in_(this_try))
+        tx.session.execute(delete(SignInFailure).where(forgiven))
         audit.record(tx, "operator.sign_in", operator.id, org_id=operator.org_id)
     return session_id
+
+
+def _begin_try(store: Store, email: str, address: str) -> list[str]:
+    """Count a try as failed until it has succeeded, so that no number of tries at once gets past the throttle.
+
+    Returns:
+        The ids of its failures: one for the e-mail, one for the address.
+    """
+    subjects = {_email_subject(email): TRIES_PER_EMAIL, f"address:{address}": TRIES_PER_ADDRESS}
+    with store.write(SYSTEM) as tx:
+        lock_name(tx, "sign-in")
+        tx.session.execute(delete(SignInFailure).where(SignInFailure.failed_at <= tx.now - THROTTLE_WINDOW))
+        for subject, allowed in subjects.items():
+            failures = tx.session.scalar(
+                select(func.count()).select_from(SignInFailure).where(SignInFailure.subject == subject)
+            )
+            if (failures or 0) >= allowed:
+                raise SignInFailed(
+                    "Too many failed tries. Wait 15 minutes, or ask a platform admin to reset the password."
+                )
+        failed = [SignInFailure(id=new_id("fail"), subject=subject, failed_at=tx.now) for subject in subjects]
+        tx.session.add_all(failed)
+    return [failure.id for failure in failed]
 
 
 def find(store: Store, session_id: str) -> Actor | None:

@@ -7,6 +7,7 @@ import os
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote
@@ -28,7 +29,11 @@ class Setting(NamedTuple):
 
 TABLE = (
     Setting("KEYDESK_DATA_DIR", "data", "Folder of everything Keydesk writes; by default the one of the checkout."),
-    Setting("KEYDESK_STORE_URL", "", "SQLAlchemy URL of the key store; empty: keydesk.db in the data folder."),
+    Setting(
+        "KEYDESK_STORE_URL",
+        "",
+        "Key store: postgresql://USER:PASSWORD@HOST/DATABASE or sqlite:///PATH; empty: keydesk.db in the data folder.",
+    ),
     Setting("KEYDESK_LEDGER_ROOT", "", "Folder of the ledger's segments; empty: ledger/ in the data folder."),
     Setting("KEYDESK_PEPPER", "", "Peppers as hex, the current one first, comma-separated; empty: the file `pepper`."),
     Setting(
@@ -46,6 +51,7 @@ TABLE = (
     Setting("KEYDESK_IDLE_TIMEOUT", "120", "Seconds between two bytes of an upstream's answer, or of a caller's body."),
     Setting("KEYDESK_CALL_TIMEOUT", "3600", "Seconds for a whole call."),
     Setting("KEYDESK_SHUTDOWN_GRACE", "20", "Seconds that calls under way get to finish when the gateway is stopped."),
+    Setting("KEYDESK_LEASE", "30", "Seconds after which the holds of a gateway that died are released."),
     Setting(
         "KEYDESK_SQLITE_SYNCHRONOUS",
         "FULL",
@@ -73,6 +79,7 @@ class Settings:
     idle_timeout: float
     call_timeout: float
     shutdown_grace: float
+    lease: float
     sqlite_synchronous: str
     pepper_text: str
 
@@ -128,6 +135,7 @@ class Settings:
             idle_timeout=number("KEYDESK_IDLE_TIMEOUT", 0.01, 86400),
             call_timeout=number("KEYDESK_CALL_TIMEOUT", 0.01, 86400),
             shutdown_grace=number("KEYDESK_SHUTDOWN_GRACE", 1, 3600),
+            lease=number("KEYDESK_LEASE", 1, 3600),
             sqlite_synchronous=synchronous,
             pepper_text=text("KEYDESK_PEPPER"),
         )
@@ -166,13 +174,27 @@ class Settings:
         return _keyring_from(path.read_text(), str(path))
 
     def upstream_credential(self, reference: str) -> str | None:
-        """Return the upstream credential named `reference`, read anew each time so that it can be rotated."""
-        if self.secrets_file is not None and self.secrets_file.exists():
-            for line in self.secrets_file.read_text().splitlines():
-                name, separator, value = line.partition("=")
-                if separator and name.strip() == reference:
-                    return value.strip()
+        """Return the upstream credential named `reference`, as it is now: it may be rotated without a restart."""
+        if self.secrets_file is not None:
+            try:
+                seen = self.secrets_file.stat()
+            except FileNotFoundError:
+                return os.environ.get(reference)
+            held = _credentials(self.secrets_file, seen.st_mtime_ns, seen.st_ctime_ns, seen.st_size, seen.st_ino)
+            if reference in held:
+                return held[reference]
         return os.environ.get(reference)
+
+
+@lru_cache(maxsize=1)
+def _credentials(path: Path, *_seen: int) -> Mapping[str, str]:
+    """Return what a secrets file holds; a changed file is seen by its times, size or inode, and read again."""
+    held: dict[str, str] = {}
+    for line in path.read_text().splitlines():
+        name, separator, value = line.partition("=")
+        if separator:
+            held.setdefault(name.strip(), value.strip())
+    return held
 
 
 def _keyring_from(text: str, where: str) -> Keyring:

@@ -33,7 +33,7 @@ STOP_WITHIN = 10.0
 POLL = 0.1
 LOG_LINES = 15
 _PR_SET_PDEATHSIG = 1  # Linux: prctl(2)
-_NEEDED = ("aiohttp", "duckdb", "pandas", "plotly", "pyarrow", "starlette", "streamlit", "uvicorn")
+_NEEDED = ("duckdb", "httptools", "pandas", "plotly", "pyarrow", "starlette", "streamlit", "uvicorn")
 
 
 @dataclass(frozen=True, slots=True)

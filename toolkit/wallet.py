@@ -8,9 +8,9 @@ from sqlalchemy import select
 
 from toolkit import accounts, audit
 from toolkit.credentials import new_id
-from toolkit.database import Transaction
+from toolkit.database import Transaction, lock_orgs
 from toolkit.errors import Conflict, InvalidInput
-from toolkit.models import Organisation, WalletEntry
+from toolkit.models import WalletEntry
 from toolkit.pricing import check_amount, show_usd, usd
 
 
@@ -52,8 +52,8 @@ def _enter(tx: Transaction, org_name: str, kind: str, amount: int, reference: st
     if not reference.strip():
         raise InvalidInput(f"Every {kind} needs a reference, such as the payment's number.")
     reference = accounts.check_name(reference, "reference")
-    org = tx.session.get(Organisation, accounts.find_org(tx, org_name).id, with_for_update=True, populate_existing=True)
-    assert org is not None  # noqa: S101 - found on the line before, and organisations are never removed
+    org = accounts.find_org(tx, org_name)
+    lock_orgs(tx, org.id)
     earlier = tx.session.scalar(
         select(WalletEntry).where(
             WalletEntry.org_id == org.id, WalletEntry.kind == kind, WalletEntry.reference == reference
@@ -69,7 +69,7 @@ def _enter(tx: Transaction, org_name: str, kind: str, amount: int, reference: st
         kind=kind,
         amount=amount,
         reference=reference,
-        reason=reason,
+        reason=audit.plain(reason),
         created_at=tx.now,
         created_by=tx.actor.name,
     )

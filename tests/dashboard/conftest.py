@@ -10,7 +10,7 @@ import streamlit as st
 from streamlit.runtime.context import ContextProxy
 from streamlit.testing.v1 import AppTest
 
-from tests.conftest import ROOT, World
+from tests.conftest import ROOT, World, environment
 from toolkit import accounts, sessions
 from toolkit.dashboard import identity
 from toolkit.policy import Role
@@ -72,7 +72,8 @@ class Visit:
 @pytest.fixture
 def visit(world: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Visit]]:
     """Open a page (by its module's name) as somebody with a role."""
-    monkeypatch.setenv("KEYDESK_DATA_DIR", str(world.desk.settings.data_dir))
+    for name, value in environment(world.desk.settings).items():
+        monkeypatch.setenv(name, value)
 
     def open_page(page: str, role: Role = Role.PLATFORM_ADMIN, org_id: str | None = None) -> Visit:
         email = f"{role}-{org_id}@keydesk.test".lower()

@@ -1,6 +1,7 @@
 """One gateway for all tests that need none of their own, and a fresh organisation and key for each test."""
 
 import contextlib
+import functools
 import http.client
 import itertools
 import json
@@ -19,14 +20,25 @@ import pytest
 from google import genai
 from sqlalchemy import select
 
-from tests.conftest import ADMIN, CREDENTIAL, GEMINI_SHEET, Running, free_port, gateway_process, make_world, usd
+from tests.conftest import (
+    ADMIN,
+    CREDENTIAL,
+    GEMINI_SHEET,
+    Running,
+    free_port,
+    gateway_process,
+    make_world,
+    prepare_desk,
+    settings_for,
+    usd,
+)
+from tests.stores import StoreKind, Stores
 from toolkit import accounts, catalog, keys, plans, wallet
 from toolkit.desk import Desk
 from toolkit.dialects.shape import Dialect
 from toolkit.keys import NewSecret
 from toolkit.models import ApiKey, Hold, KeyMonth, Organisation, OutboxRow
 from toolkit.pricing import MILLION, PriceSheet
-from toolkit.settings import Settings
 
 PLANNED = ["gpt-test", "claude-test", "gemini-test", "embed-test", "gemini-embed-test", "cent-test"]
 _numbers = itertools.count(1)
@@ -294,26 +306,45 @@ def read_reply(connection: http.client.HTTPConnection) -> Reply:
 
 
 @pytest.fixture(scope="session")
-def shared(upstream: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    """One gateway for all tests that need none of their own."""
-    folder = tmp_path_factory.mktemp("shared")
-    settings = replace(Settings.from_env({"KEYDESK_DATA_DIR": str(folder / "data")}), gateway_port=free_port())
-    desk = Desk.open(settings, ADMIN)
-    world = make_world(desk, upstream)
-    with desk.write() as tx:
-        # One cent a million tokens: at 1.25 times that a token costs 12.5 nano-USD.
-        cent = PriceSheet.flat(input=usd(0.01), output=0)
-        catalog.add_model(
-            tx, "cent-test", "test-openai", sheet=cent, context_window=100_000, default_output=4_096, max_output=8_192
-        )
-        plan = plans.add(tx, "gateway tests", MILLION * 5 // 4, PLANNED)
-    log = folder / "gateway.log"
-    with gateway_process(
-        settings, log, {"TEST_SPOILED_KEY": f"{CREDENTIAL}\n", "TEST_BROKEN_KEY": "one\ntwo"}
-    ) as server:
-        url = f"http://127.0.0.1:{settings.gateway_port}"
-        yield Running(replace(world, plan_id=plan.id), url, upstream, log, server)
-    desk.close()
+def gateways(
+    upstream: str, stores: Stores, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[..., Running]]:
+    """Starts a gateway on a kind of store, of some number of processes, once: for tests that need none of their own."""
+    with contextlib.ExitStack() as stack:
+
+        @functools.cache
+        def start(kind: StoreKind, *, workers: int) -> Running:
+            folder = tmp_path_factory.mktemp("gateway")
+            store_url = stores.copy(kind, folder / "data", "desk", prepare_desk)
+            stack.callback(stores.drop, store_url)
+            desk = Desk.open(replace(settings_for(folder / "data", store_url), gateway_port=free_port()), ADMIN)
+            stack.callback(desk.close)
+            world = make_world(desk, upstream)
+            with desk.write() as tx:
+                # One cent a million tokens: at 1.25 times that a token costs 12.5 nano-USD.
+                catalog.add_model(
+                    tx,
+                    "cent-test",
+                    "test-openai",
+                    sheet=PriceSheet.flat(input=usd(0.01), output=0),
+                    context_window=100_000,
+                    default_output=4_096,
+                    max_output=8_192,
+                )
+                plan = plans.add(tx, "gateway tests", MILLION * 5 // 4, PLANNED)
+            log = folder / "gateway.log"
+            spoiled = {"TEST_SPOILED_KEY": f"{CREDENTIAL}\n", "TEST_BROKEN_KEY": "one\ntwo"}
+            server = stack.enter_context(gateway_process(desk.settings, log, spoiled, workers=workers))
+            url = f"http://127.0.0.1:{desk.settings.gateway_port}"
+            return Running(replace(world, plan_id=plan.id), url, upstream, log, server)
+
+        yield start
+
+
+@pytest.fixture
+def shared(gateways: Callable[..., Running], store_kind: StoreKind) -> Running:
+    """A gateway for all tests that need none of their own."""
+    return gateways(store_kind, workers=1)
 
 
 def make_gate(running: Running, money: int = usd(100), **options: Any) -> Gate:

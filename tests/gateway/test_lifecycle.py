@@ -3,49 +3,36 @@
 import json
 import select
 import signal
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
 from sqlalchemy import text
 
-from tests.conftest import ADMIN, CREDENTIAL, Running, free_port, make_world, process, usd, wait_until
+from tests.conftest import Running, usd, wait_until
 from tests.gateway.conftest import Gate, make_gate, request_of
 from tests.gateway.test_limits import hold_of, in_parallel
+from tests.stores import StoreKind
 from toolkit import catalog, keys, plans, reports
 from toolkit.database import utc_now
-from toolkit.desk import Desk
 from toolkit.pricing import MILLION, PriceSheet
-from toolkit.settings import Settings
+
+pytestmark = pytest.mark.both_stores
 
 TRIES = 8
 """Calls after each change, each on a connection of its own, so that every process gets some."""
 
 
-@pytest.fixture(scope="module")
-def crowd(upstream: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+@pytest.fixture
+def crowd(gateways: Callable[..., Running], store_kind: StoreKind) -> Running:
     """A gateway of two processes that share port and key store."""
-    folder = tmp_path_factory.mktemp("crowd")
-    settings = replace(Settings.from_env({"KEYDESK_DATA_DIR": str(folder / "data")}), gateway_port=free_port())
-    desk = Desk.open(settings, ADMIN)
-    world = make_world(desk, upstream)
-    env = {
-        "KEYDESK_DATA_DIR": str(settings.data_dir),
-        "KEYDESK_GATEWAY_PORT": str(settings.gateway_port),
-        "TEST_UPSTREAM_KEY": CREDENTIAL,
-    }
-    url = f"http://127.0.0.1:{settings.gateway_port}"
-    log = folder / "gateway.log"
-    with process(["-m", "toolkit.cli", "gateway", "--workers", "2"], f"{url}/healthz", env, log) as server:
-        yield Running(world, url, upstream, log, server)
-    desk.close()
+    return gateways(store_kind, workers=2)
 
 
-@pytest.fixture(params=["one process", "two processes"])
-def key(request: pytest.FixtureRequest) -> Gate:
+@pytest.fixture(params=[1, 2], ids=["one process", "two processes"])
+def key(gateways: Callable[..., Running], store_kind: StoreKind, request: pytest.FixtureRequest) -> Gate:
     """A fresh key that every process of the gateway has seen in use."""
-    running: Running = request.getfixturevalue("shared" if request.param == "one process" else "crowd")
+    running = gateways(store_kind, workers=request.param)
     gate = make_gate(running)
     assert statuses(gate) == {200}
     return gate

@@ -17,6 +17,8 @@ from toolkit import wallet
 from toolkit.models import KeyMonth, Organisation
 from toolkit.policy import HoldPolicy
 
+pytestmark = pytest.mark.both_stores
+
 PRICES = {
     "chat": (2_500, 12_500),
     "responses": (2_500, 12_500),

@@ -15,6 +15,8 @@ from toolkit.desk import Desk
 from toolkit.models import Hold, Organisation, OutboxRow
 from toolkit.settings import Settings
 
+pytestmark = pytest.mark.both_stores
+
 
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize(("delay", "outcome"), [(0.5, "completed"), (60, "aborted")])

@@ -5,7 +5,7 @@
 | `app` | what all commands share: the opened Keydesk, `--json`, `--as`, confirmations |
 | `output` | tables, facts and JSON |
 | `values` | the forms that option values take: money, moments, lists |
-| `keys`, `orgs`, `operators`, `wallet`, `catalog`, `usage`, `serve` | the commands, by noun |
+| `keys`, `orgs`, `operators`, `wallet`, `catalog`, `usage`, `books`, `serve` | the commands, by noun |
 
 A file of commands is imported only when one of its commands runs, so that `keydesk --help` answers at once.
 """
@@ -31,7 +31,9 @@ SECTIONS = {
         "spend": ("usage", "Show what was spent: calls, tokens and cost."),
         "requests": ("usage", "Search the request log."),
         "audit": ("usage", "Show the audit log, or prove that it was not changed."),
-        "reconcile": ("usage", "Check that the books balance, and show what does not."),
+        "accuracy": ("usage", "Show how well holds foretold charges, per key and model."),
+        "holds": ("books", "List open holds: the money set aside for calls under way, the oldest first."),
+        "reconcile": ("books", "Check that the books balance, and show what does not."),
         "ledger": ("usage", "Drain, compact, verify and export the usage ledger."),
     },
     "Set-up": {

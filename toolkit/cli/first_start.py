@@ -12,7 +12,7 @@ import click
 
 from toolkit import accounts, keys, plans
 from toolkit.credentials import random_text
-from toolkit.database import SYSTEM
+from toolkit.database import SYSTEM, lock_catalog, lock_orgs
 from toolkit.demo import data
 from toolkit.demo.cast import CREDITS
 from toolkit.desk import Desk
@@ -98,15 +98,18 @@ def finish(desk: Desk, gateway_url: str) -> Welcome:
     keyring = desk.keyring
     password = random_text(16)
     with desk.write() as tx:
-        accounts.add_operator(tx, ADMIN, Role.PLATFORM_ADMIN, password)
+        lock_catalog(tx)
         suited = [plan for plan in plans.list_all(tx) if MODEL in plans.models(tx, plan.id)]
-        payers = [org for org in accounts.list_orgs(tx) if org.available > 0]
-        if not suited or not payers:
+        payer = max(accounts.list_orgs(tx), key=lambda org: org.available, default=None)
+        if payer is not None:
+            lock_orgs(tx, payer.id)  # before the locks that the admin's row takes
+        accounts.add_operator(tx, ADMIN, Role.PLATFORM_ADMIN, password)
+        if not suited or payer is None or payer.available <= 0:
             return Welcome(ADMIN, password, None)
         new = keys.create(
             tx,
             keyring,
-            org=max(payers, key=lambda org: org.available).id,
+            org=payer.id,
             name=KEY_NAME,
             plan=min(suited, key=lambda plan: plan.multiplier).id,
             monthly_limit=MONTHLY_LIMIT,

@@ -1,7 +1,8 @@
-"""`keydesk spend`, `requests`, `audit`, `reconcile` and `ledger`: what happened, and whether the records hold."""
+"""`keydesk spend`, `accuracy`, `requests`, `audit` and `ledger`: what happened, and whether the records hold."""
 
 import json
 from datetime import datetime
+from decimal import Decimal
 from pathlib import Path
 from textwrap import shorten
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -48,7 +49,15 @@ def _field(name: str, value: Any) -> tuple[str, Any]:
         return f"{name}_usd", Usd(value)
     if name.endswith("_price"):
         return f"{name}_usd", Price(value)
+    if isinstance(value, Decimal):
+        return name, str(value)
     return name, Multiplier(value) if name == "multiplier" else value
+
+
+def _ids(app: App, org: str | None, key: str | None) -> tuple[str | None, str | None]:
+    """Return the ids of an organisation and a key that were given by id or name."""
+    with app.desk.read() as tx:
+        return accounts.find_org(tx, org).id if org else None, keys.find(tx, key).id if key else None
 
 
 @click.command(cls=Command)
@@ -73,9 +82,7 @@ def spend_command(
     """
     from toolkit import reports
 
-    with app.desk.read() as tx:
-        org_id = accounts.find_org(tx, org).id if org else None
-        key_id = keys.find(tx, key).id if key else None
+    org_id, key_id = _ids(app, org, key)
     rows = _rows(reports.spend(app.desk.ledger, [by], Period(start, end), org=org_id, key=key_id))
     dimensions = {
         "key": {"key_label": "key", "org": "organisation"},
@@ -97,14 +104,50 @@ def spend_command(
 
 
 @click.command(cls=Command)
+@_FROM
+@_TO
+@click.option("--org", metavar="ORG", help="Only this organisation's.")
+@click.option("--key", metavar="KEY", help="Only this API key's.")
+@pass_app
+def accuracy_command(app: App, start: datetime | None, end: datetime | None, org: str | None, key: str | None) -> None:
+    """Show how well holds foretold charges, per key and model.
+
+    The ratio is held ÷ charged; an overrun is a call that cost more than was held for it.
+    """
+    from toolkit import reports
+
+    org_id, key_id = _ids(app, org, key)
+    frame = reports.hold_accuracy(app.desk.ledger, period=Period(start, end), org=org_id, key=key_id)
+    columns = {
+        "key_label": "key",
+        "org": "organisation",
+        "model": "model",
+        "calls": "calls",
+        "held_usd": "held",
+        "cost_usd": "charged",
+        "ratio": "ratio",
+        "overruns": "overruns",
+        "overrun_usd": "beyond holds",
+    }
+    app.rows(_rows(frame), columns, empty="No call was charged in this period.")
+
+
+@click.command(cls=Command)
 @click.option("--key", metavar="KEY", help="Of this API key; a deleted one by its id.")
 @click.option("--id", "request_id", metavar="R", help="The one with this request id, in full.")
 @_FROM
 @_TO
+@click.option("--overruns", is_flag=True, help="Only calls that cost more than was held for them.")
 @click.option("--limit", type=click.IntRange(1), default=50, show_default=True, help="Most rows, the newest first.")
 @pass_app
 def requests_command(
-    app: App, key: str | None, request_id: str | None, start: datetime | None, end: datetime | None, limit: int
+    app: App,
+    key: str | None,
+    request_id: str | None,
+    start: datetime | None,
+    end: datetime | None,
+    overruns: bool,
+    limit: int,
 ) -> None:
     """Search the request log."""
     from toolkit import reports
@@ -114,7 +157,9 @@ def requests_command(
         with app.desk.read() as tx:
             key_id = keys.find(tx, key).id
     period = Period(start, end)
-    found = reports.requests(app.desk.ledger, request_id=request_id, key=key_id, period=period, limit=limit)
+    found = reports.requests(
+        app.desk.ledger, request_id=request_id, key=key_id, overrun=overruns, period=period, limit=limit
+    )
     rows = _rows(found)
     if request_id is None:
         columns = {
@@ -129,6 +174,11 @@ def requests_command(
             "cost_usd": "cost",
             "duration_ms": "ms",
         }
+        if overruns:
+            columns = {name: title for name, title in columns.items() if name not in {"outcome", "refusal"}}
+            columns |= {"held_usd": "held", "overrun_usd": "overrun"}
+            app.rows(rows, columns, empty="No call has cost more than was held for it.")
+            return
         app.rows(rows, columns, empty="No requests. A call through the gateway shows up here as soon as it has ended.")
     elif rows:
         app.facts(rows[0])
@@ -246,32 +296,6 @@ def _verify_audit(app: App, head: Path | None) -> None:
     else:
         app.rows(links, {"chain": "chain", "seq": "row", "problem": "problem"}, empty="")
     if links:
-        click.get_current_context().exit(1)
-
-
-@click.command(cls=Command)
-@pass_app
-def reconcile_command(app: App) -> None:
-    """Check that the books balance, and show what does not.
-
-    Fails if an invariant is broken.
-    """
-    from toolkit import reconcile
-
-    findings = reconcile.run(app.desk)
-    if app.as_json:
-        fields = ("invariant", "title", "checked", "violations")
-        app.rows([{name: getattr(finding, name) for name in fields} for finding in findings], {}, empty="")
-    else:
-        width = max((len(finding.title) for finding in findings), default=0)
-        for finding in findings:
-            count = len(finding.violations)
-            verdict = "ok" if not count else "1 violation" if count == 1 else f"{count:,} violations"
-            verdict = click.style(verdict, fg="red" if count else "green")
-            click.echo(f"{finding.invariant:<4}{finding.title:<{width}}  {finding.checked:>9,} checked  {verdict}")
-            for violation in finding.violations:
-                click.echo(f"      {violation}")
-    if any(finding.violations for finding in findings):
         click.get_current_context().exit(1)
 
 

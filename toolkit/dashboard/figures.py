@@ -100,3 +100,15 @@ def spend(_desk: Desk, view: View, by: tuple[str, ...], period: Period) -> "pd.D
 def refusals(_desk: Desk, view: View, period: Period) -> "pd.DataFrame":
     """Return `reports.refusals`."""
     return reports.refusals(_desk.ledger, period, org=view.org)
+
+
+@st.cache_data(max_entries=64, ttl=_LONGEST, show_spinner=False)
+def hold_accuracy(_desk: Desk, view: View, period: Period) -> "pd.DataFrame":
+    """Return `reports.hold_accuracy` per key and model."""
+    return reports.hold_accuracy(_desk.ledger, period=period, org=view.org)
+
+
+@st.cache_data(max_entries=64, ttl=_LONGEST, show_spinner=False)
+def overruns(_desk: Desk, view: View, period: Period, limit: int) -> "pd.DataFrame":
+    """Return the newest calls that cost more than was held for them."""
+    return reports.requests(_desk.ledger, overrun=True, period=period, org=view.org, limit=limit)

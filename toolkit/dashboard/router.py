@@ -12,6 +12,7 @@ PAGES = (
     ("toolkit/dashboard/overview.py", "Overview", ":material/monitoring:"),
     ("toolkit/dashboard/keys.py", "Keys", ":material/key:"),
     ("toolkit/dashboard/requests.py", "Requests", ":material/receipt_long:"),
+    ("toolkit/dashboard/reconciliation.py", "Reconciliation", ":material/balance:"),
 )
 
 _PAGE = "page"

@@ -217,9 +217,9 @@ def facts(items: Sequence[tuple[str, str]]) -> str:
     )
 
 
-def empty(title: str, next_step: str) -> None:
-    """Show that there is nothing here yet, and what to do about it (both HTML)."""
-    st.html(f'<div class="kd-empty"><b>{title}</b><br>{next_step}</div>')
+def empty(title: str, next_step: str, *, slim: bool = False) -> None:
+    """Show that there is nothing here yet, and what to do about it (both HTML); slim where that is as it should be."""
+    st.html(f'<div class="kd-empty{" kd-slim" if slim else ""}"><b>{title}</b><br>{next_step}</div>')
 
 
 def heading(title: str, note: str = "") -> None:

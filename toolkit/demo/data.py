@@ -6,20 +6,21 @@ key, a key near its limit, a rotated key whose old secret is still used, errors 
 """
 
 import re
-import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from itertools import groupby
 
 from sqlalchemy import select
 
-from toolkit import accounts, audit, billing, catalog, keys, plans, wallet
-from toolkit.billing import Call, Ending
+from toolkit import accounts, audit, catalog, keys, plans, verify, wallet
+from toolkit.billing import Admit, Call, Ending, Refuse, Settle
+from toolkit.books import Books, Wanted
 from toolkit.catalog import Catalog
 from toolkit.credentials import new_request_id
-from toolkit.database import SYSTEM, Actor, Transaction
+from toolkit.database import SYSTEM, Actor, Transaction, lock_catalog
 from toolkit.demo.cast import CREDITS, DAYS, KEYS, MODELS, NEAR_LIMIT, ROTATED, DemoKey
 from toolkit.demo.cast import PLANS as DEMO_PLANS
 from toolkit.demo.traffic import DemoCall, draw
@@ -30,6 +31,7 @@ from toolkit.estimate import hold_bound
 from toolkit.models import ApiKey, AuditRow, LiveSecret, Organisation, RetiredSecret, micros
 from toolkit.policy import KeyFacts, KeyStatus, Outcome, Role
 from toolkit.pricing import NANO
+from toolkit.tills import Till, open_till
 from toolkit.usage import Usage, UsageSource
 
 CALLS = 45_000
@@ -88,6 +90,7 @@ def follow_port(desk: Desk) -> None:
     One that an operator has pointed elsewhere is left alone.
     """
     with desk.store.write(SYSTEM) as tx:
+        lock_catalog(tx)
         found = {upstream.name: upstream.base_url for upstream in catalog.list_upstreams(tx)}
         for dialect, url in _base_urls(desk).items():
             name = f"demo-{dialect}"
@@ -130,7 +133,7 @@ class _Player:
 
     def play(self, calls: list[DemoCall], progress: Callable[[int, int], None]) -> None:
         acts = self._acts()
-        with closing(self._desk.store.connect()) as connection:
+        with closing(open_till(self._desk.store)) as till:
             played = _played_until(self._desk)
             done = sum(call.at <= played for call in calls) if played else 0
             for day, of_day in groupby(calls, key=lambda call: (call.at - self._start).days):
@@ -139,7 +142,7 @@ class _Player:
                     self._facts.clear()
                 batch = [call for call in of_day if played is None or call.at > played]
                 for first in range(0, len(batch), BATCH):
-                    self._play_batch(connection, batch[first : first + BATCH])
+                    self._play_batch(till, batch[first : first + BATCH])
                     done += len(batch[first : first + BATCH])
                     progress(done, len(calls))
 
@@ -186,31 +189,25 @@ class _Player:
                 if not any(entry.reference == reference for entry in wallet.entries(tx, org)):
                     wallet.credit(tx, org, dollars * NANO, reference)
 
-    def _play_batch(self, connection: sqlite3.Connection, batch: list[DemoCall]) -> None:
+    def _play_batch(self, till: Till, batch: list[DemoCall]) -> None:
         if not self._facts:
-            self._read_facts(connection)
-        connection.execute("BEGIN IMMEDIATE")
-        try:
-            billing.renew_lease(connection, _INSTANCE, batch[0].at, self._now + timedelta(minutes=5))
-            for call in batch:
-                self._play_call(connection, call)
-        except BaseException:
-            connection.execute("ROLLBACK")
-            raise
-        connection.execute("COMMIT")
+            self._read_facts()
+        for result in till.run([self._job(call) for call in batch]):
+            if isinstance(result, BaseException):
+                raise result
 
-    def _read_facts(self, connection: sqlite3.Connection) -> None:
+    def _read_facts(self) -> None:
         with self._desk.store.read(_PLATFORM) as tx:
             self._catalog = catalog.load(tx)
             digests = tx.session.execute(
                 select(Organisation.name, ApiKey.name, LiveSecret.digest)
                 .join(ApiKey, ApiKey.org_id == Organisation.id)
                 .join(LiveSecret, LiveSecret.key_id == ApiKey.id)
-            )
-            found = {(org, name): billing.lookup(connection, [digest]) for org, name, digest in digests}
+            ).all()
+            found = {(org, name): verify.lookup(tx, [digest]) for org, name, digest in digests}
         self._facts = {key: facts for key, facts in found.items() if facts is not None}
 
-    def _play_call(self, connection: sqlite3.Connection, demo: DemoCall) -> None:
+    def _job(self, demo: DemoCall) -> "_WholeCall":
         facts = self._facts[demo.key.org, demo.key.name]
         plan = self._catalog.plans[facts.plan_id]
         model = self._catalog.models["gpt-5" if demo.mistaken else demo.model.id]
@@ -252,13 +249,12 @@ class _Player:
             context_window=model.context_window,
             default_output=model.default_output,
         )
+        version = self._catalog.version
         try:
             facts.check_model(model.id, plan.models)
-            billing.admit(connection, call, bound, catalog_version=self._catalog.version, instance_id=_INSTANCE)
         except Refusal as refusal:
-            billing.refuse(connection, call, refusal, demo.at, catalog_version=self._catalog.version)
-            return
-        billing.settle(connection, call, _ending(demo))
+            return _WholeCall(None, Settle(call, _ending(demo)), version, refusal)
+        return _WholeCall(Admit(call, bound, version, _INSTANCE), Settle(call, _ending(demo)), version)
 
     def note_old_secret(self) -> None:
         """Somebody still calls with the secret that was rotated away."""
@@ -270,9 +266,40 @@ class _Player:
                     .where(ApiKey.name == ROTATED.name, RetiredSecret.uses == 0)
                 )
             )
-        with closing(self._desk.store.connect()) as connection:
-            for hours in range(37, 0, -1):
-                billing.note_retired(connection, digests, self._now - timedelta(hours=3 * hours))
+        for hours in range(37, 0, -1):
+            with self._desk.store.write(SYSTEM, self._now - timedelta(hours=3 * hours)) as tx:
+                verify.note_retired(tx, digests)
+
+
+@dataclass(frozen=True, slots=True)
+class _WholeCall:
+    """A call that comes and goes at once: admitted or refused, and settled, in one transaction."""
+
+    admit: Admit | None
+    settle: Settle
+    catalog_version: int
+    refusal: Refusal | None = None
+
+    def want(self, wanted: Wanted) -> None:
+        for job in (self.admit, self._refuse(Refusal(RefusalType.API_KEY_QUOTA_EXCEEDED, "")), self.settle):
+            if job is not None:
+                job.want(wanted)
+        wanted.holds.pop()  # it is made and taken in the same transaction
+
+    def judge(self, books: Books) -> None:
+        try:
+            if self.refusal is not None or self.admit is None:
+                raise self.refusal or AssertionError("a call is admitted or refused")
+            self.admit.judge(books)
+        except Refusal as refusal:
+            self._refuse(refusal).judge(books)
+        else:
+            hold = books.new_holds.pop()
+            books.holds[hold.request_id] = hold
+            self.settle.judge(books)
+
+    def _refuse(self, refusal: Refusal) -> Refuse:
+        return Refuse(self.settle.call, refusal, self.settle.call.received_at, self.catalog_version)
 
 
 def _ending(demo: DemoCall) -> Ending:
@@ -336,12 +363,10 @@ def _played_until(desk: Desk) -> datetime | None:
 
 
 def _end(desk: Desk, now: datetime, calls: int) -> None:
-    """Set the limit that one key is near, end the make-believe gateway, and say that all is loaded."""
+    """Set the limit that one key is near, and say that all is loaded."""
     with _acting_for(desk, NEAR_LIMIT.org, now) as tx:
         summary = next(s for s in keys.summaries(tx, org=NEAR_LIMIT.org) if s.key.name == NEAR_LIMIT.name)
         near = max(-(-summary.spent * 100 // (94 * NANO)), 1) * NANO
         keys.update(tx, summary.key.id, monthly_limit=near, reason="Budget for the rest of the quarter.")
-    with closing(desk.store.connect()) as connection:
-        billing.end_instance(connection, _INSTANCE)
     with desk.store.write(_PLATFORM, now) as tx:
         audit.record(tx, _LOADED, "demo", after={"calls": calls})

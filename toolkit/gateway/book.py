@@ -1,20 +1,25 @@
-"""What a gateway knows of keys, models and prices, and the proof that it is still true.
+"""What a gateway knows of keys, models and prices, and how it asks for billing.
 
 Facts are kept in memory for speed only: every admission and every logged refusal checks in its own transaction
-that the key's version and the catalog's version are still the store's (`billing.Stale`), so no caller is ever
+that the key's version and the catalog's version are still the store's (`books.Stale`), so no caller is ever
 judged by an old state.
 """
 
 import asyncio
-import sqlite3
 from collections.abc import Callable
+from datetime import datetime, timedelta
 from typing import TypeVar
 
-from toolkit import billing, catalog
+from sqlalchemy import select
+
+from toolkit import catalog, verify
+from toolkit.billing import Receipt
+from toolkit.books import Job
 from toolkit.cashier import Cashier
 from toolkit.credentials import Keyring
-from toolkit.database import SYSTEM, Store, utc_now
-from toolkit.policy import KeyFacts, Unauthorized
+from toolkit.database import SYSTEM, Store, Transaction, utc_now
+from toolkit.models import CatalogVersion, OutboxRow
+from toolkit.policy import KeyFacts, Outcome, Unauthorized
 
 T = TypeVar("T")
 
@@ -25,9 +30,9 @@ class Book:
     """Keys and catalog as last read, and the way to have them read anew.
 
     Args:
-        store: the key store, for the catalog.
+        store: the key store.
         keyring: peppers under which presented secrets are digested.
-        cashier: runs look-ups and billing.
+        cashier: runs billing.
     """
 
     def __init__(self, store: Store, keyring: Keyring, cashier: Cashier) -> None:
@@ -35,11 +40,22 @@ class Book:
         self._keyring = keyring
         self._cashier = cashier
         self._keys: dict[str, KeyFacts] = {}
+        self._reading = asyncio.Lock()
+        self._readings = 0
+        self._ahead = timedelta(0)
         self.catalog = catalog.Catalog(0, {}, {})
 
     async def open(self) -> None:
         """Read the catalog."""
         await self._reload_catalog()
+
+    def now(self) -> datetime:
+        """Return the present moment, UTC, by the key store's clock: all gateways of a store agree on it."""
+        return utc_now() + self._ahead
+
+    def set_clock(self, store_now: datetime, here: datetime) -> None:
+        """Say what the store's clock showed when this machine's showed `here`."""
+        self._ahead = store_now - here
 
     def digests(self, secret: str) -> list[str]:
         """Return what a caller's secret is looked up by; from here on nobody needs the secret itself."""
@@ -53,7 +69,7 @@ class Book:
             Unavailable: the key store cannot be reached.
         """
         facts = self._keys.get(digests[0])
-        if facts is None or not facts.is_live(utc_now()):
+        if facts is None or not facts.is_live(self.now()):
             facts = await self._look_up(digests)
         return facts
 
@@ -63,10 +79,7 @@ class Book:
         Raises as `key`.
         """
         facts = await self._look_up(digests)
-        version = await self._cashier.ask(
-            lambda connection: int(connection.execute("SELECT version FROM catalog_version").fetchone()[0])
-        )
-        if version != self.catalog.version:
+        if await self._read(_catalog_version) != self.catalog.version:
             await self._reload_catalog()
         return facts
 
@@ -75,29 +88,68 @@ class Book:
         self._keys.pop(digests[0], None)
         await self._reload_catalog()
 
-    async def ask(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Run billing work in the next shared transaction."""
-        return await self._cashier.ask(work)
+    def ask(self, job: Job[T]) -> "asyncio.Future[T]":
+        """Have a billing job judged in the next shared transaction."""
+        return self._cashier.ask(job)
+
+    async def ping(self) -> None:
+        """Ask the key store anything.
+
+        Raises:
+            Unavailable: it cannot be reached.
+        """
+        await self._read(_catalog_version)
+
+    async def receipt(self, request_id: str) -> Receipt | None:
+        """Return what a call was charged, if its settlement is in the outbox; for one whose commit got no answer.
+
+        Raises:
+            Unavailable: the key store cannot be reached.
+        """
+
+        def question(tx: Transaction) -> Receipt | None:
+            row = tx.session.get(OutboxRow, request_id)
+            return Receipt(row.cost, row.overrun) if row and row.outcome != Outcome.ABANDONED else None
+
+        return await self._read(question)
 
     async def _look_up(self, digests: list[str]) -> KeyFacts:
-        def work(connection: sqlite3.Connection) -> tuple[KeyFacts | None, bool]:
-            facts = billing.lookup(connection, digests)
-            if facts is not None:
-                return facts, facts.is_live(utc_now())
-            return billing.lookup_retired(connection, digests, utc_now()), False
-
-        facts, live = await self._cashier.ask(work)
-        if facts is None or not live:
-            self._keys.pop(digests[0], None)
+        self._keys.pop(digests[0], None)
+        facts = await self._read(lambda tx: verify.lookup(tx, digests))
+        if facts is None:
+            raise Unauthorized(await self._look_up_retired(digests))
+        if not facts.is_live(self.now()):
             raise Unauthorized(facts)
         if len(self._keys) >= LARGEST_KEY_CACHE:
             self._keys.clear()
         self._keys[digests[0]] = facts
         return facts
 
-    async def _reload_catalog(self) -> None:
-        def work() -> catalog.Catalog:
-            with self._store.read(SYSTEM) as tx:
-                return catalog.load(tx)
+    async def _look_up_retired(self, digests: list[str]) -> KeyFacts | None:
+        facts = await self._read(lambda tx: verify.lookup_retired(tx, digests))
+        if facts is not None:
 
-        self.catalog = await asyncio.to_thread(work)
+            def work() -> None:
+                with self._store.write(SYSTEM) as tx:
+                    verify.note_retired(tx, digests)
+
+            await asyncio.to_thread(work)
+        return facts
+
+    async def _read(self, question: Callable[[Transaction], T]) -> T:
+        def work() -> T:
+            with self._store.read(SYSTEM) as tx:
+                return question(tx)
+
+        return await asyncio.to_thread(work)
+
+    async def _reload_catalog(self) -> None:
+        seen = self._readings
+        async with self._reading:
+            if self._readings == seen:  # else one has begun after we asked, and is done: it will do for us too
+                self._readings += 1
+                self.catalog = await self._read(catalog.load)
+
+
+def _catalog_version(tx: Transaction) -> int:
+    return tx.session.scalars(select(CatalogVersion.version)).one()

@@ -4,14 +4,13 @@ import asyncio
 import logging
 import time
 from collections.abc import Coroutine
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeVar
 
-from toolkit import billing
-from toolkit.billing import Admitted, Call, Ending, Receipt, Stale
+from toolkit.billing import Admit, Admitted, Call, Ending, Receipt, Refuse, Settle
+from toolkit.books import Stale
 from toolkit.catalog import Catalog, DatedSheet, ModelFacts
-from toolkit.database import utc_now
 from toolkit.dialects import MODULES
 from toolkit.dialects.body import parse_object
 from toolkit.dialects.shape import Dialect, Shape
@@ -20,7 +19,7 @@ from toolkit.estimate import HoldBound, hold_bound
 from toolkit.gateway.book import Book
 from toolkit.gateway.paths import PATH_OF, Target
 from toolkit.policy import KeyFacts
-from toolkit.pricing import usd
+from toolkit.pricing import charge, usd
 
 logger = logging.getLogger("keydesk.gateway")
 
@@ -30,9 +29,9 @@ SETTLE_PATIENCE = 60.0
 """Seconds for which a settlement is tried again while the key store cannot be reached."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Request:
-    """One HTTP request, read and authenticated as far as that goes without the store."""
+    """One HTTP request, read and authenticated as far as that goes without the store. Its body is read last."""
 
     id: str
     dialect: Dialect
@@ -54,52 +53,71 @@ class Teller:
     def __init__(self, book: Book, instance_id: str) -> None:
         self.book = book
         self.instance_id = instance_id
+        self.open_calls: set[str] = set()
+        """Calls that may hold money: their admission has been asked for, and their settlement is not done."""
+        self.lease = 0
+        """Number of the lease that holds, 0 without one: then no call is admitted."""
         self._calls: set[asyncio.Task[Any]] = set()
-        self._settlements: set[asyncio.Task[Any]] = set()
+        self._settlements: set[asyncio.Future[Any]] = set()
 
     def start(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
-        """Run a call in a task of its own, which a caller who leaves does not cancel."""
+        """Run a call in a task of its own, which ends with the gateway."""
         return _run(work, self._calls)
 
-    def start_settling(self, call: Call, ending: Ending) -> "asyncio.Task[Receipt | None]":
-        """Settle a call in a task of its own, which nothing cancels."""
-        return _run(self.settle(call, ending), self._settlements)
+    async def run(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run a call in the present task, which ends with the gateway."""
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - this is a coroutine
+        self._calls.add(task)
+        try:
+            await work
+        finally:
+            self._calls.discard(task)
 
     async def drain(self, grace: float) -> None:
         """Let the calls under way finish for `grace` seconds, end the rest, and wait until all are settled."""
         if self._calls:
             await asyncio.wait(self._calls, timeout=grace)
-        for call in self._calls:
-            call.cancel()
+        self.abort()
         while pending := self._calls | self._settlements:
             await asyncio.wait(pending)
+
+    def abort(self) -> None:
+        """End all calls under way; each is settled as aborted."""
+        for call in self._calls:
+            call.cancel()
 
     async def admit(self, request: Request) -> "Admission":
         """Judge a call and place its hold.
 
         Raises:
             Refusal: nothing is held; the refusal of a known key is logged.
-            Unavailable: the key store cannot be reached.
+            Unavailable: the key store cannot be reached, or the lease is lost.
         """
+        lease = self.lease
+        if not lease:
+            raise _no_lease()
         body: dict[str, Any] | None = None
         shape: Shape | None = None
         for _ in range(20):
             key = await self.book.key(request.digests)
             catalog = self.book.catalog
-            call = Call(request.id, key, utc_now(), request.dialect, request.target.endpoint, stream=False, model=None)
+            now = max(self.book.now(), catalog.read_at)
+            call: Call | None = None
             try:
                 if body is None or shape is None:
                     body = parse_object(request.body)
                     shape = MODULES[request.dialect].inspect(
                         request.target.endpoint, body, len(request.body), request.target.model
                     )
-                call = replace(call, stream=shape.stream, model=shape.model)
-                call, model, bound = _price(call, shape, catalog)
-                admitted = await self._hold(call, bound, catalog)
+                call, model, bound = _price(request, key, now, shape, catalog)
+                admitted = await self._hold(call, bound, catalog, lease)
                 return Admission(call, shape, body, model, bound, admitted)
             except Stale:
                 await self.book.refresh(request.digests)
             except Refusal as refusal:
+                stream, name = (shape.stream, shape.model) if shape else (False, None)
+                call = call or Call(request.id, key, now, request.dialect, request.target.endpoint, stream, name)
                 try:
                     await self._log_refusal(call, refusal, catalog.version)
                 except Stale:
@@ -108,58 +126,101 @@ class Teller:
                     raise
         raise Unavailable("The key or the catalog changes faster than this call can be judged.")
 
-    async def _hold(self, call: Call, bound: HoldBound, catalog: Catalog) -> Admitted:
-        return await self.book.ask(
-            lambda connection: billing.admit(
-                connection, call, bound, catalog_version=catalog.version, instance_id=self.instance_id
-            )
-        )
+    async def _hold(self, call: Call, bound: HoldBound, catalog: Catalog, lease: int) -> Admitted:
+        self.open_calls.add(call.request_id)
+        try:
+            admitted = await self.book.ask(Admit(call, bound, catalog.version, self.instance_id))
+        except BaseException:
+            # Should the store have admitted it after all, without our learning of it, the lease's keeper finds out.
+            self.open_calls.discard(call.request_id)
+            raise
+        if self.lease != lease:
+            # Somebody may have swept the hold already, though a new lease may hold by now. If not, the keeper does.
+            self.open_calls.discard(call.request_id)
+            raise _no_lease()
+        return admitted
 
     async def _log_refusal(self, call: Call, refusal: Refusal, catalog_version: int | None) -> None:
-        await self.book.ask(
-            lambda connection: billing.refuse(connection, call, refusal, utc_now(), catalog_version=catalog_version)
-        )
+        await self.book.ask(Refuse(call, refusal, self.book.now(), catalog_version))
 
     async def log_unread(self, request: Request, key: KeyFacts, refusal: Refusal) -> None:
         """Log the refusal of a call of a known key whose body was not read."""
-        call = Call(request.id, key, utc_now(), request.dialect, request.target.endpoint, stream=False)
+        call = Call(request.id, key, self.book.now(), request.dialect, request.target.endpoint, stream=False)
         await self._log_refusal(call, refusal, None)
 
-    async def settle(self, call: Call, ending: Ending) -> Receipt | None:
-        """Charge a call; keeps trying while the key store cannot be reached.
+    def settle(self, call: Call, ending: Ending) -> "asyncio.Future[Receipt | None]":
+        """Charge a call; keeps trying while the key store cannot be reached. Goes on when nobody waits for it.
 
-        Raises:
-            Unavailable: it stayed away for a minute; the hold will be swept.
+        The future raises Unavailable if the store stayed away for a minute: then the hold will be written off.
         """
+        settled: asyncio.Future[Receipt | None] = asyncio.get_running_loop().create_future()
+        self._settlements.add(settled)
+        settled.add_done_callback(self._settlements.discard)
+
+        def tried(first: "asyncio.Future[Receipt | None]") -> None:
+            error = first.exception()
+            if error is None:
+                self._settled(call, first.result(), settled)
+            elif isinstance(error, Unavailable):
+                _run(self._settle_again(call, ending, settled), self._settlements)
+            else:
+                self.open_calls.discard(call.request_id)
+                settled.set_exception(error)
+
+        self.book.ask(Settle(call, ending)).add_done_callback(tried)
+        return settled
+
+    async def _settle_again(self, call: Call, ending: Ending, settled: "asyncio.Future[Receipt | None]") -> None:
         give_up = time.monotonic() + SETTLE_PATIENCE
+        lease = self.lease
         pause = 0.05
         while True:
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, 2.0)
             try:
-                receipt = await self.book.ask(lambda connection: billing.settle(connection, call, ending))
-            except Unavailable:
+                receipt = await self.book.ask(Settle(call, ending)) or await self._settled_before(call, ending, lease)
+            except Unavailable as error:
                 if time.monotonic() > give_up:
-                    logger.error("call %s could not be settled: the key store cannot be reached", call.request_id)  # noqa: TRY400
-                    raise
-                await asyncio.sleep(pause)
-                pause = min(pause * 2, 2.0)
-                continue
-            if receipt is None:
-                logger.warning("lost settlement: call %s had been swept as abandoned", call.request_id)
-            elif receipt.overrun:
-                logger.warning(
-                    "overrun: call %s cost more than its hold by %s USD", call.request_id, usd(receipt.overrun)
-                )
-            return receipt
+                    logger.error("call %s could not be settled: no key store", call.request_id)  # noqa: TRY400
+                    self.open_calls.discard(call.request_id)
+                    settled.set_exception(error)
+                    return
+            else:
+                self._settled(call, receipt, settled)
+                return
+
+    async def _settled_before(self, call: Call, ending: Ending, lease: int) -> Receipt | None:
+        """Return the receipt of a settlement that was committed though the store could not say so; None if it was not.
+
+        Its row may be in the ledger by now, which is not read here. But while the lease lasted nobody else could have
+        written the call off.
+        """
+        receipt = await self.book.receipt(call.request_id)
+        if receipt is None and lease and lease == self.lease:
+            receipt = Receipt(charge(ending.usage, call.sheet, call.multiplier) if ending.usage and call.sheet else 0)
+        return receipt
+
+    def _settled(self, call: Call, receipt: Receipt | None, settled: "asyncio.Future[Receipt | None]") -> None:
+        self.open_calls.discard(call.request_id)
+        if receipt is None:
+            logger.warning("lost settlement: call %s had been written off as abandoned", call.request_id)
+        elif receipt.overrun:
+            logger.warning("overrun: call %s cost more than its hold by %s USD", call.request_id, usd(receipt.overrun))
+        settled.set_result(receipt)
 
 
-def _run(work: Coroutine[Any, Any, T], running: "set[asyncio.Task[Any]]") -> "asyncio.Task[T]":
+def _no_lease() -> Unavailable:
+    return Unavailable("The gateway's lease has ended.")
+
+
+def _run(work: Coroutine[Any, Any, T], running: "set[Any]") -> "asyncio.Task[T]":
     task = asyncio.get_running_loop().create_task(work)
     running.add(task)  # the event loop itself keeps only a weak reference
     task.add_done_callback(running.discard)
     return task
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Admission:
     """A call that may go on, with all that was fixed about it."""
 
@@ -198,19 +259,27 @@ def find_model(
     return model, dated
 
 
-def _price(call: Call, shape: Shape, catalog: Catalog) -> tuple[Call, ModelFacts, HoldBound]:
+def _price(
+    request: Request, key: KeyFacts, now: datetime, shape: Shape, catalog: Catalog
+) -> tuple[Call, ModelFacts, HoldBound]:
     """Fix what a call is charged by: model, price, multiplier; and bound what it can cost."""
-    model, dated = find_model(catalog, shape.model, Dialect(call.dialect), call.key, call.received_at)
-    plan = catalog.plans[call.key.plan_id]  # it includes the model, or `find_model` would have refused
-    priced = replace(
-        call,
+    model, dated = find_model(catalog, shape.model, request.dialect, key, now)
+    plan = catalog.plans[key.plan_id]  # it includes the model, or `find_model` would have refused
+    call = Call(
+        request_id=request.id,
+        key=key,
+        received_at=now,
+        dialect=request.dialect,
+        endpoint=request.target.endpoint,
+        stream=shape.stream,
+        model=shape.model,
         upstream=model.upstream,
         price_id=dated.id,
         sheet=None if shape.free else dated.sheet,
         multiplier=plan.multiplier,
     )
     if shape.free:
-        return priced, model, HoldBound(0, 0, 0, explicit=True)
+        return call, model, HoldBound(0, 0, 0, explicit=True)
     bound = hold_bound(
         model.dialect,
         shape,
@@ -219,4 +288,4 @@ def _price(call: Call, shape: Shape, catalog: Catalog) -> tuple[Call, ModelFacts
         context_window=model.context_window,
         default_output=model.default_output,
     )
-    return priced, model, bound
+    return call, model, bound

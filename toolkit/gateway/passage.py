@@ -15,7 +15,6 @@ from typing import Any
 from starlette.types import Receive, Send
 
 from toolkit.billing import Ending, Receipt
-from toolkit.database import utc_now
 from toolkit.dialects import MODULES
 from toolkit.dialects.body import dump_object
 from toolkit.dialects.meter import StreamMeter
@@ -39,6 +38,8 @@ FORWARDED_PREFIX = b"anthropic-"
 
 CLIENT_CLOSED = 499
 """Status in the request log of a caller who left before the answer (as nginx writes it)."""
+
+STOPPED = "The gateway was stopped before the provider had answered. Give the operator the request id if it lasts."
 
 LONGEST_DETAIL = 500
 
@@ -69,7 +70,7 @@ class Passage:
         self._dialect = MODULES[request.dialect]
         self._started = time.perf_counter()
         self._first_byte_ms: int | None = None
-        self._settlement: asyncio.Task[Receipt | None] | None = None
+        self._settlement: asyncio.Future[Receipt | None] | None = None
         self._exchange: Exchange | None = None
         self._credential = ""
         self._sse = True
@@ -79,7 +80,7 @@ class Passage:
         if self._shape.stream:
             await self._stream()
         else:
-            await asyncio.shield(self._teller.start(self._guarded(self._whole())))
+            await self._teller.run(self._guarded(self._whole()))
 
     async def _guarded(self, work: Coroutine[Any, Any, None]) -> None:
         """Run the passage; should it fail in a way nobody thought of, the hold is released all the same."""
@@ -141,8 +142,11 @@ class Passage:
                 else:
                     await self._answer_whole(exchange, answer)
         except asyncio.CancelledError:
-            await self._settle_aborted(None, "the gateway was stopped")
-            raise
+            # Not by the caller: one who leaves cancels nothing here.
+            self._settle_aborted(None, "the gateway was stopped")
+            headers = {"x-should-retry": "false"} if self._sent else {}
+            refusal = Refusal(RefusalType.UNAVAILABLE, STOPPED, headers=headers)
+            await send_refusal(self._send, refusal, self._request.id, self._request.dialect, self._extra())
         except (UpstreamBroke, UpstreamSlow) as error:
             await self._no_answer(error)
 
@@ -164,9 +168,11 @@ class Passage:
             response_id=self._dialect.response_id_of(parsed),
             error=self._told(exchange.status, answer) if failed else None,
         )
+        if receipt is None:
+            await send_refusal(self._send, _written_off(), self._request.id, self._request.dialect, self._extra())
+            return
         headers = self._headers(exchange.content_type)
-        if receipt is not None:
-            headers.append((b"x-cost-usd", usd(receipt.cost).encode()))
+        headers.append((b"x-cost-usd", usd(receipt.cost).encode()))
         await send_whole(self._send, exchange.status, headers, self._scrubbed(answer) if failed else answer)
 
     async def _stream(self) -> None:
@@ -223,7 +229,7 @@ class Passage:
             await self._finish_stream(meter)
         except asyncio.CancelledError:
             # The caller has left. What the upstream made until now is charged, unless its end is being settled.
-            await self._settle_aborted(meter, "the caller left")
+            self._settle_aborted(meter, "the caller left")
             raise
         except (UpstreamBroke, UpstreamSlow, ValueError) as error:
             if meter is None or not begun:
@@ -251,8 +257,11 @@ class Passage:
             error = self._told(200, next((piece for piece in kept if b"error" in piece), b""))
             kept = [self._scrubbed(piece) for piece in kept]
         usage = self._streamed_usage(meter)
-        await self._settle(outcome, 200, usage, refusal=refusal, response_id=meter.response_id, error=error)
-        await self._send_piece(b"".join(kept), more=False)
+        receipt = await self._settle(outcome, 200, usage, refusal=refusal, response_id=meter.response_id, error=error)
+        if receipt is None:
+            await self._send_error_event(meter, _written_off())
+        else:
+            await self._send_piece(b"".join(kept), more=False)
 
     async def _break_stream(self, meter: StreamMeter, error: Exception) -> None:
         refusal = _refusal_of(error, sent=True)
@@ -264,6 +273,9 @@ class Passage:
             response_id=meter.response_id,
             error=str(error),
         )
+        await self._send_error_event(meter, refusal)
+
+    async def _send_error_event(self, meter: StreamMeter, refusal: Refusal) -> None:
         event = self._dialect.error_event(
             refusal,
             self._request.id,
@@ -285,11 +297,25 @@ class Passage:
         response_id: str | None = None,
         error: str | None = None,
     ) -> Receipt | None:
-        """Charge the call, once: whoever comes second waits for the first. Nobody who leaves can cancel it."""
+        """Charge the call and wait until that is committed. Nobody who leaves can cancel it."""
+        settlement = self._start_settling(outcome, status, usage, refusal=refusal, response_id=response_id, error=error)
+        return await asyncio.shield(settlement)
+
+    def _start_settling(
+        self,
+        outcome: Outcome,
+        status: int,
+        usage: Usage | None,
+        *,
+        refusal: RefusalType | None = None,
+        response_id: str | None = None,
+        error: str | None = None,
+    ) -> "asyncio.Future[Receipt | None]":
+        """Charge the call, once: whoever comes second gets the first's receipt."""
         if self._settlement is None:
             ending = Ending(
                 outcome=outcome,
-                ended_at=utc_now(),
+                ended_at=self._teller.book.now(),
                 status=status,
                 usage=usage,
                 refusal=refusal,
@@ -298,17 +324,20 @@ class Passage:
                 duration_ms=milliseconds_since(self._started),
                 error=error[:LONGEST_DETAIL] if error else None,
             )
-            self._settlement = self._teller.start_settling(self._call, ending)
-        return await asyncio.shield(self._settlement)
+            self._settlement = self._teller.settle(self._call, ending)
+        return self._settlement
 
-    async def _settle_aborted(self, meter: StreamMeter | None, why: str) -> None:
-        """The call was cut: charge what was produced, or the input if the upstream had got the request."""
+    def _settle_aborted(self, meter: StreamMeter | None, why: str) -> None:
+        """The call was cut: charge what was produced, or the input if the upstream had got the request.
+
+        Nobody is left to wait for it.
+        """
         if meter is not None:
             usage: Usage | None = self._streamed_usage(meter) or self._used_so_far(meter)
         else:
             usage = self._estimated(0) if self._sent else None
         response_id = meter.response_id if meter else None
-        await self._settle(Outcome.ABORTED, CLIENT_CLOSED, usage, response_id=response_id, error=why)
+        self._start_settling(Outcome.ABORTED, CLIENT_CLOSED, usage, response_id=response_id, error=why)
 
     def _streamed_usage(self, meter: StreamMeter) -> Usage | None:
         """Return what a stream used: as reported at its end, else what was seen of it; None if that was nothing."""
@@ -381,6 +410,14 @@ class Passage:
 def milliseconds_since(start: float) -> int:
     """Return whole milliseconds since a reading of `time.perf_counter`."""
     return round((time.perf_counter() - start) * 1000)
+
+
+def _written_off() -> Refusal:
+    """Return what a caller gets whose call was written off: nobody reads the end of what is not charged."""
+    return Refusal(
+        RefusalType.UNAVAILABLE,
+        "The gateway had lost touch with its key store, and this call was written off. It is not charged; try again.",
+    )
 
 
 def _refusal_of(error: Exception, *, sent: bool) -> Refusal:

@@ -1,21 +1,22 @@
-"""The HTTP client behind one small interface, so that it can be chosen by measurement.
+"""The upstreams behind one small interface: an exchange with its time limits, and what can go wrong in words of ours.
 
-aiohttp: middle of the field on plain calls, best on streams, mature; closing an answer closes its connection, so
-an upstream whose caller has gone stops working for us.
+The HTTP client is our own, on the parser that also reads the callers' requests: it was chosen by measurement, see
+benchmarks/clients.py.
 """
 
 import asyncio
+import zlib
 from collections.abc import AsyncIterator, Mapping
 from types import TracebackType
 
-import aiohttp
-from aiohttp.abc import AbstractStreamWriter
-from aiohttp.payload import BytesPayload
-
+from toolkit.gateway.wire import Connection, Pool, request_bytes, split_url
 from toolkit.settings import Settings
 
 LARGEST_ANSWER = 256 * 1024 * 1024
 """Bytes of a non-streamed answer that are taken before the upstream is given up."""
+
+LARGEST_PIECE = 1024 * 1024
+"""Bytes that are decompressed at a time."""
 
 
 class UpstreamBroke(Exception):  # an event of the wire, turned into a refusal by `call`
@@ -30,20 +31,6 @@ class UpstreamSlow(Exception):
     """The upstream passed a time limit."""
 
 
-class _Body(BytesPayload):
-    """A request body that remembers whether it went out."""
-
-    sent = False
-
-    async def write(self, writer: AbstractStreamWriter) -> None:
-        self.sent = True
-        await super().write(writer)
-
-    async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
-        self.sent = True
-        await super().write_with_length(writer, content_length)
-
-
 class Exchange:
     """One request to an upstream and its answer. Use as a context manager: leaving it early closes the connection.
 
@@ -51,16 +38,16 @@ class Exchange:
         status, content_type, retry_after: of the answer, once `send` has returned.
     """
 
-    def __init__(
-        self, session: aiohttp.ClientSession, settings: Settings, url: str, headers: Mapping[str, str], body: bytes
-    ) -> None:
-        self._session = session
+    def __init__(self, pool: Pool, settings: Settings, url: str, headers: Mapping[str, str], body: bytes) -> None:
+        self._pool = pool
         self._settings = settings
         self._url = url
         self._headers = headers
-        self._body = _Body(body)
-        self._answer: aiohttp.ClientResponse | None = None
+        self._body = body
+        self._clock = asyncio.get_running_loop().time
         self._deadline = 0.0
+        self._connection: Connection | None = None
+        self._decoder: zlib._Decompress | None = None
         self.status = 0
         self.content_type = ""
         self.retry_after: str | None = None
@@ -68,17 +55,17 @@ class Exchange:
     @property
     def sent(self) -> bool:
         """Whether the upstream has got the request, or a part of it."""
-        return self._body.sent
+        return self._connection is not None
 
     async def __aenter__(self) -> "Exchange":
-        self._deadline = asyncio.get_running_loop().time() + self._settings.call_timeout
+        self._deadline = self._clock() + self._settings.call_timeout
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._answer is not None:
-            self._answer.close()  # gives the connection back if the body was read to its end
+        if self._connection is not None:
+            self._connection.release()  # keeps it if the answer was read to its end
 
     async def send(self) -> None:
         """Send the request and wait for the answer's head.
@@ -86,18 +73,28 @@ class Exchange:
         Raises:
             UpstreamBroke, UpstreamSlow: no answer.
         """
+        limit = self._limit(self._settings.first_byte_timeout)
         try:
-            async with asyncio.timeout_at(self._limit(self._settings.first_byte_timeout)):
-                self._answer = await self._session.post(
-                    self._url, data=self._body, headers=self._headers, allow_redirects=False
-                )
+            address, opening = split_url(self._url)
+            request = request_bytes(opening, self._headers, self._body)
+            connection = await self._pool.connection(address, min(limit, self._limit(self._settings.connect_timeout)))
+            self._connection = connection
+            connection.send(request)
+            await connection.read_head(limit)
         except TimeoutError:
             raise UpstreamSlow("no answer within the time limit") from None
-        except (aiohttp.ClientError, ValueError) as error:  # ValueError: a header or the URL cannot be sent as it is
-            raise UpstreamBroke(f"no answer: {type(error).__name__}") from None
-        self.status = self._answer.status
-        self.content_type = self._answer.headers.get("content-type", "application/octet-stream")
-        self.retry_after = self._answer.headers.get("retry-after")
+        except (OSError, ValueError) as error:  # ValueError: a header or the URL cannot be sent as it is
+            raise UpstreamBroke(f"no answer: {_reason(error)}") from None
+        self.status = connection.status
+        headers = connection.headers
+        self.content_type = headers.get(b"content-type", b"application/octet-stream").decode("latin-1")
+        retry_after = headers.get(b"retry-after")
+        self.retry_after = None if retry_after is None else retry_after.decode("latin-1")
+        encoding = headers.get(b"content-encoding", b"identity").lower()
+        if encoding in {b"gzip", b"x-gzip", b"deflate"}:  # though we asked for none
+            self._decoder = zlib.decompressobj(zlib.MAX_WBITS | 32)
+        elif encoding != b"identity":
+            raise UpstreamBroke("no answer: it is encoded in a way that was not asked for")
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """Yield the answer's body as it arrives.
@@ -105,20 +102,29 @@ class Exchange:
         Raises:
             UpstreamBroke, UpstreamSlow: it ended before its end, or paused too long.
         """
-        assert self._answer is not None  # noqa: S101 - `send` comes first
-        content = self._answer.content
+        while chunk := await self._next():
+            yield chunk
+
+    async def _next(self) -> bytes:
+        assert self._connection is not None  # noqa: S101 - `send` comes first
         try:
-            while True:
-                # The clock runs while we wait for the upstream, not while a slow caller takes what has come.
-                async with asyncio.timeout_at(self._limit(self._settings.idle_timeout)):
-                    chunk = await content.readany()
-                if not chunk:
-                    return
-                yield chunk
+            # The clock runs while we wait for the upstream, not while a slow caller takes what has come.
+            if self._decoder is None:
+                return await self._connection.read(self._limit(self._settings.idle_timeout))
+            return await self._decoded(self._connection, self._decoder)
         except TimeoutError:
             raise UpstreamSlow("the answer paused longer than the time limit") from None
-        except (aiohttp.ClientError, ConnectionError) as error:
-            raise UpstreamBroke(f"the answer broke off: {type(error).__name__}") from None
+        except (ConnectionError, zlib.error) as error:
+            raise UpstreamBroke(f"the answer broke off: {_reason(error)}") from None
+
+    async def _decoded(self, connection: Connection, decoder: "zlib._Decompress") -> bytes:
+        while True:
+            data = decoder.unconsumed_tail or await connection.read(self._limit(self._settings.idle_timeout))
+            if not data and not decoder.eof:
+                raise ConnectionError("the compressed data have no end")
+            piece = decoder.decompress(data, LARGEST_PIECE)
+            if piece or not data:
+                return piece
 
     async def read(self, limit: int = LARGEST_ANSWER) -> bytes:
         """Return the whole body.
@@ -127,15 +133,20 @@ class Exchange:
             UpstreamBroke, UpstreamSlow: as `chunks`; also when it is larger than `limit` bytes.
         """
         parts, size = [], 0
-        async for chunk in self.chunks():
+        while chunk := await self._next():
             size += len(chunk)
             if size > limit:
                 raise UpstreamBroke("the answer is too large")
             parts.append(chunk)
-        return b"".join(parts)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def _limit(self, seconds: float) -> float:
-        return min(asyncio.get_running_loop().time() + seconds, self._deadline)
+        return min(self._clock() + seconds, self._deadline)
+
+
+def _reason(error: Exception) -> str:
+    """Return what happened in words that hold nothing of the request or the answer."""
+    return str(error) if type(error) is ConnectionError else type(error).__name__
 
 
 class Upstreams:
@@ -143,21 +154,16 @@ class Upstreams:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._session: aiohttp.ClientSession | None = None
+        self._pool: Pool | None = None
 
     async def open(self) -> None:
         """Make the pool; needs the running event loop."""
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=30),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._settings.connect_timeout),
-            trust_env=False,
-        )
+        self._pool = Pool()
 
     async def close(self) -> None:
         """Close all connections."""
-        if self._session is not None:
-            await self._session.close()
+        if self._pool is not None:
+            self._pool.close()
 
     @property
     def call_timeout(self) -> float:
@@ -170,5 +176,5 @@ class Upstreams:
 
     def exchange(self, url: str, headers: Mapping[str, str], body: bytes) -> Exchange:
         """Prepare a POST to an upstream."""
-        assert self._session is not None  # noqa: S101 - opened with the gateway
-        return Exchange(self._session, self._settings, url, headers, body)
+        assert self._pool is not None  # noqa: S101 - opened with the gateway
+        return Exchange(self._pool, self._settings, url, headers, body)

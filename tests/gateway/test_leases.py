@@ -1,0 +1,255 @@
+"""A gateway's lease: who cannot renew it stops in time, who has died is swept, and what nobody knows is released."""
+
+import contextlib
+import http.client
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+
+from tests.account import fixed
+from tests.conftest import ADMIN, NOWHERE, Running, World, free_port, gateway_process, wait_until
+from tests.gateway.conftest import Gate, make_gate
+from toolkit import catalog, credentials, leases, verify
+from toolkit.billing import Admit, Admitted, Call
+from toolkit.database import utc_now
+from toolkit.desk import Desk
+from toolkit.models import CatalogVersion, GatewayInstance, OutboxRow
+from toolkit.tills import open_till
+
+pytestmark = pytest.mark.both_stores
+
+LEASE = 2.0
+BEAT = LEASE / 6
+SLACK = 1.5
+"""Seconds for a busy machine."""
+
+LONG = "[[demo tokens=400 chunk_delay=0.05 input=100 cached=0]]"
+"""An order for an answer that streams for twenty seconds."""
+
+
+@pytest.fixture
+def place(world: World, upstream: str, tmp_path: Path) -> Callable[[], contextlib.AbstractContextManager[Running]]:
+    """Starts gateways with a short lease over one key store."""
+    with world.desk.write() as tx:
+        for found in catalog.list_upstreams(tx):
+            catalog.update_upstream(tx, found.name, base_url=found.base_url.replace(NOWHERE, upstream))
+
+    @contextlib.contextmanager
+    def start() -> Iterator[Running]:
+        settings = replace(world.desk.settings, gateway_port=free_port())
+        log = tmp_path / f"gateway-{settings.gateway_port}.log"
+        here = replace(world, desk=Desk(settings, world.desk.store, ADMIN))
+        with gateway_process(settings, log, {"KEYDESK_LEASE": str(LEASE)}) as server:
+            yield Running(here, f"http://127.0.0.1:{settings.gateway_port}", upstream, log, server)
+
+    return start
+
+
+@contextlib.contextmanager
+def store_away(desk: Desk) -> Iterator[None]:
+    """Keep everybody from writing what a lease and a call need."""
+    store = desk.store
+    if store.is_postgres:
+        with closing(store.connect_postgres()) as connection:
+            connection.execute("BEGIN; LOCK TABLE gateway_instance, organisation IN ACCESS EXCLUSIVE MODE")
+            yield
+            connection.execute("ROLLBACK")
+    else:
+        with closing(store.connect()) as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            yield
+            connection.execute("ROLLBACK")
+
+
+def instances(desk: Desk) -> list[str]:
+    """Return the gateways that the store knows."""
+    with desk.read() as tx:
+        return list(tx.session.scalars(select(GatewayInstance.id)))
+
+
+def log(desk: Desk) -> dict[str, OutboxRow]:
+    """Return all rows of the request log, by call."""
+    with desk.read() as tx:
+        return {row.request_id: row for row in tx.session.scalars(select(OutboxRow))}
+
+
+def place_hold(gate: Gate, instance: str) -> str:
+    """Let a gateway hold something for a call that it does not know; return the call's id."""
+    desk = gate.desk
+    with desk.read() as tx:
+        facts = verify.lookup(tx, [digest.value for digest in desk.keyring.digests(gate.secret)])
+        version = tx.session.scalars(select(CatalogVersion.version)).one()
+    assert facts is not None
+    now = utc_now()
+    call = Call(
+        credentials.new_request_id(time.time_ns() // 1_000_000),
+        facts,
+        now,
+        "openai",
+        "chat/completions",
+        stream=False,
+        model="gpt-test",
+        upstream="test-openai",
+        price_id="price_test",
+    )
+    with closing(open_till(desk.store)) as till:
+        assert [type(result) for result in till.run([Admit(call, fixed(1000), version, instance)])] == [Admitted]
+    return call.request_id
+
+
+@contextlib.contextmanager
+def under_way(gate: Gate) -> Iterator[tuple[http.client.HTTPResponse, str]]:
+    """Start a long stream; yields its answer, whose first bytes were read, and the call's id."""
+    with gate.streaming("chat", LONG) as (_, answer):
+        assert answer.status == 200
+        assert answer.read1(100)
+        yield answer, str(answer.getheader("x-request-id"))
+
+
+def read_to_end(answer: http.client.HTTPResponse) -> bytes:
+    """Return what still comes until the stream ends or breaks."""
+    parts = []
+    with contextlib.suppress(http.client.HTTPException, OSError):
+        while part := answer.read1(65_536):
+            parts.append(part)
+    return b"".join(parts)
+
+
+def test_a_gateway_that_cannot_renew_stops_and_starts_again(
+    place: Callable[[], contextlib.AbstractContextManager[Running]],
+) -> None:
+    """It ends its streams before its lease ends, admits nothing, and works again once it has renewed."""
+    with place() as running:
+        gate = make_gate(running)
+        with under_way(gate) as (answer, call_id):
+            with store_away(gate.desk):
+                began = time.monotonic()
+                assert b"[DONE]" not in read_to_end(answer)
+                assert time.monotonic() - began < LEASE
+                reply = gate.ask("chat", "hello")
+                assert (reply.status, reply.type) == (503, "unavailable")
+                assert time.monotonic() - began < LEASE + SLACK, "nobody waits for the store without a lease"
+                wait_until(lambda: time.monotonic() > began + LEASE, "the end of the lease")
+                assert gate.ask("messages", "hello").status == 503
+            wait_until(lambda: gate.ask("chat", "[[demo tokens=4]]").status == 200, "the gateway to admit again")
+        wait_until(lambda: not gate.held_calls(), "all holds to be gone")
+        row = log(gate.desk)[call_id]
+        assert row.outcome in {"aborted", "abandoned"}, "it was settled late, or swept"
+        assert gate.totals() == (sum(one.cost for one in gate.rows()), 0)
+        assert len(instances(gate.desk)) == 1
+
+
+def test_a_call_that_waited_longer_than_the_lease_is_not_forwarded(
+    place: Callable[[], contextlib.AbstractContextManager[Running]],
+) -> None:
+    """Its hold may have been swept before the gateway learnt of it; so it is given back, and nothing is charged."""
+    with place() as running:
+        gate = make_gate(running)
+        assert gate.ask("chat", "[[demo tokens=4]]").status == 200
+        replies: list[Any] = []
+        caller = threading.Thread(target=lambda: replies.append(gate.ask("chat", "[[demo tokens=4]]")))
+        with store_away(gate.desk):
+            began = time.monotonic()
+            caller.start()
+            wait_until(lambda: time.monotonic() > began + LEASE + BEAT, "the end of the lease")
+            assert replies == []
+        caller.join(20)
+        (reply,) = replies
+        assert reply.status == 503
+        assert gate.witness(reply.request_id) is None
+        wait_until(lambda: not gate.held_calls(), "the hold to be given back")
+        outcomes = [row.outcome for row in gate.rows()]
+        assert outcomes in (["completed", "abandoned"], ["completed"])
+
+
+def test_a_hold_that_its_gateway_does_not_know_is_released(
+    place: Callable[[], contextlib.AbstractContextManager[Running]],
+) -> None:
+    """The answer to a commit got lost: within a few beats the hold is written off; calls under way keep theirs."""
+    with place() as running:
+        gate = make_gate(running)
+        with under_way(gate) as (_, call_id):
+            (instance,) = instances(gate.desk)
+            forgotten = place_hold(gate, instance)
+            began = time.monotonic()
+            wait_until(lambda: forgotten not in gate.held_calls(), "the hold to be released")
+            assert time.monotonic() - began < 3 * BEAT + SLACK
+            assert gate.held_calls() == [call_id]
+            row = log(gate.desk)[forgotten]
+            assert (row.outcome, row.cost, row.held, row.error) == ("abandoned", 0, 1000, leases.FORGOTTEN)
+        wait_until(lambda: not gate.held_calls(), "the stream to be settled")
+        assert log(gate.desk)[call_id].outcome == "aborted"
+
+
+def test_a_gateway_that_stops_leaves_nothing_held(
+    place: Callable[[], contextlib.AbstractContextManager[Running]],
+) -> None:
+    """After SIGTERM even a hold that it did not know is gone, and so is its lease."""
+    with place() as running:
+        gate = make_gate(running)
+        (instance,) = instances(gate.desk)
+        assert gate.ask("chat", "[[demo tokens=4]]").status == 200
+        forgotten = place_hold(gate, instance)
+        running.process.send_signal(signal.SIGTERM)
+        assert running.process.wait(15) in {0, -signal.SIGTERM}
+        assert (gate.held_calls(), instances(gate.desk)) == ([], [])
+        assert log(gate.desk)[forgotten].outcome == "abandoned"
+        assert gate.totals()[1] == 0
+
+
+def test_a_gateway_that_was_killed_is_swept_by_another(
+    place: Callable[[], contextlib.AbstractContextManager[Running]],
+) -> None:
+    """Its calls are written off once, at cost 0, within its lease and a beat; the other's calls go on."""
+    with place() as dying, place() as living:
+        doomed = make_gate(dying)
+        safe = make_gate(living)
+        with under_way(doomed) as (answer, doomed_id), under_way(safe) as (other, safe_id):
+            dying.process.kill()
+            killed = time.monotonic()
+            dying.process.wait(10)
+            read_to_end(answer)
+            wait_until(lambda: not doomed.held_calls(), "the sweep")
+            assert time.monotonic() - killed < LEASE + 2 * BEAT + SLACK
+            row = log(doomed.desk)[doomed_id]
+            assert (row.outcome, row.cost, row.error) == ("abandoned", 0, leases.DIED)
+            assert row.held > 0
+            assert doomed.totals() == (0, 0)
+            assert safe.held_calls() == [safe_id]
+            assert other.read1(100)
+        wait_until(lambda: not safe.held_calls(), "the stream to be settled")
+        assert len(instances(safe.desk)) == 1
+
+
+def test_a_gateway_that_stood_still_longer_than_its_lease_charges_nothing_late(
+    place: Callable[[], contextlib.AbstractContextManager[Running]],
+) -> None:
+    """A paused process is swept by another; when it goes on it ends its call, whose charge is lost, and no more."""
+    with place() as paused, place() as living:
+        gate = make_gate(paused)
+        with under_way(gate) as (answer, call_id):
+            pause(paused.process)
+            try:
+                wait_until(lambda: not gate.held_calls(), "the sweep")
+            finally:
+                paused.process.send_signal(signal.SIGCONT)
+            assert b"[DONE]" not in read_to_end(answer)
+        wait_until(lambda: "lost settlement" in paused.log.read_text(), "the late settlement to be noticed")
+        wait_until(lambda: gate.ask("chat", "[[demo tokens=4]]").status == 200, "the gateway to admit again")
+        assert log(gate.desk)[call_id].outcome == "abandoned"
+        assert gate.totals() == (sum(row.cost for row in gate.rows()), 0)
+        assert len(instances(living.world.desk)) == 2
+
+
+def pause(process: subprocess.Popen[bytes]) -> None:
+    """Stop a process until it is told to go on."""
+    process.send_signal(signal.SIGSTOP)

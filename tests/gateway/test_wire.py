@@ -1,0 +1,200 @@
+"""The gateway's HTTP client on real sockets: what it sends, whom it believes, and that it lets go."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+import pytest
+
+from toolkit.gateway.wire import Connection, Pool, request_bytes, split_url
+
+ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+
+
+class Desk:
+    """A server that answers each request by `script`, and what it saw."""
+
+    def __init__(self, script: list[bytes]) -> None:
+        self.script = script
+        self.connections = 0
+        self.left = asyncio.Event()
+        self.tasks: set[asyncio.Task[None] | None] = set()
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Answer until the other side leaves."""
+        self.connections += 1
+        self.tasks.add(asyncio.current_task())
+        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+            for answer in self.script:
+                head = await reader.readuntil(b"\r\n\r\n")
+                await reader.readexactly(int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0]))
+                writer.write(answer)
+            await reader.read()
+        self.left.set()
+        writer.close()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
+
+
+@contextlib.asynccontextmanager
+async def serving(*script: bytes) -> AsyncIterator[tuple[Desk, Pool, str]]:
+    """Run a server and a pool."""
+    desk = Desk(list(script))
+    server = await asyncio.start_server(desk.serve, "127.0.0.1", 0)
+    pool = Pool()
+    try:
+        yield desk, pool, f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
+    finally:
+        pool.close()
+        await asyncio.gather(*filter(None, desk.tasks))
+        server.close()
+
+
+async def begin(pool: Pool, url: str, body: bytes = b"{}") -> Connection:
+    """Send a request."""
+    address, opening = split_url(url)
+    connection = await pool.connection(address, soon())
+    connection.send(request_bytes(opening, {}, body))
+    return connection
+
+
+def soon() -> float:
+    """Return a time limit that no test should reach."""
+    return asyncio.get_running_loop().time() + 5
+
+
+async def whole(connection: Connection) -> bytes:
+    """Read an answer."""
+    await connection.read_head(soon())
+    parts = []
+    while part := await connection.read(soon()):
+        parts.append(part)
+    connection.release()
+    return b"".join(parts)
+
+
+def test_connection_is_kept() -> None:
+    """One connection serves call after call, also past an interim answer."""
+
+    async def run() -> None:
+        early = b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n" + ANSWER
+        async with serving(ANSWER, early, ANSWER) as (desk, pool, url):
+            assert [await whole(await begin(pool, url)) for _ in range(3)] == [b"ok"] * 3
+            assert desk.connections == 1
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        ANSWER.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"),
+        ANSWER.replace(b"1.1", b"1.0"),
+        ANSWER + ANSWER,
+        ANSWER + b"rubbish",
+    ],
+    ids=["close", "HTTP/1.0", "two answers", "rubbish behind it"],
+)
+def test_connection_that_cannot_be_trusted_again(answer: bytes) -> None:
+    """What follows an answer never becomes the answer of somebody else's call."""
+
+    async def run() -> None:
+        async with serving(answer, ANSWER) as (desk, pool, url):
+            first = await begin(pool, url)
+            await first.read_head(soon())
+            assert await first.read(soon()) == b"ok"
+            first.release()
+            await asyncio.wait_for(desk.left.wait(), 2)
+            second = await begin(pool, url)
+            assert second is not first
+            second.release()
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("answer", [b"", ANSWER[:-2]], ids=["before the head", "in the body"])
+def test_call_that_is_given_up(answer: bytes) -> None:
+    """The upstream learns at once that nobody waits any more."""
+
+    async def run() -> None:
+        async with serving(answer) as (desk, pool, url):
+            connection = await begin(pool, url)
+            task = asyncio.create_task(whole(connection))
+            await asyncio.wait({task}, timeout=0.1)
+            assert not task.done()
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+            connection.release()
+            await asyncio.wait_for(desk.left.wait(), 1)
+
+    asyncio.run(run())
+
+
+def test_call_that_is_given_up_while_it_is_sent() -> None:
+    """A request that only half went out is not finished."""
+
+    async def run() -> None:
+        left = asyncio.Event()
+
+        async def deaf(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.read(1)
+            with contextlib.suppress(OSError):
+                while await reader.read(1 << 20):
+                    pass
+            writer.close()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
+            left.set()
+
+        server = await asyncio.start_server(deaf, "127.0.0.1", 0)
+        pool = Pool()
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+        connection = await begin(pool, url, bytes(64 << 20))
+        connection.release()
+        await asyncio.wait_for(left.wait(), 1)
+        pool.close()
+        server.close()
+
+    asyncio.run(run())
+
+
+def test_time_limit() -> None:
+    """An early timer is not mistaken for the limit, and the limit is kept."""
+
+    async def run() -> None:
+        async with serving(ANSWER[:-1]) as (_, pool, url):
+            connection = await begin(pool, url)
+            clock = asyncio.get_running_loop().time
+            await connection.read_head(clock() + 5)
+            assert await connection.read(clock() + 5) == b"o"
+            started = clock()
+            with pytest.raises(TimeoutError):
+                await connection.read(started + 0.1)
+            with pytest.raises(TimeoutError):
+                await connection.read(started + 0.3)
+            assert 0.3 <= clock() - started < 2
+            connection.release()
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("value", ["a\nb", "a\r\nb: c", "a\0b", "€"])
+def test_header_that_cannot_be_sent(value: str) -> None:
+    """No header of ours can become two."""
+    with pytest.raises(ValueError):  # noqa: PT011 - an encoding error is one, too
+        request_bytes("POST / HTTP/1.1\r\nHost: x", {"authorization": value}, b"")
+
+
+@pytest.mark.parametrize(
+    ("url", "opening"),
+    [
+        ("https://api.example.com/v1/x?alt=sse", "POST /v1/x?alt=sse HTTP/1.1\r\nHost: api.example.com"),
+        ("http://[::1]:8000", "POST / HTTP/1.1\r\nHost: [::1]:8000"),
+        ("https://bücher.example:443/a b", "POST /a%20b HTTP/1.1\r\nHost: xn--bcher-kva.example"),
+        ("http://x/models/a%2Fb:run", "POST /models/a%2Fb:run HTTP/1.1\r\nHost: x"),
+    ],
+)
+def test_first_lines(url: str, opening: str) -> None:
+    """Path and host are written as HTTP wants them, and nothing is encoded twice."""
+    assert split_url(url)[1] == opening

@@ -1,0 +1,142 @@
+"""`keydesk reconcile`, `holds` and `accuracy`, run in process on a real store; the bar on a real terminal."""
+
+import json
+import os
+import pty
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+from click.testing import CliRunner, Result
+
+from tests.books import Books
+from tests.conftest import ROOT, World, environment, usd
+from toolkit import reconcile
+from toolkit.cli import cli
+from toolkit.database import utc_now
+from toolkit.settings import Settings
+
+pytestmark = pytest.mark.both_stores
+
+pytestmark = pytest.mark.both_stores
+
+HOUR = timedelta(hours=1)
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def run(settings: Settings) -> Run:
+    """Run `keydesk` with some arguments on the test's own data folder."""
+
+    def invoke(*arguments: str) -> Result:
+        return CliRunner().invoke(cli, arguments, env=environment(settings))
+
+    return invoke
+
+
+def test_reconcile_prints_each_check_and_records_the_run(world: World, run: Run) -> None:
+    """Clean books give a line for each check, nothing on standard error, exit code 0, and a record."""
+    result = run("reconcile")
+    assert result.exit_code == 0
+    assert result.stderr == ""
+    lines = result.stdout.splitlines()
+    assert all(line.endswith(" checked  ok") for line in lines)
+    assert lines[0].startswith("I2  No strict key was let beyond its limit, but for recorded overruns ")
+    with world.desk.read() as tx:
+        last = reconcile.last_run(tx)
+    assert last is not None
+    assert last.actor.startswith("cli:")
+
+
+def test_reconcile_fails_and_names_the_violation(world: World, run: Run) -> None:
+    """A violation stands below its check and makes the command fail; with --json it is a field."""
+    books = Books(world)
+    books.hold(world.key("app").key, usd(4), at=utc_now() - HOUR)
+    result = run("reconcile")
+    assert result.exit_code == 1
+    lines = result.stdout.splitlines()
+    (at,) = [number for number, line in enumerate(lines) if line.endswith("1 violation")]
+    assert lines[at].startswith("I5  No hold outlives its gateway")
+    assert lines[at + 1].startswith(
+        "      Hold of 4 USD for req_hold_0001 by key app: its gateway gateway_test has ended"
+    )
+    findings = json.loads(run("reconcile", "--json").stdout)
+    assert [finding["invariant"] for finding in findings if finding["violations"]] == ["I5"]
+
+
+@pytest.mark.only_store("sqlite")
+@pytest.mark.usefixtures("world")
+def test_reconcile_shows_a_bar_on_a_terminal(settings: Settings) -> None:
+    """On a terminal the bar names what is being checked and reaches its end; the results stay on standard output."""
+    ours, theirs = pty.openpty()
+    running = subprocess.Popen(
+        [sys.executable, "-m", "toolkit.cli", "reconcile"],
+        env=os.environ | environment(settings) | {"TERM": "xterm"},
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=theirs,
+    )
+    os.close(theirs)
+    shown = b""
+    try:
+        while part := os.read(ours, 4096):
+            shown += part
+    except OSError:  # the other end was closed
+        pass
+    os.close(ours)
+    output, _ = running.communicate(timeout=60)
+    assert running.returncode == 0
+    text = shown.decode()
+    assert "  0%  No strict key was let beyond its limit" in text
+    assert "100%" in text
+    assert "%" not in output.decode()
+
+
+def test_holds_lists_the_oldest_first(world: World, run: Run) -> None:
+    """Each open hold has key, model, amount, age and gateway; `--orphaned` and `--org` leave some out."""
+    assert run("holds").stdout == "Nothing is held: no call is under way.\n"
+    books, key = Books(world), world.key("app").key
+    books.gateway("gateway_lives")
+    books.hold(key, usd(2), at=utc_now() - HOUR, instance="gateway_lives")
+    books.hold(key, usd(3), at=utc_now() - 2 * HOUR, instance="gateway_died")
+    rows = json.loads(run("holds", "--json").stdout)
+    assert [(row["request_id"], row["amount_usd"], row["instance_id"], row["orphaned"]) for row in rows] == [
+        ("req_hold_0002", "3", "gateway_died", True),
+        ("req_hold_0001", "2", "gateway_lives", False),
+    ]
+    assert [row["age_seconds"] // 60 for row in rows] == [120, 60]
+    (orphan,) = json.loads(run("holds", "--orphaned", "--json").stdout)
+    assert (orphan["key"], orphan["org"], orphan["model"]) == ("app", "Acme", "gpt-test")
+    assert re.search(r"\$3\.00  gateway_died +yes", run("holds").stdout)
+    assert run("holds", "--org", "Nobody").exit_code == 1
+
+
+def test_accuracy_shows_the_ratio_and_overruns(world: World, run: Run) -> None:
+    """Held, charged, their ratio and overruns stand for each key and model."""
+    assert run("accuracy").stdout == "No call was charged in this period.\n"
+    books = Books(world)
+    books.settle(world.key("app").key, usd(2), held=usd(5))
+    books.settle(world.key("batch").key, usd(4), held=usd(3))
+    rows = json.loads(run("accuracy", "--json").stdout)
+    fields = ("key", "model", "calls", "held_usd", "cost_usd", "ratio", "overruns", "overrun_usd")
+    assert [tuple(row[field] for field in fields) for row in rows] == [
+        ("batch", "gpt-test", 1, "3", "4", "0.75", 1, "1"),
+        ("app", "gpt-test", 1, "5", "2", "2.50", 0, "0"),
+    ]
+    assert [row["key"] for row in json.loads(run("accuracy", "--key", "app", "--json").stdout)] == ["app"]
+    assert run("accuracy", "--to", "2026-11-01").stdout == "No call was charged in this period.\n"
+
+
+def test_requests_can_be_limited_to_overruns(world: World, run: Run) -> None:
+    """`--overruns` leaves the calls that cost more than was held, with both amounts."""
+    assert run("requests", "--overruns").stdout == "No call has cost more than was held for it.\n"
+    books, key = Books(world), world.key("app").key
+    books.settle(key, usd(2))
+    wanted = books.settle(key, usd(4), held=usd(3))
+    (row,) = json.loads(run("requests", "--overruns", "--json").stdout)
+    assert (row["request_id"], row["overrun_usd"]) == (wanted, "1")
+    assert "$4.00" in run("requests", "--overruns").stdout
+    assert "$1.00" in run("requests", "--overruns").stdout

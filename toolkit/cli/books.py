@@ -1,0 +1,95 @@
+"""`keydesk reconcile` and `holds`: do the books balance, and what is set aside for calls under way?"""
+
+import sys
+from dataclasses import asdict
+from textwrap import shorten
+
+import click
+
+from toolkit import accounts
+from toolkit.cli.app import App, Command, pass_app
+from toolkit.cli.output import Usd
+
+
+@click.command(cls=Command)
+@pass_app
+def reconcile_command(app: App) -> None:
+    """Check that the books balance, and show what does not.
+
+    Fails if an invariant is broken.
+    """
+    from toolkit import reconcile
+
+    with click.progressbar(
+        length=1,
+        file=sys.stderr,
+        hidden=not sys.stderr.isatty(),
+        width=20,
+        show_eta=False,
+        item_show_func=_short,
+    ) as bar:
+
+        def show(done: int, total: int, name: str) -> None:
+            bar.length = total
+            bar.update(done - bar.pos, name)
+            bar.render_progress()  # the first time nothing is done yet, and click shows nothing by itself
+
+        findings = reconcile.run(app.desk, show)
+    if app.as_json:
+        app.rows([asdict(finding) for finding in findings], {}, empty="")
+    else:
+        width = max((len(finding.title) for finding in findings), default=0)
+        for finding in findings:
+            count = len(finding.violations)
+            verdict = "ok" if not count else "1 violation" if count == 1 else f"{count:,} violations"
+            verdict = click.style(verdict, fg="red" if count else "green")
+            click.echo(f"{finding.invariant:<4}{finding.title:<{width}}  {finding.checked:>9,} checked  {verdict}")
+            for violation in finding.violations:
+                click.echo(f"      {violation}")
+    if any(finding.violations for finding in findings):
+        click.get_current_context().exit(1)
+
+
+def _short(name: str | None) -> str:
+    return shorten(name or "", 48, placeholder=" …")
+
+
+@click.command(cls=Command)
+@click.option("--org", metavar="ORG", help="Only this organisation's.")
+@click.option("--orphaned", is_flag=True, help="Only holds whose gateway has ended.")
+@pass_app
+def holds_command(app: App, org: str | None, orphaned: bool) -> None:
+    """List open holds: the money set aside for calls under way, the oldest first."""
+    from toolkit import holds
+
+    with app.desk.read() as tx:
+        org_id = accounts.find_org(tx, org).id if org else None
+        found = [hold for hold in holds.open_holds(tx, org=org_id) if hold.orphaned or not orphaned]
+    rows = [
+        {
+            "admitted_at": hold.admitted_at,
+            "age_seconds": max(int(hold.age.total_seconds()), 0),
+            "request_id": hold.request_id,
+            "key_id": hold.key_id,
+            "key": hold.key,
+            "org": hold.org,
+            "model": hold.model,
+            "amount_usd": Usd(hold.amount),
+            "instance_id": hold.instance_id,
+            "lease_until": hold.lease_until,
+            "orphaned": hold.orphaned,
+        }
+        for hold in found
+    ]
+    columns = {
+        "admitted_at": "since (UTC)",
+        "age_seconds": "seconds",
+        "request_id": "request",
+        "key": "key",
+        "org": "organisation",
+        "model": "model",
+        "amount_usd": "held",
+        "instance_id": "gateway",
+        "orphaned": "orphaned",
+    }
+    app.rows(rows, columns, empty="No hold is orphaned." if orphaned else "Nothing is held: no call is under way.")

@@ -1,0 +1,258 @@
+"""Reconciliation: do the books balance, which holds are stuck, which calls cost more than was held for them?"""
+
+from datetime import datetime, timedelta
+from html import escape
+
+import streamlit as st
+
+from toolkit import holds, reconcile
+from toolkit.dashboard import figures, shared
+from toolkit.dashboard.figures import View
+from toolkit.database import utc_now
+from toolkit.desk import Desk
+from toolkit.holds import OpenHold
+from toolkit.policy import Role
+from toolkit.reconcile import Finding, Run
+
+HOLDS_EVERY = "10s"
+OLD = timedelta(hours=1)
+"""Age from which on an open hold is worth a look: by default no call takes longer."""
+
+MOST_HOLDS = 50
+MOST_OVERRUNS = 25
+MOST_ACCURACIES = 25
+
+
+def main() -> None:
+    """Draw the page."""
+    desk = shared.desk()
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.title("Reconciliation", anchor=False)
+        st.space("stretch")
+        with st.container(width=240):
+            org = shared.org_choice(desk, "reconciliation_org")
+        days = st.segmented_control(
+            "Period",
+            list(shared.PERIODS),
+            default="30 days",
+            required=True,
+            key="reconciliation_period",
+            label_visibility="collapsed",
+            persist_state="session",
+        )
+    org_id, count = org.id if org else None, shared.PERIODS[str(days)]
+    _books(desk)
+    st.space("small")
+    stuck_holds(org_id)
+    st.space("small")
+    _overruns(desk, org_id, count)
+    st.space("small")
+    _accuracy(desk, org_id, count)
+
+
+def _books(desk: Desk) -> None:
+    """Draw what the last run found; a platform admin may run it again."""
+    with desk.read() as tx:
+        last, now = reconcile.last_run(tx), tx.now
+    with st.container(horizontal=True, vertical_alignment="center"):
+        shared.heading(
+            "Do the books balance?", "of all organisations, whatever is chosen above" if _sees_all(desk) else ""
+        )
+        pressed = False
+        if desk.actor.role is Role.PLATFORM_ADMIN:
+            st.space("stretch")
+            pressed = st.button("Run now", icon=":material/play_arrow:", type="primary", key="run_now")
+    if pressed:
+        _run_now(desk)
+    if last is None:
+        next_step = "Press <b>Run now</b>; it reads only, and calls go on meanwhile."
+        if desk.actor.role is not Role.PLATFORM_ADMIN:
+            next_step = "A platform admin starts the check here, or with <code>keydesk reconcile</code>."
+        shared.empty("The books have not been checked yet.", next_step)
+        return
+    st.html(shared.cards(_cards(desk, last, now)))
+    broken = [finding for finding in last.findings if finding.violations]
+    if broken:
+        st.html(
+            shared.table(
+                [("What must hold", "left"), ("What is wrong", "left")],
+                [[_titled(finding), _listed(finding.violations)] for finding in broken],
+                css="kd-broken",
+            )
+        )
+    if last.findings:
+        with st.expander("All checks"):
+            columns = [("What must hold", "left"), ("Checked", "right"), ("", "right")]
+            st.html(shared.table(columns, [_check_row(finding) for finding in last.findings]))
+
+
+def _sees_all(desk: Desk) -> bool:
+    return desk.actor.org_id is None
+
+
+def _run_now(desk: Desk) -> None:
+    """Check the books while a bar shows how far it is, and say how it went."""
+    bar = st.progress(0.0, "Checking the books …")
+
+    def show(done: int, total: int, name: str) -> None:
+        bar.progress(done / total, shared.plain(name) or "Done")
+
+    with shared.problems():
+        findings = reconcile.run(desk, show)
+        if not any(finding.violations for finding in findings):
+            shared.flash("The books balance.")
+        st.rerun()
+
+
+def _cards(desk: Desk, last: Run, now: datetime) -> list[tuple[str, str, str]]:
+    failed = sum(bool(finding.violations) for finding in last.findings)
+    if last.clean:
+        verdict = '<span class="kd-sum">Clean</span>', "no violation was found"
+    elif failed:
+        verdict = f'<span class="kd-neg">{failed} failed</span>', f"of {len(last.findings)} checks; details below"
+    else:
+        verdict = '<span class="kd-neg">Not clean</span>', "a platform admin sees the details"
+    when = shared.ago(last.started_at, now)
+    if not _sees_all(desk):
+        return [("Last run", when, "by the platform"), ("Result", *verdict)]
+    return [
+        ("Last run", when, f"by {escape(last.actor)}"),
+        ("Result", *verdict),
+        ("Rows checked", shared.short_count(last.rows), "of the request log"),
+        ("Took", f'<span class="kd-num">{last.duration_ms / 1000:,.1f}\u202fs</span>', "while calls went on"),
+    ]
+
+
+def _titled(finding: Finding) -> str:
+    return f'{escape(finding.title)}<span class="kd-sub">invariant {finding.invariant}</span>'
+
+
+def _listed(violations: list[str]) -> str:
+    return "<ul>" + "".join(f"<li>{escape(violation)}</li>" for violation in violations) + "</ul>"
+
+
+def _check_row(finding: Finding) -> list[str]:
+    verdict = shared.badge("failed", "bad") if finding.violations else shared.badge("ok", "good")
+    return [_titled(finding), shared.count(finding.checked), verdict]
+
+
+@st.fragment(run_every=HOLDS_EVERY)
+def stuck_holds(org_id: str | None) -> None:
+    """Draw the open holds that nobody may be going to settle."""
+    with shared.problems():
+        desk = shared.desk()
+        with desk.read() as tx:
+            open_, now = holds.open_holds(tx, org=org_id), tx.now
+        stuck = [hold for hold in open_ if hold.orphaned or hold.age > OLD]
+        shared.heading("Stuck holds", "open holds whose gateway has ended, or that are older than an hour")
+        if not stuck:
+            held = shared.money(sum(hold.amount for hold in open_))
+            state = f"Held for {_number(len(open_), 'call')} under way: {held}" if open_ else "No call is under way."
+            shared.empty("No hold is stuck.", state, slim=True)
+            return
+        columns = [
+            ("Key", "left"),
+            ("Model", "left"),
+            ("Held", "right"),
+            ("Since", "left"),
+            ("Gateway", "left"),
+            ("", "right"),
+        ]
+        st.html(shared.table(columns, [_hold_row(desk, hold, now) for hold in stuck[:MOST_HOLDS]]))
+        total = f"{shared.money(sum(hold.amount for hold in stuck))} in {_number(len(stuck), 'stuck hold')}"
+        more = f"; the {MOST_HOLDS} oldest are shown" if len(stuck) > MOST_HOLDS else ""
+        cure = "A running gateway releases holds of one that has ended within seconds."
+        st.html(f'<p class="kd-count">{total}{more}. {cure}</p>')
+
+
+def _key(desk: Desk, name: str, org: str) -> str:
+    return escape(name) + (f'<span class="kd-sub">{escape(org)}</span>' if _sees_all(desk) else "")
+
+
+def _number(count: int, what: str) -> str:
+    return f"{count:,} {what}{'s' if count != 1 else ''}"
+
+
+def _hold_row(desk: Desk, hold: OpenHold, now: datetime) -> list[str]:
+    state = shared.badge("orphaned", "bad") if hold.orphaned else shared.badge("old", "warn")
+    return [
+        _key(desk, hold.key, hold.org),
+        escape(hold.model),
+        shared.money(hold.amount),
+        shared.ago(hold.admitted_at, now),
+        f"<code>{escape(hold.instance_id)}</code>",
+        state,
+    ]
+
+
+def _overruns(desk: Desk, org_id: str | None, days: int) -> None:
+    """Draw the calls that cost more than was held for them."""
+    now = utc_now()
+    shared.heading("Overruns", f"calls that cost more than was held, last {days} days")
+    found = figures.overruns(desk, View.of(desk, org_id), shared.period(days), MOST_OVERRUNS + 1)
+    if found.empty:
+        shared.empty(
+            "No call cost more than its hold in this period.",
+            "Every hold was the upper bound that it should be.",
+            slim=True,
+        )
+        return
+    rows = [
+        [
+            _link(str(row["request_id"])),
+            shared.ago(row["admitted_at"].to_pydatetime(), now),
+            _key(desk, str(row["key_label"]), str(row["org"])),
+            escape(str(row["model"])),
+            shared.money(int(row["held"])),
+            shared.money(int(row["cost"])),
+            shared.money(int(row["overrun"]), css="kd-neg"),
+        ]
+        for row in found.head(MOST_OVERRUNS).to_dict("records")
+    ]
+    columns = [("Request", "left"), ("When", "left"), ("Key", "left"), ("Model", "left")]
+    columns += [("Held", "right"), ("Charged", "right"), ("Beyond", "right")]
+    accuracy = figures.hold_accuracy(desk, View.of(desk, org_id), shared.period(days))
+    overruns, beyond = int(accuracy["overruns"].sum()), int(accuracy["overrun"].sum())
+    total = f"{_number(overruns, 'overrun')}, {shared.money(beyond)} beyond what was held; all was charged."
+    more = f" The newest {MOST_OVERRUNS} are shown." if len(found) > MOST_OVERRUNS else ""
+    note = "An overrun is a defect of the estimate: please report what the call was like."
+    st.html(shared.table(columns, rows) + f'<p class="kd-count">{total}{more} {note}</p>')
+
+
+def _link(request_id: str) -> str:
+    name = escape(request_id)
+    return f'<a href="/requests?id={name}" {shared.SAME_TAB}><code>{name}</code></a>'
+
+
+def _accuracy(desk: Desk, org_id: str | None, days: int) -> None:
+    """Draw how well holds foretold charges."""
+    shared.heading("Hold accuracy", f"held ÷ charged per key and model, last {days} days")
+    found = figures.hold_accuracy(desk, View.of(desk, org_id), shared.period(days))
+    if found.empty:
+        shared.empty("No call was charged in this period.", "Choose a longer period above.", slim=True)
+        return
+    rows = [
+        [
+            _key(desk, str(row["key_label"]), str(row["org"])),
+            escape(str(row["model"])),
+            shared.short_count(int(row["calls"])),
+            shared.money(int(row["held"])),
+            shared.money(int(row["cost"])),
+            f'<span class="kd-num">{row["ratio"]}×</span>' if row["ratio"] is not None else "–",
+            _beyond(int(row["overruns"]), int(row["overrun"])),
+        ]
+        for row in found.head(MOST_ACCURACIES).to_dict("records")
+    ]
+    columns = [("Key", "left"), ("Model", "left"), ("Calls", "right"), ("Held", "right"), ("Charged", "right")]
+    columns += [("Ratio", "right"), ("Overruns", "right")]
+    more = len(found) - MOST_ACCURACIES
+    rest = f'<p class="kd-count">{more:,} more: <code>keydesk accuracy</code> lists all.</p>' if more > 0 else ""
+    st.html(shared.table(columns, rows) + rest)
+
+
+def _beyond(overruns: int, amount: int) -> str:
+    return f"{shared.count(overruns)} · {shared.money(amount, css='kd-neg')}" if overruns else shared.count(0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,94 @@
+"""Leases: which gateways are alive, and what to do with the holds of those that are not.
+
+A gateway instance owns the holds it placed for as long as it renews its lease, by the key store's own clock, so
+machines whose clocks differ agree on who is dead. Any process may sweep.
+"""
+
+from collections.abc import Collection
+from datetime import datetime, timedelta
+
+from sqlalchemy import delete, select
+
+from toolkit.billing import Abandon
+from toolkit.books import Hold
+from toolkit.database import SYSTEM, Store, Transaction, store_now
+from toolkit.models import GatewayInstance, micros
+from toolkit.models import Hold as HoldRow
+from toolkit.tills import BATCH, open_till
+
+DIED = "the gateway that made this call ended without settling it"
+FORGOTTEN = "the gateway did not learn that this call had been admitted, and did not forward it"
+
+
+def renew(tx: Transaction, instance_id: str, length: timedelta) -> datetime:
+    """Say that a gateway instance is alive; its holds are safe from the sweep for `length` from now.
+
+    Returns:
+        The store's present moment, UTC.
+    """
+    now = store_now(tx)
+    found = tx.session.get(GatewayInstance, instance_id, with_for_update=True)
+    if found is None:
+        tx.session.add(GatewayInstance(id=instance_id, started_at=now, lease_until=now + length))
+    else:
+        found.lease_until = now + length
+    return now
+
+
+def end(tx: Transaction, instance_id: str) -> None:
+    """Say that a gateway instance has stopped; what it still holds may be swept."""
+    tx.session.execute(delete(GatewayInstance).where(GatewayInstance.id == instance_id))
+
+
+def held_by(tx: Transaction, instance_id: str) -> list[Hold]:
+    """Return the open holds of a gateway instance."""
+    return _holds(tx, HoldRow.instance_id == instance_id)
+
+
+def sweep(store: Store) -> int:
+    """Release the holds of dead gateway instances and write their calls off as abandoned; return how many.
+
+    An instance is dead when its lease is over. Two sweeps at once write each call off once.
+
+    Raises:
+        Unavailable: the key store cannot be reached.
+    """
+    with store.read(SYSTEM) as tx:
+        overdue = GatewayInstance.lease_until < store_now(tx)
+        dead = tx.session.scalar(select(GatewayInstance.id).where(overdue).limit(1)) is not None
+        orphaned = _orphaned(tx)
+    if dead:
+        with store.write(SYSTEM) as tx:
+            tx.session.execute(delete(GatewayInstance).where(GatewayInstance.lease_until < store_now(tx)))
+        with store.read(SYSTEM) as tx:
+            orphaned = _orphaned(tx)
+    return abandon(store, orphaned, DIED) if orphaned else 0
+
+
+def _orphaned(tx: Transaction) -> list[Hold]:
+    return _holds(tx, HoldRow.instance_id.not_in(select(GatewayInstance.id)))
+
+
+def abandon(store: Store, holds: Collection[Hold], why: str) -> int:
+    """Release holds and write their calls off at cost 0, unless they are settled meanwhile; return how many were.
+
+    Args:
+        why: stands in the request log, for operators.
+
+    Raises:
+        Unavailable: the key store cannot be reached; what was written off before stays so.
+    """
+    with store.read(SYSTEM) as tx:
+        now = store_now(tx)
+    till = open_till(store)
+    try:
+        jobs = [Abandon(hold, now, why) for hold in holds]
+        return sum(sum(till.run(jobs[first : first + BATCH])) for first in range(0, len(jobs), BATCH))
+    finally:
+        till.close()
+
+
+def _holds(tx: Transaction, condition: object) -> list[Hold]:
+    columns = [getattr(HoldRow, name) for name in Hold._fields]
+    rows = tx.session.execute(select(*columns).where(condition))  # type: ignore[arg-type]
+    return [Hold(*row)._replace(admitted_at=micros(row.admitted_at)) for row in rows]

@@ -1,0 +1,56 @@
+"""Which key does a secret admit? Asked when a gateway first meets a secret, and when what it knew is stale."""
+
+import json
+from collections.abc import Iterable
+
+from sqlalchemy import select, update
+
+from toolkit.database import Transaction
+from toolkit.models import ApiKey, LiveSecret, Organisation, RetiredSecret
+from toolkit.policy import HoldPolicy, KeyFacts, KeyStatus
+
+
+def lookup(tx: Transaction, digests: Iterable[str]) -> KeyFacts | None:
+    """Return the facts of the key that one of these digests admits, or None."""
+    return _find(tx, LiveSecret, digests)
+
+
+def lookup_retired(tx: Transaction, digests: Iterable[str]) -> KeyFacts | None:
+    """Return the facts of the key that one of these digests once admitted, or None.
+
+    Such a secret admits nothing: its key was rotated or deleted.
+    """
+    return _find(tx, RetiredSecret, digests)
+
+
+def note_retired(tx: Transaction, digests: Iterable[str]) -> None:
+    """Count a use of a rotated or deleted secret, for operators who want to know who still has it."""
+    tx.session.execute(
+        update(RetiredSecret)
+        .where(RetiredSecret.digest.in_(list(digests)))
+        .values(uses=RetiredSecret.uses + 1, last_used_at=tx.now)
+    )
+
+
+def _find(tx: Transaction, table: type[LiveSecret] | type[RetiredSecret], digests: Iterable[str]) -> KeyFacts | None:
+    row = tx.session.execute(
+        select(ApiKey, Organisation.suspended)
+        .join(table, table.key_id == ApiKey.id)
+        .join(Organisation, Organisation.id == ApiKey.org_id)
+        .where(table.digest.in_(list(digests)))
+    ).first()
+    if row is None:
+        return None
+    key, suspended = row
+    return KeyFacts(
+        key_id=key.id,
+        org_id=key.org_id,
+        plan_id=key.plan_id,
+        version=key.version,
+        status=KeyStatus(key.status),
+        org_suspended=suspended,
+        scope=frozenset(json.loads(key.scope)),
+        monthly_limit=key.monthly_limit,
+        hold_policy=HoldPolicy(key.hold_policy),
+        expires_at=key.expires_at,
+    )
