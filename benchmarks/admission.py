@@ -1,22 +1,31 @@
-"""Durable admissions and settlements a second: 64 callers on one event loop, one cashier, a real SQLite file.
+"""Durable admissions and settlements a second, of one process, on SQLite and on PostgreSQL.
 
-    python -m benchmarks.admission [--seconds 3] [--callers 64] [--keys 50]
+    python -m benchmarks.admission [--seconds 3] [--rounds 3] [--callers 1,16,64] [--keys 50]
 
-Prints pairs (one admission and one settlement, each committed before it is answered) a second, CPU per pair of the
-whole process, and the disk's fsync time, since that bounds a commit.
+A pair is one admission and one settlement; each is committed, and with SQLite's `synchronous=FULL` and PostgreSQL's
+own defaults on the disk, before it is answered. All callers live on one event loop and share one cashier, as in a
+gateway. CPU is of this whole process, callers and table-keeping included; a PostgreSQL server's is told apart. A batch
+is what one transaction did. PostgreSQL is the server that KEYDESK_TEST_POSTGRES_URL names, or one that is started for
+the purpose; without either it is left out. The keys belong to one organisation, whose row every batch locks.
 """
 
 import argparse
 import asyncio
-import os
+import sqlite3
 import tempfile
 import time
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import median
+from statistics import mean, median
+from typing import Any
 
-from toolkit import accounts, billing, catalog, keys, plans, wallet
-from toolkit.billing import Call, Ending
+from benchmarks import machine
+from benchmarks.postgres import database
+from toolkit import accounts, catalog, keys, plans, verify, wallet
+from toolkit.billing import Admit, Call, Ending, Settle
+from toolkit.books import Job
 from toolkit.cashier import Cashier
 from toolkit.credentials import new_request_id
 from toolkit.database import Actor, Store, utc_now
@@ -26,6 +35,7 @@ from toolkit.estimate import HoldBound
 from toolkit.policy import KeyFacts, Outcome
 from toolkit.pricing import MILLION, NANO, PriceSheet
 from toolkit.settings import Settings
+from toolkit.tills import Till, open_till
 from toolkit.usage import Usage
 
 SHEET = PriceSheet.flat(input=NANO, output=2 * NANO)
@@ -35,17 +45,86 @@ USAGE = Usage(input_tokens=1_000, output_tokens=200)
 
 @dataclass(frozen=True)
 class Stage:
-    """A key store with keys to call with."""
+    """A key store with keys to call with.
 
+    Args:
+        server: process of the store's server, if it has one on this machine.
+    """
+
+    name: str
     store: Store
     facts: list[KeyFacts]
     price_id: str
     catalog_version: int
+    server: int | None
 
 
-def set_stage(folder: Path, count: int) -> Stage:
-    """Make a key store with `count` keys that have enough money."""
-    desk = Desk.open(Settings.from_env({"KEYDESK_DATA_DIR": str(folder)}), Actor.trusted("benchmark"))
+@dataclass
+class Watched:
+    """A till that counts its batches."""
+
+    till: Till
+    sizes: list[int] = field(default_factory=list)
+
+    def run(self, jobs: Sequence[Job[Any]]) -> list[Any]:
+        """Run a batch."""
+        self.sizes.append(len(jobs))
+        return self.till.run(jobs)
+
+    def close(self) -> None:
+        """Close the till."""
+        self.till.close()
+
+
+@dataclass(frozen=True)
+class Round:
+    """What one round gave.
+
+    Args:
+        rate: pairs a second.
+        cpu: microseconds of this process's CPU for a pair.
+        server_cpu: the same of the store's server; None if there is none here.
+        batch: mean jobs of a transaction.
+        wait: median milliseconds that an admission took.
+    """
+
+    rate: float
+    cpu: float
+    server_cpu: float | None
+    batch: float
+    wait: float
+
+
+@contextmanager
+def sqlite_stage(count: int) -> Iterator[Stage]:
+    """Make a SQLite key store with `count` keys."""
+    with tempfile.TemporaryDirectory() as folder, desk_of({"KEYDESK_DATA_DIR": folder}) as desk:
+        yield set_stage(f"SQLite {sqlite3.sqlite_version}", desk, count, None)
+
+
+@contextmanager
+def postgres_stage(count: int) -> Iterator[Stage | None]:
+    """Make a PostgreSQL key store with `count` keys; None where there is no server."""
+    with tempfile.TemporaryDirectory() as folder, database() as found:
+        if found is None:
+            yield None
+            return
+        with desk_of({"KEYDESK_DATA_DIR": folder, "KEYDESK_STORE_URL": found.url}) as desk:
+            yield set_stage(f"PostgreSQL {found.version}", desk, count, found.pid)
+
+
+@contextmanager
+def desk_of(environ: dict[str, str]) -> Iterator[Desk]:
+    """Open an empty Keydesk."""
+    desk = Desk.open(Settings.from_env(environ), Actor.trusted("benchmark"))
+    try:
+        yield desk
+    finally:
+        desk.close()
+
+
+def set_stage(name: str, desk: Desk, count: int, server: int | None) -> Stage:
+    """Make `count` keys that have enough money."""
     with desk.write() as tx:
         catalog.add_upstream(tx, "mock", Dialect.OPENAI, "http://127.0.0.1:9", "NONE")
         catalog.add_model(tx, "mock", "mock", sheet=SHEET)
@@ -53,20 +132,19 @@ def set_stage(folder: Path, count: int) -> Stage:
         org = accounts.add_org(tx, "org")
         wallet.credit(tx, org.id, MILLION * NANO, "once")
         made = [keys.create(tx, desk.keyring, org=org.id, name=f"key {i}", plan=plan.id) for i in range(count)]
+    with desk.read() as tx:
+        facts = [verify.lookup(tx, [desk.keyring.digest(new.secret).value]) for new in made]
         price_id = catalog.list_prices(tx)[0].id
-    connection = desk.store.connect()
-    facts = [billing.lookup(connection, [desk.keyring.digest(new.secret).value]) for new in made]
-    version = connection.execute("SELECT version FROM catalog_version").fetchone()[0]
-    connection.close()
-    return Stage(desk.store, [fact for fact in facts if fact is not None], price_id, version)
+        version = catalog.load(tx).version
+    return Stage(name, desk.store, [fact for fact in facts if fact is not None], price_id, version, server)
 
 
-async def pairs(stage: Stage, callers: int, seconds: float) -> int:
-    """Let callers admit and settle for some seconds; return the pairs that were committed."""
-    cashier = Cashier(stage.store)
+async def measure(stage: Stage, callers: int, seconds: float) -> Round:
+    """Let callers admit and settle for some seconds."""
+    till = Watched(open_till(stage.store))
+    cashier = Cashier(till)
     cashier.start()
-    until = time.monotonic() + seconds
-    done = 0
+    waits: list[float] = []
 
     async def pair(facts: KeyFacts) -> None:
         call = Call(
@@ -82,55 +160,70 @@ async def pairs(stage: Stage, callers: int, seconds: float) -> int:
             sheet=SHEET,
             multiplier=MILLION,
         )
-        await cashier.ask(
-            lambda connection: billing.admit(
-                connection, call, BOUND, catalog_version=stage.catalog_version, instance_id="benchmark"
-            )
-        )
-        ending = Ending(Outcome.COMPLETED, utc_now(), 200, USAGE)
-        await cashier.ask(lambda connection: billing.settle(connection, call, ending))
+        asked = time.perf_counter()
+        await cashier.ask(Admit(call, BOUND, stage.catalog_version, "benchmark"))
+        waits.append(time.perf_counter() - asked)
+        await cashier.ask(Settle(call, Ending(Outcome.COMPLETED, utc_now(), 200, USAGE)))
 
-    async def caller(number: int) -> None:
-        nonlocal done
+    async def caller(number: int, until: float) -> None:
         while time.monotonic() < until:
             await pair(stage.facts[number % len(stage.facts)])
-            done += 1
 
-    await asyncio.gather(*(caller(number) for number in range(callers)))
-    await asyncio.to_thread(cashier.stop)
-    return done
+    await pair(stage.facts[0])  # connects
+    waits.clear()
+    till.sizes.clear()
+    server = machine.cpu_seconds(stage.server) if stage.server else 0.0
+    cpu, started = time.process_time(), time.perf_counter()
+    await asyncio.gather(*(caller(number, time.monotonic() + seconds) for number in range(callers)))
+    took, cpu = time.perf_counter() - started, time.process_time() - cpu
+    server = machine.cpu_seconds(stage.server) - server if stage.server else 0.0
+    await cashier.stop()
+    done = len(waits)
+    return Round(
+        rate=done / took,
+        cpu=cpu / done * 1e6,
+        server_cpu=server / done * 1e6 if stage.server else None,
+        batch=mean(till.sizes),
+        wait=median(waits) * 1000,
+    )
 
 
-def fsync_ms(folder: Path) -> float:
-    """Return the median time of one 4 kB write and fsync, in milliseconds."""
-    times = []
-    with (folder / "probe").open("wb") as file:
-        for _ in range(50):
-            file.write(b"x" * 4096)
-            file.flush()
-            started = time.perf_counter()
-            os.fsync(file.fileno())
-            times.append(time.perf_counter() - started)
-    return median(times) * 1000
+def show(stage: Stage, callers: int, rounds: list[Round]) -> None:
+    """Print a line of the table: the medians of some rounds."""
+    server = [one.server_cpu for one in rounds if one.server_cpu is not None]
+    print(
+        f"{stage.name:<18}{callers:>8}{median(one.rate for one in rounds):>11,.0f}"
+        f"{median(one.cpu for one in rounds):>14,.0f}{f'{median(server):,.0f}' if server else '–':>16}"
+        f"{median(one.batch for one in rounds):>12.1f}{median(one.wait for one in rounds):>14.2f}"
+    )
 
 
 def main() -> None:
-    """Run three rounds and print the medians."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=float, default=3)
-    parser.add_argument("--callers", type=int, default=64)
+    """Run the rounds and print the table."""
+    import uvloop
+
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=3, help="length of a round")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds of which the median is shown")
+    parser.add_argument("--callers", default="1,16,64", help="concurrent callers")
     parser.add_argument("--keys", type=int, default=50)
     options = parser.parse_args()
-    rates, costs = [], []
-    with tempfile.TemporaryDirectory() as name:
-        stage = set_stage(Path(name), options.keys)
-        for _ in range(3):
-            cpu, started = time.process_time(), time.perf_counter()
-            done = asyncio.run(pairs(stage, options.callers, options.seconds))
-            rates.append(done / (time.perf_counter() - started))
-            costs.append((time.process_time() - cpu) / done * 1e6)
-        fsync = fsync_ms(Path(name))
-    print(f"pairs a second {median(rates):,.0f}   CPU per pair {median(costs):.0f} µs   fsync {fsync:.2f} ms")
+    with tempfile.TemporaryDirectory() as folder:
+        fsync = machine.fsync_ms(Path(folder))
+    print(machine.header("psycopg", "uvloop"))
+    print(f"fsync of 4 kB: {fsync:.2f} ms. Medians of {options.rounds} rounds of {options.seconds:g} s.\n")
+    print(
+        f"{'store':<18}{'callers':>8}{'pairs/s':>11}{'CPU µs/pair':>14}{'server µs/pair':>16}"
+        f"{'jobs/batch':>12}{'admit p50 ms':>14}"
+    )
+    for make in (sqlite_stage, postgres_stage):
+        with make(options.keys) as stage:
+            if stage is None:
+                print("PostgreSQL        left out: no server is given by KEYDESK_TEST_POSTGRES_URL, nor installed")
+                continue
+            for callers in map(int, options.callers.split(",")):
+                rounds = [uvloop.run(measure(stage, callers, options.seconds)) for _ in range(options.rounds)]
+                show(stage, callers, rounds)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,78 @@
+"""The long version: `make chaos`.
+
+    python -m tests.chaos [--runs 100] [--calls 20000] [--verbs 1000] [--store sqlite|postgresql|both]
+
+Prints a line while it works and the figures at the end; ends with 1 if anything was violated.
+"""
+
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+
+from tests.chaos import caps, crash, revocation
+from tests.chaos.report import Report
+from tests.chaos.stores import Place, open_place
+
+CALLERS = 200
+KINDS = ("sqlite", "postgresql")
+PARTS = ("caps", "revocation", "crash")
+
+
+@click.command(help=__doc__)
+@click.option("--store", type=click.Choice([*KINDS, "both"]), default="both", show_default=True)
+@click.option("--only", type=click.Choice(PARTS), multiple=True, help="Only this part; may be repeated.")
+@click.option("--calls", default=20_000, show_default=True, help="Calls on tight limits and small wallets.")
+@click.option("--verbs", default=1_000, show_default=True, help="Rotations, disables, enables and deletions.")
+@click.option("--runs", default=100, show_default=True, help="Kills.")
+@click.option(
+    "--victims",
+    default="",
+    help=f"What is killed, with commas between, instead: {', '.join(crash.VICTIMS + crash.SERVER_VICTIMS)}.",
+)
+@click.option("--seed", type=int, help="Of everything drawn at random.  [default: another one each time]")
+def main(store: str, only: tuple[str, ...], calls: int, verbs: int, runs: int, victims: str, seed: int | None) -> None:
+    """Run what was asked for, and say what came of it."""
+    seed = time.time_ns() % 1_000_000 if seed is None else seed
+    click.echo(f"seed {seed}")
+    reports = []
+    for kind in KINDS if store == "both" else (store,):
+        drawn = victims.split(",") if victims else crash.draw(runs, kind, seed)
+
+        def run_caps(place: Place, folder: Path) -> Report:
+            return caps.run(place, folder, calls=calls, callers=CALLERS, seed=seed, progress=click.echo)
+
+        def run_revocation(place: Place, folder: Path) -> Report:
+            return revocation.run(place, folder, verbs=verbs, seed=seed, progress=click.echo)
+
+        def run_crash(place: Place, folder: Path, drawn: list[str] = drawn) -> Report:
+            return crash.run(place, folder, victims=drawn, seed=seed, progress=click.echo)
+
+        for part, run in zip(PARTS, (run_caps, run_revocation, run_crash), strict=True):
+            if not only or part in only:
+                reports.append(_run(run, kind))
+                click.echo(f"\n{reports[-1]}\n")
+    click.echo("\n".join(["All figures", "", *map(str, reports)]))
+    sys.exit(any(report.violations for report in reports))
+
+
+def _run(run: Callable[[Place, Path], Report], kind: str) -> Report:
+    """Run a part on a store of its own; keep its files if something was violated."""
+    folder = Path(tempfile.mkdtemp(prefix="keydesk-chaos-"))
+    started = time.monotonic()
+    with open_place(kind, folder) as place:
+        report = run(place, folder)
+    report.count("seconds", round(time.monotonic() - started))
+    if report.violations:
+        click.echo(f"Logs and ledger stay in {folder}")
+    else:
+        shutil.rmtree(folder)
+    return report
+
+
+if __name__ == "__main__":
+    main()
