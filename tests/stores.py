@@ -65,7 +65,8 @@ class Server:
 
     def start(self) -> None:
         """Start it and wait until it answers."""
-        command = [self._installed.bin_path / "postgres", "-D", self.folder, "-k", self.folder, "-h", ""]
+        folder = str(self.folder)
+        command = [str(self._installed.bin_path / "postgres"), "-D", folder, "-k", folder, "-h", ""]
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
                 command,
@@ -74,7 +75,7 @@ class Server:
                 stderr=log,
                 user=self._installed.system_user,
                 start_new_session=True,
-                preexec_fn=_end_with_parent(),
+                preexec_fn=_end_with_parent(),  # noqa: PLW1509 - one system call
             )
         deadline = time.monotonic() + _START_WITHIN
         while not self._answers():

@@ -21,8 +21,6 @@ from toolkit.models import ApiKey, RefusalCount, micros
 from toolkit.policy import Role
 from toolkit.reports import Period, Totals
 
-pytestmark = pytest.mark.both_stores
-
 DAY = timedelta(days=1)
 
 

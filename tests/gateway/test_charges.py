@@ -13,8 +13,6 @@ from tests.gateway.conftest import KINDS, Gate
 from toolkit import catalog, plans
 from toolkit.pricing import MILLION
 
-pytestmark = pytest.mark.both_stores
-
 ORDERS = "[[demo input=1000 cached=400 tokens=100 reasoning=20]]"
 ORDERED = {
     # (600 × 2,000 + 400 × 500 + 120 × 10,000) × 1.25
