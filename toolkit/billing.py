@@ -225,8 +225,7 @@ class Settle:
         if hold is None:
             return None
         call, ending = self.call, self.ending
-        usage, sheet = ending.usage, call.sheet
-        cost = charge(usage, sheet, call.multiplier) if usage and sheet else 0
+        cost = cost_of(call, ending)
         overrun = max(cost - hold.amount, 0)
         row = _row(call, ending, cost, hold.amount, overrun)
         del books.holds[call.request_id]
@@ -234,8 +233,8 @@ class Settle:
         if (
             call.key.hold_policy is HoldPolicy.EXPECTED
             and ending.outcome is Outcome.COMPLETED
-            and usage is not None
-            and sheet is not None
+            and ending.usage is not None
+            and call.sheet is not None
         ):
             at = (call.key.key_id, call.model or "")
             past = books.recent.get(at)
@@ -322,6 +321,11 @@ class Abandon:
         values |= {"settled_at": micros(self.now), "outcome": Outcome.ABANDONED, "status": 0, "held": hold.amount}
         books.new_rows.append(LogRow(**values, error=self.why))
         return True
+
+
+def cost_of(call: Call, ending: Ending) -> int:
+    """Return what a call is charged, in nano-USD."""
+    return charge(ending.usage, call.sheet, call.multiplier) if ending.usage and call.sheet else 0
 
 
 _SHARED = [name for name in LogRow._fields if name in Hold._fields]

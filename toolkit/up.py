@@ -4,7 +4,6 @@ Each process writes into a log of its own, which starts anew with it. They live 
 Ctrl-C reaches the supervisor alone, and on Linux the kernel ends them when the supervisor is killed.
 """
 
-import ctypes
 import errno
 import fcntl
 import http.client
@@ -22,6 +21,7 @@ from types import FrameType, TracebackType
 from typing import IO, Self
 
 from toolkit.errors import Conflict, InvalidInput, Unavailable
+from toolkit.processes import end_with
 from toolkit.settings import Settings
 
 START_WITHIN = 90.0
@@ -32,7 +32,6 @@ STOP_WITHIN = 10.0
 
 POLL = 0.1
 LOG_LINES = 15
-_PR_SET_PDEATHSIG = 1  # Linux: prctl(2)
 _NEEDED = ("duckdb", "httptools", "pandas", "plotly", "pyarrow", "starlette", "streamlit", "uvicorn")
 
 
@@ -251,7 +250,7 @@ class Supervisor:
                 stderr=subprocess.STDOUT,
                 env=self._environment,
                 start_new_session=True,
-                preexec_fn=_end_with_parent(),  # noqa: PLW1509 - one system call; the supervisor has one thread
+                preexec_fn=end_with(os.getpid()),  # noqa: PLW1509 - one system call; the supervisor has one thread
             )
 
     def _require_alive(self) -> None:
@@ -301,21 +300,6 @@ def _lock(path: Path) -> IO[str]:
             f"Keydesk is running on {path.parent} already. Stop it, or choose another folder: KEYDESK_DATA_DIR"
         ) from None
     return file
-
-
-def _end_with_parent() -> Callable[[], None] | None:
-    """Return what a new process does before its program starts, so that it ends when its parent is killed."""
-    if sys.platform != "linux":
-        return None
-    prctl = ctypes.CDLL(None).prctl
-    parent = os.getpid()
-
-    def before_exec() -> None:
-        prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-        if os.getppid() != parent:  # killed just before
-            os._exit(1)
-
-    return before_exec
 
 
 def _answers(part: Part) -> bool:

@@ -28,26 +28,11 @@ TOP = 8
 def main() -> None:
     """Draw the page."""
     desk = shared.desk()
-    with st.container(horizontal=True, vertical_alignment="center"):
-        st.title("Overview", anchor=False)
-        st.space("stretch")
-        with st.container(width=240):
-            org = shared.org_choice(desk, "overview_org")
-        days = st.segmented_control(
-            "Period",
-            list(shared.PERIODS),
-            default="30 days",
-            required=True,
-            key="overview_period",
-            label_visibility="collapsed",
-            persist_state="session",
-        )
-    org_id = org.id if org else None
+    org_id, count = shared.page_head(desk, "Overview", "overview")
     numbers(org_id)
     if not _has_calls(desk, org_id):
         first_step(org_id)
         return
-    count = shared.PERIODS[str(days)]
     over_time(org_id, count)
     st.space("small")
     tops(org_id, count)

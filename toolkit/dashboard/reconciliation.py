@@ -26,21 +26,7 @@ MOST_ACCURACIES = 25
 def main() -> None:
     """Draw the page."""
     desk = shared.desk()
-    with st.container(horizontal=True, vertical_alignment="center"):
-        st.title("Reconciliation", anchor=False)
-        st.space("stretch")
-        with st.container(width=240):
-            org = shared.org_choice(desk, "reconciliation_org")
-        days = st.segmented_control(
-            "Period",
-            list(shared.PERIODS),
-            default="30 days",
-            required=True,
-            key="reconciliation_period",
-            label_visibility="collapsed",
-            persist_state="session",
-        )
-    org_id, count = org.id if org else None, shared.PERIODS[str(days)]
+    org_id, count = shared.page_head(desk, "Reconciliation", "reconciliation")
     _books(desk)
     st.space("small")
     stuck_holds(org_id)

@@ -108,6 +108,29 @@ def org_choice(desk: Desk, key: str) -> Organisation | None:
     return orgs.get(chosen) if chosen else None
 
 
+def page_head(desk: Desk, title: str, key: str) -> tuple[str | None, int]:
+    """Draw a page's title beside the choice of organisation and period; return the id (None is all) and the days.
+
+    Args:
+        key: begins the names that the choices are remembered by.
+    """
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.title(title, anchor=False)
+        st.space("stretch")
+        with st.container(width=240):
+            org = org_choice(desk, f"{key}_org")
+        days = st.segmented_control(
+            "Period",
+            list(PERIODS),
+            default="30 days",
+            required=True,
+            key=f"{key}_period",
+            label_visibility="collapsed",
+            persist_state="session",
+        )
+    return org.id if org else None, PERIODS[str(days)]
+
+
 def period(days: int) -> Period:
     """Return the last `days` UTC days, today included."""
     return Period.days(days, utc_now())

@@ -2,12 +2,9 @@
 
 import asyncio
 import contextlib
-import ctypes
 import gc
 import logging
 import os
-import signal
-import sys
 import time
 from collections.abc import AsyncIterator
 from typing import Any
@@ -34,13 +31,13 @@ from toolkit.gateway.lease import Keeper
 from toolkit.gateway.passage import Passage
 from toolkit.gateway.upstreams import Upstreams
 from toolkit.policy import Unauthorized
+from toolkit.processes import end_with
 from toolkit.settings import Settings
 from toolkit.tills import open_till
 
 logger = logging.getLogger("keydesk.gateway")
 
 HEALTH = "/healthz"
-_PR_SET_PDEATHSIG = 1  # Linux: prctl(2)
 
 AFTER_GRACE = 0.5
 """Seconds for calls whose connections the server has given up, before they are ended and settled."""
@@ -133,7 +130,7 @@ class Gateway:
         target, dialect = request.target, request.dialect
         key = await self._book.current_key(request.digests)
         catalog = self._book.catalog
-        now = max(self._book.now(), catalog.read_at)
+        now = self._book.now()
         module = MODULES[dialect]
         plan = catalog.plans.get(key.plan_id)
         names = key.callable_models(plan.models if plan else frozenset())
@@ -227,11 +224,7 @@ def create_app(settings: Settings | None = None) -> Starlette:
 
 def create_worker() -> Starlette:
     """Return the gateway of one of several workers; on Linux it ends in good order when their supervisor is killed."""
-    parent = os.getppid()
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() != parent:  # killed just before
-        sys.exit(1)
+    end_with(os.getppid())()
     return create_app()
 
 

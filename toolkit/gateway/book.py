@@ -50,8 +50,11 @@ class Book:
         await self._reload_catalog()
 
     def now(self) -> datetime:
-        """Return the present moment, UTC, by the key store's clock: all gateways of a store agree on it."""
-        return utc_now() + self._ahead
+        """Return the present moment, UTC, by the key store's clock: all gateways of a store agree on it.
+
+        It is not before the catalog was read, so a price that holds from now on holds though our estimate lags.
+        """
+        return max(utc_now() + self._ahead, self.catalog.read_at)
 
     def set_clock(self, store_now: datetime, here: datetime) -> None:
         """Say what the store's clock showed when this machine's showed `here`."""

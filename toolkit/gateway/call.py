@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeVar
 
-from toolkit.billing import Admit, Admitted, Call, Ending, Receipt, Refuse, Settle
+from toolkit.billing import Admit, Admitted, Call, Ending, Receipt, Refuse, Settle, cost_of
 from toolkit.books import Stale
 from toolkit.catalog import Catalog, DatedSheet, ModelFacts
 from toolkit.dialects import MODULES
@@ -19,7 +19,7 @@ from toolkit.estimate import HoldBound, hold_bound
 from toolkit.gateway.book import Book
 from toolkit.gateway.paths import PATH_OF, Target
 from toolkit.policy import KeyFacts
-from toolkit.pricing import charge, usd
+from toolkit.pricing import usd
 
 logger = logging.getLogger("keydesk.gateway")
 
@@ -102,7 +102,7 @@ class Teller:
         for _ in range(20):
             key = await self.book.key(request.digests)
             catalog = self.book.catalog
-            now = max(self.book.now(), catalog.read_at)
+            now = self.book.now()
             call: Call | None = None
             try:
                 if body is None or shape is None:
@@ -197,7 +197,7 @@ class Teller:
         """
         receipt = await self.book.receipt(call.request_id)
         if receipt is None and lease and lease == self.lease:
-            receipt = Receipt(charge(ending.usage, call.sheet, call.multiplier) if ending.usage and call.sheet else 0)
+            receipt = Receipt(cost_of(call, ending))
         return receipt
 
     def _settled(self, call: Call, receipt: Receipt | None, settled: "asyncio.Future[Receipt | None]") -> None:

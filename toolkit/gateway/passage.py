@@ -287,21 +287,7 @@ class Passage:
 
     # -- endings ------------------------------------------------------------------------------------------------
 
-    async def _settle(
-        self,
-        outcome: Outcome,
-        status: int,
-        usage: Usage | None,
-        *,
-        refusal: RefusalType | None = None,
-        response_id: str | None = None,
-        error: str | None = None,
-    ) -> Receipt | None:
-        """Charge the call and wait until that is committed. Nobody who leaves can cancel it."""
-        settlement = self._start_settling(outcome, status, usage, refusal=refusal, response_id=response_id, error=error)
-        return await asyncio.shield(settlement)
-
-    def _start_settling(
+    def _settle(
         self,
         outcome: Outcome,
         status: int,
@@ -311,7 +297,10 @@ class Passage:
         response_id: str | None = None,
         error: str | None = None,
     ) -> "asyncio.Future[Receipt | None]":
-        """Charge the call, once: whoever comes second gets the first's receipt."""
+        """Charge the call, once: whoever comes second gets the first's receipt.
+
+        It goes on whether or not anybody waits for it; who waits and is cancelled does not cancel it.
+        """
         if self._settlement is None:
             ending = Ending(
                 outcome=outcome,
@@ -325,7 +314,7 @@ class Passage:
                 error=error[:LONGEST_DETAIL] if error else None,
             )
             self._settlement = self._teller.settle(self._call, ending)
-        return self._settlement
+        return asyncio.shield(self._settlement)
 
     def _settle_aborted(self, meter: StreamMeter | None, why: str) -> None:
         """The call was cut: charge what was produced, or the input if the upstream had got the request.
@@ -337,7 +326,7 @@ class Passage:
         else:
             usage = self._estimated(0) if self._sent else None
         response_id = meter.response_id if meter else None
-        self._start_settling(Outcome.ABORTED, CLIENT_CLOSED, usage, response_id=response_id, error=why)
+        self._settle(Outcome.ABORTED, CLIENT_CLOSED, usage, response_id=response_id, error=why)
 
     def _streamed_usage(self, meter: StreamMeter) -> Usage | None:
         """Return what a stream used: as reported at its end, else what was seen of it; None if that was nothing."""
