@@ -263,7 +263,6 @@ def test_usage_is_normalised_to_all_input() -> None:
         cache_write_1h_tokens=600,
         output_tokens=50,
         reasoning_tokens=30,
-        tool_uses={"web_search": 2},
     )
     assert anthropic.usage_of(COUNT, {"input_tokens": 5, "usage": usage}) is None
 

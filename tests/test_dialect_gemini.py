@@ -256,22 +256,19 @@ def test_model_in_the_body_is_renamed_with_the_path() -> None:
 
 
 def test_usage_is_read() -> None:
-    """Tool results are input, thoughts are output, cached tokens are part of the prompt, audio is told apart."""
+    """Tool results are input, thoughts are output, cached tokens are part of the prompt."""
     usage = {
         "promptTokenCount": 1000,
         "cachedContentTokenCount": 600,
         "toolUsePromptTokenCount": 50,
         "candidatesTokenCount": 40,
         "thoughtsTokenCount": 60,
-        "promptTokensDetails": [{"modality": "TEXT", "tokenCount": 970}, {"modality": "AUDIO", "tokenCount": 30}],
-        "cacheTokensDetails": [{"modality": "AUDIO", "tokenCount": 10}],
     }
     assert gemini.usage_of(GENERATE, {"usageMetadata": usage}) == Usage(
         input_tokens=1050,
         cached_input_tokens=600,
         output_tokens=100,
         reasoning_tokens=60,
-        input_audio_tokens=20,
     )
     assert gemini.usage_of(COUNT, {"totalTokens": 5, "usageMetadata": usage}) is None
     assert gemini.usage_of(EMBED, {"embedding": {}, "usageMetadata": {"promptTokenCount": 7}}) == Usage(7)

@@ -324,7 +324,7 @@ def test_responses_are_not_stored() -> None:
 
 
 def test_usage_of_chat_is_read() -> None:
-    """Cached and cache-written tokens are parts of the input, reasoning of the output, audio is told apart."""
+    """Cached and cache-written tokens are parts of the input, reasoning of the output."""
     usage = {
         "prompt_tokens": 1000,
         "completion_tokens": 200,
@@ -337,8 +337,6 @@ def test_usage_of_chat_is_read() -> None:
         cache_write_5m_tokens=100,
         output_tokens=200,
         reasoning_tokens=150,
-        input_audio_tokens=50,
-        output_audio_tokens=20,
     )
 
 

@@ -54,7 +54,7 @@ def likely_input(shape: Shape) -> int:
     return -(-shape.text_bytes // BYTES_PER_TOKEN)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class HoldBound:
     """What a call can cost, as a function of its output bound.
 
@@ -122,8 +122,8 @@ def hold_bound(
     """
     tokens = input_bound(dialect, shape, context_window)
     tiers = sheet.reachable(tokens)
-    base = tokens * max(tier.dearest_input for tier in tiers) + sheet.request * MILLION
-    each = shape.choices * max(tier.output for tier in tiers) if shape.output else 0
+    base = tokens * max([tier.dearest_input for tier in tiers]) + sheet.request * MILLION
+    each = shape.choices * max([tier.output for tier in tiers]) if shape.output else 0
     return HoldBound(
         base=base * multiplier,
         each=each * multiplier,

@@ -211,6 +211,8 @@ class PriceSheet:
 
     def reachable(self, input_tokens: int) -> tuple[Tier, ...]:
         """Return the tiers that a request with at most `input_tokens` may fall into."""
+        if len(self.tiers) == 1:
+            return self.tiers
         return tuple(tier for tier in self.tiers if input_tokens > tier.above or tier.above == 0)
 
     def to_json(self) -> str:

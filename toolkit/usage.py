@@ -1,6 +1,6 @@
 """What one call used: tokens by kind, as an upstream reports them or as we estimate them."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 
 
@@ -11,7 +11,7 @@ class UsageSource(StrEnum):
     ESTIMATED = "estimated"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: that would take three times as long to make, for every call
 class Usage:
     """Tokens of one call, normalised so that no token is counted in two priced fields.
 
@@ -22,9 +22,6 @@ class Usage:
         cache_write_1h_tokens: the part of the input written to a cache that lives 1 hour.
         output_tokens: all output, reasoning tokens included.
         reasoning_tokens: the part of the output spent on reasoning; priced as output.
-        input_audio_tokens: the part of the uncached input that is audio.
-        output_audio_tokens: the part of the output that is audio.
-        tool_uses: billable uses of hosted tools, by tool name.
         source: reported by the upstream, or estimated by us.
     """
 
@@ -34,9 +31,6 @@ class Usage:
     cache_write_1h_tokens: int = 0
     output_tokens: int = 0
     reasoning_tokens: int = 0
-    input_audio_tokens: int = 0
-    output_audio_tokens: int = 0
-    tool_uses: dict[str, int] = field(default_factory=dict)
     source: UsageSource = UsageSource.REPORTED
 
     @property

@@ -241,8 +241,6 @@ def _normalised(usage: dict[str, Any]) -> Usage | None:
     short += max((count_of(usage, "cache_creation_input_tokens") or 0) - short - long, 0)
     output = count_of(usage, "output_tokens") or 0
     thought = count_of(object_of(usage, "output_tokens_details"), "thinking_tokens") or 0
-    # Fetches are free beyond their tokens; Anthropic, "Web fetch tool", usage and pricing.
-    searches = count_of(object_of(usage, "server_tool_use"), "web_search_requests")
     return Usage(
         input_tokens=(count_of(usage, "input_tokens") or 0) + read + short + long,
         cached_input_tokens=read,
@@ -250,7 +248,6 @@ def _normalised(usage: dict[str, Any]) -> Usage | None:
         cache_write_1h_tokens=long,
         output_tokens=output,
         reasoning_tokens=min(thought, output),
-        tool_uses={"web_search": searches} if searches else {},
     )
 
 

@@ -6,7 +6,7 @@ leaves open (a key given twice, a byte order mark, NaN, numbers of a thousand di
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from math import isinf
@@ -188,6 +188,8 @@ def check_bans(obj: Mapping[str, Any], bans: Mapping[str, Ban], where: str = "")
     Raises:
         Refusal: `unsupported_feature` with the field's path as param.
     """
+    if bans.keys().isdisjoint(obj):
+        return
     for name, ban in bans.items():
         if name in obj and not ban.allows(obj[name]):
             raise unsupported(path(where, name), ban.reason)
@@ -246,15 +248,15 @@ def read_objects(obj: Mapping[str, Any], name: str, where: str = "") -> list[dic
         return []
     if not isinstance(value, list):
         raise _wrong(obj, name, where, "an array")
-    return list(each_object(value, path(where, name)))
+    return check_objects(value, path(where, name))
 
 
-def each_object(values: list[Any], where: str) -> Iterator[dict[str, Any]]:
-    """Yield the items of an array, each of which must be an object."""
+def check_objects(values: list[Any], where: str) -> list[dict[str, Any]]:
+    """Return an array as it is, each item of which must be an object."""
     for index, value in enumerate(values):
         if not isinstance(value, dict):
             raise invalid(f"'{where}[{index}]' must be an object, not {shown(value)}.", f"{where}[{index}]")
-        yield value
+    return values
 
 
 def _wrong(obj: Mapping[str, Any], name: str, where: str, right: str) -> Refusal:

@@ -65,21 +65,11 @@ def usage_of(endpoint: str, answer: dict[str, Any]) -> Usage | None:
     total_in = (prompt or 0) + (count_of(usage, "toolUsePromptTokenCount") or 0)
     thoughts = count_of(usage, "thoughtsTokenCount") or 0
     cached = min(count_of(usage, "cachedContentTokenCount") or 0, total_in)
-    audio_in = _audio(usage, "promptTokensDetails") + _audio(usage, "toolUsePromptTokensDetails")
-    audio_in = max(audio_in - _audio(usage, "cacheTokensDetails"), 0)
     return Usage(
         input_tokens=total_in,
         cached_input_tokens=cached,
         output_tokens=(made or 0) + thoughts,
         reasoning_tokens=thoughts,
-        input_audio_tokens=min(audio_in, total_in - cached),
-        output_audio_tokens=min(_audio(usage, "candidatesTokensDetails"), made or 0),
-    )
-
-
-def _audio(usage: dict[str, Any], name: str) -> int:
-    return sum(
-        count_of(detail, "tokenCount") or 0 for detail in objects_of(usage, name) if detail.get("modality") == "AUDIO"
     )
 
 

@@ -10,7 +10,7 @@ from toolkit.dialects.body import (
     MAX_MODEL_LENGTH,
     MAX_OUTPUT_BOUND,
     Ban,
-    each_object,
+    check_objects,
     guard_names,
     invalid,
     path,
@@ -114,7 +114,7 @@ def _objects(obj: Mapping[str, Any], name: str, where: str) -> list[dict[str, An
         return [value]
     if not isinstance(value, list):
         raise invalid(f"'{path(where, name)}' must be an array, not {shown(value)}.", path(where, name))
-    return list(each_object(value, path(where, name)))
+    return check_objects(value, path(where, name))
 
 
 def _check_bans(obj: Mapping[str, Any], bans: Mapping[str, Ban], where: str) -> None:

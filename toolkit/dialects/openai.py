@@ -49,33 +49,27 @@ def usage_of(endpoint: str, answer: dict[str, Any]) -> Usage | None:  # noqa: AR
     usage = answer.get("usage")
     if not isinstance(usage, dict):
         return None
-    given = _first(usage, "prompt_tokens", "input_tokens")
-    made = _first(usage, "completion_tokens", "output_tokens")
+    given, made = count_of(usage, "prompt_tokens"), count_of(usage, "completion_tokens")
+    if given is None:
+        given = count_of(usage, "input_tokens")
+    if made is None:
+        made = count_of(usage, "output_tokens")
     if given is None and made is None:
         return None
     total_in, total_out = given or 0, made or 0
     inputs = object_of(usage, "prompt_tokens_details") or object_of(usage, "input_tokens_details")
     outputs = object_of(usage, "completion_tokens_details") or object_of(usage, "output_tokens_details")
-    cached = min(count_of(inputs, "cached_tokens") or 0, total_in)
-    by_life = object_of(inputs, "cache_write_tokens_details")
-    long = min(count_of(by_life, "ttl_12h_tokens") or 0, total_in - cached)
-    short = count_of(by_life, "ttl_30m_tokens") or 0
-    short = max(short, (count_of(inputs, "cache_write_tokens") or 0) - long)
-    short = min(short, total_in - cached - long)
-    return Usage(
-        input_tokens=total_in,
-        cached_input_tokens=cached,
-        cache_write_5m_tokens=short,
-        cache_write_1h_tokens=long,
-        output_tokens=total_out,
-        reasoning_tokens=min(count_of(outputs, "reasoning_tokens") or 0, total_out),
-        input_audio_tokens=min(count_of(inputs, "audio_tokens") or 0, total_in - cached - long - short),
-        output_audio_tokens=min(count_of(outputs, "audio_tokens") or 0, total_out),
-    )
-
-
-def _first(usage: dict[str, Any], *names: str) -> int | None:
-    return next((count for name in names if (count := count_of(usage, name)) is not None), None)
+    found = Usage(input_tokens=total_in, output_tokens=total_out)
+    if inputs:
+        cached = found.cached_input_tokens = min(count_of(inputs, "cached_tokens") or 0, total_in)
+        by_life = object_of(inputs, "cache_write_tokens_details")
+        long = found.cache_write_1h_tokens = min(count_of(by_life, "ttl_12h_tokens") or 0, total_in - cached)
+        short = count_of(by_life, "ttl_30m_tokens") or 0
+        short = max(short, (count_of(inputs, "cache_write_tokens") or 0) - long)
+        found.cache_write_5m_tokens = min(short, total_in - cached - long)
+    if outputs:
+        found.reasoning_tokens = min(count_of(outputs, "reasoning_tokens") or 0, total_out)
+    return found
 
 
 def response_id_of(answer: dict[str, Any]) -> str | None:

@@ -139,16 +139,16 @@ def _inspect_chat(body: dict[str, Any], size: int) -> Shape:
     guard_names(body, _CHAT_NAMES)
     model = read_text(body, "model")
     check_bans(body, _CHAT_BANS)
-    check_bans(read_object(body, "prompt_cache_options"), _CACHE_BANS, "prompt_cache_options")
+    if "prompt_cache_options" in body:
+        check_bans(read_object(body, "prompt_cache_options"), _CACHE_BANS, "prompt_cache_options")
     if body.get("modalities") not in (None, [], ["text"]):
         raise unsupported("modalities", f"{_AUDIO}; only ['text'] is answered")
     stream = read_flag(body, "stream")
     choices = read_count(body, "n", 1, MAX_CHOICES) or 1
-    bounds = [
-        bound
-        for name in ("max_completion_tokens", "max_tokens")
-        if (bound := read_count(body, name, 1, MAX_OUTPUT_BOUND)) is not None
-    ]
+    bound = read_count(body, "max_completion_tokens", 1, MAX_OUTPUT_BOUND)
+    if "max_tokens" in body:
+        # Both bounds at once: servers differ on which one they obey, so the larger is held.
+        bound = max(bound or 0, read_count(body, "max_tokens", 1, MAX_OUTPUT_BOUND) or 0) or None
     options = read_object(body, "stream_options")
     usage_asked = read_flag(options, "include_usage", "stream_options")
     tally = Tally()
@@ -157,7 +157,8 @@ def _inspect_chat(body: dict[str, Any], size: int) -> Shape:
         raise invalid("'messages' must be an array with at least one message.", "messages")
     tally.messages = len(messages)
     for index, message in enumerate(messages):
-        check_bans(message, _MESSAGE_BANS, f"messages[{index}]")
+        if "audio" in message:
+            check_bans(message, _MESSAGE_BANS, f"messages[{index}]")
         content = message.get("content")
         if content is not None and not isinstance(content, str):
             _walk_parts(read_objects(message, "content", f"messages[{index}]"), f"messages[{index}].content", tally)
@@ -174,8 +175,7 @@ def _inspect_chat(body: dict[str, Any], size: int) -> Shape:
         images=tally.images,
         whole_context=tally.whole_context,
         choices=choices,
-        # Both bounds at once: servers differ on which one they obey, so the larger is held.
-        output_bound=max(bounds, default=None),
+        output_bound=bound,
         output=True,
         usage_asked=usage_asked,
     )

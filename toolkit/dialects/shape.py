@@ -1,6 +1,6 @@
 """What billing policy needs to know of a request and of a model, whatever the dialect."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
@@ -13,7 +13,7 @@ class Dialect(StrEnum):
     GEMINI = "gemini"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: that would take three times as long to make, for every call
 class Shape:
     """The facts of one request that its price can depend on.
 
@@ -32,7 +32,6 @@ class Shape:
         output_bound: the caller's bound on output tokens of one choice; None if there is none.
         output: whether output tokens can be charged; not for embeddings and token counting.
         usage_asked: whether the stream carries usage without our asking for it.
-        hosted_tools: maximum uses of each hosted tool that is charged by use. Empty while none has a price.
     """
 
     endpoint: str
@@ -48,7 +47,6 @@ class Shape:
     output_bound: int | None
     output: bool
     usage_asked: bool
-    hosted_tools: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(slots=True)

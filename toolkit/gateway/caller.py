@@ -40,19 +40,19 @@ def find_secret(dialect: Dialect, headers: Headers, query: bytes) -> str:
     """
     found: list[tuple[str, str]] = []
     for name, value in headers:
-        text = value.decode("latin-1")
         if name == b"authorization":
-            scheme, _, token = text.partition(" ")
+            scheme, _, token = value.decode("latin-1").partition(" ")
             if scheme.lower() != "bearer":
                 # What stands there may be the secret itself: it is not repeated.
                 raise _unauthorized("The Authorization header must be the word Bearer, a space, and the API key.")
             found.append((BEARER, token))
         elif name in {b"x-api-key", b"x-goog-api-key"}:
-            found.append((name.decode(), text))
-    found += [("?key=", value) for name, value in _query(query) if name == "key"]
+            found.append((name.decode(), value.decode("latin-1")))
+    if query:
+        found += [("?key=", value) for name, value in _query(query) if name == "key"]
 
     usable = [(carrier, secret) for carrier, secret in found if carrier in CARRIERS[dialect]]
-    if len({secret for _, secret in found}) > 1:
+    if len(found) > 1 and len({secret for _, secret in found}) > 1:
         places = " and ".join(dict.fromkeys(carrier for carrier, _ in found))
         raise _unauthorized(f"Two different credentials were sent, in {places}. Send one.")
     if not usable:
