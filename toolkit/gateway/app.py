@@ -6,7 +6,8 @@ import gc
 import logging
 import os
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Generator
+from functools import partial
 from typing import Any
 
 from starlette.applications import Starlette
@@ -14,7 +15,7 @@ from starlette.requests import ClientDisconnect
 from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from toolkit.cashier import Cashier
 from toolkit.credentials import RequestIds, new_id
@@ -98,7 +99,7 @@ class Gateway:
         except Refusal as refusal:
             await self._teller.log_unread(request, key, refusal)
             raise
-        admission = await self._teller.admit(request)
+        admission = await self._teller.admit(request, key)
         await Passage(self._teller, self._upstreams, request, admission, receive, send).run()
 
     async def _read_body(self, headers: list[tuple[bytes, bytes]], receive: Receive) -> bytes:
@@ -111,11 +112,7 @@ class Gateway:
         parts: list[bytes] = []
         size = 0
         while True:
-            try:
-                async with asyncio.timeout(self._settings.idle_timeout):
-                    message = await receive()
-            except TimeoutError:
-                raise Refusal(RefusalType.INVALID_REQUEST, "The request body stopped before its end.") from None
+            message = await self._next_part(receive)
             if message["type"] == "http.disconnect":
                 raise ClientDisconnect
             part = message.get("body", b"")
@@ -125,6 +122,16 @@ class Gateway:
             parts.append(part)
             if not message.get("more_body"):
                 return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    async def _next_part(self, receive: Receive) -> Message:
+        reading = _Begun(receive())
+        if reading.done:  # as most are, since the body has come with the head: it costs no timer
+            return reading.result
+        try:
+            async with asyncio.timeout(self._settings.idle_timeout):
+                return await reading
+        except TimeoutError:
+            raise Refusal(RefusalType.INVALID_REQUEST, "The request body stopped before its end.") from None
 
     async def _list_models(self, request: Request, send: Send) -> None:
         target, dialect = request.target, request.dialect
@@ -152,6 +159,34 @@ class Gateway:
         name = target.model.removeprefix("models/")
         find_model(catalog, name, dialect, key, now)
         await send_json(send, 200, request.id, dialect, module.listed(next(i for i in infos if i.id == name)))
+
+
+class _Begun:
+    """An awaitable, run until it must wait; to be awaited if it is not `done` by then."""
+
+    def __init__(self, awaitable: Awaitable[Message]) -> None:
+        self._steps = awaitable.__await__()
+        self.done = False
+        self.result: Message = {}
+        try:
+            self._waits_for = next(self._steps)
+        except StopIteration as end:
+            self.done = True
+            self.result = end.value
+
+    def __await__(self) -> Generator[Any, Any, Message]:
+        while True:
+            try:
+                given = yield self._waits_for
+            except BaseException as error:  # noqa: BLE001 - a cancellation, for the one who waits
+                step = partial(self._steps.throw, error)
+            else:
+                step = partial(self._steps.send, given)
+            try:
+                self._waits_for = step()
+            except StopIteration as end:
+                result: Message = end.value
+                return result
 
 
 def _too_large(limit: int) -> Refusal:

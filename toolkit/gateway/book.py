@@ -86,10 +86,14 @@ class Book:
             await self._reload_catalog()
         return facts
 
-    async def refresh(self, digests: list[str]) -> None:
-        """Forget what was known of a key and read the catalog anew, after billing found either stale."""
+    async def renewed(self, digests: list[str]) -> KeyFacts:
+        """Return the key's facts, read anew as the catalog is, after billing found either stale.
+
+        Raises as `key`.
+        """
         self._keys.pop(digests[0], None)
         await self._reload_catalog()
+        return await self.key(digests)
 
     def ask(self, job: Job[T]) -> "asyncio.Future[T]":
         """Have a billing job judged in the next shared transaction."""

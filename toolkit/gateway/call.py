@@ -87,8 +87,12 @@ class Teller:
         for call in self._calls:
             call.cancel()
 
-    async def admit(self, request: Request) -> "Admission":
+    async def admit(self, request: Request, key: KeyFacts) -> "Admission":
         """Judge a call and place its hold.
+
+        Args:
+            request: with its body.
+            key: whose secret it brings, as last read.
 
         Raises:
             Refusal: nothing is held; the refusal of a known key is logged.
@@ -100,7 +104,6 @@ class Teller:
         body: dict[str, Any] | None = None
         shape: Shape | None = None
         for _ in range(20):
-            key = await self.book.key(request.digests)
             catalog = self.book.catalog
             now = self.book.now()
             call: Call | None = None
@@ -114,14 +117,14 @@ class Teller:
                 admitted = await self._hold(call, bound, catalog, lease)
                 return Admission(call, shape, body, model, bound, admitted)
             except Stale:
-                await self.book.refresh(request.digests)
+                key = await self.book.renewed(request.digests)
             except Refusal as refusal:
                 stream, name = (shape.stream, shape.model) if shape else (False, None)
                 call = call or Call(request.id, key, now, request.dialect, request.target.endpoint, stream, name)
                 try:
                     await self._log_refusal(call, refusal, catalog.version)
                 except Stale:
-                    await self.book.refresh(request.digests)
+                    key = await self.book.renewed(request.digests)
                 else:
                     raise
         raise Unavailable("The key or the catalog changes faster than this call can be judged.")
@@ -149,25 +152,26 @@ class Teller:
         await self._log_refusal(call, refusal, None)
 
     def settle(self, call: Call, ending: Ending) -> "asyncio.Future[Receipt | None]":
-        """Charge a call; keeps trying while the key store cannot be reached. Goes on when nobody waits for it.
+        """Charge a call; keeps trying while the key store cannot be reached.
 
-        The future raises Unavailable if the store stayed away for a minute: then the hold will be written off.
+        It goes on whether or not anybody waits for the future, or cancels it. The future raises Unavailable if the
+        store stayed away for a minute: then the hold will be written off.
         """
         settled: asyncio.Future[Receipt | None] = asyncio.get_running_loop().create_future()
-        self._settlements.add(settled)
-        settled.add_done_callback(self._settlements.discard)
 
         def tried(first: "asyncio.Future[Receipt | None]") -> None:
             error = first.exception()
-            if error is None:
-                self._settled(call, first.result(), settled)
-            elif isinstance(error, Unavailable):
+            if isinstance(error, Unavailable):
                 _run(self._settle_again(call, ending, settled), self._settlements)
+            elif error is not None:
+                self._not_settled(call, error, settled)
             else:
-                self.open_calls.discard(call.request_id)
-                settled.set_exception(error)
+                self._settled(call, first.result(), settled)
+            self._settlements.discard(first)
 
-        self.book.ask(Settle(call, ending)).add_done_callback(tried)
+        first = self.book.ask(Settle(call, ending))
+        self._settlements.add(first)
+        first.add_done_callback(tried)
         return settled
 
     async def _settle_again(self, call: Call, ending: Ending, settled: "asyncio.Future[Receipt | None]") -> None:
@@ -182,8 +186,7 @@ class Teller:
             except Unavailable as error:
                 if time.monotonic() > give_up:
                     logger.error("call %s could not be settled: no key store", call.request_id)  # noqa: TRY400
-                    self.open_calls.discard(call.request_id)
-                    settled.set_exception(error)
+                    self._not_settled(call, error, settled)
                     return
             else:
                 self._settled(call, receipt, settled)
@@ -206,7 +209,13 @@ class Teller:
             logger.warning("lost settlement: call %s had been written off as abandoned", call.request_id)
         elif receipt.overrun:
             logger.warning("overrun: call %s cost more than its hold by %s USD", call.request_id, usd(receipt.overrun))
-        settled.set_result(receipt)
+        if not settled.done():
+            settled.set_result(receipt)
+
+    def _not_settled(self, call: Call, error: BaseException, settled: "asyncio.Future[Receipt | None]") -> None:
+        self.open_calls.discard(call.request_id)
+        if not settled.done():
+            settled.set_exception(error)
 
 
 def _no_lease() -> Unavailable:

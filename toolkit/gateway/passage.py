@@ -133,7 +133,7 @@ class Passage:
         It is cancelled only when the gateway stops and its grace is over.
         """
         try:
-            async with self._open() as exchange:
+            with self._open() as exchange:
                 await exchange.send()
                 self._first_byte_ms = milliseconds_since(self._started)
                 answer = await exchange.read()
@@ -198,7 +198,7 @@ class Passage:
         meter: StreamMeter | None = None
         begun = False
         try:
-            async with self._open() as exchange:
+            with self._open() as exchange:
                 await exchange.send()
                 if exchange.status >= 300:
                     await self._upstream_error(exchange, await exchange.read())
@@ -299,7 +299,7 @@ class Passage:
     ) -> "asyncio.Future[Receipt | None]":
         """Charge the call, once: whoever comes second gets the first's receipt.
 
-        It goes on whether or not anybody waits for it; who waits and is cancelled does not cancel it.
+        It goes on whether or not anybody waits for it.
         """
         if self._settlement is None:
             ending = Ending(
@@ -314,7 +314,7 @@ class Passage:
                 error=error[:LONGEST_DETAIL] if error else None,
             )
             self._settlement = self._teller.settle(self._call, ending)
-        return asyncio.shield(self._settlement)
+        return self._settlement
 
     def _settle_aborted(self, meter: StreamMeter | None, why: str) -> None:
         """The call was cut: charge what was produced, or the input if the upstream had got the request.
@@ -432,7 +432,7 @@ def _refusal_of(error: Exception, *, sent: bool) -> Refusal:
 
 def _parsed(answer: bytes) -> dict[str, Any] | None:
     try:
-        value = json.loads(answer)
+        value = json.loads(answer.decode(errors="replace").removeprefix("\ufeff"))
     except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None

@@ -57,11 +57,11 @@ class Exchange:
         """Whether the upstream has got the request, or a part of it."""
         return self._connection is not None
 
-    async def __aenter__(self) -> "Exchange":
+    def __enter__(self) -> "Exchange":
         self._deadline = self._clock() + self._settings.call_timeout
         return self
 
-    async def __aexit__(
+    def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._connection is not None:
