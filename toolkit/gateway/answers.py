@@ -9,7 +9,7 @@ from toolkit.dialects import MODULES
 from toolkit.dialects.shape import Dialect
 from toolkit.errors import Refusal, RefusalType
 
-JSON = "application/json"
+JSON = b"application/json"
 
 
 def hold_id(request_id: str) -> str:
@@ -17,12 +17,15 @@ def hold_id(request_id: str) -> str:
     return request_id.replace("req_", "hold_", 1)
 
 
-def head(request_id: str, dialect: Dialect, content_type: str, extra: dict[str, str]) -> list[tuple[bytes, bytes]]:
+def head(request_id: str, dialect: Dialect, content_type: bytes, extra: dict[str, str]) -> list[tuple[bytes, bytes]]:
     """Return an answer's headers."""
-    names = {"content-type": content_type, "x-request-id": request_id} | extra
+    number = request_id.encode()
+    headers = [(b"content-type", content_type), (b"x-request-id", number)]
     if dialect is Dialect.ANTHROPIC:
-        names["request-id"] = request_id
-    return [(name.encode("latin-1"), value.encode("latin-1", "replace")) for name, value in names.items()]
+        headers.append((b"request-id", number))
+    for name, value in extra.items():
+        headers.append((name.encode("latin-1"), value.encode("latin-1", "replace")))
+    return headers
 
 
 async def send_whole(send: Send, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:

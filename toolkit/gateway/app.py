@@ -6,7 +6,7 @@ import gc
 import logging
 import os
 import time
-from collections.abc import AsyncIterator, Awaitable, Generator
+from collections.abc import AsyncIterator, Awaitable, Coroutine, Generator
 from functools import partial
 from typing import Any
 
@@ -213,11 +213,10 @@ class _Application(Starlette):
         super().__init__(**options)
         self._gateway = gateway
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Coroutine[Any, Any, None]:
         if scope["type"] == "http" and scope["path"] != HEALTH:
-            await self._gateway(scope, receive, send)
-        else:
-            await super().__call__(scope, receive, send)
+            return self._gateway(scope, receive, send)
+        return super().__call__(scope, receive, send)
 
 
 def create_app(settings: Settings | None = None) -> Starlette:
@@ -285,5 +284,6 @@ def serve(settings: Settings, host: str, port: int, workers: int = 1) -> None:
         server_header=False,
         proxy_headers=False,
         ws="none",
+        interface="asgi3",
         timeout_graceful_shutdown=max(round(settings.shutdown_grace), 1),
     )

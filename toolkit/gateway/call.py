@@ -64,15 +64,16 @@ class Teller:
         """Run a call in a task of its own, which ends with the gateway."""
         return _run(work, self._calls)
 
-    async def run(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run a call in the present task, which ends with the gateway."""
+    def enter(self) -> asyncio.Task[Any]:
+        """Let the present task, which runs a call, end with the gateway; `leave` when the call is over."""
         task = asyncio.current_task()
-        assert task is not None  # noqa: S101 - this is a coroutine
+        assert task is not None  # noqa: S101 - a call is a coroutine
         self._calls.add(task)
-        try:
-            await work
-        finally:
-            self._calls.discard(task)
+        return task
+
+    def leave(self, task: asyncio.Task[Any]) -> None:
+        """Forget a task whose call is over."""
+        self._calls.discard(task)
 
     async def drain(self, grace: float) -> None:
         """Let the calls under way finish for `grace` seconds, end the rest, and wait until all are settled."""

@@ -8,7 +8,6 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import Coroutine
 from dataclasses import replace
 from typing import Any
 
@@ -80,15 +79,17 @@ class Passage:
         if self._shape.stream:
             await self._stream()
         else:
-            await self._teller.run(self._guarded(self._whole()))
+            task = self._teller.enter()
+            try:
+                await self._whole()
+            finally:
+                self._ensure_settled()
+                self._teller.leave(task)
 
-    async def _guarded(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run the passage; should it fail in a way nobody thought of, the hold is released all the same."""
-        try:
-            await work
-        finally:
-            if self._settlement is None:
-                await self._settle(Outcome.UPSTREAM_ERROR, 500, None, error="the gateway failed on this call")
+    def _ensure_settled(self) -> None:
+        """Should the passage have failed in a way nobody thought of, the hold is released all the same."""
+        if self._settlement is None:
+            self._settle(Outcome.UPSTREAM_ERROR, 500, None, error="the gateway failed on this call")
 
     # -- forwarding ---------------------------------------------------------------------------------------------
 
@@ -177,7 +178,7 @@ class Passage:
 
     async def _stream(self) -> None:
         """Forward a call and pass its answer on as it comes; stops the upstream when the caller leaves."""
-        passing = self._teller.start(self._guarded(self._pass_stream()))
+        passing = self._teller.start(self._pass_stream())
         leaving = asyncio.ensure_future(self._caller_leaves())
         try:
             # The limit is for a caller who neither reads nor leaves: a hold is not kept for ever.
@@ -204,7 +205,7 @@ class Passage:
                     await self._upstream_error(exchange, await exchange.read())
                     return
                 kind = exchange.content_type.lower()
-                self._sse = kind.startswith("text/event-stream")
+                self._sse = kind.startswith(b"text/event-stream")
                 if not self._sse and not (self._may_be_array and kind.startswith(JSON)):
                     await self._answer_whole(exchange, await exchange.read())
                     return
@@ -236,6 +237,8 @@ class Passage:
                 await self._no_answer(error)
             else:
                 await self._break_stream(meter, error)
+        finally:
+            self._ensure_settled()
 
     @property
     def _may_be_array(self) -> bool:
@@ -392,7 +395,7 @@ class Passage:
             extra["x-max-tokens-fitted"] = str(self._admission.admitted.output_bound)
         return extra
 
-    def _headers(self, content_type: str) -> list[tuple[bytes, bytes]]:
+    def _headers(self, content_type: bytes) -> list[tuple[bytes, bytes]]:
         return head(self._request.id, self._request.dialect, content_type, self._extra())
 
 

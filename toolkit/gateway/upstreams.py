@@ -49,7 +49,7 @@ class Exchange:
         self._connection: Connection | None = None
         self._decoder: zlib._Decompress | None = None
         self.status = 0
-        self.content_type = ""
+        self.content_type = b""
         self.retry_after: str | None = None
 
     @property
@@ -87,7 +87,7 @@ class Exchange:
             raise UpstreamBroke(f"no answer: {_reason(error)}") from None
         self.status = connection.status
         headers = connection.headers
-        self.content_type = headers.get(b"content-type", b"application/octet-stream").decode("latin-1")
+        self.content_type = headers.get(b"content-type", b"application/octet-stream")
         retry_after = headers.get(b"retry-after")
         self.retry_after = None if retry_after is None else retry_after.decode("latin-1")
         encoding = headers.get(b"content-encoding", b"identity").lower()
