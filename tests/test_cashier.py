@@ -224,8 +224,8 @@ def test_stopping_finishes_what_was_asked_for(account: Account) -> None:
 
     async def visit() -> list[Admitted]:
         cashier = Cashier(open_till(account.world.desk.store))
-        asked = [cashier.ask(job) for job in jobs]
         cashier.start()
+        asked = [cashier.ask(job) for job in jobs]
         await cashier.stop()
         assert all(one.done() for one in asked)
         return await asyncio.gather(*asked)

@@ -6,7 +6,8 @@ the strict rules cost microseconds a call and one disk flush a batch, and the ev
 
 import asyncio
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from queue import SimpleQueue
+from threading import Thread
 from typing import Any, TypeVar
 
 from toolkit.books import Job
@@ -14,6 +15,8 @@ from toolkit.errors import Unavailable
 from toolkit.tills import BATCH, Till
 
 T = TypeVar("T")
+
+_Asked = tuple[Job[Any], "asyncio.Future[Any]"]
 
 
 class Cashier:
@@ -25,24 +28,27 @@ class Cashier:
 
     def __init__(self, till: Till) -> None:
         self._till = till
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="cashier")
-        self._waiting: list[tuple[Job[Any], asyncio.Future[Any]]] = []
-        self._arrived = asyncio.Event()
-        self._work: asyncio.Task[None] | None = None
+        # Not an executor: its futures would cost as much as a small batch does.
+        self._thread = Thread(target=self._serve, name="cashier", daemon=True)
+        self._batches: SimpleQueue[list[_Asked]] = SimpleQueue()
+        self._waiting: list[_Asked] = []
+        self._working = False
+        self._idle = asyncio.Event()
+        self._idle.set()
         self._closed = False
 
     def start(self) -> None:
-        """Begin to work, on the running event loop."""
-        self._work = asyncio.get_running_loop().create_task(self._run(), name="cashier")
+        """Begin to work for the running event loop; nothing is asked for before."""
+        self._loop = asyncio.get_running_loop()
+        self._thread.start()
 
     async def stop(self) -> None:
         """Finish what was asked for; what is asked for later is refused."""
         self._closed = True
-        self._arrived.set()
-        if self._work is not None:
-            await self._work
-        await asyncio.get_running_loop().run_in_executor(self._thread, self._till.close)
-        self._thread.shutdown(wait=False)
+        await self._idle.wait()
+        if self._thread.is_alive():
+            self._batches.put([])
+            await asyncio.to_thread(self._thread.join)
 
     def ask(self, job: Job[T]) -> "asyncio.Future[T]":
         """Have a job judged in the next transaction; the future has its result once that has committed.
@@ -56,26 +62,37 @@ class Cashier:
         """
         if self._closed:
             raise Unavailable("The gateway is stopping.")
-        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[T] = self._loop.create_future()
         self._waiting.append((job, future))
-        self._arrived.set()
+        if not self._working:
+            self._working = True
+            self._idle.clear()
+            self._loop.call_soon(self._begin)  # what else arrives in this turn of the loop goes along
         return future
 
-    async def _run(self) -> None:
-        loop = asyncio.get_running_loop()
-        while self._waiting or not self._closed:
-            await self._arrived.wait()
-            self._arrived.clear()
-            while self._waiting:
-                batch, self._waiting = self._waiting[:BATCH], self._waiting[BATCH:]
-                results = await loop.run_in_executor(self._thread, self._judge, [job for job, _ in batch])
-                for (_, future), result in zip(batch, results, strict=True):
-                    if future.done():
-                        continue
-                    if isinstance(result, BaseException):
-                        future.set_exception(result)
-                    else:
-                        future.set_result(result)
+    def _begin(self) -> None:
+        batch, self._waiting = self._waiting[:BATCH], self._waiting[BATCH:]
+        self._batches.put(batch)
+
+    def _deliver(self, batch: list[_Asked], results: list[Any]) -> None:
+        for (_, future), result in zip(batch, results, strict=True):
+            if future.done():
+                continue
+            if isinstance(result, BaseException):
+                future.set_exception(result)
+            else:
+                future.set_result(result)
+        if self._waiting:
+            self._begin()
+        else:
+            self._working = False
+            self._idle.set()
+
+    def _serve(self) -> None:
+        while batch := self._batches.get():
+            results = self._judge([job for job, _ in batch])
+            self._loop.call_soon_threadsafe(self._deliver, batch, results)
+        self._till.close()
 
     def _judge(self, jobs: Sequence[Job[Any]]) -> list[Any]:
         try:
