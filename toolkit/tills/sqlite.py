@@ -1,8 +1,7 @@
 """A till over SQLite: one BEGIN IMMEDIATE … COMMIT on the driver's own connection."""
 
-import json
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from toolkit.books import Books, Hold, Job, KeyState, LogRow, Month, Wallet, Wanted, judge, wanted_by
@@ -88,26 +87,28 @@ class SqliteTill:
             self._connection = None
 
 
+def _array(ids: Iterable[str]) -> str:
+    """Return ids as a JSON array. They hold letters, digits, `_` and `-` only; `json.dumps` takes ten times as long."""
+    return '["' + '","'.join(ids) + '"]'
+
+
 def _read(connection: sqlite3.Connection, wanted: Wanted) -> Books:
     execute = connection.execute
     return Books(
         catalog_version=execute(_READ_CATALOG).fetchone()[0],
         wallets={
             org: Wallet(balance, held, bool(suspended), held)
-            for org, balance, held, suspended in execute(_READ_WALLETS, (json.dumps(list(wanted.orgs)),))
+            for org, balance, held, suspended in execute(_READ_WALLETS, (_array(wanted.orgs),))
         },
-        keys={
-            key: KeyState(version, limit)
-            for key, version, limit in execute(_READ_KEYS, (json.dumps(list(wanted.keys)),))
-        }
+        keys={key: KeyState(version, limit) for key, version, limit in execute(_READ_KEYS, (_array(wanted.keys),))}
         if wanted.keys
         else {},
         months={
             (key, month): Month(spent, held)
-            for key, month, spent, held in execute(_READ_MONTHS, (json.dumps(list(wanted.months)),))
+            for key, month, spent, held in execute(_READ_MONTHS, (f"[{','.join(map(_array, wanted.months))}]",))
         },
         recent={at: row[0] for at in wanted.recent if (row := execute(_READ_RECENT, at).fetchone())},
-        holds={row[0]: Hold(*row) for row in execute(_TAKE_HOLDS, (json.dumps(wanted.holds),))} if wanted.holds else {},
+        holds={row[0]: Hold(*row) for row in execute(_TAKE_HOLDS, (_array(wanted.holds),))} if wanted.holds else {},
         refused={at: row[0] for at in wanted.refused if (row := execute(_READ_REFUSED, at).fetchone())},
     )
 
