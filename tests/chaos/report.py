@@ -22,6 +22,12 @@ class Report:
         if not holds:
             self.violations.append(otherwise)
 
+    def add(self, other: "Report") -> None:
+        """Add another run's figures and violations."""
+        for name, number in other.figures.items():
+            self.count(name, number)
+        self.violations += other.violations
+
     def __str__(self) -> str:
         lines = [f"{self.title}: {len(self.violations)} violations"]
         lines += [f"  {name:<44}{number:>12,}" for name, number in self.figures.items()]
