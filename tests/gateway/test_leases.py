@@ -148,6 +148,29 @@ def test_a_gateway_that_cannot_renew_stops_and_starts_again(
         assert len(instances(gate.desk)) == 1
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_call_without_an_answer_yet_is_told(
+    place: Callable[[], contextlib.AbstractContextManager[Running]], stream: bool
+) -> None:
+    """Its caller gets a refusal of the dialect when the gateway loses its lease, and learns that trying again pays."""
+    with place() as running:
+        gate = make_gate(running)
+        replies: list[Any] = []
+        order = "[[demo delay=60 tokens=4]]"
+        caller = threading.Thread(target=lambda: replies.append(gate.ask("chat", order, stream=stream)))
+        caller.start()
+        wait_until(gate.held_calls, "the call to be admitted")
+        with store_away(gate.desk):
+            caller.join(20)
+        (reply,) = replies
+        assert (reply.status, reply.type) == (503, "unavailable")
+        assert reply.headers["x-should-retry"] == "false"
+        wait_until(lambda: not gate.held_calls(), "the hold to be gone")
+        (row,) = gate.rows()
+        assert row.outcome in {"aborted", "abandoned"}, "it was settled late, or swept"
+        assert row.outcome == "abandoned" or row.error == "the gateway was stopped"
+
+
 def test_a_call_that_waited_longer_than_the_lease_is_not_forwarded(
     place: Callable[[], contextlib.AbstractContextManager[Running]],
 ) -> None:

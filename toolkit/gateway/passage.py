@@ -73,6 +73,8 @@ class Passage:
         self._exchange: Exchange | None = None
         self._credential = ""
         self._sse = True
+        self._begun = False
+        self._leaving: asyncio.Future[None] | None = None
 
     async def run(self) -> None:
         """Forward the call and answer the caller."""
@@ -145,9 +147,7 @@ class Passage:
         except asyncio.CancelledError:
             # Not by the caller: one who leaves cancels nothing here.
             self._settle_aborted(None, "the gateway was stopped")
-            headers = {"x-should-retry": "false"} if self._sent else {}
-            refusal = Refusal(RefusalType.UNAVAILABLE, STOPPED, headers=headers)
-            await send_refusal(self._send, refusal, self._request.id, self._request.dialect, self._extra())
+            await self._say_stopped()
         except (UpstreamBroke, UpstreamSlow) as error:
             await self._no_answer(error)
 
@@ -178,18 +178,21 @@ class Passage:
 
     async def _stream(self) -> None:
         """Forward a call and pass its answer on as it comes; stops the upstream when the caller leaves."""
+        self._leaving = leaving = asyncio.ensure_future(self._caller_leaves())
         passing = self._teller.start(self._pass_stream())
-        leaving = asyncio.ensure_future(self._caller_leaves())
         try:
             # The limit is for a caller who neither reads nor leaves: a hold is not kept for ever.
             limit = self._upstreams.call_timeout + GRACE
             await asyncio.wait({passing, leaving}, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
         finally:
+            left = leaving.done()
             leaving.cancel()
             passing.cancel()
             await asyncio.wait({passing})
         if not passing.cancelled():
             passing.result()
+        elif not self._begun and not left:
+            await self._say_stopped()
 
     async def _caller_leaves(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
@@ -197,7 +200,6 @@ class Passage:
 
     async def _pass_stream(self) -> None:
         meter: StreamMeter | None = None
-        begun = False
         try:
             with self._open() as exchange:
                 await exchange.send()
@@ -220,8 +222,8 @@ class Passage:
                     "status": exchange.status,
                     "headers": self._headers(exchange.content_type),
                 }
+                self._begun = True
                 await self._send(start)
-                begun = True
                 async for chunk in exchange.chunks():
                     if self._first_byte_ms is None:
                         self._first_byte_ms = milliseconds_since(self._started)
@@ -229,11 +231,12 @@ class Passage:
                         await self._send_piece(b"".join(pieces))
             await self._finish_stream(meter)
         except asyncio.CancelledError:
-            # The caller has left. What the upstream made until now is charged, unless its end is being settled.
-            self._settle_aborted(meter, "the caller left")
+            # What the upstream made until now is charged, unless its end is being settled.
+            left = self._leaving is not None and self._leaving.done()
+            self._settle_aborted(meter, "the caller left" if left else "the gateway was stopped")
             raise
         except (UpstreamBroke, UpstreamSlow, ValueError) as error:
-            if meter is None or not begun:
+            if meter is None or not self._begun:
                 await self._no_answer(error)
             else:
                 await self._break_stream(meter, error)
@@ -352,6 +355,11 @@ class Passage:
             output_tokens=output_tokens if self._shape.output else 0,
             source=UsageSource.ESTIMATED,
         )
+
+    async def _say_stopped(self) -> None:
+        headers = {"x-should-retry": "false"} if self._sent else {}
+        refusal = Refusal(RefusalType.UNAVAILABLE, STOPPED, headers=headers)
+        await send_refusal(self._send, refusal, self._request.id, self._request.dialect, self._extra())
 
     async def _no_answer(self, error: Exception) -> None:
         """The upstream gave nothing: nothing is charged."""
