@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help up setup test check format lock notebooks bench chaos clean
+.PHONY: help up setup test check format lock notebooks reports bench chaos clean
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -30,6 +30,9 @@ format: $(VENV)/.test ## Format the code
 
 notebooks: $(VENV)/.notebooks ## Open the notebooks in JupyterLab
 	@exec jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) notebooks
+
+reports: $(VENV)/.notebooks ## Run the notebooks and write them as HTML pages into artifacts/reports
+	@scripts/reports
 
 bench: $(VENV)/.test ## Measure billing, the whole gateway, and HTTP clients (minutes)
 	@python -m benchmarks.admission

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import re
 from collections.abc import Callable
 from datetime import date, timedelta
 
@@ -155,6 +156,113 @@ def test_refusals_chart_counts_by_reason_and_key() -> None:
     }
 
 
+def cumulative(keys: int, limit: int | None = 10 * USD) -> pd.DataFrame:
+    """Return two days of keys with a limit of 10 USD: key n has spent n + 1, then 2n + 2 USD."""
+    rows = [
+        {
+            "key_id": f"key_{key:04d}",
+            "key": f"app-{key}",
+            "key_label": f"app-{key}",
+            "org": "Acme",
+            "day": FIRST + timedelta(days=day),
+            "spent": (key + 1) * (day + 1) * USD,
+            "monthly_limit": limit,
+        }
+        for key in range(keys)
+        for day in range(2)
+    ]
+    columns = ["key_id", "key", "key_label", "org", "day", "spent", "monthly_limit"]
+    return pd.DataFrame(rows, columns=columns).astype({"monthly_limit": "Int64"})
+
+
+def test_limit_use_draws_shares_of_each_limit() -> None:
+    """Each key is a line of the share that it has used; the hover text has both amounts; the limit is a line too."""
+    figure = charts.limit_use(cumulative(keys=2))
+    assert {trace.name: list(trace.y) for trace in figure.data} == {"app-0": [0.1, 0.2], "app-1": [0.2, 0.4]}
+    assert figure.data[1].customdata[1] == "$4.00 of $10.00"
+    assert [shape.y0 for shape in figure.layout.shapes] == [1]
+    assert charts.limit_use(cumulative(keys=12)).layout.yaxis.range[1] > 2.4
+
+
+def test_limit_use_shows_the_keys_nearest_to_their_limits() -> None:
+    """Of more keys than there are colours those that used most are drawn; one without a limit never is."""
+    figure = charts.limit_use(cumulative(keys=11))
+    assert sorted(names(figure)) == sorted(f"app-{key}" for key in range(3, 11))
+    assert len({trace.line.color for trace in figure.data}) == 8
+    (note,) = charts.limit_use(cumulative(keys=2, limit=None)).layout.annotations
+    assert note.text == "No key with a limit was used in this period"
+
+
+def movers() -> pd.DataFrame:
+    """Return two rows of a comparison, 10 to 14 USD and 5 to 3 USD, with effects that sum to it."""
+    rows = [("app", "kept", 10, 14, 4, 5, -2, 1, 0), ("bot", "kept", 5, 3, -2, -1, -1, 0, 0)]
+    columns = ["model", "status", "before", "after", "difference", "volume", "mix", "price", "multiplier"]
+    df = pd.DataFrame(rows, columns=columns)
+    return df.assign(**{name: df[name] * USD for name in columns[2:]})
+
+
+def test_effects_bridge_leads_from_before_to_after() -> None:
+    """Each bar starts where the one before ended: 15 + 4 − 3 + 1 + 0 = 17; totals stand on the ground."""
+    figure = charts.effects_bridge(movers())
+    (bars,) = figure.data
+    assert list(bars.x) == ["Before", "Volume", "Mix", "Price", "Multiplier", "After"]
+    assert list(bars.y) == [15, 4, -3, 1, 0, 17]
+    assert list(bars.base) == [0, 15, 19, 16, 17, 0]
+    assert [note.text for note in figure.layout.annotations] == [
+        "$15.00",
+        "+$4.00",
+        "−$3.00",
+        "+$1.00",
+        "$0.00",
+        "$17.00",
+    ]
+    assert [(line.y0, line.y1) for line in figure.layout.shapes] == [(15, 15), (19, 19), (16, 16), (17, 17), (17, 17)]
+
+
+def test_mover_bars_are_made_of_effects_and_say_the_difference() -> None:
+    """Each row is a bar of its four effects, the first on top, with the difference at its end."""
+    figure = charts.mover_bars(movers(), "model")
+    drawn = {trace.name: dict(zip(trace.y, trace.x, strict=True)) for trace in figure.data}
+    assert list(drawn) == ["volume", "mix", "price", "multiplier"]
+    assert drawn["mix"] == {"bot": -1, "app": -2}
+    ends = {note.y: (note.text, note.x) for note in figure.layout.annotations}
+    assert ends == {"app": ("+$4.00", 6), "bot": ("−$2.00", 0)}
+    assert list(figure.data[0].y) == ["bot", "app"]
+    assert list(charts.mover_bars(movers(), "model", limit=1).data[0].y) == ["app"]
+
+
+def replayed() -> pd.DataFrame:
+    """Return a replay: app charged 4 USD, would ask for 6 and get 5; bot 1, then 2."""
+    rows = [("app", 4, 6, 1, 5, 1), ("bot", 1, 2, 0, 2, 1)]
+    columns = ["model", "cost", "repriced", "refused", "replayed", "difference"]
+    df = pd.DataFrame(rows, columns=columns)
+    return df.assign(**{name: df[name] * USD for name in columns[1:]})
+
+
+def test_replay_bars_stand_beside_what_was_charged() -> None:
+    """What would have been refused stands on what would have cost; the difference is written behind the longest."""
+    figure = charts.replay_bars(replayed(), "model")
+    drawn = {trace.name: trace for trace in figure.data}
+    assert list(drawn["as charged"].x) == [1, 4]
+    assert list(drawn["would have cost"].x) == [2, 5]
+    pale = drawn["would have been refused"]
+    assert (list(pale.x), list(pale.base)) == ([0, 1], [2, 5])
+    assert pale.offsetgroup == drawn["would have cost"].offsetgroup != drawn["as charged"].offsetgroup
+    assert {note.y: (note.text, note.x) for note in figure.layout.annotations} == {
+        "app": ("+$1.00", 6),
+        "bot": ("+$1.00", 2),
+    }
+
+
+def test_weeks_are_named_by_their_mondays() -> None:
+    """The marks of an axis of weeks stand at Mondays, where the bars are."""
+    mondays = [FIRST + timedelta(days=1 + 7 * week) for week in range(13)]
+    df = pd.DataFrame({"week": mondays, "org": "Acme", "cost": USD})
+    axis = charts.spend_over_time(df, "org").layout.xaxis
+    assert pd.Timestamp(axis.tick0).date() == mondays[0]
+    assert axis.dtick == 14 * 86_400_000
+
+
 @pytest.mark.parametrize(
     ("draw", "table"),
     [
@@ -162,12 +270,16 @@ def test_refusals_chart_counts_by_reason_and_key() -> None:
         (lambda df: charts.top_bars(df, "key"), spend(keys=0)),
         (lambda df: charts.top_bars(df, "model", "calls"), pd.DataFrame({"model": [], "calls": []})),
         (charts.refusals_chart, refusals().iloc[:0]),
+        (charts.limit_use, cumulative(keys=0)),
+        (charts.effects_bridge, movers().iloc[:0]),
+        (lambda df: charts.mover_bars(df, "model"), movers().iloc[:0]),
+        (lambda df: charts.replay_bars(df, "model"), replayed().iloc[:0]),
     ],
 )
 def test_empty_table_gives_a_sentence(draw: Callable[[pd.DataFrame], go.Figure], table: pd.DataFrame) -> None:
     """With nothing to draw the figure says so."""
     (note,) = draw(table).layout.annotations
-    assert "in this period" in note.text
+    assert re.search("in (this period|these periods)$", note.text)
 
 
 def test_height_is_the_callers() -> None:
@@ -180,7 +292,12 @@ def test_height_is_the_callers() -> None:
 def test_charts_share_one_look() -> None:
     """All charts are drawn on a transparent ground with the same template."""
     figures = [charts.spend_over_time(spend(keys=1)), charts.top_bars(spend(keys=1), "key")]
-    for figure in (*figures, charts.refusals_chart(refusals())):
+    figures += [
+        charts.limit_use(cumulative(keys=1)),
+        charts.effects_bridge(movers()),
+        charts.refusals_chart(refusals()),
+    ]
+    for figure in (*figures, charts.mover_bars(movers(), "model"), charts.replay_bars(replayed(), "model")):
         assert figure.layout.template == figures[0].layout.template
         assert figure.layout.template.layout.paper_bgcolor == "rgba(0, 0, 0, 0)"
 

@@ -1,7 +1,11 @@
-"""Every notebook runs from top to bottom, shows what it is for, and is committed without outputs."""
+"""Every notebook runs from top to bottom, on demo data and on nothing, and is committed without outputs."""
 
+import ast
 import json
-from datetime import UTC, datetime, timedelta
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +14,32 @@ import pytest
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
-from tests.conftest import ROOT, World, environment
-from tests.rows import append, row
-from toolkit import keys
+from tests.conftest import ADMIN, ROOT, environment, settings_for
+from toolkit import accounts, catalog, keys, statements
+from toolkit.attribution import preceding
+from toolkit.demo import data
+from toolkit.desk import Desk
+from toolkit.period import Period
+from toolkit.pricing import billing_month, show_usd
+from toolkit.settings import Settings
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+FIGURES = {
+    "key_audit": 3,
+    "limits_and_forecast": 5,
+    "month_close": 1,
+    "spend_attribution": 6,
+    "wallet_reconciliation": 3,
+}
 FIGURE = "application/vnd.plotly.v1+json"
+CALLS = 4_000
+NAMED = "code <b>review</b>"
+"""What a key of the demo data is called here: a name is text, whatever is in it."""
+
+Bundles = list[dict[str, Any]]
+"""What the cells of a notebook showed: MIME type → content; text that was printed is plain text."""
+
+every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
 
 def cells(path: Path) -> list[dict[str, Any]]:
@@ -24,30 +48,76 @@ def cells(path: Path) -> list[dict[str, Any]]:
     return found
 
 
-def run(path: Path) -> list[dict[str, Any]]:
-    """Run a notebook in a kernel of its own; return what its cells show, as bundles of MIME type → content."""
+def is_parameters(cell: dict[str, Any]) -> bool:
+    """Whether a cell is tagged as the one that an analyst, or a program, may change."""
+    return "parameters" in cell["metadata"].get("tags", [])
+
+
+def run(path: Path, settings: Settings, **parameters: object) -> Bundles:
+    """Run a notebook in a kernel of its own on a Keydesk, with parameters changed; return what it shows."""
     notebook = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
-    NotebookClient(notebook, timeout=100, resources={"metadata": {"path": str(ROOT)}}).execute()
+    for cell in filter(is_parameters, notebook.cells):
+        cell.source += "".join(f"\n{name} = {value!r}" for name, value in parameters.items())
+    client = NotebookClient(notebook, timeout=100, resources={"metadata": {"path": str(ROOT)}})
+    client.execute(env=os.environ | environment(settings))
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    assert not [output["text"] for output in outputs if output.get("name") == "stderr"]
     return [output.get("data", {"text/plain": output.get("text", "")}) for output in outputs]
 
 
+def printed(shown: Bundles) -> str:
+    """Return all plain text of a notebook."""
+    return "".join(bundle.get("text/plain", "") for bundle in shown)
+
+
+def tables(shown: Bundles) -> str:
+    """Return all HTML of a notebook."""
+    return "".join(bundle.get("text/html", "") for bundle in shown)
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """A Keydesk with demo data, most of it drained; nobody may change it."""
+    settings = settings_for(tmp_path_factory.mktemp("notebooks") / "data", "")
+    desk = Desk.open(settings, ADMIN)
+    data.load(desk, calls=CALLS)
+    with desk.write() as tx:
+        keys.update(tx, keys.find(tx, "code-review").id, name=NAMED)
+    desk.ledger.sync(limit=CALLS // 2)
+    desk.close()
+    return settings
+
+
+@pytest.fixture(scope="module")
+def shown(demo: Settings) -> Callable[[str], Bundles]:
+    """Returns what a notebook shows on the demo data; each is run once."""
+    seen: dict[str, Bundles] = {}
+
+    def of(name: str) -> Bundles:
+        if name not in seen:
+            seen[name] = run(ROOT / "notebooks" / f"{name}.ipynb", demo)
+        return seen[name]
+
+    return of
+
+
 @pytest.fixture
-def spent(world: World, monkeypatch: pytest.MonkeyPatch) -> World:
-    """Spend of three keys, one of them deleted, some of it drained; notebooks find this Keydesk."""
-    for name, value in environment(world.desk.settings).items():
-        monkeypatch.setenv(name, value)
-    yesterday = datetime.now(UTC) - timedelta(days=1)
-    for name, cost in (("nightly-batch", 12_340_000_000), ("old-importer", 5_000), ("chat <b>bot</b>", 150_000)):
-        key = world.key(name).key
-        append(world.desk.store, [row(key, yesterday + n * timedelta(hours=1), cost=cost + n) for n in range(3)])
-    with world.desk.write() as tx:
-        keys.delete(tx, keys.find(tx, "old-importer").id, confirm="old-importer")
-    world.desk.ledger.sync(limit=5)
-    return world
+def reading(demo: Settings) -> Iterator[Desk]:
+    """The demo data, to be asked."""
+    desk = Desk.open(demo, ADMIN, write=False)
+    yield desk
+    desk.close()
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
+def last_month(desk: Desk) -> str:
+    """Return the month before this one."""
+    with desk.read() as tx:
+        start = preceding(Period.month(billing_month(tx.now))).start
+    assert start is not None
+    return billing_month(start)
+
+
+@every_notebook
 def test_notebook_is_committed_without_outputs(path: Path) -> None:
     """No output and no execution count is committed: neither spend data nor noise in the history."""
     for cell in cells(path):
@@ -55,47 +125,126 @@ def test_notebook_is_committed_without_outputs(path: Path) -> None:
         assert cell.get("execution_count") is None, cell["id"]
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
+@every_notebook
 def test_notebook_has_no_logic_of_its_own(path: Path) -> None:
     """What a notebook computes must be callable, and tested, elsewhere: no functions, classes or loops in cells."""
+    logic = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Lambda | ast.For | ast.While | ast.Try
     for cell in cells(path):
-        code = cell["source"] if cell["cell_type"] == "code" else []
-        assert not [line for line in code if line.lstrip().startswith(("def ", "class ", "for ", "while "))], cell["id"]
+        code = "".join(cell["source"]) if cell["cell_type"] == "code" else ""
+        assert not [node for node in ast.walk(ast.parse(code)) if isinstance(node, logic)], cell["id"]
 
 
-def test_spend_by_key_shows_tables_and_figures(spent: World) -> None:
-    """The notebook shows each key's name and spend in a table, deleted ones marked, and draws three figures."""
-    shown = run(ROOT / "notebooks" / "spend_by_key.ipynb")
-    tables = "".join(bundle.get("text/html", "") for bundle in shown)
-    for text in (
-        "nightly-batch",
-        "$37.02",
-        "old-importer (deleted)",
-        "$0.000015",
-        "chat &lt;b&gt;",
-        "gpt-test",
-        "Acme",
-    ):
-        assert text in tables, text
-    figures = [bundle[FIGURE] for bundle in shown if FIGURE in bundle]
-    assert len(figures) == 3
-    assert "nightly-batch" in {trace["name"] for trace in figures[2]["data"]}
-    assert "$37.02 for 9 calls" in "".join(bundle.get("text/plain", "") for bundle in shown)
+@every_notebook
+def test_notebook_begins_by_opening_and_ends_by_asserting(path: Path) -> None:
+    """Each one opens Keydesk in the same line, has one cell of parameters, and proves that its parts make the whole."""
+    code = ["".join(cell["source"]) for cell in cells(path) if cell["cell_type"] == "code"]
+    assert code[0] == "import toolkit\n\ndesk = toolkit.open()"
+    assert sum(map(is_parameters, cells(path))) == 1
+    assert re.search("^assert ", code[-1], re.MULTILINE)
 
 
-def test_spend_by_key_runs_on_an_empty_ledger(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Before the first call the notebook runs through and says so."""
-    for name, value in environment(world.desk.settings).items():
-        monkeypatch.setenv(name, value)
-    shown = run(ROOT / "notebooks" / "spend_by_key.ipynb")
-    assert "$0.00 for 0 calls" in "".join(bundle.get("text/plain", "") for bundle in shown)
+def test_every_notebook_is_known_here() -> None:
+    """A new notebook is run too, with its figures counted; and the page of notebooks names it."""
+    assert [path.stem for path in NOTEBOOKS] == sorted(FIGURES)
+    page = (ROOT / "docs/notebooks.md").read_text()
+    assert not [path.name for path in NOTEBOOKS if path.name not in page]
 
 
-def test_failing_cell_fails_the_run(tmp_path: Path) -> None:
-    """A notebook whose assertion does not hold is reported, not passed over."""
-    notebook = json.loads((ROOT / "notebooks" / "spend_by_key.ipynb").read_text())
-    first = next(cell for cell in notebook["cells"] if cell["cell_type"] == "code")
-    first["source"] = ["assert 1 == 2, 'the parts do not sum up'"]
-    (tmp_path / "wrong.ipynb").write_text(json.dumps(notebook))
-    with pytest.raises(CellExecutionError, match="the parts do not sum up"):
-        run(tmp_path / "wrong.ipynb")
+@every_notebook
+def test_notebook_draws_its_figures_on_demo_data(path: Path, shown: Callable[[str], Bundles]) -> None:
+    """Each notebook runs through on demo data, each figure has something drawn in it, and names are no markup."""
+    figures = [bundle[FIGURE] for bundle in shown(path.stem) if FIGURE in bundle]
+    assert len(figures) == FIGURES[path.stem]
+    assert all(any(len(trace.get("x") or []) for trace in figure["data"]) for figure in figures)
+    assert NAMED not in tables(shown(path.stem))
+
+
+@every_notebook
+def test_notebook_says_what_to_do_when_there_is_nothing(path: Path, desk: Desk) -> None:
+    """Before the first organisation, key and call each notebook runs through, and names the next step."""
+    assert "`make up` starts" in printed(run(path, desk.settings)).replace("\n", " ")
+
+
+def test_spend_attribution_names_the_costliest_key(reading: Desk, shown: Callable[[str], Bundles]) -> None:
+    """The first bar and the table have the key that cost most last month, with what it cost; in all, what all did."""
+    rows = reading.ledger.sql("SELECT key, cost FROM usage WHERE month = ?", [last_month(reading)]).to_pylist()
+    costs = {name: sum(row["cost"] for row in rows if row["key"] == name) for name in {row["key"] for row in rows}}
+    name, cost = max(costs.items(), key=lambda item: item[1])
+    found = shown("spend_attribution")
+    bars = next(bundle[FIGURE] for bundle in found if FIGURE in bundle)["data"][0]
+    assert bars["y"][-1] == name.replace("<", "&lt;")
+    assert bars["text"][-1] == show_usd(cost)
+    assert name.replace("<", "&lt;").replace(">", "&gt;") in tables(found)
+    assert f"all organisations: {show_usd(sum(costs.values()))} for " in printed(found)
+
+
+def test_wallet_reconciliation_says_that_the_books_balance(shown: Callable[[str], Bundles]) -> None:
+    """On demo data every check passes, and the amounts paid in are those of the demo data."""
+    assert "The books balance." in printed(shown("wallet_reconciliation"))
+    assert "$2,520.00 paid in − " in printed(shown("wallet_reconciliation"))  # three times 500 + 300 + 40
+
+
+def test_key_audit_finds_what_is_wrong_with_the_demo_keys(shown: Callable[[str], Bundles]) -> None:
+    """The key without a limit, the unused one and the one whose old secret is still used are named, with a command."""
+    found = tables(shown("key_audit"))
+    for text in ("keydesk keys update agent-sandbox --monthly-limit", "spare-key", "was refused 37 times since"):
+        assert text in found, text
+
+
+def test_limits_and_forecast_foretells_this_month(shown: Callable[[str], Bundles]) -> None:
+    """The first line says what this month has cost and will cost, and the run-away key is what was unusual."""
+    said = printed(shown("limits_and_forecast"))
+    assert re.search(r"has cost \$[\d.]+ so far, and will cost about \$[\d.]+\.", said)
+    assert "Day by day: agent-sandbox" in said
+
+
+def test_notebook_of_one_organisation_shows_no_other(demo: Settings) -> None:
+    """With an organisation named, nothing of another one is shown, and what only the platform may see is skipped."""
+    found = run(ROOT / "notebooks" / "key_audit.ipynb", demo, org="Lumen Health")
+    everything = json.dumps(found)
+    assert "letter-drafts" in everything
+    assert not [
+        other for other in ("agent-sandbox", "headline-writer", "Northwind", "Paper Street") if other in everything
+    ]
+    assert "Not checked, for only the platform may see it" in printed(found)
+
+
+def test_month_close_closes_nothing_by_itself(reading: Desk, shown: Callable[[str], Bundles]) -> None:
+    """Without its parameter the notebook shows drafts, and no statement is there afterwards."""
+    assert "Nothing was closed" in printed(shown("month_close"))
+    assert "Draft: this month is not closed" in tables(shown("month_close"))
+    with reading.read() as tx:
+        assert statements.list_all(tx) == []
+
+
+def test_month_close_closes_and_compares_when_told_to(demo: Settings, tmp_path: Path) -> None:
+    """With `close = True` each organisation's month is frozen and verified; an invoice's gap is split into causes."""
+    shutil.copytree(demo.data_dir, tmp_path / "data")
+    settings = settings_for(tmp_path / "data", "")
+    invoice = tmp_path / "invoice.csv"
+    invoice.write_text("model,amount\nno-such-model,12.50\n")
+    desk = Desk.open(settings, ADMIN)
+    with desk.read() as tx:
+        upstream = catalog.list_upstreams(tx)[0].name
+    found = run(ROOT / "notebooks" / "month_close.ipynb", settings, close=True, invoice=str(invoice), upstream=upstream)
+    assert "of 3 organisations." in printed(found)
+    assert "12.500000" in tables(found)
+    with desk.read() as tx:
+        closed = statements.list_all(tx)
+        assert {statement.month for statement in closed} == {last_month(desk)}
+        assert len(closed) == 3
+        assert [problem for statement in closed for problem in statements.verify(tx, statement)] == []
+    assert all(statement.sha256 in tables(found) for statement in closed)
+    desk.close()
+
+
+def test_books_that_do_not_balance_fail_the_run(demo: Settings, tmp_path: Path) -> None:
+    """A wallet that is off by one nano-USD is no reconciled wallet: the last cell's assertion fails, and so the run."""
+    shutil.copytree(demo.data_dir, tmp_path / "data")
+    settings = settings_for(tmp_path / "data", "")
+    desk = Desk.open(settings, ADMIN)
+    with desk.write() as tx:
+        accounts.find_org(tx, "Lumen Health").settled += 1
+    desk.close()
+    with pytest.raises(CellExecutionError, match="Not equal"):
+        run(ROOT / "notebooks" / "wallet_reconciliation.ipynb", settings)

@@ -251,7 +251,7 @@ def test_a_list_that_tells_of_another_file_is_a_finding(world: World, books: Boo
 
 def segment_files(world: World) -> list[Path]:
     """Return the ledger's files."""
-    return list(world.desk.settings.ledger_root.rglob("*.parquet"))
+    return list(Path(world.desk.settings.ledger_root).rglob("*.parquet"))
 
 
 def test_an_audit_row_that_was_removed_is_found(world: World, books: Books) -> None:

@@ -6,6 +6,7 @@ from fractions import Fraction
 from itertools import pairwise
 from typing import Any
 
+import duckdb
 import pandas as pd
 import pytest
 from hypothesis import given, settings
@@ -17,11 +18,14 @@ from toolkit import keys, reports
 from toolkit.database import SYSTEM, Actor, Store
 from toolkit.errors import InvalidInput
 from toolkit.ledger import Ledger
-from toolkit.models import ApiKey, RefusalCount, micros
+from toolkit.models import ApiKey, OutboxRow, RefusalCount, micros
 from toolkit.policy import Role
 from toolkit.reports import Period, Totals
 
 DAY = timedelta(days=1)
+tags_are_logged = pytest.mark.skipif(
+    "tags" not in OutboxRow.__table__.columns, reason="the request log has no column `tags` yet"
+)
 
 
 @pytest.fixture
@@ -92,7 +96,45 @@ def test_dimensions_combine(world: World, app: ApiKey) -> None:
     assert frame["hour"].tolist()[0] == pd.Timestamp(NOON - 2 * DAY)
 
 
-@pytest.mark.parametrize("by", [[], ["colour"], ["key", "key"], ["cost; DROP TABLE usage"]])
+def test_weeks_begin_on_monday(world: World) -> None:
+    """Sunday's last moment and Monday's first belong to two weeks, each named by its Monday."""
+    monday = datetime(2026, 11, 23, tzinfo=UTC)
+    append(world.desk.store, [row(at=at, cost=1) for at in (monday - DAY / 86_400, monday, monday + 6 * DAY)])
+    frame = reports.spend(world.desk.ledger, ["week"])
+    assert frame[["week", "cost"]].values.tolist() == [[date(2026, 11, 16), 1], [date(2026, 11, 23), 2]]
+
+
+def test_a_tag_is_read_from_the_objects_text() -> None:
+    """The value of the tag is the group, whatever characters its name has; without one it is "(none)"."""
+    columns = ", ".join(reports.grouped("Spend", ["tag:team", "tag:a/b~c'\"d"]))
+    calls = """ FROM (VALUES ('{"team": "search", "a/b~c''\\"d": "x"}'), ('{"teams": "ads"}'), (NULL)) AS usage(tags)"""
+    relation = duckdb.sql(f"SELECT {columns}{calls}")
+    assert relation is not None
+    assert relation.columns == ["tag:team", "tag:a/b~c'\"d"]
+    assert relation.fetchall() == [("search", "x"), ("(none)", "(none)"), ("(none)", "(none)")]
+
+
+@tags_are_logged
+def test_spend_by_tag(world: World) -> None:
+    """`tag:NAME` groups by the tag's value; calls without it are "(none)", and nothing is lost."""
+    tags = ['{"team": "search", "env": "live"}', '{"team": "search"}', '{"team": "ads"}', '{"env": "live"}', None]
+    append(world.desk.store, [row(cost=10**n, tags=text) for n, text in enumerate(tags)])
+    for _ in range(2):  # once from the outbox, once from segments
+        frame = reports.spend(world.desk.ledger, ["tag:team"])
+        assert frame[["tag:team", "calls", "cost"]].values.tolist() == [
+            ["(none)", 2, 11_000],
+            ["ads", 1, 100],
+            ["search", 2, 11],
+        ]
+        both = reports.spend(world.desk.ledger, ["tag:env", "tag:team"])
+        assert list(both.columns[:2]) == ["tag:env", "tag:team"]
+        assert len(both) == 5
+        world.desk.ledger.sync()
+
+
+@pytest.mark.parametrize(
+    "by", [[], ["colour"], ["key", "key"], ["tag:"], ["tag:a", "tag:a"], ["cost; DROP TABLE usage"]]
+)
 def test_unknown_dimension_is_refused(world: World, by: list[str]) -> None:
     """What spend cannot be grouped by is answered with what it can be."""
     with pytest.raises(InvalidInput, match="key, model, org"):

@@ -7,7 +7,7 @@ import pytest
 from tests.conftest import World, usd
 from toolkit import accounts, keys, verify
 from toolkit.database import SYSTEM, utc_now
-from toolkit.models import RetiredSecret
+from toolkit.models import LiveSecret, RetiredSecret
 from toolkit.policy import HoldPolicy, KeyFacts, KeyStatus
 
 pytestmark = pytest.mark.both_stores
@@ -104,3 +104,24 @@ def test_uses_of_a_retired_secret_are_counted(world: World) -> None:
     with world.desk.read() as tx:
         retired = tx.session.query(RetiredSecret).one()
     assert (retired.uses, retired.last_used_at) == (2, now + timedelta(minutes=90))
+
+
+def test_a_secret_in_a_url_is_noted_until_it_is_rotated(world: World) -> None:
+    """When it was first and last seen there; the note is the secret's, so a rotated key begins without one."""
+    new = world.key()
+    other = world.key("other")
+    now = utc_now().replace(microsecond=5)
+    for minutes in (0, 90):
+        with world.desk.store.write(SYSTEM, now + timedelta(minutes=minutes)) as tx:
+            verify.note_in_url(tx, ["0" * 64, *digests_of(world, new.secret)])
+
+    def noted() -> dict[str, tuple[object, object]]:
+        with world.desk.read() as tx:
+            return {live.key_id: (live.first_in_url_at, live.last_in_url_at) for live in tx.session.query(LiveSecret)}
+
+    assert noted() == {new.key.id: (now, now + timedelta(minutes=90)), other.key.id: (None, None)}
+    with world.desk.write() as tx:
+        keys.rotate(tx, world.desk.keyring, new.key.id, confirm="app")
+    with world.desk.store.write(SYSTEM) as tx:
+        verify.note_in_url(tx, digests_of(world, new.secret))
+    assert noted() == {new.key.id: (None, None), other.key.id: (None, None)}

@@ -13,10 +13,17 @@
 | How does each provider's wire format read? | `dialects` |
 | Where do models, prices and plans come from? | `catalog`, `plans` |
 | Who spent what? | `ledger`, `reports`, `charts` |
+| Why did it change? What did caching save? | `attribution`, with `effects` |
+| What would it have cost under another plan? | `whatif` |
+| What will it cost? What is unlike the past? | `forecast` (`outlook`, `prediction`), `anomalies` |
+| What should be looked into, and by whom? | `findings` (`hygiene`, `activity`, `soundness`, `repricing`) |
+| How is a month closed, and a provider's invoice checked? | `statements`, `invoices` |
+| How does the request log get out? | `exports`, `focus` |
+| Which team or feature was it? | `tags` |
 | Do the books balance? What is still held? | `reconcile`, `caps`, `holds` |
 | Who did what, and was the log changed? | `audit` |
 
-In a notebook: `import toolkit; desk = toolkit.open()`.
+In a notebook: `import toolkit; desk = toolkit.open()`, which only reads.
 """
 
 from typing import TYPE_CHECKING
@@ -27,12 +34,15 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 
-def open() -> "Desk":  # noqa: A001 - `toolkit.open()` is what an analyst types
+def open(*, write: bool = False) -> "Desk":  # noqa: A001 - `toolkit.open()` is what an analyst types
     """Open Keydesk as the environment's settings say; the front door for notebooks.
+
+    Args:
+        write: whether anything may be changed. Without it the database itself refuses, and so does every service.
 
     Raises:
         KeydeskError: a setting is wrong, or the key store cannot be opened.
     """
     from toolkit.desk import Desk
 
-    return Desk.open()
+    return Desk.open(write=write)

@@ -37,6 +37,7 @@ class Call:
     Args:
         request_id: time-ordered, unique.
         received_at: the moment of admission, UTC.
+        tags: as `tags.read` gives them.
 
     Attributes:
         month: the billing month of the admission.
@@ -53,6 +54,7 @@ class Call:
     price_id: str | None = None
     sheet: PriceSheet | None = None
     multiplier: int = 0
+    tags: str | None = None
     month: str = field(init=False)
 
     def __post_init__(self) -> None:
@@ -330,7 +332,7 @@ def cost_of(call: Call, ending: Ending) -> int:
 
 _SHARED = [name for name in LogRow._fields if name in Hold._fields]
 _COUNTS = [name for name in LogRow._fields if name.endswith(("_tokens", "_price"))] + ["cost", "overrun"]
-_UNKNOWN = ["refusal", "response_id", "usage_source", "first_byte_ms", "duration_ms"]
+_UNKNOWN = ["refusal", "response_id", "usage_source", "first_byte_ms", "duration_ms", "tags"]
 
 
 def _row(call: Call, ending: Ending, cost: int, held: int, overrun: int) -> LogRow:
@@ -374,6 +376,7 @@ def _row(call: Call, ending: Ending, cost: int, held: int, overrun: int) -> LogR
         ending.first_byte_ms,
         ending.duration_ms,
         redact(_storable(ending.error)) if ending.error else None,
+        redact(_storable(call.tags)) if call.tags else None,
     )
 
 

@@ -109,6 +109,7 @@ class LogRow(NamedTuple):
     first_byte_ms: int | None
     duration_ms: int | None
     error: str | None
+    tags: str | None
 
 
 @dataclass(slots=True)

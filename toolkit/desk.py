@@ -2,12 +2,72 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from toolkit import migrations
 from toolkit.credentials import Keyring
-from toolkit.database import Actor, Store, Transaction
+from toolkit.database import SYSTEM, Actor, Store, Transaction
+from toolkit.errors import Forbidden, Unavailable
 from toolkit.ledger import Ledger
 from toolkit.settings import Settings
+
+if TYPE_CHECKING:
+    import sqlite3
+
+    import psycopg
+
+_READ_ONLY = "Keydesk was opened for reading only. To change something, open it with toolkit.open(write=True)."
+
+
+class ReadOnlyStore(Store):
+    """A key store that nothing here can change: its transactions are the database's own read-only ones.
+
+    Raises:
+        Forbidden: by whatever would write.
+    """
+
+    @classmethod
+    def open(cls, settings: Settings) -> "ReadOnlyStore":
+        """Open the key store that the settings name, as it is.
+
+        Raises:
+            Unavailable: there is none, it cannot be read, or it is of another version.
+        """
+        store = cls(settings.store_url, synchronous=settings.sqlite_synchronous)
+        if not store.is_postgres and not Path(store._path).exists():
+            raise Unavailable(f"There is no key store at {store._path}. `keydesk up` makes one.")
+        try:
+            store.migrate()
+        except BaseException:
+            store.close()
+            raise
+        return store
+
+    def migrate(self) -> list[str]:
+        """Only check that the schema is of this version."""
+        with self.read(SYSTEM) as tx:
+            version = migrations.schema_version(tx.session.connection())
+        if version != len(migrations.STEPS):
+            raise Unavailable(
+                f"The key store has schema version {version}, and this Keydesk reads {len(migrations.STEPS)}. Any "
+                "command that writes brings an older store up to date, such as `keydesk up`."
+            )
+        return []
+
+    def write(self, actor: Actor, now: datetime | None = None) -> Any:  # noqa: ARG002 - Store's signature
+        """Refuse."""
+        raise Forbidden(_READ_ONLY)
+
+    def connect(self) -> "sqlite3.Connection":
+        """Refuse."""
+        raise Forbidden(_READ_ONLY)
+
+    def connect_postgres(self) -> "psycopg.Connection[Any]":
+        """Refuse."""
+        raise Forbidden(_READ_ONLY)
 
 
 class Desk:
@@ -25,10 +85,17 @@ class Desk:
         self.actor = actor
 
     @classmethod
-    def open(cls, settings: Settings | None = None, actor: Actor | None = None) -> "Desk":
-        """Open the key store that the settings name; by default those of the environment, trusted as the platform."""
+    def open(cls, settings: Settings | None = None, actor: Actor | None = None, *, write: bool = True) -> "Desk":
+        """Open the key store that the settings name.
+
+        Args:
+            settings: those of the environment by default.
+            actor: by default one that is trusted as the platform.
+            write: whether anything may be changed; an older or missing store is then brought up to date.
+        """
         settings = settings or Settings.from_env()
-        return cls(settings, Store.open(settings), actor or Actor.trusted())
+        store = Store.open(settings) if write else ReadOnlyStore.open(settings)
+        return cls(settings, store, actor or Actor.trusted())
 
     def acting_as(self, actor: Actor) -> "Desk":
         """Return the same Keydesk with another actor's name and rights."""
@@ -42,7 +109,8 @@ class Desk:
     @cached_property
     def ledger(self) -> Ledger:
         """The usage ledger, restricted to what the actor may see."""
-        return Ledger(self.store, self.settings.ledger_root, self.actor)
+        read_only = isinstance(self.store, ReadOnlyStore)
+        return Ledger(self.store, self.settings.ledger_root, self.actor, read_only=read_only)
 
     @contextmanager
     def write(self) -> Iterator[Transaction]:

@@ -308,6 +308,31 @@ CREATE TABLE reconciliation (
 );
 """
 
+M003_STATEMENTS = """
+CREATE TABLE statement (
+    id TEXT NOT NULL,
+    org_id TEXT NOT NULL,
+    month TEXT NOT NULL,
+    figures TEXT NOT NULL,
+    sha256 TEXT NOT NULL,
+    audit_seq BIGINT NOT NULL,
+    closed_at BIGINT NOT NULL,
+    closed_by TEXT NOT NULL,
+    PRIMARY KEY (id),
+    CONSTRAINT statement_month_unique UNIQUE (org_id, month),
+    FOREIGN KEY(org_id) REFERENCES organisation (id)
+);
+"""
+
+M004_SECRETS_IN_URLS = """
+ALTER TABLE live_secret ADD COLUMN first_in_url_at BIGINT;
+ALTER TABLE live_secret ADD COLUMN last_in_url_at BIGINT;
+"""
+
+M005_TAGS = """
+ALTER TABLE outbox ADD COLUMN tags TEXT;
+"""
+
 _SCHEMA_STEP = """
 CREATE TABLE schema_step (
     version BIGINT NOT NULL,
@@ -321,6 +346,9 @@ CREATE TABLE schema_step (
 STEPS: tuple[tuple[str, str], ...] = (
     ("first schema", M001_FIRST_SCHEMA),
     ("reconciliation", M002_RECONCILIATION),
+    ("statements", M003_STATEMENTS),
+    ("secrets in URLs", M004_SECRETS_IN_URLS),
+    ("tags", M005_TAGS),
 )
 """Name and statements of each step; its version is its place in the list, from 1."""
 

@@ -237,7 +237,7 @@ class ApiKey(Base):
 
 
 class LiveSecret(Base):
-    """The digest that admits: exactly one for each active or disabled key."""
+    """The digest that admits: exactly one for each active or disabled key; and when its secret was seen in a URL."""
 
     __tablename__ = "live_secret"
     __table_args__ = (UniqueConstraint("key_id", name="live_secret_key_unique"),)
@@ -246,6 +246,8 @@ class LiveSecret(Base):
     key_id: Mapped[str] = mapped_column(ForeignKey("api_key.id"))
     pepper_id: Mapped[str]
     created_at: Mapped[datetime]
+    first_in_url_at: Mapped[datetime | None]
+    last_in_url_at: Mapped[datetime | None]  # to the hour: see `gateway.book`
 
 
 class RetiredSecret(Base):
@@ -357,6 +359,7 @@ class OutboxRow(Base):
     first_byte_ms: Mapped[int | None]
     duration_ms: Mapped[int | None]
     error: Mapped[str | None]  # detail for operators, never a secret
+    tags: Mapped[str | None]  # JSON object of what the caller said the call is for, see `tags`
 
 
 class RefusalCount(Base):
@@ -439,6 +442,22 @@ class Reconciliation(Base):
     rows: Mapped[int]  # of the request log
     clean: Mapped[bool]
     findings: Mapped[str]  # JSON list of reconcile.Finding
+
+
+class Statement(Base):
+    """A closed billing month of one organisation. Neither its row nor its figures are ever changed."""
+
+    __tablename__ = "statement"
+    __table_args__ = (UniqueConstraint("org_id", "month", name="statement_month_unique"),)
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    org_id: Mapped[str] = mapped_column(ForeignKey("organisation.id"))
+    month: Mapped[str]
+    figures: Mapped[str]  # canonical JSON, see `statements`
+    sha256: Mapped[str]  # of the figures; the audit log's row has it too
+    audit_seq: Mapped[int]  # of that row, in the organisation's chain
+    closed_at: Mapped[datetime]
+    closed_by: Mapped[str]
 
 
 class CatalogVersion(Base):

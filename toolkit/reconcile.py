@@ -20,7 +20,7 @@ from toolkit.caps import Caps
 from toolkit.credentials import new_id
 from toolkit.database import Transaction, utc_now
 from toolkit.desk import Desk
-from toolkit.errors import Unavailable
+from toolkit.errors import Forbidden, Unavailable
 from toolkit.models import AuditRow, Reconciliation, Segment
 from toolkit.policy import Role
 from toolkit.pricing import usd
@@ -100,8 +100,8 @@ def run(desk: Desk, progress: Callable[[int, int, str], None] | None = None) -> 
         try:
             with desk.write() as tx:
                 _record(tx, started, duration_ms, findings)
-        except Unavailable:
-            pass  # a copy of the store that cannot be written is checked all the same
+        except (Unavailable, Forbidden):
+            pass  # a copy of the store that cannot be written is checked all the same, and a desk that only reads
     return findings
 
 

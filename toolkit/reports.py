@@ -17,7 +17,20 @@ from toolkit.policy import Outcome
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["DIMENSIONS", "Period", "Totals", "hold_accuracy", "refusals", "requests", "spend", "totals"]
+__all__ = [
+    "DIMENSIONS",
+    "TIMES",
+    "UNTAGGED",
+    "Period",
+    "Totals",
+    "condition",
+    "grouped",
+    "hold_accuracy",
+    "refusals",
+    "requests",
+    "spend",
+    "totals",
+]
 
 DIMENSIONS = {
     "key": ("key_id", "key", "key_label", "org"),
@@ -27,11 +40,18 @@ DIMENSIONS = {
     "dialect": ("dialect",),
     "hour": ("date_trunc('hour', admitted_at) AS hour",),
     "day": ("day",),
+    "week": ("date_trunc('week', day)::DATE AS week",),
     "month": ("month",),
 }
-"""What `spend` and `hold_accuracy` can group by, with the columns that each gives."""
+"""What reports can group by, with the columns that each gives; `tag:NAME` besides, for the value of a tag. Weeks are
+those of ISO 8601: `week` is the Monday that one begins with."""
 
-_TIMES = ("hour", "day", "month")
+TIMES = ("hour", "day", "week", "month")
+"""The dimensions that are times."""
+
+UNTAGGED = "(none)"
+"""What a report says of calls that do not have the tag it groups by."""
+
 _SUMS = ("input_tokens", "cached_input_tokens", "output_tokens", "cost")
 _ADMITTED = f"outcome <> '{Outcome.REFUSED}'"
 
@@ -71,7 +91,7 @@ def spend(
 
     Args:
         ledger: whose actor's rows count.
-        by: one or more of `DIMENSIONS`.
+        by: one or more of `DIMENSIONS`, or `tag:NAME`.
         period: by admission; everything by default.
         org: id, to count that organisation alone.
         key: id, to count that key alone.
@@ -84,24 +104,42 @@ def spend(
     Raises:
         InvalidInput: no dimension, an unknown one, or one twice.
     """
-    columns = _grouped("Spend", by)
-    where, values = _where(period, org_id=org, key_id=key)
+    columns = grouped("Spend", by)
+    where, values = condition(period, org_id=org, key_id=key)
     sums = ", ".join(f"sum({name})::BIGINT AS {name}" for name in _SUMS)
-    order = [by[0]] if by[0] in _TIMES else []
+    order = [by[0]] if by[0] in TIMES else []
     order += ["cost DESC", *(str(position + 1) for position in range(len(columns)))]
     return ledger.df(
         f"SELECT {', '.join(columns)}, count(*) AS calls, {sums} FROM usage WHERE {_ADMITTED} AND {where}"
         f" GROUP BY ALL ORDER BY {', '.join(order)}",
         values,
+        period=period,
     )
 
 
-def _grouped(what: str, by: Sequence[str]) -> list[str]:
-    """Return the columns of the dimensions to group by; raise InvalidInput if they are not some of `DIMENSIONS`."""
-    unknown = [name for name in by if name not in DIMENSIONS]
+def grouped(what: str, by: Sequence[str]) -> list[str]:
+    """Return the columns of the dimensions to group by, as SQL.
+
+    Args:
+        what: the report, to be named when it cannot.
+        by: of `DIMENSIONS`, or `tag:NAME`, whose column has that very name.
+
+    Raises:
+        InvalidInput: no dimension, an unknown one, or one twice.
+    """
+    unknown = [name for name in by if name not in DIMENSIONS and not (name.startswith("tag:") and name != "tag:")]
     if unknown or not by or len(set(by)) < len(by):
-        raise InvalidInput(f"{what} is grouped by one or more of {', '.join(DIMENSIONS)}; got {', '.join(by) or '-'}.")
-    return list(dict.fromkeys(column for name in by for column in DIMENSIONS[name]))  # `org` may come twice
+        known = f"{', '.join(DIMENSIONS)}, tag:NAME"
+        raise InvalidInput(f"{what} is grouped by one or more of {known}; got {', '.join(by) or '-'}.")
+    columns = [column for name in by for column in DIMENSIONS.get(name) or (_tag(name),)]
+    return list(dict.fromkeys(columns))  # `org` may come twice
+
+
+def _tag(dimension: str) -> str:
+    """Return the column of `tag:NAME`: the value of that tag in the JSON object `tags`."""
+    name = dimension.removeprefix("tag:").replace("~", "~0").replace("/", "~1")  # a JSON pointer, RFC 6901
+    pointer, column = "/" + name.replace("'", "''"), dimension.replace('"', '""')
+    return f"coalesce(json_extract_string(tags, '{pointer}'), '{UNTAGGED}') AS \"{column}\""
 
 
 def hold_accuracy(
@@ -118,7 +156,7 @@ def hold_accuracy(
 
     Args:
         ledger: whose actor's rows count.
-        by: one or more of `DIMENSIONS`.
+        by: one or more of `DIMENSIONS`, or `tag:NAME`.
         period: by admission; everything by default.
         org: id, to count that organisation alone.
         key: id, to count that key alone.
@@ -131,8 +169,8 @@ def hold_accuracy(
     Raises:
         InvalidInput: no dimension, an unknown one, or one twice.
     """
-    columns = _grouped("Hold accuracy", by)
-    where, values = _where(period, org_id=org, key_id=key)
+    columns = grouped("Hold accuracy", by)
+    where, values = condition(period, org_id=org, key_id=key)
     order = ", ".join(str(position + 1) for position in range(len(columns)))
     frame = ledger.df(
         f"SELECT {', '.join(columns)}, count(*) AS calls, sum(held)::BIGINT AS held, sum(cost)::BIGINT AS cost,"
@@ -141,6 +179,7 @@ def hold_accuracy(
         f" FROM usage WHERE usage_source IS NOT NULL AND {where} GROUP BY ALL"
         f" ORDER BY overrun DESC, held DESC, {order}",
         values,
+        period=period,
     )
     hundredths = frame["ratio"].astype(object).where(frame["ratio"].notna(), None)
     frame["ratio"] = hundredths.map(lambda number: Decimal(int(number)).scaleb(-2), na_action="ignore")
@@ -155,13 +194,14 @@ def totals(ledger: Ledger, period: Period | None = None, *, org: str | None = No
         period: by admission.
         org: id, to count that organisation alone.
     """
-    where, values = _where(period, org_id=org)
+    where, values = condition(period, org_id=org)
     sums = ", ".join(f"coalesce(sum({name}) FILTER (WHERE {_ADMITTED}), 0)::BIGINT AS {name}" for name in _SUMS)
     failed = f"outcome IN ('{Outcome.UPSTREAM_ERROR}', '{Outcome.ABANDONED}')"
     (row,) = ledger.sql(
         f"SELECT count(*) FILTER (WHERE {_ADMITTED}) AS calls, count(*) FILTER (WHERE {failed}) AS errors, {sums}"
         f" FROM usage WHERE {where}",
         values,
+        period=period,
     ).to_pylist()
     return Totals(refused=int(refusals(ledger, period, org=org)["calls"].sum()), **row)
 
@@ -180,7 +220,7 @@ def refusals(ledger: Ledger, period: Period | None = None, *, org: str | None = 
     Returns:
         refusal, key_id, key, key_label, org, calls, last_at.
     """
-    where, values = _where(period, org_id=org)
+    where, values = condition(period, org_id=org)
     start, end = (period.start, period.end) if period else (None, None)
     return ledger.df(
         f"""
@@ -199,6 +239,7 @@ def refusals(ledger: Ledger, period: Period | None = None, *, org: str | None = 
         ORDER BY calls DESC, last_at DESC, key_id, refusal
         """,
         [*values, start, start, end, end],
+        period=period,
     )
 
 
@@ -229,17 +270,19 @@ def requests(
         limit: most rows to return.
         offset: rows to skip.
     """
-    where, values = _where(period, request_id=request_id, key_id=key, model=model, outcome=outcome, org_id=org)
+    where, values = condition(period, request_id=request_id, key_id=key, model=model, outcome=outcome, org_id=org)
     if overrun:
         where += " AND overrun > 0"
     return ledger.df(
         f"SELECT * FROM usage WHERE {where} ORDER BY admitted_at DESC, request_id DESC LIMIT ? OFFSET ?",
         [*values, limit, offset],
+        period=period,
+        request_id=request_id,
     )
 
 
-def _where(period: Period | None, **equal: str | None) -> tuple[str, list[Any]]:
+def condition(period: Period | None, **equal: str | None) -> tuple[str, list[Any]]:
     """Return the condition that a period and the columns given set, with its values."""
-    condition, values = (period or Period.all()).where()
+    where, values = (period or Period.all()).where()
     given = {column: value for column, value in equal.items() if value is not None}
-    return " AND ".join([condition, *(f"{column} = ?" for column in given)]), [*values, *given.values()]
+    return " AND ".join([where, *(f"{column} = ?" for column in given)]), [*values, *given.values()]

@@ -34,7 +34,11 @@ TABLE = (
         "",
         "Key store: postgresql://USER:PASSWORD@HOST/DATABASE or sqlite:///PATH; empty: keydesk.db in the data folder.",
     ),
-    Setting("KEYDESK_LEDGER_ROOT", "", "Folder of the ledger's segments; empty: ledger/ in the data folder."),
+    Setting(
+        "KEYDESK_LEDGER_ROOT",
+        "",
+        "Ledger's segments: a folder, or s3://BUCKET/PREFIX; empty: ledger/ in the data folder.",
+    ),
     Setting("KEYDESK_PEPPER", "", "Peppers as hex, the current one first, comma-separated; empty: the file `pepper`."),
     Setting(
         "KEYDESK_SECRETS_FILE",
@@ -67,7 +71,7 @@ class Settings:
 
     data_dir: Path
     store_url: str
-    ledger_root: Path
+    ledger_root: Path | str  # a string is s3://BUCKET/PREFIX
     secrets_file: Path | None
     host: str
     gateway_port: int
@@ -123,7 +127,7 @@ class Settings:
         return cls(
             data_dir=data_dir,
             store_url=text("KEYDESK_STORE_URL") or f"sqlite:///{quote(str(data_dir / 'keydesk.db'))}",
-            ledger_root=Path(text("KEYDESK_LEDGER_ROOT") or data_dir / "ledger").expanduser().resolve(),
+            ledger_root=_ledger_root(text("KEYDESK_LEDGER_ROOT"), data_dir),
             secrets_file=Path(secrets_file).expanduser().resolve() if secrets_file else None,
             host=text("KEYDESK_HOST"),
             gateway_port=whole("KEYDESK_GATEWAY_PORT", 1, 65535),
@@ -195,6 +199,14 @@ def _credentials(path: Path, *_seen: int) -> Mapping[str, str]:
         if separator:
             held.setdefault(name.strip(), value.strip())
     return held
+
+
+def _ledger_root(text: str, data_dir: Path) -> Path | str:
+    if text.startswith("s3://"):
+        return text
+    if "://" in text:
+        raise InvalidInput(f"KEYDESK_LEDGER_ROOT={text} must be a folder, or look like s3://BUCKET/PREFIX.")
+    return Path(text or data_dir / "ledger").expanduser().resolve()
 
 
 def _keyring_from(text: str, where: str) -> Keyring:

@@ -3,10 +3,10 @@
 import json
 from collections.abc import Iterable
 
-from sqlalchemy import select, update
+from sqlalchemy import func, literal, select, update
 
 from toolkit.database import Transaction
-from toolkit.models import ApiKey, LiveSecret, Organisation, RetiredSecret
+from toolkit.models import ApiKey, LiveSecret, Moment, Organisation, RetiredSecret
 from toolkit.policy import HoldPolicy, KeyFacts, KeyStatus
 
 
@@ -29,6 +29,19 @@ def note_retired(tx: Transaction, digests: Iterable[str]) -> None:
         update(RetiredSecret)
         .where(RetiredSecret.digest.in_(list(digests)))
         .values(uses=RetiredSecret.uses + 1, last_used_at=tx.now)
+    )
+
+
+def note_in_url(tx: Transaction, digests: Iterable[str]) -> None:
+    """Note that a key's present secret came in a URL, where proxies log it, for the audits.
+
+    The note goes with the secret: a rotated key begins without one.
+    """
+    first = func.coalesce(LiveSecret.first_in_url_at, literal(tx.now, Moment()))
+    tx.session.execute(
+        update(LiveSecret)
+        .where(LiveSecret.digest.in_(list(digests)))
+        .values(first_in_url_at=first, last_in_url_at=tx.now)
     )
 
 

@@ -1,16 +1,23 @@
 """How a caller may show a key, what is said of one that cannot be right, and the one answer to all that are dead."""
 
+import asyncio
 import json
 import time
-from datetime import timedelta
+from contextlib import closing
+from datetime import datetime, timedelta
 
 import pytest
 
+from tests.conftest import World, wait_until
 from tests.gateway.conftest import Gate, request_of
-from toolkit import accounts, keys
+from toolkit import accounts, keys, verify
+from toolkit.cashier import Cashier
 from toolkit.credentials import new_secret
-from toolkit.database import utc_now
-from toolkit.models import ApiKey
+from toolkit.database import Transaction, utc_now
+from toolkit.errors import Unavailable
+from toolkit.gateway.book import Book
+from toolkit.models import ApiKey, LiveSecret
+from toolkit.tills import Till, open_till
 
 PART = {"parts": [{"text": "hello"}]}
 
@@ -154,3 +161,81 @@ def test_no_body_is_read_without_a_key(gate: Gate) -> None:
         started = time.monotonic()
         assert connection.getresponse().status == 401
         assert time.monotonic() - started < 3
+
+
+def seen_in_url(gate: Gate) -> tuple[datetime | None, datetime | None]:
+    """Return when the key's secret was first and last noted in a URL."""
+    with gate.desk.read() as tx:
+        live = tx.session.query(LiveSecret).where(LiveSecret.key_id == gate.key_id).one()
+        return live.first_in_url_at, live.last_in_url_at
+
+
+def test_a_secret_in_a_url_is_noted_once_an_hour(gate: Gate) -> None:
+    """It is noted beside the call, once; a call with the key in a header is not."""
+    path, body = "/v1beta/models/gemini-test:generateContent", {"contents": [PART]}
+    assert gate.send(path, body, {"x-goog-api-key": gate.secret}, secret=None).status == 200
+    before = utc_now()
+    assert gate.send(f"{path}?key={gate.secret}", body, secret=None).status == 200
+    wait_until(lambda: seen_in_url(gate) != (None, None), "the note")
+    first, last = noted = seen_in_url(gate)
+    assert first == last
+    assert first is not None
+    assert before <= first <= utc_now()
+    other = gate.another("other")
+    assert gate.send(f"{path}?key={gate.secret}", body, secret=None).status == 200
+    assert gate.send(f"{path}?key={other.secret}", body, secret=None).status == 200
+    wait_until(
+        lambda: seen_in_url(other) != (None, None), "the other key's note"
+    )  # made after the first key's could be
+    assert seen_in_url(gate) == noted
+
+
+def test_a_note_is_made_anew_after_an_hour_or_a_failure(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not before an hour has passed; but the next call notes what the key store could not take."""
+    new = world.key()
+    clock = [1000.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    store = world.desk.store
+    notes: list[float] = []
+
+    def noting(tx: Transaction, digests: list[str]) -> None:
+        notes.append(clock[0])
+        if len(notes) == 1:
+            raise Unavailable("gone")
+
+    monkeypatch.setattr(verify, "note_in_url", noting)
+
+    async def run(till: Till) -> None:
+        book = Book(store, world.desk.keyring, Cashier(till))
+        digests = book.digests(new.secret)
+        await book.note_in_url(digests)  # the gateway has not met the key yet
+        await book.key(digests)
+        for now in (2000.0, 2001.0, 5600.9, 5601.0, 5602.0):
+            clock[0] = now
+            await book.note_in_url(digests)
+
+    with closing(open_till(store)) as till:
+        asyncio.run(run(till))
+    assert notes == [2000.0, 2001.0, 5601.0]
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/no/such/path"])
+def test_a_secret_in_a_url_is_noted_where_it_is_not_read(gate: Gate, path: str) -> None:
+    """A proxy logs it whatever the gateway answers; for keys that the gateway has met."""
+    assert gate.ask("chat", "hello").status == 200
+    assert gate.send(f"{path}?key={gate.secret}", {}, secret=None).status in {401, 404}
+    wait_until(lambda: seen_in_url(gate) != (None, None), "the note")
+
+
+def test_only_live_secrets_are_noted(gate: Gate) -> None:
+    """Secrets of nobody, and of keys that were rotated away, leave no note, and no call of theirs fails for it."""
+    path, body = "/v1beta/models/gemini-test:generateContent", {"contents": [PART]}
+    assert gate.ask("chat", "hello").status == 200
+    with gate.desk.write() as tx:
+        keys.rotate(tx, gate.desk.keyring, gate.key_id, confirm=gate.key.key.name)
+    for secret in (new_secret(), gate.secret, "sk-nonsense"):
+        assert gate.send(f"{path}?key={secret}", body, secret=None).status == 401
+    other = gate.another("other")
+    assert gate.send(f"{path}?key={other.secret}", body, secret=None).status == 200
+    wait_until(lambda: seen_in_url(other) != (None, None), "the other key's note")
+    assert seen_in_url(gate) == (None, None)

@@ -5,7 +5,8 @@
 | `app` | what all commands share: the opened Keydesk, `--json`, `--as`, confirmations |
 | `output` | tables, facts and JSON |
 | `values` | the forms that option values take: money, moments, lists |
-| `keys`, `orgs`, `operators`, `wallet`, `catalog`, `usage`, `books`, `serve` | the commands, by noun |
+| `keys`, `orgs`, `operators`, `wallet`, `catalog` | the commands of keys and set-up, by noun |
+| `usage`, `ledger`, `attribution`, `forecast`, `findings`, `books`, `statements`, `serve` | the others |
 
 A file of commands is imported only when one of its commands runs, so that `keydesk --help` answers at once.
 """
@@ -29,12 +30,19 @@ SECTIONS = {
     },
     "Usage": {
         "spend": ("usage", "Show what was spent: calls, tokens and cost."),
+        "movers": ("attribution", "Show whose spend moved between two periods, and why."),
+        "whatif": ("attribution", "Replay a period's calls under another plan, multiplier, price book or limit."),
+        "forecast": ("forecast", "Say what this month will cost, and when limits and wallets run out."),
+        "anomalies": ("forecast", "Show when a key spent far more than usual, fell silent, or was refused in bursts."),
         "requests": ("usage", "Search the request log."),
         "audit": ("usage", "Show the audit log, or prove that it was not changed."),
+        "findings": ("findings", "Audit keys, operators, prices and books: what was found, and what to do."),
         "accuracy": ("usage", "Show how well holds foretold charges, per key and model."),
         "holds": ("books", "List open holds: the money set aside for calls under way, the oldest first."),
         "reconcile": ("books", "Check that the books balance, and show what does not."),
-        "ledger": ("usage", "Drain, compact, verify and export the usage ledger."),
+        "ledger": ("ledger", "Drain, compact, verify and export the usage ledger; see how it stands."),
+        "month": ("statements", "Close billing months, and show, check and write their statements."),
+        "invoice": ("statements", "Compare what a provider bills with our own log."),
     },
     "Set-up": {
         "orgs": ("orgs", "Add and list organisations."),

@@ -1,34 +1,26 @@
-"""`keydesk spend`, `accuracy`, `requests`, `audit` and `ledger`: what happened, and whether the records hold."""
+"""`keydesk spend`, `accuracy`, `requests` and `audit`: what happened, and whether the records hold."""
 
 import json
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 from textwrap import shorten
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from toolkit import accounts, audit, keys
-from toolkit.cli.app import App, Command, Group, pass_app
+from toolkit.cli.app import App, Command, pass_app
 from toolkit.cli.output import Multiplier, Price, Usd
 from toolkit.cli.values import Moment
 from toolkit.database import Actor
-from toolkit.errors import Conflict, InvalidInput, NotFound, Unavailable
+from toolkit.errors import InvalidInput, NotFound
 from toolkit.period import Period
 from toolkit.policy import Role
-from toolkit.up import StopSignals
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from toolkit.ledger import Ledger
-
-DRAIN_EVERY = 1.0
-"""Seconds between two drains of `ledger sync --follow`."""
-
-COMPACT_EVERY = 600.0
-"""Seconds between two compactions of `ledger sync --follow`: a drain a second would leave many small segments."""
 
 CHANGES_WIDTH = 100
 """Characters of an act's changes that people see; `--json` has all."""
@@ -63,10 +55,10 @@ def _ids(app: App, org: str | None, key: str | None) -> tuple[str | None, str | 
 @click.command(cls=Command)
 @click.option(
     "--by",
-    type=click.Choice(["key", "model", "org", "plan", "day"]),
     default="key",
     show_default=True,
-    help="What to add up for.",
+    metavar="DIMENSION",
+    help="What to add up for: key, model, org, plan, dialect, hour, day, week, month or tag:NAME.",
 )
 @_FROM
 @_TO
@@ -87,7 +79,9 @@ def spend_command(
     dimensions = {
         "key": {"key_label": "key", "org": "organisation"},
         "org": {"org": "organisation"},
+        "hour": {"hour": "hour (UTC)"},
         "day": {"day": "day (UTC)"},
+        "week": {"week": "week from (UTC)"},
     }.get(by, {by: by})
     sums = ("calls", "input_tokens", "cached_input_tokens", "output_tokens", "cost_usd")
     total: dict[str, Any] = {name: sum(row[name] for row in rows) for name in sums}
@@ -297,90 +291,3 @@ def _verify_audit(app: App, head: Path | None) -> None:
         app.rows(links, {"chain": "chain", "seq": "row", "problem": "problem"}, empty="")
     if links:
         click.get_current_context().exit(1)
-
-
-@click.group(cls=Group)
-def ledger_command() -> None:
-    """Drain, compact, verify and export the usage ledger."""
-
-
-@ledger_command.command("sync")
-@click.option("--follow", is_flag=True, help="Go on, once a second, until Ctrl-C or SIGTERM; compacts now and then.")
-@pass_app
-def sync(app: App, follow: bool) -> None:
-    """Move rows from the key store's outbox into the ledger's segments."""
-    moved = _follow(app.desk.ledger) if follow else app.desk.ledger.sync()
-    app.done(f"Moved {moved:,} rows into the ledger.", {"moved": moved})
-
-
-def _follow(ledger: "Ledger") -> int:
-    """Drain and compact until the process is told to stop; return how many rows were moved."""
-    moved, since_compaction = 0, 0.0
-    with StopSignals() as stop:
-        while not stop.count:
-            try:
-                moved += ledger.sync()
-                if since_compaction >= COMPACT_EVERY:
-                    since_compaction = 0.0
-                    ledger.compact()
-                    ledger.sweep()
-            except Unavailable as error:
-                # Rows wait in the outbox, where readers see them all the same; the next round tries again.
-                click.echo(f"The ledger waits: {error}", err=True)
-            stop.wait(DRAIN_EVERY)
-            since_compaction += DRAIN_EVERY
-    return moved
-
-
-@ledger_command.command("compact")
-@pass_app
-def compact(app: App) -> None:
-    """Merge the small segments of each day, and remove files that no query can still be reading."""
-    replaced = app.desk.ledger.compact()
-    removed = app.desk.ledger.sweep()
-    app.done(f"Merged {replaced:,} segments; removed {removed:,} old files.", {"merged": replaced, "removed": removed})
-
-
-@ledger_command.command("verify")
-@pass_app
-def verify(app: App) -> None:
-    """Check every segment against its checksum, and that no request occurs twice."""
-    problems = app.desk.ledger.verify()
-    rows, seconds = app.desk.ledger.lag()
-    waiting = f"{rows:,} rows wait in the outbox" + (f", the oldest for {seconds:.0f} s." if rows else ".")
-    app.done(
-        "\n".join(problems) if problems else f"The ledger holds; {waiting}",
-        {"intact": not problems, "problems": problems, "waiting": rows, "oldest_seconds": round(seconds, 3)},
-    )
-    if problems:
-        click.get_current_context().exit(1)
-
-
-@ledger_command.command("export")
-@click.argument("path", type=click.Path(dir_okay=False, path_type=Path))
-@click.option(
-    "--format", "file_format", type=click.Choice(["parquet", "csv", "duckdb"]), help="[default: by PATH's ending]"
-)
-@_FROM
-@_TO
-@click.option("--force", is_flag=True, help="Take the place of a file that is there.")
-@pass_app
-def export(
-    app: App, path: Path, file_format: str | None, start: datetime | None, end: datetime | None, force: bool
-) -> None:
-    """Write the request log of a period into one file."""
-    chosen = file_format or path.suffix.removeprefix(".")
-    if chosen not in {"parquet", "csv", "duckdb"}:
-        raise click.UsageError(
-            f"{path} does not end in .parquet, .csv or .duckdb: say which with --format.", click.get_current_context()
-        )
-    if not path.parent.is_dir():
-        raise InvalidInput(f"There is no folder {path.parent}. Make it first, or write elsewhere.")
-    if path.exists() and not force:
-        raise Conflict(f"{path} is there already. Choose another name, or replace it with --force.")
-    kind = cast("Literal['parquet', 'csv', 'duckdb']", chosen)
-    try:
-        rows = app.desk.ledger.export(path, format=kind, period=Period(start, end))
-    except OSError as error:
-        raise InvalidInput(f"{path} cannot be written: {error}.") from error
-    app.done(f"Wrote {rows:,} rows to {path}.", {"rows": rows, "path": str(path)})

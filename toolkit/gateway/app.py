@@ -27,7 +27,7 @@ from toolkit.gateway import paths
 from toolkit.gateway.answers import send_json, send_refusal
 from toolkit.gateway.book import Book
 from toolkit.gateway.call import Request, Teller, find_model
-from toolkit.gateway.caller import dialect_of_shared_path, find_secret, wants_sse
+from toolkit.gateway.caller import dialect_of_shared_path, find_secret, secret_in_url, wants_sse
 from toolkit.gateway.lease import Keeper
 from toolkit.gateway.passage import Passage
 from toolkit.gateway.upstreams import Upstreams
@@ -55,10 +55,21 @@ class Gateway:
         self._ids = RequestIds()
         self._complained = float("-inf")
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Coroutine[Any, Any, None]:
         query: bytes = scope["query_string"]
         # From here on nobody sees `?key=`: not a log, not an exception handler.
         scope["query_string"] = b""
+        handling = self._handle(scope, query, receive, send)
+        return self._note_url(handling, query) if query else handling
+
+    async def _note_url(self, handling: Coroutine[Any, Any, None], query: bytes) -> None:
+        try:
+            await handling
+        finally:
+            if (secret := secret_in_url(query)) is not None:
+                self._teller.start(self._book.note_in_url(self._book.digests(secret)))
+
+    async def _handle(self, scope: Scope, query: bytes, receive: Receive, send: Send) -> None:
         request_id = self._ids.next(time.time_ns() // 1_000_000)
         path: str = scope["raw_path"].decode("latin-1") if scope.get("raw_path") else scope["path"]
         headers: list[tuple[bytes, bytes]] = scope["headers"]

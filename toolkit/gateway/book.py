@@ -6,6 +6,7 @@ judged by an old state.
 """
 
 import asyncio
+import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import TypeVar
@@ -18,12 +19,16 @@ from toolkit.books import Job
 from toolkit.cashier import Cashier
 from toolkit.credentials import Keyring
 from toolkit.database import SYSTEM, Store, Transaction, utc_now
+from toolkit.errors import Unavailable
 from toolkit.models import CatalogVersion, OutboxRow
 from toolkit.policy import KeyFacts, Outcome, Unauthorized
 
 T = TypeVar("T")
 
 LARGEST_KEY_CACHE = 20_000
+
+NOTED_EVERY = 3600.0
+"""Seconds between two notes of the same secret in a URL: audits need to know that it goes on, not how often."""
 
 
 class Book:
@@ -40,6 +45,7 @@ class Book:
         self._keyring = keyring
         self._cashier = cashier
         self._keys: dict[str, KeyFacts] = {}
+        self._noted: dict[str, float] = {}
         self._reading = asyncio.Lock()
         self._readings = 0
         self._ahead = timedelta(0)
@@ -119,6 +125,28 @@ class Book:
             return Receipt(row.cost, row.overrun) if row and row.outcome != Outcome.ABANDONED else None
 
         return await self._read(question)
+
+    async def note_in_url(self, digests: list[str]) -> None:
+        """Note for the audits that a secret came in a URL, if it is of a key that calls here; once in `NOTED_EVERY`.
+
+        It never fails: should the key store not answer, the next such call notes it.
+        """
+        now = time.monotonic()
+        noted = self._noted.get(digests[0])
+        if digests[0] not in self._keys or (noted is not None and now - noted < NOTED_EVERY):
+            return
+        if len(self._noted) >= LARGEST_KEY_CACHE:
+            self._noted.clear()
+        self._noted[digests[0]] = now
+
+        def work() -> None:
+            with self._store.write(SYSTEM) as tx:
+                verify.note_in_url(tx, digests)
+
+        try:
+            await asyncio.to_thread(work)
+        except Unavailable:
+            self._noted.pop(digests[0], None)
 
     async def _look_up(self, digests: list[str]) -> KeyFacts:
         self._keys.pop(digests[0], None)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeVar
 
+from toolkit import tags
 from toolkit.billing import Admit, Admitted, Call, Ending, Receipt, Refuse, Settle, cost_of
 from toolkit.books import Stale
 from toolkit.catalog import Catalog, DatedSheet, ModelFacts
@@ -104,6 +105,7 @@ class Teller:
             raise _no_lease()
         body: dict[str, Any] | None = None
         shape: Shape | None = None
+        tagged: str | None = None
         for _ in range(20):
             catalog = self.book.catalog
             now = self.book.now()
@@ -114,14 +116,16 @@ class Teller:
                     shape = MODULES[request.dialect].inspect(
                         request.target.endpoint, body, len(request.body), request.target.model
                     )
-                call, model, bound = _price(request, key, now, shape, catalog)
+                    tagged = tags.read(request.dialect, body, request.headers)
+                call, model, bound = _price(request, key, now, shape, tagged, catalog)
                 admitted = await self._hold(call, bound, catalog, lease)
                 return Admission(call, shape, body, model, bound, admitted)
             except Stale:
                 key = await self.book.renewed(request.digests)
             except Refusal as refusal:
                 stream, name = (shape.stream, shape.model) if shape else (False, None)
-                call = call or Call(request.id, key, now, request.dialect, request.target.endpoint, stream, name)
+                endpoint = request.target.endpoint
+                call = call or Call(request.id, key, now, request.dialect, endpoint, stream, name, tags=tagged)
                 try:
                     await self._log_refusal(call, refusal, catalog.version)
                 except Stale:
@@ -270,7 +274,7 @@ def find_model(
 
 
 def _price(
-    request: Request, key: KeyFacts, now: datetime, shape: Shape, catalog: Catalog
+    request: Request, key: KeyFacts, now: datetime, shape: Shape, tagged: str | None, catalog: Catalog
 ) -> tuple[Call, ModelFacts, HoldBound]:
     """Fix what a call is charged by: model, price, multiplier; and bound what it can cost."""
     model, dated = find_model(catalog, shape.model, request.dialect, key, now)
@@ -287,6 +291,7 @@ def _price(
         price_id=dated.id,
         sheet=None if shape.free else dated.sheet,
         multiplier=plan.multiplier,
+        tags=tagged,
     )
     if shape.free:
         return call, model, HoldBound(0, 0, 0, explicit=True)

@@ -64,6 +64,11 @@ def find_secret(dialect: Dialect, headers: Headers, query: bytes) -> str:
     return secret
 
 
+def secret_in_url(query: bytes) -> str | None:
+    """Return the secret that stands in a URL's query, if one does: proxies on its way have logged it."""
+    return next((value for name, value in _query(query) if name == "key" and is_well_formed(value)), None)
+
+
 def _fault(secret: str) -> str:
     if secret != secret.strip():
         return "has white space before or after it. Remove it."

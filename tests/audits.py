@@ -1,0 +1,150 @@
+"""A small world with a clock of its own, for the tests of the audits: what happened when is exact."""
+
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from tests.account import Account, dollars, fixed
+from tests.conftest import World, make_world, usd
+from toolkit import accounts, database, findings, holds
+from toolkit.billing import Call, Ending
+from toolkit.database import Actor, Transaction
+from toolkit.desk import Desk
+from toolkit.errors import Refusal, RefusalType
+from toolkit.findings import Finding, Report, Thresholds
+from toolkit.keys import NewSecret
+from toolkit.ledger import Ledger
+from toolkit.models import ApiKey
+from toolkit.policy import Outcome, Role
+from toolkit.pricing import MILLION
+from toolkit.tills import Till, open_till
+from toolkit.usage import Usage, UsageSource
+
+NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
+"""When the audits are made."""
+
+BEGINNING = datetime(2026, 6, 1, 9, tzinfo=UTC)
+"""When the organisation, its plan and its models were made."""
+
+DAY, HOUR, MINUTE = timedelta(days=1), timedelta(hours=1), timedelta(minutes=1)
+PASSWORD = "a-long-enough-password"
+
+
+@dataclass
+class Clock:
+    """The store's clock."""
+
+    now: datetime
+
+
+@dataclass(frozen=True)
+class Scene:
+    """The world, its clock, and a till that bills its calls."""
+
+    world: World
+    clock: Clock
+    till: Till
+
+    @property
+    def desk(self) -> Desk:
+        """Keydesk, as a platform admin."""
+        return self.world.desk
+
+    # -- letting things happen ----------------------------------------------------------------------------------
+
+    @contextmanager
+    def acting(self, at: datetime, name: str = "admin@keydesk.local") -> Iterator[Transaction]:
+        """Open a transaction at a moment, in somebody's name, with the rights of the platform."""
+        self.clock.now = at
+        with self.desk.store.write(Actor(name, Role.PLATFORM_ADMIN)) as tx:
+            yield tx
+
+    def key(self, name: str = "app", age: timedelta = 60 * DAY, **options: Any) -> NewSecret:
+        """Create a key that is `age` old at NOW."""
+        self.clock.now = NOW - age
+        return self.world.key(name, **options)
+
+    def operator(self, email: str, role: Role, at: datetime, org: str | None = None) -> str:
+        """Add an operator; return the id."""
+        with self.acting(at) as tx:
+            return accounts.add_operator(tx, email, role, PASSWORD, org_id=org).id
+
+    def call(
+        self, key: NewSecret, at: datetime, cost: int = usd(1), *, hold: int | None = None, **options: Any
+    ) -> None:
+        """Let a key call: admitted, then settled.
+
+        Args:
+            key: which.
+            at: admission, UTC.
+            cost: what is charged, nano-USD; `hold`: what is held before, as much by default.
+            options: of the call, such as its model; `outcome` and `source` of its ending.
+        """
+        outcome = options.pop("outcome", Outcome.COMPLETED)
+        source = options.pop("source", UsageSource.REPORTED)
+        account = self._account(key)
+        call = account.call(received_at=at, sheet=dollars(cost), multiplier=MILLION, **options)
+        account.admit(call, fixed(cost if hold is None else hold))
+        account.settle(call, Ending(outcome, at + MINUTE, 200, Usage(source=source), duration_ms=60_000))
+
+    def refuse(self, key: NewSecret, at: datetime, refusal: RefusalType, **options: Any) -> None:
+        """Let a call of a key be refused."""
+        account = self._account(key)
+        call: Call = account.call(received_at=at, **options)
+        account.refuse(call, Refusal(refusal, "refused"), at, catalog_version=None)
+
+    def _account(self, key: NewSecret) -> Account:
+        return Account(self.world, self.till, key.secret, key.key.id)
+
+    def change(self, key: NewSecret | ApiKey, **columns: object) -> None:
+        """Do to a key's row what no service does."""
+        key_id = key.key.id if isinstance(key, NewSecret) else key.id
+        with self.desk.write() as tx:
+            row = tx.session.get_one(ApiKey, key_id)
+            for name, value in columns.items():
+                setattr(row, name, value)
+
+    # -- auditing -----------------------------------------------------------------------------------------------
+
+    def report(self, ledger: Ledger | None = None, **options: Any) -> Report:
+        """Make all audits at NOW."""
+        self.clock.now = NOW
+        known_heads = options.pop("known_heads", None)
+        thresholds = Thresholds(**options)
+        return findings.run(ledger or self.desk.ledger, thresholds=thresholds, known_heads=known_heads, now=NOW)
+
+    def found(self, check: str, **options: Any) -> list[Finding]:
+        """Return what one check finds at NOW."""
+        return [finding for finding in self.report(**options).findings if finding.check == check]
+
+    def subjects(self, check: str, **options: Any) -> list[str]:
+        """Return whom one check finds at NOW."""
+        return [finding.subject for finding in self.found(check, **options)]
+
+
+@contextmanager
+def clock_of_the_store() -> Iterator[Clock]:
+    """Let every transaction happen when the clock says."""
+    clock = Clock(BEGINNING)
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (database, holds):
+            patch.setattr(module, "store_now", lambda _tx: clock.now)
+        yield clock
+
+
+@contextmanager
+def a_scene(desk: Desk) -> Iterator[Scene]:
+    """Make an organisation with 1,000 USD, models and a plan at BEGINNING, in an empty Keydesk."""
+    with clock_of_the_store() as clock, closing(open_till(desk.store)) as till:
+        yield Scene(make_world(desk, money=usd(1000)), clock, till)
+
+
+@pytest.fixture
+def scene(desk: Desk) -> Iterator[Scene]:
+    """An organisation with 1,000 USD, models and a plan, made at BEGINNING."""
+    with a_scene(desk) as scene:
+        yield scene

@@ -1,0 +1,143 @@
+"""`keydesk month` and `invoice`, run in process on a real store."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from tests.books import Books
+from tests.conftest import World, environment, usd
+from tests.rows import append, row
+from toolkit.cli import cli
+from toolkit.settings import Settings
+
+pytestmark = pytest.mark.both_stores
+
+OCTOBER = datetime(2026, 10, 14, tzinfo=UTC)
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def run(settings: Settings) -> Run:
+    """Run `keydesk` with some arguments on the test's own data folder."""
+
+    def invoke(*arguments: str) -> Result:
+        return CliRunner().invoke(cli, arguments, env=environment(settings))
+
+    return invoke
+
+
+@pytest.fixture
+def spent(world: World) -> World:
+    """An organisation that spent 1.25 USD in October 2026."""
+    Books(world).settle(world.key().key, usd(1.25), at=OCTOBER)
+    return world
+
+
+def close(run: Run, *more: str) -> Result:
+    """Close October."""
+    return run("month", "close", "2026-10", "--org", "Acme", "--yes", *more)
+
+
+@pytest.mark.usefixtures("spent")
+def test_close_says_what_was_frozen(run: Run) -> None:
+    """Calls, amount, hash and row; with --json as fields; who closed it is who was named."""
+    result = close(run, "--as", "maria@keydesk.local")
+    assert result.exit_code == 0, result.output
+    assert result.stdout.startswith("Closed 2026-10 of Acme: calls 1, charged $1.25, balance -$1.25. SHA-256 ")
+    (listed,) = json.loads(run("month", "list", "--json").stdout)
+    assert (listed["month"], listed["charged_usd"], listed["closed_by"]) == ("2026-10", "1.25", "maria@keydesk.local")
+    again = close(run)
+    assert (again.exit_code, "was closed at" in again.stderr) == (1, True)
+
+
+@pytest.mark.usefixtures("spent")
+def test_close_asks_first(run: Run) -> None:
+    """Without a terminal it fails and closes nothing."""
+    result = run("month", "close", "2026-10", "--org", "Acme")
+    assert result.exit_code == 1
+    assert "confirm with --yes" in result.stderr
+    assert run("month", "list").stdout == "No month is closed. Close one: keydesk month close --help\n"
+
+
+def test_close_names_the_calls_that_are_under_way(world: World, run: Run) -> None:
+    """Each on a line, with the gateway that is to settle it."""
+    request_id = Books(world).hold(world.key().key, usd(2), at=OCTOBER)
+    result = close(run)
+    assert result.exit_code == 1
+    assert f"{request_id} by key app to gpt-test holds $2.00" in result.stderr
+    assert "start one" in result.stderr
+
+
+def test_show_prints_the_statement_and_verify_checks_it(spent: World, run: Run) -> None:
+    """What was changed makes `--verify` fail; a month that is open is not found."""
+    assert "2026-10 of Acme is not closed" in run("month", "show", "2026-10", "--org", "Acme").stderr
+    close(run)
+    shown = run("month", "show", "2026-10", "--org", "Acme").stdout
+    assert "closing            -$1.25" in shown
+    assert shown.splitlines()[-2].split() == ["app", "1", "0", "0", "0", "$1.25", "$0.00", "$1.25"]
+    assert json.loads(run("month", "show", "2026-10", "--org", "Acme", "--json").stdout)["keys"][0]["key"] == "app"
+    assert run("month", "show", "2026-10", "--org", "Acme", "--verify").stdout.startswith("The statement holds: ")
+    Books(spent).execute("UPDATE statement SET figures = replace(figures, 'app', 'App')")
+    changed = run("month", "show", "2026-10", "--org", "Acme", "--verify", "--json")
+    assert changed.exit_code == 1
+    answer = json.loads(changed.stdout)
+    assert (answer["intact"], len(answer["problems"])) == (False, 2)
+
+
+@pytest.mark.usefixtures("spent")
+def test_export_writes_each_form(run: Run, tmp_path: Path) -> None:
+    """The JSON file has the hash that the audit log has; a file that is there is not replaced without --force."""
+    close(run)
+    for form, begins in (("json", b"{"), ("csv", b"org,month,section"), ("html", b"<!doctype html>")):
+        path = tmp_path / f"statement.{form}"
+        assert run("month", "export", "2026-10", str(path), "--org", "Acme").exit_code == 0
+        assert path.read_bytes().startswith(begins)
+    (listed,) = json.loads(run("month", "list", "--json").stdout)
+    assert hashlib.sha256((tmp_path / "statement.json").read_bytes()).hexdigest() == listed["sha256"]
+    refused = run("month", "export", "2026-10", str(tmp_path / "statement.csv"), "--org", "Acme")
+    assert "is there already" in refused.stderr
+    assert run("month", "export", "2026-10", str(tmp_path / "no/where.csv"), "--org", "Acme").exit_code == 1
+    assert run("month", "export", "2026-10", str(tmp_path / "statement.pdf"), "--org", "Acme").exit_code == 2
+
+
+def test_an_invoice_is_reconciled(world: World, run: Run, tmp_path: Path) -> None:
+    """Ours, theirs and the gap by model; then the causes, and the calls that stand for them."""
+    priced = {"usage_source": "reported", "output_tokens": 100, "output_price": usd(10), "cost": 1_000_000}
+    calls = [
+        row(world.key().key, OCTOBER, upstream="test-openai", response_id="resp_1", **priced),
+        row(world.key("b").key, OCTOBER + timedelta(days=1), upstream="test-openai", response_id="resp_2", **priced),
+    ]
+    append(world.desk.store, calls)
+    path = tmp_path / "invoice.csv"
+    path.write_text("what,answer,output_tokens,net\ngpt,resp_1,100,0.001000\ngpt,resp_3,50,0.000500\n")
+    columns = ("--column", "model=what", "--column", "response_id=answer", "--column", "amount=net")
+    options = (*columns, "--model", "gpt=gpt-test", "--upstream", "test-openai", "--month", "2026-10")
+    result = run("invoice", "reconcile", str(path), *options)
+    assert result.exit_code == 0, result.output
+    lines = [" ".join(line.split()) for line in result.stdout.splitlines()]
+    assert lines[1] == "gpt-test 2 2 $0.002000 $0.001500 -$0.000500"
+    assert "calls missing from us gpt-test $0.000500" in lines
+    assert "calls missing from them gpt-test -$0.001000" in lines
+    assert "line 3: resp_3, 0.0005 USD" in lines
+    total = json.loads(run("invoice", "reconcile", str(path), *options, "--json").stdout)["total"]
+    assert (total["ours_usd"], total["theirs_usd"], total["gap_usd"]) == ("0.002", "0.0015", "-0.0005")
+    assert total["causes_usd"] == {"calls missing from us": "0.0005", "calls missing from them": "-0.001"}
+
+
+@pytest.mark.usefixtures("world")
+def test_what_is_wrong_with_an_invoice_is_said(run: Run, tmp_path: Path) -> None:
+    """Line and column, without a traceback."""
+    path = tmp_path / "invoice.csv"
+    ask = ("invoice", "reconcile", str(path), "--upstream", "test-openai", "--month", "2026-10")
+    for text, message in (("model,cost\nm,abc\n", "Line 2, column 'cost': 'abc'"), ("a,b\n1,2\n", "known as model")):
+        path.write_text(text)
+        result = run(*ask)
+        assert (result.exit_code, message in result.stderr) == (1, True), result.stderr
+    path.write_bytes(b"\xff\xfe\x00")
+    assert "cannot be read as text" in run(*ask).stderr
+    assert run(*ask, "--column", "amount").exit_code == 2

@@ -1,0 +1,213 @@
+"""Drains, compactions and sweeps that meet each other, stand still or die leave every row in exactly one place."""
+
+# ruff: noqa: F401, F811 - fixtures are imported, and are arguments of tests
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import event, select, update
+
+from tests.buckets import bucket, bucket_server
+from tests.conftest import prepare_desk
+from tests.ledgers import ids, kept, ledger, listed, root, store
+from tests.rows import NOON, append, row
+from tests.stores import StoreKind, Stores
+from toolkit import ledger as ledger_module
+from toolkit.database import SYSTEM, Store, lock_name, utc_now
+from toolkit.errors import Unavailable
+from toolkit.ledger import GRACE, PATIENCE, Ledger
+from toolkit.models import OutboxRow, Segment, SupersededSegment
+
+pytestmark = pytest.mark.both_stores
+
+AT_ONCE = timedelta(0)
+HALF_A_DAY = timedelta(hours=12)
+
+
+def noted(ledger: Ledger) -> list[str]:
+    with ledger.store.read(SYSTEM) as tx:
+        return sorted(tx.session.scalars(select(SupersededSegment.path)))
+
+
+def age_notes(ledger: Ledger, by: timedelta) -> None:
+    """Make the notes of files that no list names look as if they had been made earlier."""
+    with ledger.store.write(SYSTEM) as tx:
+        for known in tx.session.scalars(select(SupersededSegment)):
+            known.superseded_at -= by
+
+
+class Workshop:
+    """A ledger with several workers, each of whom may stop anywhere between two steps.
+
+    A worker has written files that nobody knows of; it may list them at any later time, or never.
+    """
+
+    def __init__(self, ledger: Ledger) -> None:
+        self.ledger = ledger
+        self.appended: list[str] = []
+        self.begun: list[Any] = []
+
+    def append(self, count: int) -> None:
+        self.appended += append(self.ledger.store, [row(at=NOON + n * HALF_A_DAY) for n in range(count)])
+
+    def begin_drain(self, limit: int) -> None:
+        if move := self.ledger._taken(limit):
+            self.begun.append(move)
+
+    def begin_compaction(self, number: int) -> None:
+        if groups := self.ledger._groups(thorough=True):
+            self.begun.append(self.ledger._merged(groups[number % len(groups)]))
+
+    def finish(self, number: int) -> None:
+        if self.begun:
+            self.ledger._swap(self.begun.pop(number % len(self.begun)))
+
+    def die(self, number: int) -> None:
+        if self.begun:
+            self.begun.pop(number % len(self.begun))
+
+    def sweep(self, _number: int) -> None:
+        self.ledger.sweep(AT_ONCE)
+
+    def forget(self, _number: int) -> None:
+        """Half a day passes: notes grow old, and so do the workers who stand still."""
+        age_notes(self.ledger, HALF_A_DAY)
+        self.begun = [replace(move, began=move.began - HALF_A_DAY) for move in self.begun]
+        self.ledger.sweep()
+
+    def holds(self) -> bool:
+        """Whether each appended row is seen exactly once, and each listed file is there."""
+        return ids(self.ledger) == sorted(self.appended) and {s.path for s in listed(self.ledger)} <= set(
+            kept(self.ledger)
+        )
+
+
+STEPS: tuple[Callable[[Workshop, int], None], ...] = (
+    Workshop.append,
+    Workshop.begin_drain,
+    Workshop.begin_drain,
+    Workshop.begin_compaction,
+    Workshop.finish,
+    Workshop.finish,
+    Workshop.die,
+    Workshop.sweep,
+    Workshop.forget,
+)
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(steps=st.lists(st.tuples(st.sampled_from(STEPS), st.integers(1, 4)), min_size=4, max_size=16))
+def test_workers_that_meet_lose_and_double_nothing(
+    stores: Stores, store_kind: StoreKind, steps: list[tuple[Callable[[Workshop, int], None], int]]
+) -> None:
+    """However drains, compactions, sweeps and deaths interleave, a reader sees each row once after every step."""
+    with tempfile.TemporaryDirectory() as name:
+        url = stores.copy(store_kind, Path(name), "desk", prepare_desk)
+        store = Store(url)
+        workshop = Workshop(Ledger(store, Path(name) / "ledger", SYSTEM))
+        workshop.append(3)
+        for step, number in steps:
+            step(workshop, number)
+            assert workshop.holds(), step.__name__
+        while workshop.begun:
+            workshop.finish(0)
+            assert workshop.holds()
+        assert workshop.ledger.verify() == []
+        workshop.ledger.sync()
+        workshop.ledger.sweep(AT_ONCE)
+        assert kept(workshop.ledger) == [segment.path for segment in listed(workshop.ledger)]
+        store.close()
+        stores.drop(url)
+
+
+def test_swept_file_is_never_listed(ledger: Ledger) -> None:
+    """A drain whose file a sweep took finds it noted, and leaves its rows in the outbox."""
+    wanted = append(ledger.store, [row()])
+    slow = ledger._taken(10)
+    assert slow is not None
+    assert ledger.sweep(AT_ONCE) == 1
+    assert noted(ledger) == [segment.path for segment in slow.added]
+    assert ledger._swap(slow) == 0
+    assert listed(ledger) == []
+    assert ids(ledger) == wanted
+
+
+def test_drain_that_stood_still_too_long_lists_nothing(ledger: Ledger) -> None:
+    """When a sweep may have forgotten what it removed, a drain from before does not list its files any more."""
+    wanted = append(ledger.store, [row()])
+    slow = ledger._taken(10)
+    assert slow is not None
+    ledger.sweep(AT_ONCE)
+    age_notes(ledger, GRACE)
+    ledger.sweep()
+    assert noted(ledger) == []
+    assert ledger._swap(replace(slow, began=slow.began - GRACE)) == 0
+    assert listed(ledger) == []
+    assert ids(ledger) == wanted
+    assert PATIENCE < GRACE
+
+
+def test_sweep_waits_for_nothing_while_it_holds_the_lock(
+    ledger: Ledger, store_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Files are looked for before a sweep's transaction and removed after it: a slow bucket keeps nobody waiting."""
+    append(ledger.store, [row()])
+    ledger._taken(10)
+    other = Store(store_url)
+    done: list[str] = []
+    for name in ("ages", "remove"):
+        real = getattr(ledger.root, name)
+
+        def watched(*arguments: Any, real: Any = real, name: str = name) -> Any:
+            with other.write(SYSTEM) as tx:
+                lock_name(tx, "ledger")  # waits, and fails in the end, if the sweep holds it
+            done.append(name)
+            return real(*arguments)
+
+        monkeypatch.setattr(ledger.root, name, watched)
+    assert ledger.sweep(AT_ONCE) == 1
+    assert done == ["ages", "remove"]
+    other.close()
+
+
+def test_compaction_in_passing_merges_what_is_alike(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While calls come in, small segments are merged only where several of like size have gathered."""
+    monkeypatch.setattr(ledger_module, "ALIKE", 3)
+    for count in (12, 1, 1):
+        append(ledger.store, [row() for _ in range(count)])
+        ledger.sync()
+    assert ledger.compact(thorough=False) == 0
+    append(ledger.store, [row()])
+    ledger.sync()
+    assert ledger.compact(thorough=False) == 3
+    assert sorted(segment.rows for segment in listed(ledger)) == [3, 12]
+    assert ledger.compact() == 2
+
+
+def test_status_says_how_the_ledger_stands(ledger: Ledger) -> None:
+    """Rows, bytes and files of the list, what waits and for how long, when rows last moved, what there is to merge."""
+    empty = ledger.status()
+    assert (empty.segments, empty.rows, empty.size, empty.drained_at) == (0, 0, 0, None)
+    before = utc_now()
+    for _ in range(2):
+        append(ledger.store, [row(), row()])
+        ledger.sync()
+    append(ledger.store, [row(settled_at=utc_now() - timedelta(minutes=5))])
+    status = ledger.status()
+    assert (status.segments, status.rows, status.mergeable, status.replaced, status.waiting) == (2, 4, 2, 0, 1)
+    assert status.size == sum(segment.size for segment in listed(ledger))
+    assert 300 <= status.oldest_seconds < 330
+    drained_at = status.drained_at
+    assert drained_at is not None
+    assert before <= drained_at <= utc_now()
+    ledger.compact()
+    merged = ledger.status()
+    assert (merged.segments, merged.rows, merged.mergeable, merged.replaced) == (1, 4, 0, 2)
+    assert merged.drained_at == drained_at, "merging is not draining"

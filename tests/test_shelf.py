@@ -1,0 +1,121 @@
+"""A shelf keeps files for good, in a folder and in a bucket alike."""
+
+# ruff: noqa: F401, F811 - fixtures are imported, and are arguments of tests
+
+import os
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from moto import settings
+
+from tests.buckets import NAME, bucket, bucket_server
+from tests.conftest import at_once, free_port
+from tests.ledgers import root
+from toolkit.errors import InvalidInput, Unavailable
+from toolkit.shelf import Folder, Shelf, at
+
+ROWS = 200_000
+
+
+@pytest.fixture
+def shelf(root: Path | str) -> Shelf:
+    """An empty shelf."""
+    return at(root)
+
+
+def test_file_is_read_as_it_was_written(shelf: Shelf) -> None:
+    """What was written is there, byte by byte, small or larger than what a bucket takes in one part."""
+    for name, content in (("a/small", b"\x00\xff"), ("a/large", os.urandom(12 << 20))):
+        shelf.write(name, content)
+        assert shelf.read(name) == content
+
+
+def test_missing_file_is_told_as_missing(shelf: Shelf) -> None:
+    """A file that is not there is no trouble of the shelf: the caller knows what it means."""
+    with pytest.raises(FileNotFoundError):
+        shelf.read("a/none")
+
+
+def test_files_have_ages(shelf: Shelf) -> None:
+    """All files below a folder are found with their ages; an empty shelf has none."""
+    assert shelf.ages("a") == {}
+    for name in ("a/b=1/one", "a/two", "elsewhere/three"):
+        shelf.write(name, b"x")
+    ages = shelf.ages("a")
+    assert set(ages) == {"a/b=1/one", "a/two"}
+    assert all(-1 < age < 60 for age in ages.values())
+
+
+def test_removing_what_is_gone_is_no_error(shelf: Shelf) -> None:
+    """Two sweeps may remove the same file."""
+    shelf.write("a/one", b"x")
+    shelf.remove(["a/none", "a/one"])
+    shelf.remove(["a/one"])
+    assert shelf.ages("a") == {}
+
+
+def test_folder_keeps_nothing_half_written(tmp_path: Path) -> None:
+    """A name appears once the content is whole: what is being written has another name, and is never written over."""
+    shelf = Folder(tmp_path)
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "one.tmp").write_bytes(b"of somebody else")
+    with pytest.raises(FileExistsError):
+        shelf.write("a/one.parquet", b"x")
+    assert not (tmp_path / "a" / "one.parquet").exists()
+
+
+def test_duckdb_reads_with_several_threads(shelf: Shelf) -> None:
+    """Threads that read one file at once each get the bytes that they asked for."""
+    sizes = {}
+    for number in range(3):
+        sink = pa.BufferOutputStream()
+        values = pa.array(range(number * ROWS, (number + 1) * ROWS))
+        pq.write_table(pa.table({"n": values, "t": values.cast(pa.string())}), sink, row_group_size=10_000)
+        content = sink.getvalue().to_pybytes()
+        shelf.write(f"a/{number}.parquet", content)
+        sizes[f"a/{number}.parquet"] = len(content)
+    addresses = ", ".join(f"'{address}'" for address in shelf.addresses(sizes))
+    with duckdb.connect(config={"threads": 8}) as connection:
+        shelf.connect(connection)
+        shelf.connect(connection)  # a second ledger of the process
+
+        def ask() -> tuple[int, int]:
+            with connection.cursor() as cursor:
+                (row,) = cursor.execute(f"SELECT sum(n), sum(t::BIGINT) FROM read_parquet([{addresses}])").fetchall()
+                return row
+
+        expected = 3 * ROWS * (3 * ROWS - 1) // 2
+        assert at_once(*[ask] * 4) == [(expected, expected)] * 4
+
+
+@pytest.mark.parametrize("name", ["s3://", "s3:///prefix", "s3://UPPER/x", "s3://a"])
+def test_what_can_be_no_bucket_is_refused(name: str) -> None:
+    """The message names the setting."""
+    with pytest.raises(InvalidInput, match="KEYDESK_LEDGER_ROOT"):
+        at(name)
+
+
+def test_missing_bucket_is_named(bucket: str) -> None:
+    """A misspelt bucket is told from other troubles."""
+    with pytest.raises(Unavailable, match=r"keydesk-tested .*none of that name.*KEYDESK_LEDGER_ROOT"):
+        at("s3://keydesk-tested/ledger").write("a/one", b"x")
+
+
+def test_bucket_that_cannot_be_reached_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a server there, the message names the setting that says where it is."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "any")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{free_port()}")
+    for act in (lambda: at(f"s3://{NAME}/x").write("a", b"x"), lambda: at(f"s3://{NAME}/x").ages("a")):
+        with pytest.raises(Unavailable, match=r"cannot be reached.*AWS_ENDPOINT_URL"):
+            act()
+
+
+def test_wrong_credentials_are_named(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that refuses the credentials is told from one that is away."""
+    monkeypatch.setattr(settings, "INITIAL_NO_AUTH_ACTION_COUNT", 0)  # moto begins to check
+    with pytest.raises(Unavailable, match="AWS_ACCESS_KEY_ID"):
+        at(bucket).write("a/one", b"x")

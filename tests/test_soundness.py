@@ -1,0 +1,203 @@
+"""Records that cannot be relied upon are found: chains, books, holds, and calls without a real charge."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import delete, update
+
+from tests.account import INSTANCE, fixed
+from tests.audits import BEGINNING, DAY, HOUR, NOW, PASSWORD, Scene, scene
+from tests.conftest import ADMIN, usd
+from toolkit import accounts, audit, catalog, leases, plans, reconcile, wallet
+from toolkit.database import Actor
+from toolkit.finding import Severity
+from toolkit.models import AuditHead, AuditRow, GatewayInstance, Organisation, Price, Reconciliation
+from toolkit.policy import Outcome, Role
+from toolkit.pricing import PriceSheet
+from toolkit.usage import UsageSource
+
+__all__ = ["scene"]  # a fixture
+
+ESTIMATED = UsageSource.ESTIMATED
+
+
+def test_a_changed_row_of_the_audit_log_is_found(scene: Scene) -> None:
+    """Which row of which chain, and when it was written; an untouched log has none."""
+    with scene.acting(NOW - 5 * DAY) as tx:
+        entry = wallet.adjust(tx, "Acme", usd(5), "fix", "wrong before").id
+    assert scene.found("audit-chain") == []
+    with scene.desk.write() as tx:
+        tx.session.execute(update(AuditRow).where(AuditRow.subject == entry).values(actor="somebody else"))
+    (finding,) = scene.found("audit-chain")
+    assert (finding.subject, finding.org, finding.severity) == ("Acme", "Acme", Severity.HIGH)
+    assert (finding.since, finding.evidence) == (NOW - 5 * DAY, {"seq": 3, "problem": "was changed"})
+
+
+def test_a_cut_tail_is_found_by_an_exported_head(scene: Scene) -> None:
+    """Head and rows cut together leave a chain that holds in itself; the head that was kept elsewhere tells."""
+    with scene.desk.read() as tx:
+        heads = audit.heads(tx)
+    before, (seq, digest) = heads[audit.PLATFORM], ("0", "")
+    with scene.desk.write() as tx:
+        last = tx.session.get_one(AuditHead, audit.PLATFORM)
+        tail = tx.session.get_one(AuditRow, (audit.PLATFORM, last.seq))
+        seq, digest = str(last.seq - 1), tail.previous_hash
+        tx.session.execute(delete(AuditRow).where(AuditRow.chain == audit.PLATFORM, AuditRow.seq == last.seq))
+        last.seq, last.hash = int(seq), digest
+    assert before != f"{seq}:{digest}"
+    assert scene.found("audit-chain") == []
+    found = scene.found("audit-chain", known_heads=heads)
+    assert [(finding.subject, finding.evidence["problem"]) for finding in found] == [
+        ("platform", "the exported head is not in the log")
+    ]
+
+
+def test_heads_of_others_chains_are_no_alarm_for_an_organisation(scene: Scene) -> None:
+    """An analyst of one organisation may give the whole exported file; only its own chain is compared."""
+    with scene.desk.read() as tx:
+        heads = audit.heads(tx)
+    ledger = scene.desk.acting_as(Actor("ann", Role.ANALYST, scene.world.org_id)).ledger
+    report = scene.report(ledger, known_heads=heads)
+    assert "audit-chain" not in {check.id for check in report.skipped}
+    assert [finding for finding in report.findings if finding.check == "audit-chain"] == []
+    heads[scene.world.org_id] = f"1:{'0' * 64}"
+    found = scene.report(ledger, known_heads=heads).findings
+    assert [f.evidence["problem"] for f in found if f.check == "audit-chain"] == [
+        "is not the row whose head was exported"
+    ]
+
+
+def test_a_row_that_was_made_unreadable_stops_no_audit(scene: Scene) -> None:
+    """Whatever somebody wrote over the log or the price book, the audits go through and say so."""
+    with scene.acting(NOW - DAY) as tx:
+        plans.update(tx, "standard", multiplier=0)
+        catalog.set_price(tx, "gpt-test", PriceSheet.flat(input=1, output=1))
+        accounts.add_operator(tx, "ann@acme.example", Role.ANALYST, PASSWORD)
+    for rubbish in ("{", "[]", "{}", '{"multiplier": "1", "models": 3, "sheet": 3, "plan": []}', '{"multiplier": "?"}'):
+        with scene.desk.write() as tx:
+            tx.session.execute(update(AuditRow).values(before=rubbish, after=rubbish))
+            tx.session.execute(update(Price).values(sheet=rubbish))
+        found = {finding.check for finding in scene.report().findings}
+        assert {"audit-chain", "catalog-unlogged", "operator-unlogged", "operator-new"} <= found
+
+
+def test_books_that_nobody_reconciled_are_found(scene: Scene) -> None:
+    """Never: graver, since the first organisation; a run counts for 7 days."""
+    (finding,) = scene.found("books-unreconciled")
+    assert (finding.severity, finding.since, finding.evidence) == (Severity.MEDIUM, BEGINNING, {"last_run_at": None})
+    reconcile.run(scene.desk)
+    for age, found in ((timedelta(days=7) - timedelta(microseconds=1), []), (timedelta(days=7), [Severity.LOW])):
+        with scene.desk.write() as tx:
+            tx.session.execute(update(Reconciliation).values(started_at=NOW - age))
+        assert [finding.severity for finding in scene.found("books-unreconciled")] == found
+    assert scene.found("books-violated") == []
+
+
+def test_violations_of_the_last_run_are_found(scene: Scene) -> None:
+    """One finding for each broken invariant, with the number of its violations and the first of them."""
+    with scene.desk.write() as tx:
+        tx.session.execute(update(Organisation).values(credited=Organisation.credited + usd(1)))
+    reconcile.run(scene.desk)
+    (finding,) = scene.found("books-violated")
+    assert (finding.subject, finding.severity) == ("Each wallet's credits are the sum of its entries", Severity.HIGH)
+    assert finding.evidence == {"violations": 1, "checked": 1, "run_by": ADMIN.name}
+    assert finding.sentence.startswith("1 violation of I3 at ")
+    assert finding.sentence.endswith("such as: Acme: the wallet says 1001 USD, its entries sum to 1000 USD.")
+
+
+def test_holds_of_a_dead_gateway_are_found_together(scene: Scene) -> None:
+    """Two minutes after the lease at the latest somebody should have released them; a living gateway's are in order."""
+    key = scene.key("app")
+    account = scene._account(key)
+    for hours, amount in ((3, usd(2)), (2, usd(0.5))):
+        account.admit(account.call(received_at=NOW - hours * HOUR), fixed(amount))
+    scene.clock.now = NOW - HOUR
+    with scene.desk.write() as tx:
+        leases.renew(tx, INSTANCE, HOUR - timedelta(minutes=2))
+    assert scene.found("hold-orphaned") == []
+    with scene.desk.write() as tx:
+        tx.session.execute(update(GatewayInstance).values(lease_until=NOW - timedelta(minutes=2, microseconds=1)))
+    (finding,) = scene.found("hold-orphaned")
+    assert (finding.kind, finding.subject, finding.org) == ("gateway", INSTANCE, "Acme")
+    assert (finding.severity, finding.since) == (Severity.MEDIUM, NOW - 3 * HOUR)
+    assert (finding.evidence["holds"], finding.evidence["amount_nano"]) == (2, usd(2.5))
+    assert len(finding.evidence["request_ids"]) == 2
+
+
+def let_call(scene: Scene, name: str, calls: int, odd: int, upstream: str = "test-openai", **options: Any) -> None:
+    """Let a new key call so often at 1 cent, `odd` times in another way."""
+    key = scene.key(name)
+    for number in range(calls):
+        scene.call(key, NOW - DAY, usd(0.01), upstream=upstream, **(options if number < odd else {}))
+
+
+def test_many_estimates_are_found_for_the_upstream_alone(scene: Scene) -> None:
+    """An upstream that sends no usage explains its keys' estimates; they are not found once more."""
+    let_call(scene, "quiet", 20, 20, "test-gemini", source=ESTIMATED)
+    let_call(scene, "right", 20, 0)
+    (finding,) = scene.found("calls-estimated")
+    assert (finding.kind, finding.subject, finding.severity) == ("upstream", "test-gemini", Severity.MEDIUM)
+    assert {name: str(value) for name, value in finding.evidence.items()} == {
+        "calls": "20",
+        "cost_nano": str(usd(0.2)),
+        "share_of_calls": "1.0000",
+        "share_of_cost": "1.0000",
+    }
+    assert "The upstream sends no usage" in finding.action
+
+
+def test_a_key_whose_callers_leave_is_found(scene: Scene) -> None:
+    """Two of 40 calls are 5 %; of one upstream with others they are too few. One of 20 is enough, of 19 not judged."""
+    let_call(scene, "leaver", 40, 2, source=ESTIMATED, outcome=Outcome.ABORTED)
+    let_call(scene, "few", 19, 1, source=ESTIMATED)
+    let_call(scene, "many", 100, 2, source=ESTIMATED)
+    (finding,) = scene.found("calls-estimated")
+    assert (finding.kind, finding.subject, finding.severity) == ("key", "leaver", Severity.LOW)
+    assert finding.sentence == (
+        "2 calls of the last 30 days (5.0 %) and $0.02 of cost (5.0 %) are estimates; outcome: aborted."
+    )
+    assert finding.action == (
+        "Callers leave before the answer ends: see whether their time limit is too short. "
+        "`keydesk requests --key leaver` lists the calls."
+    )
+
+
+def test_abandoned_calls_are_found(scene: Scene) -> None:
+    """What was written off when its gateway died, with the money that had been held."""
+    let_call(scene, "app", 20, 0)
+    let_call(scene, "other", 200, 0, upstream="test-gemini")
+    account = scene._account(scene.key("unlucky"))
+    account.admit(account.call(received_at=NOW - DAY), fixed(usd(3)))
+    assert leases.sweep(scene.desk.store) == 1
+    (finding,) = scene.found("calls-abandoned")
+    assert (finding.kind, finding.subject, finding.severity) == ("upstream", "test-openai", Severity.MEDIUM)
+    assert {name: str(value) for name, value in finding.evidence.items()} == {
+        "calls": "1",
+        "held_nano": str(usd(3)),
+        "share_of_calls": "0.0476",
+    }
+
+
+def test_overruns_are_found(scene: Scene) -> None:
+    """Calls that cost more than was held, by how much and with which model; those before the period are not."""
+    key = scene.key("app")
+    scene.call(key, NOW - DAY, usd(3), hold=usd(2))
+    scene.call(key, NOW - DAY, usd(3), hold=usd(3))
+    scene.call(key, NOW - 31 * DAY, usd(9), hold=usd(2))
+    (finding,) = scene.found("calls-overrun")
+    assert (finding.subject, finding.severity) == ("app", Severity.MEDIUM)
+    assert finding.evidence == {"calls": 1, "overrun_nano": usd(1), "models": ["gpt-test"]}
+    assert "`keydesk requests --overruns --key app`" in finding.action
+
+
+@pytest.mark.parametrize("check", ["calls-estimated", "calls-abandoned"])
+def test_an_organisation_does_not_see_upstreams(scene: Scene, check: str) -> None:
+    """Upstreams are the platform's: its own key is found instead."""
+    let_call(scene, "quiet", 20, 20, source=ESTIMATED, outcome=Outcome.ABANDONED)
+    with scene.acting(BEGINNING) as tx:
+        assert catalog.list_upstreams(tx)
+        accounts.add_org(tx, "Other")
+    for org_id, kind in ((None, "upstream"), (scene.world.org_id, "key")):
+        ledger = scene.desk.acting_as(Actor("ann", Role.ANALYST, org_id)).ledger
+        assert [finding.kind for finding in scene.report(ledger).findings if finding.check == check] == [kind]

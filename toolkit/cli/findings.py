@@ -1,0 +1,127 @@
+"""`keydesk findings`: what the audits found, how grave it is, and what to do about it."""
+
+import json
+from dataclasses import asdict
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from toolkit import accounts
+from toolkit.cli import output
+from toolkit.cli.app import App, Command, pass_app
+from toolkit.cli.output import Usd
+from toolkit.database import Actor
+from toolkit.errors import InvalidInput
+from toolkit.policy import Role
+
+if TYPE_CHECKING:
+    from toolkit.findings import Finding, Report
+
+_SEVERITY = click.Choice(["high", "medium", "low", "info"])
+_COLOURS = {"high": "red", "medium": "yellow", "low": "cyan", "info": None}
+_WIDTH = max(map(len, _COLOURS)) + 2
+
+
+@click.command(cls=Command)
+@click.option("--severity", type=_SEVERITY, default="info", show_default=True, help="Only what is at least as grave.")
+@click.option("--org", metavar="ORG", help="What this organisation's own people may see.")
+@click.option(
+    "--head",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Check, too, that the audit log's heads in FILE still stand (`audit --head` writes them).",
+)
+@click.option("--activity", is_flag=True, help="Show who did what in the last 30 days, instead of findings.")
+@click.option("--fail-on", type=_SEVERITY, help="Fail if there is a finding that is at least as grave.")
+@pass_app
+def findings_command(
+    app: App, severity: str, org: str | None, head: Path | None, activity: bool, fail_on: str | None
+) -> None:
+    """Audit keys, operators, prices and books: what was found, and what to do about it.
+
+    Nothing is changed.
+    """
+    from toolkit import findings
+    from toolkit.findings import Severity
+
+    desk = app.desk
+    if org:
+        with desk.read() as tx:
+            org_id = accounts.find_org(tx, org).id
+        desk = desk.acting_as(Actor(desk.actor.name, Role.ANALYST, org_id))
+    report = findings.run(desk.ledger, known_heads=_heads(head) if head else None)
+    shown = [finding for finding in report.findings if finding.severity.rank <= Severity(severity).rank]
+    if app.as_json:
+        click.echo(output.to_json(_as_json(report, shown)))
+    elif activity:
+        _show_activity(app, report)
+    else:
+        _show(report, shown)
+    if fail_on and any(finding.severity.rank <= Severity(fail_on).rank for finding in report.findings):
+        click.get_current_context().exit(1)
+
+
+def _heads(path: Path) -> dict[str, str]:
+    try:
+        heads = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise InvalidInput(f"{path} cannot be read as heads: {error}. `audit --head FILE` writes them.") from error
+    if not isinstance(heads, dict) or not all(isinstance(text, str) for text in heads.values()):
+        raise InvalidInput(f"{path} holds no heads. `keydesk audit --head FILE` writes them.")
+    return heads
+
+
+def _show(report: "Report", shown: list["Finding"]) -> None:
+    for finding in shown:
+        label = click.style(f"{finding.severity.upper():<{_WIDTH}}", fg=_COLOURS[finding.severity], bold=True)
+        of_org = f", {finding.org}" if finding.org else ""
+        subject = click.style(output.text(f"{finding.subject}{of_org}"), bold=True)
+        click.echo(f"{label}{subject}  {click.style(f'{finding.check}, since {finding.since:%Y-%m-%d}', dim=True)}")
+        click.echo(f"{'':<{_WIDTH}}{output.text(finding.sentence)}")
+        click.echo(f"{'':<{_WIDTH}}→ {output.text(finding.action)}\n")
+    counts = {name: sum(finding.severity == name for finding in report.findings) for name in _COLOURS}
+    click.echo(", ".join(f"{number} {name}" for name, number in counts.items()) + ".")
+    if report.skipped:
+        titles = ", ".join(check.title for check in report.skipped)
+        click.echo(f"Not checked, for only the platform may see it: {titles}.")
+
+
+def _show_activity(app: App, report: "Report") -> None:
+    rows = [
+        asdict(row) | {"in_detail": [f"{number} × {action}" for action, number in row.actions.items()]}
+        for row in report.activity
+    ]
+    columns = {
+        "actor": "actor",
+        "kind": "kind",
+        "acts": "acts",
+        "first_at": "first (UTC)",
+        "last_at": "last (UTC)",
+        "in_detail": "in detail",
+    }
+    app.rows(rows, columns, empty="Nobody did anything in the last 30 days.")
+
+
+def _as_json(report: "Report", shown: list["Finding"]) -> dict[str, Any]:
+    return {
+        "at": report.at,
+        "findings": [asdict(finding) | {"evidence": _plain(finding.evidence)} for finding in shown],
+        "skipped": [{"check": check.id, "title": check.title} for check in report.skipped],
+        "activity": [asdict(row) for row in report.activity],
+    }
+
+
+def _plain(value: Any) -> Any:
+    """Return evidence with its money named and valued as in all of our JSON."""
+    if isinstance(value, dict):
+        return dict(
+            (f"{name.removesuffix('_nano')}_usd", None if item is None else Usd(item))
+            if name.endswith("_nano")
+            else (name, _plain(item))
+            for name, item in value.items()
+        )
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return str(value) if isinstance(value, Decimal) else value

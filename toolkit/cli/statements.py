@@ -1,0 +1,298 @@
+"""`keydesk month` and `invoice`: close a billing month, look at its statement, and check what a provider bills."""
+
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from toolkit.cli.app import App, Group, pass_app
+from toolkit.cli.output import Usd
+from toolkit.errors import Conflict, InvalidInput
+from toolkit.models import Statement
+from toolkit.pricing import NANO, show_usd
+
+if TYPE_CHECKING:
+    from toolkit.invoices import Gap
+
+_MONTH = click.argument("month")
+_ORG = click.option("--org", required=True, metavar="ORG", help="Id or name of the organisation.")
+
+_COLUMNS = {
+    "key": "key",
+    "calls": "calls",
+    "input_tokens": "input",
+    "cached_input_tokens": "of it cached",
+    "output_tokens": "output",
+    "list_cost": "at list price",
+    "multiplier_effect": "multiplier",
+    "charged": "charged",
+}
+_BRIDGE = ("opening", "credits", "adjustments", "charged", "closing")
+
+
+@click.group(cls=Group)
+def month_command() -> None:
+    """Close billing months, and show, check and write their statements."""
+
+
+@month_command.command("close")
+@_MONTH
+@_ORG
+@click.option("--yes", is_flag=True, help="Confirm without being asked.")
+@pass_app
+def close(app: App, month: str, org: str, yes: bool) -> None:
+    """Freeze MONTH, such as 2026-10, of an organisation.
+
+    Nothing of it can be changed later; corrections stand in the next one.
+    """
+    from toolkit import statements
+
+    if not yes:
+        draft = statements.draft(app.desk, org, month)
+        app.confirm(
+            f"Close {month} of {draft['org']['name']}: calls {draft['totals']['calls']:,}, "
+            f"charged {show_usd(draft['totals']['charged'])}, balance {show_usd(draft['wallet']['closing'])}? "
+            "It cannot be opened again.",
+            yes=False,
+        )
+    statement = statements.close(app.desk, org, month)
+    facts = _facts(statement)
+    app.done(
+        f"Closed {month} of {facts['org']}: calls {facts['calls']:,}, charged {show_usd(facts['charged_usd'])}, "
+        f"balance {show_usd(facts['closing_usd'])}. "
+        f"SHA-256 {statement.sha256}, row {statement.audit_seq} of the audit log.",
+        facts,
+    )
+
+
+@month_command.command("show")
+@_MONTH
+@_ORG
+@click.option("--verify", is_flag=True, help="Check that it was not changed and the books still agree, instead.")
+@pass_app
+def show(app: App, month: str, org: str, verify: bool) -> None:
+    """Show the statement of MONTH."""
+    from toolkit import statements
+
+    with app.desk.read() as tx:
+        statement = statements.find(tx, org, month)
+        problems = statements.verify(tx, statement) if verify else []
+    if verify:
+        holds = f"The statement holds: its SHA-256 {statement.sha256} is that of the audit log, and the books agree."
+        app.done(
+            "\n".join(problems) or holds,
+            {"intact": not problems, "problems": problems, "sha256": statement.sha256, "row": statement.audit_seq},
+        )
+        if problems:
+            click.get_current_context().exit(1)
+        return
+    figures = statements.figures_of(statement)
+    if app.as_json:
+        app.facts({**figures, "sha256": statement.sha256})
+        return
+    app.facts(_facts(statement))
+    rows = [_with_money(group) for group in figures["keys"]]
+    click.echo()
+    app.rows(rows, _COLUMNS, empty="No calls in this month.", total=_with_money(figures["totals"]))
+
+
+@month_command.command("list")
+@click.option("--org", metavar="ORG", help="Only this organisation's.")
+@pass_app
+def list_statements(app: App, org: str | None) -> None:
+    """List closed months, the newest first."""
+    from toolkit import statements
+
+    with app.desk.read() as tx:
+        rows = [_facts(statement) for statement in statements.list_all(tx, org=org)]
+    columns = {
+        "month": "month",
+        "org": "organisation",
+        "calls": "calls",
+        "charged_usd": "charged",
+        "closing_usd": "closing balance",
+        "closed_at": "closed (UTC)",
+        "closed_by": "by",
+    }
+    app.rows(rows, columns, empty="No month is closed. Close one: keydesk month close --help")
+
+
+@month_command.command("export")
+@_MONTH
+@click.argument("path", type=click.Path(dir_okay=False, path_type=Path))
+@_ORG
+@click.option("--format", "form", type=click.Choice(["json", "csv", "html"]), help="[default: by PATH's ending]")
+@click.option("--force", is_flag=True, help="Take the place of a file that is there.")
+@pass_app
+def export(app: App, month: str, path: Path, org: str, form: str | None, force: bool) -> None:
+    """Write the statement of MONTH into a file: JSON as it was hashed, CSV, or a page to print."""
+    from toolkit import statement_forms, statements
+
+    chosen = form or path.suffix.removeprefix(".")
+    if chosen not in statement_forms.FORMS:
+        raise click.UsageError(
+            f"{path} does not end in .json, .csv or .html: say which with --format.", click.get_current_context()
+        )
+    with app.desk.read() as tx:
+        figures = statements.figures_of(statements.find(tx, org, month))
+    if path.exists() and not force:
+        raise Conflict(f"{path} is there already. Choose another name, or replace it with --force.")
+    try:
+        path.write_bytes(statement_forms.written(figures, chosen).encode())
+    except OSError as error:
+        raise InvalidInput(f"{path} cannot be written: {error.strerror}.") from error
+    app.done(f"Wrote the statement to {path}.", {"path": str(path), "format": chosen})
+
+
+def _facts(statement: Statement) -> dict[str, Any]:
+    from toolkit import statements
+
+    figures = statements.figures_of(statement)
+    return {
+        "org": figures["org"]["name"],
+        "org_id": statement.org_id,
+        "month": statement.month,
+        "calls": figures["totals"]["calls"],
+        "list_cost_usd": Usd(figures["totals"]["list_cost"]),
+        "multiplier_effect_usd": Usd(figures["totals"]["multiplier_effect"]),
+        **{f"{name}_usd": Usd(figures["wallet"][name]) for name in _BRIDGE},
+        "closed_at": statement.closed_at,
+        "closed_by": statement.closed_by,
+        "sha256": statement.sha256,
+        "audit_row": statement.audit_seq,
+    }
+
+
+def _with_money(group: dict[str, Any]) -> dict[str, Any]:
+    return group | {name: Usd(group[name]) for name in ("list_cost", "multiplier_effect", "charged")}
+
+
+@click.group(cls=Group)
+def invoice_command() -> None:
+    """Compare what a provider bills with our own log."""
+
+
+class _Pairs(click.ParamType[tuple[str, str]]):
+    """`A=B`, kept as two names."""
+
+    name = "pair"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str]:
+        """Read "amount=Gross cost"."""
+        if isinstance(value, tuple):
+            return value
+        first, equals, second = str(value).partition("=")
+        if not (first.strip() and equals and second.strip()):
+            self.fail(f"{value!r} is not of the form A=B.", param, ctx)
+        return first.strip(), second.strip()
+
+
+@invoice_command.command("reconcile")
+@click.argument("path", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--upstream", required=True, metavar="NAME", help="The upstream that the provider bills.")
+@click.option("--month", required=True, metavar="MONTH", help="Such as 2026-10, UTC.")
+@click.option(
+    "--column",
+    "columns",
+    multiple=True,
+    type=_Pairs(),
+    metavar="FIELD=HEADING",
+    help="Which column is which, where the heading does not tell; may be repeated.",
+)
+@click.option(
+    "--model",
+    "models",
+    multiple=True,
+    type=_Pairs(),
+    metavar="THEIRS=OURS",
+    help="A model that they name otherwise; may be repeated.",
+)
+@click.option(
+    "--input-with-cached/--input-without-cached",
+    "input_has_cached",
+    default=None,
+    help="Whether their input tokens include cached ones.  [default: as the dialect counts]",
+)
+@pass_app
+def reconcile(
+    app: App,
+    path: Path,
+    upstream: str,
+    month: str,
+    columns: tuple[tuple[str, str], ...],
+    models: tuple[tuple[str, str], ...],
+    input_has_cached: bool | None,
+) -> None:
+    """Compare an invoice (CSV) with what our calls cost at list price, and split the gap into causes."""
+    from toolkit import invoice_lines, invoices
+
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidInput(f"{path} cannot be read as text in UTF-8: {error}.") from error
+    found = invoices.reconcile(
+        app.desk.ledger,
+        invoice_lines.read(text, columns=dict(columns)),
+        upstream,
+        month,
+        models=dict(models),
+        input_has_cached=input_has_cached,
+    )
+    if app.as_json:
+        app.facts(
+            {
+                "upstream": found.upstream,
+                "month": found.month,
+                "total": _exact(found.total),
+                "models": [_exact(gap) for gap in found.models],
+                "evidence": {str(cause): words for cause, words in found.evidence.items()},
+            }
+        )
+        return
+    headings = {
+        "model": "model",
+        "our_calls": "our calls",
+        "their_lines": "their lines",
+        "ours": "ours at list price",
+        "theirs": "theirs",
+        "gap": "gap",
+    }
+    app.rows([_rounded(gap) for gap in found.models], headings, empty="", total=_rounded(found.total))
+    rows = [
+        {"cause": str(cause), "model": gap.model, "amount": _nano(gap.causes[cause])}
+        for cause in invoices.Cause
+        for gap in found.models
+        if cause in gap.causes
+    ]
+    total = {"amount": _nano(found.total.gap)}
+    click.echo()
+    app.rows(rows, {"cause": "cause", "model": "model", "amount": "part of the gap"}, empty="No gap.", total=total)
+    for cause, words in found.evidence.items():
+        click.echo(f"\n{cause}:\n" + "\n".join(f"  {line}" for line in words))
+
+
+def _exact(gap: "Gap") -> dict[str, Any]:
+    amounts = {"ours_usd": gap.ours, "theirs_usd": gap.theirs, "gap_usd": gap.gap}
+    return {
+        "model": gap.model,
+        "our_calls": gap.our_calls,
+        "their_lines": gap.their_lines,
+        **{name: f"{amount.normalize():f}" for name, amount in amounts.items()},
+        "causes_usd": {str(cause): f"{amount.normalize():f}" for cause, amount in gap.causes.items()},
+    }
+
+
+def _rounded(gap: "Gap") -> dict[str, Any]:
+    return {
+        "model": gap.model,
+        "our_calls": gap.our_calls,
+        "their_lines": gap.their_lines,
+        "ours": _nano(gap.ours),
+        "theirs": _nano(gap.theirs),
+        "gap": _nano(gap.gap),
+    }
+
+
+def _nano(amount: Decimal) -> Usd:
+    return Usd(round(amount * NANO))

@@ -1,0 +1,73 @@
+"""A finding: what an audit has to say, how grave it is, and how its sentences put spans, moments and lists. Pure."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+
+class Severity(StrEnum):
+    """How soon somebody should act, the gravest first."""
+
+    HIGH = "high"
+    """Today: a secret is known to others, or records cannot be relied upon."""
+    MEDIUM = "medium"
+    """This week: a risk that needs a decision."""
+    LOW = "low"
+    """At the next review: something to tidy."""
+    INFO = "info"
+    """To know: nothing to do unless it comes as a surprise."""
+
+    @property
+    def rank(self) -> int:
+        """Its place in the order, 0 being the gravest."""
+        return list(Severity).index(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something that an audit found.
+
+    Args:
+        check: id of the check.
+        severity: how soon to act.
+        kind: what the subject is: "key", "operator", "model", "plan", "upstream", "gateway", "chain" or "books".
+        subject_id, subject: id and name.
+        org: name of its organisation; None if it is the platform's.
+        since: UTC; since when it holds, as far as the records tell.
+        sentence: the evidence in words.
+        action: what to do, with the command in backquotes where there is one.
+        evidence: the numbers and moments; those named `…_nano` are nano-USD.
+    """
+
+    check: str
+    severity: Severity
+    kind: str
+    subject_id: str
+    subject: str
+    org: str | None
+    since: datetime
+    sentence: str
+    action: str
+    evidence: Mapping[str, Any] = field(default_factory=dict)
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun: "1 call", "1,200 calls"."""
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
+def days_between(start: datetime, end: datetime) -> str:
+    """Return how many whole days lie between two moments: "31 days"."""
+    return counted((end - start).days, "day")
+
+
+def stamp(at: datetime) -> str:
+    """Return a moment to the minute: "2026-11-23 14:10 UTC"."""
+    return f"{at:%Y-%m-%d %H:%M} UTC"
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return names as a list in words: "a", "a and b", "a, b and c"."""
+    return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))

@@ -1,0 +1,126 @@
+"""Findings: all audits in one go, the gravest first. `docs/audits.md` says what each check means and what to do."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from toolkit import activity, evidence, hygiene, repricing, soundness
+from toolkit.activity import Activity
+from toolkit.evidence import Evidence, Thresholds
+from toolkit.finding import Finding, Severity
+from toolkit.ledger import Ledger
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["CHECKS", "Activity", "Check", "Finding", "Report", "Severity", "Thresholds", "frame", "judge", "run"]
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One audit.
+
+    Args:
+        id: what its findings bear.
+        title: what it looks for.
+        find: from evidence and thresholds to findings; pure.
+        platform: whether it looks at what no single organisation may see.
+    """
+
+    id: str
+    title: str
+    find: Callable[[Evidence, Thresholds], Iterable[Finding]]
+    platform: bool = False
+
+
+CHECKS = (
+    Check("key-never-used", "keys that were never used", hygiene.never_used),
+    Check("key-unused", "keys that are not used any more", hygiene.unused),
+    Check("key-no-limit", "keys without a monthly limit", hygiene.without_limit),
+    Check("key-limit-high", "limits far above use", hygiene.limit_far_above_use),
+    Check("key-limit-near", "keys near their limit", hygiene.near_limit),
+    Check("key-scope-wide", "model scopes far wider than use", hygiene.wide_scope),
+    Check("key-not-rotated", "secrets that were not rotated", hygiene.not_rotated),
+    Check("key-expired", "expired keys that are still there", hygiene.expired),
+    Check("key-secret-in-url", "secrets sent in URLs", hygiene.secret_in_url),
+    Check("key-old-secret-used", "old secrets that are still used", hygiene.old_secret_used),
+    Check("operator-unusual-hours", "acts at unusual hours", activity.unusual_hours),
+    Check("operator-burst", "many secrets shown within an hour", activity.burst),
+    Check("operator-sign-in-failures", "failed sign-ins", activity.sign_in_failures, platform=True),
+    Check("operator-trusted-acts", "acts that nobody signed in for", activity.trusted_acts),
+    Check("operator-new", "new operators", activity.new_operators),
+    Check("operator-unlogged", "operators unknown to the audit log", activity.unlogged_operators, platform=True),
+    Check("audit-chain", "the audit log's chains", soundness.chains),
+    Check("books-violated", "violations at the last reconciliation", soundness.violations, platform=True),
+    Check("books-unreconciled", "age of the last reconciliation", soundness.unreconciled, platform=True),
+    Check("hold-orphaned", "orphaned holds", soundness.orphaned_holds),
+    Check("price-change", "price changes", repricing.prices, platform=True),
+    Check("plan-change", "changes of plans and multipliers", repricing.multipliers, platform=True),
+    Check("key-plan-change", "keys moved to another plan", repricing.key_plans),
+    Check("catalog-unlogged", "prices unknown to the audit log", repricing.unlogged, platform=True),
+    Check("calls-estimated", "estimated charges", soundness.estimated),
+    Check("calls-abandoned", "abandoned calls", soundness.abandoned),
+    Check("calls-overrun", "calls that cost more than was held", soundness.overruns),
+)
+"""All checks, in the order of `docs/audits.md`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What the audits found.
+
+    Args:
+        at: the moment that was judged, UTC.
+        findings: the gravest first, then the newest.
+        skipped: checks that were not made, for they look at what the actor may not see.
+        activity: what each actor did in the period.
+    """
+
+    at: datetime
+    findings: list[Finding]
+    skipped: list[Check]
+    activity: list[Activity]
+
+
+def run(
+    ledger: Ledger,
+    *,
+    thresholds: Thresholds | None = None,
+    known_heads: dict[str, str] | None = None,
+    now: datetime | None = None,
+) -> Report:
+    """Make every check that the ledger's actor may make; nothing is changed.
+
+    Args:
+        ledger: whose actor's keys, calls and acts are looked at: those of one organisation, or all.
+        thresholds: from when on something is a finding.
+        known_heads: heads of audit chains that `audit.heads` exported earlier; each must still stand at its place.
+        now: the moment to judge by, UTC; the store's present moment by default. Whether a gateway lives is judged by
+            the store's clock in any case.
+
+    Raises:
+        InvalidInput: a known head is not of the form `seq:hash`.
+        Unavailable: the key store or the ledger cannot be read.
+    """
+    thresholds = thresholds or Thresholds()
+    return judge(evidence.read(ledger, thresholds, known_heads, now), thresholds)
+
+
+def judge(seen: Evidence, thresholds: Thresholds) -> Report:
+    """Return what all checks find in the evidence. Pure."""
+    made = [check for check in CHECKS if seen.whole or not check.platform]
+    found = [finding for check in made for finding in check.find(seen, thresholds)]
+    found.sort(key=lambda finding: finding.since, reverse=True)
+    found.sort(key=lambda finding: finding.severity.rank)
+    skipped = [check for check in CHECKS if check not in made]
+    return Report(seen.now, found, skipped, activity.table(seen, thresholds))
+
+
+def frame(findings: Sequence[Finding]) -> "pd.DataFrame":
+    """Return findings as a table: severity, check, subject, org, since, sentence, action; in the order given."""
+    import pandas as pd
+
+    columns = ["severity", "check", "subject", "org", "since", "sentence", "action"]
+    rows = [[str(finding.severity), *(getattr(finding, name) for name in columns[1:])] for finding in findings]
+    return pd.DataFrame(rows, columns=columns).astype({"since": "datetime64[us, UTC]"})

@@ -1,0 +1,126 @@
+"""Shelves: where the ledger's segments stand, a folder or an S3-compatible bucket.
+
+A file appears on a shelf whole or not at all, is there for good once `write` has returned, and never changes. Its
+name is never used twice, so nothing is overwritten, and neither shelf needs a lock. Paths are relative to the
+shelf's root and have slashes.
+"""
+
+import os
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    import duckdb
+
+BUCKET = "s3://"
+"""What the root of a ledger in a bucket begins with: `s3://BUCKET/PREFIX`."""
+
+
+class Shelf(Protocol):
+    """Where files stand.
+
+    Raises:
+        Unavailable: by each method, if the place cannot be reached or refuses; the message says what to do.
+    """
+
+    def write(self, path: str, content: bytes) -> None:
+        """Put a new file there; once this returns, a power cut loses neither it nor its name."""
+
+    def read(self, path: str) -> bytes:
+        """Return a file.
+
+        Raises:
+            FileNotFoundError: it is not there.
+        """
+
+    def ages(self, folder: str) -> dict[str, float]:
+        """Return all files below a folder: path → seconds since it was written, by the clocks at hand."""
+
+    def remove(self, paths: Iterable[str]) -> None:
+        """Remove files; one that is gone already is no error."""
+
+    def addresses(self, sizes: dict[str, int]) -> list[str]:
+        """Return where DuckDB finds files, as `read_parquet` takes it; `sizes` has their sizes in bytes."""
+
+    def connect(self, connection: "duckdb.DuckDBPyConnection") -> None:
+        """Let DuckDB read from this shelf."""
+
+
+def at(root: Path | str) -> Shelf:
+    """Return the shelf at a folder, or at `s3://BUCKET/PREFIX`.
+
+    Raises:
+        InvalidInput: there can be no bucket of that name.
+    """
+    if isinstance(root, str) and root.startswith(BUCKET):
+        from toolkit.bucket import Bucket
+
+        return Bucket(root)
+    return Folder(Path(root))
+
+
+class Folder:
+    """A folder of this machine, or one that machines share.
+
+    Args:
+        root: need not be there.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def __str__(self) -> str:
+        return str(self.root)
+
+    def write(self, path: str, content: bytes) -> None:
+        """Put a new file there: under a temporary name, flushed, renamed, and the name flushed."""
+        target = self.root / path
+        folders = [target.parent]
+        if not target.parent.exists():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            folders += target.parents[1:3]
+        temporary = target.with_suffix(".tmp")
+        with temporary.open("xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.rename(target)
+        for folder in folders:
+            descriptor = os.open(folder, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+
+    def read(self, path: str) -> bytes:
+        """Return a file."""
+        return (self.root / path).read_bytes()
+
+    def ages(self, folder: str) -> dict[str, float]:
+        """Return all files below a folder, with their ages in seconds."""
+        now = time.time()
+        found = {}
+        for path in (self.root / folder).rglob("*"):
+            try:
+                if path.is_file():
+                    found[path.relative_to(self.root).as_posix()] = now - path.stat().st_mtime
+            except FileNotFoundError:  # another sweep was quicker
+                continue
+        return found
+
+    def remove(self, paths: Iterable[str]) -> None:
+        """Remove files."""
+        for path in paths:
+            (self.root / path).unlink(missing_ok=True)
+
+    def addresses(self, sizes: dict[str, int]) -> list[str]:
+        """Return the files' names, with characters escaped that DuckDB would read as a pattern."""
+        return [
+            "".join(f"[{character}]" if character in "*?[" else character for character in str(self.root / path))
+            for path in sizes
+        ]
+
+    def connect(self, connection: "duckdb.DuckDBPyConnection") -> None:
+        """Do nothing: DuckDB reads folders by itself."""

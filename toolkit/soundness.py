@@ -1,0 +1,250 @@
+"""Soundness: can the records be relied upon? Pure; each function is one check of `findings`."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from decimal import Decimal
+from itertools import groupby
+
+from toolkit.audit import PLATFORM
+from toolkit.evidence import Calls, Evidence, Thresholds
+from toolkit.finding import Finding, Severity, counted, days_between, listed, stamp
+from toolkit.policy import Outcome
+from toolkit.pricing import show_usd
+from toolkit.usage import UsageSource
+
+
+def chains(evidence: Evidence, thresholds: Thresholds) -> Iterator[Finding]:  # noqa: ARG001 - as all checks
+    """A place where a chain of the audit log does not hold: a row was changed, removed, reordered or cut off."""
+    for link, at in evidence.breaks:
+        org = evidence.orgs.get(link.chain)
+        yield Finding(
+            check="audit-chain",
+            severity=Severity.HIGH,
+            kind="chain",
+            subject_id=link.chain,
+            subject=org.name if org else link.chain,
+            org=None if link.chain == PLATFORM else evidence.org_name(link.chain),
+            since=at,
+            sentence=f"Row {link.seq} of the chain: {link.problem}. It was written at {stamp(at)} or later.",
+            action="Take the log from there on as unproven: keep a copy of the key store as it is, compare with a "
+            "backup, and find out who can write to it. `keydesk audit --verify` repeats the check.",
+            evidence={"seq": link.seq, "problem": link.problem},
+        )
+
+
+def violations(evidence: Evidence, thresholds: Thresholds) -> Iterator[Finding]:  # noqa: ARG001 - as all checks
+    """An invariant of the books that the last reconciliation found broken."""
+    run = evidence.last_run
+    for result in run.findings if run else ():
+        if run is not None and result.violations:
+            count = counted(len(result.violations), "violation")
+            yield Finding(
+                check="books-violated",
+                severity=Severity.HIGH,
+                kind="books",
+                subject_id=result.invariant,
+                subject=result.title,
+                org=None,
+                since=run.started_at,
+                sentence=f"{count} of {result.invariant} at {stamp(run.started_at)}, such as: {result.violations[0]}",
+                action="Run `keydesk reconcile` again; what it still shows must be explained before a month is closed.",
+                evidence={"violations": len(result.violations), "checked": result.checked, "run_by": run.actor},
+            )
+
+
+def unreconciled(evidence: Evidence, thresholds: Thresholds) -> Iterator[Finding]:
+    """Books that nobody has reconciled for a while."""
+    run = evidence.last_run
+    if run is not None and run.started_at > evidence.since(thresholds.reconciled):
+        return
+    since = run.started_at if run else min((org.created_at for org in evidence.orgs.values()), default=evidence.now)
+    yield Finding(
+        check="books-unreconciled",
+        severity=Severity.LOW if run else Severity.MEDIUM,
+        kind="books",
+        subject_id="books",
+        subject="the books",
+        org=None,
+        since=since,
+        sentence=f"Last reconciled {days_between(since, evidence.now)} ago, by {run.actor}, over {run.rows:,} calls."
+        if run
+        else "Never reconciled.",
+        action="`keydesk reconcile`, and have it run every day.",
+        evidence={"last_run_at": run.started_at if run else None},
+    )
+
+
+def orphaned_holds(evidence: Evidence, thresholds: Thresholds) -> Iterator[Finding]:  # noqa: ARG001 - as all checks
+    """Money that is still set aside for calls of a gateway that has ended, and that no other gateway has released."""
+    overdue = sorted((hold for hold in evidence.holds if hold.overdue), key=lambda hold: (hold.instance_id, hold.org))
+    for (instance, org), members in groupby(overdue, key=lambda hold: (hold.instance_id, hold.org)):
+        stuck = list(members)
+        amount, oldest = sum(hold.amount for hold in stuck), min(hold.admitted_at for hold in stuck)
+        yield Finding(
+            check="hold-orphaned",
+            severity=Severity.MEDIUM,
+            kind="gateway",
+            subject_id=instance,
+            subject=instance,
+            org=org,
+            since=oldest,
+            sentence=f"{show_usd(amount)} is held for {counted(len(stuck), 'call')} of a gateway that has ended, the "
+            f"oldest of {stamp(oldest)}, by {listed(sorted({hold.key for hold in stuck}))}.",
+            action="Start a gateway, which releases them within seconds; then `keydesk holds --orphaned` lists none.",
+            evidence={
+                "holds": len(stuck),
+                "amount_nano": amount,
+                "request_ids": [hold.request_id for hold in stuck],
+            },
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Subject:
+    """Whose calls are added up."""
+
+    kind: str
+    id: str
+    name: str
+    org: str | None
+    argument: str
+    calls: list[Calls]
+
+
+def estimated(evidence: Evidence, thresholds: Thresholds) -> Iterator[Finding]:
+    """A key or upstream many of whose calls were charged by our estimate, for no usage had come."""
+    for subject in _subjects(evidence, lambda rows: _share_estimated(rows, thresholds) is not None):
+        shares = _share_estimated(subject.calls, thresholds)
+        if shares is None:
+            continue
+        of_calls, of_cost = shares
+        rows = [row for row in subject.calls if row.usage_source == UsageSource.ESTIMATED]
+        outcomes = sorted({row.outcome for row in rows})
+        calls, cost = sum(row.calls for row in rows), sum(row.cost for row in rows)
+        yield _of_calls(
+            subject,
+            evidence,
+            thresholds,
+            "calls-estimated",
+            Severity.MEDIUM if of_cost >= Decimal("0.25") else Severity.LOW,
+            f"{counted(calls, 'call')} of the last {thresholds.period} days ({_percent(of_calls)}) and "
+            f"{show_usd(cost)} of cost ({_percent(of_cost)}) are estimates; outcome: {listed(outcomes)}.",
+            "Callers leave before the answer ends: see whether their time limit is too short. "
+            if outcomes == [Outcome.ABORTED]
+            else "The upstream sends no usage: see whether it can, or serve the model elsewhere. ",
+            {"calls": calls, "cost_nano": cost, "share_of_calls": of_calls, "share_of_cost": of_cost},
+        )
+
+
+def abandoned(evidence: Evidence, thresholds: Thresholds) -> Iterator[Finding]:
+    """A key or upstream some of whose calls were written off, for their gateway died: used, yet not charged."""
+    for subject in _subjects(evidence, lambda rows: _share_abandoned(rows, thresholds) is not None):
+        share = _share_abandoned(subject.calls, thresholds)
+        if share is None:
+            continue
+        rows = [row for row in subject.calls if row.outcome == Outcome.ABANDONED]
+        calls, held = sum(row.calls for row in rows), sum(row.held for row in rows)
+        yield _of_calls(
+            subject,
+            evidence,
+            thresholds,
+            "calls-abandoned",
+            Severity.MEDIUM,
+            f"{counted(calls, 'call')} of the last {thresholds.period} days ({_percent(share)}) written off, for their "
+            f"gateway died: {show_usd(held)} had been held, nothing was charged.",
+            "Find out why gateways die (memory, a forced restart). The provider's invoice may have the calls: "
+            "`keydesk invoice reconcile` says. ",
+            {"calls": calls, "held_nano": held, "share_of_calls": share},
+        )
+
+
+def overruns(evidence: Evidence, thresholds: Thresholds) -> Iterator[Finding]:
+    """A key some of whose calls cost more than was held for them: the one way past a limit."""
+    for subject in _keys(evidence, set()):
+        rows = [row for row in subject.calls if row.overruns]
+        if not rows:
+            continue
+        calls, amount = sum(row.overruns for row in rows), sum(row.overrun for row in rows)
+        models = sorted({row.model for row in rows if row.model})
+        yield _of_calls(
+            subject,
+            evidence,
+            thresholds,
+            "calls-overrun",
+            Severity.MEDIUM,
+            f"{counted(calls, 'call')} of the last {thresholds.period} days cost {show_usd(amount)} more than was "
+            f"held; models: {listed(models)}.",
+            f"Look at them: `keydesk requests --overruns --key {subject.argument}`. What is held for the model is too "
+            "low: see whether its limits are right, `keydesk models list`. ",
+            {"calls": calls, "overrun_nano": amount, "models": models},
+        )
+
+
+def _of_calls(
+    subject: _Subject,
+    evidence: Evidence,
+    thresholds: Thresholds,
+    check: str,
+    severity: Severity,
+    sentence: str,
+    action: str,
+    facts: dict[str, object],
+) -> Finding:
+    if subject.kind == "key" and "keydesk requests" not in action:
+        action += f"`keydesk requests --key {subject.argument}` lists the calls."
+    since = evidence.since(thresholds.period)
+    return Finding(
+        check, severity, subject.kind, subject.id, subject.name, subject.org, since, sentence, action.strip(), facts
+    )
+
+
+def _subjects(evidence: Evidence, is_found: Callable[[list[Calls]], bool]) -> Iterator[_Subject]:
+    """Yield upstreams, then keys; what an upstream is found for is not laid to the keys that called it."""
+    explained: set[str] = set()
+    recent = [row for row in evidence.calls if row.recent and row.upstream is not None]
+    by_upstream = sorted(recent, key=lambda row: row.upstream or "") if evidence.whole else []
+    for upstream, rows in groupby(by_upstream, key=lambda row: row.upstream or ""):
+        subject = _Subject("upstream", upstream, upstream, None, upstream, list(rows))
+        if is_found(subject.calls):
+            explained.add(upstream)
+        yield subject
+    yield from _keys(evidence, explained)
+
+
+def _keys(evidence: Evidence, explained: set[str]) -> Iterator[_Subject]:
+    """Yield the keys, with their calls of the period to upstreams that are not `explained`."""
+    by_key: dict[str, list[Calls]] = {}
+    for row in evidence.calls:
+        if row.recent and row.upstream not in explained:
+            by_key.setdefault(row.key_id, []).append(row)
+    for key in evidence.keys:
+        if key.id in by_key:
+            name, argument = evidence.key_label(key), evidence.key_argument(key)
+            yield _Subject("key", key.id, name, evidence.org_name(key.org_id), argument, by_key[key.id])
+
+
+def _share_estimated(rows: list[Calls], thresholds: Thresholds) -> tuple[Decimal, Decimal] | None:
+    """Return the estimated share of charged calls and of cost, if there is enough to judge and it is too much."""
+    charged = [row for row in rows if row.usage_source is not None]
+    guessed = [row for row in charged if row.usage_source == UsageSource.ESTIMATED]
+    calls, cost = sum(row.calls for row in charged), sum(row.cost for row in charged)
+    if calls < thresholds.least_calls or not guessed:
+        return None
+    of_calls = _share(sum(row.calls for row in guessed), calls)
+    of_cost = _share(sum(row.cost for row in guessed), cost)
+    return (of_calls, of_cost) if max(of_calls, of_cost) >= thresholds.estimated else None
+
+
+def _share_abandoned(rows: list[Calls], thresholds: Thresholds) -> Decimal | None:
+    """Return the abandoned share of admitted calls, if there is enough to judge and it is too much."""
+    calls = sum(row.calls for row in rows if row.outcome != Outcome.REFUSED)
+    share = _share(sum(row.calls for row in rows if row.outcome == Outcome.ABANDONED), calls)
+    return share if share and calls >= thresholds.least_calls and share >= thresholds.abandoned else None
+
+
+def _share(part: int, whole: int) -> Decimal:
+    return round(Decimal(part) / whole, 4) if whole else Decimal(0)
+
+
+def _percent(share: Decimal) -> str:
+    return f"{share * 100:.1f} %"

@@ -1,0 +1,315 @@
+"""Views: what DuckDB sees of the ledger, from one snapshot of the key store and the segments that it lists.
+
+DuckDB never opens the key store (two SQLite libraries in one process lose each other's locks): its rows cross as
+Arrow, some thousands at a time. The snapshot is let go before the query runs, so that a long query keeps nobody
+waiting. `docs/ledger.md` describes the views.
+"""
+
+import os
+import tempfile
+from collections.abc import Generator, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from sqlalchemy import BigInteger, ColumnElement, Table, select, true, type_coerce
+
+from toolkit import segments
+from toolkit.database import Actor, Store, Transaction
+from toolkit.errors import Unavailable
+from toolkit.models import (
+    ApiKey,
+    AuditRow,
+    Hold,
+    KeyMonth,
+    Moment,
+    Organisation,
+    OutboxRow,
+    Plan,
+    Price,
+    RefusalCount,
+    Segment,
+    WalletEntry,
+)
+from toolkit.period import Period
+from toolkit.shelf import Shelf
+
+if TYPE_CHECKING:
+    import duckdb
+    import pyarrow as pa
+
+AT_ONCE = 20_000
+"""Rows that cross from the key store at a time: what a query holds in Python's memory."""
+
+OUTBOX = cast("Table", OutboxRow.__table__)
+
+TABLES = {
+    "keys": cast("Table", ApiKey.__table__),
+    "orgs": cast("Table", Organisation.__table__),
+    "plans": cast("Table", Plan.__table__),
+    "prices": cast("Table", Price.__table__),
+    "audit": cast("Table", AuditRow.__table__),
+    "refusal_counts": cast("Table", RefusalCount.__table__),
+    "key_months": cast("Table", KeyMonth.__table__),
+    "holds": cast("Table", Hold.__table__),
+    "wallet_entries": cast("Table", WalletEntry.__table__),
+}
+"""Tables of the key store that are views besides `usage`."""
+
+_JOINED = {"keys", "orgs", "plans"}
+"""Views that `usage` takes names from; the others are read only when a query names them."""
+
+_COMMON = {TABLES["plans"], TABLES["prices"]}
+"""Tables that every organisation sees whole."""
+
+_USAGE = """
+CREATE TEMP VIEW usage AS
+SELECT {columns}, strftime(log.day, '%Y-%m') AS month, log.day AS day,
+       coalesce(named_keys.name, log.key_id) AS key, coalesce(named_keys.label, log.key_id) AS key_label,
+       coalesce(named_keys.org, log.org_id) AS org, coalesce(named_plans.name, log.plan_id) AS plan
+FROM ({log}) AS log
+LEFT JOIN (
+    SELECT keys.id, any_value(keys.name) AS name, any_value(orgs.name) AS org,
+           any_value(keys.name || if(keys.status = 'deleted', ' (deleted)', '')) AS label
+    FROM keys JOIN orgs ON orgs.id = keys.org_id GROUP BY keys.id
+) AS named_keys ON named_keys.id = log.key_id
+LEFT JOIN (SELECT id, any_value(name) AS name FROM plans GROUP BY id) AS named_plans ON named_plans.id = log.plan_id
+"""
+"""Names are grouped by id, so that DuckDB knows each to be there once and leaves out a join that nobody asks for."""
+
+_PRICES = """
+CREATE TEMP VIEW prices AS
+SELECT id, model_id AS model, valid_from, recorded_at, recorded_by, source,
+       (tier ->> 'above')::BIGINT AS above_tokens, (tier ->> 'input')::BIGINT AS input_price,
+       (tier ->> 'cached_input')::BIGINT AS cached_input_price,
+       (tier ->> 'cache_write_5m')::BIGINT AS cache_write_5m_price,
+       (tier ->> 'cache_write_1h')::BIGINT AS cache_write_1h_price, (tier ->> 'output')::BIGINT AS output_price,
+       (sheet ->> 'request')::BIGINT AS request_price
+FROM (SELECT *, unnest(json_extract(sheet, '$.tiers[*]')) AS tier FROM price_book)
+"""
+
+
+@contextmanager
+def opened(
+    connection: "duckdb.DuckDBPyConnection",
+    store: Store,
+    shelf: Shelf,
+    actor: Actor,
+    query: str,
+    period: Period | None = None,
+    request_id: str | None = None,
+) -> Iterator["duckdb.DuckDBPyConnection"]:
+    """Open a DuckDB cursor with the views of this moment.
+
+    Args:
+        connection: from `engine`.
+        store: the key store.
+        shelf: where its segments stand.
+        actor: whose rights hold.
+        query: what will be asked; views that it does not name may be missing.
+        period: leaves only its calls in `usage`, and only files that may hold some are opened.
+        request_id: leaves only this call in `usage`, likewise.
+
+    Raises:
+        Unavailable: the key store or a segment cannot be read.
+    """
+    import duckdb
+
+    with connection.cursor() as cursor:
+        shelf.connect(cursor)
+        try:
+            with store.read(actor) as tx:
+                listed = _listed(tx, period, request_id)
+                with closing(batches(tx, OUTBOX, *_wanted(period, request_id))) as waiting:
+                    _load_tail(cursor, waiting)
+                for name, table in TABLES.items():
+                    if name in _JOINED or name in query.casefold():
+                        stored = "price_book" if name == "prices" else name
+                        cursor.register(stored, _table(tx, table))
+                        if name == "prices":
+                            cursor.execute(_PRICES)
+            log = " UNION ALL BY NAME ".join([*_scans(shelf, listed), "SELECT *, admitted_at::DATE AS day FROM tail"])
+            if narrow := _narrowing(actor, period, request_id):
+                log = f"SELECT * FROM ({log}) WHERE {narrow}"
+            cursor.execute(_USAGE.format(columns=", ".join(map(_column, OUTBOX.columns)), log=log))
+            yield cursor
+        except duckdb.Error as error:
+            # A mistake in a query has a class of its own; what Python code that reads a bucket raises has none.
+            if not isinstance(error, duckdb.IOException) and type(error) is not duckdb.Error:
+                raise
+            reason = str(error).partition("\n\nLINE")[0].strip()
+            if reason.startswith("Traceback"):
+                reason = reason.splitlines()[-1].partition(": ")[2]
+            raise Unavailable(f"The ledger's files failed; `keydesk ledger verify` checks them. {reason}") from error
+
+
+def engine() -> "duckdb.DuckDBPyConnection":
+    """Return a connection to the process's one engine, so that all ledgers share what it remembers of the files.
+
+    Nothing is ever downloaded.
+    """
+    import duckdb
+
+    connection = duckdb.connect(
+        ":memory:keydesk",
+        config={
+            "autoinstall_known_extensions": False,
+            "autoload_known_extensions": False,
+            "temp_directory": str(Path(tempfile.gettempdir()) / f"keydesk-{os.getpid()}"),
+        },
+    )
+    connection.execute("SET GLOBAL TimeZone = 'UTC'")
+    connection.execute("SET GLOBAL parquet_metadata_cache = true")  # segments never change
+    # Of files that a filter on `day` leaves over, DuckDB 2.0 believes that they hold one row, and would build its hash
+    # tables from millions of calls instead of a dozen names: four times the work.
+    connection.execute("SET GLOBAL disabled_optimizers = 'build_side_probe_side'")
+    return connection
+
+
+def batches(
+    tx: Transaction, table: Table, *conditions: ColumnElement[bool], limit: int | None = None
+) -> Generator["pa.RecordBatch", None, None]:
+    """Yield a table of the key store as Arrow, `AT_ONCE` rows at a time, of what the transaction's actor may see.
+
+    Args:
+        tx: what is open while it is read.
+        table: of the key store.
+        conditions: that rows must meet.
+        limit: the most rows to give, in order of the primary key.
+    """
+    import pyarrow as pa
+
+    # Moments cross as the integers they are kept as: no datetime object for each of them.
+    query = select(*(type_coerce(c, BigInteger) if isinstance(c.type, Moment) else c for c in table.columns))
+    query = query.where(*conditions)
+    if tx.actor.org_id is not None:
+        query = query.where(_belongs_to(table, tx.actor.org_id))
+    if limit is not None:
+        query = query.order_by(*table.primary_key).limit(limit)
+    schema = segments.arrow_schema(table)
+    with tx.session.connection().execution_options(yield_per=AT_ONCE).execute(query) as result:
+        for rows in result.partitions():
+            columns = zip(*rows, strict=True)
+            yield pa.RecordBatch.from_arrays(
+                [pa.array(values, field.type) for values, field in zip(columns, schema, strict=True)], schema=schema
+            )
+
+
+def _table(tx: Transaction, table: Table) -> "pa.Table":
+    import pyarrow as pa
+
+    return pa.Table.from_batches(batches(tx, table), segments.arrow_schema(table))
+
+
+def _load_tail(cursor: "duckdb.DuckDBPyConnection", rows: Iterator["pa.RecordBatch"]) -> None:
+    """Give DuckDB the rows that wait in the outbox; it can put them on disk if there are very many."""
+    import pyarrow as pa
+
+    schema = segments.arrow_schema(OUTBOX)
+    first = next(rows, None)
+    if first is None or first.num_rows < AT_ONCE:
+        cursor.register("tail", pa.Table.from_batches([first] if first else [], schema))
+        return
+    cursor.register("batch", pa.Table.from_batches([first]))
+    cursor.execute("CREATE TEMP TABLE tail AS FROM batch")
+    for batch in rows:
+        cursor.register("batch", pa.Table.from_batches([batch]))
+        cursor.execute("INSERT INTO tail FROM batch")
+    cursor.unregister("batch")
+
+
+def _listed(tx: Transaction, period: Period | None, request_id: str | None) -> list[tuple[str, int, int]]:
+    """Return path, size and schema version of the segments that may hold what is asked for."""
+    query = select(Segment.path, Segment.size, Segment.schema_version).order_by(Segment.path)
+    if period is not None and period.start is not None:
+        query = query.where(Segment.day >= str(period.start.date()), Segment.last_admitted_at >= period.start)
+    if period is not None and period.end is not None:
+        query = query.where(Segment.day <= str(period.end.date()), Segment.first_admitted_at < period.end)
+    if request_id is not None:
+        # By bytes, as the bounds were found: PostgreSQL may sort text as a language does.
+        first, last = (
+            bound.collate("C" if tx.session.get_bind().dialect.name == "postgresql" else "BINARY")
+            for bound in (Segment.first_request_id, Segment.last_request_id)
+        )
+        query = query.where(first <= request_id, last >= request_id)
+    return [(path, size, version) for path, size, version in tx.session.execute(query)]
+
+
+def _wanted(period: Period | None, request_id: str | None) -> list[ColumnElement[bool]]:
+    """Return the conditions that rows of the outbox must meet."""
+    conditions: list[ColumnElement[bool]] = []
+    if period is not None and period.start is not None:
+        conditions.append(OutboxRow.admitted_at >= period.start)
+    if period is not None and period.end is not None:
+        conditions.append(OutboxRow.admitted_at < period.end)
+    if request_id is not None:
+        conditions.append(OutboxRow.request_id == request_id)
+    return conditions
+
+
+def _narrowing(actor: Actor, period: Period | None, request_id: str | None) -> str:
+    """Return the conditions that rows of the log must meet, as DuckDB's SQL."""
+    terms = []
+    if actor.org_id is not None:
+        terms.append(f"org_id = {quoted(actor.org_id)}")
+    if request_id is not None:
+        terms.append(f"request_id = {quoted(request_id)}")
+    if period is not None:
+        condition, values = period.where()
+        for value in values:
+            condition = condition.replace("?", quoted(str(value)), 1)
+        terms.append(condition)
+    return " AND ".join(terms)
+
+
+def _scans(shelf: Shelf, listed: list[tuple[str, int, int]]) -> Iterator[str]:
+    """Yield what reads the segments: one scan for each version of their columns.
+
+    So DuckDB looks into one file of each version to know the columns, not into every file.
+    """
+    for version in sorted({version for _, _, version in listed}):
+        addresses = shelf.addresses({path: size for path, size, of_version in listed if of_version == version})
+        yield (
+            f"SELECT * FROM read_parquet([{', '.join(map(quoted, addresses))}], hive_partitioning = true,"
+            " hive_types = {'day': DATE})"
+        )
+
+
+def _column(column: Any) -> str:
+    """Return a column of `usage`; where a segment is older than the column, it has the column's default."""
+    if column.default is None or not column.default.is_scalar:
+        return f"log.{column.name}"
+    return f"coalesce(log.{column.name}, {_literal(column.default.arg)}) AS {column.name}"
+
+
+def _literal(value: Any) -> str:
+    return quoted(value) if isinstance(value, str) else str(value)
+
+
+def _belongs_to(table: Table, org_id: str) -> ColumnElement[bool]:
+    """Return the condition under which a row is one that an actor of this organisation may see."""
+    if table in _COMMON:
+        return true()
+    if table is TABLES["orgs"]:
+        return table.c.id == org_id
+    if table is TABLES["audit"]:
+        return table.c.chain == org_id
+    if "org_id" in table.columns:
+        return table.c.org_id == org_id
+    return table.c.key_id.in_(select(ApiKey.id).where(ApiKey.org_id == org_id))
+
+
+def with_plain_integers(table: "pa.Table") -> "pa.Table":
+    """Return the table with DuckDB's 128-bit sums as 64-bit integers, which pandas does not turn into floats."""
+    import pyarrow as pa
+
+    for position, field in enumerate(table.schema):
+        if pa.types.is_decimal(field.type) and field.type.scale == 0:
+            column = table.column(position).cast(pa.int64())
+            table = table.set_column(position, field.name, column)
+    return table
+
+
+def quoted(text: str) -> str:
+    """Return a text as a literal of DuckDB's SQL."""
+    return "'" + text.replace("'", "''") + "'"
