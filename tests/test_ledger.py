@@ -141,6 +141,8 @@ def test_sums_stay_whole_numbers(ledger: Ledger) -> None:
     waits = ledger.df("SELECT first_byte_ms FROM usage ORDER BY 1")["first_byte_ms"]
     assert isinstance(waits.dtype, pd.Int64Dtype)
     assert waits.dropna().tolist() == [3]
+    twice = ledger.df("SELECT first_byte_ms, first_byte_ms AS FIRST_BYTE_MS, 1 AS one, 2 AS one FROM usage ORDER BY 1")
+    assert twice.iloc[0].tolist() == [3, 3, 1, 2], "two columns may have one name"
 
 
 def test_parameters_are_bound(ledger: Ledger) -> None:

@@ -2,6 +2,7 @@
 
 # ruff: noqa: F401, F811 - fixtures are imported, and are arguments of tests
 
+import json
 import tempfile
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,17 +11,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import event, select, update
 
 from tests.buckets import bucket, bucket_server
-from tests.conftest import prepare_desk
+from tests.conftest import environment, prepare_desk
 from tests.ledgers import ids, kept, ledger, listed, root, store
 from tests.rows import NOON, append, row
 from tests.stores import StoreKind, Stores
 from toolkit import ledger as ledger_module
+from toolkit.cli import cli
 from toolkit.database import SYSTEM, Store, lock_name, utc_now
+from toolkit.desk import Desk
 from toolkit.errors import Unavailable
 from toolkit.ledger import GRACE, PATIENCE, Ledger
 from toolkit.models import OutboxRow, Segment, SupersededSegment
@@ -211,3 +215,26 @@ def test_status_says_how_the_ledger_stands(ledger: Ledger) -> None:
     merged = ledger.status()
     assert (merged.segments, merged.rows, merged.mergeable, merged.replaced) == (1, 4, 0, 2)
     assert merged.drained_at == drained_at, "merging is not draining"
+
+
+def test_status_command_tells_programs_and_people(desk: Desk, ledger: Ledger, root: Path | str) -> None:
+    """`keydesk ledger status` has exact figures for programs, and says to people what to do when nobody drains."""
+    env = environment(desk.settings) | {"KEYDESK_LEDGER_ROOT": str(root)}
+
+    def status(*options: str) -> str:
+        result = CliRunner().invoke(cli, ["ledger", "status", *options], env=env)
+        assert result.exit_code == 0, result.output
+        return result.output
+
+    assert "never" in status()
+    for _ in range(2):
+        append(ledger.store, [row(), row()])
+        ledger.sync()
+    told = json.loads(status("--json"))
+    size = sum(segment.size for segment in listed(ledger))
+    assert (told["rows"], told["segments"], told["mergeable_segments"], told["waiting"]) == (4, 2, 2, 0)
+    assert (told["bytes"], told["bytes_per_row"], told["root"]) == (size, round(size / 4, 1), str(root))
+    assert told["draining"] is True
+    append(ledger.store, [row(settled_at=utc_now() - timedelta(minutes=5))])
+    assert json.loads(status("--json"))["draining"] is False
+    assert "keydesk ledger sync --follow" in status()

@@ -9,12 +9,13 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from moto import settings
+from moto import settings as moto_settings
 
 from tests.buckets import NAME, bucket, bucket_server
 from tests.conftest import at_once, free_port
 from tests.ledgers import root
 from toolkit.errors import InvalidInput, Unavailable
+from toolkit.settings import Settings
 from toolkit.shelf import Folder, Shelf, at
 
 ROWS = 200_000
@@ -98,6 +99,17 @@ def test_what_can_be_no_bucket_is_refused(name: str) -> None:
         at(name)
 
 
+def test_settings_name_a_folder_or_a_bucket(tmp_path: Path) -> None:
+    """KEYDESK_LEDGER_ROOT is a folder, made absolute, or a bucket's address as it stands; nothing else."""
+    environ = {"KEYDESK_DATA_DIR": str(tmp_path)}
+    assert Settings.from_env(environ).ledger_root == tmp_path / "ledger"
+    bucket = "s3://bucket/pre fix"
+    for given, expected in ((f"{tmp_path}/../x", tmp_path.parent / "x"), (bucket, bucket)):
+        assert Settings.from_env(environ | {"KEYDESK_LEDGER_ROOT": given}).ledger_root == expected
+    with pytest.raises(InvalidInput, match="s3://BUCKET/PREFIX"):
+        Settings.from_env(environ | {"KEYDESK_LEDGER_ROOT": "gs://bucket/prefix"})
+
+
 def test_missing_bucket_is_named(bucket: str) -> None:
     """A misspelt bucket is told from other troubles."""
     with pytest.raises(Unavailable, match=r"keydesk-tested .*none of that name.*KEYDESK_LEDGER_ROOT"):
@@ -116,6 +128,6 @@ def test_bucket_that_cannot_be_reached_says_so(monkeypatch: pytest.MonkeyPatch) 
 
 def test_wrong_credentials_are_named(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that refuses the credentials is told from one that is away."""
-    monkeypatch.setattr(settings, "INITIAL_NO_AUTH_ACTION_COUNT", 0)  # moto begins to check
+    monkeypatch.setattr(moto_settings, "INITIAL_NO_AUTH_ACTION_COUNT", 0)  # moto begins to check
     with pytest.raises(Unavailable, match="AWS_ACCESS_KEY_ID"):
         at(bucket).write("a/one", b"x")

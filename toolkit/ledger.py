@@ -160,10 +160,10 @@ class Ledger:
 
         table = self.sql(query, params, period=period, request_id=request_id)
         frame: pd.DataFrame = table.to_pandas()
-        for field in table.schema:
-            column = table.column(field.name)
-            if pa.types.is_integer(field.type) and column.null_count:
-                frame[field.name] = pd.array(column.to_pylist(), dtype="Int64")
+        for position, field in enumerate(table.schema):
+            if pa.types.is_integer(field.type) and table.column(position).null_count:
+                whole = table.column(position).to_pandas(types_mapper=lambda _: pd.Int64Dtype())
+                frame.isetitem(position, whole)
         return frame
 
     @cached_property
