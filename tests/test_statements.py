@@ -634,7 +634,7 @@ CLOSE = """
 import sys, toolkit
 from toolkit import statements
 from toolkit.errors import Conflict
-desk = toolkit.open()
+desk = toolkit.open(write=True)
 print("ready", flush=True)
 sys.stdin.readline()
 try:

@@ -39,7 +39,7 @@ _WIDTH = max(map(len, _COLOURS)) + 2
 def findings_command(
     app: App, severity: str, org: str | None, head: Path | None, activity: bool, fail_on: str | None
 ) -> None:
-    """Audit keys, operators, prices and books: what was found, and what to do about it.
+    """Audit keys, operators, prices and books: what was found, and what to do.
 
     Nothing is changed.
     """
