@@ -38,7 +38,7 @@ _TO = click.option("--to", "end", type=Moment(), metavar="TIME", help="Up to, bu
 
 @click.group(cls=Group)
 def ledger_command() -> None:
-    """Drain, compact, verify and export the usage ledger."""
+    """Drain, compact, verify and export the usage ledger; see how it stands."""
 
 
 @ledger_command.command("status")
