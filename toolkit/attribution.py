@@ -125,7 +125,12 @@ def _lots(
             f" FROM usage WHERE {CHARGED} AND {where} GROUP BY ALL"
         )
         values += [*models, *bounds]
-    return ledger.df(f"{' UNION ALL '.join(parts)} ORDER BY ALL", values)
+    starts, ends = (
+        [period.start for period in periods if period.start],
+        [period.end for period in periods if period.end],
+    )
+    both = Period(min(starts) if len(starts) == 2 else None, max(ends) if len(ends) == 2 else None)
+    return ledger.df(f"{' UNION ALL '.join(parts)} ORDER BY ALL", values, period=both)
 
 
 def _size(ledger: Ledger) -> tuple[str, list[str]]:

@@ -52,6 +52,9 @@ TIMES = ("hour", "day", "week", "month")
 UNTAGGED = "(none)"
 """What a report says of calls that do not have the tag it groups by."""
 
+_NAMES = ("key", "key_label", "org")
+"""Columns that say what an id before them is called: taken once for each id, not compared in every call."""
+
 _SUMS = ("input_tokens", "cached_input_tokens", "output_tokens", "cost")
 _ADMITTED = f"outcome <> '{Outcome.REFUSED}'"
 
@@ -118,7 +121,7 @@ def spend(
 
 
 def grouped(what: str, by: Sequence[str]) -> list[str]:
-    """Return the columns of the dimensions to group by, as SQL.
+    """Return the columns of the dimensions to group by, as SQL for a query with `GROUP BY ALL`.
 
     Args:
         what: the report, to be named when it cannot.
@@ -132,6 +135,7 @@ def grouped(what: str, by: Sequence[str]) -> list[str]:
         known = f"{', '.join(DIMENSIONS)}, tag:NAME"
         raise InvalidInput(f"{what} is grouped by one or more of {known}; got {', '.join(by) or '-'}.")
     columns = [column for name in by for column in DIMENSIONS.get(name) or (_tag(name),)]
+    columns = [f"any_value({column}) AS {column}" if column in _NAMES else column for column in columns]
     return list(dict.fromkeys(columns))  # `org` may come twice
 
 
