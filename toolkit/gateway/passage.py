@@ -8,6 +8,7 @@ import asyncio
 import json
 import logging
 import time
+from collections.abc import Coroutine
 from dataclasses import replace
 from typing import Any
 
@@ -76,17 +77,9 @@ class Passage:
         self._begun = False
         self._leaving: asyncio.Future[None] | None = None
 
-    async def run(self) -> None:
+    def run(self) -> Coroutine[Any, Any, None]:
         """Forward the call and answer the caller."""
-        if self._shape.stream:
-            await self._stream()
-        else:
-            task = self._teller.enter()
-            try:
-                await self._whole()
-            finally:
-                self._ensure_settled()
-                self._teller.leave(task)
+        return self._stream() if self._shape.stream else self._whole()
 
     def _ensure_settled(self) -> None:
         """Should the passage have failed in a way nobody thought of, the hold is released all the same."""
@@ -135,6 +128,7 @@ class Passage:
 
         It is cancelled only when the gateway stops and its grace is over.
         """
+        task = self._teller.enter()
         try:
             with self._open() as exchange:
                 await exchange.send()
@@ -150,6 +144,9 @@ class Passage:
             await self._say_stopped()
         except (UpstreamBroke, UpstreamSlow) as error:
             await self._no_answer(error)
+        finally:
+            self._ensure_settled()
+            self._teller.leave(task)
 
     async def _answer_whole(self, exchange: Exchange, answer: bytes) -> None:
         parsed = _parsed(answer)
