@@ -77,7 +77,9 @@ class Exchange:
         try:
             address, opening = split_url(self._url)
             request = request_bytes(opening, self._headers, self._body)
-            connection = await self._pool.connection(address, min(limit, self._limit(self._settings.connect_timeout)))
+            connection = self._pool.kept(address) or await self._pool.connection(
+                address, min(limit, self._limit(self._settings.connect_timeout))
+            )
             self._connection = connection
             connection.send(request)
             await connection.read_head(limit)
@@ -109,9 +111,10 @@ class Exchange:
         assert self._connection is not None  # noqa: S101 - `send` comes first
         try:
             # The clock runs while we wait for the upstream, not while a slow caller takes what has come.
-            if self._decoder is None:
-                return await self._connection.read(self._limit(self._settings.idle_timeout))
-            return await self._decoded(self._connection, self._decoder)
+            if self._decoder is not None:
+                return await self._decoded(self._connection, self._decoder)
+            part = self._connection.take()
+            return await self._connection.read(self._limit(self._settings.idle_timeout)) if part is None else part
         except TimeoutError:
             raise UpstreamSlow("the answer paused longer than the time limit") from None
         except (ConnectionError, zlib.error) as error:

@@ -71,7 +71,7 @@ def request_bytes(opening: str, headers: Mapping[str, str], body: bytes) -> byte
 
 
 class Connection(asyncio.Protocol):
-    """One connection. It belongs to one call from `Pool.connection` to `release`.
+    """One connection. It belongs to one call from when the pool gives it out until `release`.
 
     Attributes:
         status, headers: of the answer, once `read_head` has returned; names in lower case, the last of a name wins.
@@ -125,7 +125,7 @@ class Connection(asyncio.Protocol):
         while not self._has_head:
             if self._error:
                 raise self._error
-            await self._wait(limit)
+            await self._news(limit)
 
     async def read(self, limit: float) -> bytes:
         """Return what has come of the body, waiting for it if need be; b"" at its end.
@@ -133,12 +133,20 @@ class Connection(asyncio.Protocol):
         Raises:
             ConnectionError, TimeoutError: it ended before its end, or nothing came until `limit`.
         """
-        while not self._parts:
+        while (part := self.take()) is None:
+            await self._news(limit)
+        return part
+
+    def take(self) -> bytes | None:
+        """Return what has come of the body, b"" at its end; None if there is nothing to return yet.
+
+        Raises:
+            ConnectionError: it ended before its end.
+        """
+        if not self._parts:
             if self._error:
                 raise self._error
-            if self._done:
-                return b""
-            await self._wait(limit)
+            return b"" if self._done else None
         parts = self._parts
         self._parts, self._size = [], 0
         self._resume()
@@ -166,7 +174,8 @@ class Connection(asyncio.Protocol):
 
     # -- waiting ------------------------------------------------------------------------------------------------
 
-    async def _wait(self, limit: float) -> None:
+    def _news(self, limit: float) -> "asyncio.Future[None]":
+        """Return what is done when anything has happened, or fails at `limit`; for one who waits at once."""
         self._limit = limit
         # A timer that is early looks again when it fires: it is not moved with every chunk, nor made for every call.
         if self._timer is None or self._timer.when() > limit:
@@ -174,10 +183,7 @@ class Connection(asyncio.Protocol):
                 self._timer.cancel()
             self._timer = self._loop.call_at(limit, self._look)
         self._waiter = self._loop.create_future()
-        try:
-            await self._waiter
-        finally:
-            self._waiter = None
+        return self._waiter
 
     def _look(self) -> None:
         self._timer = None
@@ -292,13 +298,19 @@ class Pool:
         Raises:
             OSError, TimeoutError: none can be made; TLS errors are OSErrors, too.
         """
+        if connection := self.kept(address):
+            return connection
+        async with asyncio.timeout_at(limit):
+            return await self._connect(address)
+
+    def kept(self, address: Address) -> Connection | None:
+        """Return a kept connection, the youngest first; None if there is none."""
         kept = self._kept.get(address)
         while kept:
             connection, _ = kept.popitem()
             if connection.is_open:
                 return connection
-        async with asyncio.timeout_at(limit):
-            return await self._connect(address)
+        return None
 
     async def _connect(self, address: Address) -> Connection:
         infos = await self._loop.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
