@@ -125,11 +125,7 @@ def _lots(
             f" FROM usage WHERE {CHARGED} AND {where} GROUP BY ALL"
         )
         values += [*models, *bounds]
-    starts, ends = (
-        [period.start for period in periods if period.start],
-        [period.end for period in periods if period.end],
-    )
-    both = Period(min(starts) if len(starts) == 2 else None, max(ends) if len(ends) == 2 else None)
+    both = Period.spanning(*periods)
     return ledger.df(f"{' UNION ALL '.join(parts)} ORDER BY ALL", values, period=both)
 
 

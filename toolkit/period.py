@@ -53,6 +53,14 @@ class Period:
         end = datetime(now.year, now.month, now.day, tzinfo=UTC) + timedelta(days=1)
         return cls(end - timedelta(days=count), end)
 
+    @classmethod
+    def spanning(cls, *periods: "Period") -> "Period":
+        """Return the shortest period that holds all of these."""
+        starts = [period.start for period in periods if period.start is not None]
+        ends = [period.end for period in periods if period.end is not None]
+        complete = len(periods)
+        return cls(min(starts) if len(starts) == complete else None, max(ends) if len(ends) == complete else None)
+
     def where(self) -> tuple[str, list[Any]]:
         """Return the period as an SQL condition on `usage`, with its values."""
         terms, values = ["true"], []

@@ -1,0 +1,16 @@
+"""Periods: spans of admission times."""
+
+from toolkit.period import Period
+
+
+def test_a_span_of_periods_holds_all_of_them() -> None:
+    """Two months with a gap between them are spanned from the first's start to the second's end, in either order."""
+    july, october = Period.month("2026-07"), Period.month("2026-10")
+    assert Period.spanning(october, july) == Period(july.start, october.end)
+
+
+def test_a_span_is_open_where_one_of_its_periods_is() -> None:
+    """A period without a start leaves the span without one, and likewise the end."""
+    october = Period.month("2026-10")
+    assert Period.spanning(october, Period(None, october.start)) == Period(None, october.end)
+    assert Period.spanning(Period(october.end), october) == Period(october.start)
