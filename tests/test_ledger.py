@@ -79,6 +79,16 @@ def test_segment_holds_one_day_in_order_of_time(ledger: Ledger) -> None:
     assert rows_of(ledger, entries[1].path).column("admitted_at").to_pylist() == [midnight, midnight + tick]
 
 
+def test_segments_are_encoded_as_other_engines_read_them(ledger: Ledger) -> None:
+    """No column has an encoding that Spark refuses (BYTE_STREAM_SPLIT) or reads wrongly (DELTA_LENGTH_BYTE_ARRAY)."""
+    append(ledger.store, [row(response_id=None), row(response_id="chatcmpl-1")])
+    ledger.sync()
+    (segment,) = listed(ledger)
+    group = pq.ParquetFile(pa.BufferReader(ledger.root.read(segment.path))).metadata.row_group(0)
+    used = {encoding for number in range(group.num_columns) for encoding in group.column(number).encodings}
+    assert used <= {"PLAIN", "RLE", "RLE_DICTIONARY", "DELTA_BINARY_PACKED", "DELTA_BYTE_ARRAY"}
+
+
 def test_day_and_month_are_utc(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     """Day and month of a call are those of UTC, wherever the process believes to be."""
     monkeypatch.setenv("TZ", "Pacific/Auckland")
