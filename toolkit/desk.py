@@ -7,11 +7,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from toolkit import migrations
+from toolkit import accounts, migrations
 from toolkit.credentials import Keyring
 from toolkit.database import SYSTEM, Actor, Store, Transaction
 from toolkit.errors import Forbidden, Unavailable
 from toolkit.ledger import Ledger
+from toolkit.policy import Role
 from toolkit.settings import Settings
 
 if TYPE_CHECKING:
@@ -100,6 +101,21 @@ class Desk:
     def acting_as(self, actor: Actor) -> "Desk":
         """Return the same Keydesk with another actor's name and rights."""
         return Desk(self.settings, self.store, actor)
+
+    def as_analyst(self, org: str | None = None) -> "Desk":
+        """Return the same Keydesk with no more than an analyst's rights.
+
+        Args:
+            org: name or id of the one organisation to see; all that the present actor sees by default.
+
+        Raises:
+            NotFound: there is no such organisation, or the actor does not see it.
+        """
+        org_id = self.actor.org_id
+        if org is not None:
+            with self.read() as tx:
+                org_id = accounts.find_org(tx, org).id
+        return self.acting_as(Actor(self.actor.name, Role.ANALYST, org_id))
 
     @cached_property
     def keyring(self) -> Keyring:

@@ -13,6 +13,7 @@ from toolkit.errors import InvalidInput
 from toolkit.ledger import Ledger
 from toolkit.period import Period
 from toolkit.policy import Outcome
+from toolkit.pricing import billing_month
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,6 +27,7 @@ __all__ = [
     "condition",
     "grouped",
     "hold_accuracy",
+    "last_full_month",
     "refusals",
     "requests",
     "spend",
@@ -208,6 +210,15 @@ def totals(ledger: Ledger, period: Period | None = None, *, org: str | None = No
         period=period,
     ).to_pylist()
     return Totals(refused=int(refusals(ledger, period, org=org)["calls"].sum()), **row)
+
+
+def last_full_month(ledger: Ledger) -> str:
+    """Return the last month before this one that has calls, such as "2026-10"; this month if none has."""
+    with ledger.store.read(ledger.actor) as tx:
+        this = billing_month(tx.now)
+    query = "SELECT coalesce(max(month) FILTER (month < $this), $this) AS month FROM usage"
+    month: str = ledger.sql(query, {"this": this})["month"][0].as_py()
+    return month
 
 
 def refusals(ledger: Ledger, period: Period | None = None, *, org: str | None = None) -> "pd.DataFrame":
