@@ -5,6 +5,7 @@ import math
 import re
 from collections.abc import Callable
 from datetime import date, timedelta
+from decimal import Decimal
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -141,6 +142,16 @@ def test_top_bars_draws_counts_as_counts() -> None:
     (bars,) = charts.top_bars(spend(keys=1).assign(calls=1_500), "key", "calls").data
     assert list(bars.text) == ["3,000"]
     assert list(bars.x) == [3_000]
+
+
+def test_top_bars_draws_decimals() -> None:
+    """A ratio is drawn at its length and written exact; a row without one has no bar."""
+    df = pd.DataFrame({"model": ["a", "b", "c"], "ratio": [Decimal("1.50"), Decimal("2.86"), None]})
+    figure = charts.top_bars(df, "model", "ratio")
+    (bars,) = figure.data
+    assert (list(bars.y), list(bars.x), list(bars.text)) == (["a", "b"], [1.5, 2.86], ["1.50", "2.86"])
+    assert figure.layout.xaxis.range[1] > 2.86
+    assert "1.50" in figure.to_json()
 
 
 def test_refusals_chart_counts_by_reason_and_key() -> None:

@@ -8,18 +8,18 @@ import subprocess
 import sys
 from collections.abc import Callable
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
 
 from tests.books import Books
 from tests.conftest import ROOT, World, environment, usd
+from tests.rows import append, row
 from toolkit import reconcile
 from toolkit.cli import cli
 from toolkit.database import utc_now
 from toolkit.settings import Settings
-
-pytestmark = pytest.mark.both_stores
 
 pytestmark = pytest.mark.both_stores
 
@@ -140,3 +140,25 @@ def test_requests_can_be_limited_to_overruns(world: World, run: Run) -> None:
     assert (row["request_id"], row["overrun_usd"]) == (wanted, "1")
     assert "$4.00" in run("requests", "--overruns").stdout
     assert "$1.00" in run("requests", "--overruns").stdout
+
+
+def test_spend_and_requests_can_be_limited_to_tags(world: World, run: Run) -> None:
+    """`--tag` leaves the calls that carry it, given twice those that carry both; what is no tag is refused."""
+    key = world.key("app").key
+    texts = ['{"env":"live","team":"search"}', '{"team":"search"}', '{"team":"ads"}', None]
+    ids = append(world.desk.store, [row(key, cost=10**n, tags=text) for n, text in enumerate(texts)])
+
+    def read(*arguments: str) -> list[dict[str, Any]]:
+        rows: list[dict[str, Any]] = json.loads(run(*arguments, "--json").stdout)
+        return rows
+
+    assert [found["calls"] for found in read("spend", "--tag", "team=search")] == [2]
+    assert {found["request_id"] for found in read("requests", "--tag", "team=search")} == set(ids[:2])
+    both = ["--tag", "team=search", "--tag", "env=live"]
+    assert [found["cost_usd"] for found in read("spend", *both)] == ["0.000000001"]
+    assert [found["request_id"] for found in read("requests", *both)] == ids[:1]
+    assert run("spend", "--tag", "team=nobody").stdout == "Nothing was spent in this period.\n"
+    for command in ("spend", "requests"):
+        result = run(command, "--tag", "team")
+        assert result.exit_code == 1
+        assert "'team' is not a tag. Write it like team=search." in result.stderr

@@ -1,5 +1,6 @@
 """The demo data: believable, the same each time, and in books that balance."""
 
+import json
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
@@ -11,12 +12,13 @@ import pytest
 from sqlalchemy import select
 
 from tests.conftest import ADMIN, usd
-from toolkit import accounts, audit, catalog, database, keys, plans, reconcile, verify
+from toolkit import accounts, audit, catalog, database, keys, plans, reconcile, reports, tags, verify
 from toolkit.billing import Call, Refuse
 from toolkit.demo import data
 from toolkit.demo.cast import CREDITS, DAYS, KEYS, NEAR_LIMIT, ROTATED
 from toolkit.demo.traffic import draw
 from toolkit.desk import Desk
+from toolkit.dialects.shape import Dialect
 from toolkit.errors import Conflict, Refusal, RefusalType
 from toolkit.models import CatalogVersion
 from toolkit.policy import KeyStatus, Outcome
@@ -59,7 +61,7 @@ def contents(desk: Desk) -> list[tuple[Any, ...]]:
     """Return what the calls of a load come to, without the random ids."""
     return rows(
         desk,
-        "SELECT org, key, model, outcome, refusal, admitted_at, input_tokens, output_tokens, cost, held"
+        "SELECT org, key, model, outcome, refusal, admitted_at, input_tokens, output_tokens, cost, held, tags"
         " FROM usage ORDER BY admitted_at, key",
     )
 
@@ -147,6 +149,33 @@ def test_errors_refusals_and_callers_who_left_are_there(loaded: Desk) -> None:
     outcomes = dict(rows(loaded, "SELECT outcome, count(*) FROM usage GROUP BY outcome"))
     assert set(outcomes) == set(Outcome) - {Outcome.ABANDONED}
     assert rows(loaded, "SELECT DISTINCT refusal FROM usage WHERE outcome = 'refused'") == [("model_not_allowed",)]
+
+
+def test_most_calls_say_what_they_are_for(loaded: Desk) -> None:
+    """Some keys' calls are tagged, some only in part, some not at all; a key may serve several teams."""
+    spend = reports.spend(loaded.ledger, ["key", "tag:team"])
+    teams = spend.groupby("key")["tag:team"].agg(set).to_dict()
+    assert teams["letter-drafts"] == {"clinic"}
+    assert teams["support-chat"] == {"support", "search", reports.UNTAGGED}
+    assert teams["translation"] == teams["nightly-reports"] == {reports.UNTAGGED}
+    assert len(set().union(*teams.values())) == 8
+    ((tagged, users),) = rows(
+        loaded, "SELECT count(tags) / count(*), count(DISTINCT json_extract_string(tags, '/user')) FROM usage"
+    )
+    assert 0.6 < tagged < 0.8
+    assert users > 30
+
+
+def test_tags_are_those_that_a_gateway_would_have_read(loaded: Desk) -> None:
+    """Their text is the canonical one, within the bounds; a user is named where the provider's API has a field."""
+    found = rows(loaded, "SELECT DISTINCT dialect, tags FROM usage WHERE tags IS NOT NULL")
+    assert {dialect for dialect, text in found if "user" in text} == {"openai", "anthropic"}
+    for dialect, text in found:
+        pairs = dict(json.loads(text))
+        user = pairs.pop("user", None)
+        body = {} if user is None else {"user": user} if dialect == "openai" else {"metadata": {"user_id": user}}
+        header = ", ".join(f"{name}={value}" for name, value in pairs.items()).encode()
+        assert tags.read(Dialect(dialect), body, [(tags.HEADER, header)]) == text
 
 
 def test_operators_have_acted(loaded: Desk) -> None:

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from tests.conftest import World, environment
 from tests.ledgers import bucket, bucket_server, ledger, root, store
 from tests.rows import NOON, append, row
-from toolkit import accounts, exports, keys, pricing
+from toolkit import accounts, exports, keys, pricing, reports, tags
 from toolkit.cli import cli
 from toolkit.database import SYSTEM, Actor, Store
 from toolkit.errors import InvalidInput
@@ -130,6 +130,20 @@ def test_filters_leave_what_meets_all(local: Ledger, tmp_path: Path) -> None:
     assert sorted(found["cost"] for found in read_parquet(path)) == [1, 2]
     assert exports.export(local, path, format="parquet", only={"model": []}) == 0
     assert read_parquet(path) == []
+
+
+def test_tags_limit_every_form(local: Ledger, tmp_path: Path) -> None:
+    """A call must carry all of the tags, beside what else is asked of it; FOCUS is limited likewise."""
+    wanted = {"team": "it's", "env": "live"}
+    others = [{"team": "it's"}, {"team": "ads", "env": "live"}, None]
+    charged: dict[str, Any] = {"usage_source": "reported", "output_tokens": 1, "output_price": 10**6}
+    texts = [tags.written(carried) if carried else None for carried in (wanted | {"user": "u"}, *others)]
+    append(local.store, [row(cost=1, tags=text, model=model, **charged) for text in texts for model in ("a", "b")])
+    for name, form in {"usage.csv": "csv", "usage.parquet": "parquet", "focus.csv": "focus"}.items():
+        count = exports.export(local, tmp_path / name, format=form, only={"model": ["b"]}, tags=wanted)  # type: ignore[arg-type]
+        assert count == 1
+    assert [found["tags"] for found in read_csv(tmp_path / "usage.csv")] == texts[:1]
+    assert [found["Tags"] for found in read_csv(tmp_path / "focus.csv")] == texts[:1]
 
 
 def test_other_orgs_stay_out(world: World, tmp_path: Path) -> None:
@@ -269,7 +283,8 @@ def test_an_export_beside_a_drain(local: Ledger, store_url: str, tmp_path: Path)
 def test_command_takes_names_and_conditions(world: World, settings: Settings, tmp_path: Path) -> None:
     """`keydesk ledger export` finds orgs, keys and plans by name, and writes FOCUS by the ending of its file."""
     key = world.key("app").key
-    wanted = row(key, model="m", cost=5, usage_source="reported", output_tokens=5, output_price=10**6)
+    said = '{"env":"live","team":"search"}'
+    wanted = row(key, model="m", cost=5, usage_source="reported", output_tokens=5, output_price=10**6, tags=said)
     append(world.desk.store, [wanted, row(key, model="m", outcome="refused"), row(world.key("other").key, cost=9)])
 
     def run(name: str, *options: str) -> Result:
@@ -280,13 +295,17 @@ def test_command_takes_names_and_conditions(world: World, settings: Settings, tm
     assert run("all.csv").exit_code == 0
     assert run("some.csv", *narrow, "--outcome", "completed", "--outcome", "aborted").exit_code == 0
     assert run("dear.csv", "--where", "cost > 5").exit_code == 0
+    assert run("tagged.csv", "--tag", "team=search", "--tag", "env=live").exit_code == 0
+    assert run("none.csv", "--tag", "team=search", "--tag", "env=test").exit_code == 0
     assert run("focus.csv", *narrow, "--format", "focus", "--issuer", "Example Ltd").exit_code == 0
-    costs = [sorted(found["cost"] for found in read_csv(tmp_path / f"{name}.csv")) for name in ("all", "some", "dear")]
-    assert costs == [["0", "5", "9"], ["5"], ["9"]]
+    names = ("all", "some", "dear", "tagged", "none")
+    costs = [sorted(found["cost"] for found in read_csv(tmp_path / f"{name}.csv")) for name in names]
+    assert costs == [["0", "5", "9"], ["5"], ["9"], ["5"], []]
     (charged,) = read_csv(tmp_path / "focus.csv")
     assert (charged["ProviderName"], charged["BilledCost"]) == ("Example Ltd", "0.000000005")
     assert run("x.csv", "--key", "nobody").exit_code == 1
     assert "nonsense" in run("x.csv", "--where", "nonsense = 1").stderr
+    assert "Write it like team=search" in run("x.csv", "--tag", "team").stderr
     assert not (tmp_path / "x.csv").exists()
 
 
@@ -472,6 +491,42 @@ def test_focus_has_a_row_for_each_day(local: Ledger, tmp_path: Path) -> None:
         ("Adjustment", Decimal("-0.00000015")),
         ("Usage", Decimal("0.00000075")),
     ]
+
+
+def test_focus_has_rows_for_each_set_of_tags(local: Ledger, tmp_path: Path) -> None:
+    """Calls that differ in their tags are apart, the rest is summed; each set's rows sum to what its calls cost.
+
+    0.5 nano-USD a token: three calls of 1 token are charged 0, 0 and 0 and are 1.5 together, which rounds to 2, so that
+    the rounding is −2; the two of 3 tokens are charged 2 each (1.5 rounded to even), and are 3, the rounding 1.
+    """
+    rerank, index = '{"feature":"rerank","team":"search"}', '{"feature":"index","team":"search"}'
+    prices = PRICES | {"multiplier": 1_000_000, "output_price": 500_000}
+    calls = [
+        *(row(at=NOON + n * DAY / 4, cost=0, output_tokens=1, tags=rerank, **prices) for n in range(-1, 2)),
+        *(row(cost=2, output_tokens=3, tags=index, **prices) for _ in range(2)),
+        row(cost=4, output_tokens=8, **prices),
+    ]
+    append(local.store, calls)
+    exports.export(local, tmp_path / "focus.parquet", format="focus")
+    exports.export(local, tmp_path / "focus.csv", format="focus")
+    found = [
+        (line["Tags"], line["ChargeCategory"], line["ConsumedQuantity"], int(line["BilledCost"].scaleb(9)))
+        for line in read_parquet(tmp_path / "focus.parquet")
+    ]
+    assert found == [
+        (index, "Usage", 6, 3),
+        (index, "Adjustment", None, 1),
+        (rerank, "Usage", 3, 2),
+        (rerank, "Adjustment", None, -2),
+        (None, "Usage", 8, 4),
+    ]
+    assert [line["Tags"] for line in read_csv(tmp_path / "focus.csv")] == [text or "" for text, *_ in found]
+    by_feature = reports.spend(local, ["tag:feature"])
+    assert dict(zip(by_feature["tag:feature"], by_feature["cost"], strict=True)) == {
+        "index": 3 + 1,
+        "rerank": 2 - 2,
+        reports.UNTAGGED: 4,
+    }
 
 
 CALLS = st.lists(

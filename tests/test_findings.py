@@ -187,9 +187,13 @@ def test_no_secret_is_in_a_finding(bad: Report) -> None:
 def test_findings_as_a_table(bad: Report) -> None:
     """One row each in the order given, with UTC moments; none is a table with the same columns."""
     frame = findings.frame(bad.findings)
-    assert list(frame.columns) == ["severity", "check", "subject", "org", "since", "sentence", "action"]
+    columns = ["severity", "check", "kind", "subject_id", "subject", "org", "since", "sentence", "action"]
+    assert list(frame.columns) == columns
     assert frame["check"].tolist() == [finding.check for finding in bad.findings]
     assert frame["severity"].tolist()[0] == "high"
+    for name in ("kind", "subject_id", "org"):
+        assert frame[name].tolist() == [getattr(finding, name) for finding in bad.findings]
+    assert None in frame["org"].tolist()  # the platform's; no NaN, which is no text
     empty = findings.frame([])
     assert (list(empty.columns), len(empty)) == (list(frame.columns), 0)
     assert frame["since"].dtype == empty["since"].dtype == "datetime64[us, UTC]"

@@ -55,6 +55,13 @@ def test_a_limit_far_above_is_named_not_drawn() -> None:
     assert near.layout.yaxis.range[1] > 40
 
 
+def test_the_limit_is_called_by_its_name() -> None:
+    """What a wallet has is no limit that anybody set: the picture says what it is, drawn or named."""
+    drawn, far = (forecast_charts.month_fan(fan(), limit=usd(n), limit_name="Credits") for n in (25, 500))
+    assert words(drawn)[0] == "Credits $25.00, reached 26 Nov"
+    assert words(far)[0] == "Credits $500.00, far above"
+
+
 def test_the_fan_of_the_first_day_has_no_interval() -> None:
     """With nothing to judge by, no interval is drawn, nor listed."""
     figure = forecast_charts.month_fan(fan([0] * 59 + [usd(1)]))

@@ -16,9 +16,9 @@ import toolkit
 from tests.account import open_account
 from tests.conftest import World, environment, usd
 from tests.rows import append, row
-from toolkit import keys
+from toolkit import accounts, keys
 from toolkit.desk import Desk
-from toolkit.errors import Forbidden, KeydeskError, Unavailable
+from toolkit.errors import Forbidden, KeydeskError, NotFound, Unavailable
 from toolkit.migrations import STEPS
 from toolkit.tills import open_till
 
@@ -62,6 +62,19 @@ def test_ledger_is_not_kept_up(world: World, reader: Desk) -> None:
     assert reader.ledger.root.ages("usage") == {}
     assert reader.ledger.status().waiting == 1
     assert reader.ledger.verify() == []
+
+
+def test_analyst_of_one_organisation_sees_it_alone(world: World, reader: Desk) -> None:
+    """An organisation is found by its name, and whoever sees one only is not let out of it by asking for none."""
+    with world.desk.write() as tx:
+        accounts.add_org(tx, "Other")
+    names = "SELECT name FROM orgs ORDER BY name"
+    assert reader.as_analyst().ledger.sql(names)["name"].to_pylist() == ["Acme", "Other"]
+    of_acme = reader.as_analyst("Acme")
+    for analyst in (of_acme, of_acme.as_analyst(), of_acme.as_analyst("Acme")):
+        assert analyst.ledger.sql(names)["name"].to_pylist() == ["Acme"]
+    with pytest.raises(NotFound, match="Other"):
+        of_acme.as_analyst("Other")
 
 
 def test_asked_for_writing_is_given(world: World, reader: Desk) -> None:

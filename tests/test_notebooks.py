@@ -28,7 +28,7 @@ FIGURES = {
     "key_audit": 3,
     "limits_and_forecast": 5,
     "month_close": 1,
-    "spend_attribution": 6,
+    "spend_attribution": 8,
     "wallet_reconciliation": 3,
 }
 FIGURE = "application/vnd.plotly.v1+json"
@@ -176,6 +176,24 @@ def test_spend_attribution_names_the_costliest_key(reading: Desk, shown: Callabl
     assert bars["text"][-1] == show_usd(cost)
     assert name.replace("<", "&lt;").replace(">", "&gt;") in tables(found)
     assert f"all organisations: {show_usd(sum(costs.values()))} for " in printed(found)
+
+
+def test_spend_attribution_says_whose_spend_is_untagged(reading: Desk, shown: Callable[[str], Bundles]) -> None:
+    """Each team has a bar, and so has what no team is tagged with; that is said as a share, and split into its keys."""
+    spent = reading.ledger.sql(
+        "SELECT key, sum(cost) AS cost, sum(cost) FILTER (tags IS NULL) AS untagged FROM usage WHERE month = ?"
+        " GROUP BY key ORDER BY untagged DESC NULLS LAST",
+        [last_month(reading)],
+    ).to_pylist()
+    whole, untagged = (sum(row[name] or 0 for row in spent) for name in ("cost", "untagged"))
+    found = shown("spend_attribution")
+    assert f"{show_usd(untagged)} of {show_usd(whole)}, {untagged / whole:.0%}, has no tag “team”." in printed(found)
+    drawn = [bundle[FIGURE]["data"][0] for bundle in found if FIGURE in bundle]
+    (teams,) = (dict(zip(bars["y"], bars["text"], strict=True)) for bars in drawn if "(none)" in bars["y"])
+    assert teams["(none)"] == show_usd(untagged)
+    assert {"platform", "clinic", "newsroom", "search"} < set(teams)
+    top = [spent[0]["key"], show_usd(spent[0]["untagged"])]
+    assert top in [[bars["y"][-1], bars["text"][-1]] for bars in drawn if "text" in bars]
 
 
 def test_wallet_reconciliation_says_that_the_books_balance(shown: Callable[[str], Bundles]) -> None:

@@ -20,6 +20,7 @@ from toolkit.errors import InvalidInput
 from toolkit.ledger import Ledger
 from toolkit.models import ApiKey, OutboxRow, RefusalCount, micros
 from toolkit.policy import Role
+from toolkit.pricing import billing_month
 from toolkit.reports import Period, Totals
 
 DAY = timedelta(days=1)
@@ -322,3 +323,13 @@ def test_sums_are_exact(tmp_path_factory: pytest.TempPathFactory, costs: list[in
     assert reports.totals(ledger).cost == sum(costs)
     assert sum(reports.spend(ledger, ["day"])["cost"].tolist()) == sum(costs)
     store.close()
+
+
+def test_last_full_month_is_the_last_before_this_one_that_has_calls(world: World) -> None:
+    """Calls of this month do not count unless there are no others."""
+    with world.desk.read() as tx:
+        now = tx.now
+    assert reports.last_full_month(world.desk.ledger) == billing_month(now)
+    key = world.key().key
+    append(world.desk.store, [row(key, at) for at in (now, NOON - 400 * DAY, NOON - 800 * DAY)])
+    assert reports.last_full_month(world.desk.ledger) == billing_month(NOON - 400 * DAY)

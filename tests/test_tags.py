@@ -7,9 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from toolkit import tags
+from tests.rows import append, row
+from toolkit import reports, tags
+from toolkit.desk import Desk
 from toolkit.dialects.shape import Dialect
-from toolkit.errors import Refusal, RefusalType
+from toolkit.errors import InvalidInput, Refusal, RefusalType
+from toolkit.ledger import Ledger
 
 
 def read(body: dict[str, Any], *headers: bytes, dialect: Dialect = Dialect.OPENAI) -> Any:
@@ -96,3 +99,47 @@ def test_no_body_fails_a_call(body: dict[str, Any], dialect: Dialect) -> None:
     found = read(body, dialect=dialect) or {}
     assert len(found) <= tags.MOST
     assert all(isinstance(value, str) and len(value) <= tags.LONGEST_VALUE for value in found.values())
+
+
+@pytest.fixture
+def ledger(desk: Desk) -> Ledger:
+    """Calls with tags, one of them without, half of them drained."""
+    odd = {"a/b~c": "Köln \"é' \n", "team": "search"}
+    carried = [{"team": "search", "env": "live"}, {"team": "ads", "env": "search"}, odd, None]
+    calls = [row(cost=10**n, tags=each and tags.written(each)) for n, each in enumerate(carried)]
+    append(desk.store, calls[:2])
+    desk.ledger.sync()
+    append(desk.store, calls[2:])
+    return desk.ledger
+
+
+@pytest.mark.parametrize(
+    ("wanted", "cost"),
+    [
+        ({"team": "search"}, 101),
+        ({"team": "search", "env": "live"}, 1),
+        ({"env": "search"}, 10),
+        ({"team": "ads", "env": "live"}, 0),
+        ({"team": "sear"}, 0),
+        ({"team": "search'); DROP TABLE usage; --"}, 0),
+        ({"a/b~c": "Köln \"é' \n"}, 100),
+        ({}, 1111),
+        (None, 1111),
+    ],
+)
+def test_calls_are_found_by_their_tags(ledger: Ledger, wanted: dict[str, str] | None, cost: int) -> None:
+    """A call must carry all of the tags, each with this very value, whatever characters they have."""
+    assert reports.spend(ledger, ["model"], tags=wanted)["cost"].sum() == cost
+    assert reports.requests(ledger, tags=wanted)["cost"].sum() == cost
+
+
+def test_tags_to_search_by_are_names_and_values() -> None:
+    """The first = ends the name; the value is taken as it is."""
+    assert tags.wanted(["team=search", "note= a=b "]) == {"team": "search", "note": " a=b "}
+
+
+@pytest.mark.parametrize("pairs", [["team"], ["team="], ["=search"], ["te am=x"], ["team=a", "team=b"]])
+def test_what_is_no_tag_is_not_searched_by(pairs: list[str]) -> None:
+    """It would find nothing, which looks like an answer."""
+    with pytest.raises(InvalidInput, match=r"is not a tag\. Write it like team=search|'team' is given twice"):
+        tags.wanted(pairs)

@@ -44,12 +44,12 @@ def bridge(ledger: Ledger, period: Period) -> "pd.DataFrame":
     return ledger.df(
         """
         WITH moves AS (
-            SELECT org_id, kind, amount, created_at AS at FROM wallet_entries
+            SELECT org_id, kind, amount, created_at AS moved_at FROM wallet_entries
             UNION ALL
             SELECT org_id, 'charge', -cost, admitted_at FROM usage WHERE cost <> 0
         ), placed AS (
             SELECT org_id, amount,
-                   CASE WHEN at < $start THEN 'before' WHEN at >= $end THEN 'later' ELSE kind END AS part
+                   CASE WHEN moved_at < $start THEN 'before' WHEN moved_at >= $end THEN 'later' ELSE kind END AS part
             FROM moves
         )
         SELECT orgs.id AS org_id, orgs.name AS org,

@@ -67,19 +67,20 @@ def top_bars(df: pd.DataFrame, label: str, value: str = "cost", *, limit: int = 
     """Draw the largest rows as horizontal bars, the largest on top.
 
     Args:
-        df: any table with the two columns; rows of the same label are summed.
+        df: any table with the two columns; rows of the same label are summed, those without a value left out.
         label: column that names the bars; "key" tells keys of the same name apart.
-        value: column of whole numbers; `cost`, `saved`, `net` and the like are money in nano-USD.
+        value: column of whole numbers or Decimals; `cost`, `saved`, `net` and the like are money in nano-USD.
         limit: most bars.
         height: pixels.
     """
+    df = df[df[value].notna()]
     figure = _figure(height, "Nothing in this period" if df.empty else None)
     sums = df[value].groupby(_labels(df, label)).sum().sort_values(ascending=False, kind="stable").head(limit)[::-1]
-    money = value in _MONEY
+    lengths = _dollars(sums) if value in _MONEY else [float(number) for number in sums]
     figure.add_bar(
         orientation="h",
         y=sums.index,
-        x=_dollars(sums) if money else sums.tolist(),
+        x=lengths,
         text=_worded(sums, value),
         textposition="outside",
         cliponaxis=False,
@@ -90,7 +91,7 @@ def top_bars(df: pd.DataFrame, label: str, value: str = "cost", *, limit: int = 
     figure.update_layout(hovermode="closest", bargap=0.38)
     figure.update_yaxes(type="category", ticks="", showgrid=False, automargin=True, ticksuffix="  ")
     # The numbers stand at the bars; room on the right for the longest of them.
-    longest = max(_dollars(sums) if money else sums.tolist(), default=1) or 1
+    longest = max(lengths, default=1) or 1
     figure.update_xaxes(visible=False, range=[0, longest * 1.22])
     return figure
 

@@ -20,6 +20,7 @@ from toolkit.errors import InvalidInput
 from toolkit.ledger import Ledger
 from toolkit.models import moment
 from toolkit.period import Period
+from toolkit.tags import carried, written
 
 if TYPE_CHECKING:
     import duckdb
@@ -67,6 +68,7 @@ def export(
     format: Format,  # noqa: A002 - the word that analysts know
     period: Period | None = None,
     only: Mapping[str, Collection[str]] | None = None,
+    tags: Mapping[str, str] | None = None,
     where: str = "",
     issuer: str = "Keydesk",
     progress: Callable[[int, int], None] | None = None,
@@ -81,6 +83,7 @@ def export(
             Parquet by the path's ending.
         period: by admission; everything by default. FOCUS is by day: of a day that is cut, what lies in the period.
         only: for some of `FILTERS`, the values that are wanted; a call must have one of each.
+        tags: that a call must carry, all of them.
         where: a condition on `usage` in DuckDB's SQL, for what is left.
         issuer: FOCUS's ProviderName and InvoiceIssuerName: who bills the organisations.
         progress: called with the calls done and the calls in all.
@@ -95,7 +98,7 @@ def export(
         raise InvalidInput(f"There is no export format {format!r}. Choose parquet, csv, duckdb or focus.")
     if form not in {"parquet", "csv", "duckdb"} or (format, form) == ("focus", "duckdb"):
         raise InvalidInput(f"FOCUS is written as .csv or .parquet, not as {path.name}.")
-    condition, values = _condition(only or {}, where)
+    condition, values = _condition(only or {}, tags or {}, where)
     with (
         _appearing(path) as file,
         closing(_engine(file.parent)) as engine,
@@ -104,8 +107,7 @@ def export(
         spans = _reported(_spans(cursor, "day" if format == "focus" else "hour", condition, values), progress)
         condition = f"{condition} AND {_IN_SPAN}"
         if format == "focus":
-            tagged = "tags" in cursor.sql("FROM usage LIMIT 0").columns
-            query = focus.query(condition, tagged=tagged)
+            query = focus.query(condition)
             batches: Iterator[pa.RecordBatch] = map(
                 _focused, _batches(cursor, query, spans, {**values, "issuer": issuer})
             )
@@ -152,7 +154,7 @@ def _engine(folder: Path) -> "duckdb.DuckDBPyConnection":
     return connection
 
 
-def _condition(only: Mapping[str, Collection[str]], where: str) -> tuple[str, dict[str, str]]:
+def _condition(only: Mapping[str, Collection[str]], tags: Mapping[str, str], where: str) -> tuple[str, dict[str, str]]:
     """Return what calls must meet, as SQL, with its values."""
     if unknown := set(only) - set(FILTERS):
         known = ", ".join(FILTERS)
@@ -162,6 +164,9 @@ def _condition(only: Mapping[str, Collection[str]], where: str) -> tuple[str, di
         names = [f"{column}_{number}" for number in range(len(wanted))]
         terms.append(f"{column} IN ({', '.join(f'${name}' for name in names)})" if names else "false")
         values |= dict(zip(names, wanted, strict=True))
+    if tags:
+        terms.append(carried("$tags"))
+        values["tags"] = written(tags)
     if where:
         terms.append(f"(\n{where}\n)")  # a comment at its end ends there
     return " AND ".join(terms), values

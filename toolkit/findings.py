@@ -118,9 +118,15 @@ def judge(seen: Evidence, thresholds: Thresholds) -> Report:
 
 
 def frame(findings: Sequence[Finding]) -> "pd.DataFrame":
-    """Return findings as a table: severity, check, subject, org, since, sentence, action; in the order given."""
+    """Return findings as a table, in the order given.
+
+    Returns:
+        severity, check, kind, subject_id, subject, org (None for what is the platform's), since (UTC), sentence and
+        action, as `Finding` has them.
+    """
     import pandas as pd
 
-    columns = ["severity", "check", "subject", "org", "since", "sentence", "action"]
+    columns = ["severity", "check", "kind", "subject_id", "subject", "org", "since", "sentence", "action"]
     rows = [[str(finding.severity), *(getattr(finding, name) for name in columns[1:])] for finding in findings]
-    return pd.DataFrame(rows, columns=columns).astype({"since": "datetime64[us, UTC]"})
+    # As objects, for in a column of text pandas makes NaN of None.
+    return pd.DataFrame(rows, columns=columns, dtype=object).astype({"since": "datetime64[us, UTC]"})

@@ -73,12 +73,11 @@ SCALES = {
 """Columns that are decimals: the query gives them as whole numbers, of which these are the last so many decimals."""
 
 
-def query(condition: str, *, tagged: bool) -> str:
+def query(condition: str) -> str:
     """Return SQL for the rows of FOCUS, in order of time; its parameter `$issuer` is who bills.
 
     Args:
         condition: on the view `usage`; it must leave whole days, or none of a day.
-        tagged: whether the view has the column `tags`.
     """
     tokens = {kind: f"sum({sql})::HUGEINT AS {kind}_sum" for kind, sql in charges.TOKENS.items()}
     prices = [f"{kind}_price" for kind in [*tokens, "request"]]
@@ -94,8 +93,8 @@ def query(condition: str, *, tagged: bool) -> str:
     )
     return f"""
     WITH sold AS MATERIALIZED (
-        SELECT day, org_id, any_value(org) AS org, key_id, any_value(key) AS key, model, upstream,
-               {"tags" if tagged else "NULL::VARCHAR AS tags"}, price_id, multiplier, {", ".join(prices)},
+        SELECT day, org_id, any_value(org) AS org, key_id, any_value(key) AS key, model, upstream, tags,
+               price_id, multiplier, {", ".join(prices)},
                count(*) AS requests, sum(cost)::HUGEINT AS charged, {", ".join(tokens.values())}
         FROM usage WHERE {charges.CHARGED} AND {condition} GROUP BY ALL
     ),

@@ -35,12 +35,15 @@ _AT_TOP_LEFT = {
 }
 
 
-def month_fan(fan: pd.DataFrame, *, limit: int | None = None, height: int = 340) -> go.Figure:
+def month_fan(
+    fan: pd.DataFrame, *, limit: int | None = None, limit_name: str = "Limit", height: int = 340
+) -> go.Figure:
     """Draw a month's spend so far, where it is going, the interval, and the limit.
 
     Args:
         fan: `Outlook.fan`.
-        limit: monthly limit or wallet, nano-USD; none is drawn by default.
+        limit: what the month may cost, nano-USD: a monthly limit, or what a wallet had for it; none by default.
+        limit_name: what the picture calls it; "Credits" for those of a wallet.
         height: pixels.
     """
     figure = _figure(height, "Nothing to forecast" if fan.empty else None)
@@ -80,7 +83,7 @@ def month_fan(fan: pd.DataFrame, *, limit: int | None = None, height: int = 340)
     top = max((value for ys in tops for value in ys), default=0.0)
     beyond = limit is not None and len(ahead) > 0 and int(ahead["forecast"].iloc[-1]) > limit
     if limit is not None:
-        top = _draw_limit(figure, limit, top, ahead)
+        top = _draw_limit(figure, limit, limit_name, top, ahead)
     if len(ahead):
         ends = ahead.iloc[[0, -1]]
         figure.add_scatter(
@@ -109,11 +112,11 @@ def month_fan(fan: pd.DataFrame, *, limit: int | None = None, height: int = 340)
     return figure
 
 
-def _draw_limit(figure: go.Figure, limit: int, top: float, ahead: pd.DataFrame) -> float:
+def _draw_limit(figure: go.Figure, limit: int, name: str, top: float, ahead: pd.DataFrame) -> float:
     """Draw a limit and say when it is reached; return the top of the picture with it."""
     usd = _dollars(pd.Series([limit]))[0]
     reached = ahead[ahead["forecast"] >= limit]
-    words = f"Limit {show_usd(limit)}"
+    words = f"{name} {show_usd(limit)}"
     if len(reached):
         words += f", reached {reached['moment'].iloc[0] - timedelta(microseconds=1):%d %b}"
     elif usd > 2.5 * top > 0:

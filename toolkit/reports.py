@@ -4,7 +4,7 @@ Money columns are int64 nano-USD, counts and tokens int64, moments UTC. The acto
 organisation only.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,7 @@ from toolkit.ledger import Ledger
 from toolkit.period import Period
 from toolkit.policy import Outcome
 from toolkit.pricing import billing_month
+from toolkit.tags import carried, written
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -91,6 +92,7 @@ def spend(
     *,
     org: str | None = None,
     key: str | None = None,
+    tags: Mapping[str, str] | None = None,
 ) -> "pd.DataFrame":
     """Return calls, tokens and cost of admitted calls, grouped.
 
@@ -100,6 +102,7 @@ def spend(
         period: by admission; everything by default.
         org: id, to count that organisation alone.
         key: id, to count that key alone.
+        tags: that a call must carry, all of them, to count.
 
     Returns:
         The dimensions' columns, then calls, input_tokens, cached_input_tokens, output_tokens and cost (nano-USD);
@@ -110,7 +113,7 @@ def spend(
         InvalidInput: no dimension, an unknown one, or one twice.
     """
     columns = grouped("Spend", by)
-    where, values = condition(period, org_id=org, key_id=key)
+    where, values = condition(period, tags, org_id=org, key_id=key)
     sums = ", ".join(f"sum({name})::BIGINT AS {name}" for name in _SUMS)
     order = [by[0]] if by[0] in TIMES else []
     order += ["cost DESC", *(str(position + 1) for position in range(len(columns)))]
@@ -268,6 +271,7 @@ def requests(
     overrun: bool = False,
     period: Period | None = None,
     org: str | None = None,
+    tags: Mapping[str, str] | None = None,
     limit: int = 200,
     offset: int = 0,
 ) -> "pd.DataFrame":
@@ -282,10 +286,12 @@ def requests(
         overrun: only calls that cost more than was held for them.
         period: by admission; everything by default.
         org: id.
+        tags: that a call must carry, all of them.
         limit: most rows to return.
         offset: rows to skip.
     """
-    where, values = condition(period, request_id=request_id, key_id=key, model=model, outcome=outcome, org_id=org)
+    equal = {"request_id": request_id, "key_id": key, "model": model, "outcome": outcome, "org_id": org}
+    where, values = condition(period, tags, **equal)
     if overrun:
         where += " AND overrun > 0"
     return ledger.df(
@@ -296,8 +302,12 @@ def requests(
     )
 
 
-def condition(period: Period | None, **equal: str | None) -> tuple[str, list[Any]]:
-    """Return the condition that a period and the columns given set, with its values."""
+def condition(
+    period: Period | None, tags: Mapping[str, str] | None = None, **equal: str | None
+) -> tuple[str, list[Any]]:
+    """Return the condition that a period, tags and the columns given set, with its values."""
     where, values = (period or Period.all()).where()
+    if tags:
+        where, values = f"{where} AND {carried('?')}", [*values, written(tags)]
     given = {column: value for column, value in equal.items() if value is not None}
     return " AND ".join([where, *(f"{column} = ?" for column in given)]), [*values, *given.values()]

@@ -7,10 +7,11 @@ with the request log as one JSON object, names in order.
 
 import json
 import re
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from toolkit.dialects.shape import Dialect
-from toolkit.errors import Refusal, RefusalType
+from toolkit.errors import InvalidInput, Refusal, RefusalType
 
 HEADER = b"x-keydesk-tags"
 
@@ -47,7 +48,41 @@ def read(dialect: Dialect, body: dict[str, Any], headers: list[tuple[bytes, byte
         for tag, text in _of_body(dialect, body).items():
             if len(tags) < MOST:
                 tags.setdefault(tag, text)
-    return json.dumps(tags, ensure_ascii=False, sort_keys=True, separators=(",", ":")) if tags else None
+    return written(tags) if tags else None
+
+
+def written(tags: Mapping[str, str]) -> str:
+    """Return tags as the JSON object that is kept: the same tags are the same text."""
+    return json.dumps(tags, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+
+
+def wanted(pairs: Iterable[str]) -> dict[str, str]:
+    """Return the tags that calls are searched by.
+
+    Args:
+        pairs: each as people write it, NAME=VALUE; what follows the first = is the value.
+
+    Raises:
+        InvalidInput: one is no tag, or a name is given twice: no call has two values of it.
+    """
+    tags: dict[str, str] = {}
+    for pair in pairs:
+        name, _, value = pair.partition("=")
+        if not value or _NAME.fullmatch(name) is None:
+            raise InvalidInput(f"{pair!r} is not a tag. Write it like team=search.")
+        if name in tags:
+            raise InvalidInput(f"The tag {name!r} is given twice; a call has one value of it. Ask for each by itself.")
+        tags[name] = value
+    return tags
+
+
+def carried(parameter: str) -> str:
+    """Return the condition that a call of the view `usage` carries certain tags, as DuckDB's SQL.
+
+    Args:
+        parameter: what stands for them in the query, such as `?`; its value is what `written` returns.
+    """
+    return f"json_contains(tags, {parameter})"
 
 
 def _of_header(value: bytes) -> dict[str, str]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, cast
 
 import click
 
-from toolkit import accounts, keys, plans
+from toolkit import accounts, keys, plans, tags
 from toolkit.cli.app import App, Group, pass_app
 from toolkit.cli.values import Moment
 from toolkit.dialects.shape import Dialect
@@ -162,6 +162,9 @@ def verify(app: App) -> None:
     type=click.Choice([outcome.value for outcome in Outcome]),
     help="Only calls that ended so.",
 )
+@click.option(
+    "--tag", "tagged", multiple=True, metavar="NAME=VALUE", help="Only calls with this tag; if given again, with all."
+)
 @click.option("--where", default="", metavar="SQL", help="Only calls that meet this condition on the view usage.")
 @click.option("--issuer", default="Keydesk", show_default=True, metavar="NAME", help="FOCUS: who bills.")
 @click.option("--force", is_flag=True, help="Take the place of a file that is there.")
@@ -178,6 +181,7 @@ def export(
     models: tuple[str, ...],
     dialects: tuple[str, ...],
     outcomes: tuple[str, ...],
+    tagged: tuple[str, ...],
     where: str,
     issuer: str,
     force: bool,
@@ -219,6 +223,7 @@ def export(
                 format=chosen or cast("exports.Format", ending),
                 period=Period(start, end),
                 only={column: values for column, values in only.items() if values},
+                tags=tags.wanted(tagged),
                 where=where,
                 issuer=issuer,
                 progress=show,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from toolkit import accounts, audit, keys
+from toolkit import accounts, audit, keys, tags
 from toolkit.cli.app import App, Command, pass_app
 from toolkit.cli.output import Multiplier, Price, Usd
 from toolkit.cli.values import Moment
@@ -27,6 +27,9 @@ CHANGES_WIDTH = 100
 
 _FROM = click.option("--from", "start", type=Moment(), metavar="TIME", help="From this moment on, UTC.")
 _TO = click.option("--to", "end", type=Moment(), metavar="TIME", help="Up to, but not including, this moment, UTC.")
+_TAG = click.option(
+    "--tag", "tagged", multiple=True, metavar="NAME=VALUE", help="Only calls with this tag; if given again, with all."
+)
 _MONEY = {"cost": Usd, "held": Usd, "overrun": Usd}
 
 
@@ -64,9 +67,16 @@ def _ids(app: App, org: str | None, key: str | None) -> tuple[str | None, str | 
 @_TO
 @click.option("--org", metavar="ORG", help="Only this organisation's.")
 @click.option("--key", metavar="KEY", help="Only this API key's.")
+@_TAG
 @pass_app
 def spend_command(
-    app: App, by: str, start: datetime | None, end: datetime | None, org: str | None, key: str | None
+    app: App,
+    by: str,
+    start: datetime | None,
+    end: datetime | None,
+    org: str | None,
+    key: str | None,
+    tagged: tuple[str, ...],
 ) -> None:
     """Show what was spent: calls, tokens and cost.
 
@@ -75,7 +85,8 @@ def spend_command(
     from toolkit import reports
 
     org_id, key_id = _ids(app, org, key)
-    rows = _rows(reports.spend(app.desk.ledger, [by], Period(start, end), org=org_id, key=key_id))
+    period, wanted = Period(start, end), tags.wanted(tagged)
+    rows = _rows(reports.spend(app.desk.ledger, [by], period, org=org_id, key=key_id, tags=wanted))
     dimensions = {
         "key": {"key_label": "key", "org": "organisation"},
         "org": {"org": "organisation"},
@@ -131,6 +142,7 @@ def accuracy_command(app: App, start: datetime | None, end: datetime | None, org
 @click.option("--id", "request_id", metavar="R", help="The one with this request id, in full.")
 @_FROM
 @_TO
+@_TAG
 @click.option("--overruns", is_flag=True, help="Only calls that cost more than was held for them.")
 @click.option("--limit", type=click.IntRange(1), default=50, show_default=True, help="Most rows, the newest first.")
 @pass_app
@@ -140,6 +152,7 @@ def requests_command(
     request_id: str | None,
     start: datetime | None,
     end: datetime | None,
+    tagged: tuple[str, ...],
     overruns: bool,
     limit: int,
 ) -> None:
@@ -152,7 +165,13 @@ def requests_command(
             key_id = keys.find(tx, key).id
     period = Period(start, end)
     found = reports.requests(
-        app.desk.ledger, request_id=request_id, key=key_id, overrun=overruns, period=period, limit=limit
+        app.desk.ledger,
+        request_id=request_id,
+        key=key_id,
+        overrun=overruns,
+        period=period,
+        tags=tags.wanted(tagged),
+        limit=limit,
     )
     rows = _rows(found)
     if request_id is None:

@@ -81,6 +81,21 @@ class DemoKey:
     policy: HoldPolicy = HoldPolicy.STRICT
 
 
+@dataclass(frozen=True, slots=True)
+class DemoTags:
+    """What the callers of a key say that its calls are for.
+
+    Args:
+        uses: teams and their features, with weights.
+        people: how many use the app; each is named where the provider's API has a field for that.
+        share: of the calls, those that are tagged; the rest comes from code that nobody has changed yet.
+    """
+
+    uses: dict[tuple[str, str], float]
+    people: int = 0
+    share: float = 1.0
+
+
 NORTHWIND, LUMEN, PAPER_STREET = "Northwind Robotics", "Lumen Health", "Paper Street Press"
 
 KEYS = (
@@ -113,6 +128,20 @@ KEYS = (
         PAPER_STREET, "editor-plugin", "starter", 4, {"claude-haiku-4-5": 1}, 12, growth=2.2, office=0.95, since=20
     ),
 )
+
+TAGS = {
+    "support-chat": DemoTags({("support", "answer"): 6, ("support", "summary"): 2, ("search", "rerank"): 1}, 14, 0.9),
+    "code-review": DemoTags({("platform", "review"): 8, ("platform", "tests"): 3}, people=9),
+    "search-index": DemoTags({("search", "index"): 1}),
+    "agent-sandbox": DemoTags({("platform", "agents"): 3, ("search", "experiments"): 1}, share=0.7),
+    "triage-assistant": DemoTags({("clinic", "triage"): 5, ("clinic", "summary"): 2}, people=11),
+    "letter-drafts": DemoTags({("clinic", "letters"): 1}, people=8),
+    "document-intake": DemoTags({("records", "intake"): 4, ("records", "coding"): 1}, share=0.85),
+    "headline-writer": DemoTags({("newsroom", "headline"): 4, ("newsroom", "teaser"): 2}, share=0.8),
+    "archive-tagging": DemoTags({("archive", "subjects"): 1}),
+    "editor-plugin": DemoTags({("newsroom", "rewrite"): 1}, people=6),
+}
+"""The tags of keys' calls, by the key's name; the other keys' callers give none."""
 
 NEAR_LIMIT = next(key for key in KEYS if key.name == "research-notebooks")
 """The key whose limit ends up just above what it has spent this month."""

@@ -225,6 +225,7 @@ class _Player:
             price_id=dated.id,
             sheet=dated.sheet,
             multiplier=plan.multiplier,
+            tags=demo.tags,
         )
         shape = Shape(
             endpoint=call.endpoint,

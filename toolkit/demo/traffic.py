@@ -5,7 +5,9 @@ import random
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from toolkit.demo.cast import DAYS, KEYS, MODELS, DemoKey, DemoModel
+from toolkit import tags
+from toolkit.demo.cast import DAYS, KEYS, MODELS, TAGS, DemoKey, DemoModel
+from toolkit.dialects.shape import Dialect
 from toolkit.policy import Outcome
 
 SEED = 20_240_229
@@ -23,6 +25,7 @@ class DemoCall:
         at: admission, UTC; all calls differ in it.
         outcome: what will become of it if it is admitted.
         mistaken: it names a model that its plan does not include.
+        tags: as `tags.read` would give them.
         seconds: from admission to settlement.
     """
 
@@ -37,12 +40,14 @@ class DemoCall:
     reasoning_tokens: int
     outcome: Outcome
     mistaken: bool
+    tags: str | None
     seconds: float
 
 
 def draw(start: datetime, count: int) -> list[DemoCall]:
     """Return about `count` calls of the 90 days from `start` (midnight, UTC), in order of time."""
     rng = random.Random(SEED)  # noqa: S311 - believable, not secret
+    tagging = random.Random(SEED + 1)  # noqa: S311 - its own, so that tags change no call
     whole = sum(key.share for key in KEYS)
     calls = []
     for key in KEYS:
@@ -51,7 +56,8 @@ def draw(start: datetime, count: int) -> list[DemoCall]:
         hours = [key.office * hour / 13.2 + (1 - key.office) for hour in _OFFICE_HOURS]
         own = round(count * key.share / whole)
         for day, hour in zip(rng.choices(days, weights, k=own), rng.choices(range(24), hours, k=own), strict=True):
-            calls.append(_draw_call(rng, key, start + timedelta(days=day, hours=hour, seconds=rng.uniform(0, 3600))))
+            at = start + timedelta(days=day, hours=hour, seconds=rng.uniform(0, 3600))
+            calls.append(_draw_call(rng, tagging, key, at))
     calls.sort(key=lambda call: call.at)
     return calls
 
@@ -63,7 +69,7 @@ def _day_weight(key: DemoKey, day: int, weekday: int) -> float:
     return growth * week * surge
 
 
-def _draw_call(rng: random.Random, key: DemoKey, at: datetime) -> DemoCall:
+def _draw_call(rng: random.Random, tagging: random.Random, key: DemoKey, at: datetime) -> DemoCall:
     model = _MODEL[rng.choices(list(key.models), list(key.models.values()))[0]]
     input_tokens = _around(rng, model.input_tokens * key.size, 0.6, model.context_window // 2)
     output_tokens = (
@@ -90,8 +96,20 @@ def _draw_call(rng: random.Random, key: DemoKey, at: datetime) -> DemoCall:
         reasoning_tokens=round(output_tokens * rng.uniform(0.2, 0.6)) if model.id in {"gpt-5", "gemini-2.5-pro"} else 0,
         outcome=outcome,
         mistaken=key.plan == "starter" and rng.random() < 0.004,
+        tags=_draw_tags(tagging, key, model),
         seconds=0.3 + rng.random() + output_tokens / model.tokens_per_second,
     )
+
+
+def _draw_tags(rng: random.Random, key: DemoKey, model: DemoModel) -> str | None:
+    own = TAGS.get(key.name)
+    if own is None or rng.random() >= own.share:
+        return None
+    ((team, feature),) = rng.choices(list(own.uses), list(own.uses.values()))
+    drawn = {"team": team, "feature": feature}
+    if own.people and model.dialect is not Dialect.GEMINI:  # which has no field for it
+        drawn["user"] = f"{team}-{1 + int(own.people * rng.random() ** 2):02}"
+    return tags.written(drawn)
 
 
 def _around(rng: random.Random, median: float, sigma: float, most: int) -> int:
