@@ -31,6 +31,6 @@ def sheet(
     formats |= dict.fromkeys(usd, show_usd) | dict.fromkeys(share, "{:.1%}")
     text = frame.columns[[name not in formats and not types.is_numeric_dtype(frame[name]) for name in frame.columns]]
     styled = frame.style.format(formats, thousands=",", escape="html", na_rep=MISSING).hide(axis="index")
-    styled.set_table_styles([{"selector": "th", "props": "text-align: left; vertical-align: bottom"}])
+    styled.set_table_styles({name: [{"selector": "th", "props": "text-align: left"}] for name in text})
     on_the_left = {"text-align": "left", "white-space": "normal", "vertical-align": "top"}
     return styled.set_properties(subset=text, **on_the_left)
