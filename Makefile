@@ -40,7 +40,7 @@ bench: $(VENV)/.test ## Measure billing, the whole gateway, and HTTP clients (mi
 	@python -m benchmarks.gateway --quick --profile
 	@python -m benchmarks.clients --secs 0.2 --rounds 3
 
-chaos: $(VENV)/.test ## Kill, revoke and overspend for an hour, on both stores (docs/chaos.md)
+chaos: $(VENV)/.test ## Kill, revoke, overspend and drain for an hour and more, on both stores (docs/chaos.md)
 	@python -m tests.chaos
 
 clean: ## Remove the environment and caches (data/ stays)

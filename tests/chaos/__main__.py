@@ -1,26 +1,29 @@
 """The long version: `make chaos`.
 
-    python -m tests.chaos [--runs 100] [--calls 20000] [--verbs 1000] [--store sqlite|postgresql|both]
+    python -m tests.chaos [--runs 100] [--calls 20000] [--verbs 1000] [--seconds 300] [--store sqlite|postgresql|both]
 
 Prints a line while it works and the figures at the end; ends with 1 if anything was violated.
 """
 
+import os
 import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import click
 
-from tests.chaos import caps, crash, revocation
+from tests.buckets import NAME, serving
+from tests.chaos import caps, crash, ledger, revocation
 from tests.chaos.report import Report
 from tests.chaos.stores import Place, open_place
 
 CALLERS = 200
 KINDS = ("sqlite", "postgresql")
-PARTS = ("caps", "revocation", "crash")
+PARTS = ("caps", "revocation", "crash", "ledger")
 TOGETHER = 20
 """Kills over one store, before the next ones get a new one."""
 
@@ -36,8 +39,20 @@ TOGETHER = 20
     default="",
     help=f"What is killed, with commas between, instead: {', '.join(crash.VICTIMS + crash.SERVER_VICTIMS)}.",
 )
+@click.option("--seconds", default=300, show_default=True, help="Of producing, draining, merging, reading and killing.")
+@click.option("--bucket", is_flag=True, help="The ledger's segments in a bucket, on an S3 server of the run's own.")
 @click.option("--seed", type=int, help="Of everything drawn at random.  [default: another one each time]")
-def main(store: str, only: tuple[str, ...], calls: int, verbs: int, runs: int, victims: str, seed: int | None) -> None:
+def main(
+    store: str,
+    only: tuple[str, ...],
+    calls: int,
+    verbs: int,
+    runs: int,
+    victims: str,
+    seconds: int,
+    bucket: bool,
+    seed: int | None,
+) -> None:
     """Run what was asked for, and say what came of it."""
     seed = time.time_ns() % 1_000_000 if seed is None else seed
     click.echo(f"seed {seed}")
@@ -51,6 +66,10 @@ def main(store: str, only: tuple[str, ...], calls: int, verbs: int, runs: int, v
         def run_revocation(place: Place, folder: Path) -> Report:
             return revocation.run(place, folder, verbs=verbs, seed=seed, progress=click.echo)
 
+        def run_ledger(place: Place, folder: Path) -> Report:
+            with _bucket() if bucket else nullcontext("") as root:
+                return ledger.run(place, folder, seconds=seconds, root=root, seed=seed, progress=click.echo)
+
         for name in PARTS:
             if only and name not in only:
                 continue
@@ -58,12 +77,22 @@ def main(store: str, only: tuple[str, ...], calls: int, verbs: int, runs: int, v
                 report = _run(run_caps, kind)
             elif name == "revocation":
                 report = _run(run_revocation, kind)
+            elif name == "ledger":
+                report = _run(run_ledger, kind)
             else:
                 report = _crash(kind, drawn, seed)
             reports.append(report)
             click.echo(f"\n{report}\n")
     click.echo("\n".join(["All figures", "", *map(str, reports)]))
     sys.exit(any(report.violations for report in reports))
+
+
+@contextmanager
+def _bucket() -> Iterator[str]:
+    """Serve a bucket; give the root of a ledger in it."""
+    with serving() as variables:
+        os.environ.update(variables)
+        yield f"s3://{NAME}/ledger"
 
 
 def _crash(kind: str, victims: Sequence[str], seed: int) -> Report:
