@@ -45,10 +45,12 @@ def usd(dollars: float) -> int:
     return round(dollars * 100) * (NANO // 100)
 
 
-@pytest.fixture(autouse=True)
-def _cheap_passwords(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(autouse=True, scope="session")
+def _cheap_passwords() -> Iterator[None]:
     """bcrypt's lowest cost: the tests check what is done with passwords, not how long guessing takes."""
-    monkeypatch.setattr(credentials.hash_password, "__defaults__", (4,))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(credentials.hash_password, "__defaults__", (4,))
+        yield
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

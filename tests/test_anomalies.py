@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from tests.conftest import World, environment, usd
+from tests.ledgers import kept
 from tests.rows import NOON, append, row
 from toolkit import anomalies, keys
 from toolkit.anomalies import Bucket, find
@@ -224,6 +225,16 @@ def test_anomalies_are_read_from_the_ledger(world: World) -> None:
     assert (left["key"], left["org"], left["actual"]) == ("wild", "Acme", usd(40))
     assert left["bucket"] == NOON.replace(hour=0) - 3 * DAY
     assert anomalies.anomalies(world.desk.ledger, NOON, days=3).empty
+
+
+@pytest.mark.parametrize("bucket", ["day", "hour"])
+def test_only_days_that_count_are_opened(world: World, bucket: Bucket) -> None:
+    """Segments of days that nothing is compared with are not touched: here the file is not even there."""
+    append(world.desk.store, [row(world.key().key, NOON - 200 * DAY, cost=usd(9))])
+    ledger = world.desk.ledger
+    ledger.sync()
+    ledger.root.remove(kept(ledger))
+    assert anomalies.anomalies(ledger, NOON, bucket).empty
 
 
 def test_the_command_shows_what_was_unusual(world: World, settings: Settings) -> None:

@@ -216,6 +216,16 @@ def test_an_open_period_has_none_before_it() -> None:
         attribution.preceding(Period(end=NOW))
 
 
+@pytest.mark.parametrize(("start", "end"), [((1, 1, 1), (1, 2, 1)), ((1, 1, 2), (1, 1, 5)), ((1, 1, 1), (2026, 1, 1))])
+def test_a_period_at_the_calendars_beginning_has_none_before_it(
+    start: tuple[int, int, int], end: tuple[int, int, int]
+) -> None:
+    """Where no such period can be, months or days, that is said."""
+    period = Period(datetime(*start, tzinfo=UTC), datetime(*end, tzinfo=UTC))
+    with pytest.raises(InvalidInput, match="No period as long as this one can end on 0001-01-0"):
+        attribution.preceding(period)
+
+
 # -- limits, caches, unit costs ---------------------------------------------------------------------------------------
 
 
@@ -396,6 +406,25 @@ def test_movers_command_writes_exact_amounts_as_json(moved: World, run: Callable
     assert rows["claude-test"]["volume_usd"] == "0.0075"
     assert run("movers", "--by", "day").exit_code == 1
     assert "Nothing was spent in these periods." in run("movers", "--to", "2020-02-01").stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "problem"),
+    [
+        (["--from", "0001-01-01"], 1, "No period as long as this one"),
+        (["--to", "0001-01-05"], 1, "The calendar has no 30 days before 0001-01-05"),
+        (["--from", "0001-01-01T00:00:00+05:00"], 2, "is not a moment"),
+        (["--to", "9999-12-31T23:59:59-05:00"], 2, "is not a moment"),
+    ],
+)
+def test_movers_command_knows_where_the_calendar_ends(
+    moved: World, run: Callable[..., Result], options: list[str], code: int, problem: str
+) -> None:
+    """Moments beyond which there are none are answered in words."""
+    refused = run("movers", *options)
+    assert refused.exit_code == code
+    assert isinstance(refused.exception, SystemExit)
+    assert problem in refused.stderr
 
 
 def test_spend_command_takes_every_dimension(moved: World, run: Callable[..., Result]) -> None:

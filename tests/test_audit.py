@@ -1,7 +1,9 @@
 """The audit log: every way of tampering with its chains is found."""
 
+import json
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -179,11 +181,47 @@ def test_a_head_that_is_gone_or_wrong_is_found(written: Desk, statement: str) ->
     assert (link.chain, link.seq) == ("org_a", 3)
 
 
-@pytest.mark.parametrize("head", ["", "5", "x:" + "0" * 64, "²:" + "0" * 64, "5:abc", ":" + "0" * 64])
+@pytest.mark.parametrize(
+    "head",
+    [
+        "",
+        "5",
+        "x:" + "0" * 64,
+        "²:" + "0" * 64,
+        "5:abc",
+        ":" + "0" * 64,
+        pytest.param(f"{'9' * 5_000}:{64 * '0'}", id="9"),
+    ],
+)
 def test_a_head_of_another_form_is_refused(written: Desk, head: str) -> None:
     """A typo in an exported head is not taken for tampering."""
     with pytest.raises(InvalidInput, match="must look like"):
         verify(written, {PLATFORM: head})
+
+
+@pytest.mark.only_store("sqlite")
+def test_heads_are_read_as_they_were_written(written: Desk, tmp_path: Path) -> None:
+    """A file of heads is what `heads` returned; a path may be text."""
+    with written.read() as tx:
+        heads = audit.heads(tx)
+    file = tmp_path / "heads.json"
+    file.write_text(json.dumps(heads))
+    assert audit.read_heads(file) == audit.read_heads(str(file)) == heads
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"[]", b'{"platform": 5}', b"\xff", b"[" * 100_000, b'{"\\ud800": "x"}', b'{"a": ' + b"9" * 5_000 + b"}"],
+    ids=["nothing", "a list", "a number", "no text", "deep", "half a character", "a long number"],
+)
+def test_a_file_that_holds_no_heads_is_refused(tmp_path: Path, content: bytes) -> None:
+    """Whatever else is in the file, the answer names it and what writes such files."""
+    file = tmp_path / "heads.json"
+    file.write_bytes(content)
+    with pytest.raises(InvalidInput, match=r"heads\.json .*audit --head FILE` writes them"):
+        audit.read_heads(file)
+    with pytest.raises(InvalidInput, match="cannot be read as heads"):
+        audit.read_heads(tmp_path / "none")
 
 
 def test_an_act_of_a_failed_transaction_leaves_no_gap(written: Desk) -> None:

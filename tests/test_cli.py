@@ -22,6 +22,7 @@ from sqlalchemy import func, select, update
 from tests.conftest import ROOT, World, environment, wait_until
 from toolkit import sessions
 from toolkit.cli import SECTIONS, cli, output
+from toolkit.cli.app import Failure
 from toolkit.cli.values import Moment
 from toolkit.credentials import is_well_formed, new_secret
 from toolkit.database import SYSTEM, Store
@@ -681,6 +682,28 @@ def test_money_in_json_is_exact(nano: int) -> None:
 def test_control_characters_do_not_reach_the_terminal() -> None:
     """A name cannot move the cursor or start a new line."""
     assert output.text("a\x1b[2Jb\nc") == "a [2Jb c"
+
+
+@pytest.mark.parametrize("options", [(), ("--json",)])
+def test_an_argument_that_is_no_text_is_a_usage_error(run: Run, options: tuple[str, ...]) -> None:
+    """Bytes that are not UTF-8 come from the shell as lone surrogates; they are told, not tried."""
+    result = run("spend", "--org", "caf\udce9", *options)
+    assert result.exit_code == 2
+    assert r"caf\udce9 is not text in UTF-8." in result.stderr.replace("\\\\", "\\")
+
+
+def test_control_characters_in_json_are_escapes() -> None:
+    """JSON on a terminal moves no cursor either, and reads back as the same text."""
+    name = "a\x1b[2J\x9b2J\u202eb\u2028c"
+    written = output.to_json({"name": name})
+    assert [character for character in written if not character.isprintable() and character != "\n"] == []
+    assert json.loads(written) == {"name": name}
+
+
+def test_control_characters_of_an_error_do_not_reach_the_terminal() -> None:
+    """An error may quote a name that somebody else chose; its own lines stay lines."""
+    failure = Failure("No key\x1b[2J.\nTry another.", type="not_found", as_json=False)
+    assert failure.format_message() == "No key [2J.\nTry another."
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,10 @@
 """`keydesk findings`, run in process on a real store."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -10,36 +12,33 @@ from click.testing import CliRunner, Result
 from sqlalchemy import update
 
 from tests.books import Books
-from tests.conftest import World, environment, usd
+from tests.conftest import ADMIN, World, environment, make_world, settings_for, usd
 from toolkit import reconcile
 from toolkit.cli import cli
 from toolkit.database import utc_now
+from toolkit.desk import Desk
 from toolkit.models import AuditRow
 from toolkit.settings import Settings
 
 Run = Callable[..., Result]
 
 
-@pytest.fixture
-def run(settings: Settings) -> Run:
-    """Run `keydesk` with some arguments on the test's own data folder."""
-
-    def invoke(*arguments: str) -> Result:
-        return CliRunner().invoke(cli, arguments, env=environment(settings))
-
-    return invoke
-
-
-@pytest.fixture
-def audited(world: World) -> World:
-    """An organisation with reconciled books, and a key with a limit of 2 USD that has spent 1.90."""
-    books = Books(world)
-    books.settle(world.key("app", monthly_limit=usd(2)).key, usd(1.9), at=utc_now() - timedelta(minutes=1))
-    reconcile.run(world.desk)
-    return world
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
+    """Run `keydesk` on reconciled books with a key that has spent 1.90 of its limit of 2 USD; tests only read them."""
+    with closing(Desk.open(settings_for(tmp_path_factory.mktemp("audited"), ""), ADMIN)) as desk:
+        world = make_world(desk)
+        key = world.key("app", monthly_limit=usd(2)).key
+        Books(world).settle(key, usd(1.9), at=utc_now() - timedelta(minutes=1))
+        reconcile.run(desk)
+        yield partial(invoke, desk.settings)
 
 
-@pytest.mark.usefixtures("audited")
+def invoke(settings: Settings, *arguments: str) -> Result:
+    """Run `keydesk` with some arguments in a data folder."""
+    return CliRunner().invoke(cli, arguments, env=environment(settings))
+
+
 def test_findings_show_severity_evidence_and_action(run: Run) -> None:
     """Each finding is its severity, subject and check, a sentence, and what to do; then how many there are."""
     result = run("findings", "--severity", "medium")
@@ -52,7 +51,6 @@ def test_findings_show_severity_evidence_and_action(run: Run) -> None:
     assert counts.startswith("0 high, 1 medium, 0 low, ")
 
 
-@pytest.mark.usefixtures("audited")
 def test_findings_fail_only_when_told_to(run: Run) -> None:
     """--fail-on counts what is at least as grave, whether it is shown or not."""
     assert run("findings").exit_code == 0
@@ -62,7 +60,6 @@ def test_findings_fail_only_when_told_to(run: Run) -> None:
     assert run("findings", "--fail-on", "grave").exit_code == 2
 
 
-@pytest.mark.usefixtures("audited")
 def test_findings_as_json(run: Run) -> None:
     """Money is decimal USD in fields that say so, moments are ISO 8601; skipped checks and activity are there too."""
     found = json.loads(run("findings", "--json", "--severity", "medium").stdout)
@@ -74,7 +71,6 @@ def test_findings_as_json(run: Run) -> None:
     assert {row["actor"] for row in found["activity"]} == {"admin@keydesk.local"}
 
 
-@pytest.mark.usefixtures("audited")
 def test_findings_of_one_organisation(run: Run) -> None:
     """As its own people see them; the platform's checks are named as not made."""
     result = run("findings", "--org", "Acme")
@@ -85,7 +81,6 @@ def test_findings_of_one_organisation(run: Run) -> None:
     assert (wrong.exit_code, "No organisation is named 'Nobody'" in wrong.stderr) == (1, True)
 
 
-@pytest.mark.usefixtures("audited")
 def test_activity_is_a_table(run: Run) -> None:
     """Who did what, with the number of each act."""
     lines = run("findings", "--activity").stdout.splitlines()
@@ -94,7 +89,7 @@ def test_activity_is_a_table(run: Run) -> None:
     assert "1 × key.create" in lines[1]
 
 
-def test_findings_compare_an_exported_head(audited: World, run: Run, tmp_path: Path) -> None:
+def test_findings_compare_an_exported_head(run: Run, tmp_path: Path) -> None:
     """A head that no longer stands is a grave finding; a file without heads is refused."""
     head = tmp_path / "heads.json"
     assert run("audit", "--head", str(head)).exit_code == 0
@@ -109,8 +104,10 @@ def test_findings_compare_an_exported_head(audited: World, run: Run, tmp_path: P
     assert (result.exit_code, "holds no heads" in result.stderr) == (1, True)
 
 
-def test_what_others_wrote_cannot_move_the_cursor(audited: World, run: Run) -> None:
+def test_what_others_wrote_cannot_move_the_cursor(world: World) -> None:
     """Control characters in names that the store got past the services are not sent to the terminal."""
-    with audited.desk.write() as tx:
+    with world.desk.write() as tx:
         tx.session.execute(update(AuditRow).values(actor="eve\x1b[2J"))
-    assert "\x1b" not in run("findings").stdout
+    found = invoke(world.desk.settings, "findings").stdout
+    assert "eve" in found
+    assert "\x1b" not in found

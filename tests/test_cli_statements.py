@@ -12,6 +12,7 @@ from click.testing import CliRunner, Result
 from tests.books import Books
 from tests.conftest import World, environment, usd
 from tests.rows import append, row
+from toolkit import accounts
 from toolkit.cli import cli
 from toolkit.settings import Settings
 
@@ -56,6 +57,7 @@ def test_close_says_what_was_frozen(run: Run) -> None:
 
 
 @pytest.mark.usefixtures("spent")
+@pytest.mark.only_store("sqlite")
 def test_close_asks_first(run: Run) -> None:
     """Without a terminal it fails and closes nothing."""
     result = run("month", "close", "2026-10", "--org", "Acme")
@@ -64,6 +66,16 @@ def test_close_asks_first(run: Run) -> None:
     assert run("month", "list").stdout == "No month is closed. Close one: keydesk month close --help\n"
 
 
+@pytest.mark.usefixtures("world")
+@pytest.mark.only_store("sqlite")
+def test_close_does_not_ask_about_what_it_refuses_anyway(run: Run) -> None:
+    """A month that has not ended, or that lies before the organisation's beginning."""
+    for month, reason in ((f"{datetime.now(UTC):%Y-%m}", "ends at"), ("2016-09", "The organisation began later")):
+        result = run("month", "close", month, "--org", "Acme")
+        assert (result.exit_code, reason in result.stderr) == (1, True), result.stderr
+
+
+@pytest.mark.only_store("sqlite")
 def test_close_names_the_calls_that_are_under_way(world: World, run: Run) -> None:
     """Each on a line, with the gateway that is to settle it."""
     request_id = Books(world).hold(world.key().key, usd(2), at=OCTOBER)
@@ -89,7 +101,47 @@ def test_show_prints_the_statement_and_verify_checks_it(spent: World, run: Run) 
     assert (answer["intact"], len(answer["problems"])) == (False, 2)
 
 
+@pytest.mark.only_store("sqlite")
+def test_a_statement_that_was_made_unreadable_does_not_hide_the_others(spent: World, run: Run, tmp_path: Path) -> None:
+    """It is listed without amounts, and whatever else is asked of it is answered by what to do."""
+    close(run)
+    with spent.desk.write() as tx:
+        rival = accounts.add_org(tx, "Rival")
+        rival.created_at = OCTOBER
+    run("month", "close", "2026-10", "--org", "Rival", "--yes")
+    Books(spent).execute("UPDATE statement SET figures = '{}' WHERE org_id = :acme", acme=spent.org_id)
+    listed = run("month", "list")
+    assert listed.exit_code == 0
+    shown = sorted(line.split()[:4] for line in listed.stdout.splitlines()[1:])
+    assert shown == [["2026-10", "Rival", "0", "$0.00"], ["2026-10", spent.org_id, "-", "-"]]
+    assert "The statement of 2026-10 was changed: it cannot be read." in listed.stderr
+    assert {row["charged_usd"] for row in json.loads(run("month", "list", "--json").stdout)} == {None, "0"}
+    for ask in (["show", "2026-10"], ["export", "2026-10", str(tmp_path / "a.html")]):
+        result = run("month", *ask, "--org", "Acme")
+        assert (result.exit_code, "it cannot be read" in result.stderr) == (1, True), result.stderr
+    checked = run("month", "show", "2026-10", "--org", "Acme", "--verify")
+    assert (checked.exit_code, "Its figures were changed" in checked.stdout) == (1, True)
+
+
 @pytest.mark.usefixtures("spent")
+@pytest.mark.only_store("sqlite")
+def test_export_takes_the_place_of_a_file_whole(run: Run, tmp_path: Path) -> None:
+    """It is written beside and put there at once: who reads the old file, reads all of it. A link stays a link."""
+    close(run)
+    old, kept, link = (tmp_path / name for name in ("old.json", "kept.json", "link.json"))
+    old.write_text("old")
+    kept.hardlink_to(old)
+    link.symlink_to(old)
+    assert run("month", "export", "2026-10", str(link), "--org", "Acme", "--force").exit_code == 0
+    assert (kept.read_text(), old.read_text()[0], link.is_symlink()) == ("old", "{", True)
+    assert sorted(tmp_path.glob(".*")) == []
+    for path in ("/dev/full", str(tmp_path / ("x" * 300))):
+        refused = run("month", "export", "2026-10", path, "--org", "Acme", "--force", "--format", "json")
+        assert (refused.exit_code, refused.stderr.startswith(f"Error: {path} ")) == (1, True), refused.stderr
+
+
+@pytest.mark.usefixtures("spent")
+@pytest.mark.only_store("sqlite")
 def test_export_writes_each_form(run: Run, tmp_path: Path) -> None:
     """The JSON file has the hash that the audit log has; a file that is there is not replaced without --force."""
     close(run)
@@ -130,6 +182,19 @@ def test_an_invoice_is_reconciled(world: World, run: Run, tmp_path: Path) -> Non
 
 
 @pytest.mark.usefixtures("world")
+@pytest.mark.only_store("sqlite")
+def test_what_a_provider_writes_cannot_move_the_cursor(run: Run, tmp_path: Path) -> None:
+    """Ids and names of models are shown without the control characters that a terminal would obey."""
+    path = tmp_path / "invoice.csv"
+    path.write_text("model,id,amount\nm\x1b[2J,r\x1b]0;x\x07\x9b1m,1\n")
+    result = run("invoice", "reconcile", str(path), "--upstream", "test-openai", "--month", "2026-10")
+    assert result.exit_code == 0, result.output
+    assert "line 2: r ]0;x  1m, 1 USD" in result.stdout
+    assert all(character.isprintable() or character == "\n" for character in result.output)
+
+
+@pytest.mark.usefixtures("world")
+@pytest.mark.only_store("sqlite")
 def test_what_is_wrong_with_an_invoice_is_said(run: Run, tmp_path: Path) -> None:
     """Line and column, without a traceback."""
     path = tmp_path / "invoice.csv"

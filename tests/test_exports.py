@@ -1,7 +1,11 @@
 """Exports: whole files of any period and filter, safe in spreadsheets, and FOCUS figures that sum to the charges."""
 
 import csv
+import os
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -17,12 +21,13 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from tests.conftest import World, environment
+from tests.conftest import ROOT, World, environment
 from tests.ledgers import bucket, bucket_server, ledger, root, store
 from tests.rows import NOON, append, row
 from toolkit import accounts, exports, keys, pricing, reports, tags
 from toolkit.cli import cli
 from toolkit.database import SYSTEM, Actor, Store
+from toolkit.desk import Desk
 from toolkit.errors import InvalidInput
 from toolkit.ledger import Ledger
 from toolkit.period import Period
@@ -98,12 +103,12 @@ def test_csv_has_each_value(local: Ledger, tmp_path: Path) -> None:
     assert {name: found[name] for name in wanted} == wanted
 
 
-@given(st.lists(st.one_of(st.none(), st.text(), st.from_regex(r"[=+\-@\t\r].*")), min_size=1))
+@given(st.lists(st.one_of(st.none(), st.text(), st.from_regex(r"[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20].*")), min_size=1))
 def test_no_text_is_a_formula(texts: list[str | None]) -> None:
     """No cell begins as a formula does; all that is changed is an apostrophe in front of those that did."""
     safe = exports.spreadsheet_safe(pa.RecordBatch.from_pydict({"text": pa.array(texts, pa.string())}))
     for text, cell in zip(texts, safe.column(0).to_pylist(), strict=True):
-        begins_so = text is not None and text[:1] in tuple("=+-@\t\r")
+        begins_so = text is not None and text[:1] in tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")
         assert cell == (f"'{text}" if begins_so else text)
 
 
@@ -116,7 +121,7 @@ def test_formulas_are_disarmed_in_the_file(world: World, tmp_path: Path) -> None
     (found,) = read_csv(tmp_path / "csv.csv")
     assert (found["key"], found["key_label"], found["model"]) == ("'=HYPERLINK(1)", "'=HYPERLINK(1)", "'+1")
     for line in read_csv(tmp_path / "focus.csv"):
-        assert (line["SubAccountName"], line["ResourceName"]) == ("'=HYPERLINK(1)", "'+1")
+        assert (line["SubAccountName"], line["ResourceId"]) == ("'=HYPERLINK(1)", "'+1")
 
 
 def test_filters_leave_what_meets_all(local: Ledger, tmp_path: Path) -> None:
@@ -199,6 +204,81 @@ def test_a_failure_half_way_leaves_no_file(
     with pytest.raises(KeyboardInterrupt):
         exports.export(local, tmp_path / "out" / f"usage.{form}", format=form, progress=interrupt)
     assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_leftovers_of_killed_exports_go(local: Ledger, tmp_path: Path) -> None:
+    """What an export to this file left a day ago is removed; what may be written still, or is another's, stays."""
+    made = {
+        ".usage.csv.killed00": ("export", 2 * exports.STALE),
+        ".usage.csv.spilling": ("spilled/part", 2 * exports.STALE),
+        ".usage.csv.at_work0": ("export", exports.STALE / 2),
+        ".usage.csv.backups": ("mine", 2 * exports.STALE),
+        ".other.csv.killed00": ("export", 2 * exports.STALE),
+    }
+    for folder, (name, age) in made.items():
+        file = tmp_path / "out" / folder / name
+        file.parent.mkdir(parents=True)
+        file.write_bytes(b"x")
+        moment = time.time() - age
+        for path in {file, file.parent, tmp_path / "out" / folder}:
+            os.utime(path, (moment, moment))
+    (tmp_path / "out" / ".usage.csv.swp").write_bytes(b"an editor's")
+    exports.export(local, tmp_path / "out" / "usage.csv", format="csv")
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        "usage.csv",
+        ".usage.csv.swp",
+        ".usage.csv.at_work0",
+        ".usage.csv.backups",
+        ".other.csv.killed00",
+    }
+
+
+FILL = """
+import resource, sys
+from toolkit.cli import cli
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+cli(["ledger", "export", sys.argv[1]])
+"""
+
+
+@pytest.mark.parametrize("form", ["duckdb", "csv", "parquet"])
+def test_full_disk_is_named(desk: Desk, settings: Settings, tmp_path: Path, form: str) -> None:
+    """A file that does not fit is named, and the ledger is not blamed; nothing of it stays."""
+    append(desk.store, [row(error=os.urandom(400).hex()) for _ in range(500)])
+    out = tmp_path / "out"
+    out.mkdir()
+    command = [sys.executable, "-c", FILL, str(out / f"usage.{form}")]
+    env = os.environ | environment(settings)
+    told = subprocess.run(command, check=False, env=env, cwd=ROOT, capture_output=True, text=True)
+    assert told.returncode == 1
+    assert "Traceback" not in told.stderr
+    assert f"usage.{form} cannot be written: " in told.stderr
+    assert "File too large" in told.stderr
+    assert list(out.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        "true) OR (true",
+        "true) OR true -- ",
+        "true) /*",
+        "*/ true",
+        "true; SELECT 1",
+        "true;",
+        "true, false",
+        "1 FROM usage",
+    ],
+)
+def test_condition_stays_one(local: Ledger, tmp_path: Path, where: str) -> None:
+    """A condition cannot end the brackets around it, which would let calls in that the other filters keep out."""
+    append(local.store, [row(model="a"), row(model="b")])
+    with pytest.raises(InvalidInput, match="condition"):
+        exports.export(local, tmp_path / "out" / "x.csv", format="csv", only={"model": ["a"]}, where=where)
+    assert list((tmp_path / "out").iterdir()) == []
+    harmless = "(true) OR (true) /* ) */ -- )"
+    path = tmp_path / "out" / "usage.csv"
+    assert exports.export(local, path, format="csv", only={"model": ["a"]}, where=harmless) == 1
 
 
 def test_progress_reaches_the_end(local: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -344,7 +424,7 @@ def line(world: World, key_id: str, **values: str) -> dict[str, str]:
         "ProviderName": "Example Ltd",
         "PublisherName": "openai",
         "ResourceId": "gpt-test",
-        "ResourceName": "gpt-test",
+        "ResourceName": "",  # no display name is known: the id must not stand for it
         "ResourceType": "Model",
         "ServiceCategory": "AI and Machine Learning",
         "ServiceName": "LLM API",

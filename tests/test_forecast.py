@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from tests.conftest import World, environment, usd
+from tests.ledgers import kept
 from tests.rows import NOON, append, row
 from toolkit import accounts, forecast, keys
 from toolkit.cli import cli
@@ -18,8 +19,6 @@ from toolkit.database import Actor, utc_now
 from toolkit.models import ApiKey
 from toolkit.policy import Role
 from toolkit.settings import Settings
-
-pytestmark = pytest.mark.both_stores
 
 DAY = timedelta(days=1)
 Run = Callable[..., Result]
@@ -50,6 +49,7 @@ def only(frame: pd.DataFrame, **equal: object) -> dict[str, Any]:
     return {str(name): value for name, value in rows[0].items()}
 
 
+@pytest.mark.both_stores
 def test_month_end_reads_spend_limits_and_wallets(world: World) -> None:
     """22.40 dollars are spent, 7.50 are to come; the limit of 25 is used up on the fourth day; the wallet lasts."""
     app, free = world.key("app", monthly_limit=usd(25)).key, world.key("free").key
@@ -106,6 +106,19 @@ def test_deleted_keys_are_named_while_they_cost_something(world: World) -> None:
     assert only(by_org)["forecast"] == usd(22.4)
 
 
+def test_only_days_that_count_are_opened(world: World) -> None:
+    """Segments of days before the history of a forecast are not touched: here the file is not even there."""
+    key = world.key().key
+    append(world.desk.store, [row(key, NOON - 200 * DAY, cost=usd(9))])
+    ledger = world.desk.ledger
+    ledger.sync()
+    ledger.root.remove(kept(ledger))
+    steady(world, key)
+    by_key, _ = forecast.month_end(ledger, NOON)
+    assert by_key["spent"].tolist() == [usd(22.4)]
+
+
+@pytest.mark.both_stores
 def test_disabled_keys_and_suspended_organisations_cost_nothing_more(world: World) -> None:
     """Who admits no calls is not foretold any."""
     app = world.key("app").key
@@ -133,6 +146,7 @@ def test_days_at_the_limit_are_left_out(world: World) -> None:
     assert wanted["wanted"] - wanted["spent"] == usd(7.5)
 
 
+@pytest.mark.both_stores
 def test_an_organisations_analyst_sees_its_own(world: World) -> None:
     """Keys, money and wallets of other organisations are in no forecast of an organisation's analyst."""
     steady(world, world.key("app").key)

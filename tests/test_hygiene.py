@@ -2,7 +2,6 @@
 
 from datetime import UTC, datetime, timedelta
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,8 +15,6 @@ from toolkit.hygiene import roomy
 from toolkit.pricing import MILLION
 
 __all__ = ["scene"]  # a fixture
-
-pytestmark = pytest.mark.both_stores
 
 TICK = timedelta(microseconds=1)
 

@@ -155,6 +155,15 @@ def test_sums_stay_whole_numbers(ledger: Ledger) -> None:
     assert twice.iloc[0].tolist() == [3, 3, 1, 2], "two columns may have one name"
 
 
+def test_number_beyond_64_bits_is_named(ledger: Ledger) -> None:
+    """A whole number that does not fit is neither cut nor made a float: the column is named, and what to do."""
+    query = "SELECT (sum(cost) * 4){} AS total FROM usage"
+    append(ledger.store, [row(cost=2**62)])
+    with pytest.raises(InvalidInput, match=r"total .* 64 bits.*VARCHAR"):
+        ledger.sql(query.format(""))
+    assert tuples(ledger, query.format("::VARCHAR")) == [(str(2**64),)]
+
+
 def test_parameters_are_bound(ledger: Ledger) -> None:
     """Values reach a query by position or by name, never as SQL."""
     append(ledger.store, [row(model="a' OR true --"), row(model="b")])

@@ -18,7 +18,7 @@ from tests.conftest import World, environment, usd
 from tests.rows import append, row
 from toolkit import accounts, keys
 from toolkit.desk import Desk
-from toolkit.errors import Forbidden, KeydeskError, NotFound, Unavailable
+from toolkit.errors import Forbidden, InvalidInput, KeydeskError, NotFound, Unavailable
 from toolkit.migrations import STEPS
 from toolkit.tills import open_till
 
@@ -62,6 +62,64 @@ def test_ledger_is_not_kept_up(world: World, reader: Desk) -> None:
     assert reader.ledger.root.ages("usage") == {}
     assert reader.ledger.status().waiting == 1
     assert reader.ledger.verify() == []
+
+
+@pytest.mark.only_store("sqlite")
+@pytest.mark.parametrize(
+    "query",
+    [
+        "COPY (SELECT 1) TO '{target}'",
+        "COPY (PIVOT usage ON model USING sum(cost)) TO '{target}'",
+        "WITH done AS (COPY (SELECT 1) TO '{target}') FROM done",
+        "EXPLAIN ANALYZE COPY (SELECT 1) TO '{target}'",
+        "EXPLAIN ANALYZE WITH done AS (COPY (SELECT 1) TO '{target}') FROM done",
+        "FROM json_execute_serialized_sql(json_serialize_sql('WITH x AS (COPY (SELECT 1) TO ''{target}'') FROM x'))",
+        "SELECT 1; COPY (SELECT 1) TO '{target}'",
+        "EXPORT DATABASE '{target}'",
+        "ATTACH '{target}' AS mine",
+        "CREATE TABLE mine AS SELECT 1",
+        "CREATE TABLE mine AS PIVOT usage ON model USING sum(cost)",
+        "CREATE OR REPLACE TEMP VIEW usage AS SELECT 1 AS cost",
+        "SET GLOBAL TimeZone = 'Asia/Tokyo'",
+        "INSTALL httpfs",
+        "PRAGMA enable_profiling",
+        "CALL enable_logging()",
+        "FROM enable_logging()",
+    ],
+)
+def test_query_that_does_not_only_read_is_refused(world: World, reader: Desk, tmp_path: Path, query: str) -> None:
+    """No query writes a file, over the key store or a segment for example, or leaves something in the engine."""
+    append(world.desk.store, [row(cost=7)])
+    for desk in (reader, world.desk):
+        with pytest.raises(InvalidInput, match=r"only read|one by one"):
+            desk.ledger.sql(query.format(target=tmp_path / "target"))
+    assert not (tmp_path / "target").exists()
+    assert reader.ledger.sql("SELECT cost FROM usage").to_pylist() == [{"cost": 7}]
+    with pytest.raises(duckdb.CatalogException):
+        reader.ledger.sql("FROM mine")
+
+
+@pytest.mark.only_store("sqlite")
+@pytest.mark.parametrize(
+    ("query", "rows"),
+    [
+        ("FROM usage SELECT cost ORDER BY cost; -- once", [(1,), (2,), (3,)]),
+        ("WITH mine AS (SELECT cost FROM usage) SELECT max(cost) FROM mine", [(3,)]),
+        ("PIVOT (SELECT model, cost FROM usage) ON model USING sum(cost)", [(3, 3)]),
+        ("SELECT cost AS c, cost AS c FROM usage WHERE model != 'delete' ORDER BY cost DESC;", [(2, 2), (1, 1)]),
+        ("SELECT column_name FROM (DESCRIBE usage) LIMIT 1", [("request_id",)]),
+        ("VALUES (1)", [(1,)]),
+    ],
+)
+def test_query_of_any_form_that_reads_is_answered(
+    world: World, reader: Desk, query: str, rows: list[tuple[object, ...]]
+) -> None:
+    """All that DuckDB knows for asking is there, and a text that is a verb too does no harm."""
+    append(world.desk.store, [row(cost=1, model="a"), row(cost=2, model="a"), row(cost=3, model="delete")])
+    answer = reader.ledger.sql(query)
+    assert list(zip(*(column.to_pylist() for column in answer.columns), strict=True)) == rows
+    for plan in ("EXPLAIN", "explain analyze"):
+        assert reader.ledger.sql(f"{plan} {query}").num_rows == 1
 
 
 def test_analyst_of_one_organisation_sees_it_alone(world: World, reader: Desk) -> None:

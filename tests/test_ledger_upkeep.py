@@ -3,8 +3,13 @@
 # ruff: noqa: F401, F811 - fixtures are imported, and are arguments of tests
 
 import json
+import os
+import signal
+import subprocess
+import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -16,8 +21,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import event, select, update
 
-from tests.buckets import bucket, bucket_server
-from tests.conftest import environment, prepare_desk
+from tests.buckets import bucket, bucket_server, set_written_at
+from tests.conftest import ROOT, environment, prepare_desk, wait_until
 from tests.ledgers import ids, kept, ledger, listed, root, store
 from tests.rows import NOON, append, row
 from tests.stores import StoreKind, Stores
@@ -195,6 +200,130 @@ def test_compaction_in_passing_merges_what_is_alike(ledger: Ledger, monkeypatch:
     assert ledger.compact() == 2
 
 
+def two_days_to_merge(ledger: Ledger) -> tuple[list[Segment], list[Segment]]:
+    """Drain two segments on each of two days; return those of the first, and those of the second."""
+    for at in (NOON, NOON, NOON + 2 * HALF_A_DAY, NOON + 2 * HALF_A_DAY):
+        append(ledger.store, [row(at=at)])
+        ledger.sync()
+    found = listed(ledger)
+    return found[:2], found[2:]
+
+
+def test_damaged_segment_stops_nothing_else(desk: Desk, ledger: Ledger, root: Path | str) -> None:
+    """What can be merged is, and old files are swept, while the damage is told each time."""
+    (lost, kept_beside), others = two_days_to_merge(ledger)
+    ledger.root.remove([lost.path])
+    with pytest.raises(Unavailable, match=f"{lost.path} is missing"):
+        ledger.compact()
+    after = [segment.path for segment in listed(ledger)]
+    assert after[:2] == [lost.path, kept_beside.path]
+    assert len(after) == 3
+    assert after[2] not in {segment.path for segment in others}
+    ledger.root.write("usage/day=2026-11-23/old.parquet", b"left behind")
+    set_written_at(ledger.root, "usage/day=2026-11-23/old.parquet", NOON - 100 * GRACE)
+    told = CliRunner().invoke(
+        cli, ["ledger", "compact"], env=environment(desk.settings) | {"KEYDESK_LEDGER_ROOT": str(root)}
+    )
+    assert (told.exit_code, "old.parquet" in str(kept(ledger))) == (1, False)
+    assert f"{lost.path} is missing" in told.stderr
+
+
+def test_drain_that_finds_no_room_leaves_no_file(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If one day's file cannot be written, those of the others go: a drain tries again and again."""
+    wanted = append(ledger.store, [row(), row(at=NOON + 2 * HALF_A_DAY)])
+    write, paths = ledger.root.write, list[str]()
+
+    def full(path: str, content: bytes) -> None:
+        paths.append(path)
+        if len(paths) == 2:
+            raise Unavailable("No space left on device.")
+        write(path, content)
+
+    monkeypatch.setattr(ledger.root, "write", full)
+    with pytest.raises(Unavailable, match="No space"):
+        ledger.sync()
+    assert (len(paths), kept(ledger), ids(ledger)) == (2, [], wanted)
+    assert ledger.sync() == 2, "there is room again"
+
+
+FOLLOW = """
+from toolkit.cli import cli, ledger
+ledger.DRAIN_EVERY = ledger.COMPACT_EVERY = 0.05
+cli(["ledger", "sync", "--follow", "--json"])
+"""
+"""The command, in a hurry."""
+
+
+@contextmanager
+def following(desk: Desk, root: Path) -> Iterator[subprocess.Popen[str]]:
+    """Run a drain that compacts and sweeps in each round."""
+    env = os.environ | environment(desk.settings) | {"KEYDESK_LEDGER_ROOT": str(root)}
+    command = [sys.executable, "-c", FOLLOW]
+    drain = subprocess.Popen(command, env=env, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        yield drain
+    finally:
+        drain.kill()
+        drain.communicate()
+
+
+def test_drain_outlives_a_shelf_that_fails(desk: Desk, tmp_path: Path) -> None:
+    """While its folder is in trouble the drain says so and goes on; with the folder whole again it moves the rows."""
+    root, store = tmp_path / "ledger", desk.store
+    ledger = Ledger(store, root, SYSTEM)
+    with following(desk, root) as drain:
+        append(store, [row()])
+        wait_until(lambda: ledger.lag()[0] == 0, "the first row to be drained")
+        root.rename(tmp_path / "safe")
+        root.write_bytes(b"no folder")
+        append(store, [row()])
+        assert drain.stderr is not None
+        told = drain.stderr.readline()
+        assert told.startswith("The ledger waits: ")
+        assert str(root) in told
+        assert "cannot be" in told
+        assert drain.poll() is None
+        root.unlink()
+        (tmp_path / "safe").rename(root)
+        wait_until(lambda: ledger.lag()[0] == 0, "the second row to be drained")
+        drain.send_signal(signal.SIGTERM)
+        out, _ = drain.communicate(timeout=20)
+    assert (drain.returncode, "moved" in json.loads(out)) == (0, True)
+    assert (ledger.verify(), sum(segment.rows for segment in listed(ledger))) == ([], 2)
+
+
+def test_drain_sweeps_beside_a_damaged_segment(desk: Desk, tmp_path: Path) -> None:
+    """A segment that cannot be merged does not keep what a killed process left."""
+    ledger = Ledger(desk.store, tmp_path / "ledger", SYSTEM)
+    (lost, _), _ = two_days_to_merge(ledger)
+    ledger.root.remove([lost.path])
+    old = "usage/day=2026-11-23/old.parquet"
+    ledger.root.write(old, b"left behind")
+    set_written_at(ledger.root, old, NOON - 100 * GRACE)
+    with following(desk, tmp_path / "ledger") as drain:
+        assert drain.stderr is not None
+        assert f"{lost.path} is missing" in drain.stderr.readline()
+        wait_until(lambda: old not in kept(ledger), "the old file to be swept")
+        assert drain.poll() is None
+
+
+@pytest.mark.only_store("sqlite")
+@pytest.mark.parametrize("verb", [["ledger", "sync"], ["ledger", "verify"], ["ledger", "status"], ["reconcile"]])
+def test_verbs_name_what_is_wrong_with_the_shelf(desk: Desk, tmp_path: Path, verb: list[str]) -> None:
+    """Where the folder is in trouble a verb ends with a sentence that names it."""
+    root = tmp_path / "ledger"
+    ledger = Ledger(desk.store, root, SYSTEM)
+    append(desk.store, [row()])
+    ledger.sync()
+    append(desk.store, [row()])
+    root.rename(tmp_path / "safe")
+    root.write_bytes(b"no folder")
+    env = environment(desk.settings) | {"KEYDESK_LEDGER_ROOT": str(root)}
+    told = CliRunner().invoke(cli, verb, env=env)
+    assert (told.exit_code, type(told.exception)) == (1, SystemExit)
+    assert str(root) in told.output
+
+
 def test_status_says_how_the_ledger_stands(ledger: Ledger) -> None:
     """Rows, bytes and files of the list, what waits and for how long, when rows last moved, what there is to merge."""
     empty = ledger.status()
@@ -215,6 +344,9 @@ def test_status_says_how_the_ledger_stands(ledger: Ledger) -> None:
     merged = ledger.status()
     assert (merged.segments, merged.rows, merged.mergeable, merged.replaced) == (1, 4, 0, 2)
     assert merged.drained_at == drained_at, "merging is not draining"
+    ledger.sweep(AT_ONCE)
+    assert noted(ledger) != [], "a slow drain would still need the notes"
+    assert ledger.status().replaced == 0
 
 
 def test_status_command_tells_programs_and_people(desk: Desk, ledger: Ledger, root: Path | str) -> None:

@@ -12,6 +12,7 @@ import duckdb
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sqlalchemy import event
 
 from tests.buckets import bucket, bucket_server
 from tests.conftest import ADMIN, World, usd
@@ -111,6 +112,28 @@ def test_narrowed_query_finds_what_a_filter_finds(
     query = "SELECT request_id FROM usage"
     narrowed = tuples(ledger, f"{query} ORDER BY 1", period=period)
     assert narrowed == tuples(ledger, f"{query} WHERE {condition} ORDER BY 1", params=values)
+
+
+def test_query_without_the_log_reads_none_of_it(world: World) -> None:
+    """What does not name `usage` copies no waiting row and opens no file; names of keys are read only for who asks."""
+    ledger = world.desk.ledger
+    world.key("app")
+    for _ in range(2):
+        append(ledger.store, [row()])
+        ledger.sync(1)
+    append(ledger.store, [row()])
+    spoil(ledger, listed(ledger)[0].path)
+    asked: list[str] = []
+
+    def watch(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        asked.append(statement)
+
+    event.listen(ledger.store.engine, "before_cursor_execute", watch)
+    assert tuples(ledger, "SELECT name FROM orgs") == [("Acme",)]
+    assert not [statement for statement in asked if "outbox" in statement or "segment" in statement]
+    assert not [statement for statement in asked if "FROM api_key" in statement]
+    assert tuples(ledger, "SELECT name FROM keys") == [("app",)]
+    assert [statement for statement in asked if "FROM api_key" in statement]
 
 
 def test_long_outbox_is_read_in_pieces(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -256,6 +256,27 @@ def test_month_close_closes_and_compares_when_told_to(demo: Settings, tmp_path: 
     desk.close()
 
 
+def test_month_close_goes_on_when_one_organisation_is_behind(demo: Settings, tmp_path: Path) -> None:
+    """It says which month that one has to close first, has its line without figures, and closes the others."""
+    shutil.copytree(demo.data_dir, tmp_path / "data")
+    settings = settings_for(tmp_path / "data", "")
+    desk = Desk.open(settings, ADMIN)
+    before = preceding(Period.month(last_month(desk)))
+    long_before = preceding(before).start
+    assert before.start is not None
+    assert long_before is not None
+    with desk.write() as tx:
+        accounts.find_org(tx, "Lumen Health").created_at = long_before
+    statements.close(desk, "Lumen Health", billing_month(long_before))
+    found = run(ROOT / "notebooks" / "month_close.ipynb", settings, close=True)
+    assert f"Months are closed one after the other: close {billing_month(before.start)} first." in tables(found)
+    assert "of 2 organisations." in printed(found)
+    assert " by 2 statements and by the ledger." in printed(found)
+    with desk.read() as tx:
+        assert len([statement for statement in statements.list_all(tx) if statement.month == last_month(desk)]) == 2
+    desk.close()
+
+
 def test_books_that_do_not_balance_fail_the_run(demo: Settings, tmp_path: Path) -> None:
     """A wallet that is off by one nano-USD is no reconciled wallet: the last cell's assertion fails, and so the run."""
     shutil.copytree(demo.data_dir, tmp_path / "data")

@@ -1,5 +1,6 @@
 """The outlook adds up, by hand: month's end, limits, wallets, intervals and past errors, for keys of every kind."""
 
+import tracemalloc
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -297,6 +298,20 @@ def test_what_is_no_daily_spend_is_refused(daily: pd.DataFrame, problem: str) ->
     """Gaps, another day at the end, floats and negative amounts are errors that say so."""
     with pytest.raises(InvalidInput, match=problem):
         Outlook(daily, NOON, {"k": "acme"})
+
+
+def test_many_organisations_take_no_table_of_keys_by_organisations() -> None:
+    """As many organisations as keys need little more than the keys by themselves."""
+    names = [f"key_{number}" for number in range(600)]
+    daily = table(NOON, **{name: [number] * 20 for number, name in enumerate(names)})
+    many = Outlook(daily, NOON, {name: f"org_{name}" for name in names})
+    many.by_key()
+    tracemalloc.start()
+    try:
+        assert len(many.by_org()) == 600
+        assert tracemalloc.get_traced_memory()[1] < 25_000_000
+    finally:
+        tracemalloc.stop()
 
 
 def test_an_outlook_without_keys_is_empty() -> None:

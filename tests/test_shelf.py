@@ -3,6 +3,9 @@
 # ruff: noqa: F401, F811 - fixtures are imported, and are arguments of tests
 
 import os
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import duckdb
@@ -12,7 +15,7 @@ import pytest
 from moto import settings as moto_settings
 
 from tests.buckets import NAME, bucket, bucket_server
-from tests.conftest import at_once, free_port
+from tests.conftest import ROOT, at_once, free_port
 from tests.ledgers import root
 from toolkit.errors import InvalidInput, Unavailable
 from toolkit.settings import Settings
@@ -63,9 +66,51 @@ def test_folder_keeps_nothing_half_written(tmp_path: Path) -> None:
     shelf = Folder(tmp_path)
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "one.tmp").write_bytes(b"of somebody else")
-    with pytest.raises(FileExistsError):
+    with pytest.raises(Unavailable, match=r"one\.parquet cannot be written: File exists"):
         shelf.write("a/one.parquet", b"x")
+    assert (tmp_path / "a" / "one.tmp").read_bytes() == b"of somebody else"
     assert not (tmp_path / "a" / "one.parquet").exists()
+
+
+def test_folder_in_trouble_is_unavailable(tmp_path: Path) -> None:
+    """What a disk refuses is told with the file and the cause; only a file that is missing is a matter of its own."""
+    root = tmp_path / "ledger"
+    root.write_bytes(b"no folder")
+    shelf = Folder(root)
+    acts: dict[str, Callable[[], object]] = {
+        "written": lambda: shelf.write("a/one", b"x"),
+        "read": lambda: shelf.read("a/one"),
+        "listed": lambda: shelf.ages("a"),
+        "removed": lambda: shelf.remove(["a/one"]),
+    }
+    for done, act in acts.items():
+        with pytest.raises(Unavailable, match=f"ledger/a.* cannot be {done}: (Not a directory|File exists)"):
+            act()
+    root.unlink()
+    assert shelf.ages("a") == {}
+    shelf.write("a/one", b"x")
+    assert shelf.read("a/one") == b"x"
+
+
+FILL = """
+import resource, sys
+from pathlib import Path
+from toolkit.errors import Unavailable
+from toolkit.shelf import Folder
+resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
+try:
+    Folder(Path(sys.argv[1])).write("a/one.parquet", bytes(2 << 20))
+except Unavailable as error:
+    print(error)
+"""
+
+
+def test_folder_keeps_nothing_of_what_did_not_fit(tmp_path: Path) -> None:
+    """A file that cannot be written whole leaves nothing behind: who tries again and again would fill the disk."""
+    command = [sys.executable, "-c", FILL, str(tmp_path)]
+    told = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT)
+    assert "one.parquet cannot be written: File too large" in told.stdout
+    assert list((tmp_path / "a").iterdir()) == []
 
 
 def test_duckdb_reads_with_several_threads(shelf: Shelf) -> None:

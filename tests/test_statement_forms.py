@@ -4,6 +4,7 @@ import csv
 import hashlib
 import io
 import re
+import shlex
 import shutil
 from collections.abc import Iterator
 from html.parser import HTMLParser
@@ -154,10 +155,17 @@ def test_the_page_says_how_to_check_it() -> None:
     stated = figures("Acme & Co")
     page = Page(to_html(stated))
     assert hashlib.sha256(written(stated, "json").encode()).hexdigest() in page.words
-    assert 'keydesk month show 2026-10 --org "Acme & Co" --verify' in page.words
+    assert "keydesk month show 2026-10 --org 'Acme & Co' --verify" in page.words
     assert "Statement for October 2026" in page.words
     assert "Closed 2026-11-02 08:00 UTC by a@b.example" in page.words
     assert "corrects 2026-09 · 2026-09 was wrong" in page.words
+
+
+@pytest.mark.parametrize("name", ['x"; id; "', "$(id)", "a'b; `id`", "Acme", *NASTY])
+def test_the_commands_on_the_page_name_the_organisation_and_do_nothing_else(name: str) -> None:
+    """Whoever copies them into a shell runs keydesk, whatever the organisation is called."""
+    (command,) = re.findall("keydesk month show 2026-10 .*?--verify", Page(to_html(figures(name))).words, re.DOTALL)
+    assert shlex.split(command) == ["keydesk", "month", "show", "2026-10", "--org", name, "--verify"]
 
 
 def test_amounts_on_the_page_are_exact() -> None:

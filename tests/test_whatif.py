@@ -163,6 +163,14 @@ def test_a_limit_that_was_passed_before_lets_only_free_calls(world: World) -> No
     assert figures(replay) == {"app": [2, 1, 1, 0, 1, 1, 0, -1]}
 
 
+def test_calls_without_a_model_are_judged_too(world: World) -> None:
+    """A row that names no model is charged and refused like any other."""
+    append(world.desk.store, [row(world.key().key, NOW, cost=1, request_price=1, model=None)])
+    replay = whatif.replay(world.desk.ledger, limit=0)
+    assert replay.spend["over_limit"].tolist() == [1]
+    assert len(replay.refused) == 1
+
+
 def test_calls_out_of_plan_take_no_room(world: World) -> None:
     """What the plan refuses is not spent: the limit has room for the rest."""
     key = world.key().key
@@ -270,7 +278,7 @@ def repriced(history: History, prices: dict[str, PriceSheet], multiplier: int | 
     return found
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=10, deadline=None)  # of 400 calls each
 @given(scenario=scenarios)
 def test_each_call_is_charged_as_the_gateway_charges(history: History, scenario: dict[str, Any]) -> None:
     """Row by row the new charge is `pricing.charge` of the call's usage, tiers by size of input included."""
@@ -281,7 +289,7 @@ def test_each_call_is_charged_as_the_gateway_charges(history: History, scenario:
     assert int(replay.spend["repriced"].sum()) == sum(expected.values())
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=10, deadline=None)  # of 400 calls each
 @given(scenario=scenarios, data=st.data())
 def test_calls_are_refused_as_one_after_the_other_would_be(
     history: History, scenario: dict[str, Any], data: st.DataObject
@@ -297,8 +305,9 @@ def test_calls_are_refused_as_one_after_the_other_would_be(
             refused.append(call["request_id"])
         else:
             spent[month] = spent.get(month, 0) + cost
-    replay = whatif.replay(history.ledger, limit=limit, **scenario)
-    assert replay.refused["request_id"].tolist() == refused
+    listed = data.draw(st.sampled_from([0, 7, 10_000]))
+    replay = whatif.replay(history.ledger, limit=limit, listed=listed, **scenario)
+    assert replay.refused["request_id"].tolist() == refused[:listed]
     assert int(replay.spend["replayed"].sum()) == sum(spent.values())
     assert int(replay.spend["over_limit"].sum()) == len(refused)
     assert int(replay.spend["refused"].sum()) == sum(expected[request_id] for request_id in refused)
@@ -368,7 +377,80 @@ def test_whatif_command_takes_prices_from_a_file(used: World, run: Callable[...,
         file.write_text(wrong)
         refused = run("whatif", "--prices", str(file))
         assert refused.exit_code == 1, wrong
+        assert isinstance(refused.exception, SystemExit), wrong
         assert "book.json" in refused.stderr
+
+
+def written_book(file: Path, *entries: dict[str, Any]) -> None:
+    """Write entries of one tier for gpt-test, all prices but that of input being 0."""
+    zeros = dict.fromkeys(["cached_input_usd", "cache_write_5m_usd", "cache_write_1h_usd", "output_usd"], "0")
+    usual = {"model": "gpt-test", "above_input_tokens": 0, "request_usd": "0", **zeros}
+    usual |= {"valid_from": "2026-11-01T00:00:00+00:00", "recorded_at": "2026-11-01T00:00:00+00:00"}
+    file.write_text(json.dumps([usual | {"id": f"price_{number}"} | entry for number, entry in enumerate(entries)]))
+
+
+@pytest.mark.parametrize(
+    ("entries", "price"),
+    [
+        ([{"input_usd": "5"}, {"input_usd": "7"}], "7"),  # all dates alike: the last one, as in the price book
+        ([{"input_usd": "5", "recorded_at": "2026-11-02T00:00:00+00:00"}, {"input_usd": "7"}], "5"),
+        ([{"input_usd": "5", "valid_from": "2026-11-02"}, {"input_usd": "7"}], "5"),
+        ([{"input_usd": "5"}, {"input_usd": "7", "valid_from": "2999-01-01T00:00:00+00:00"}], "5"),
+    ],
+    ids=["last", "correction", "order of dates", "to come"],
+)
+def test_whatif_command_takes_from_a_file_what_the_price_book_would(
+    used: World, run: Callable[..., Result], tmp_path: Path, entries: list[dict[str, Any]], price: str
+) -> None:
+    """Of a model's entries the one counts that is in force now; of two from the same moment, the later recorded."""
+    written_book(tmp_path / "book.json", *entries)
+    result = run("whatif", "--prices", str(tmp_path / "book.json"), "--by", "model", "--json")
+    assert result.exit_code == 0, result.output
+    replayed = {found["model"]: found["replayed_usd"] for found in json.loads(result.stdout)}
+    assert replayed["gpt-test"] == str(2 * int(price))
+
+
+def test_whatif_command_takes_the_whole_price_list(used: World, run: Callable[..., Result], tmp_path: Path) -> None:
+    """A book with corrections, prices to come and tiers is replayed as `--prices-at` this moment replays it."""
+    with used.desk.write() as tx:
+        now = tx.now
+        for dollars in (3, 4):
+            catalog.set_price(tx, "gpt-test", PriceSheet.flat(usd(dollars), 0), valid_from=now)
+            catalog.set_price(tx, "gpt-test", PriceSheet.flat(usd(9), 0), valid_from=now + timedelta(days=9))
+    file = tmp_path / "book.json"
+    file.write_text(run("prices", "list", "--json").stdout)
+    from_file = run("whatif", "--prices", str(file), "--by", "model", "--json")
+    assert from_file.stdout == run("whatif", "--prices-at", now.isoformat(), "--by", "model", "--json").stdout
+    assert '"replayed_usd": "8"' in from_file.stdout
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("[]", "no price that is in force"),
+        ([{"input_usd": "5", "valid_from": "2999-01-01"}], "no price that is in force"),
+        ([{"input_usd": "5", "model": "gpt-nine"}], "no model here: 'gpt-nine'"),
+        ([{"input_usd": "5", "model": 5}], "must have one model"),
+        ([{"input_usd": "5", "id": "a"}, {"input_usd": "5", "id": "a", "model": "claude-test"}], "must have one model"),
+        ([{"input_usd": "5", "valid_from": "soon"}], "'soon'"),
+        ("[" * 100_000, "RecursionError"),
+    ],
+    ids=["empty", "to come", "unknown model", "number", "two models", "no moment", "deep"],
+)
+def test_whatif_command_refuses_a_file_of_other_prices(
+    used: World, run: Callable[..., Result], tmp_path: Path, text: str | list[dict[str, Any]], problem: str
+) -> None:
+    """A file that would change nothing, or that cannot be meant, is refused with what is wrong in it."""
+    file = tmp_path / "book.json"
+    if isinstance(text, str):
+        file.write_text(text)
+    else:
+        written_book(file, *text)
+    refused = run("whatif", "--prices", str(file))
+    assert refused.exit_code == 1, refused.output
+    assert isinstance(refused.exception, SystemExit)
+    assert problem in refused.stderr
+    assert "book.json" in refused.stderr
 
 
 def test_whatif_command_takes_the_book_of_a_moment(used: World, run: Callable[..., Result]) -> None:

@@ -4,7 +4,6 @@ The log holds acts, and sign-ins that succeeded. Failed ones stay in the key sto
 next try. An act through the command line or a notebook stands under the name that was given there, which nobody checks.
 """
 
-import hashlib
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from toolkit.database import SYSTEM
 from toolkit.evidence import Act, Evidence, Thresholds
 from toolkit.finding import Finding, Severity, counted, listed, stamp
 from toolkit.policy import Role
-from toolkit.sessions import TRIES_PER_ADDRESS, TRIES_PER_EMAIL
+from toolkit.sessions import TRIES_PER_ADDRESS, TRIES_PER_EMAIL, email_subject
 
 REVEALING = frozenset({"key.create", "key.rotate"})
 """Acts that show a secret."""
@@ -128,7 +127,7 @@ def burst(evidence: Evidence, thresholds: Thresholds) -> Iterator[Finding]:
 
 def sign_in_failures(evidence: Evidence, thresholds: Thresholds) -> Iterator[Finding]:  # noqa: ARG001 - as all checks
     """A name or address whose sign-ins are refused, because of too many failed tries."""
-    people = {_throttled(person.email): person for person in evidence.people}
+    people = {email_subject(person.email): person for person in evidence.people}
     for failures in evidence.failures:
         by_address = failures.subject.startswith("address:")
         if failures.tries < (TRIES_PER_ADDRESS if by_address else TRIES_PER_EMAIL):
@@ -245,11 +244,6 @@ def _kind(evidence: Evidence, actor: str) -> Literal["operator", "trusted", "sys
         return "system"
     unknown = evidence.whole and actor not in {person.email for person in evidence.people}
     return "trusted" if unknown or actor.startswith("cli:") else "operator"
-
-
-def _throttled(email: str) -> str:
-    """Return how the throttle of `sessions` knows an e-mail."""
-    return f"email:{hashlib.sha256(email.encode()).hexdigest()}"
 
 
 def _finding(

@@ -12,9 +12,10 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
 from toolkit.errors import InvalidInput
+from toolkit.forecast import known_keys
 from toolkit.ledger import Ledger
 from toolkit.period import Period
-from toolkit.policy import KeyStatus, Outcome
+from toolkit.policy import Outcome
 from toolkit.prediction import median
 from toolkit.pricing import NANO, show_usd
 
@@ -284,20 +285,15 @@ def anomalies(ledger: Ledger, now: datetime, bucket: Bucket = "day", *, days: in
     today = now.replace(hour=0, minute=0, second=0, microsecond=0)
     since = today - timedelta(days=days - 1)
     start = since - timedelta(weeks=2 * WEEKS if bucket == "day" else WEEKS + 2)
-    where, values = Period(start, now + timedelta(microseconds=1)).where()
+    period = Period(start, now + timedelta(microseconds=1))
+    where, values = period.where()
     usage = ledger.df(
         f"SELECT key_id, date_trunc('{bucket}', admitted_at) AS bucket, sum(cost)::BIGINT AS cost,"
         f" count(*) FILTER (WHERE outcome = '{Outcome.REFUSED}') AS refused FROM usage WHERE {where} GROUP BY ALL",
         values,
+        period=period,
     )
-    keys = ledger.df(
-        "SELECT keys.id AS key_id, keys.name AS key,"
-        f" keys.name || CASE keys.status WHEN '{KeyStatus.DELETED}' THEN ' (deleted)' ELSE '' END AS key_label,"
-        " orgs.id AS org_id, orgs.name AS org,"
-        f" keys.status <> '{KeyStatus.ACTIVE}' OR coalesce(keys.expires_at <= ?, false) OR orgs.suspended AS closed"
-        " FROM keys JOIN orgs ON orgs.id = keys.org_id ORDER BY orgs.name, keys.name, keys.id",
-        [now],
-    )
+    keys = known_keys(ledger, now)
     moments = pd.date_range(start, now, freq=grid.length)
     usage["bucket"] = pd.to_datetime(usage["bucket"], utc=True).astype(moments.dtype)
 

@@ -93,16 +93,19 @@ def preceding(period: Period) -> Period:
     Spans of whole months are preceded by as many months, whatever their days: November by October.
 
     Raises:
-        InvalidInput: the period is open.
+        InvalidInput: the period is open, or so long that the calendar begins after the one before it would.
     """
     start, end = period.start, period.end
     if start is None or end is None:
         raise InvalidInput("Only a period with start and end has one before it.")
-    if _begins_month(start) and _begins_month(end):
-        months = 12 * (end.year - start.year) + end.month - start.month
-        year, month = divmod(12 * start.year + start.month - 1 - months, 12)
-        return Period(start.replace(year=year, month=month + 1), start)
-    return Period(start - (end - start), start)
+    try:
+        if _begins_month(start) and _begins_month(end):
+            months = 12 * (end.year - start.year) + end.month - start.month
+            year, month = divmod(12 * start.year + start.month - 1 - months, 12)
+            return Period(start.replace(year=year, month=month + 1), start)
+        return Period(start - (end - start), start)
+    except (ValueError, OverflowError):  # a year before the first
+        raise InvalidInput(f"No period as long as this one can end on {start.date()}, where it starts.") from None
 
 
 def _begins_month(moment: datetime) -> bool:

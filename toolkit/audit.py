@@ -7,6 +7,7 @@ hash before it, so a changed, removed or reordered row is found; the head, kept 
 import hashlib
 import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import select, text
@@ -18,6 +19,7 @@ from toolkit.models import AuditHead, AuditRow, micros
 PLATFORM = "platform"
 """The chain of acts that belong to no organisation."""
 GENESIS = "0" * 64
+_LONGEST_SEQ = 18
 
 
 def _row_hash(row: AuditRow) -> str:
@@ -122,6 +124,21 @@ def heads(tx: Transaction) -> dict[str, str]:
     return {chain: f"{seq}:{digest}" for chain, (seq, digest) in _heads(tx).items()}
 
 
+def read_heads(file: Path | str) -> dict[str, str]:
+    """Return the heads that `keydesk audit --head FILE` wrote, for `verify`.
+
+    Raises:
+        InvalidInput: the file cannot be read, or holds something else.
+    """
+    try:
+        kept = json.loads(Path(file).read_text())
+    except (OSError, ValueError, RecursionError) as error:
+        raise InvalidInput(f"{file} cannot be read as heads: {error}. `audit --head FILE` writes them.") from error
+    if not isinstance(kept, dict) or not all(chain.isprintable() and isinstance(kept[chain], str) for chain in kept):
+        raise InvalidInput(f"{file} holds no heads. `keydesk audit --head FILE` writes them.")
+    return kept
+
+
 def _heads(tx: Transaction) -> dict[str, tuple[int, str]]:
     query = select(AuditHead)
     if tx.actor.org_id is not None:
@@ -173,6 +190,6 @@ def verify(tx: Transaction, known_heads: dict[str, str] | None = None) -> list[B
 
 def _parse_head(chain: str, text: str) -> tuple[int, str]:
     seq, separator, digest = text.partition(":")
-    if not (separator and seq.isdecimal() and len(digest) == 64):
+    if not (separator and seq.isdecimal() and len(seq) <= _LONGEST_SEQ and len(digest) == 64):
         raise InvalidInput(f"The exported head of chain {chain!r} must look like 12:<64 hexadecimal digits>.")
     return int(seq), digest

@@ -38,7 +38,7 @@ def spend_over_time(df: pd.DataFrame, by: str = "key", *, height: int = 320) -> 
         height: pixels.
     """
     time = next(name for name in _TIMES if name in df.columns)
-    figure = _figure(height, "No spend in this period" if df.empty else None)
+    figure = empty_figure(height, "No spend in this period" if df.empty else None)
     labels, order = _largest(_labels(df, by), df["cost"])
     moments = pd.to_datetime(df[time])
     for label, colour in order:
@@ -74,7 +74,7 @@ def top_bars(df: pd.DataFrame, label: str, value: str = "cost", *, limit: int = 
         height: pixels.
     """
     df = df[df[value].notna()]
-    figure = _figure(height, "Nothing in this period" if df.empty else None)
+    figure = empty_figure(height, "Nothing in this period" if df.empty else None)
     sums = df[value].groupby(_labels(df, label)).sum().sort_values(ascending=False, kind="stable").head(limit)[::-1]
     lengths = _dollars(sums) if value in _MONEY else [float(number) for number in sums]
     figure.add_bar(
@@ -103,7 +103,7 @@ def refusals_chart(df: pd.DataFrame, *, height: int = 320) -> go.Figure:
         df: `reports.refusals`.
         height: pixels.
     """
-    figure = _figure(height, "No refusals in this period" if df.empty else None)
+    figure = empty_figure(height, "No refusals in this period" if df.empty else None)
     labels, order = _largest(_labels(df, "key"), df["calls"])
     for label, colour in order:
         mine = labels == label
@@ -130,7 +130,7 @@ def limit_use(df: pd.DataFrame, *, height: int = 320) -> go.Figure:
         height: pixels.
     """
     df = df[df["monthly_limit"].fillna(0) > 0]
-    figure = _figure(height, "No key with a limit was used in this period" if df.empty else None)
+    figure = empty_figure(height, "No key with a limit was used in this period" if df.empty else None)
     limits = zip(df["spent"], df["monthly_limit"], strict=True)
     df = df.assign(used=[float(Decimal(int(spent)) / int(limit)) for spent, limit in limits])
     labels = _labels(df, "key")
@@ -165,7 +165,7 @@ def effects_bridge(df: pd.DataFrame, *, height: int = 320) -> go.Figure:
         df: `attribution.movers`, all of it or some rows.
         height: pixels.
     """
-    figure = _figure(height, "Nothing in these periods" if df.empty else None)
+    figure = empty_figure(height, "Nothing in these periods" if df.empty else None)
     if df.empty:
         return figure
     sums = {name: int(df[name].sum()) for name in ("before", *_EFFECTS, "after")}
@@ -205,7 +205,7 @@ def mover_bars(df: pd.DataFrame, label: str = "key", *, limit: int = 8, height: 
         limit: most bars.
         height: pixels.
     """
-    figure = _figure(height, "Nothing in these periods" if df.empty else None)
+    figure = empty_figure(height, "Nothing in these periods" if df.empty else None)
     top = df.head(limit)[::-1]
     names = _labels(df, label)[top.index]
     for effect, colour in _EFFECTS.items():
@@ -234,7 +234,7 @@ def replay_bars(df: pd.DataFrame, label: str = "key", *, limit: int = 8, height:
         limit: most rows.
         height: pixels.
     """
-    figure = _figure(height, "Nothing in this period" if df.empty else None)
+    figure = empty_figure(height, "Nothing in this period" if df.empty else None)
     top = df.head(limit)[::-1]
     names = _labels(df, label)[top.index]
     nothing = pd.Series(0, top.index)
@@ -273,13 +273,13 @@ def _write_at_ends(figure: go.Figure, names: pd.Series, ends: pd.Series, differe
 def _labels(df: pd.DataFrame, by: str) -> pd.Series:
     """Return the label of each row: a column's text; for keys their name, with the organisation where names repeat."""
     if by != "key" or "key_id" not in df.columns:
-        return df[by].astype(str).map(_escaped)
+        return df[by].astype(str).map(escaped)
     named = df["key_label"] if "key_label" in df.columns else df["key"]
     keys = pd.DataFrame({"id": df["key_id"], "label": named, "org": df["org"]}).drop_duplicates("id").set_index("id")
     for more in (keys["org"], keys.index.to_series().str[-4:]):
         repeated = keys["label"].duplicated(keep=False)
         keys["label"] = keys["label"].where(~repeated, keys["label"] + " · " + more)
-    return df["key_id"].map(keys["label"].map(_escaped))
+    return df["key_id"].map(keys["label"].map(escaped))
 
 
 def _largest(labels: pd.Series, values: pd.Series) -> tuple[pd.Series, list[tuple[str, str]]]:
@@ -320,7 +320,7 @@ def _signed(nano: int) -> str:
     return f"{'+' if nano > 0 else '−' if nano < 0 else ''}{show_usd(abs(nano))}"
 
 
-def _escaped(text: str) -> str:
+def escaped(text: str) -> str:
     """Return text that Plotly takes neither for markup nor for a placeholder."""
     return text.replace("&", "&amp;").replace("<", "&lt;").replace("%{", "%&#123;")
 
@@ -361,7 +361,7 @@ def _template() -> go.layout.Template:
     )
 
 
-def _figure(height: int, instead: str | None) -> go.Figure:
+def empty_figure(height: int, instead: str | None) -> go.Figure:
     """Return an empty figure in the product's look; with a sentence in its middle when there is nothing to draw."""
     figure = go.Figure(layout={"template": _template(), "height": height})
     if instead is not None:

@@ -11,7 +11,8 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, NamedTuple
 
-from sqlalchemy import func, or_, select
+from sqlalchemy import ColumnElement, func, or_, select, true
+from sqlalchemy.orm import InstrumentedAttribute
 
 from toolkit import audit, catalog, holds, plans, reconcile
 from toolkit.audit import BrokenLink
@@ -295,10 +296,14 @@ def _orgs(tx: Transaction) -> dict[str, Organisation]:
 
 
 def _keys(tx: Transaction) -> list[ApiKey]:
-    query = select(ApiKey)
-    if tx.actor.org_id is not None:
-        query = query.where(ApiKey.org_id == tx.actor.org_id)
-    return list(tx.session.scalars(query))
+    return list(tx.session.scalars(select(ApiKey).where(_own(tx, ApiKey.id))))
+
+
+def _own(tx: Transaction, key_id: InstrumentedAttribute[str]) -> ColumnElement[bool]:
+    """Return the condition that a row is of a key that the actor may see."""
+    if tx.actor.org_id is None:
+        return true()
+    return key_id.in_(select(ApiKey.id).where(ApiKey.org_id == tx.actor.org_id))
 
 
 def _plan_models(tx: Transaction) -> dict[str, frozenset[str]]:
@@ -310,12 +315,14 @@ def _plan_models(tx: Transaction) -> dict[str, frozenset[str]]:
 
 def _secrets(tx: Transaction) -> dict[str, Secret]:
     columns = (LiveSecret.key_id, LiveSecret.created_at, LiveSecret.first_in_url_at, LiveSecret.last_in_url_at)
-    return {row.key_id: Secret(*row[1:]) for row in tx.session.execute(select(*columns))}
+    query = select(*columns).where(_own(tx, LiveSecret.key_id))
+    return {row.key_id: Secret(*row[1:]) for row in tx.session.execute(query)}
 
 
 def _months(tx: Transaction) -> dict[str, dict[str, KeyMonth]]:
     months: dict[str, dict[str, KeyMonth]] = {}
-    for total in tx.session.scalars(select(KeyMonth).where(KeyMonth.month.in_(last_months(tx.now)))):
+    query = select(KeyMonth).where(KeyMonth.month.in_(last_months(tx.now)), _own(tx, KeyMonth.key_id))
+    for total in tx.session.scalars(query):
         months.setdefault(total.key_id, {})[total.month] = total
     return months
 
@@ -328,10 +335,11 @@ def last_months(now: datetime) -> list[str]:
 
 def _uses(tx: Transaction) -> tuple[dict[str, datetime], dict[str, datetime]]:
     """Return when each key was last used, and when it was last refused for its secret."""
-    admitted = select(KeyMonth.key_id, func.max(KeyMonth.last_call_at)).group_by(KeyMonth.key_id)
-    used: dict[str, datetime] = dict(tx.session.execute(admitted).all())
+    admitted = select(KeyMonth.key_id, func.max(KeyMonth.last_call_at)).where(_own(tx, KeyMonth.key_id))
+    used: dict[str, datetime] = dict(tx.session.execute(admitted.group_by(KeyMonth.key_id)).all())
     unauthorized: dict[str, datetime] = {}
     refusals = select(RefusalCount.key_id, RefusalCount.refusal, func.max(RefusalCount.minute))
+    refusals = refusals.where(_own(tx, RefusalCount.key_id))
     for key_id, refusal, minute in tx.session.execute(refusals.group_by(RefusalCount.key_id, RefusalCount.refusal)):
         last = unauthorized if refusal == RefusalType.UNAUTHORIZED else used
         at = moment(minute * 60_000_000)
@@ -340,8 +348,8 @@ def _uses(tx: Transaction) -> tuple[dict[str, datetime], dict[str, datetime]]:
 
 
 def _retired(tx: Transaction) -> list[RetiredSecret]:
-    query = select(RetiredSecret).where(RetiredSecret.uses > 0).order_by(RetiredSecret.last_used_at.desc())
-    return list(tx.session.scalars(query))
+    query = select(RetiredSecret).where(RetiredSecret.uses > 0, _own(tx, RetiredSecret.key_id))
+    return list(tx.session.scalars(query.order_by(RetiredSecret.last_used_at.desc())))
 
 
 def _acts(tx: Transaction, start: datetime) -> list[Act]:

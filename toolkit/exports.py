@@ -6,11 +6,13 @@ All of an export is of one moment, and it holds some hundred thousand calls in m
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
+from glob import escape
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -20,6 +22,7 @@ from toolkit.errors import InvalidInput
 from toolkit.ledger import Ledger
 from toolkit.models import moment
 from toolkit.period import Period
+from toolkit.statement_forms import FORMULA
 from toolkit.tags import carried, written
 
 if TYPE_CHECKING:
@@ -40,11 +43,15 @@ SPAN = 125_000
 ROW_GROUP = 65_536
 """Rows of a Parquet row group, and rows that stand in Arrow's memory at a time."""
 
+STALE = 24 * 3600.0
+"""Seconds after its last change when what an export left beside its file belongs to one that was killed."""
+
+_WRITTEN, _SPILLED = "export", "spilled"
+_PARTS = {_WRITTEN, f"{_WRITTEN}.wal", _SPILLED}
+"""What is in the folder beside a file that is being written."""
+
 _IN_SPAN = "admitted_at >= $start AND admitted_at < $end AND day >= $first_day AND day <= $last_day"
 """Which calls of `usage` lie in a span; the days let whole files be skipped."""
-
-_FORMULA = r"^[=+\-@\t\r]"
-"""Beginnings of text that spreadsheets take for a formula: <https://owasp.org/www-community/attacks/CSV_Injection>."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,8 +109,10 @@ def export(
     with (
         _appearing(path) as file,
         closing(_engine(file.parent)) as engine,
-        views.opened(engine, ledger.store, ledger.root, ledger.actor, where, period) as cursor,
+        views.opened(engine, ledger.store, ledger.root, ledger.actor, f"usage {where}", period) as cursor,
+        _not_the_ledgers(file.parent),
     ):
+        _require_condition(cursor, where)
         spans = _reported(_spans(cursor, "day" if format == "focus" else "hour", condition, values), progress)
         condition = f"{condition} AND {_IN_SPAN}"
         if format == "focus":
@@ -123,16 +132,40 @@ def export(
 def _appearing(path: Path) -> Iterator[Path]:
     """Yield where to write a file that then appears at `path`, unless something goes wrong."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    _remove_stale(path)
     # Beside it: a rename within one file system is all or nothing.
     folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
     try:
-        file = folder / "export"
+        file = folder / _WRITTEN
         yield file
         with file.open("rb") as written:
             os.fsync(written.fileno())
         file.replace(path)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _remove_stale(path: Path) -> None:
+    """Remove what killed exports to this file left; one that lives writes all the time."""
+    for folder in list(path.parent.glob(escape(f".{path.name}.") + "*")):
+        with suppress(OSError):  # another export removes it too, or it is not ours
+            parts = [folder, *folder.rglob("*")]
+            ours = folder.is_dir() and {part.name for part in folder.iterdir()} <= _PARTS
+            if ours and max(part.stat().st_mtime for part in parts) < time.time() - STALE:
+                shutil.rmtree(folder)
+
+
+@contextmanager
+def _not_the_ledgers(folder: Path) -> Iterator[None]:
+    """Tell what DuckDB could not write beside the file from trouble with the ledger's own files."""
+    import duckdb
+
+    try:
+        yield
+    except duckdb.Error as error:
+        if str(folder) not in str(error):
+            raise
+        raise OSError(str(error)) from error
 
 
 def _engine(folder: Path) -> "duckdb.DuckDBPyConnection":
@@ -146,11 +179,12 @@ def _engine(folder: Path) -> "duckdb.DuckDBPyConnection":
             "autoload_known_extensions": False,
             "memory_limit": MEMORY,
             "threads": min(4, os.cpu_count() or 1),  # each takes memory of its own
-            "temp_directory": str(folder / "spilled"),
+            "temp_directory": str(folder / _SPILLED),
         },
     )
     connection.execute("SET GLOBAL TimeZone = 'UTC'")
-    connection.execute("SET GLOBAL parquet_metadata_cache = true")  # segments never change
+    # The footers of all segments would stay in memory, and each is needed for some spans only.
+    connection.execute("SET GLOBAL parquet_metadata_cache = false")
     return connection
 
 
@@ -170,6 +204,18 @@ def _condition(only: Mapping[str, Collection[str]], tags: Mapping[str, str], whe
     if where:
         terms.append(f"(\n{where}\n)")  # a comment at its end ends there
     return " AND ".join(terms), values
+
+
+def _require_condition(cursor: "duckdb.DuckDBPyConnection", where: str) -> None:
+    """See that a condition is one when it stands alone: so it has no bracket that would close those around it."""
+    import duckdb
+
+    try:
+        count = len(cursor.extract_statements(f"SELECT\n{where or True}\n"))
+    except duckdb.Error as error:
+        raise InvalidInput(f"The condition is no SQL. {error}") from error
+    if count != 1:
+        raise InvalidInput("The condition has a semicolon. Leave it away; join several conditions with AND.")
 
 
 def _spans(
@@ -298,7 +344,7 @@ def _cells(column: "pa.Array") -> "pa.Array":
     import pyarrow.compute as pc
 
     if pa.types.is_string(column.type):
-        dangerous = pc.match_substring_regex(column, _FORMULA)
+        dangerous = pc.is_in(pc.utf8_slice_codeunits(column, 0, 1), pa.array(FORMULA))
         if not pc.any(dangerous).as_py():
             return column
         return pc.if_else(dangerous, pc.binary_join_element_wise("'", column, ""), column)

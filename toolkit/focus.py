@@ -45,7 +45,7 @@ _COLUMNS = {
     "ProviderName": "$issuer",
     "PublisherName": "coalesce(upstream, $issuer)",
     "ResourceId": "model",
-    "ResourceName": "model",
+    "ResourceName": "NULL::VARCHAR",  # models have an id and no display name, and the one must not stand for the other
     "ResourceType": "if(model IS NULL, NULL, 'Model')",
     "ServiceCategory": "'AI and Machine Learning'",
     "ServiceName": "'LLM API'",

@@ -58,8 +58,8 @@ def outlook(ledger: Ledger, now: datetime) -> tuple[Outlook, "pd.DataFrame", "pd
     midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
     period = Period(midnight - timedelta(days=HISTORY - 1), now + timedelta(microseconds=1))
     where, values = period.where()
-    usage = ledger.df(_USAGE.format(period=where), values)
-    keys = ledger.df(_KEYS, {"now": now, "month": billing_month(now)})
+    usage = ledger.df(_USAGE.format(period=where), values, period=period)
+    keys = known_keys(ledger, now)
     orgs = ledger.df("SELECT id AS org_id, name AS org, (credited - settled - held)::BIGINT AS available FROM orgs")
     days = pd.date_range(end=midnight.date(), periods=HISTORY)
     usage["day"] = pd.to_datetime(usage["day"]).astype(days.dtype)
@@ -82,6 +82,16 @@ def outlook(ledger: Ledger, now: datetime) -> tuple[Outlook, "pd.DataFrame", "pd
         closed=set(keys["key_id"][keys["closed"].to_numpy(dtype=bool)]),
     )
     return found, keys[["key_id", "key", "key_label", "org_id", "org", "deleted"]], orgs[["org_id", "org"]]
+
+
+def known_keys(ledger: Ledger, now: datetime) -> "pd.DataFrame":
+    """Return the keys that a ledger's actor may see, deleted ones too, by organisation and name.
+
+    Returns:
+        key_id, key, key_label, org_id, org, monthly_limit (nano-USD, missing for none), held (nano-USD, of this month),
+        deleted, and closed (whether it admits no calls any more).
+    """
+    return ledger.df(_KEYS, {"now": now, "month": billing_month(now)})
 
 
 def month_end(ledger: Ledger, now: datetime) -> tuple["pd.DataFrame", "pd.DataFrame"]:

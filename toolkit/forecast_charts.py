@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 import plotly.graph_objects as go
 
-from toolkit.charts import PALETTE, _escaped, _figure
+from toolkit.charts import PALETTE, empty_figure, escaped
 from toolkit.pricing import show_usd
 
 LIMIT = "#B23A2E"
@@ -46,7 +46,7 @@ def month_fan(
         limit_name: what the picture calls it; "Credits" for those of a wallet.
         height: pixels.
     """
-    figure = _figure(height, "Nothing to forecast" if fan.empty else None)
+    figure = empty_figure(height, "Nothing to forecast" if fan.empty else None)
     past, ahead = fan[fan["spent"].notna()], fan[fan["forecast"].notna()]
     judged = ahead[ahead["high"].notna()]
     sides = pd.concat([judged["high"], judged["low"][::-1]])
@@ -136,7 +136,7 @@ def anomalies_over_time(spend: pd.DataFrame, anomalies: pd.DataFrame, *, height:
         anomalies: rows of `anomalies.find` of that key, by buckets of the same length.
         height: pixels.
     """
-    figure = _figure(height, "No spend in this period" if spend.empty else None)
+    figure = empty_figure(height, "No spend in this period" if spend.empty else None)
     if spend.empty:
         return figure
     time = "hour" if "hour" in spend.columns else "day"
@@ -173,7 +173,7 @@ def anomalies_over_time(spend: pd.DataFrame, anomalies: pd.DataFrame, *, height:
             place = {"yref": "paper", "y": 1}
         figure.add_annotation(
             text=_note(row),
-            hovertext=_escaped(row["sentence"]),
+            hovertext=escaped(row["sentence"]),
             x=middle,
             **place,
             yanchor="bottom",

@@ -98,6 +98,7 @@ def our_calls(
         f" FROM usage WHERE outcome <> '{Outcome.REFUSED}' AND upstream = ? AND {where}"
         f" GROUP BY ALL ORDER BY {'call' if by_call else 'model'}",
         [upstream, *values],
+        period=period,
     )
     for batch in table.to_batches(10_000):
         for name, *row in zip(*(column.to_pylist() for column in batch.columns), strict=True):

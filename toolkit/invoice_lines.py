@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
-from decimal import ROUND_HALF_EVEN, Context, Decimal, InvalidOperation
+from decimal import ROUND_HALF_EVEN, Context, Decimal
 
 from toolkit.errors import InvalidInput
 
@@ -49,8 +49,11 @@ NAMES = {
 """Fields of a line, and the headings that each is known by; case, spaces and punctuation do not count."""
 
 _TOTALS = frozenset({"total", "totals", "sum", "subtotal", "grand total"})
-_GROUPED = re.compile(r"-?\d{1,3}(,\d{3})+(\.\d*)?")
-_EPOCH = re.compile(r"\d{10}(\d{3})?")
+_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?")
+_GROUPED = re.compile(r"[+-]?[1-9][0-9]{0,2}(,[0-9]{3})+(\.[0-9]*)?")
+_WITH_COMMAS = re.compile(r"[+-]?[0-9.]*,[0-9.,]*")
+_CURRENCY = re.compile(r"^([+-]?)(\$|USD)\s*|\s*(\$|USD)$")
+_EPOCH = re.compile(r"[0-9]{10}([0-9]{3})?")
 _MOST_DECIMALS = 15
 _LARGEST = 9 * 10**9
 _EXACT = Context(prec=60)
@@ -99,7 +102,8 @@ def read(text: str, *, columns: Mapping[str, str] | None = None) -> Invoice:
     """Read an invoice.
 
     Args:
-        text: CSV with a heading, separated by commas, semicolons or tabs. Amounts are in USD.
+        text: CSV with a heading, separated by commas, semicolons or tabs. Amounts are in USD, with a decimal point;
+            a comma may group thousands where commas separate the cells, for then it can mean nothing else.
         columns: field (one of `NAMES`) → heading, for those that are not known by their heading.
 
     Raises:
@@ -115,7 +119,7 @@ def read(text: str, *, columns: Mapping[str, str] | None = None) -> Invoice:
         lines, decimals = [], 0
         for cells in reader:
             if any(cell.strip() for cell in cells):
-                row = _Row(reader.line_num, heading, places, cells)
+                row = _Row(reader.line_num, heading, places, cells, grouped=delimiter == ",")
                 lines.append(row.line())
                 decimals = max(decimals, row.decimals)
     except csv.Error as error:
@@ -143,6 +147,10 @@ def _places(heading: list[str], chosen: Mapping[str, str]) -> dict[str, int]:
             raise InvalidInput(f"There is no field {field!r} of an invoice. There are {', '.join(NAMES)}.")
         if name not in heading:
             raise InvalidInput(f"The invoice has no column {name!r} for {field}. Its columns are {shown}.")
+        if heading.count(name) > 1:
+            raise InvalidInput(
+                f"The invoice has several columns {name!r}, and {field} can be one only: rename the others."
+            )
         places[field] = heading.index(name)
     for field, known in NAMES.items():
         found = [place for place, name in enumerate(heading) if _plain(name) in known and place not in places.values()]
@@ -165,7 +173,9 @@ def _places(heading: list[str], chosen: Mapping[str, str]) -> dict[str, int]:
 class _Row:
     """One row of the file, while it is read."""
 
-    def __init__(self, number: int, heading: list[str], places: Mapping[str, int], cells: list[str]) -> None:
+    def __init__(
+        self, number: int, heading: list[str], places: Mapping[str, int], cells: list[str], *, grouped: bool
+    ) -> None:
         if len(cells) != len(heading):
             raise InvalidInput(
                 f"Line {number} has {len(cells)} cells, the heading {len(heading)}. Look for a separator in a name "
@@ -176,6 +186,7 @@ class _Row:
         self._heading = heading
         self._places = places
         self._cells = cells
+        self._grouped = grouped
 
     def line(self) -> Line:
         """Return what the row says."""
@@ -206,29 +217,36 @@ class _Row:
             if _EPOCH.fullmatch(text):
                 return datetime.fromtimestamp(int(text[:10]), UTC).date()
             moment = datetime.fromisoformat(text)
-        except ValueError:
+            return (moment.astimezone(UTC) if moment.tzinfo else moment).date()
+        except (ValueError, OverflowError):
             raise self._wrong("date", "is not a day. Write it like 2026-10-05 or 2026-10-05T14:00:00Z") from None
-        return (moment.astimezone(UTC) if moment.tzinfo else moment).date()
+
+    def _number(self, field: str, text: str, wanted: str) -> Decimal:
+        """Return a number with a decimal point. A comma that may be another one is no reason to guess."""
+        if self._grouped and _GROUPED.fullmatch(text):
+            text = text.replace(",", "")
+        if _WITH_COMMAS.fullmatch(text):
+            raise self._wrong(
+                field,
+                "could mean two things, for its comma may group thousands or begin the decimals: write it as 1234.50, "
+                "with a point and nothing between thousands",
+            )
+        if not _NUMBER.fullmatch(text):
+            raise self._wrong(field, wanted)
+        return Decimal(text)
 
     def _tokens(self, field: str) -> int | None:
         if field not in self._places:
             return None
-        text = self._text(field) or "0"
-        try:
-            count = Decimal(text.replace(",", "") if _GROUPED.fullmatch(text) else text)
-        except InvalidOperation:
-            raise self._wrong(field, "is not a number of tokens. Write it like 1250") from None
-        if not count.is_finite() or count < 0 or count != count.to_integral_value() or count > UNIT:
+        count = self._number(field, self._text(field) or "0", "is not a number of tokens. Write it like 1250")
+        if count < 0 or count != count.to_integral_value() or count > UNIT:
             raise self._wrong(field, "is not a number of tokens: it must be whole and not below zero")
         return int(count)
 
     def _amount(self) -> int:
-        text = self._text("amount").replace("$", "").replace("USD", "").strip()
-        try:
-            amount = Decimal(text.replace(",", "") if _GROUPED.fullmatch(text) else text)
-        except InvalidOperation:
-            raise self._wrong("amount", "is not an amount. Write it in USD, with a point: 12.50") from None
-        if not amount.is_finite() or abs(amount) > _LARGEST:
+        text = _CURRENCY.sub(r"\1", self._text("amount"))
+        amount = self._number("amount", text, "is not an amount. Write it in USD, with a point: 12.50")
+        if abs(amount) > _LARGEST:
             raise self._wrong("amount", "is out of range")
         exponent = amount.as_tuple().exponent
         self.decimals = max(-exponent, 0) if isinstance(exponent, int) else 0

@@ -93,7 +93,7 @@ class Outlook:
         if (self.daily < 0).any(axis=None):
             raise InvalidInput("Daily spend cannot be below zero.")
 
-    @property
+    @cached_property
     def keys(self) -> list[str]:
         """The keys, in the order of `daily`."""
         return [str(key) for key in self.daily.columns]
@@ -226,24 +226,28 @@ class Outlook:
     def _orgs(self) -> tuple[list[str], _Course]:
         import numpy as np
 
-        owners = [self.orgs[key] for key in self.keys]
-        names = sorted(set(owners))
-        mine = np.zeros((len(owners), len(names)), dtype="int64")
-        for place, owner in enumerate(owners):
-            mine[place, names.index(owner)] = 1
+        names, owners = np.unique([self.orgs[key] for key in self.keys], return_inverse=True)
+        in_order = owners.argsort(kind="stable")
+        begins = owners[in_order].searchsorted(np.arange(len(names)))
+
+        def of_orgs(of_keys: "NDArray[Any]", join: np.ufunc = np.add) -> "NDArray[Any]":
+            # One moment after the other: of all at once there would be another copy.
+            return np.stack([join.reduceat(part[..., in_order], begins, axis=-1) for part in of_keys])
+
         keys, past = self._keys, self._keys.rolling
+        ages = of_orgs(past.ages, np.maximum)
         # What a key brought in that was not there yet had not been foretold: all of it is error.
-        missed = np.where(np.isnan(past.errors), past.actual, past.errors) @ mine
-        ages = (past.ages[:, :, None] * mine).max(axis=1, initial=0)
+        missed = of_orgs(np.where(np.isnan(past.errors), past.actual, past.errors))
         errors = np.where((ages > 0)[:, None, :], missed, np.nan)
-        rolling = prediction.Rolling(errors, past.actual @ mine, past.scale @ mine, ages)
-        kept, wanted = keys.kept @ mine, keys.wanted @ mine
+        rolling = prediction.Rolling(errors, of_orgs(past.actual), of_orgs(past.scale), ages)
+        kept, wanted = of_orgs(keys.kept), of_orgs(keys.wanted)
         # Keys that stand at their limit can neither add nor save: the interval shrinks with them.
         free = np.divide(kept, wanted, out=np.ones_like(kept), where=wanted > 0)
         low, high = self._interval(kept, self._reach(rolling) * free)
         worst = self._kept_to_limits(np.where(self._runs_away, np.nan_to_num(keys.high), keys.wanted), keys.spent)
-        high = np.maximum(high, worst @ mine)
-        return names, _Course(keys.spent @ mine, wanted, kept, low, high, rolling)
+        high = np.maximum(high, of_orgs(worst))
+        (spent,) = of_orgs(keys.spent[None])
+        return names.tolist(), _Course(spent, wanted, kept, low, high, rolling)
 
     @property
     def _steps(self) -> int:
@@ -260,7 +264,7 @@ class Outlook:
 
         return np.array([key in self.closed for key in self.keys], dtype=bool)
 
-    @property
+    @cached_property
     def _limits(self) -> "Numbers":
         import numpy as np
 
@@ -272,9 +276,13 @@ class Outlook:
         pace: Numbers = self.daily.to_numpy(dtype=float)[-2:].max(axis=0)
         return pace
 
-    @property
+    @cached_property
+    def _spike_line(self) -> "Numbers":
+        return prediction.spike_line(self.history, DAILY)
+
+    @cached_property
     def _runs_away(self) -> "NDArray[np.bool_]":
-        return ~self._is_closed & (self._pace > prediction.spike_line(self.history, DAILY))
+        return ~self._is_closed & (self._pace > self._spike_line)
 
     def _reach(self, rolling: prediction.Rolling) -> "Numbers":
         """Return how far from what is expected each day to come may end; parts of days count in proportion."""
@@ -345,7 +353,7 @@ class Outlook:
         if not course.wanted[-1, place]:
             return "silent for longer than ever before"
         words = ["weekdays × recent level" if known >= _YOUNG else f"level of {known} day{'s' if known > 1 else ''}"]
-        recent, line = history[-round(2 * DAILY.half_life) :], prediction.spike_line(self.history, DAILY)[place]
+        recent, line = history[-round(2 * DAILY.half_life) :], self._spike_line[place]
         if self._runs_away[place]:
             words.append("runs away: the high end goes on at its pace")
         elif (recent > line).any():

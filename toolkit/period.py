@@ -1,7 +1,7 @@
 """Periods: spans of admission times, UTC, that reports and exports are limited to."""
 
 from dataclasses import dataclass
-from datetime import MAXYEAR, UTC, datetime, timedelta
+from datetime import MAXYEAR, UTC, date, datetime, timedelta
 from typing import Any
 
 from toolkit.errors import InvalidInput
@@ -38,9 +38,10 @@ class Period:
             InvalidInput: not a month.
         """
         try:
-            start = datetime.strptime(month, "%Y-%m").replace(tzinfo=UTC)
+            first = date.fromisoformat(f"{month}-01")
         except ValueError:
             raise InvalidInput(f"{month!r} is not a month. Write it like 2026-11.") from None
+        start = datetime(first.year, first.month, 1, tzinfo=UTC)
         if start.year == MAXYEAR:
             raise InvalidInput(f"The month {month} is too late: the calendar ends with it.")
         return cls(start, (start + timedelta(days=31)).replace(day=1))

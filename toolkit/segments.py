@@ -3,6 +3,7 @@
 import hashlib
 import secrets
 import time
+from contextlib import suppress
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Any, cast
 
@@ -55,15 +56,26 @@ def write(shelf: Shelf, rows: "pa.Table", drained_at: datetime) -> list[Segment]
 
     Returns:
         The segments, to be listed in the key store; until then no reader knows the files.
+
+    Raises:
+        Unavailable: the shelf takes them not, or not all; then it keeps none.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
 
     days = rows.column("admitted_at").cast(pa.date32())
-    return [
-        _write_day(shelf, day, rows.filter(pc.equal(days, day)), drained_at)
-        for day in sorted(days.unique().to_pylist())
-    ]
+    written: list[Segment] = []
+    try:
+        for day in sorted(days.unique().to_pylist()):
+            written.append(  # noqa: PERF401 - those before one that fails are wanted
+                _write_day(shelf, day, rows.filter(pc.equal(days, day)), drained_at)
+            )
+    except Unavailable:
+        # A disk with room for one day and not for the next would fill up as a drain tries again and again.
+        with suppress(Unavailable):
+            shelf.remove(segment.path for segment in written)
+        raise
+    return written
 
 
 def _write_day(shelf: Shelf, day: date, rows: "pa.Table", drained_at: datetime) -> Segment:

@@ -26,7 +26,8 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def _email_subject(email: str) -> str:
+def email_subject(email: str) -> str:
+    """Return how the throttle knows an e-mail, or whatever was typed for one: by its digest."""
     return f"email:{_digest(email)}"
 
 
@@ -65,7 +66,7 @@ def sign_in(store: Store, email: str, password: str, address: str) -> str:
                 ended_at=None,
             )
         )
-        forgiven = or_(SignInFailure.subject == _email_subject(email), SignInFailure.id.in_(this_try))
+        forgiven = or_(SignInFailure.subject == email_subject(email), SignInFailure.id.in_(this_try))
         tx.session.execute(delete(SignInFailure).where(forgiven))
         audit.record(tx, "operator.sign_in", operator.id, org_id=operator.org_id)
     return session_id
@@ -77,7 +78,7 @@ def _begin_try(store: Store, email: str, address: str) -> list[str]:
     Returns:
         The ids of its failures: one for the e-mail, one for the address.
     """
-    subjects = {_email_subject(email): TRIES_PER_EMAIL, f"address:{address}": TRIES_PER_ADDRESS}
+    subjects = {email_subject(email): TRIES_PER_EMAIL, f"address:{address}": TRIES_PER_ADDRESS}
     with store.write(SYSTEM) as tx:
         lock_name(tx, "sign-in")
         tx.session.execute(delete(SignInFailure).where(SignInFailure.failed_at <= tx.now - THROTTLE_WINDOW))
@@ -129,4 +130,4 @@ def end_all(store: Store, operator_id: str) -> None:
         )
         operator = tx.session.get(Operator, operator_id)
         if operator is not None:
-            tx.session.execute(delete(SignInFailure).where(SignInFailure.subject == _email_subject(operator.email)))
+            tx.session.execute(delete(SignInFailure).where(SignInFailure.subject == email_subject(operator.email)))

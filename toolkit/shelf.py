@@ -7,9 +7,12 @@ shelf's root and have slashes.
 
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
+
+from toolkit.errors import Unavailable
 
 if TYPE_CHECKING:
     import duckdb
@@ -77,43 +80,54 @@ class Folder:
     def write(self, path: str, content: bytes) -> None:
         """Put a new file there: under a temporary name, flushed, renamed, and the name flushed."""
         target = self.root / path
-        folders = [target.parent]
-        if not target.parent.exists():
-            target.parent.mkdir(parents=True, exist_ok=True)
-            folders += target.parents[1:3]
-        temporary = target.with_suffix(".tmp")
-        with temporary.open("xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.rename(target)
-        for folder in folders:
-            descriptor = os.open(folder, os.O_RDONLY)
+        with _clearly("written", target):
+            folders = [target.parent]
+            if not target.parent.exists():
+                target.parent.mkdir(parents=True, exist_ok=True)
+                folders += target.parents[1:3]
+            temporary = target.with_suffix(".tmp")
+            file = temporary.open("xb")
             try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+                with file:
+                    file.write(content)
+                    file.flush()
+                    os.fsync(file.fileno())
+                temporary.rename(target)
+            except BaseException:
+                # Whoever tries again takes another name: a full disk would fill up with what did not fit.
+                with suppress(OSError):
+                    temporary.unlink()
+                raise
+            for folder in folders:
+                descriptor = os.open(folder, os.O_RDONLY)
+                try:
+                    os.fsync(descriptor)
+                finally:
+                    os.close(descriptor)
 
     def read(self, path: str) -> bytes:
         """Return a file."""
-        return (self.root / path).read_bytes()
+        with _clearly("read", self.root / path, but=FileNotFoundError):
+            return (self.root / path).read_bytes()
 
     def ages(self, folder: str) -> dict[str, float]:
         """Return all files below a folder, with their ages in seconds."""
         now = time.time()
         found = {}
-        for path in (self.root / folder).rglob("*"):
-            try:
-                if path.is_file():
-                    found[path.relative_to(self.root).as_posix()] = now - path.stat().st_mtime
-            except FileNotFoundError:  # another sweep was quicker
-                continue
+        with _clearly("listed", self.root / folder):
+            for parent, _, names in os.walk(self.root / folder, onerror=_unless_gone):
+                for path in (Path(parent, name) for name in names):
+                    try:
+                        found[path.relative_to(self.root).as_posix()] = now - path.stat().st_mtime
+                    except FileNotFoundError:  # another sweep was quicker
+                        continue
         return found
 
     def remove(self, paths: Iterable[str]) -> None:
         """Remove files."""
         for path in paths:
-            (self.root / path).unlink(missing_ok=True)
+            with _clearly("removed", self.root / path):
+                (self.root / path).unlink(missing_ok=True)
 
     def addresses(self, sizes: dict[str, int]) -> list[str]:
         """Return the files' names, with characters escaped that DuckDB would read as a pattern."""
@@ -124,3 +138,20 @@ class Folder:
 
     def connect(self, connection: "duckdb.DuckDBPyConnection") -> None:
         """Do nothing: DuckDB reads folders by itself."""
+
+
+@contextmanager
+def _clearly(done: str, path: Path, *, but: type[OSError] | tuple[()] = ()) -> Iterator[None]:
+    """Turn the system's errors into sentences that name the file and the cause, all but what the caller knows."""
+    try:
+        yield
+    except but:
+        raise
+    except OSError as error:
+        raise Unavailable(f"{path} cannot be {done}: {error.strerror or error}.") from error
+
+
+def _unless_gone(error: OSError) -> None:
+    """Raise what the listing of a folder met, unless that is not there: not yet, or not any more."""
+    if not isinstance(error, FileNotFoundError):
+        raise error

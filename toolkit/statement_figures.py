@@ -44,6 +44,28 @@ _SUMS = ("calls", *TOKENS, *MONEY)
 _LIST_COST = charge("1000000")
 _MONTH = re.compile(r"(?<!\d)\d{4}-(?:0[1-9]|1[0-2])(?!\d)")
 
+_SUMMED = {**dict.fromkeys(_SUMS, int), **{f"{name}_usd": str for name in MONEY}}
+_LINE = {**dict.fromkeys(("kind", "at", "by", "reference", "reason", "amount_usd"), str), "amount": int}
+_BRIDGE = ("opening", "credits", "adjustments", "charged", "closing")
+_PARTS: dict[str, Any] = {
+    "org": {"id": str, "name": str},
+    "month": str,
+    "from": datetime,
+    "totals": _SUMMED,
+    "keys": [_SUMMED | {"key_id": str, "key": str}],
+    "models": [_SUMMED | {"model": str}],
+    "keys_and_models": [_SUMMED | {"key_id": str, "key": str, "model": str}],
+    "wallet": {**dict.fromkeys(_BRIDGE, int), **{f"{name}_usd": str for name in _BRIDGE}},
+    "credits": [_LINE],
+    "adjustments": [_LINE | {"corrects": str | None, "key_id": str | None, "calls": int}],
+    "since": dict.fromkeys(("entries", "charged", "balance"), int),
+    "before": (None, {"calls": int, "charged": int}),
+    "previous_sha256": str | None,
+    "closed_at": datetime,
+    "closed_by": str,
+}
+"""The parts of frozen figures that anything reads; moments are text in ISO 8601, a tuple is one or the other."""
+
 Figures = dict[str, Any]
 """What a statement says: whole numbers and text only. Money is nano-USD, and again as decimal USD under `…_usd`."""
 
@@ -56,9 +78,35 @@ class Moved(Conflict):
 
 
 def figures_of(statement: Statement) -> Figures:
-    """Return what a statement says, without checking it; `verify` does."""
-    figures: Figures = json.loads(statement.figures)
+    """Return what a statement says, without checking that it is what was closed; `verify` does.
+
+    Raises:
+        Conflict: somebody made it unreadable.
+    """
+    try:
+        figures: Figures = json.loads(statement.figures)
+        whole = _made_of(figures, _PARTS)
+    except (ValueError, RecursionError):
+        whole = False
+    if not whole:
+        raise Conflict(
+            f"The statement of {statement.month} was changed: it cannot be read. Restore it from a backup of the key "
+            f"store; `keydesk month show {statement.month} --org {statement.org_id} --verify` says more."
+        )
     return figures
+
+
+def _made_of(value: Any, parts: Any) -> bool:
+    """Whether a value has at least these parts, each of its type."""
+    if isinstance(parts, dict):
+        return isinstance(value, dict) and all(_made_of(value.get(name, ...), part) for name, part in parts.items())
+    if isinstance(parts, list):
+        return isinstance(value, list) and all(_made_of(item, parts[0]) for item in value)
+    if isinstance(parts, tuple):
+        return any(_made_of(value, part) for part in parts)
+    if parts is datetime:
+        return isinstance(value, str) and datetime.fromisoformat(value).tzinfo is not None
+    return value is None if parts is None else isinstance(value, parts)
 
 
 def canonical(figures: Figures) -> str:
@@ -82,6 +130,7 @@ def calls_of(ledger: Ledger, org_id: str, period: Period) -> list[dict[str, Any]
         f" FROM usage WHERE outcome <> '{Outcome.REFUSED}' AND org_id = ? AND {where}"
         " GROUP BY ALL ORDER BY charged DESC, key_id, model",
         [org_id, *values],
+        period=period,
     ).to_pylist()
     return sums
 

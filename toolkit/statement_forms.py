@@ -6,6 +6,7 @@ is escaped. Amounts are exact everywhere.
 
 import csv
 import io
+import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from html import escape
@@ -24,7 +25,9 @@ _COLUMNS = (
     *("at", "by", "reference", "reason", "corrects", "amount_usd"),
 )
 _SECTIONS = {"keys_and_models": "key and model", "keys": "key", "models": "model"}
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+"""Beginnings of text that spreadsheets take for a formula, full-width ones too, as
+<https://owasp.org/www-community/attacks/CSV_Injection> has them."""
 
 
 def written(figures: Figures, form: str) -> str:
@@ -70,7 +73,7 @@ def _cell(column: str, value: Any) -> Any:
     if value is None:
         return ""
     number = column in _CALLS or column == "amount_usd"  # by what the column is: a key may be named "-1"
-    return f"'{value}" if not number and str(value).startswith(_FORMULA) else value
+    return f"'{value}" if not number and str(value).startswith(FORMULA) else value
 
 
 def to_html(figures: Figures) -> str:
@@ -144,7 +147,7 @@ def _calls_table(title: str, groups: Sequence[Mapping[str, Any]], labels: Sequen
 
 
 def _check(figures: Figures, sha256: str) -> str:
-    org, month = escape(f'"{figures["org"]["name"]}"', quote=False), figures["month"]
+    org, month = escape(shlex.quote(figures["org"]["name"]), quote=False), figures["month"]
     if figures["closed_at"] is None:
         return "<p>A draft has no place in the audit log. The figures may change until the month is closed.</p>"
     previous = figures["previous_sha256"] or "none: this is the first statement"

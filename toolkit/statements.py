@@ -8,22 +8,43 @@ end. What is corrected later stands in the next statement. `docs/month-close.md`
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TypeVar
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from toolkit import accounts, audit, catalog, holds
 from toolkit.credentials import new_id
 from toolkit.database import Transaction, lock_catalog, lock_orgs
 from toolkit.desk import Desk
-from toolkit.errors import Conflict, InvalidInput, NotFound
-from toolkit.models import AuditRow, Statement
+from toolkit.errors import Conflict, NotFound
+from toolkit.models import ApiKey, AuditRow, KeyMonth, Organisation, Statement, WalletEntry
 from toolkit.period import Period
 from toolkit.pricing import billing_month, next_month, show_usd, usd
-from toolkit.statement_figures import Figures, Moved, build, calls_of, canonical, digest, figures_of, moved
+from toolkit.statement_figures import (
+    Figures,
+    Moved,
+    build,
+    calls_of,
+    canonical,
+    digest,
+    figures_of,
+    moved,
+)
 
-__all__ = ["Figures", "close", "draft", "figures_of", "find", "list_all", "verify"]
+__all__ = [
+    "Figures",
+    "Standing",
+    "close",
+    "draft",
+    "figures_of",
+    "find",
+    "list_all",
+    "require_closable",
+    "standing",
+    "verify",
+]
 
 T = TypeVar("T")
 
@@ -32,11 +53,27 @@ _TRIES = 3
 _MOST_SHOWN = 5
 
 
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How a billing month of one organisation stands.
+
+    Args:
+        org_id, org: whose; id and name.
+        state: "closed", "draft", or in words why its turn has not come.
+        figures: frozen, or a draft's; None if its turn has not come.
+    """
+
+    org_id: str
+    org: str
+    state: str
+    figures: Figures | None
+
+
 def close(desk: Desk, org: str, month: str) -> Statement:
     """Freeze a billing month of one organisation.
 
     Only once the month has ended, by the store's clock, and none of its calls is under way. Months are closed one
-    after the other; the first one closed may be any.
+    after the other; the first one closed may be any since the organisation began.
 
     Args:
         desk: as a platform admin.
@@ -51,15 +88,13 @@ def close(desk: Desk, org: str, month: str) -> Statement:
         NotFound: no such organisation.
         Forbidden: the actor is not a platform admin.
         Conflict: the month has not ended, has open holds (which are named), is closed already, is not the next one,
-            or ledger, running totals and wallet do not agree. Nothing was changed.
+            an earlier statement was changed, or ledger, running totals and wallet do not agree. Nothing was changed.
     """
-    period = _period(month)
+    period = Period.month(month)
 
     def attempt() -> Statement:
         with desk.read() as tx:  # what is refused is refused before the ledger is asked
-            accounts.require_platform_admin(tx)
-            org_id = accounts.find_org(tx, org).id
-            _require_closable(tx, org_id, period, month)
+            org_id = require_closable(tx, org, month)
         calls = calls_of(desk.ledger, org_id, period)  # outside the transaction: SQLite's would stop the gateways
         with desk.write() as tx:
             lock_catalog(tx)
@@ -69,6 +104,21 @@ def close(desk: Desk, org: str, month: str) -> Statement:
             return _freeze(tx, org_id, month, figures | _closed(tx.now.isoformat(), tx.actor.name))
 
     return _repeated(attempt)
+
+
+def require_closable(tx: Transaction, org: str, month: str) -> str:
+    """Raise what `close` would raise before it looks into the books; return the organisation's id.
+
+    Args:
+        tx: as a platform admin.
+        org: id or name.
+        month: such as "2026-10".
+    """
+    period = Period.month(month)
+    accounts.require_platform_admin(tx)
+    org_id = accounts.find_org(tx, org).id
+    _require_closable(tx, org_id, period, month)
+    return org_id
 
 
 def draft(desk: Desk, org: str, month: str) -> Figures:
@@ -84,9 +134,10 @@ def draft(desk: Desk, org: str, month: str) -> Figures:
 
     Raises:
         InvalidInput, NotFound: as `close`.
-        Conflict: the month is closed or is not the next one, or ledger, running totals and wallet do not agree.
+        Conflict: the month is closed or is not the next one, an earlier statement was changed, or ledger, running
+            totals and wallet do not agree.
     """
-    period = _period(month)
+    period = Period.month(month)
 
     with desk.read() as tx:
         org_id = accounts.find_org(tx, org).id
@@ -98,6 +149,30 @@ def draft(desk: Desk, org: str, month: str) -> Figures:
             return build(tx, org_id, month, calls, _last(tx, org_id)) | _closed(None, None)
 
     return _repeated(attempt)
+
+
+def standing(desk: Desk, org: str, month: str) -> Standing:
+    """Return how a month stands: what was frozen, a draft, or what has to be done before there can be one.
+
+    Args:
+        desk: as anybody who may see the organisation.
+        org: id or name.
+        month: such as "2026-10", UTC.
+
+    Raises:
+        InvalidInput, NotFound: as `close`.
+        Conflict: it is the month's turn, but ledger, running totals and wallet do not agree.
+    """
+    Period.month(month)
+    with desk.read() as tx:
+        found = accounts.find_org(tx, org)
+        acts = _acts(tx, found.id)
+        changed = _changed(tx, found.id, acts)
+        if month in acts and not changed:
+            return Standing(found.id, found.name, "closed", figures_of(find(tx, found.id, month)))
+        if reason := changed or _not_next(tx, found.id, month, acts):
+            return Standing(found.id, found.name, reason, None)
+    return Standing(found.id, found.name, "draft", draft(desk, found.id, month))
 
 
 def _closed(at: str | None, by: str | None) -> Figures:
@@ -126,7 +201,7 @@ def find(tx: Transaction, org: str, month: str) -> Statement:
         InvalidInput: not a month.
         NotFound: no such organisation, or its month is not closed.
     """
-    _period(month)
+    Period.month(month)
     found = accounts.find_org(tx, org)
     statement = tx.session.scalar(select(Statement).where(Statement.org_id == found.id, Statement.month == month))
     if statement is None:
@@ -160,13 +235,12 @@ def verify(tx: Transaction, statement: Statement) -> list[str]:
     row = _acts(tx, statement.org_id).get(statement.month)
     if row is None or (row.subject, row.seq) != (statement.id, statement.audit_seq):
         problems.append("The audit log does not know it.")
-    elif json.loads(row.after or "{}").get("sha256") != hashed:
+    elif _said(row).get("sha256") != hashed:
         problems.append(f"Row {row.seq} of the organisation's audit log says that its SHA-256 is another one.")
-    problems += [
-        f"Row {link.seq} of the organisation's audit log: {link.problem}."
-        for link in audit.verify(tx)
-        if link.chain == statement.org_id
-    ]
+    theirs = Transaction(tx.session, replace(tx.actor, org_id=statement.org_id))  # who sees their chain and no other
+    problems += [f"Row {link.seq} of the organisation's audit log: {link.problem}." for link in audit.verify(theirs)]
+    if not problems:
+        problems += filter(None, [_changed(tx, statement.org_id, _acts(tx, statement.org_id))])
     if not problems:
         problems += [
             f"The books have moved since: key {key_id} has {calls:+} calls and {usd(charge)} USD that no statement has "
@@ -175,13 +249,6 @@ def verify(tx: Transaction, statement: Statement) -> list[str]:
             if month == statement.month
         ]
     return problems
-
-
-def _period(month: str) -> Period:
-    period = Period.month(month)
-    if period.start is None or billing_month(period.start) != month:  # "2026-1" would be another row than "2026-01"
-        raise InvalidInput(f"{month!r} is not a month. Write it like 2026-01.")
-    return period
 
 
 def _require_closable(tx: Transaction, org_id: str, period: Period, month: str) -> None:
@@ -219,34 +286,81 @@ def _in_the_way(month: str, found: Sequence[holds.OpenHold]) -> str:
 
 
 def _require_next(tx: Transaction, org_id: str, month: str) -> None:
-    """Raise Conflict if a month is closed, or is not the one after the last that is."""
+    """Raise Conflict unless a month is the next one, and all that were closed are as they were."""
     acts = _acts(tx, org_id)
+    if reason := _changed(tx, org_id, acts) or _not_next(tx, org_id, month, acts):
+        raise Conflict(reason)
+
+
+def _not_next(tx: Transaction, org_id: str, month: str, acts: dict[str, AuditRow]) -> str:
+    """Return why a month cannot be closed after those that are; empty if it can."""
     if not acts:
-        return
+        first = _first_month(tx, org_id)
+        if month < first:
+            return f"The organisation began later: the first month that can be closed is {first}."
+        return ""
     first, last = min(acts), max(acts)
-    kept = _last(tx, org_id)
-    if kept is None or kept.id != acts[last].subject:
-        raise Conflict(
-            f"The audit log's row {acts[last].seq} says that {last} was closed, but there is no such statement. "
-            "Restore it from a backup of the key store."
-        )
-    if digest(kept.figures) != json.loads(acts[last].after or "{}").get("sha256"):
-        raise Conflict(f"The statement of {last}, which the next one begins with, was changed; `keydesk month show`.")
     if month in acts:
-        raise Conflict(
+        return (
             f"{month} was closed at {acts[month].at:%Y-%m-%d %H:%M} UTC by {acts[month].actor}. What is wrong in it is "
             "corrected by an adjustment of the wallet, which stands in the next statement."
         )
     if month < first:
-        raise Conflict(f"The first statement of this organisation is {first}: an earlier month cannot be closed.")
+        return f"The first statement of this organisation is {first}: an earlier month cannot be closed."
     if month != next_month(last):
-        raise Conflict(f"Months are closed one after the other: close {next_month(last)} first.")
+        return f"Months are closed one after the other: close {next_month(last)} first."
+    return ""
+
+
+def _first_month(tx: Transaction, org_id: str) -> str:
+    """Return the month in which an organisation was made, paid or called first, whichever came first."""
+    made = tx.session.get_one(Organisation, org_id).created_at
+    paid = tx.session.scalar(select(func.min(WalletEntry.created_at)).where(WalletEntry.org_id == org_id))
+    keys = select(ApiKey.id).where(ApiKey.org_id == org_id)
+    called = tx.session.scalar(select(func.min(KeyMonth.month)).where(KeyMonth.key_id.in_(keys)))
+    return min(billing_month(made), billing_month(paid or made), called or billing_month(made))
+
+
+def _changed(tx: Transaction, org_id: str, acts: dict[str, AuditRow]) -> str:
+    """Return which of an organisation's statements are not those that were closed, by the audit log; empty if all are.
+
+    A statement begins where the one before ended and corrects those before: nothing may be built on a changed one.
+    """
+    query = select(Statement).where(Statement.org_id == org_id)
+    kept = {statement.month: statement for statement in tx.session.scalars(query)}
+    changed = []
+    for month in sorted(acts.keys() | kept.keys()):
+        statement, row = kept.get(month), acts.get(month)
+        if row is None:
+            changed.append(f"The audit log does not know the statement of {month}.")
+        elif not month:
+            changed.append(f"Row {row.seq} of the audit log, which closed a month, was changed: it names none.")
+        elif statement is None or statement.id != row.subject:
+            changed.append(f"The audit log's row {row.seq} says that {month} was closed: there is no such statement.")
+        else:
+            said = _said(row).get("sha256")
+            if (statement.audit_seq, statement.sha256, digest(statement.figures)) != (row.seq, said, said):
+                check = f"keydesk month show {month} --org {org_id} --verify"
+                changed.append(f"The statement of {month} was changed: `{check}` says more.")
+    return " ".join([*changed, "Restore what was closed from a backup of the key store."] if changed else [])
 
 
 def _acts(tx: Transaction, org_id: str) -> dict[str, AuditRow]:
-    """Return the rows of the audit log that closed an organisation's months; the first, if a month has several."""
+    """Return the rows of the audit log that closed an organisation's months; the first, if a month has several.
+
+    One that somebody changed so that it names no month is under "".
+    """
     query = select(AuditRow).where(AuditRow.chain == org_id, AuditRow.action == _ACTION).order_by(AuditRow.seq.desc())
-    return {json.loads(row.after or "{}").get("month", ""): row for row in tx.session.scalars(query)}
+    return {str(_said(row).get("month", "")): row for row in tx.session.scalars(query)}
+
+
+def _said(row: AuditRow) -> Figures:
+    """Return what a row of the audit log says; of one that somebody made unreadable nothing."""
+    try:
+        facts = json.loads(row.after or "{}")
+    except (ValueError, RecursionError):
+        facts = {}
+    return facts if isinstance(facts, dict) else {}
 
 
 def _last(tx: Transaction, org_id: str) -> Statement | None:

@@ -6,6 +6,7 @@ waiting. `docs/ledger.md` describes the views.
 """
 
 import os
+import re
 import tempfile
 from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager
@@ -16,7 +17,7 @@ from sqlalchemy import BigInteger, ColumnElement, Table, select, true, type_coer
 
 from toolkit import segments
 from toolkit.database import Actor, Store, Transaction
-from toolkit.errors import Unavailable
+from toolkit.errors import InvalidInput, Unavailable
 from toolkit.models import (
     ApiKey,
     AuditRow,
@@ -57,7 +58,7 @@ TABLES = {
 """Tables of the key store that are views besides `usage`."""
 
 _JOINED = {"keys", "orgs", "plans"}
-"""Views that `usage` takes names from; the others are read only when a query names them."""
+"""Views that `usage` takes names from."""
 
 _COMMON = {TABLES["plans"], TABLES["prices"]}
 """Tables that every organisation sees whole."""
@@ -76,6 +77,18 @@ LEFT JOIN (
 LEFT JOIN (SELECT id, any_value(name) AS name FROM plans GROUP BY id) AS named_plans ON named_plans.id = log.plan_id
 """
 """Names are grouped by id, so that DuckDB knows each to be there once and leaves out a join that nobody asks for."""
+
+_EXPLAIN = re.compile(r"\s*explain(\s+analyze)?\b", re.IGNORECASE)
+_WRITING = re.compile(r"\b(copy|insert|update|delete|truncate|merge)\b", re.IGNORECASE)
+"""Statements that a WITH may have; a text or a name that looks like one does no harm."""
+
+_MEDDLING = re.compile(r"\b(enable_logging|enable_profiling|json_execute_serialized_sql)\b", re.IGNORECASE)
+"""Functions that a SELECT may call, and that write files or run statements."""
+
+_ONLY_READ = (
+    "The ledger is only read: ask with SELECT, FROM, WITH, PIVOT, DESCRIBE, SUMMARIZE or EXPLAIN. To keep a result, "
+    "write the table or frame that comes back; `keydesk ledger export` writes files of any size."
+)
 
 _PRICES = """
 CREATE TEMP VIEW prices AS
@@ -106,34 +119,43 @@ def opened(
         store: the key store.
         shelf: where its segments stand.
         actor: whose rights hold.
-        query: what will be asked; views that it does not name may be missing.
+        query: what will be asked; views that it does not name are missing, and cost nothing.
         period: leaves only its calls in `usage`, and only files that may hold some are opened.
         request_id: leaves only this call in `usage`, likewise.
 
     Raises:
         Unavailable: the key store or a segment cannot be read.
+        InvalidInput: a WITH of the query would write.
     """
     import duckdb
 
+    text = query.casefold()
+    logged = "usage" in text
+    listed: list[tuple[str, int, int]] = []
     with connection.cursor() as cursor:
         shelf.connect(cursor)
         try:
             with store.read(actor) as tx:
-                listed = _listed(tx, period, request_id)
-                with closing(batches(tx, OUTBOX, *_wanted(period, request_id))) as waiting:
-                    _load_tail(cursor, waiting)
+                if logged:
+                    listed = _listed(tx, period, request_id)
+                    with closing(batches(tx, OUTBOX, *_wanted(period, request_id))) as waiting:
+                        _load_tail(cursor, waiting)
                 for name, table in TABLES.items():
-                    if name in _JOINED or name in query.casefold():
+                    if name in text or (logged and name in _JOINED):
                         stored = "price_book" if name == "prices" else name
                         cursor.register(stored, _table(tx, table))
                         if name == "prices":
                             cursor.execute(_PRICES)
-            log = " UNION ALL BY NAME ".join([*_scans(shelf, listed), "SELECT *, admitted_at::DATE AS day FROM tail"])
-            if narrow := _narrowing(actor, period, request_id):
-                log = f"SELECT * FROM ({log}) WHERE {narrow}"
-            cursor.execute(_USAGE.format(columns=", ".join(map(_column, OUTBOX.columns)), log=log))
+            if logged:
+                tail = "SELECT *, admitted_at::DATE AS day FROM tail"
+                log = " UNION ALL BY NAME ".join([*_scans(shelf, listed), tail])
+                if narrow := _narrowing(actor, period, request_id):
+                    log = f"SELECT * FROM ({log}) WHERE {narrow}"
+                cursor.execute(_USAGE.format(columns=", ".join(map(_column, OUTBOX.columns)), log=log))
             yield cursor
         except duckdb.Error as error:
+            if isinstance(error, duckdb.BinderException) and "must be at the top level" in str(error):
+                raise InvalidInput(_ONLY_READ) from error  # a WITH that writes, which `only_reading` put in brackets
             # A mistake in a query has a class of its own; what Python code that reads a bucket raises has none.
             if not isinstance(error, duckdb.IOException) and type(error) is not duckdb.Error:
                 raise
@@ -141,6 +163,38 @@ def opened(
             if reason.startswith("Traceback"):
                 reason = reason.splitlines()[-1].partition(": ")[2]
             raise Unavailable(f"The ledger's files failed; `keydesk ledger verify` checks them. {reason}") from error
+
+
+def only_reading(connection: "duckdb.DuckDBPyConnection", query: str) -> "duckdb.Statement":
+    """Return a query in a form in which DuckDB does nothing but read.
+
+    Raises:
+        InvalidInput: there is none, for it is no query, or more than one, or does something else.
+        duckdb.Error: it is no SQL.
+    """
+    from duckdb import ParserException, StatementType
+
+    explain = match[0] if (match := _EXPLAIN.match(query)) else ""
+    asked = query[len(explain) :]
+    statements = connection.extract_statements(asked)
+    if not statements:
+        raise InvalidInput("The query is empty.")
+    if len(statements) > 1:
+        raise InvalidInput(f"These are {len(statements)} statements. Ask them one by one.")
+    kind = statements[0].type
+    if kind not in {StatementType.SELECT, StatementType.MULTI} or _MEDDLING.search(asked):
+        raise InvalidInput(_ONLY_READ)
+    in_brackets = kind == StatementType.MULTI or _WRITING.search(asked)
+    if in_brackets:
+        # PIVOT is of several parts, and so is what writes with its result; a WITH may write and then read. In brackets
+        # DuckDB takes none of these but PIVOT.
+        asked = f"FROM (\n{asked.strip().rstrip(';')}\n)"
+    if in_brackets or explain:
+        try:
+            statements = connection.extract_statements(f"{explain} {asked}")
+        except ParserException as error:
+            raise InvalidInput(_ONLY_READ) from error
+    return statements[0]
 
 
 def engine() -> "duckdb.DuckDBPyConnection":
@@ -300,12 +354,22 @@ def _belongs_to(table: Table, org_id: str) -> ColumnElement[bool]:
 
 
 def with_plain_integers(table: "pa.Table") -> "pa.Table":
-    """Return the table with DuckDB's 128-bit sums as 64-bit integers, which pandas does not turn into floats."""
+    """Return the table with DuckDB's 128-bit sums as 64-bit integers, which pandas does not turn into floats.
+
+    Raises:
+        InvalidInput: a number is too large for that.
+    """
     import pyarrow as pa
 
     for position, field in enumerate(table.schema):
         if pa.types.is_decimal(field.type) and field.type.scale == 0:
-            column = table.column(position).cast(pa.int64())
+            try:
+                column = table.column(position).cast(pa.int64())
+            except pa.ArrowInvalid as error:
+                raise InvalidInput(
+                    f"The column {field.name} has a whole number beyond 64 bits. Make it smaller, or ask for it as "
+                    "VARCHAR or DOUBLE."
+                ) from error
             table = table.set_column(position, field.name, column)
     return table
 

@@ -54,9 +54,10 @@ FROM sums JOIN months USING (key_id, month) WHERE calls > 0 ORDER BY key_id, mon
 """
 
 _IN_ORDER = """
-SELECT number, key_id, model, planned, cost, repriced::BIGINT AS repriced, request_id, admitted_at
-FROM priced JOIN (SELECT unnest(?, recursive := true)) AS months USING (key_id, month)
-WHERE inside ORDER BY number, admitted_at, request_id
+SELECT number::INTEGER AS number, cost, repriced::BIGINT AS repriced, request_id, admitted_at
+FROM priced JOIN (SELECT unnest(?, recursive := true)) AS over ON over.key_id = priced.key_id
+ AND over.month = priced.month AND over.model = coalesce(priced.model, '')
+WHERE inside ORDER BY place, admitted_at, request_id
 """
 
 _NOT_IN_PLAN = """
@@ -138,16 +139,13 @@ def replay(
     priced, values = _priced(start, months, multiplier, models, prices or {}, org, key)
     own = "keys.monthly_limit" if limit == "own" else "NULL::BIGINT" if limit is None else f"{limit}::BIGINT"
     sums = ledger.df(priced + _SUMS.format(limit=own), values, period=months)
-    limited = sums[sums["over"]].drop_duplicates(["key_id", "month"]).reset_index(drop=True)
-    over = [
-        {"key_id": key_id, "month": month, "number": number}
-        for number, (key_id, month) in enumerate(zip(limited["key_id"], limited["month"], strict=True))
-    ]
     within = sums[~sums["over"]].assign(refused=False)
     refused = ledger.sql(priced + _NOT_IN_PLAN, [*values, listed], period=months).to_pandas()
-    if over:
-        calls = ledger.sql(priced + _IN_ORDER, [*values, over], period=months)
-        judged, first = _judged(calls, limited["room"].tolist(), listed)
+    over = sums[sums["over"]].reset_index(drop=True)
+    if len(over):
+        over["number"], over["place"] = over.index, over.groupby(["key_id", "month"]).ngroup()
+        numbered = over[["key_id", "month", "model", "number", "place"]].fillna({"model": ""}).to_dict("records")
+        judged, first = _judged(ledger.sql(priced + _IN_ORDER, [*values, numbered], period=months), over, listed)
         names = sums[_NAMES].drop_duplicates()
         within, refused = pd.concat([within, judged.merge(names, on="key_id")]), pd.concat([refused, first])
     return Replay(_spend(within, list(by)), _listed(refused, sums, listed))
@@ -224,34 +222,40 @@ def _tiers(model: str, sheet: PriceSheet) -> list[dict[str, Any]]:
     ]
 
 
-def _judged(calls: "pa.Table", rooms: list[int], listed: int) -> tuple["pd.DataFrame", "pd.DataFrame"]:
+def _judged(calls: "pa.Table", over: "pd.DataFrame", listed: int) -> tuple["pd.DataFrame", "pd.DataFrame"]:
     """Judge the calls of months that are over their limit, one after the other.
 
+    There may be millions: each has a number for what it shares with others.
+
     Args:
-        calls: by number of the month, then in order of admission.
-        rooms: what each month has left of its limit when the first of them comes.
-        listed: most refused calls to return.
+        calls: by month, then in order of admission.
+        over: by number, what its calls share: key, model, whether it is planned, the place of their month, and what
+            that month has left of its limit when the first of them comes.
+        listed: most refused calls to list.
 
     Returns:
-        The sums of calls, cost and repriced by key, model, planned and refused; and the first refused calls, but for
-        those that are not in the plan.
+        The sums of calls, cost and repriced by what calls share and by refused; and the first refused calls, at least
+        as many as are to be listed, but for those that are not in the plan.
     """
     import numpy as np
     import pyarrow as pa
-    import pyarrow.compute as pc
 
-    costs, planned, months = (calls.column(name).to_numpy() for name in ("repriced", "planned", "number"))
+    costs, numbers = calls.column("repriced").to_numpy(), calls.column("number").to_numpy()
+    planned, places, rooms = (over[name].to_numpy() for name in ("planned", "place", "room"))
     refused = np.zeros(len(costs), dtype=bool)
-    (judged,) = np.nonzero(planned)
-    for month in np.split(judged, np.nonzero(np.diff(months[judged]))[0] + 1):
+    (judged,) = np.nonzero(planned[numbers])
+    for month in np.split(judged, np.nonzero(np.diff(places[numbers[judged]]))[0] + 1):
         if len(month):
-            refused[month] = over_limit(costs[month], rooms[months[month[0]]])
+            refused[month] = over_limit(costs[month], int(rooms[numbers[month[0]]]))
+    shared = over[["key_id", "model", "planned"]]
     calls = calls.append_column("refused", pa.array(refused))
-    groups = ["key_id", "model", "planned", "refused"]
-    sums = calls.group_by(groups).aggregate([([], "count_all"), ("cost", "sum"), ("repriced", "sum")])
-    first = calls.filter(pa.array(refused))
-    first = first.take(pc.select_k_unstable(first, listed, [("admitted_at", "ascending"), ("request_id", "ascending")]))
-    return sums.rename_columns([*groups, "calls", "cost", "repriced"]).to_pandas(), first.to_pandas()
+    sums = calls.group_by(["number", "refused"]).aggregate([([], "count_all"), ("cost", "sum"), ("repriced", "sum")])
+    sums = sums.rename_columns(["number", "refused", "calls", "cost", "repriced"]).to_pandas()
+    (first,) = np.nonzero(refused)
+    if len(first) > listed:
+        moments = calls.column("admitted_at").to_numpy()[first]
+        first = first[moments <= np.partition(moments, listed)[listed]]
+    return sums.join(shared, on="number"), calls.take(first).to_pandas().join(shared, on="number")
 
 
 def _spend(rows: "pd.DataFrame", by: list[str]) -> "pd.DataFrame":

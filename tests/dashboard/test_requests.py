@@ -89,6 +89,16 @@ def test_search_by_id_shows_the_request(visit: Open, world: World) -> None:
     assert "other" not in text
 
 
+def test_details_show_what_a_call_is_for(visit: Open, world: World) -> None:
+    """A call's tags are shown as text, whatever its caller wrote; a call without tags says so."""
+    tags = '{"feature":"<b>re</b>rank","team":"search"}'
+    tagged, plain = (log(world, world.key(name).key, tags=of_call) for name, of_call in (("a", tags), ("b", None)))
+    for request_id, shown in ((tagged, "Tags feature=<b>re</b>rank, team=search Call"), (plain, "Tags – Call")):
+        page = visit("requests")
+        page.type("id", request_id)
+        assert shown in page.run().text
+
+
 def test_unknown_id_says_where_ids_stand(visit: Open) -> None:
     """An id that is not there gets an explanation, not an empty page."""
     page = visit("requests")

@@ -5,6 +5,7 @@ import threading
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
@@ -19,32 +20,49 @@ pytestmark = pytest.mark.both_stores
 
 
 @pytest.mark.parametrize("stream", [False, True])
-@pytest.mark.parametrize(("delay", "outcome"), [(0.5, "completed"), (60, "aborted")])
+@pytest.mark.parametrize(("delay", "grace", "outcome"), [(0.5, 3, "completed"), (60, 1, "aborted")])
 def test_sigterm_settles_every_call(
-    settings: Settings, upstream: str, tmp_path: Path, stream: bool, delay: float, outcome: str
+    settings: Settings, upstream: str, tmp_path: Path, stream: bool, delay: float, grace: int, outcome: str
 ) -> None:
     """A call that ends within the grace completes; a longer one is ended and its input charged; no hold is left."""
+    body = {"model": "gpt-test", "stream": stream, "messages": said(f"[[demo delay={delay}]]")}
+    answers, row, org = stopped_during(settings, upstream, tmp_path, grace, "/v1/chat/completions", body)
+    assert row.outcome == outcome
+    assert row.cost == org.settled > 0
+    assert (answers == [200]) == (outcome == "completed")
+
+
+@pytest.mark.only_store("sqlite")
+def test_sigterm_makes_no_usage_of_a_free_call(settings: Settings, upstream: str, tmp_path: Path) -> None:
+    """Counting tokens that is cut short is no estimated call of so many tokens: what is free has no usage."""
+    body = {"model": "claude-test", "messages": said("[[demo delay=60]]")}
+    _, row, org = stopped_during(settings, upstream, tmp_path, 1, "/v1/messages/count_tokens", body)
+    assert (row.outcome, row.endpoint) == ("aborted", "messages/count_tokens")
+    assert (row.usage_source, row.input_tokens, row.cost, org.settled) == (None, 0, 0, 0)
+
+
+def said(words: str) -> list[dict[str, str]]:
+    """Return the messages of a call."""
+    return [{"role": "user", "content": words}]
+
+
+def stopped_during(
+    settings: Settings, upstream: str, folder: Path, grace: int, path: str, body: dict[str, Any]
+) -> tuple[list[int | str], OutboxRow, Organisation]:
+    """Stop a gateway, which gives its calls `grace` seconds, while it has one under way.
+
+    Returns:
+        What the caller got, the call's row, and the organisation; nothing is held any more.
+    """
     settings = replace(settings, gateway_port=free_port())
     desk = Desk.open(settings, ADMIN)
-    world = make_world(desk, upstream)
-    secret = world.key().secret
+    secret = make_world(desk, upstream).key().secret
     answers: list[int | str] = []
 
     def call() -> None:
-        body = {
-            "model": "gpt-test",
-            "stream": stream,
-            "messages": [{"role": "user", "content": f"[[demo delay={delay}]]"}],
-        }
+        url, headers = f"http://127.0.0.1:{settings.gateway_port}{path}", {"authorization": f"Bearer {secret}"}
         try:
-            answers.append(
-                httpx2.post(
-                    f"http://127.0.0.1:{settings.gateway_port}/v1/chat/completions",
-                    json=body,
-                    headers={"authorization": f"Bearer {secret}"},
-                    timeout=30,
-                ).status_code
-            )
+            answers.append(httpx2.post(url, json=body, headers=headers, timeout=30).status_code)
         except httpx2.HTTPError as error:
             answers.append(type(error).__name__)
 
@@ -52,7 +70,7 @@ def test_sigterm_settles_every_call(
         with desk.read() as tx:
             return len(tx.session.scalars(select(Hold)).all())
 
-    with gateway_process(settings, tmp_path / "log", {"KEYDESK_SHUTDOWN_GRACE": "2"}) as server:
+    with gateway_process(settings, folder / "log", {"KEYDESK_SHUTDOWN_GRACE": str(grace)}) as server:
         caller = threading.Thread(target=call)
         caller.start()
         wait_until(holds, "the call to be admitted")
@@ -66,6 +84,4 @@ def test_sigterm_settles_every_call(
         org = tx.session.scalars(select(Organisation)).one()
     assert (holds(), org.held) == (0, 0)
     desk.close()
-    assert row.outcome == outcome
-    assert row.cost == org.settled > 0
-    assert (answers == [200]) == (outcome == "completed")
+    return answers, row, org

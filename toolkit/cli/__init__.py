@@ -82,6 +82,12 @@ class Root(click.Group):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Note `--json` before anything is parsed, so that usage errors are JSON too."""
         ctx.obj = App(as_json="--json" in args)
+        for argument in args:
+            try:
+                argument.encode()
+            except UnicodeEncodeError:
+                problem = f"{argument.encode(errors='backslashreplace').decode()} is not text in UTF-8."
+                raise Failure(problem, type="usage", as_json=ctx.obj.as_json, exit_code=2) from None
         return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> object:

@@ -39,6 +39,10 @@ class Failure(click.ClickException):
         else:
             super().show(file)
 
+    def format_message(self) -> str:
+        """Return the message without what a terminal would obey: it may quote what others wrote."""
+        return "\n".join(map(output.text, self.message.split("\n")))
+
 
 class App:
     """One run of the command.
@@ -61,6 +65,17 @@ class App:
 
             self._desk = Desk.open(actor=Actor.trusted(self.actor))
         return self._desk
+
+    def ids(self, org: str | None, key: str | None = None) -> tuple[str | None, str | None]:
+        """Return the ids of an organisation and a key that were given by id or name, or not at all.
+
+        Raises:
+            NotFound: there is none.
+        """
+        from toolkit import accounts, keys
+
+        with self.desk.read() as tx:
+            return accounts.find_org(tx, org).id if org else None, keys.find(tx, key).id if key else None
 
     def close(self) -> None:
         """Close what was opened."""

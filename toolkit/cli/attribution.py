@@ -1,26 +1,22 @@
 """`keydesk movers` and `whatif`: why spend changed, and what it would have been."""
 
 import json
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import click
 
-from toolkit import accounts, keys
+from toolkit import catalog
 from toolkit.cli.app import App, Command, pass_app
-from toolkit.cli.output import Usd
+from toolkit.cli.output import Usd, records
 from toolkit.cli.values import Moment
 from toolkit.cli.values import Multiplier as MultiplierType
 from toolkit.cli.values import Usd as UsdType
 from toolkit.errors import InvalidInput
 from toolkit.period import Period
 from toolkit.pricing import PriceSheet, Tier, parse_usd
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 DAYS = 30
 """Length of the period that `keydesk movers` looks at by default, today included."""
@@ -29,25 +25,10 @@ _EFFECTS = ("volume", "mix", "price", "multiplier")
 _PRICES = ("input", "cached_input", "cache_write_5m", "cache_write_1h", "output")
 
 
-def _rows(frame: "pd.DataFrame", money: tuple[str, ...]) -> list[dict[str, Any]]:
-    """Return a table's rows as mappings; money columns say so in their names and values."""
-    fields = [(f"{name}_usd", Usd) if name in money else (str(name), None) for name in frame.columns]
-    rows = frame.astype(object).itertuples(index=False, name=None)
-    return [
-        {name: form(value) if form else value for (name, form), value in zip(fields, row, strict=True)} for row in rows
-    ]
-
-
 def _total(rows: list[dict[str, Any]], first: str, sums: tuple[str, ...]) -> dict[str, Any]:
     """Return the last line of a table: the sums of some of its columns."""
     sums_of = {name: sum(row[name] for row in rows) for name in sums}
     return {first: "total"} | {name: Usd(n) if name.endswith("_usd") else n for name, n in sums_of.items()}
-
-
-def _ids(app: App, org: str | None, key: str | None) -> tuple[str | None, str | None]:
-    """Return the ids of an organisation and a key that were given by id or name."""
-    with app.desk.read() as tx:
-        return accounts.find_org(tx, org).id if org else None, keys.find(tx, key).id if key else None
 
 
 @click.command(cls=Command)
@@ -80,24 +61,27 @@ def movers_command(
     """
     from toolkit import attribution
 
-    org_id, key_id = _ids(app, org, key)
+    org_id, key_id = app.ids(org, key)
     with app.desk.read() as tx:
         now = tx.now
-    if start is None and end is None:
-        after = Period.days(DAYS, now)
-    else:
-        end = end or now
-        after = Period(start or end - timedelta(days=DAYS), end)
+    after = Period.days(DAYS, now) if start is None and end is None else _up_to(end or now, start)
     earlier = attribution.preceding(after) if before is None else Period(before, after.start)
     frame = attribution.movers(app.desk.ledger, earlier, after, by, org=org_id, key=key_id)
     money = ("before", "after", "difference", *_EFFECTS)
-    rows = _rows(frame, money)
+    rows = records(frame, money)
     named = {"key": {"key_label": "key", "org": "organisation"}, "org": {"org": "organisation"}}.get(by, {by: by})
     columns = {**named, "status": "status", **{f"{name}_usd": name for name in money}}
     total = _total(rows, next(iter(named)), tuple(f"{name}_usd" for name in money))
     if not app.as_json:
         click.echo(f"Before: {_span(earlier)}. After: {_span(after)}.")
     app.rows(rows, columns, empty="Nothing was spent in these periods.", total=total)
+
+
+def _up_to(end: datetime, start: datetime | None) -> Period:
+    try:
+        return Period(start or end - timedelta(days=DAYS), end)
+    except OverflowError:
+        raise InvalidInput(f"The calendar has no {DAYS} days before {end.date()}: give --from.") from None
 
 
 def _span(period: Period) -> str:
@@ -150,8 +134,8 @@ def whatif_command(
 
     if prices_at and prices:
         raise click.UsageError("Give --prices-at or --prices, not both.", click.get_current_context())
-    org_id, key_id = _ids(app, org, key)
-    sheets = whatif.book_at(app.desk.ledger, prices_at) if prices_at else _sheets(prices) if prices else None
+    org_id, key_id = app.ids(org, key)
+    sheets = whatif.book_at(app.desk.ledger, prices_at) if prices_at else _sheets(app, prices) if prices else None
     replay = whatif.replay(
         app.desk.ledger,
         Period(start, end),
@@ -173,10 +157,10 @@ def whatif_command(
             "cost_usd": "charged",
             "repriced_usd": "would cost",
         }
-        app.rows(_rows(replay.refused, ("cost", "repriced")), columns, empty="No call would have been refused.")
+        app.rows(records(replay.refused, ("cost", "repriced")), columns, empty="No call would have been refused.")
         return
     money = ("cost", "repriced", "refused", "replayed", "difference")
-    rows = _rows(replay.spend, money)
+    rows = records(replay.spend, money)
     dimensions = {"key": {"key_label": "key", "org": "organisation"}, "org": {"org": "organisation"}}
     named = {field: title for name in by.split(",") for field, title in dimensions.get(name, {name: name}).items()}
     figures = {
@@ -199,22 +183,60 @@ def _limit(text: str) -> int | Literal["own"] | None:
     return parsed
 
 
-def _sheets(file: Path) -> dict[str, PriceSheet]:
-    """Read price sheets from a file; of several entries of a model the last counts."""
-    sheets = {}
+def _sheets(app: App, file: Path) -> dict[str, PriceSheet]:
+    """Read from a file, for each of its models, the price that the price book would take now."""
+    with app.desk.read() as tx:
+        now, models = tx.now, {model.id for model in catalog.list_models(tx)}
     try:
-        rows = json.loads(file.read_text(), parse_float=Decimal)
-        for (model, _), of_entry in groupby(rows, key=lambda row: (row["model"], row.get("valid_from"))):
-            entry = list(of_entry)
-            tiers = tuple(
-                Tier(row["above_input_tokens"], *(parse_usd(row[f"{kind}_usd"], "price") for kind in _PRICES))
-                for row in entry
-            )
-            sheets[model] = PriceSheet(tiers, parse_usd(entry[0]["request_usd"], "price"))
+        entries = _entries(json.loads(file.read_text(), parse_float=Decimal))
     except InvalidInput as error:
         raise InvalidInput(f"{file}: {error}") from None
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise InvalidInput(
             f"{file} does not hold prices as `keydesk prices list --json` writes them: {type(error).__name__} {error}."
         ) from None
-    return sheets
+    if unknown := sorted({entry.model for entry in entries} - models):
+        raise InvalidInput(f"{file} has prices of what is no model here: {', '.join(map(repr, unknown))}.")
+    in_force = sorted((entry for entry in entries if entry.valid_from <= now), key=lambda entry: entry.order)
+    if not in_force:
+        raise InvalidInput(f"{file} has no price that is in force: there is none, or all are valid from later on.")
+    return {entry.model: entry.sheet for entry in in_force}
+
+
+class _Entry(NamedTuple):
+    """An entry of a price book, as a file has it."""
+
+    model: str
+    valid_from: datetime
+    recorded_at: datetime
+    sheet: PriceSheet
+
+    @property
+    def order(self) -> tuple[datetime, datetime]:
+        """Of two entries of a model that are in force, the later one in this order counts."""
+        return self.valid_from, self.recorded_at
+
+
+def _entries(rows: list[dict[str, Any]]) -> list[_Entry]:
+    """Return the entries whose tiers are these rows."""
+    tiers: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        tiers.setdefault(row["id"], []).append(row)
+    return [_entry(rows) for rows in tiers.values()]
+
+
+def _entry(rows: list[dict[str, Any]]) -> _Entry:
+    tiers = tuple(
+        Tier(row["above_input_tokens"], *(parse_usd(row[f"{kind}_usd"], "price") for kind in _PRICES)) for row in rows
+    )
+    facts = [[row[name] for name in ("model", "valid_from", "recorded_at", "request_usd")] for row in rows]
+    model, valid_from, recorded_at, request = facts[0]
+    if not isinstance(model, str) or any(other != facts[0] for other in facts):
+        raise ValueError("the tiers of an entry must have one model, and the same dates and price of a request")
+    sheet = PriceSheet(tiers, parse_usd(request, "price"))
+    return _Entry(model, _moment(valid_from), _moment(recorded_at), sheet)
+
+
+def _moment(text: str) -> datetime:
+    moment = datetime.fromisoformat(text)
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

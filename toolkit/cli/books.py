@@ -6,7 +6,6 @@ from textwrap import shorten
 
 import click
 
-from toolkit import accounts
 from toolkit.cli.app import App, Command, pass_app
 from toolkit.cli.output import Usd
 
@@ -62,8 +61,8 @@ def holds_command(app: App, org: str | None, orphaned: bool) -> None:
     """List open holds: the money set aside for calls under way, the oldest first."""
     from toolkit import holds
 
+    org_id, _ = app.ids(org)
     with app.desk.read() as tx:
-        org_id = accounts.find_org(tx, org).id if org else None
         found = [hold for hold in holds.open_holds(tx, org=org_id) if hold.orphaned or not orphaned]
     rows = [
         {

@@ -1,6 +1,5 @@
 """`keydesk findings`: what the audits found, how grave it is, and what to do about it."""
 
-import json
 from dataclasses import asdict
 from decimal import Decimal
 from pathlib import Path
@@ -8,12 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from toolkit import accounts
+from toolkit import audit
 from toolkit.cli import output
 from toolkit.cli.app import App, Command, pass_app
 from toolkit.cli.output import Usd
 from toolkit.database import Actor
-from toolkit.errors import InvalidInput
 from toolkit.policy import Role
 
 if TYPE_CHECKING:
@@ -48,10 +46,9 @@ def findings_command(
 
     desk = app.desk
     if org:
-        with desk.read() as tx:
-            org_id = accounts.find_org(tx, org).id
+        org_id, _ = app.ids(org)
         desk = desk.acting_as(Actor(desk.actor.name, Role.ANALYST, org_id))
-    report = findings.run(desk.ledger, known_heads=_heads(head) if head else None)
+    report = findings.run(desk.ledger, known_heads=audit.read_heads(head) if head else None)
     shown = [finding for finding in report.findings if finding.severity.rank <= Severity(severity).rank]
     if app.as_json:
         click.echo(output.to_json(_as_json(report, shown)))
@@ -61,16 +58,6 @@ def findings_command(
         _show(report, shown)
     if fail_on and any(finding.severity.rank <= Severity(fail_on).rank for finding in report.findings):
         click.get_current_context().exit(1)
-
-
-def _heads(path: Path) -> dict[str, str]:
-    try:
-        heads = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise InvalidInput(f"{path} cannot be read as heads: {error}. `audit --head FILE` writes them.") from error
-    if not isinstance(heads, dict) or not all(isinstance(text, str) for text in heads.values()):
-        raise InvalidInput(f"{path} holds no heads. `keydesk audit --head FILE` writes them.")
-    return heads
 
 
 def _show(report: "Report", shown: list["Finding"]) -> None:

@@ -1,16 +1,12 @@
 """`keydesk forecast` and `anomalies`: what the month will cost, and what was unusual."""
 
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import Any, Literal, cast
 
 import click
 
-from toolkit import accounts, keys
 from toolkit.cli.app import App, Command, pass_app
-from toolkit.cli.output import Usd
-
-if TYPE_CHECKING:
-    import pandas as pd
+from toolkit.cli.output import Usd, records
 
 _MONEY = ("spent", "forecast", "low", "high", "wanted", "limit", "available", "error")
 _ORG = click.option("--org", metavar="ORG", help="Only this organisation's.")
@@ -30,11 +26,12 @@ def forecast_command(app: App, by: str, org: str | None) -> None:
     from toolkit import forecast
     from toolkit.outlook import WALLET_DAYS
 
+    org_id, _ = app.ids(org)
     with app.desk.read() as tx:
-        org_id, now = accounts.find_org(tx, org).id if org else None, tx.now
+        now = tx.now
     by_key, by_org = forecast.month_end(app.desk.ledger, now)
     frame = by_key if by == "key" else by_org
-    rows = [_outlook(row) for row in _records(frame[frame["org_id"] == org_id] if org_id else frame)]
+    rows = records(frame[frame["org_id"] == org_id] if org_id else frame, _MONEY)
     if not app.as_json:
         ceiling, never = (
             ("limit_usd", "not this month") if by == "key" else ("available_usd", f"not within {WALLET_DAYS} days")
@@ -66,13 +63,13 @@ def anomalies_command(app: App, by: str, days: int, org: str | None, key: str | 
     """Show when a key spent far more than usual, fell silent, or was refused in bursts."""
     from toolkit import anomalies
 
+    org_id, key_id = app.ids(org, key)
     with app.desk.read() as tx:
-        org_id, key_id = accounts.find_org(tx, org).id if org else None, keys.find(tx, key).id if key else None
         now = tx.now
     found = anomalies.anomalies(app.desk.ledger, now, cast("Literal['day', 'hour']", by), days=days)
     for column, wanted in (("org_id", org_id), ("key_id", key_id)):
         found = found[found[column] == wanted] if wanted else found
-    rows = [_anomaly(row) for row in _records(found)]
+    rows = [_anomaly(row) for row in records(found)]
     columns = {
         "bucket": f"{by} (UTC)",
         "key_label": "key",
@@ -84,20 +81,6 @@ def anomalies_command(app: App, by: str, days: int, org: str | None, key: str | 
     if by == "day" and not app.as_json:
         rows = [row | {"bucket": f"{row['bucket']:%Y-%m-%d}"} for row in rows]
     app.rows(rows, columns, empty=f"Nothing unusual in {'the last ' if days > 1 else ''}{_days(days)}.")
-
-
-def _records(frame: "pd.DataFrame") -> list[dict[str, Any]]:
-    return cast("list[dict[str, Any]]", frame.astype(object).where(frame.notna(), None).to_dict("records"))
-
-
-def _outlook(row: dict[str, Any]) -> dict[str, Any]:
-    """Return a forecast's fields; those of money say so in their names and values."""
-    return dict(
-        (f"{name}_usd", None if value is None else Usd(value))
-        if name in _MONEY
-        else (name, str(value) if isinstance(value, Decimal) else value)
-        for name, value in row.items()
-    )
 
 
 def _when(row: dict[str, Any], ceiling: str, never: str) -> str | None:

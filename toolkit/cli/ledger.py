@@ -1,7 +1,9 @@
 """`keydesk ledger`: drain, compact, sweep, verify and export the usage ledger, and see how it stands."""
 
 import sys
+from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -95,27 +97,37 @@ def _follow(ledger: "Ledger") -> int:
     moved, rounds = 0, 0
     with StopSignals() as stop:
         while not stop.count:
-            try:
-                moved += ledger.sync()
+            step = _tried(ledger.sync)
+            if step is not None:
+                moved += step
                 rounds += 1
                 if rounds % (COMPACT_EVERY // DRAIN_EVERY) == 0:
-                    ledger.compact()
-                    ledger.sweep()
+                    _tried(ledger.compact)
+                    _tried(ledger.sweep)
                 elif rounds % (MERGE_EVERY // DRAIN_EVERY) == 0:
-                    ledger.compact(thorough=False)
-            except Unavailable as error:
-                # Rows wait in the outbox, where readers see them all the same; the next round tries again.
-                click.echo(f"The ledger waits: {error}", err=True)
+                    _tried(partial(ledger.compact, thorough=False))
             stop.wait(DRAIN_EVERY)
     return moved
+
+
+def _tried(act: Callable[[], int]) -> int | None:
+    """Do something for the ledger, or say why it cannot be done now; a later round tries again."""
+    try:
+        return act()
+    except Unavailable as error:
+        # Rows wait in the outbox, where readers see them all the same.
+        click.echo(f"The ledger waits: {error}", err=True)
+        return None
 
 
 @ledger_command.command("compact")
 @pass_app
 def compact(app: App) -> None:
     """Merge the small segments of each day, and remove files that no query can still be reading."""
-    replaced = app.desk.ledger.compact()
-    removed = app.desk.ledger.sweep()
+    try:
+        replaced = app.desk.ledger.compact()
+    finally:  # a damaged segment keeps no old file
+        removed = app.desk.ledger.sweep()
     app.done(f"Merged {replaced:,} segments; removed {removed:,} old files.", {"merged": replaced, "removed": removed})
 
 

@@ -1,13 +1,22 @@
 """Tables, labelled facts and JSON. What a value is decides how it looks; the caller never formats."""
 
 import json
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, date, datetime
-from typing import Any
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from toolkit.pricing import show_multiplier, show_usd, usd
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+_CONTROLS = re.compile(r"[\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+"""Beyond those that JSON writes as escapes itself: C1 controls, other line ends, and turns of the writing direction."""
 
 
 class Usd(int):
@@ -20,6 +29,27 @@ class Price(Usd):
 
 class Multiplier(int):
     """A price multiplier in millionths."""
+
+
+def records(frame: "pd.DataFrame", money: Collection[str] = ()) -> list[dict[str, Any]]:
+    """Return a report's rows as mappings; what is missing is None.
+
+    Args:
+        frame: the report.
+        money: columns in nano-USD; like those of prices, they say so in their names and values.
+    """
+    rows = frame.astype(object).where(frame.notna(), None).to_dict("records")
+    return [dict(_field(str(name), value, money) for name, value in row.items()) for row in rows]
+
+
+def _field(name: str, value: Any, money: Collection[str]) -> tuple[str, Any]:
+    if name in money:
+        return f"{name}_usd", None if value is None else Usd(value)
+    if name.endswith("_price"):
+        return f"{name}_usd", Price(value)
+    if isinstance(value, Decimal):
+        return name, str(value)
+    return name, Multiplier(value) if name == "multiplier" else value
 
 
 def _plain(value: Any) -> Any:
@@ -38,8 +68,9 @@ def _plain(value: Any) -> Any:
 
 
 def to_json(value: Mapping[str, Any] | list[Any]) -> str:
-    """Return an object or a list as indented JSON."""
-    return json.dumps(_plain(value), indent=2, ensure_ascii=False)
+    """Return an object or a list as indented JSON, without characters that a terminal would obey."""
+    written = json.dumps(_plain(value), indent=2, ensure_ascii=False)
+    return _CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", written)
 
 
 def text(value: Any) -> str:

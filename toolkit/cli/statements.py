@@ -1,11 +1,14 @@
 """`keydesk month` and `invoice`: close a billing month, look at its statement, and check what a provider bills."""
 
+import os
+import tempfile
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from toolkit.cli import output
 from toolkit.cli.app import App, Group, pass_app
 from toolkit.cli.output import Usd
 from toolkit.errors import Conflict, InvalidInput
@@ -49,6 +52,8 @@ def close(app: App, month: str, org: str, yes: bool) -> None:
     from toolkit import statements
 
     if not yes:
+        with app.desk.read() as tx:  # nobody is asked about what is refused anyway
+            statements.require_closable(tx, org, month)
         draft = statements.draft(app.desk, org, month)
         app.confirm(
             f"Close {month} of {draft['org']['name']}: calls {draft['totals']['calls']:,}, "
@@ -57,7 +62,7 @@ def close(app: App, month: str, org: str, yes: bool) -> None:
             yes=False,
         )
     statement = statements.close(app.desk, org, month)
-    facts = _facts(statement)
+    facts = _facts(statement, statements.figures_of(statement))
     app.done(
         f"Closed {month} of {facts['org']}: calls {facts['calls']:,}, charged {show_usd(facts['charged_usd'])}, "
         f"balance {show_usd(facts['closing_usd'])}. "
@@ -81,7 +86,7 @@ def show(app: App, month: str, org: str, verify: bool) -> None:
     if verify:
         holds = f"The statement holds: its SHA-256 {statement.sha256} is that of the audit log, and the books agree."
         app.done(
-            "\n".join(problems) or holds,
+            "\n".join(map(output.text, problems)) or holds,
             {"intact": not problems, "problems": problems, "sha256": statement.sha256, "row": statement.audit_seq},
         )
         if problems:
@@ -91,7 +96,7 @@ def show(app: App, month: str, org: str, verify: bool) -> None:
     if app.as_json:
         app.facts({**figures, "sha256": statement.sha256})
         return
-    app.facts(_facts(statement))
+    app.facts(_facts(statement, figures))
     rows = [_with_money(group) for group in figures["keys"]]
     click.echo()
     app.rows(rows, _COLUMNS, empty="No calls in this month.", total=_with_money(figures["totals"]))
@@ -104,8 +109,14 @@ def list_statements(app: App, org: str | None) -> None:
     """List closed months, the newest first."""
     from toolkit import statements
 
+    rows, unreadable = [], []
     with app.desk.read() as tx:
-        rows = [_facts(statement) for statement in statements.list_all(tx, org=org)]
+        for statement in statements.list_all(tx, org=org):
+            try:
+                rows.append(_facts(statement, statements.figures_of(statement)))
+            except Conflict as error:
+                rows.append(_facts(statement, None))
+                unreadable.append(str(error))
     columns = {
         "month": "month",
         "org": "organisation",
@@ -116,6 +127,8 @@ def list_statements(app: App, org: str | None) -> None:
         "closed_by": "by",
     }
     app.rows(rows, columns, empty="No month is closed. Close one: keydesk month close --help")
+    for problem in unreadable:
+        click.echo(output.text(problem), err=True)
 
 
 @month_command.command("export")
@@ -136,27 +149,44 @@ def export(app: App, month: str, path: Path, org: str, form: str | None, force: 
         )
     with app.desk.read() as tx:
         figures = statements.figures_of(statements.find(tx, org, month))
-    if path.exists() and not force:
-        raise Conflict(f"{path} is there already. Choose another name, or replace it with --force.")
+    target = Path(os.path.realpath(path))  # what a link points to is replaced, not the link
     try:
-        path.write_bytes(statement_forms.written(figures, chosen).encode())
+        if target.exists() and not force:
+            raise Conflict(f"{path} is there already. Choose another name, or replace it with --force.")
+        if target.exists() and not target.is_file():
+            raise InvalidInput(f"{path} is not a file that can be replaced. Choose another name.")
+        _replace(target, statement_forms.written(figures, chosen).encode(errors="replace"))
     except OSError as error:
         raise InvalidInput(f"{path} cannot be written: {error.strerror}.") from error
     app.done(f"Wrote the statement to {path}.", {"path": str(path), "format": chosen})
 
 
-def _facts(statement: Statement) -> dict[str, Any]:
-    from toolkit import statements
+def _replace(path: Path, content: bytes) -> None:
+    """Write a file so that it is there whole or, if this ends half-way, as it was."""
+    with tempfile.TemporaryDirectory(prefix=".keydesk.", dir=path.parent) as folder:
+        file = Path(folder, "statement")
+        with file.open("wb") as beside:
+            beside.write(content)
+            beside.flush()
+            os.fsync(beside.fileno())
+        file.replace(path)
 
-    figures = statements.figures_of(statement)
+
+def _facts(statement: Statement, figures: dict[str, Any] | None) -> dict[str, Any]:
+    """Return a statement as its line in a list; one that nobody can read has no amounts."""
+    totals, wallet = (figures["totals"], figures["wallet"]) if figures else ({}, {})
+
+    def amount(nano: int | None) -> Usd | None:
+        return None if nano is None else Usd(nano)
+
     return {
-        "org": figures["org"]["name"],
+        "org": figures["org"]["name"] if figures else statement.org_id,
         "org_id": statement.org_id,
         "month": statement.month,
-        "calls": figures["totals"]["calls"],
-        "list_cost_usd": Usd(figures["totals"]["list_cost"]),
-        "multiplier_effect_usd": Usd(figures["totals"]["multiplier_effect"]),
-        **{f"{name}_usd": Usd(figures["wallet"][name]) for name in _BRIDGE},
+        "calls": totals.get("calls"),
+        "list_cost_usd": amount(totals.get("list_cost")),
+        "multiplier_effect_usd": amount(totals.get("multiplier_effect")),
+        **{f"{name}_usd": amount(wallet.get(name)) for name in _BRIDGE},
         "closed_at": statement.closed_at,
         "closed_by": statement.closed_by,
         "sha256": statement.sha256,
@@ -269,7 +299,7 @@ def reconcile(
     click.echo()
     app.rows(rows, {"cause": "cause", "model": "model", "amount": "part of the gap"}, empty="No gap.", total=total)
     for cause, words in found.evidence.items():
-        click.echo(f"\n{cause}:\n" + "\n".join(f"  {line}" for line in words))
+        click.echo(f"\n{cause}:\n" + "\n".join(f"  {output.text(line)}" for line in words))
 
 
 def _exact(gap: "Gap") -> dict[str, Any]:

@@ -2,25 +2,20 @@
 
 import json
 from datetime import datetime
-from decimal import Decimal
 from pathlib import Path
 from textwrap import shorten
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from toolkit import accounts, audit, keys, tags
 from toolkit.cli.app import App, Command, pass_app
-from toolkit.cli.output import Multiplier, Price, Usd
+from toolkit.cli.output import Usd, records
 from toolkit.cli.values import Moment
 from toolkit.database import Actor
 from toolkit.errors import InvalidInput, NotFound
 from toolkit.period import Period
 from toolkit.policy import Role
-
-if TYPE_CHECKING:
-    import pandas as pd
-
 
 CHANGES_WIDTH = 100
 """Characters of an act's changes that people see; `--json` has all."""
@@ -30,29 +25,7 @@ _TO = click.option("--to", "end", type=Moment(), metavar="TIME", help="Up to, bu
 _TAG = click.option(
     "--tag", "tagged", multiple=True, metavar="NAME=VALUE", help="Only calls with this tag; if given again, with all."
 )
-_MONEY = {"cost": Usd, "held": Usd, "overrun": Usd}
-
-
-def _rows(frame: "pd.DataFrame") -> list[dict[str, Any]]:
-    """Return a report's rows as mappings; money columns say so in their names and values."""
-    rows = frame.astype(object).where(frame.notna(), None).to_dict("records")
-    return [dict(_field(str(name), value) for name, value in row.items()) for row in rows]
-
-
-def _field(name: str, value: Any) -> tuple[str, Any]:
-    if name in _MONEY:
-        return f"{name}_usd", Usd(value)
-    if name.endswith("_price"):
-        return f"{name}_usd", Price(value)
-    if isinstance(value, Decimal):
-        return name, str(value)
-    return name, Multiplier(value) if name == "multiplier" else value
-
-
-def _ids(app: App, org: str | None, key: str | None) -> tuple[str | None, str | None]:
-    """Return the ids of an organisation and a key that were given by id or name."""
-    with app.desk.read() as tx:
-        return accounts.find_org(tx, org).id if org else None, keys.find(tx, key).id if key else None
+_MONEY = ("cost", "held", "overrun")
 
 
 @click.command(cls=Command)
@@ -84,9 +57,9 @@ def spend_command(
     """
     from toolkit import reports
 
-    org_id, key_id = _ids(app, org, key)
+    org_id, key_id = app.ids(org, key)
     period, wanted = Period(start, end), tags.wanted(tagged)
-    rows = _rows(reports.spend(app.desk.ledger, [by], period, org=org_id, key=key_id, tags=wanted))
+    rows = records(reports.spend(app.desk.ledger, [by], period, org=org_id, key=key_id, tags=wanted), _MONEY)
     dimensions = {
         "key": {"key_label": "key", "org": "organisation"},
         "org": {"org": "organisation"},
@@ -121,7 +94,7 @@ def accuracy_command(app: App, start: datetime | None, end: datetime | None, org
     """
     from toolkit import reports
 
-    org_id, key_id = _ids(app, org, key)
+    org_id, key_id = app.ids(org, key)
     frame = reports.hold_accuracy(app.desk.ledger, period=Period(start, end), org=org_id, key=key_id)
     columns = {
         "key_label": "key",
@@ -134,7 +107,7 @@ def accuracy_command(app: App, start: datetime | None, end: datetime | None, org
         "overruns": "overruns",
         "overrun_usd": "beyond holds",
     }
-    app.rows(_rows(frame), columns, empty="No call was charged in this period.")
+    app.rows(records(frame, _MONEY), columns, empty="No call was charged in this period.")
 
 
 @click.command(cls=Command)
@@ -159,10 +132,7 @@ def requests_command(
     """Search the request log."""
     from toolkit import reports
 
-    key_id = None
-    if key:
-        with app.desk.read() as tx:
-            key_id = keys.find(tx, key).id
+    _, key_id = app.ids(None, key)
     period = Period(start, end)
     found = reports.requests(
         app.desk.ledger,
@@ -173,7 +143,7 @@ def requests_command(
         tags=tags.wanted(tagged),
         limit=limit,
     )
-    rows = _rows(found)
+    rows = records(found, _MONEY)
     if request_id is None:
         columns = {
             "admitted_at": "time (UTC)",
@@ -292,14 +262,7 @@ def _value(name: str, value: Any) -> str:
 
 
 def _verify_audit(app: App, head: Path | None) -> None:
-    known = None
-    if head is not None:
-        try:
-            known = json.loads(head.read_text())
-        except (OSError, ValueError) as error:
-            raise InvalidInput(f"{head} cannot be read as heads: {error}. `audit --head FILE` writes them.") from error
-        if not isinstance(known, dict) or not all(isinstance(text, str) for text in known.values()):
-            raise InvalidInput(f"{head} holds no heads. `keydesk audit --head FILE` writes them.")
+    known = audit.read_heads(head) if head is not None else None
     with app.desk.read() as tx:
         broken = audit.verify(tx, known)
         chains = len(audit.heads(tx))

@@ -61,9 +61,9 @@ class Moment(click.ParamType[datetime | None]):
             return None
         try:
             moment = datetime.fromisoformat(text)
-        except ValueError:
+            return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
+        except (ValueError, OverflowError):  # the latter if there is no such moment in UTC
             self.fail(f"{text!r} is not a moment. Write it like 2027-01-31 or 2027-01-31T09:00:00Z.", param, ctx)
-        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
 
 
 class Names(click.ParamType[list[str]]):

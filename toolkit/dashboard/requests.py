@@ -1,5 +1,6 @@
 """Requests: find calls by id, key, model, outcome and time; see how one's cost came about."""
 
+import json
 from collections.abc import Hashable, Mapping
 from datetime import datetime
 from decimal import Decimal
@@ -286,6 +287,7 @@ def _detail(desk: Desk, row: Mapping[Hashable, Any], now: datetime) -> None:
         ("Key", f'{escape(row["key_label"])} <span class="kd-muted">{escape(row["key_id"])}</span>'),
         ("Organisation", escape(row["org"])),
         ("Model", escape(_text(row["model"]) or "–")),
+        ("Tags", escape(_tags(row["tags"]))),
         ("Call", f"{escape(row['dialect'])} · {escape(row['endpoint'])}{' · stream' if row['stream'] else ''}"),
         ("Upstream", escape(_text(row["upstream"]) or "not called")),
         ("Upstream's id", f"<code>{escape(_text(row['response_id']))}</code>" if _text(row["response_id"]) else "–"),
@@ -335,6 +337,12 @@ def _cost(desk: Desk, row: Mapping[Hashable, Any]) -> None:
 def _text(value: object) -> str:
     """Return a text column's value; a missing one comes out of a data frame as a float."""
     return value if isinstance(value, str) else ""
+
+
+def _tags(value: object) -> str:
+    """Return a call's tags as its caller may have written them: `feature=rerank, team=search`."""
+    tags = json.loads(_text(value) or "{}")
+    return ", ".join(f"{name}={text}" for name, text in tags.items()) or "–"
 
 
 def _seconds(milliseconds: Any) -> str:

@@ -324,10 +324,11 @@ class Passage:
 
         Nobody is left to wait for it.
         """
+        usage: Usage | None = None
         if meter is not None:
-            usage: Usage | None = self._streamed_usage(meter) or self._used_so_far(meter)
-        else:
-            usage = self._estimated(0) if self._sent else None
+            usage = self._streamed_usage(meter) or self._used_so_far(meter)
+        elif self._sent and not self._shape.free:
+            usage = self._estimated(0)
         response_id = meter.response_id if meter else None
         self._settle(Outcome.ABORTED, CLIENT_CLOSED, usage, response_id=response_id, error=why)
 
