@@ -402,41 +402,6 @@ def test_raced_compaction_changes_nothing(ledger: Ledger, monkeypatch: pytest.Mo
     assert ids(ledger) == wanted
 
 
-def test_two_drains_and_a_producer_at_once(ledger: Ledger, store_url: str) -> None:
-    """While one thread appends and two drain and compact, a reader always sees each committed row once."""
-    done = threading.Event()
-    failures: list[BaseException] = []
-    appended: list[str] = []
-
-    def work() -> None:
-        own = Store(store_url)
-        mine = Ledger(own, str(ledger.root), SYSTEM)
-        try:
-            while not done.is_set():
-                mine.sync(limit=30)
-                mine.compact()
-        except BaseException as failure:  # noqa: BLE001 - shown by the test
-            failures.append(failure)
-        finally:
-            own.close()
-
-    drains = [threading.Thread(target=work) for _ in range(2)]
-    for thread in drains:
-        thread.start()
-    try:
-        for _ in range(25):
-            appended += append(ledger.store, [row() for _ in range(20)])
-            assert ids(ledger) == appended
-    finally:
-        done.set()
-        for thread in drains:
-            thread.join()
-    assert failures == []
-    ledger.sync()
-    assert ids(ledger) == appended
-    assert ledger.verify() == []
-
-
 def test_list_and_outbox_are_read_in_one_snapshot(ledger: Ledger, store_url: str) -> None:
     """A drain that commits between the reading of the list and that of the outbox hides no row."""
     wanted = append(ledger.store, [row(), row()])
@@ -526,45 +491,6 @@ def test_only_the_platform_may_maintain(ledger: Ledger) -> None:
     for verb in (analyst.sync, analyst.compact, analyst.sweep, analyst.verify, analyst.status):
         with pytest.raises(Forbidden):
             verb()
-
-
-DRAIN = """
-import sys
-from toolkit.database import SYSTEM, Store
-from toolkit.ledger import Ledger
-ledger = Ledger(Store(sys.argv[1]), sys.argv[2], SYSTEM)
-while True:
-    ledger.sync(limit=20)
-    ledger.compact()
-    print("step", flush=True)
-"""
-
-
-def test_killed_drain_loses_and_doubles_nothing(ledger: Ledger, store_url: str) -> None:
-    """kill -9 of a draining and compacting process at a random moment leaves each row in exactly one place."""
-    chance = random.Random(7)
-    appended: list[str] = []
-    for _ in range(3):
-        appended += append(ledger.store, [row(at=NOON + timedelta(hours=n % 40)) for n in range(400)])
-        drain = subprocess.Popen(
-            [sys.executable, "-c", DRAIN, store_url, str(ledger.root)], stdout=subprocess.PIPE, cwd=ROOT
-        )
-        assert drain.stdout is not None
-        for line in itertools.islice(drain.stdout, chance.randint(1, 4)):
-            assert line == b"step\n"
-        moment = time.monotonic() + chance.uniform(0, 0.03)
-        while time.monotonic() < moment:
-            pass
-        drain.kill()
-        drain.wait()
-        drain.stdout.close()
-        assert ids(ledger) == sorted(appended)
-        assert 0 < sum(segment.rows for segment in listed(ledger)) < len(appended)
-    ledger.sync()
-    assert ids(ledger) == sorted(appended)
-    assert ledger.verify() == []
-    ledger.sweep(AT_ONCE)
-    assert [segment.path for segment in listed(ledger)] == kept(ledger)
 
 
 # Checking

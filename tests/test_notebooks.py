@@ -1,8 +1,8 @@
 """Every notebook runs from top to bottom, on demo data and on nothing, and is committed without outputs."""
 
 import ast
+import asyncio
 import json
-import os
 import re
 import shutil
 from collections.abc import Callable, Iterator
@@ -11,6 +11,7 @@ from typing import Any
 
 import nbformat
 import pytest
+from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
@@ -39,6 +40,8 @@ NAMED = "code <b>review</b>"
 Bundles = list[dict[str, Any]]
 """What the cells of a notebook showed: MIME type → content; text that was printed is plain text."""
 
+Run = Callable[..., Bundles]
+
 every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
 
@@ -53,16 +56,36 @@ def is_parameters(cell: dict[str, Any]) -> bool:
     return "parameters" in cell["metadata"].get("tags", [])
 
 
-def run(path: Path, settings: Settings, **parameters: object) -> Bundles:
-    """Run a notebook in a kernel of its own on a Keydesk, with parameters changed; return what it shows."""
-    notebook = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
-    for cell in filter(is_parameters, notebook.cells):
-        cell.source += "".join(f"\n{name} = {value!r}" for name, value in parameters.items())
-    client = NotebookClient(notebook, timeout=100, resources={"metadata": {"path": str(ROOT)}})
-    client.execute(env=os.environ | environment(settings))
-    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
-    assert not [output["text"] for output in outputs if output.get("name") == "stderr"]
-    return [output.get("data", {"text/plain": output.get("text", "")}) for output in outputs]
+@pytest.fixture(scope="module")
+def run() -> Iterator[Run]:
+    """Runs a notebook on a Keydesk, with parameters changed; gives what it shows.
+
+    All run in one kernel, emptied between them, since libraries take it seconds to import.
+    """
+    kernel = AsyncKernelManager()
+
+    def run(path: Path, settings: Settings, **parameters: object) -> Bundles:
+        notebook = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
+        for cell in filter(is_parameters, notebook.cells):
+            cell.source += "".join(f"\n{name} = {value!r}" for name, value in parameters.items())
+        code = f"%reset -f\nimport os\nos.environ.update({environment(settings)!r})"
+        notebook.cells.insert(0, nbformat.v4.new_code_cell(code))  # type: ignore[no-untyped-call]
+        client = NotebookClient(notebook, km=kernel, timeout=100, resources={"metadata": {"path": str(ROOT)}})
+        try:
+            client.execute()
+        finally:
+            if client.kc is not None:
+                client.kc.stop_channels()
+        outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+        assert not [output["text"] for output in outputs if output.get("name") == "stderr"]
+        return [output.get("data", {"text/plain": output.get("text", "")}) for output in outputs]
+
+    yield run
+
+    async def stop() -> None:
+        await kernel.shutdown_kernel(now=True)
+
+    asyncio.run(stop())
 
 
 def printed(shown: Bundles) -> str:
@@ -89,7 +112,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Settings:
 
 
 @pytest.fixture(scope="module")
-def shown(demo: Settings) -> Callable[[str], Bundles]:
+def shown(demo: Settings, run: Run) -> Callable[[str], Bundles]:
     """Returns what a notebook shows on the demo data; each is run once."""
     seen: dict[str, Bundles] = {}
 
@@ -160,7 +183,7 @@ def test_notebook_draws_its_figures_on_demo_data(path: Path, shown: Callable[[st
 
 
 @every_notebook
-def test_notebook_says_what_to_do_when_there_is_nothing(path: Path, desk: Desk) -> None:
+def test_notebook_says_what_to_do_when_there_is_nothing(path: Path, desk: Desk, run: Run) -> None:
     """Before the first organisation, key and call each notebook runs through, and names the next step."""
     assert "`make up` starts" in printed(run(path, desk.settings)).replace("\n", " ")
 
@@ -216,7 +239,7 @@ def test_limits_and_forecast_foretells_this_month(shown: Callable[[str], Bundles
     assert "Day by day: agent-sandbox" in said
 
 
-def test_notebook_of_one_organisation_shows_no_other(demo: Settings) -> None:
+def test_notebook_of_one_organisation_shows_no_other(demo: Settings, run: Run) -> None:
     """With an organisation named, nothing of another one is shown, and what only the platform may see is skipped."""
     found = run(ROOT / "notebooks" / "key_audit.ipynb", demo, org="Lumen Health")
     everything = json.dumps(found)
@@ -235,7 +258,7 @@ def test_month_close_closes_nothing_by_itself(reading: Desk, shown: Callable[[st
         assert statements.list_all(tx) == []
 
 
-def test_month_close_closes_and_compares_when_told_to(demo: Settings, tmp_path: Path) -> None:
+def test_month_close_closes_and_compares_when_told_to(demo: Settings, tmp_path: Path, run: Run) -> None:
     """With `close = True` each organisation's month is frozen and verified; an invoice's gap is split into causes."""
     shutil.copytree(demo.data_dir, tmp_path / "data")
     settings = settings_for(tmp_path / "data", "")
@@ -256,7 +279,7 @@ def test_month_close_closes_and_compares_when_told_to(demo: Settings, tmp_path: 
     desk.close()
 
 
-def test_month_close_goes_on_when_one_organisation_is_behind(demo: Settings, tmp_path: Path) -> None:
+def test_month_close_goes_on_when_one_organisation_is_behind(demo: Settings, tmp_path: Path, run: Run) -> None:
     """It says which month that one has to close first, has its line without figures, and closes the others."""
     shutil.copytree(demo.data_dir, tmp_path / "data")
     settings = settings_for(tmp_path / "data", "")
@@ -277,7 +300,7 @@ def test_month_close_goes_on_when_one_organisation_is_behind(demo: Settings, tmp
     desk.close()
 
 
-def test_books_that_do_not_balance_fail_the_run(demo: Settings, tmp_path: Path) -> None:
+def test_books_that_do_not_balance_fail_the_run(demo: Settings, tmp_path: Path, run: Run) -> None:
     """A wallet that is off by one nano-USD is no reconciled wallet: the last cell's assertion fails, and so the run."""
     shutil.copytree(demo.data_dir, tmp_path / "data")
     settings = settings_for(tmp_path / "data", "")

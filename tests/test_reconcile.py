@@ -194,6 +194,7 @@ TAMPERING: dict[str, tuple[str, str, str]] = {
 }
 
 
+@pytest.mark.only_store("sqlite")  # the checks are DuckDB's; honest books are read on both
 @pytest.mark.parametrize("what", TAMPERING)
 def test_tampering_is_found(world: World, books: Books, what: str) -> None:
     """The check that guards the figure names it, with the amounts that disagree."""
@@ -263,6 +264,7 @@ def test_an_audit_row_that_was_removed_is_found(world: World, books: Books) -> N
 # --- caps in their time
 
 
+@pytest.mark.only_store("sqlite")
 def test_spend_above_a_limit_is_found(world: World, app: ApiKey) -> None:
     """Calls that together cost more than the limit, each within its hold, were let beyond it."""
     books = Books(world)
@@ -271,6 +273,7 @@ def test_spend_above_a_limit_is_found(world: World, app: ApiKey) -> None:
     assert found(world)[CAP] == ["Key app in 2026-11: let up to 21 USD under a limit of 20 USD."]
 
 
+@pytest.mark.only_store("sqlite")
 def test_an_open_hold_above_the_limit_is_found(world: World, app: ApiKey) -> None:
     """What calls under way hold counts like spend."""
     books = Books(world)
@@ -280,12 +283,14 @@ def test_an_open_hold_above_the_limit_is_found(world: World, app: ApiKey) -> Non
     assert found(world)[CAP] == ["Key app in 2026-11: let up to 20.000000001 USD under a limit of 20 USD."]
 
 
+@pytest.mark.only_store("sqlite")
 def test_a_hold_above_the_limit_is_found_though_the_call_was_cheap(world: World, app: ApiKey) -> None:
     """A call that held more than the whole limit should never have been admitted."""
     Books(world).settle(app, 1, held=usd(21))
     assert found(world)[CAP] == ["Key app in 2026-11: let up to 21 USD under a limit of 20 USD."]
 
 
+@pytest.mark.only_store("sqlite")
 def test_months_have_a_limit_each(world: World, app: ApiKey) -> None:
     """The limit of a month is not used up by another one's calls."""
     books = Books(world)
@@ -294,12 +299,14 @@ def test_months_have_a_limit_each(world: World, app: ApiKey) -> None:
     assert found(world) == {}
 
 
+@pytest.mark.only_store("sqlite")
 def test_an_overrun_beyond_the_limit_is_no_violation(world: World, books: Books, app: ApiKey) -> None:
     """Recorded overruns explain a month above its limit."""
     books.settle(app, usd(30), held=usd(10))
     assert found(world) == {}
 
 
+@pytest.mark.only_store("sqlite")
 def test_a_limit_that_was_lowered_is_no_violation(world: World, app: ApiKey) -> None:
     """Spend from before the limit was lowered is as it should be; so are free calls after it."""
     books = Books(world)
@@ -309,6 +316,7 @@ def test_a_limit_that_was_lowered_is_no_violation(world: World, app: ApiKey) -> 
     assert found(world) == {}
 
 
+@pytest.mark.only_store("sqlite")
 def test_a_call_after_the_limit_was_lowered_is_found(world: World, app: ApiKey) -> None:
     """A lowered limit excuses what went before it, not what was admitted after it."""
     books = Books(world)
@@ -318,6 +326,7 @@ def test_a_call_after_the_limit_was_lowered_is_found(world: World, app: ApiKey) 
     assert found(world)[CAP] == ["Key app in 2026-11: let up to 15.000000005 USD under a limit of 1 USD."]
 
 
+@pytest.mark.only_store("sqlite")
 def test_a_limit_that_was_raised_since_hides_nothing(world: World, app: ApiKey) -> None:
     """What was let beyond the limit of its time is found though today's limit would allow it."""
     books = Books(world)
@@ -328,6 +337,7 @@ def test_a_limit_that_was_raised_since_hides_nothing(world: World, app: ApiKey) 
     ]
 
 
+@pytest.mark.only_store("sqlite")
 def test_a_raised_limit_allows_more(world: World, app: ApiKey) -> None:
     """Calls after a raise are judged by it; so is one in the same minute, whichever came first."""
     books = Books(world)
@@ -338,6 +348,7 @@ def test_a_raised_limit_allows_more(world: World, app: ApiKey) -> None:
     assert found(world) == {}
 
 
+@pytest.mark.only_store("sqlite")
 def test_a_limit_of_another_month_counts_for_that_month(world: World, app: ApiKey) -> None:
     """A limit that was lowered in December says nothing about November's spend."""
     books = Books(world)
@@ -349,6 +360,7 @@ def test_a_limit_of_another_month_counts_for_that_month(world: World, app: ApiKe
     assert found(world)[CAP] == ["Key app in 2026-12: let up to 3 USD under a limit of 2 USD."]
 
 
+@pytest.mark.only_store("sqlite")
 def test_an_overrun_uses_the_limit_up_once_the_call_has_ended(world: World, app: ApiKey) -> None:
     """After a later change of the limit, earlier calls count with what they really cost."""
     books = Books(world)
@@ -380,18 +392,21 @@ def test_a_wallet_that_was_let_below_zero_is_found(world: World) -> None:
     ]
 
 
+@pytest.mark.only_store("sqlite")
 def test_a_wallet_may_be_overrun(world: World) -> None:
     """Overruns that were recorded explain a wallet below zero."""
     Books(world).settle(world.key().key, usd(104), held=usd(99))
     assert found(world) == {}
 
 
+@pytest.mark.only_store("sqlite")
 def test_an_adjustment_below_what_is_held_is_no_violation(world: World, books: Books) -> None:
     """A correction may take more than is left; nothing was admitted after it."""
     at(world, datetime(2026, 11, 24, tzinfo=UTC), lambda tx: wallet.adjust(tx, "Acme", -usd(99), "r 1", "bounced"))
     assert found(world) == {}
 
 
+@pytest.mark.only_store("sqlite")
 def test_a_call_after_an_adjustment_below_zero_is_found(world: World) -> None:
     """A correction excuses what went before it, not what was admitted after it."""
     books, key = Books(world), world.key().key
@@ -442,6 +457,7 @@ def test_a_lease_that_just_ended_is_left_to_the_sweep(world: World, app: ApiKey,
 # --- sums and words
 
 
+@pytest.mark.only_store("sqlite")
 def test_no_more_than_twenty_violations_are_spelled_out(world: World, books: Books, app: ApiKey) -> None:
     """A disaster is summed up."""
     for _ in range(MOST_SHOWN + 5):
@@ -452,6 +468,7 @@ def test_no_more_than_twenty_violations_are_spelled_out(world: World, books: Boo
     assert violations[-1] == "and 5 more"
 
 
+@pytest.mark.only_store("sqlite")
 def test_a_charge_of_a_half_is_checked_half_to_even(world: World) -> None:
     """The check rounds as the charge does: halves to even, and hundreds of millions of tokens without overflow."""
     books, key = Books(world), world.key().key
