@@ -31,8 +31,8 @@ format: $(VENV)/.test ## Format the code
 notebooks: $(VENV)/.notebooks ## Open the notebooks in JupyterLab
 	@exec jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) notebooks
 
-reports: $(VENV)/.notebooks ## Run the notebooks and write them as HTML pages into artifacts/reports
-	@scripts/reports
+reports: $(VENV)/.notebooks ## Run the notebooks and write HTML pages into artifacts/reports (ORG="…" MONTH=2026-10)
+	@scripts/reports --org "$$ORG" --month "$$MONTH"
 
 bench: $(VENV)/.test ## Measure billing, the whole gateway, and HTTP clients (minutes)
 	@python -m benchmarks.admission

@@ -227,6 +227,18 @@ def test_anomalies_are_read_from_the_ledger(world: World) -> None:
     assert anomalies.anomalies(world.desk.ledger, NOON, days=3).empty
 
 
+def test_what_was_spent_beyond_the_usual_is_told_by_day(world: World) -> None:
+    """Of two days at 40 and 30 dollars, where 4 are usual, 36 and 26; older days, and usual keys, are not there."""
+    wild, calm = world.key("wild").key, world.key("calm").key
+    wilder = {3: usd(40), 4: usd(30), 20: usd(50)}
+    rows = [row(wild, NOON - day * DAY, cost=wilder.get(day, usd(4))) for day in range(70)]
+    append(world.desk.store, rows + [row(calm, NOON - day * DAY, cost=usd(4)) for day in range(70)])
+    third, fourth, old = (NOON.date() - day * DAY for day in (3, 4, 20))
+    found = anomalies.beyond_usual(world.desk.ledger, NOON, days=10)
+    assert found == {wild.id: {third: usd(36), fourth: usd(26)}}
+    assert anomalies.beyond_usual(world.desk.ledger, NOON, days=30)[wild.id][old] == usd(46)
+
+
 @pytest.mark.parametrize("bucket", ["day", "hour"])
 def test_only_days_that_count_are_opened(world: World, bucket: Bucket) -> None:
     """Segments of days that nothing is compared with are not touched: here the file is not even there."""

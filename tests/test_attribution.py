@@ -14,8 +14,8 @@ from tests.conftest import World, environment, usd
 from tests.rows import append, row
 from toolkit import attribution, catalog, reports
 from toolkit.cli import cli
-from toolkit.database import Actor
-from toolkit.errors import InvalidInput
+from toolkit.database import Actor, utc_now
+from toolkit.errors import InvalidInput, NotFound
 from toolkit.models import ApiKey, OutboxRow
 from toolkit.period import Period
 from toolkit.policy import Role
@@ -161,11 +161,13 @@ def test_more_cache_hits_are_mix(world: World) -> None:
 
 
 def test_movers_can_be_limited_and_show_own_rows_only(moved: World) -> None:
-    """`key` and `org` take ids; an actor of another organisation sees nothing."""
+    """`key` and `org` take ids or names; an actor of another organisation sees nothing."""
     ledger = moved.desk.ledger
     app = next(iter(attribution.movers(ledger, OCTOBER, NOVEMBER)["key_id"]))
     assert attribution.movers(ledger, OCTOBER, NOVEMBER, key=app)["key"].tolist() == ["app"]
-    assert attribution.movers(ledger, OCTOBER, NOVEMBER, org="org_none").empty
+    assert attribution.movers(ledger, OCTOBER, NOVEMBER, org="Acme", key="new")["key"].tolist() == ["new"]
+    with pytest.raises(NotFound):
+        attribution.movers(ledger, OCTOBER, NOVEMBER, org="org_none")
     stranger = Actor("boss@globex.example", Role.ANALYST, "org_globex")
     nothing = attribution.movers(moved.desk.acting_as(stranger).ledger, OCTOBER, NOVEMBER)
     assert nothing.empty
@@ -208,6 +210,28 @@ def test_the_period_before(start: str, end: str, before: str) -> None:
     """Whole months are preceded by as many months, other spans by as long a span; it ends where the later begins."""
     first, last, earlier = (datetime.fromisoformat(text).replace(tzinfo=UTC) for text in (start, end, before))
     assert attribution.preceding(Period(first, last)) == Period(earlier, first)
+
+
+def test_periods_that_are_no_fair_comparison_are_told(moved: World) -> None:
+    """A month with its first call in its middle, one without any, and months of other lengths; nothing else."""
+    ledger = moved.desk.ledger
+    assert attribution.caveats(ledger, Period.month("2026-09"), OCTOBER) == [
+        "The earlier period has no calls: the first of all came on 2026-10-15.",
+        "The periods differ in length: 30 days before, 31 after.",
+    ]
+    first = attribution.caveats(ledger, OCTOBER, Period(OCTOBER.end, THEN.replace(month=11, day=2)))[0]
+    assert first.startswith("The earlier period is not whole: it begins on 2026-10-01, and the first call of all")
+    week = timedelta(days=7)
+    append(moved.desk.store, [row("key_none", THEN.replace(month=8))])
+    assert attribution.caveats(ledger, Period(THEN - week, THEN), Period(THEN, THEN + week)) == []
+    assert len(attribution.caveats(ledger, Period(THEN - week, THEN), Period(THEN, THEN + week), org="Acme")) == 1
+
+
+def test_a_later_period_that_is_not_over_is_told(moved: World) -> None:
+    """Most of a fall may be that days are still to come."""
+    today = Period.days(1, utc_now())
+    found = attribution.caveats(moved.desk.ledger, attribution.preceding(today), today)
+    assert found[-1] == f"The later period is not over: it ends at {today.end:%Y-%m-%d} 00:00 UTC."
 
 
 def test_an_open_period_has_none_before_it() -> None:
@@ -294,7 +318,7 @@ def test_cache_savings_are_what_the_calls_would_have_cost_without_a_cache(world:
     assert frame.to_dict("records") == [
         {
             "model": "gpt-test",
-            "calls": 1,
+            "charged_calls": 1,
             "input_tokens": 1_000_000,
             "cached_input_tokens": 600_000,
             "cache_write_tokens": 200_000,
@@ -306,7 +330,7 @@ def test_cache_savings_are_what_the_calls_would_have_cost_without_a_cache(world:
         },
         {
             "model": "claude-test",
-            "calls": 1,
+            "charged_calls": 1,
             "input_tokens": 0,
             "cached_input_tokens": 0,
             "cache_write_tokens": 0,
@@ -334,7 +358,7 @@ def test_unit_costs_are_rounded_half_to_even(world: World) -> None:
         ],
     )
     frame = attribution.unit_costs(world.desk.ledger, ["key"])
-    columns = ["key", "calls", "output_tokens", "cost", "per_call", "per_thousand_output"]
+    columns = ["key", "charged_calls", "output_tokens", "cost", "per_call", "per_thousand_output"]
     assert frame[columns].values.tolist() == [
         ["app", 2, 800, 9, 4, 11],  # 4.5 to even; 9,000 ÷ 800 = 11.25
         ["embed", 2, 0, 7, 4, pd.NA],  # 3.5 to even
@@ -370,8 +394,9 @@ def test_movers_command_shows_effects_and_their_sum(moved: World, run: Callable[
     """A line says which periods; each key has its effects in USD; the last line sums them."""
     result = run("movers", "--from", "2026-11-01", "--to", "2026-12-01")
     assert result.exit_code == 0, result.output
-    periods, heading, first, *_, total = result.stdout.splitlines()
+    periods, *caveats, heading, first, _, _, total = result.stdout.splitlines()
     assert periods == "Before: 2026-10-01 00:00 to 2026-11-01 00:00. After: 2026-11-01 00:00 to 2026-12-01 00:00."
+    assert caveats[0].startswith("The earlier period is not whole: it begins on 2026-10-01, and the first call of all")
     assert heading.split() == [
         "KEY",
         "ORGANISATION",
@@ -404,6 +429,8 @@ def test_movers_command_writes_exact_amounts_as_json(moved: World, run: Callable
     rows = {found["model"]: found for found in json.loads(result.stdout)}
     assert rows["claude-test"]["status"] == "new"
     assert rows["claude-test"]["volume_usd"] == "0.0075"
+    several = json.loads(run("movers", "--by", "key", "--by", "model", *spans, "--json").stdout)
+    assert [(found["key"], found["model"]) for found in several[:2]] == [("app", "gpt-test"), ("new", "claude-test")]
     assert run("movers", "--by", "day").exit_code == 1
     assert "Nothing was spent in these periods." in run("movers", "--to", "2020-02-01").stdout
 
@@ -431,6 +458,13 @@ def test_spend_command_takes_every_dimension(moved: World, run: Callable[..., Re
     """`keydesk spend --by` names weeks by their Mondays, and refuses what is no dimension by name."""
     result = run("spend", "--by", "week")
     assert [line.split()[0] for line in result.stdout.splitlines()] == ["WEEK", "2026-10-12", "2026-11-09", "total"]
+    lines = [line.split() for line in run("spend", "--by", "month", "--by", "model").stdout.splitlines()]
+    assert lines[0][:2] == ["MONTH", "MODEL"]
+    assert [line[:2] for line in lines[1:-1]] == [
+        ["2026-10", "gpt-test"],
+        ["2026-11", "gpt-test"],
+        ["2026-11", "claude-test"],
+    ]
     for dimension in ("hour", "month", "dialect"):
         assert run("spend", "--by", dimension).exit_code == 0
     refused = run("spend", "--by", "colour")

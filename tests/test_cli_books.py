@@ -142,6 +142,16 @@ def test_requests_can_be_limited_to_overruns(world: World, run: Run) -> None:
     assert "$1.00" in run("requests", "--overruns").stdout
 
 
+def test_requests_can_be_limited_to_an_outcome(world: World, run: Run) -> None:
+    """`--outcome` leaves the calls that ended like this, and takes what the log has for outcomes."""
+    books, key = Books(world), world.key("app").key
+    books.settle(key, usd(2))
+    refused = books.refuse(key)
+    found = json.loads(run("requests", "--outcome", "refused", "--json").stdout)
+    assert [row["request_id"] for row in found] == [refused]
+    assert run("requests", "--outcome", "REFUSED").exit_code == 2
+
+
 def test_spend_and_requests_can_be_limited_to_tags(world: World, run: Run) -> None:
     """`--tag` leaves the calls that carry it, given twice those that carry both; what is no tag is refused."""
     key = world.key("app").key
@@ -157,6 +167,9 @@ def test_spend_and_requests_can_be_limited_to_tags(world: World, run: Run) -> No
     both = ["--tag", "team=search", "--tag", "env=live"]
     assert [found["cost_usd"] for found in read("spend", *both)] == ["0.000000001"]
     assert [found["request_id"] for found in read("requests", *both)] == ids[:1]
+    shown = run("requests", *both).stdout
+    assert "ORGANISATION  TAGS" in shown
+    assert "Acme          env=live, team=search" in shown
     assert run("spend", "--tag", "team=nobody").stdout == "Nothing was spent in this period.\n"
     for command in ("spend", "requests"):
         result = run(command, "--tag", "team")

@@ -46,7 +46,7 @@ def test_findings_show_severity_evidence_and_action(run: Run) -> None:
     first, sentence, action, empty, counts = result.stdout.splitlines()
     assert first.startswith("MEDIUM  app, Acme  key-limit-near, since 20")
     assert sentence.startswith("        95 % of the limit of $2.00 is used in ")
-    assert action.endswith("`keydesk keys update app --monthly-limit 3`.")
+    assert action.endswith("`keydesk keys update app --monthly-limit 17`.")
     assert empty == ""
     assert counts.startswith("0 high, 1 medium, 0 low, ")
 
@@ -64,7 +64,9 @@ def test_findings_as_json(run: Run) -> None:
     """Money is decimal USD in fields that say so, moments are ISO 8601; skipped checks and activity are there too."""
     found = json.loads(run("findings", "--json", "--severity", "medium").stdout)
     (finding,) = found["findings"]
-    assert finding["evidence"] == {"limit_usd": "2", "spent_usd": "1.9", "held_usd": "0"}
+    amounts = {"limit_usd": "2", "spent_usd": "1.9", "held_usd": "0", "set_aside_usd": "0", "suggested_usd": "17"}
+    assert amounts.items() <= finding["evidence"].items()
+    assert found["due_soon"] == []
     assert (finding["severity"], finding["check"], finding["org"]) == ("medium", "key-limit-near", "Acme")
     assert finding["since"].endswith("+00:00")
     assert found["skipped"] == []

@@ -148,7 +148,21 @@ def test_errors_refusals_and_callers_who_left_are_there(loaded: Desk) -> None:
     """Every way in which a call can end, but those that would need a crash."""
     outcomes = dict(rows(loaded, "SELECT outcome, count(*) FROM usage GROUP BY outcome"))
     assert set(outcomes) == set(Outcome) - {Outcome.ABANDONED}
-    assert rows(loaded, "SELECT DISTINCT refusal FROM usage WHERE outcome = 'refused'") == [("model_not_allowed",)]
+    refusals = rows(loaded, "SELECT DISTINCT refusal FROM usage WHERE outcome = 'refused' ORDER BY 1")
+    assert refusals == [("model_not_allowed",), ("unauthorized",)]
+
+
+def test_uses_of_the_old_secret_are_logged_as_a_gateway_would(loaded: Desk) -> None:
+    """One row for each use that the key counts, at its moment, without a body: no model, no charge; and the counts."""
+    refused = rows(
+        loaded,
+        "SELECT key, outcome, endpoint, model, cost, min(admitted_at), max(admitted_at), count(*) FROM usage"
+        " WHERE refusal = 'unauthorized' GROUP BY ALL",
+    )
+    first, last = NOW - 37 * timedelta(hours=3), NOW - timedelta(hours=3)
+    assert refused == [(ROTATED.name, "refused", "chat/completions", None, 0, first, last, 37)]
+    counts = reports.refusals(loaded.ledger).set_index("refusal")["calls"]
+    assert counts["unauthorized"] == 37
 
 
 def test_most_calls_say_what_they_are_for(loaded: Desk) -> None:

@@ -318,6 +318,8 @@ def test_the_demo_data_has_what_was_planted_and_no_more(demo: Report) -> None:
     assert (old.subject, old.evidence["uses"]) == (ROTATED.name, 37)
     assert old.evidence["reason"] == "Seen in a shared notebook."
     assert old.evidence["last_used_at"] == NOW - 3 * HOUR
+    assert old.evidence["endpoints"] == ["chat/completions (openai)"]
+    assert (len(demo.due_soon), demo.due_soon[0].at, demo.due_soon[-1].key) == (11, NOW + 12 * HOUR, "archive-tagging")
     narrow = {"headline-writer", "translation"}  # two of the four models of their plan
     used = {key.name for key in KEYS if key.share} - {"old-prototype"}
     assert {finding.subject for finding in of("key-scope-wide")} == used - narrow

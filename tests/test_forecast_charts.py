@@ -49,6 +49,7 @@ def test_a_limit_far_above_is_named_not_drawn() -> None:
     """A limit that would press the month flat is a line of text; one within reach is drawn."""
     far = forecast_charts.month_fan(fan(), limit=usd(500))
     assert words(far)[0] == "Limit $500.00, far above"
+    assert far.layout.annotations[0].font.color != forecast_charts.LIMIT  # it is no bad news
     assert not far.layout.shapes
     near = forecast_charts.month_fan(fan(), limit=usd(40))
     assert words(near)[0] == "Limit $40.00"
@@ -79,7 +80,7 @@ def test_anomalies_are_picked_out_by_their_severity() -> None:
     colours = list(figure.data[0].marker.color)
     assert [place for place, colour in enumerate(colours) if colour == forecast_charts.SEVERITY["high"]] == [55, 56]
     assert len(set(colours)) == 2
-    assert words(figure) == ["<b>$200.00</b><br>usual $20.00"]
+    assert words(figure) == ["<b>$200.00</b> in 2 days<br>usual $20.00 in 2 days"]
     assert figure.layout.annotations[0].hovertext == found["sentence"][0]
 
 
@@ -91,7 +92,7 @@ def test_silences_and_refusals_are_shaded() -> None:
     found = find(pd.DataFrame({"k": amounts}, index=index), "day", refused=refused)
     figure = forecast_charts.anomalies_over_time(pd.DataFrame({"day": DAYS.date, "cost": amounts}), found)
     assert len(figure.layout.shapes) == 2
-    assert sorted(words(figure)) == ["<b>80 refused</b>", "<b>silent</b><br>usual $30.00"]
+    assert sorted(words(figure)) == ["<b>80 refused</b>", "<b>silent</b> in 3 days<br>usual $30.00 in 3 days"]
 
 
 def test_days_without_spend_are_drawn_as_nothing() -> None:

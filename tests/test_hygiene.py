@@ -1,6 +1,6 @@
 """Keys that are a risk, or more than is needed, are found; those that are neither are not."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,8 +11,8 @@ from toolkit import accounts, keys, plans, verify
 from toolkit.database import SYSTEM
 from toolkit.errors import RefusalType
 from toolkit.finding import Severity
-from toolkit.hygiene import roomy
 from toolkit.pricing import MILLION
+from toolkit.usual_month import roomy
 
 __all__ = ["scene"]  # a fixture
 
@@ -56,20 +56,24 @@ def test_a_key_that_is_not_used_any_more_is_found_after_30_days(scene: Scene) ->
 
 
 def test_a_key_without_a_limit_is_found_with_one_that_would_do(scene: Scene) -> None:
-    """Twice the highest of the last three months, rounded up to two digits; 10 USD where nothing was spent."""
+    """Twice the costliest of the last three months, rounded up to two digits; 10 USD where nothing was spent."""
     free, spender = scene.key("free"), scene.key("spender", age=100 * DAY)
     scene.key("limited", monthly_limit=0)
     scene.call(spender, datetime(2026, 8, 30, tzinfo=UTC), usd(500))  # four months back
     scene.call(spender, datetime(2026, 9, 1, tzinfo=UTC), usd(61.73))
-    scene.call(spender, NOW - HOUR, usd(40))
+    for day in range(1, 21):
+        scene.call(spender, NOW - day * DAY, usd(0.5))
     found = {finding.subject: finding for finding in scene.found("key-no-limit")}
     assert set(found) == {"free", "spender"}
     assert found["spender"].evidence == {
-        "available_nano": usd(1000 - 500 - 61.73 - 40),
-        "highest_month": "2026-09",
-        "highest_nano": usd(61.73),
+        "available_nano": usd(1000 - 500 - 61.73 - 10),
+        "usual_month": "2026-09",
+        "usual_nano": usd(61.73),
+        "set_aside": [],
+        "set_aside_nano": 0,
         "suggested_nano": usd(130),
     }
+    assert found["spender"].sentence.endswith("; a usual month costs up to $61.73 (2026-09).")
     assert found["spender"].action.endswith("`keydesk keys update spender --monthly-limit 130`.")
     assert found["free"].evidence["suggested_nano"] == usd(10)
     assert found["free"].since == NOW - 60 * DAY
@@ -78,6 +82,42 @@ def test_a_key_without_a_limit_is_found_with_one_that_would_do(scene: Scene) -> 
     with scene.acting(NOW - HOUR) as tx:
         keys.update(tx, free.key.id, monthly_limit=None)
     assert {finding.subject: finding.since for finding in scene.found("key-no-limit")}["free"] == NOW - HOUR
+
+
+def test_a_runaway_does_not_set_its_own_limit(scene: Scene) -> None:
+    """A dollar a day, and forty on each of three days: those count as a dollar; the limit is twice 31 dollars.
+
+    It is said which days are set aside, and that the runaway has spent more than the limit already.
+    """
+    wild = scene.key("wild", age=120 * DAY)
+    for day in range(100):
+        scene.call(wild, NOW - (day + 1) * DAY, usd(40) if 4 <= day < 7 else usd(1))
+    (finding,) = scene.found("key-no-limit")
+    assert finding.evidence == {
+        "available_nano": usd(1000 - 97 - 120),
+        "usual_month": "2026-10",
+        "usual_nano": usd(31),
+        "set_aside": [date(2026, 11, day) for day in (16, 17, 18)],
+        "set_aside_nano": usd(3 * 39),
+        "suggested_nano": usd(62),
+    }
+    assert finding.sentence.endswith(
+        "; a usual month costs up to $31.00 (2026-10), with 3 days that stood out (2026-11-16 to 2026-11-18, "
+        "$117.00 beyond what is usual) set aside."
+    )
+    assert finding.action.endswith(
+        "--monthly-limit 62`. It has spent $139.00 this month: set now, it would refuse all calls until 2026-12-01."
+    )
+
+
+def test_a_young_key_is_judged_by_its_pace(scene: Scene) -> None:
+    """Ten days old and 20 dollars spent, a month costs 60; in its first week a key's spend counts as a week's."""
+    for name, age in (("ten days", 10 * DAY), ("one day", DAY)):
+        scene.call(scene.key(name, age=age), NOW - HOUR, usd(20))
+    found = {finding.subject: finding for finding in scene.found("key-no-limit")}
+    assert found["ten days"].evidence["suggested_nano"] == usd(120)
+    assert "; at the pace of its first 10 days, a month costs $60.00." in found["ten days"].sentence
+    assert found["one day"].evidence["suggested_nano"] == usd(180)  # twice 20 × 30 ÷ 7, rounded up
 
 
 def test_a_limit_far_above_use_is_found(scene: Scene) -> None:
@@ -94,11 +134,13 @@ def test_a_limit_far_above_use_is_found(scene: Scene) -> None:
     assert (finding.subject, finding.severity) == ("high", Severity.LOW)
     assert finding.evidence == {
         "limit_nano": usd(10.01),
-        "highest_month": "2026-10",
-        "highest_nano": usd(1),
+        "usual_month": "2026-10",
+        "usual_nano": usd(1),
+        "set_aside": [],
+        "set_aside_nano": 0,
         "suggested_nano": usd(2),
     }
-    assert finding.sentence.startswith("The limit of $10.01 is 10 times what the highest of the last three months")
+    assert finding.sentence.startswith("The limit of $10.01 is 10 times a usual month; a usual month costs up to $1.00")
     scene.change(young, created_at=datetime(2026, 10, 1, tzinfo=UTC))
     assert scene.subjects("key-limit-high") == ["young", "high"]
 
@@ -112,9 +154,49 @@ def test_a_key_near_its_limit_is_found(scene: Scene) -> None:
     scene.key("nothing", monthly_limit=0)
     (finding,) = scene.found("key-limit-near")
     assert (finding.subject, finding.severity, finding.since) == ("near", Severity.MEDIUM, NOW - DAY)
-    assert finding.evidence == {"limit_nano": usd(10), "spent_nano": usd(9), "held_nano": 0}
-    assert finding.sentence == "90 % of the limit of $10.00 is used in 2026-11."
-    assert "--monthly-limit 15`" in finding.action
+    amounts = {"limit_nano": usd(10), "spent_nano": usd(9), "held_nano": 0, "usual_nano": usd(10)}
+    assert amounts.items() <= finding.evidence.items()
+    assert (
+        finding.sentence
+        == "90 % of the limit of $10.00 is used in 2026-11; a usual month costs up to $10.00 (2026-10)."
+    )
+    assert "such as to twice a usual month: `keydesk keys update near --monthly-limit 20`" in finding.action
+
+
+def test_a_limit_that_was_lowered_is_not_proposed_to_be_raised(scene: Scene) -> None:
+    """Who lowered it, when and why is said; 31 days later, or raised since, it is a limit like others."""
+    key = scene.key("app", monthly_limit=usd(60))
+    scene.call(key, NOW - HOUR, usd(14.5))
+    with scene.acting(NOW - 30 * DAY, "eve@acme.example") as tx:
+        keys.update(tx, key.key.id, monthly_limit=usd(16), reason="Budget.")
+    (finding,) = scene.found("key-limit-near")
+    assert finding.sentence == (
+        "90 % of the limit of $16.00 is used in 2026-11; eve@acme.example lowered it from $60.00 at "
+        "2026-10-24 12:00 UTC (“Budget.”)."
+    )
+    assert "talk to eve@acme.example before anybody raises it" in finding.action
+    assert "--monthly-limit" not in finding.action
+    assert (finding.evidence["lowered_by"], finding.evidence["lowered_at"]) == ("eve@acme.example", NOW - 30 * DAY)
+    (later,) = scene.found("key-limit-near", period=29)
+    assert "lowered" not in later.sentence
+    assert "--monthly-limit 29`" in later.action
+    for limit in (usd(10), usd(15.5)):
+        with scene.acting(NOW - MINUTE) as tx:
+            keys.update(tx, key.key.id, monthly_limit=limit)
+    (raised,) = scene.found("key-limit-near")
+    assert raised.evidence["lowered_by"] is None
+
+
+def test_a_limit_of_twice_a_usual_month_is_not_raised_for_a_runaway(scene: Scene) -> None:
+    """A key that has used up its limit by days that stood out is to be looked into first."""
+    wild = scene.key("wild", age=120 * DAY, monthly_limit=usd(70))
+    for day in range(100):
+        scene.call(wild, NOW - (day + 1) * DAY, usd(45) if day == 4 else usd(1))
+    (finding,) = scene.found("key-limit-near")
+    assert "(2026-11-18, $44.00 beyond what is usual) set aside" in finding.sentence
+    assert finding.action.endswith(
+        "The limit is twice a usual month already: find out what is unusual before anybody raises it."
+    )
 
 
 def test_a_scope_wider_than_use_is_found_with_the_one_that_would_do(scene: Scene) -> None:
@@ -158,6 +240,21 @@ def test_a_secret_that_was_not_rotated_for_90_days_is_found(scene: Scene) -> Non
     (finding,) = scene.found("key-not-rotated")
     assert (finding.subject, finding.since) == ("old", NOW)
     assert finding.evidence == {"secret_created_at": NOW - 90 * DAY}
+
+
+def test_secrets_that_become_too_old_soon_are_counted(scene: Scene) -> None:
+    """From 76 days on and below 90; the first one first; a key that admits nothing needs no rotation."""
+    for name, age in (("late", 76 * DAY), ("soon", 89 * DAY), ("old", 90 * DAY), ("young", 76 * DAY - TICK)):
+        scene.key(name, age=age)
+    disabled = scene.key("disabled", age=80 * DAY)
+    with scene.acting(NOW - DAY) as tx:
+        keys.disable(tx, disabled.key.id, confirm="disabled")
+    due = scene.report().due_soon
+    assert [(one.key, one.org, one.at) for one in due] == [
+        ("soon", "Acme", NOW + DAY),
+        ("late", "Acme", NOW + 14 * DAY),
+    ]
+    assert [one.key for one in scene.report(rotation_soon=13).due_soon] == ["soon"]
 
 
 def test_an_expired_key_that_is_still_there_is_found(scene: Scene) -> None:

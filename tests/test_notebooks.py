@@ -3,8 +3,13 @@
 import ast
 import asyncio
 import json
+import os
 import re
+import runpy
 import shutil
+import subprocess
+import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +21,7 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
 from tests.conftest import ADMIN, ROOT, environment, settings_for
-from toolkit import accounts, catalog, keys, statements
+from toolkit import accounts, attribution, catalog, keys, statements
 from toolkit.attribution import preceding
 from toolkit.demo import data
 from toolkit.desk import Desk
@@ -140,6 +145,14 @@ def last_month(desk: Desk) -> str:
     return billing_month(start)
 
 
+def dearest(rows: list[dict[str, Any]], name: str) -> tuple[Any, int]:
+    """Return the key, model or day that cost most, and what it cost."""
+    costs: Counter[Any] = Counter()
+    for row in rows:
+        costs[row[name]] += row["cost"]
+    return costs.most_common(1)[0]
+
+
 @every_notebook
 def test_notebook_is_committed_without_outputs(path: Path) -> None:
     """No output and no execution count is committed: neither spend data nor noise in the history."""
@@ -191,14 +204,32 @@ def test_notebook_says_what_to_do_when_there_is_nothing(path: Path, desk: Desk, 
 def test_spend_attribution_names_the_costliest_key(reading: Desk, shown: Callable[[str], Bundles]) -> None:
     """The first bar and the table have the key that cost most last month, with what it cost; in all, what all did."""
     rows = reading.ledger.sql("SELECT key, cost FROM usage WHERE month = ?", [last_month(reading)]).to_pylist()
-    costs = {name: sum(row["cost"] for row in rows if row["key"] == name) for name in {row["key"] for row in rows}}
-    name, cost = max(costs.items(), key=lambda item: item[1])
+    name, cost = dearest(rows, "key")
     found = shown("spend_attribution")
     bars = next(bundle[FIGURE] for bundle in found if FIGURE in bundle)["data"][0]
     assert bars["y"][-1] == name.replace("<", "&lt;")
     assert bars["text"][-1] == show_usd(cost)
     assert name.replace("<", "&lt;").replace(">", "&gt;") in tables(found)
-    assert f"all organisations: {show_usd(sum(costs.values()))} for " in printed(found)
+    assert f"all organisations: {show_usd(sum(row['cost'] for row in rows))} for " in printed(found)
+
+
+def test_spend_attribution_says_where_the_costliest_keys_money_went(
+    reading: Desk, shown: Callable[[str], Bundles]
+) -> None:
+    """Its dearest model and day stand in a sentence, with what each cost; and how all spend changed."""
+    month = last_month(reading)
+    rows = reading.ledger.sql("SELECT key, model, day, cost FROM usage WHERE month = ?", [month]).to_pylist()
+    key, _ = dearest(rows, "key")
+    mine = [row for row in rows if row["key"] == key]
+    model, of_model = dearest(mine, "model")
+    day, of_day = dearest(mine, "day")
+    said = printed(shown("spend_attribution"))
+    assert f"{key}: {show_usd(of_model)} on {model}" in said
+    assert f"; dearest days {day:%d %b} {show_usd(of_day)}" in said
+    assert f" → {show_usd(sum(row['cost'] for row in rows))}: " in said
+    period = Period.month(month)
+    caveats = attribution.caveats(reading.ledger, preceding(period), period)
+    assert "\n".join(caveats) in said
 
 
 def test_spend_attribution_says_whose_spend_is_untagged(reading: Desk, shown: Callable[[str], Bundles]) -> None:
@@ -228,15 +259,47 @@ def test_wallet_reconciliation_says_that_the_books_balance(shown: Callable[[str]
 def test_key_audit_finds_what_is_wrong_with_the_demo_keys(shown: Callable[[str], Bundles]) -> None:
     """The key without a limit, the unused one and the one whose old secret is still used are named, with a command."""
     found = tables(shown("key_audit"))
-    for text in ("keydesk keys update agent-sandbox --monthly-limit", "spare-key", "was refused 37 times since"):
+    for text in (
+        "keydesk keys update agent-sandbox --monthly-limit",
+        "spare-key",
+        "was refused 37 times since",
+        "at chat/completions (openai)",
+        "keydesk requests --key headline-writer --outcome refused",
+    ):
         assert text in found, text
+    said = printed(shown("key_audit"))
+    assert re.search(r"11 more secrets will be 90 days old within 14 days\. .*translation \(\d{4}-\d\d-\d\d\)", said)
+    assert "`keydesk audit --head FILE`" in said
 
 
 def test_limits_and_forecast_foretells_this_month(shown: Callable[[str], Bundles]) -> None:
     """The first line says what this month has cost and will cost, and the run-away key is what was unusual."""
     said = printed(shown("limits_and_forecast"))
     assert re.search(r"has cost \$[\d.]+ so far, and will cost about \$[\d.]+\.", said)
+    assert re.search(r"Four times in five it ends between \$[\d.]+ and \$[\d.]+\.", said)
     assert "Day by day: agent-sandbox" in said
+    assert "all together" in tables(shown("limits_and_forecast"))
+
+
+def test_limits_and_forecast_tries_the_limit_that_the_audit_proposes(
+    demo: Settings, shown: Callable[[str], Bundles], run: Run
+) -> None:
+    """The two notebooks agree on the limit of a key that has none; what it would have refused is said in words."""
+    said = printed(run(ROOT / "notebooks" / "limits_and_forecast.ipynb", demo, trial_key="agent-sandbox"))
+    tried = re.search(r"a limit of \$([\d.]+) would have refused \w+ of [\d,]+ calls of agent-sandbox", said)
+    proposed = re.search(r"agent-sandbox --monthly-limit ([\d.]+)`", tables(shown("key_audit")))
+    assert tried
+    assert proposed
+    assert float(proposed[1]) == float(tried[1])
+
+
+def test_limits_and_forecast_tries_any_limit_on_any_key(demo: Settings, run: Run) -> None:
+    """A key and a limit may be given, or a limit for all keys."""
+    path = ROOT / "notebooks" / "limits_and_forecast.ipynb"
+    one = printed(run(path, demo, trial_key="letter-drafts", trial_limit="1"))
+    assert re.search(r"a limit of \$1\.00 would have refused .* calls of letter-drafts, ", one)
+    every = printed(run(path, demo, trial_key="all", trial_limit="1"))
+    assert re.search(r"a limit of \$1\.00 a key would have refused [\d,]+ of ", every)
 
 
 def test_notebook_of_one_organisation_shows_no_other(demo: Settings, run: Run) -> None:
@@ -251,31 +314,45 @@ def test_notebook_of_one_organisation_shows_no_other(demo: Settings, run: Run) -
 
 
 def test_month_close_closes_nothing_by_itself(reading: Desk, shown: Callable[[str], Bundles]) -> None:
-    """Without its parameter the notebook shows drafts, and no statement is there afterwards."""
-    assert "Nothing was closed" in printed(shown("month_close"))
-    assert "Draft: this month is not closed" in tables(shown("month_close"))
+    """Without its parameter the notebook shows drafts of the oldest month and how to close it; no statement is made."""
     with reading.read() as tx:
+        oldest = statements.due(tx)[0].month
         assert statements.list_all(tx) == []
+    said = printed(shown("month_close"))
+    assert f"Lumen Health: {oldest} can be closed: keydesk month close {oldest} --org 'Lumen Health'" in said
+    assert f"Nothing was closed (`close` is False). {oldest} was closed for 0 of 3 before, and is for 0 now." in said
+    assert tables(shown("month_close")).count("Draft: this month is not closed") == 3
 
 
 def test_month_close_closes_and_compares_when_told_to(demo: Settings, tmp_path: Path, run: Run) -> None:
-    """With `close = True` each organisation's month is frozen and verified; an invoice's gap is split into causes."""
+    """With `close = True` each organisation's oldest month is frozen and verified; an invoice's gap is split."""
     shutil.copytree(demo.data_dir, tmp_path / "data")
     settings = settings_for(tmp_path / "data", "")
     invoice = tmp_path / "invoice.csv"
-    invoice.write_text("model,amount\nno-such-model,12.50\n")
+    invoice.write_text("model,net\nno-such-model,12.50\n")
     desk = Desk.open(settings, ADMIN)
     with desk.read() as tx:
         upstream = catalog.list_upstreams(tx)[0].name
-    found = run(ROOT / "notebooks" / "month_close.ipynb", settings, close=True, invoice=str(invoice), upstream=upstream)
-    assert "of 3 organisations." in printed(found)
-    assert "12.500000" in tables(found)
+        oldest = statements.due(tx)[0].month
+    asked = {"invoice": str(invoice), "upstream": upstream, "columns": {"amount": "net"}}
+    found = run(ROOT / "notebooks" / "month_close.ipynb", settings, close=True, **asked)
+    assert f"Closed {oldest} of 3 organisations. {oldest} was closed for 0 of 3 before, and is for 3 now." in printed(
+        found
+    )
+    assert "Draft: this month is not closed" not in tables(found)
+    assert "calls missing from us" in tables(found)
+    assert "$12.50" in tables(found)
+    assert "nan" not in re.findall(r">(\w+)<", tables(found))
     with desk.read() as tx:
         closed = statements.list_all(tx)
-        assert {statement.month for statement in closed} == {last_month(desk)}
+        assert {statement.month for statement in closed} == {oldest}
         assert len(closed) == 3
         assert [problem for statement in closed for problem in statements.verify(tx, statement)] == []
     assert all(statement.sha256 in tables(found) for statement in closed)
+    again = run(ROOT / "notebooks" / "month_close.ipynb", settings, month=oldest, org="Lumen Health", **asked)
+    assert "Nothing is compared. A provider bills all organisations together" in printed(again)
+    (own,) = [statement.sha256 for statement in closed if "Lumen Health" in statement.figures]
+    assert f"SHA-256 {own}" in printed(again)
     desk.close()
 
 
@@ -284,20 +361,80 @@ def test_month_close_goes_on_when_one_organisation_is_behind(demo: Settings, tmp
     shutil.copytree(demo.data_dir, tmp_path / "data")
     settings = settings_for(tmp_path / "data", "")
     desk = Desk.open(settings, ADMIN)
-    before = preceding(Period.month(last_month(desk)))
+    last = last_month(desk)
+    before = preceding(Period.month(last))
     long_before = preceding(before).start
     assert before.start is not None
     assert long_before is not None
     with desk.write() as tx:
-        accounts.find_org(tx, "Lumen Health").created_at = long_before
-    statements.close(desk, "Lumen Health", billing_month(long_before))
-    found = run(ROOT / "notebooks" / "month_close.ipynb", settings, close=True)
-    assert f"Months are closed one after the other: close {billing_month(before.start)} first." in tables(found)
+        behind = accounts.find_org(tx, "Lumen Health")
+        behind.created_at = long_before
+        others = [org.id for org in accounts.list_orgs(tx) if org.id != behind.id]
+    statements.close(desk, "Lumen Health", billing_month(long_before), first=True)
+    for org_id in others:
+        statements.close(desk, org_id, billing_month(before.start), first=True)
+    found = run(ROOT / "notebooks" / "month_close.ipynb", settings, month=last, close=True)
+    reason = f"Months are closed one after the other: close {billing_month(before.start)} first."
+    assert f"Lumen Health: {last} cannot be closed. {reason}" in printed(found)
+    assert reason in tables(found)
     assert "of 2 organisations." in printed(found)
     assert " by 2 statements and by the ledger." in printed(found)
     with desk.read() as tx:
-        assert len([statement for statement in statements.list_all(tx) if statement.month == last_month(desk)]) == 2
+        assert len([statement for statement in statements.list_all(tx) if statement.month == last]) == 2
     desk.close()
+
+
+def test_month_close_leaves_out_no_earlier_month(demo: Settings, tmp_path: Path, run: Run) -> None:
+    """Told to close the last month where none is closed yet, it closes nothing and says which one to begin with."""
+    shutil.copytree(demo.data_dir, tmp_path / "data")
+    settings = settings_for(tmp_path / "data", "")
+    desk = Desk.open(settings, ADMIN)
+    with desk.read() as tx:
+        oldest = statements.due(tx)[0].month
+    found = printed(run(ROOT / "notebooks" / "month_close.ipynb", settings, month=last_month(desk), close=True))
+    assert f"cannot be closed. {last_month(desk)} would be the first statement. {oldest} ($" in found
+    assert "Nothing was closed." in found
+    with desk.read() as tx:
+        assert statements.list_all(tx) == []
+    desk.close()
+
+
+def test_a_report_takes_parameters_and_leads_to_other_pages() -> None:
+    """Parameters go into the notebooks that have them, as text; links lead from the folder of the pages."""
+    reports = runpy.run_path(str(ROOT / "scripts/reports"))
+    given = {"org": "O'Neil", "month": "2026-09"}
+    for path in NOTEBOOKS:
+        notebook = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
+        (cell,) = filter(is_parameters, reports["with_parameters"](notebook, given).cells)
+        values: dict[str, Any] = {}
+        exec(cell.source, values)
+        assert values["org"] == "O'Neil", path.stem
+        assert values.get("month", "2026-09") == "2026-09", path.stem
+    text = "[a](limits_and_forecast.ipynb), [b](../docs/audits.md#x), [c](https://example.org)"
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(text)])  # type: ignore[no-untyped-call]
+    linked = reports["with_links"](notebook).cells[0].source
+    assert linked == "[a](limits_and_forecast.html), [b](../../docs/audits.md#x), [c](https://example.org)"
+
+
+@pytest.mark.parametrize(("option", "problem"), [("--org=Nobody", "'Nobody'"), ("--month=2026-9", "'2026-9'")])
+def test_a_report_of_what_is_not_there_fails_at_once(demo: Settings, option: str, problem: str) -> None:
+    """A wrong name or month is told in one line, before a notebook has run."""
+    command = [sys.executable, str(ROOT / "scripts/reports"), option]
+    env = os.environ | environment(demo)
+    ended = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == 1
+    assert ended.stdout == ""
+    assert ended.stderr.startswith("Error: ")
+    assert problem in ended.stderr
+    assert ended.stderr.count("\n") == 1
+
+
+@every_notebook
+def test_links_of_a_notebook_lead_somewhere(path: Path) -> None:
+    """Each link is to another notebook, or to a page of the documentation."""
+    text = "".join("".join(cell["source"]) for cell in cells(path) if cell["cell_type"] == "markdown")
+    targets = re.findall(r"\]\(([^)#]+)", text)
+    assert not [target for target in targets if not (path.parent / target).exists()]
 
 
 def test_books_that_do_not_balance_fail_the_run(demo: Settings, tmp_path: Path, run: Run) -> None:

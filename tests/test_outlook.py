@@ -57,6 +57,7 @@ def test_a_steady_key_goes_on() -> None:
         *[usd(29.9)] * 4,
     ]
     assert (row["error"], row["error_share"], row["method"]) == (0, Decimal("0.000"), "weekdays × recent level")
+    assert row["error_of_month"] == Decimal("0.000")
     assert row["checks"] == 48  # from days 1 to 48 on, eleven days were left of the 59 that are over
     assert pd.isna(row["limit"])
     assert pd.isna(row["days"])
@@ -129,6 +130,35 @@ def test_past_errors_are_worked_out_by_hand() -> None:
     row = only(outlook(LAST_DAY, k=[2, 2, 4, 0]).by_key())
     assert values(row, "error", "checks") == [1, 2]
     assert row["error_share"] == Decimal("0.333")  # (0 + 2) ÷ (2 + 4)
+
+
+def test_an_error_is_small_beside_the_whole_month() -> None:
+    """13 are spent and 1 is to come; an error of 1 is a third of what came, and a fourteenth of this month."""
+    row = only(outlook(LAST_DAY, k=[2, 2, 4, 5]).by_key())
+    assert values(row, "error", "error_share") == [1, Decimal("0.333")]
+    assert row["error_of_month"] == Decimal(f"{1 / row['forecast']:.3f}")
+    assert pd.isna(only(outlook(LAST_DAY, k=[0, 0]).by_key())["error_of_month"])
+
+
+def test_the_total_has_the_errors_that_the_sum_had() -> None:
+    """Two organisations that spend 1 and 3 in turn are foretold badly each; together they spend 4 every day."""
+    turns = [usd(1), usd(3)] * 30
+    days = table(a=turns, b=turns[::-1])
+    found = Outlook(days, NOON, {"a": "acme", "b": "other"})
+    total, orgs = only(found.total()), found.by_org()
+    assert total["spent"] == orgs["spent"].sum() == days.to_numpy()[-20:].sum()
+    assert abs(total["forecast"] - orgs["forecast"].sum()) <= 2
+    assert total["low"] <= total["forecast"] <= total["high"]
+    assert 100 * (total["high"] - total["low"]) < (orgs["high"] - orgs["low"]).sum()
+    assert total["error"] < orgs["error"].min()
+    assert Outlook(table(a=turns)[[]], NOON, {}).total().empty
+
+
+def test_the_total_of_one_organisation_is_its_own() -> None:
+    """Figures, interval and errors of the sum of all keys are the organisation's if there is but one."""
+    found = outlook(a=[usd(1), usd(5), usd(2)] * 20, b=[usd(4), usd(1)] * 30)
+    total, org = only(found.total()), only(found.by_org())
+    assert total == {name: org[name] for name in total}
 
 
 def test_what_a_new_key_brings_is_an_error_of_its_organisation() -> None:

@@ -16,7 +16,7 @@ from tests.conftest import World
 from tests.rows import NOON, append, row
 from toolkit import keys, reports
 from toolkit.database import SYSTEM, Actor, Store
-from toolkit.errors import InvalidInput
+from toolkit.errors import InvalidInput, NotFound
 from toolkit.ledger import Ledger
 from toolkit.models import ApiKey, OutboxRow, RefusalCount, micros
 from toolkit.policy import Role
@@ -185,15 +185,20 @@ def test_refusals_count_what_was_not_logged(world: World, app: ApiKey) -> None:
 
 
 def test_spend_can_be_limited_to_a_key_or_an_org(world: World, app: ApiKey) -> None:
-    """`key` and `org` take ids and leave out everything else."""
+    """`key` and `org` take ids or names and leave out everything else; one that is not there is no empty answer."""
     other = world.key("other").key
     append(world.desk.store, [row(other, cost=1_000), row("key_elsewhere", cost=50)])
     ledger = world.desk.ledger
     assert reports.spend(ledger, ["key"], key=other.id)["cost"].tolist() == [1_000]
     assert reports.spend(ledger, ["org"], org=world.org_id)["cost"].tolist() == [1_736]
     assert reports.totals(ledger, org=world.org_id).cost == 1_736
+    assert reports.spend(ledger, ["org"], org="Acme", key="other")["cost"].tolist() == [1_000]
     assert reports.totals(ledger).cost == 1_786
-    assert reports.refusals(ledger, org="org_none").empty
+    for nobody in ({"org": "Acmee"}, {"key": "key_elsewhere"}):
+        with pytest.raises(NotFound, match=str(*nobody.values())):
+            reports.spend(ledger, ["week", "model"], **nobody)  # type: ignore[arg-type]
+    with pytest.raises(NotFound):
+        reports.refusals(ledger, org="Acmee")
 
 
 def charged(key: ApiKey, cost: int, at: datetime = NOON, **columns: Any) -> dict[str, Any]:
@@ -229,7 +234,7 @@ def test_hold_accuracy_is_held_over_charged(world: World) -> None:
         [1281, 1357, 2, 449]
     ]
     assert reports.hold_accuracy(ledger, key=app.id)["key"].tolist() == ["app", "app"]
-    assert reports.hold_accuracy(ledger, org="org_none").empty
+    assert reports.hold_accuracy(ledger, org="Acme", key="batch")["held"].tolist() == [601, 0]
     with pytest.raises(InvalidInput, match="Hold accuracy is grouped by"):
         reports.hold_accuracy(ledger, ["colour"])
 
@@ -265,7 +270,9 @@ def test_requests_are_found_newest_first(world: World, app: ApiKey) -> None:
     assert reports.requests(ledger, outcome="refused")["refusal"].tolist() == ["model_not_allowed"]
     assert reports.requests(ledger, model="claude-test")["cost"].tolist() == [700]
     assert len(reports.requests(ledger, key=app.id, period=Period.days(1, NOON))) == 5
-    assert reports.requests(ledger, key="key_elsewhere").empty
+    assert len(reports.requests(ledger, key="app", org="Acme")) == 7
+    with pytest.raises(NotFound):
+        reports.requests(ledger, key="key_elsewhere")
 
 
 def test_requests_are_read_page_by_page(world: World, app: ApiKey) -> None:
@@ -294,7 +301,9 @@ def test_other_orgs_requests_are_not_found(world: World, app: ApiKey) -> None:
     ledger = world.desk.acting_as(stranger).ledger
     request_id = reports.requests(world.desk.ledger)["request_id"].iloc[0]
     assert reports.requests(ledger, request_id=request_id).empty
-    assert reports.spend(ledger, ["key"], org=world.org_id).empty
+    assert reports.spend(ledger, ["key"]).empty
+    with pytest.raises(NotFound):
+        reports.spend(ledger, ["key"], org=world.org_id)
     assert reports.totals(ledger).calls == 0
 
 

@@ -18,7 +18,7 @@ from playwright.sync_api import Browser, sync_playwright
 
 from toolkit.pricing import parse_usd, usd
 from toolkit.statement_figures import TOKENS, Figures, canonical
-from toolkit.statement_forms import FORMS, to_csv, to_html, written
+from toolkit.statement_forms import FORMS, framed, to_csv, to_html, written
 
 NASTY = ("=1+1", "+1", "-1", "@SUM(A1)", "\tx", "\rx", "\nx", "<script>alert(1)</script>", 'a"b,c', "naïve ☃")
 
@@ -168,11 +168,24 @@ def test_the_commands_on_the_page_name_the_organisation_and_do_nothing_else(name
     assert shlex.split(command) == ["keydesk", "month", "show", "2026-10", "--org", name, "--verify"]
 
 
-def test_amounts_on_the_page_are_exact() -> None:
-    """Digits beyond the cents are smaller, not rounded away."""
+def test_amounts_on_the_page_are_rounded_to_cents_with_the_exact_one_below() -> None:
+    """The same cents in the tile, the bridge and the tables; whole cents need nothing below."""
+    stated = figures("app")
+    stated["wallet"] |= money(charged=599_427_187_696, closing=-12_340_000_000)
+    stated["totals"] |= money(charged=599_427_187_696)
+    page = to_html(stated)
+    assert page.count(">$599.43<i>599.427187696</i>") == 4  # the tile and three totals
+    assert page.count(">−$599.43<i>−599.427187696</i>") == 1
+    assert "$599.42" not in page
+    assert "<b>−$12.34</b>" in page
+    assert "$0.00<i>0.00000001</i>" in page
+
+
+def test_what_the_multiplier_added_is_called_that() -> None:
+    """It is an amount, not a factor; cents that seem not to sum are explained."""
     words = Page(to_html(figures("app"))).words
-    assert "−$0.000000005" in words
-    assert "$0.000000010" in words
+    assert words.count("Added by multiplier") == 3
+    assert words.count("Cents are rounded") == 1
 
 
 def test_a_draft_says_so() -> None:
@@ -197,6 +210,30 @@ def browser() -> Iterator[Browser]:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         yield browser
         browser.close()
+
+
+def test_pages_within_a_page_have_their_whole_height(browser: Browser) -> None:
+    """Each organisation's page unfolds; nothing of it is cut off, at any width, and names stay text."""
+    page = browser.new_page(viewport={"width": 900, "height": 700})
+    page.set_content(framed([figures("<b>x</b>", *["k"] * 30), figures("other"), figures("draft", closed_at=None)]))
+    summaries = page.locator("summary")
+    assert [text.rstrip() for text in summaries.all_inner_texts()] == [
+        "<b>x</b> · 2026-10",
+        "other · 2026-10",
+        "draft · 2026-10 · draft",
+    ]
+    summaries.nth(1).click()
+    for place, name in ((0, "<b>x</b>"), (1, "other")):
+        frame = page.frame_locator("iframe").nth(place)
+        assert frame.locator("h1").inner_text() == name
+        page.wait_for_function(
+            "place => { const f = document.querySelectorAll('iframe')[place]; const d = f.contentDocument;"
+            " return d.readyState == 'complete' && d.body.getBoundingClientRect().height > 500"
+            " && f.clientHeight >= d.documentElement.scrollHeight && f.clientHeight < d.body.scrollHeight + 100 }",
+            arg=place,
+            timeout=10_000,
+        )
+    page.close()
 
 
 @pytest.mark.parametrize("width", [688, 712])

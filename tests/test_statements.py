@@ -53,14 +53,14 @@ def pay(world: World, amount: int, reference: str, at: datetime, reason: str = "
             wallet.credit(tx, world.org_id, amount, reference)
 
 
-def close(world: World, month: str = "2026-10") -> Statement:
+def close(world: World, month: str = "2026-10", *, first: bool = False) -> Statement:
     """Close a month."""
-    return statements.close(world.desk, "Acme", month)
+    return statements.close(world.desk, "Acme", month, first=first)
 
 
-def closed(world: World, month: str = "2026-10") -> Figures:
+def closed(world: World, month: str = "2026-10", *, first: bool = False) -> Figures:
     """Close a month and return the figures."""
-    return figures_of(close(world, month))
+    return figures_of(close(world, month, first=first))
 
 
 def verified(world: World, month: str = "2026-10") -> list[str]:
@@ -137,7 +137,7 @@ def test_refused_calls_and_other_months_do_not_count(world: World) -> None:
     for at in (first - timedelta(microseconds=1), LAST_SECOND + timedelta(microseconds=1)):
         books.settle(key, 900, at=at)
     books.refuse(key, OCTOBER)
-    totals = closed(world)["totals"]
+    totals = closed(world, first=True)["totals"]
     assert (totals["calls"], totals["charged"]) == (2, 10)
 
 
@@ -150,7 +150,7 @@ def test_the_wallet_is_a_bridge_from_month_to_month(world: World) -> None:
     pay(world, -usd(3), "corr-1", SEPTEMBER, "the payment was short")
     books.settle(key, usd(4), at=SEPTEMBER)
     books.settle(key, usd(2), at=OCTOBER)
-    september, october = closed(world, "2026-09"), closed(world)
+    september, october = closed(world, "2026-09", first=True), closed(world)
     assert bridge(september) == (usd(9), usd(20), -usd(3), usd(4), usd(22))
     assert bridge(october) == (usd(22), 0, 0, usd(2), usd(20))
     # The world's first payment of 100 USD was booked after October.
@@ -246,7 +246,7 @@ def test_open_holds_keep_a_month_open_and_are_named(world: World) -> None:
     with pytest.raises(Conflict) as caught:
         close(world)
     message = str(caught.value)
-    assert "2026-10 cannot be closed yet: 2 of its calls may still be charged" in message
+    assert "2 of the calls until the end of 2026-10 may still be charged" in message
     assert f"{alive} by key app to gpt-test holds $2.00 for " in message
     assert "gateway gateway_alive is alive: wait until it has settled the call" in message
     assert f"{dead} by key app to gpt-test holds $3.00 for " in message
@@ -266,6 +266,62 @@ def test_months_are_closed_one_after_the_other(world: World) -> None:
     close(world, "2026-09")
 
 
+def test_a_first_statement_leaves_nothing_out_by_accident(world: World) -> None:
+    """Months with calls or payments before it could never be closed: they are named, unless that is what is wanted."""
+    pay(world, usd(20), "INV-1", datetime(2026, 7, 2, tzinfo=UTC))
+    books, key = Books(world), world.key().key
+    for at, cost in ((AUGUST, usd(1.5)), (SEPTEMBER, usd(2))):
+        books.settle(key, cost, at=at)
+    with pytest.raises(Conflict) as caught:
+        close(world)
+    assert str(caught.value) == (
+        "2026-10 would be the first statement. 2026-07 ($20.00 booked in the wallet), 2026-08 ($1.50 charged) and "
+        "2026-09 ($2.00 charged) could then never be closed: close 2026-07 first, or say --first (first=True) to leave "
+        "them out."
+    )
+    with world.desk.read() as tx:
+        assert statements.list_all(tx) == []
+    for month in ("2026-07", "2026-08"):
+        close(world, month)
+    with pytest.raises(Conflict, match="close 2026-09 first"):  # once there is a first one, nothing is left out
+        close(world, first=True)
+
+
+def test_many_months_that_would_be_left_out_are_counted(world: World) -> None:
+    """The first four are named."""
+    books, key = Books(world), world.key().key
+    for month in range(1, 10):
+        books.settle(key, usd(month), at=datetime(2026, month, 3, tzinfo=UTC))
+    with pytest.raises(Conflict, match=r"2026-04 \(\$4\.00 charged\) and 5 later ones could then never be closed"):
+        close(world)
+    assert closed(world, first=True)["before"]["charged"] == usd(45)
+
+
+def test_what_is_due_is_the_oldest_month_that_is_over(world: World) -> None:
+    """Of each organisation that the actor sees, the oldest first; one that has nothing to close is not there."""
+
+    def due(**options: str) -> list[tuple[str, str]]:
+        with world.desk.read() as tx:
+            return [(waiting.month, waiting.org) for waiting in statements.due(tx, **options)]
+
+    assert due() == []  # paid this month, which is not over
+    with world.desk.write() as tx:
+        accounts.add_org(tx, "Idle").created_at = BEGINNING
+        rival = accounts.add_org(tx, "Rival").id
+    Books(world).settle(world.key().key, 5, at=OCTOBER)
+    with world.desk.store.write(ADMIN, SEPTEMBER) as tx:
+        wallet.credit(tx, rival, 5, "INV")
+    assert due() == [("2026-09", "Rival"), ("2026-10", "Acme")]
+    assert due(org="Acme") == [("2026-10", "Acme")]
+    statements.close(world.desk, "Rival", "2026-09")
+    assert due() == [("2026-10", "Acme"), ("2026-10", "Rival")]
+    own = world.desk.acting_as(Actor("x@example.com", Role.ANALYST, world.org_id))
+    with own.read() as tx:
+        assert statements.due(tx) == [("2026-10", "Acme")]
+    close(world)
+    assert ("2026-10", "Acme") not in due()
+
+
 @pytest.mark.parametrize("sign", ["made", "paid", "called"])
 def test_the_first_month_is_not_before_the_organisation_began(world: World, sign: str) -> None:
     """Made, paid or called: whichever came first. A month mistyped would be the one that all others have to follow."""
@@ -283,6 +339,24 @@ def test_the_first_month_is_not_before_the_organisation_began(world: World, sign
     assert closed(world, "2026-09")["month"] == "2026-09"
 
 
+def test_a_draft_stands_beside_what_keeps_it_from_being_closed(world: World) -> None:
+    """A month that would leave out earlier ones, has calls under way or is not over has figures, and a reason."""
+    books, key = Books(world), world.key().key
+    this = f"{datetime.now(UTC):%Y-%m}"
+
+    def standing(month: str) -> tuple[str, bool, str]:
+        found = statements.standing(world.desk, "Acme", month)
+        return found.state, found.figures is not None, found.obstacle
+
+    books.hold(key, usd(1), at=OCTOBER)
+    assert standing("2026-10")[:2] == ("draft", True)
+    assert "1 of the calls until the end of 2026-10 may still be charged" in standing("2026-10")[2]
+    assert f"{this} ends at" in standing(this)[2]
+    books.settle(key, 5, at=SEPTEMBER)
+    assert standing("2026-10")[:2] == ("draft", True)
+    assert "close 2026-09 first" in standing("2026-10")[2]
+
+
 def test_a_month_stands_as_closed_as_a_draft_or_behind_another(world: World) -> None:
     """Whoever looks at many organisations is told which month comes first; only books that disagree are an error."""
 
@@ -296,6 +370,14 @@ def test_a_month_stands_as_closed_as_a_draft_or_behind_another(world: World) -> 
     assert standing("2026-08") == ("closed", kept)
     assert standing("2026-09") == ("draft", statements.draft(world.desk, "Acme", "2026-09"))
     assert standing("2026-10") == ("Months are closed one after the other: close 2026-09 first.", None)
+    for month, verdict in (
+        ("2026-08", f" by admin@keydesk.local. SHA-256 {digest(canonical(kept))}"),
+        ("2026-09", "2026-09 can be closed: keydesk month close 2026-09 --org Acme"),
+        ("2026-10", "2026-10 cannot be closed. Months are closed one after the other: close 2026-09 first."),
+    ):
+        found = statements.standing(world.desk, "Acme", month)
+        assert found.verdict.endswith(verdict)
+        assert found.closable == (month == "2026-09")
     books = Books(world)
     books.settle(world.key().key, 5, at=SEPTEMBER)
     books.execute("DELETE FROM outbox")
@@ -617,7 +699,7 @@ def test_what_lay_before_the_first_statement_may_be_corrected_too(world: World) 
     """As one line of no month."""
     books, key = Books(world), world.key().key
     books.settle(key, 5, at=AUGUST)
-    assert closed(world, "2026-09")["before"] == {"calls": 1, "charged": 5, "charged_usd": "0.000000005"}
+    assert closed(world, "2026-09", first=True)["before"] == {"calls": 1, "charged": 5, "charged_usd": "0.000000005"}
     books.settle(key, 6, at=AUGUST)
     (line,) = closed(world)["adjustments"]
     assert (line["corrects"], line["key_id"], line["calls"], line["amount"]) == (None, None, 1, -6)
@@ -742,7 +824,7 @@ def test_a_hold_that_comes_after_the_ledger_was_asked_keeps_the_month_open(
         return found
 
     monkeypatch.setattr(statements, "calls_of", slow)
-    with pytest.raises(Conflict, match="1 of its calls may still be charged"):
+    with pytest.raises(Conflict, match="1 of the calls until the end of 2026-10 may still be charged"):
         close(account.world)
 
 

@@ -188,6 +188,8 @@ def new_operators(evidence: Evidence, thresholds: Thresholds) -> Iterator[Findin
         if act.action != "operator.add":
             continue
         email, role = str(act.after.get("email", act.subject)), str(act.after.get("role", "?"))
+        first = act.actor == SYSTEM.name
+        by, who = ("the first start of Keydesk", "whoever started it") if first else (act.actor, act.actor)
         yield Finding(
             check="operator-new",
             severity=Severity.MEDIUM if role == Role.PLATFORM_ADMIN else Severity.INFO,
@@ -196,8 +198,8 @@ def new_operators(evidence: Evidence, thresholds: Thresholds) -> Iterator[Findin
             subject=email,
             org=evidence.org_name(act.chain) if act.chain in evidence.orgs else None,
             since=act.at,
-            sentence=f"Added as {role} by {act.actor} at {stamp(act.at)}.",
-            action=f"Confirm it with {act.actor}. If nobody vouches for it, keep it out: "
+            sentence=f"Added as {role} by {by} at {stamp(act.at)}.",
+            action=f"Confirm it with {who}. If nobody vouches for it, keep it out: "
             f"`keydesk operators reset-password {email}`.",
             evidence={"role": role, "added_by": act.actor, "added_at": act.at},
         )

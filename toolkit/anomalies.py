@@ -8,7 +8,7 @@ is looked at: an anomaly shows at once, and stays. How many are found, and how m
 """
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
 from toolkit.errors import InvalidInput
@@ -279,6 +279,42 @@ def anomalies(ledger: Ledger, now: datetime, bucket: Bucket = "day", *, days: in
     Returns:
         As `find`, with key, key_label, org_id and org.
     """
+    since, spend, refused, keys = _amounts(ledger, now, bucket, days)
+    found = find(spend, bucket, refused=refused, since=since, unfinished=True)
+    named = found.merge(keys, on="key_id", how="left")
+    named = named[(named["kind"] != "silence") | ~named["closed"].astype(bool)].reset_index(drop=True)
+    return named[["key_id", "key", "key_label", "org_id", "org", *found.columns[1:]]]
+
+
+def beyond_usual(ledger: Ledger, now: datetime, *, days: int) -> dict[str, dict[date, int]]:
+    """Return what the days that stand out cost beyond what is usual.
+
+    Args:
+        ledger: whose actor's keys are looked at.
+        now: UTC; later calls do not count.
+        days: how many to look at, today included.
+
+    Returns:
+        By key id and day, nano-USD, for the days that `anomalies` counts as unusual spend.
+    """
+    import numpy as np
+    import pandas as pd
+
+    since, spend, _, _ = _amounts(ledger, now, "day", days)
+    money, grid, moments = spend.to_numpy(), GRIDS["day"], pd.DatetimeIndex(spend.index)
+    first = int(moments.searchsorted(pd.Timestamp(since)))
+    usual = _usual(money, money.cumsum(axis=0) > 0, grid, grid.least, first)
+    beyond: dict[str, dict[date, int]] = {}
+    for day, key in np.argwhere(_exceeds(usual, grid.least, SCORE)).tolist():
+        excess = int(money[day, key]) - round(float(usual.expected[day, key]))
+        beyond.setdefault(str(spend.columns[key]), {})[moments[day].date()] = excess
+    return beyond
+
+
+def _amounts(
+    ledger: Ledger, now: datetime, bucket: Bucket, days: int
+) -> "tuple[datetime, pd.DataFrame, pd.DataFrame, pd.DataFrame]":
+    """Return since when the last days are, spend and refused calls by bucket with what they are compared with; keys."""
     import pandas as pd
 
     grid = GRIDS[bucket]
@@ -301,7 +337,4 @@ def anomalies(ledger: Ledger, now: datetime, bucket: Bucket = "day", *, days: in
         table = usage.set_index(["bucket", "key_id"])[column].unstack(fill_value=0)
         return table.reindex(index=moments, columns=keys["key_id"], fill_value=0)
 
-    found = find(by_bucket("cost"), bucket, refused=by_bucket("refused"), since=since, unfinished=True)
-    named = found.merge(keys, on="key_id", how="left")
-    named = named[(named["kind"] != "silence") | ~named["closed"].astype(bool)].reset_index(drop=True)
-    return named[["key_id", "key", "key_label", "org_id", "org", *found.columns[1:]]]
+    return since, by_bucket("cost"), by_bucket("refused"), keys

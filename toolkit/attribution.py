@@ -5,7 +5,7 @@ rounding. `docs/attribution.md` has an example by hand.
 """
 
 from collections.abc import Iterator, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,7 @@ from toolkit.errors import InvalidInput
 from toolkit.ledger import Ledger
 from toolkit.period import Period
 from toolkit.pricing import MILLION, PriceSheet
-from toolkit.reports import TIMES, condition, grouped
+from toolkit.reports import TIMES, chosen, condition, grouped
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,14 +45,14 @@ def movers(
         before: the earlier period, by admission.
         after: the later one.
         by: one or more of `reports.DIMENSIONS` that are no times, or `tag:NAME`.
-        org: id, to count that organisation alone.
-        key: id, to count that key alone.
+        org: id or name, to count that organisation alone.
+        key: id or name, to count that key alone; a deleted one by its id.
 
     Returns:
-        The dimensions' columns, status (new, gone or kept), calls_before, calls_after, before, after, difference
-        (after − before), volume, mix, price and multiplier (nano-USD); the largest difference first, up or down. The
-        columns' sums are those of all calls. Volume and mix of the sum depend on `by`: what shifts between two rows is
-        volume of each.
+        The dimensions' columns, status (new, gone or kept), calls_before and calls_after (charged ones), before, after,
+        difference (after − before), volume, mix, price and multiplier (nano-USD); the largest difference first, up or
+        down. The columns' sums are those of all calls. Volume and mix of the sum depend on `by`: what shifts between
+        two rows is volume of each.
 
     Raises:
         InvalidInput: no dimension, an unknown one, one twice, or a time.
@@ -108,6 +108,39 @@ def preceding(period: Period) -> Period:
         raise InvalidInput(f"No period as long as this one can end on {start.date()}, where it starts.") from None
 
 
+def caveats(ledger: Ledger, before: Period, after: Period, *, org: str | None = None) -> list[str]:
+    """Return what to mind when two periods are compared, a sentence each; nothing if they are alike.
+
+    A period that began before the first call of all, one that is not over and one that is longer than the other have
+    a difference that nobody caused.
+
+    Args:
+        ledger: whose actor's rows count.
+        before: the earlier period, by admission.
+        after: the later one.
+        org: id or name, to look at that organisation's calls alone.
+    """
+    where, values = condition(None, None, **chosen(ledger, org))
+    first = ledger.sql(f"SELECT min(admitted_at) AS first FROM usage WHERE {where}", values)["first"][0].as_py()
+    with ledger.store.read(ledger.actor) as tx:
+        now = tx.now
+    found = []
+    if first is not None and before.end is not None and first >= before.end:
+        found.append(f"The earlier period has no calls: the first of all came on {first:%Y-%m-%d}.")
+    elif first is not None and before.start is not None and first.date() > before.start.date():
+        found.append(
+            f"The earlier period is not whole: it begins on {before.start:%Y-%m-%d}, and the first call of all came on "
+            f"{first:%Y-%m-%d}. Much of the difference may be only that."
+        )
+    if after.end is not None and now < after.end:
+        found.append(f"The later period is not over: it ends at {after.end:%Y-%m-%d %H:%M} UTC.")
+    lengths = [period.end - period.start for period in (before, after) if period.start and period.end]
+    if len(set(lengths)) > 1:
+        days = [f"{length / timedelta(days=1):.3g}" for length in lengths]
+        found.append(f"The periods differ in length: {days[0]} days before, {days[1]} after.")
+    return found
+
+
 def _begins_month(moment: datetime) -> bool:
     return moment == moment.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
 
@@ -119,9 +152,10 @@ def _lots(
     size, models = _size(ledger)
     prices = ", ".join(f"{kind}_price" for kind in _KINDS)
     tokens = ", ".join(f"sum({count})::BIGINT" for count in TOKENS.values())
+    mine = chosen(ledger, org, key)
     parts, values = [], []
     for number, period in enumerate(periods):
-        where, bounds = condition(period, org_id=org, key_id=key)
+        where, bounds = condition(period, None, **mine)
         parts.append(
             f"SELECT {', '.join(columns)}, {number} AS period, key_id AS cell_key, model AS cell_model, {size} AS size,"
             f" count(*) AS calls, sum(cost)::BIGINT AS cost, multiplier, {prices}, {tokens}, {MILLION} * count(*)"
@@ -170,8 +204,8 @@ def cumulative(ledger: Ledger, month: str, *, org: str | None = None, key: str |
     Args:
         ledger: whose actor's rows count.
         month: billing month, such as "2026-11".
-        org: id, to count that organisation alone.
-        key: id, to count that key alone.
+        org: id or name, to count that organisation alone.
+        key: id or name, to count that key alone; a deleted one by its id.
 
     Returns:
         key_id, key, key_label, org, day, cost (of that day) and spent (from the first of the month up to and including
@@ -182,7 +216,7 @@ def cumulative(ledger: Ledger, month: str, *, org: str | None = None, key: str |
     Raises:
         InvalidInput: not a month.
     """
-    where, values = condition(Period.month(month), org_id=org, key_id=key)
+    where, values = condition(Period.month(month), None, **chosen(ledger, org, key))
     frame = ledger.df(
         f"""
         WITH daily AS (
@@ -225,11 +259,11 @@ def cache_savings(
         ledger: whose actor's rows count.
         by: one or more of `reports.DIMENSIONS`, or `tag:NAME`.
         period: by admission; everything by default.
-        org: id, to count that organisation alone.
-        key: id, to count that key alone.
+        org: id or name, to count that organisation alone.
+        key: id or name, to count that key alone; a deleted one by its id.
 
     Returns:
-        The dimensions' columns, calls (charged ones), input_tokens, cached_input_tokens, cache_write_tokens, hit_rate
+        The dimensions' columns, charged_calls, input_tokens, cached_input_tokens, cache_write_tokens, hit_rate
         (cached ÷ input tokens, a Decimal rounded down to four decimals; None without input), and in nano-USD cost,
         saved (cached input at the price of input, less what it cost), surcharge (cache writes, less the price of
         input; below zero where a write is cheaper) and net (saved − surcharge); in order of time if the first
@@ -239,14 +273,14 @@ def cache_savings(
         InvalidInput: no dimension, an unknown one, or one twice.
     """
     columns = grouped("Cache savings", by)
-    where, values = condition(period, org_id=org, key_id=key)
+    where, values = condition(period, None, **chosen(ledger, org, key))
     without_reads = charge(cached_input="input_price")
     without_cache = charge(cached_input="input_price", cache_write_5m="input_price", cache_write_1h="input_price")
     writes = "cache_write_5m_tokens + cache_write_1h_tokens"
     surcharge = f"CASE WHEN {writes} > 0 THEN {without_reads} - {without_cache} ELSE 0 END"  # few calls write
     frame = ledger.df(
         f"""
-        SELECT {", ".join(columns)}, count(*) AS calls, sum(input_tokens)::BIGINT AS input_tokens,
+        SELECT {", ".join(columns)}, count(*) AS charged_calls, sum(input_tokens)::BIGINT AS input_tokens,
                sum(cached_input_tokens)::BIGINT AS cached_input_tokens,
                sum({writes})::BIGINT AS cache_write_tokens,
                (10000 * sum(cached_input_tokens) // nullif(sum(input_tokens), 0))::BIGINT AS hit_rate,
@@ -274,11 +308,11 @@ def unit_costs(
         ledger: whose actor's rows count.
         by: one or more of `reports.DIMENSIONS`, or `tag:NAME`.
         period: by admission; everything by default.
-        org: id, to count that organisation alone.
-        key: id, to count that key alone.
+        org: id or name, to count that organisation alone.
+        key: id or name, to count that key alone; a deleted one by its id.
 
     Returns:
-        The dimensions' columns, calls (charged ones), output_tokens, cost, per_call and per_thousand_output (nano-USD,
+        The dimensions' columns, charged_calls, output_tokens, cost, per_call and per_thousand_output (nano-USD,
         rounded half to even; the whole cost, input included, over the output; Int64, missing without output); in order
         of time if the first dimension is one, else the costliest first.
 
@@ -286,10 +320,10 @@ def unit_costs(
         InvalidInput: no dimension, an unknown one, or one twice.
     """
     columns = grouped("Unit costs", by)
-    where, values = condition(period, org_id=org, key_id=key)
+    where, values = condition(period, None, **chosen(ledger, org, key))
     frame = ledger.df(
         f"""
-        SELECT {", ".join(columns)}, count(*) AS calls, sum(output_tokens)::BIGINT AS output_tokens,
+        SELECT {", ".join(columns)}, count(*) AS charged_calls, sum(output_tokens)::BIGINT AS output_tokens,
                sum(cost)::BIGINT AS cost, {half_even("sum(cost)", "count(*)")}::BIGINT AS per_call,
                {half_even("1000 * sum(cost)", "nullif(sum(output_tokens), 0)")}::BIGINT AS per_thousand_output
         FROM usage WHERE {CHARGED} AND {where} GROUP BY ALL ORDER BY {_order(by, columns, "cost DESC")}

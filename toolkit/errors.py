@@ -17,6 +17,10 @@ from enum import StrEnum
 class KeydeskError(Exception):
     """Base of every error whose message is meant for the person who meets it."""
 
+    def _render_traceback_(self) -> list[str]:
+        """Return what a notebook shows: the sentence, without the places in the code that it passed."""
+        return [f"{type(self).__name__}: {self}"]
+
 
 class InvalidInput(KeydeskError):
     """A value is wrong; the message names it and says what would be right."""

@@ -1,20 +1,20 @@
 """Evidence: what the audits judge.
 
-`read` takes the key store in one snapshot and the ledger in one query. The checks that judge it (`hygiene`,
+`read` takes the key store in one snapshot and the ledger in two queries. The checks that judge it (`hygiene`,
 `activity`, `repricing`, `soundness`) are pure; `findings` runs them all. `docs/audits.md` lists them.
 """
 
 import json
 import shlex
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, func, or_, select, true
 from sqlalchemy.orm import InstrumentedAttribute
 
-from toolkit import audit, catalog, holds, plans, reconcile
+from toolkit import anomalies, audit, catalog, holds, plans, reconcile
 from toolkit.audit import BrokenLink
 from toolkit.database import Transaction
 from toolkit.errors import RefusalType
@@ -51,10 +51,10 @@ class Thresholds:
         period: days of acts, prices and calls that are looked back on.
         new: days for which a key may wait for its first use.
         unused: days without a call.
-        rotation: days for which a secret may stay.
+        rotation: days for which a secret may stay; `rotation_soon`: how many days before that it is due soon.
         scope: days in which the models in use are looked for; `scope_times`: models a key may call for each that it
             uses. Keys younger than the period are not judged.
-        limit_times: times the highest month of the last three that a limit may be.
+        limit_times: times a usual month that a limit may be.
         limit_near: share of the limit from which on a key is near it.
         old_secret: days for which a use of a rotated or deleted secret counts.
         burst: secrets that one actor reveals within an hour.
@@ -68,6 +68,7 @@ class Thresholds:
     new: int = 7
     unused: int = 30
     rotation: int = 90
+    rotation_soon: int = 14
     scope: int = 90
     scope_times: int = 3
     limit_times: int = 10
@@ -166,6 +167,7 @@ class Evidence:
         keys: deleted ones too, by organisation and name.
         secrets: of the keys that are not deleted.
         months: running totals by key and billing month, for the last three months.
+        unusual: by key, what the days of these months that stand out cost beyond what is usual, nano-USD.
         last_used: when a key last made a call that was admitted, or refused for another reason than its secret.
         last_unauthorized: when a key's old or dead secret was last refused.
         retired: rotated and deleted secrets that were used since.
@@ -184,6 +186,7 @@ class Evidence:
     keys: list[ApiKey]
     secrets: dict[str, Secret]
     months: dict[str, dict[str, KeyMonth]]
+    unusual: dict[str, dict[date, int]]
     last_used: dict[str, datetime]
     last_unauthorized: dict[str, datetime]
     retired: list[RetiredSecret]
@@ -232,7 +235,7 @@ def read(ledger: Ledger, thresholds: Thresholds, known_heads: dict[str, str] | N
     """Return what the actor of a ledger may see.
 
     Args:
-        ledger: its key store is read in one snapshot; the calls in one query of their own, just before.
+        ledger: its key store is read in one snapshot; the calls in two queries of their own, just before.
         thresholds: how far back to look.
         known_heads: heads of audit chains that were exported earlier; see `audit.verify`.
         now: the moment to judge by, UTC; the store's present moment by default.
@@ -245,6 +248,8 @@ def read(ledger: Ledger, thresholds: Thresholds, known_heads: dict[str, str] | N
         with ledger.store.read(ledger.actor) as tx:
             now = tx.now
     calls = _calls(ledger, now, thresholds)
+    first = date.fromisoformat(f"{last_months(now)[-1]}-01")
+    unusual = anomalies.beyond_usual(ledger, now, days=(now.date() - first).days + 1)
     whole = ledger.actor.org_id is None
     with ledger.store.read(ledger.actor, now) as tx:
         orgs, keys = _orgs(tx), _keys(tx)
@@ -258,6 +263,7 @@ def read(ledger: Ledger, thresholds: Thresholds, known_heads: dict[str, str] | N
             keys=sorted(keys, key=lambda key: (orgs[key.org_id].name, key.name, key.created_at)),
             secrets=_secrets(tx),
             months=_months(tx),
+            unusual=unusual,
             last_used=last_used,
             last_unauthorized=last_unauthorized,
             retired=_retired(tx),

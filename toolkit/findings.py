@@ -9,12 +9,13 @@ from toolkit import activity, evidence, hygiene, repricing, soundness
 from toolkit.activity import Activity
 from toolkit.evidence import Evidence, Thresholds
 from toolkit.finding import Finding, Severity
+from toolkit.hygiene import Due
 from toolkit.ledger import Ledger
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["CHECKS", "Activity", "Check", "Finding", "Report", "Severity", "Thresholds", "frame", "judge", "run"]
+__all__ = ["CHECKS", "Activity", "Check", "Due", "Finding", "Report", "Severity", "Thresholds", "frame", "judge", "run"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,12 +76,14 @@ class Report:
         findings: the gravest first, then the newest.
         skipped: checks that were not made, for they look at what the actor may not see.
         activity: what each actor did in the period.
+        due_soon: keys whose secret becomes too old within `Thresholds.rotation_soon` days, the first one first.
     """
 
     at: datetime
     findings: list[Finding]
     skipped: list[Check]
     activity: list[Activity]
+    due_soon: list[Due]
 
 
 def run(
@@ -114,7 +117,8 @@ def judge(seen: Evidence, thresholds: Thresholds) -> Report:
     found.sort(key=lambda finding: finding.since, reverse=True)
     found.sort(key=lambda finding: finding.severity.rank)
     skipped = [check for check in CHECKS if check not in made]
-    return Report(seen.now, found, skipped, activity.table(seen, thresholds))
+    due_soon = hygiene.rotations_due(seen, thresholds)
+    return Report(seen.now, found, skipped, activity.table(seen, thresholds), due_soon)
 
 
 def frame(findings: Sequence[Finding]) -> "pd.DataFrame":

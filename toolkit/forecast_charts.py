@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 import plotly.graph_objects as go
 
+from toolkit.anomalies import GRIDS, Bucket
 from toolkit.charts import PALETTE, empty_figure, escaped
 from toolkit.pricing import show_usd
 
@@ -19,6 +20,9 @@ LIMIT = "#B23A2E"
 
 SEVERITY = {"high": LIMIT, "medium": "#E08A2B", "low": "#9AA3B2"}
 """Colours of anomalies."""
+
+_CALM = "#6B7280"
+"""Colour of a limit that is far away, which is no bad news."""
 
 _BAND = "rgba(63, 99, 181, 0.16)"  # the accent
 _QUIET = "#9FB1DA"  # the accent, pale: days on which nothing was wrong
@@ -121,7 +125,7 @@ def _draw_limit(figure: go.Figure, limit: int, name: str, top: float, ahead: pd.
         words += f", reached {reached['moment'].iloc[0] - timedelta(microseconds=1):%d %b}"
     elif usd > 2.5 * top > 0:
         # Far above everything it would press the month flat: it is named instead.
-        figure.add_annotation(text=f"{words}, far above", **_AT_TOP_LEFT)
+        figure.add_annotation(text=f"{words}, far above", **(_AT_TOP_LEFT | {"font": {"color": _CALM}}))
         return top
     figure.add_hline(y=usd, line={"color": LIMIT, "width": 1.5, "dash": "dash"})
     figure.add_annotation(text=words, **(_AT_TOP_LEFT | {"y": usd, "yref": "y", "yanchor": "bottom"}))
@@ -139,7 +143,7 @@ def anomalies_over_time(spend: pd.DataFrame, anomalies: pd.DataFrame, *, height:
     figure = empty_figure(height, "No spend in this period" if spend.empty else None)
     if spend.empty:
         return figure
-    time = "hour" if "hour" in spend.columns else "day"
+    time: Bucket = "hour" if "hour" in spend.columns else "day"
     length = timedelta(**{f"{time}s": 1})
     moments = pd.to_datetime(spend[time], utc=True)
     costs = spend["cost"].groupby(moments).sum()
@@ -172,7 +176,7 @@ def anomalies_over_time(spend: pd.DataFrame, anomalies: pd.DataFrame, *, height:
             figure.add_vrect(x0=row["begin"], x1=row["end"], fillcolor=colour, opacity=0.14, line_width=0)
             place = {"yref": "paper", "y": 1}
         figure.add_annotation(
-            text=_note(row),
+            text=_note(row, time),
             hovertext=escaped(row["sentence"]),
             x=middle,
             **place,
@@ -188,14 +192,14 @@ def anomalies_over_time(spend: pd.DataFrame, anomalies: pd.DataFrame, *, height:
     return figure
 
 
-def _note(row: dict[Any, Any]) -> str:
-    """Return the few words that stand at an anomaly."""
-    actual, expected = int(row["actual"]), int(row["expected"])
+def _note(row: dict[Any, Any], time: Bucket) -> str:
+    """Return the few words that stand at an anomaly: its sums, and of how many days or hours they are."""
+    actual, expected, count = int(row["actual"]), int(row["expected"]), int(row["buckets"]) + GRIDS[time].span - 1
+    over = f" in {count} {time}s" if count > 1 else ""
     if row["kind"] == "refusals":
-        return f"<b>{actual:,} refused</b>"
-    if row["kind"] == "silence":
-        return f"<b>silent</b><br>usual {show_usd(expected)}"
-    return f"<b>{show_usd(actual)}</b><br>usual {show_usd(expected)}"
+        return f"<b>{actual:,} refused</b>{over}"
+    what = "silent" if row["kind"] == "silence" else show_usd(actual)
+    return f"<b>{what}</b>{over}<br>usual {show_usd(expected)}{over}"
 
 
 def _range(row: dict[Any, Any]) -> str:

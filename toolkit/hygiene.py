@@ -5,17 +5,28 @@ A key that admits no calls is no risk, so most checks take live keys alone.
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from toolkit.errors import RefusalType
-from toolkit.evidence import Evidence, Thresholds, last_months
+from toolkit.evidence import Act, Evidence, Thresholds
 from toolkit.finding import Finding, Severity, days_between, listed, stamp
 from toolkit.models import ApiKey, RetiredSecret, micros
 from toolkit.policy import KeyStatus
-from toolkit.pricing import NANO, billing_month, show_usd, usd
+from toolkit.pricing import billing_month, parse_usd, show_usd, usd
+from toolkit.usual_month import UsualMonth, usual_month
 
-_EXAMPLE_LIMIT = 10 * NANO
-"""What is proposed for a key that has not spent anything yet."""
+
+class Due(NamedTuple):
+    """A live key whose secret will have to be rotated soon.
+
+    Args:
+        at: when the secret is as old as one may be, UTC.
+    """
+
+    key_id: str
+    key: str
+    org: str | None
+    at: datetime
 
 
 def never_used(evidence: Evidence, thresholds: Thresholds) -> Iterator[Finding]:
@@ -58,50 +69,45 @@ def without_limit(evidence: Evidence, thresholds: Thresholds) -> Iterator[Findin
     for key in evidence.live:
         if key.monthly_limit is not None:
             continue
-        month, highest = _highest_month(evidence, key)
+        usual = usual_month(evidence, key)
         available = evidence.orgs[key.org_id].available
-        limit = roomy(2 * highest) or _EXAMPLE_LIMIT
-        spent = f"its highest month, {month}, cost {show_usd(highest)}" if highest else "it has not spent anything yet"
         yield _finding(
             evidence,
             key,
             "key-no-limit",
             Severity.MEDIUM,
             _since_change(evidence, key, "monthly_limit_usd"),
-            f"No monthly limit: it may spend all of the wallet, now {show_usd(available)}; {spent}.",
-            ("Give it one, such as twice that" if highest else "Give it one, such as")
-            + f": `keydesk keys update {{key}} --monthly-limit {usd(limit)}`.",
+            f"No monthly limit: it may spend all of the wallet, now {show_usd(available)}; {usual.words}.",
+            ("Give it one, such as twice a usual month" if usual.cost else "Give it one, such as")
+            + f": `keydesk keys update {{key}} --monthly-limit {usd(usual.limit)}`."
+            + _already_spent(evidence, key, usual.limit),
             available_nano=available,
-            highest_month=month,
-            highest_nano=highest,
-            suggested_nano=limit,
+            **_made_of(usual),
         )
 
 
 def limit_far_above_use(evidence: Evidence, thresholds: Thresholds) -> Iterator[Finding]:
-    """A live key whose limit would stop nothing: it lies far above what its highest month cost."""
+    """A live key whose limit would stop nothing: it lies far above what a usual month costs."""
     this_month = evidence.now.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
     # A key's first month may be cut short; only a whole one says what a month costs.
     last_month = (this_month - timedelta(days=1)).replace(day=1)
     for key in evidence.live:
-        month, highest = _highest_month(evidence, key)
-        if key.monthly_limit is None or not highest or key.created_at > last_month:
+        usual = usual_month(evidence, key)
+        if key.monthly_limit is None or not usual.cost or key.created_at > last_month:
             continue
-        if key.monthly_limit > thresholds.limit_times * highest:
-            limit = roomy(2 * highest)
+        if key.monthly_limit > thresholds.limit_times * usual.cost:
             yield _finding(
                 evidence,
                 key,
                 "key-limit-high",
                 Severity.LOW,
                 _since_change(evidence, key, "monthly_limit_usd"),
-                f"The limit of {show_usd(key.monthly_limit)} is {key.monthly_limit // highest} times what the highest "
-                f"of the last three months, {month}, cost: {show_usd(highest)}.",
-                f"Lower it to twice that: `keydesk keys update {{key}} --monthly-limit {usd(limit)}`.",
+                f"The limit of {show_usd(key.monthly_limit)} is {key.monthly_limit // usual.cost} times a usual month; "
+                f"{usual.words}.",
+                f"Lower it to twice that: `keydesk keys update {{key}} --monthly-limit {usd(usual.limit)}`."
+                + _already_spent(evidence, key, usual.limit),
                 limit_nano=key.monthly_limit,
-                highest_month=month,
-                highest_nano=highest,
-                suggested_nano=limit,
+                **_made_of(usual),
             )
 
 
@@ -115,19 +121,42 @@ def near_limit(evidence: Evidence, thresholds: Thresholds) -> Iterator[Finding]:
         used = total.spent + total.held
         if used < thresholds.limit_near * key.monthly_limit:
             continue
+        usual, lowered = usual_month(evidence, key), _lowered(evidence, thresholds, key)
+        words = f"{100 * used // key.monthly_limit} % of the limit of {show_usd(key.monthly_limit)} is used in {month}"
+        action = (
+            "See when it runs out with `keydesk forecast`, and whether the spend is meant with "
+            "`keydesk spend --by day --key {key}`"
+        )
+        if lowered is not None:
+            before = lowered.before.get("monthly_limit_usd")
+            words += f"; {lowered.actor} " + (
+                f"lowered it from {show_usd(parse_usd(before))}" if before is not None else "set it, where none was,"
+            )
+            words += f" at {stamp(lowered.at)}" + (f" (“{lowered.reason}”)" if lowered.reason else "")
+            action += f". It is as low as that on purpose: talk to {lowered.actor} before anybody raises it."
+        elif usual.limit > key.monthly_limit:
+            words += f"; {usual.words}"
+            action += (
+                "; then raise the limit, such as to twice a usual month: "
+                f"`keydesk keys update {{key}} --monthly-limit {usd(usual.limit)}`."
+            )
+        else:
+            words += f"; {usual.words}"
+            action += ". The limit is twice a usual month already: find out what is unusual before anybody raises it."
         yield _finding(
             evidence,
             key,
             "key-limit-near",
             Severity.MEDIUM,
             total.last_call_at,
-            f"{100 * used // key.monthly_limit} % of the limit of {show_usd(key.monthly_limit)} is used in {month}.",
-            "See when it runs out with `keydesk forecast`, and whether the spend is meant with "
-            "`keydesk spend --by day --key {key}`; then raise the limit: `keydesk keys update {key} --monthly-limit "
-            f"{usd(roomy(key.monthly_limit * 3 // 2))}`.",
+            f"{words}.",
+            action,
             limit_nano=key.monthly_limit,
             spent_nano=total.spent,
             held_nano=total.held,
+            lowered_by=lowered.actor if lowered else None,
+            lowered_at=lowered.at if lowered else None,
+            **_made_of(usual),
         )
 
 
@@ -243,7 +272,7 @@ def old_secret_used(evidence: Evidence, thresholds: Thresholds) -> Iterator[Find
             "Find the app that still has it, and give it "
             + ("another key" if deleted else "the new secret")
             + "; if the old one had leaked, it may be in a stranger's hands. The calls are refused: "
-            "`keydesk requests --key {key}`.",
+            "`keydesk requests --key {key} --outcome refused`.",
             display=secret.display,
             retired_at=secret.retired_at,
             retired_by=by,
@@ -254,10 +283,16 @@ def old_secret_used(evidence: Evidence, thresholds: Thresholds) -> Iterator[Find
         )
 
 
-def roomy(amount: int) -> int:
-    """Return an amount rounded up to two leading digits, so that a limit is a round number; nano-USD."""
-    step = int("1".ljust(len(str(amount)) - 1, "0"))
-    return -(-amount // step) * step
+def rotations_due(evidence: Evidence, thresholds: Thresholds) -> list[Due]:
+    """Return the live keys whose secret becomes too old soon, the first one first."""
+    soon, due = evidence.now + timedelta(days=thresholds.rotation_soon), []
+    for key in evidence.live:
+        secret = evidence.secrets.get(key.id)
+        if secret is not None:
+            at = secret.created_at + timedelta(days=thresholds.rotation)
+            if evidence.now < at <= soon:
+                due.append(Due(key.id, evidence.key_label(key), evidence.org_name(key.org_id), at))
+    return sorted(due, key=lambda one: one.at)
 
 
 def _finding(
@@ -291,19 +326,47 @@ def _callable(evidence: Evidence, key: ApiKey) -> frozenset[str]:
     return included & scope if scope else included
 
 
-def _highest_month(evidence: Evidence, key: ApiKey) -> tuple[str, int]:
-    """Return the billing month of the last three that cost most, and what it cost; the newest if none cost anything."""
-    months = evidence.months.get(key.id, {})
-    spent = {month: months[month].spent if month in months else 0 for month in last_months(evidence.now)}
-    month = max(spent, key=lambda month: spent[month])
-    return month, spent[month]
+def _made_of(usual: UsualMonth) -> dict[str, Any]:
+    """Return what a proposed limit is made of, as evidence."""
+    return {
+        "usual_month": usual.month,
+        "usual_nano": usual.cost,
+        "set_aside": sorted(usual.beyond),
+        "set_aside_nano": sum(usual.beyond.values()),
+        "suggested_nano": usual.limit,
+    }
+
+
+def _already_spent(evidence: Evidence, key: ApiKey, limit: int) -> str:
+    """Return what a limit would mean for the rest of this month, if that much is spent already."""
+    total = evidence.months.get(key.id, {}).get(billing_month(evidence.now))
+    if total is None or total.spent < limit:
+        return ""
+    month = evidence.now.replace(day=1) + timedelta(days=31)
+    spent = show_usd(total.spent)
+    return f" It has spent {spent} this month: set now, it would refuse all calls until {month:%Y-%m}-01."
+
+
+def _last_change(evidence: Evidence, key: ApiKey, option: str) -> Act | None:
+    """Return the act that last changed an option, as far as the acts at hand tell."""
+    changes = [act for act in evidence.acts if act.subject == key.id and act.action == "key.update"]
+    return next((act for act in reversed(changes) if act.before.get(option) != act.after.get(option)), None)
 
 
 def _since_change(evidence: Evidence, key: ApiKey, option: str) -> datetime:
     """Return when an option was last changed, as far as the acts at hand tell; else when the key was created."""
-    changes = (act for act in evidence.acts if act.subject == key.id and act.action == "key.update")
-    moments = [act.at for act in changes if act.before.get(option) != act.after.get(option)]
-    return moments[-1] if moments else key.created_at
+    change = _last_change(evidence, key, option)
+    return change.at if change else key.created_at
+
+
+def _lowered(evidence: Evidence, thresholds: Thresholds, key: ApiKey) -> Act | None:
+    """Return the act that lowered a key's limit, or gave it one, if that is the last change and lies in the period."""
+    change = _last_change(evidence, key, "monthly_limit_usd")
+    if change is None or change.at < evidence.since(thresholds.period):
+        return None
+    before, after = (facts.get("monthly_limit_usd") for facts in (change.before, change.after))
+    lower = after is not None and (before is None or parse_usd(after) < parse_usd(before))
+    return change if lower else None
 
 
 def _retirement(evidence: Evidence, secret: RetiredSecret) -> tuple[str, str]:

@@ -158,16 +158,20 @@ def _places(heading: list[str], chosen: Mapping[str, str]) -> dict[str, int]:
             continue
         if len(found) > 1:
             names = " and ".join(repr(heading[place]) for place in found)
-            raise InvalidInput(f"The columns {names} could both be {field}: say which with {field}=HEADING.")
+            raise InvalidInput(f"The columns {names} could both be {field}: say which with {_option(field)}.")
         places[field] = found[0]
     for field in ("model", "amount"):
         if field not in places:
             raise InvalidInput(
-                f"The invoice has no column that is known as {field}: say which with {field}=HEADING. It has {shown}."
+                f"The invoice has no column that is known as {field}: say which with {_option(field)}. It has {shown}."
             )
     if "fresh_input_tokens" in places:
         places.pop("input_tokens", None)
     return places
+
+
+def _option(field: str) -> str:
+    return f"--column {field}=HEADING (columns={{'{field}': 'HEADING'}})"
 
 
 class _Row:

@@ -7,11 +7,12 @@ The gap is split into named causes that sum to it exactly. `docs/month-close.md`
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from decimal import Decimal
 from enum import StrEnum
 from heapq import nlargest
+from typing import TYPE_CHECKING
 
 from sqlalchemy import select
 
@@ -21,6 +22,10 @@ from toolkit.invoice_lines import Invoice, Line
 from toolkit.ledger import Ledger
 from toolkit.models import Model, Upstream
 from toolkit.period import Period
+from toolkit.pricing import NANO
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 MOST_SHOWN = 20
 """Calls that are named as evidence of one cause."""
@@ -29,15 +34,18 @@ _DATED = re.compile(r"[-@](\d{4}-?\d{2}-?\d{2})$")
 
 
 class Cause(StrEnum):
-    """Why an invoice is not what we expect; each amount is theirs − ours."""
+    """Why an invoice is not what we expect; each amount is theirs − ours.
+
+    "At most": as much of the gap as these calls can explain is put down to them, whether or not it is theirs.
+    """
 
     MISSING_FROM_US = "calls missing from us"
     MISSING_FROM_THEM = "calls missing from them"
     BILLED_TWICE = "billed twice"
     TOKENS = "token counts"
     PRICES = "prices"
-    ESTIMATED = "estimated rows"
-    UNFINISHED = "aborted or abandoned calls"
+    ESTIMATED = "estimated rows (at most)"
+    UNFINISHED = "aborted or abandoned calls (at most)"
     ROUNDING = "rounding"
     UNEXPLAINED = "unexplained"
 
@@ -125,8 +133,7 @@ def reconcile(
         InvalidInput: not a month, or a line is of another one.
         Forbidden: the actor sees one organisation only.
     """
-    if ledger.actor.org_id is not None:
-        raise Forbidden("A provider bills all organisations together: only who sees them all can compare.")
+    dialect = _dialect(ledger, upstream)
     period = Period.month(month)
     for line in invoice.lines:
         if line.day is not None and f"{line.day:%Y-%m}" != month:
@@ -135,14 +142,11 @@ def reconcile(
                 "UTC: take the lines of other months out."
             )
     with ledger.store.read(ledger.actor) as tx:
-        found = tx.session.get(Upstream, upstream)
-        if found is None:
-            raise NotFound(f"There is no upstream {upstream!r}. `keydesk upstreams list` shows them.")
-        if input_has_cached is None:
-            input_has_cached = invoice.input_has_cached
-        if input_has_cached is None:
-            input_has_cached = found.dialect != "anthropic"
         named = dict(tx.session.execute(select(Model.id, Model.upstream_model)).all())
+    if input_has_cached is None:
+        input_has_cached = invoice.input_has_cached
+    if input_has_cached is None:
+        input_has_cached = dialect != "anthropic"
     comparing = _Comparing(invoice, named, models or {}, has_cached=input_has_cached)
     by_call = "response_id" in invoice.columns
     ours = our_calls(ledger, upstream, period, named, by_call=by_call)
@@ -151,6 +155,65 @@ def reconcile(
     else:
         comparing.by_model(ours)
     return comparing.result(upstream, month)
+
+
+def obstacle(ledger: Ledger, upstream: str | None) -> str:
+    """Return why no invoice of an upstream can be compared, as `reconcile` would raise it; empty if one can."""
+    try:
+        _dialect(ledger, upstream)
+    except (Forbidden, NotFound) as error:
+        return str(error)
+    return ""
+
+
+def _dialect(ledger: Ledger, upstream: str | None) -> str:
+    """Return how an upstream counts, for an actor who may compare its invoice."""
+    if ledger.actor.org_id is not None:
+        raise Forbidden(
+            "A provider bills all organisations together: only who sees them all, with no single one chosen, can "
+            "compare."
+        )
+    with ledger.store.read(ledger.actor) as tx:
+        dialects = dict(tx.session.execute(select(Upstream.name, Upstream.dialect)).all())
+    if upstream not in dialects:
+        there = ", ".join(sorted(dialects)) or "none yet"
+        what = f"There is no upstream {upstream!r}." if upstream else "Name the upstream that the invoice bills."
+        raise NotFound(f"{what} There are: {there}.")
+    return dialects[upstream]
+
+
+def by_model(compared: Comparison | None) -> "pd.DataFrame":
+    """Return a comparison as a table, a model a line and the total below: amounts in nano-USD, rounded.
+
+    Returns:
+        model, our_calls, their_lines, ours, theirs, gap; no line for None.
+    """
+    import pandas as pd
+
+    gaps = [*compared.models, replace(compared.total, model="Total")] if compared else []
+    return pd.DataFrame(
+        [(gap.model, gap.our_calls, gap.their_lines, *map(nano, (gap.ours, gap.theirs, gap.gap))) for gap in gaps],
+        columns=["model", "our_calls", "their_lines", "ours", "theirs", "gap"],
+    )
+
+
+def by_cause(compared: Comparison | None) -> "pd.DataFrame":
+    """Return the gap as a table, a line for each cause and model and the total below: amounts in nano-USD, rounded.
+
+    Returns:
+        cause, model, part_of_the_gap; no line for None.
+    """
+    import pandas as pd
+
+    gaps = compared.models if compared else []
+    rows = [(str(cause), gap.model, nano(gap.causes[cause])) for cause in Cause for gap in gaps if cause in gap.causes]
+    total = [("Total", "", nano(compared.total.gap))] if compared else []
+    return pd.DataFrame([*rows, *total], columns=["cause", "model", "part_of_the_gap"])
+
+
+def nano(amount: Decimal) -> int:
+    """Return USD as nano-USD, rounded."""
+    return round(amount * NANO)
 
 
 class _Comparing:

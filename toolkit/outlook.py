@@ -129,8 +129,9 @@ class Outlook:
             key_id; spent (so far); forecast, low and high (at the month's end, the limit kept; low and high are missing
             where there is nothing to judge by); wanted (the forecast without the limit); limit; days, days_low and
             days_high (until the limit is reached, 0 is today; missing: not within this month); error (mean absolute
-            error of past forecasts for as many days, nano-USD), error_share (÷ what was then spent, a Decimal) and
-            checks (how many past forecasts that is); method (words). In the order of `daily`.
+            error of past forecasts for as many days, nano-USD), error_share (÷ what was spent in those days) and
+            error_of_month (÷ this month's forecast; both Decimals), checks (how many past forecasts that is); method
+            (words). In the order of `daily`.
         """
         import numpy as np
         import pandas as pd
@@ -154,7 +155,8 @@ class Outlook:
 
         Returns:
             org_id; spent, forecast, low, high and wanted as in `by_key`; available; days, days_low and days_high until
-            the wallet is empty (missing: not within `WALLET_DAYS`); error, error_share and checks. By id.
+            the wallet is empty (missing: not within `WALLET_DAYS`); error, error_share, error_of_month and checks. By
+            id.
         """
         import numpy as np
         import pandas as pd
@@ -167,6 +169,21 @@ class Outlook:
             frame[name] = _first_reached(path, room)
         self._add_errors(frame, course.rolling)
         return frame
+
+    def total(self) -> "pd.DataFrame":
+        """Return what all keys together will have spent when the month ends.
+
+        The interval and the error are those that the sum of all had in the past. It is not the sum of the
+        organisations' bounds: these make up for each other as far as they did, and no further.
+
+        Returns:
+            One row, none without keys: spent, forecast, low, high, wanted, error, error_share, error_of_month and
+            checks, as in `by_org`.
+        """
+        names, course = self._sums(["all"] * len(self.keys))
+        frame = self._month_end("name", names, course, [None] * len(names))
+        self._add_errors(frame, course.rolling)
+        return frame.drop(columns="name")
 
     def fan(self, name: str) -> "pd.DataFrame":
         """Return the month of one key or organisation as a chart draws it, cumulative since the month began.
@@ -224,29 +241,33 @@ class Outlook:
 
     @cached_property
     def _orgs(self) -> tuple[list[str], _Course]:
+        return self._sums([self.orgs[key] for key in self.keys])
+
+    def _sums(self, owner: list[str]) -> tuple[list[str], _Course]:
+        """Return the owners of the keys, and where what their keys spend together is going."""
         import numpy as np
 
-        names, owners = np.unique([self.orgs[key] for key in self.keys], return_inverse=True)
+        names, owners = np.unique(np.array(owner, dtype=str), return_inverse=True)
         in_order = owners.argsort(kind="stable")
         begins = owners[in_order].searchsorted(np.arange(len(names)))
 
-        def of_orgs(of_keys: "NDArray[Any]", join: np.ufunc = np.add) -> "NDArray[Any]":
+        def summed(of_keys: "NDArray[Any]", join: np.ufunc = np.add) -> "NDArray[Any]":
             # One moment after the other: of all at once there would be another copy.
             return np.stack([join.reduceat(part[..., in_order], begins, axis=-1) for part in of_keys])
 
         keys, past = self._keys, self._keys.rolling
-        ages = of_orgs(past.ages, np.maximum)
+        ages = summed(past.ages, np.maximum)
         # What a key brought in that was not there yet had not been foretold: all of it is error.
-        missed = of_orgs(np.where(np.isnan(past.errors), past.actual, past.errors))
+        missed = summed(np.where(np.isnan(past.errors), past.actual, past.errors))
         errors = np.where((ages > 0)[:, None, :], missed, np.nan)
-        rolling = prediction.Rolling(errors, of_orgs(past.actual), of_orgs(past.scale), ages)
-        kept, wanted = of_orgs(keys.kept), of_orgs(keys.wanted)
+        rolling = prediction.Rolling(errors, summed(past.actual), summed(past.scale), ages)
+        kept, wanted = summed(keys.kept), summed(keys.wanted)
         # Keys that stand at their limit can neither add nor save: the interval shrinks with them.
         free = np.divide(kept, wanted, out=np.ones_like(kept), where=wanted > 0)
         low, high = self._interval(kept, self._reach(rolling) * free)
         worst = self._kept_to_limits(np.where(self._runs_away, np.nan_to_num(keys.high), keys.wanted), keys.spent)
-        high = np.maximum(high, of_orgs(worst))
-        (spent,) = of_orgs(keys.spent[None])
+        high = np.maximum(high, summed(worst))
+        (spent,) = summed(keys.spent[None])
         return names.tolist(), _Course(spent, wanted, kept, low, high, rolling)
 
     @property
@@ -329,6 +350,7 @@ class Outlook:
     def _add_errors(self, frame: "pd.DataFrame", rolling: prediction.Rolling) -> None:
         """Add what past forecasts were wrong by, for as many days or, if that is shorter, for half the history."""
         import numpy as np
+        import pandas as pd
 
         ahead = min(self.days_left, rolling.errors.shape[1]) - 1
         wrong, came = np.abs(rolling.errors[:, ahead]), rolling.actual[:, ahead]
@@ -338,6 +360,11 @@ class Outlook:
         frame["error"] = _money(np.divide(sums[0], checks, out=np.full(len(checks), np.nan), where=checks > 0))
         shares = [Decimal(f"{missed / whole:.3f}") if whole else None for missed, whole in zip(*sums, strict=True)]
         frame["error_share"] = np.array(shares, dtype=object)
+        of_month = [
+            None if pd.isna(missed) or not whole else Decimal(f"{missed / whole:.3f}")
+            for missed, whole in zip(frame["error"], frame["forecast"], strict=True)
+        ]
+        frame["error_of_month"] = np.array(of_month, dtype=object)
         frame["checks"] = checks
 
     def _method(self, place: int) -> str:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+from toolkit import accounts, keys
 from toolkit.errors import InvalidInput
 from toolkit.ledger import Ledger
 from toolkit.period import Period
@@ -25,6 +26,7 @@ __all__ = [
     "UNTAGGED",
     "Period",
     "Totals",
+    "chosen",
     "condition",
     "grouped",
     "hold_accuracy",
@@ -100,8 +102,8 @@ def spend(
         ledger: whose actor's rows count.
         by: one or more of `DIMENSIONS`, or `tag:NAME`.
         period: by admission; everything by default.
-        org: id, to count that organisation alone.
-        key: id, to count that key alone.
+        org: id or name, to count that organisation alone.
+        key: id or name, to count that key alone; a deleted one by its id.
         tags: that a call must carry, all of them, to count.
 
     Returns:
@@ -111,9 +113,10 @@ def spend(
 
     Raises:
         InvalidInput: no dimension, an unknown one, or one twice.
+        NotFound: no such organisation or key (as in all reports).
     """
     columns = grouped("Spend", by)
-    where, values = condition(period, tags, org_id=org, key_id=key)
+    where, values = condition(period, tags, **chosen(ledger, org, key))
     sums = ", ".join(f"sum({name})::BIGINT AS {name}" for name in _SUMS)
     order = [by[0]] if by[0] in TIMES else []
     order += ["cost DESC", *(str(position + 1) for position in range(len(columns)))]
@@ -167,8 +170,8 @@ def hold_accuracy(
         ledger: whose actor's rows count.
         by: one or more of `DIMENSIONS`, or `tag:NAME`.
         period: by admission; everything by default.
-        org: id, to count that organisation alone.
-        key: id, to count that key alone.
+        org: id or name, to count that organisation alone.
+        key: id or name, to count that key alone; a deleted one by its id.
 
     Returns:
         The dimensions' columns, then calls, held and cost (nano-USD), ratio (held ÷ cost as a Decimal, rounded to two
@@ -179,7 +182,7 @@ def hold_accuracy(
         InvalidInput: no dimension, an unknown one, or one twice.
     """
     columns = grouped("Hold accuracy", by)
-    where, values = condition(period, org_id=org, key_id=key)
+    where, values = condition(period, None, **chosen(ledger, org, key))
     order = ", ".join(str(position + 1) for position in range(len(columns)))
     frame = ledger.df(
         f"SELECT {', '.join(columns)}, count(*) AS calls, sum(held)::BIGINT AS held, sum(cost)::BIGINT AS cost,"
@@ -201,9 +204,9 @@ def totals(ledger: Ledger, period: Period | None = None, *, org: str | None = No
     Args:
         ledger: whose actor's rows count.
         period: by admission.
-        org: id, to count that organisation alone.
+        org: id or name, to count that organisation alone.
     """
-    where, values = condition(period, org_id=org)
+    where, values = condition(period, None, **chosen(ledger, org))
     sums = ", ".join(f"coalesce(sum({name}) FILTER (WHERE {_ADMITTED}), 0)::BIGINT AS {name}" for name in _SUMS)
     failed = f"outcome IN ('{Outcome.UPSTREAM_ERROR}', '{Outcome.ABANDONED}')"
     (row,) = ledger.sql(
@@ -233,12 +236,12 @@ def refusals(ledger: Ledger, period: Period | None = None, *, org: str | None = 
     Args:
         ledger: whose actor's rows count.
         period: by the call's arrival; everything by default.
-        org: id, to count that organisation alone.
+        org: id or name, to count that organisation alone.
 
     Returns:
         refusal, key_id, key, key_label, org, calls, last_at.
     """
-    where, values = condition(period, org_id=org)
+    where, values = condition(period, None, **chosen(ledger, org))
     start, end = (period.start, period.end) if period else (None, None)
     return ledger.df(
         f"""
@@ -280,18 +283,18 @@ def requests(
     Args:
         ledger: whose actor's rows are searched; those of deleted keys too.
         request_id: Keydesk's own id of the call.
-        key: id.
+        key: id or name; a deleted one by its id.
         model: public id, as the caller named it.
         outcome: one of `policy.Outcome`.
         overrun: only calls that cost more than was held for them.
         period: by admission; everything by default.
-        org: id.
+        org: id or name.
         tags: that a call must carry, all of them.
         limit: most rows to return.
         offset: rows to skip.
     """
-    equal = {"request_id": request_id, "key_id": key, "model": model, "outcome": outcome, "org_id": org}
-    where, values = condition(period, tags, **equal)
+    equal = {"request_id": request_id, "model": model, "outcome": outcome}
+    where, values = condition(period, tags, **equal, **chosen(ledger, org, key))
     if overrun:
         where += " AND overrun > 0"
     return ledger.df(
@@ -300,6 +303,20 @@ def requests(
         period=period,
         request_id=request_id,
     )
+
+
+def chosen(ledger: Ledger, org: str | None = None, key: str | None = None) -> dict[str, str | None]:
+    """Return the ids of an organisation and a key, given by id or name or not at all, for `condition`.
+
+    Raises:
+        NotFound: the ledger's actor sees no such one: a sum of nothing would pass for an answer.
+        Conflict: several keys have that name.
+    """
+    if org is None and key is None:
+        return {}
+    with ledger.store.read(ledger.actor) as tx:
+        org_id = None if org is None else accounts.find_org(tx, org).id
+        return {"org_id": org_id, "key_id": None if key is None else keys.find(tx, key).id}
 
 
 def condition(

@@ -1,7 +1,7 @@
 """The forms of a statement: JSON as it was hashed, CSV for spreadsheets, a page to print. Pure: figures in, text out.
 
 The page is one HTML file that needs nothing else: no script, no font, no picture from elsewhere, and every name in it
-is escaped. Amounts are exact everywhere.
+is escaped. Amounts are exact everywhere; the page has them in cents as well.
 """
 
 import csv
@@ -12,7 +12,7 @@ from datetime import datetime
 from html import escape
 from typing import Any
 
-from toolkit.pricing import show_usd
+from toolkit.pricing import show_usd, usd
 from toolkit.statement_figures import MONEY, TOKENS, Figures, canonical, digest
 
 FORMS = ("json", "csv", "html")
@@ -25,6 +25,7 @@ _COLUMNS = (
     *("at", "by", "reference", "reason", "corrects", "amount_usd"),
 )
 _SECTIONS = {"keys_and_models": "key and model", "keys": "key", "models": "model"}
+_CENT = 10_000_000  # nano-USD
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 """Beginnings of text that spreadsheets take for a formula, full-width ones too, as
 <https://owasp.org/www-community/attacks/CSV_Injection> has them."""
@@ -92,10 +93,10 @@ def to_html(figures: Figures) -> str:
         closed="Draft: this month is not closed" if draft else f"Closed {_moment(figures['closed_at'])}",
         by="" if draft else f" by {escape(figures['closed_by'])}",
         org_id=escape(figures["org"]["id"]),
-        charged=_money(totals["charged"], decimals=2),
+        charged=_money(totals["charged"]),
         calls=f"{totals['calls']:,}",
         tokens=f"{totals['input_tokens'] + totals['output_tokens']:,}",
-        closing=_money(bridge["closing"], decimals=2),
+        closing=_money(bridge["closing"]),
         wallet=_bridge(figures),
         keys=_calls_table("Key", figures["keys"], ("key",), totals),
         models=_calls_table("Model", figures["models"], ("model",), totals),
@@ -104,15 +105,37 @@ def to_html(figures: Figures) -> str:
     )
 
 
+def framed(statements: Sequence[Figures]) -> str:
+    """Return pages within a page, as a notebook shows them: each unfolds to its whole height, the first one is open."""
+    fit = "this.style.height=0;this.style.height=this.contentDocument.documentElement.scrollHeight+'px'"
+    style = "width: 100%; height: 62em; border: 0"  # until it has loaded, or where nothing may fit it
+    return "".join(
+        f'<details{"" if place else " open"} ontoggle="this.lastChild.onload()">'
+        f"<summary>{escape(figures['org']['name'])} · {figures['month']}"
+        f"{' · draft' if figures['closed_at'] is None else ''}</summary>"
+        f'<iframe srcdoc="{escape(to_html(figures))}" title="Statement" style="{style}" onload="{fit}"></iframe>'
+        "</details>"
+        for place, figures in enumerate(statements)
+    )
+
+
 def _moment(text: str) -> str:
     return f"{datetime.fromisoformat(text):%Y-%m-%d %H:%M} UTC"
 
 
-def _money(nano: int, *, decimals: int = 9) -> str:
-    """Return an amount whose digits beyond the cents are set smaller."""
-    shown = show_usd(nano, decimals).replace("-", "\N{MINUS SIGN}")
-    cents = shown.index(".") + 3
-    return shown if decimals == 2 else f"{shown[:cents]}<i>{shown[cents:]}</i>"
+def _cents(nano: int) -> str:
+    return show_usd(nano, 2).replace("-", "\N{MINUS SIGN}")
+
+
+def _exact(nano: int) -> str:
+    """Return an amount with all its decimals, two at least."""
+    whole, _, part = usd(nano).replace("-", "\N{MINUS SIGN}").partition(".")
+    return f"{whole}.{part:0<2}"
+
+
+def _money(nano: int) -> str:
+    """Return an amount in cents, and below it what it is exactly, where that is more."""
+    return _cents(nano) if nano % _CENT == 0 else f"{_cents(nano)}<i>{_exact(nano)}</i>"
 
 
 def _row(cells: Sequence[str], *, kind: str = "", tag: str = "td") -> str:
@@ -133,7 +156,7 @@ def _bridge(figures: Figures) -> str:
 
 
 def _calls_table(title: str, groups: Sequence[Mapping[str, Any]], labels: Sequence[str], total: Figures) -> str:
-    heads = [title, "Calls", "Input", "Cached", "Output", "At list price", "Multiplier", "Charged"]
+    heads = [title, "Calls", "Input", "Cached", "Output", "At list price", "Added by multiplier", "Charged"]
     if not groups:
         return '<p class="none">No calls in this month.</p>'
 
@@ -159,8 +182,8 @@ def _check(figures: Figures, sha256: str) -> str:
         f"write <code>keydesk month export {month} statement.json --org {org}</code>, compute the file's SHA-256, and "
         "compare its figures with these.</p>"
         f"<p>The statement before this one: <code>{previous}</code></p>"
-        f"<p>When it was closed, the wallet had {_money(since['balance'])}: the closing balance, "
-        f"{_money(since['entries'])} of later credits and adjustments, and {_money(-since['charged'])} for calls of "
+        f"<p>When it was closed, the wallet had {_exact(since['balance'])} USD: the closing balance, "
+        f"{_exact(since['entries'])} of later credits and adjustments, and {_exact(-since['charged'])} for calls of "
         "later months.</p>"
     )
 
@@ -191,8 +214,9 @@ _PAGE = """<!doctype html>
 <section><h2>By model</h2>{models}</section>
 <section><h2>By key and model</h2>{both}</section>
 <section class="check"><h2>How to check it</h2>{check}
-<p>Amounts are in USD, exact to the nano-USD; a month is a calendar month in UTC, and a call belongs to the month in
-which it was admitted. Cached input is part of the input.</p></section>
+<p>Amounts are in USD. Cents are rounded, so they may seem to miss a sum by one; below them, in small type, stands the
+exact amount, and the exact amounts sum. The JSON and CSV forms have nano-USD. A month is a calendar month in UTC, and a
+call belongs to the month in which it was admitted. Cached input is part of the input.</p></section>
 </main>
 </body>
 </html>
@@ -227,7 +251,7 @@ th:first-child, td:first-child { text-align: left; padding-left: 0; overflow-wra
 tr { break-inside: avoid } thead { display: table-header-group }
 .total td { font-weight: 600; border-top: .5mm solid #5b6677; border-bottom: 0 }
 .strong td { font-weight: 600 }
-i { font-style: normal; font-weight: 400; font-size: 82%; color: #6b7684; display: inline-block }
+i { display: block; font-style: normal; font-weight: 400; font-size: 6.5pt; line-height: 1.2; color: #5b6677 }
 .none { color: #5b6677 }
 .check { break-inside: avoid; font-size: 8.5pt } .check p { margin: 0 0 2mm }
 code { font: 8pt ui-monospace, Consolas, monospace; background: #f3f6fb; padding: .3mm 1mm; overflow-wrap: anywhere }

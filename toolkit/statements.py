@@ -6,22 +6,22 @@ catalog's version, so that an admission which was judged before is judged anew, 
 end. What is corrected later stands in the next statement. `docs/month-close.md` has the rules and the reasons.
 """
 
-import json
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TypeVar
 
-from sqlalchemy import func, select
+from sqlalchemy import select
 
 from toolkit import accounts, audit, catalog, holds
 from toolkit.credentials import new_id
 from toolkit.database import Transaction, lock_catalog, lock_orgs
 from toolkit.desk import Desk
 from toolkit.errors import Conflict, NotFound
-from toolkit.models import ApiKey, AuditRow, KeyMonth, Organisation, Statement, WalletEntry
+from toolkit.models import Statement
 from toolkit.period import Period
-from toolkit.pricing import billing_month, next_month, show_usd, usd
+from toolkit.pricing import billing_month, show_usd, usd
 from toolkit.statement_figures import (
     Figures,
     Moved,
@@ -32,12 +32,15 @@ from toolkit.statement_figures import (
     figures_of,
     moved,
 )
+from toolkit.statement_order import ACTION, Due, acts_of, changed, due, left_out, not_next, said
 
 __all__ = [
+    "Due",
     "Figures",
     "Standing",
     "close",
     "draft",
+    "due",
     "figures_of",
     "find",
     "list_all",
@@ -48,7 +51,6 @@ __all__ = [
 
 T = TypeVar("T")
 
-_ACTION = "month.close"
 _TRIES = 3
 _MOST_SHOWN = 5
 
@@ -59,26 +61,50 @@ class Standing:
 
     Args:
         org_id, org: whose; id and name.
+        month: such as "2026-10".
         state: "closed", "draft", or in words why its turn has not come.
         figures: frozen, or a draft's; None if its turn has not come.
+        obstacle: why it cannot be closed now, in words; empty if it can, or is closed.
+        sha256: of the frozen figures; empty before.
     """
 
     org_id: str
     org: str
+    month: str
     state: str
     figures: Figures | None
+    obstacle: str = ""
+    sha256: str = ""
+
+    @property
+    def closable(self) -> bool:
+        """Whether it can be closed now."""
+        return self.state == "draft" and not self.obstacle
+
+    @property
+    def verdict(self) -> str:
+        """Whether it can be closed, by which command, or why not; or what it was closed as."""
+        if self.state == "closed":
+            assert self.figures is not None  # noqa: S101 - frozen
+            at = f"{datetime.fromisoformat(self.figures['closed_at']):%Y-%m-%d %H:%M}"
+            return f"{self.month} was closed at {at} UTC by {self.figures['closed_by']}. SHA-256 {self.sha256}"
+        if self.obstacle:
+            return f"{self.month} cannot be closed. {self.obstacle}"
+        return f"{self.month} can be closed: keydesk month close {self.month} --org {shlex.quote(self.org)}"
 
 
-def close(desk: Desk, org: str, month: str) -> Statement:
+def close(desk: Desk, org: str, month: str, *, first: bool = False) -> Statement:
     """Freeze a billing month of one organisation.
 
     Only once the month has ended, by the store's clock, and none of its calls is under way. Months are closed one
-    after the other; the first one closed may be any since the organisation began.
+    after the other, from the oldest that has calls or wallet entries.
 
     Args:
         desk: as a platform admin.
         org: id or name.
         month: such as "2026-10", UTC.
+        first: whether a first statement may leave out earlier months, which can then never be closed. They are in its
+            opening balance.
 
     Returns:
         The statement, committed together with its row in the audit log.
@@ -88,36 +114,38 @@ def close(desk: Desk, org: str, month: str) -> Statement:
         NotFound: no such organisation.
         Forbidden: the actor is not a platform admin.
         Conflict: the month has not ended, has open holds (which are named), is closed already, is not the next one,
-            an earlier statement was changed, or ledger, running totals and wallet do not agree. Nothing was changed.
+            would leave out earlier ones, an earlier statement was changed, or ledger, running totals and wallet do
+            not agree. Nothing was changed.
     """
     period = Period.month(month)
 
     def attempt() -> Statement:
         with desk.read() as tx:  # what is refused is refused before the ledger is asked
-            org_id = require_closable(tx, org, month)
+            org_id = require_closable(tx, org, month, first=first)
         calls = calls_of(desk.ledger, org_id, period)  # outside the transaction: SQLite's would stop the gateways
         with desk.write() as tx:
             lock_catalog(tx)
             lock_orgs(tx, org_id)
-            _require_closable(tx, org_id, period, month)
+            _require_closable(tx, org_id, month, first=first)
             figures = build(tx, org_id, month, calls, _last(tx, org_id))
             return _freeze(tx, org_id, month, figures | _closed(tx.now.isoformat(), tx.actor.name))
 
     return _repeated(attempt)
 
 
-def require_closable(tx: Transaction, org: str, month: str) -> str:
+def require_closable(tx: Transaction, org: str, month: str, *, first: bool = False) -> str:
     """Raise what `close` would raise before it looks into the books; return the organisation's id.
 
     Args:
         tx: as a platform admin.
         org: id or name.
         month: such as "2026-10".
+        first: as for `close`.
     """
-    period = Period.month(month)
+    Period.month(month)
     accounts.require_platform_admin(tx)
     org_id = accounts.find_org(tx, org).id
-    _require_closable(tx, org_id, period, month)
+    _require_closable(tx, org_id, month, first=first)
     return org_id
 
 
@@ -145,7 +173,8 @@ def draft(desk: Desk, org: str, month: str) -> Figures:
     def attempt() -> Figures:
         calls = calls_of(desk.ledger, org_id, period)
         with desk.read() as tx:
-            _require_next(tx, org_id, month)
+            if reason := _behind(tx, org_id, month):
+                raise Conflict(reason)
             return build(tx, org_id, month, calls, _last(tx, org_id)) | _closed(None, None)
 
     return _repeated(attempt)
@@ -166,13 +195,15 @@ def standing(desk: Desk, org: str, month: str) -> Standing:
     Period.month(month)
     with desk.read() as tx:
         found = accounts.find_org(tx, org)
-        acts = _acts(tx, found.id)
-        changed = _changed(tx, found.id, acts)
-        if month in acts and not changed:
-            return Standing(found.id, found.name, "closed", figures_of(find(tx, found.id, month)))
-        if reason := changed or _not_next(tx, found.id, month, acts):
-            return Standing(found.id, found.name, reason, None)
-    return Standing(found.id, found.name, "draft", draft(desk, found.id, month))
+        whose = found.id, found.name, month
+        acts = acts_of(tx, found.id)
+        if month in acts and not changed(tx, found.id, acts):
+            statement = find(tx, found.id, month)
+            return Standing(*whose, "closed", figures_of(statement), sha256=statement.sha256)
+        if reason := _behind(tx, found.id, month):
+            return Standing(*whose, reason, None, reason)
+        obstacle = _obstacle(tx, found.id, month)
+    return Standing(*whose, "draft", draft(desk, found.id, month), obstacle)
 
 
 def _closed(at: str | None, by: str | None) -> Figures:
@@ -232,15 +263,15 @@ def verify(tx: Transaction, statement: Statement) -> list[str]:
     hashed = digest(statement.figures)
     if hashed != statement.sha256:
         problems.append(f"Its figures were changed: their SHA-256 is {hashed}, not {statement.sha256}.")
-    row = _acts(tx, statement.org_id).get(statement.month)
+    row = acts_of(tx, statement.org_id).get(statement.month)
     if row is None or (row.subject, row.seq) != (statement.id, statement.audit_seq):
         problems.append("The audit log does not know it.")
-    elif _said(row).get("sha256") != hashed:
+    elif said(row).get("sha256") != hashed:
         problems.append(f"Row {row.seq} of the organisation's audit log says that its SHA-256 is another one.")
     theirs = Transaction(tx.session, replace(tx.actor, org_id=statement.org_id))  # who sees their chain and no other
     problems += [f"Row {link.seq} of the organisation's audit log: {link.problem}." for link in audit.verify(theirs)]
     if not problems:
-        problems += filter(None, [_changed(tx, statement.org_id, _acts(tx, statement.org_id))])
+        problems += filter(None, [changed(tx, statement.org_id, acts_of(tx, statement.org_id))])
     if not problems:
         problems += [
             f"The books have moved since: key {key_id} has {calls:+} calls and {usd(charge)} USD that no statement has "
@@ -251,23 +282,44 @@ def verify(tx: Transaction, statement: Statement) -> list[str]:
     return problems
 
 
-def _require_closable(tx: Transaction, org_id: str, period: Period, month: str) -> None:
-    """Raise Conflict unless a month has ended, is the next one, and has no open hold."""
-    assert period.end is not None  # noqa: S101 - a month has both ends
-    if tx.now < period.end:
-        raise Conflict(
-            f"{month} ends at {period.end:%Y-%m-%d} 00:00 UTC; by the key store's clock it is "
-            f"{tx.now:%Y-%m-%d %H:%M}. Close it then."
+def _require_closable(tx: Transaction, org_id: str, month: str, *, first: bool) -> None:
+    if reason := _obstacle(tx, org_id, month, first=first):
+        raise Conflict(reason)
+
+
+def _obstacle(tx: Transaction, org_id: str, month: str, *, first: bool = False) -> str:
+    """Return why a month cannot be closed: it has not ended, is not the next one, or has open holds; empty if it can.
+
+    Args:
+        tx: any actor.
+        org_id: whose.
+        month: such as "2026-10".
+        first: as for `close`.
+    """
+    end = Period.month(month).end
+    assert end is not None  # noqa: S101 - a month has both ends
+    if tx.now < end:
+        return (
+            f"{month} ends at {end:%Y-%m-%d} 00:00 UTC; by the key store's clock it is {tx.now:%Y-%m-%d %H:%M}. "
+            "Close it then."
         )
-    _require_next(tx, org_id, month)
+    if reason := _behind(tx, org_id, month):
+        return reason
+    if not first and not acts_of(tx, org_id) and (reason := left_out(tx, org_id, month)):
+        return reason
     open_holds = [hold for hold in holds.open_holds(tx, org=org_id) if billing_month(hold.admitted_at) <= month]
-    if open_holds:
-        raise Conflict(_in_the_way(month, open_holds))
+    return _in_the_way(month, open_holds) if open_holds else ""
+
+
+def _behind(tx: Transaction, org_id: str, month: str) -> str:
+    """Return why a month is not the next one, or which that were closed are not as they were; empty if all is well."""
+    acts = acts_of(tx, org_id)
+    return changed(tx, org_id, acts) or not_next(tx, org_id, month, acts)
 
 
 def _in_the_way(month: str, found: Sequence[holds.OpenHold]) -> str:
     """Return the refusal of a month of which calls are under way: which ones, and what will end them."""
-    lines = [f"{month} cannot be closed yet: {len(found)} of its calls may still be charged."]
+    lines = [f"{len(found)} of the calls until the end of {month} may still be charged."]
     for hold in found[:_MOST_SHOWN]:
         age = str(timedelta(seconds=max(int(hold.age.total_seconds()), 0)))
         if not hold.orphaned:
@@ -285,84 +337,6 @@ def _in_the_way(month: str, found: Sequence[holds.OpenHold]) -> str:
     return "\n".join(lines)
 
 
-def _require_next(tx: Transaction, org_id: str, month: str) -> None:
-    """Raise Conflict unless a month is the next one, and all that were closed are as they were."""
-    acts = _acts(tx, org_id)
-    if reason := _changed(tx, org_id, acts) or _not_next(tx, org_id, month, acts):
-        raise Conflict(reason)
-
-
-def _not_next(tx: Transaction, org_id: str, month: str, acts: dict[str, AuditRow]) -> str:
-    """Return why a month cannot be closed after those that are; empty if it can."""
-    if not acts:
-        first = _first_month(tx, org_id)
-        if month < first:
-            return f"The organisation began later: the first month that can be closed is {first}."
-        return ""
-    first, last = min(acts), max(acts)
-    if month in acts:
-        return (
-            f"{month} was closed at {acts[month].at:%Y-%m-%d %H:%M} UTC by {acts[month].actor}. What is wrong in it is "
-            "corrected by an adjustment of the wallet, which stands in the next statement."
-        )
-    if month < first:
-        return f"The first statement of this organisation is {first}: an earlier month cannot be closed."
-    if month != next_month(last):
-        return f"Months are closed one after the other: close {next_month(last)} first."
-    return ""
-
-
-def _first_month(tx: Transaction, org_id: str) -> str:
-    """Return the month in which an organisation was made, paid or called first, whichever came first."""
-    made = tx.session.get_one(Organisation, org_id).created_at
-    paid = tx.session.scalar(select(func.min(WalletEntry.created_at)).where(WalletEntry.org_id == org_id))
-    keys = select(ApiKey.id).where(ApiKey.org_id == org_id)
-    called = tx.session.scalar(select(func.min(KeyMonth.month)).where(KeyMonth.key_id.in_(keys)))
-    return min(billing_month(made), billing_month(paid or made), called or billing_month(made))
-
-
-def _changed(tx: Transaction, org_id: str, acts: dict[str, AuditRow]) -> str:
-    """Return which of an organisation's statements are not those that were closed, by the audit log; empty if all are.
-
-    A statement begins where the one before ended and corrects those before: nothing may be built on a changed one.
-    """
-    query = select(Statement).where(Statement.org_id == org_id)
-    kept = {statement.month: statement for statement in tx.session.scalars(query)}
-    changed = []
-    for month in sorted(acts.keys() | kept.keys()):
-        statement, row = kept.get(month), acts.get(month)
-        if row is None:
-            changed.append(f"The audit log does not know the statement of {month}.")
-        elif not month:
-            changed.append(f"Row {row.seq} of the audit log, which closed a month, was changed: it names none.")
-        elif statement is None or statement.id != row.subject:
-            changed.append(f"The audit log's row {row.seq} says that {month} was closed: there is no such statement.")
-        else:
-            said = _said(row).get("sha256")
-            if (statement.audit_seq, statement.sha256, digest(statement.figures)) != (row.seq, said, said):
-                check = f"keydesk month show {month} --org {org_id} --verify"
-                changed.append(f"The statement of {month} was changed: `{check}` says more.")
-    return " ".join([*changed, "Restore what was closed from a backup of the key store."] if changed else [])
-
-
-def _acts(tx: Transaction, org_id: str) -> dict[str, AuditRow]:
-    """Return the rows of the audit log that closed an organisation's months; the first, if a month has several.
-
-    One that somebody changed so that it names no month is under "".
-    """
-    query = select(AuditRow).where(AuditRow.chain == org_id, AuditRow.action == _ACTION).order_by(AuditRow.seq.desc())
-    return {str(_said(row).get("month", "")): row for row in tx.session.scalars(query)}
-
-
-def _said(row: AuditRow) -> Figures:
-    """Return what a row of the audit log says; of one that somebody made unreadable nothing."""
-    try:
-        facts = json.loads(row.after or "{}")
-    except (ValueError, RecursionError):
-        facts = {}
-    return facts if isinstance(facts, dict) else {}
-
-
 def _last(tx: Transaction, org_id: str) -> Statement | None:
     query = select(Statement).where(Statement.org_id == org_id).order_by(Statement.month.desc()).limit(1)
     return tx.session.scalar(query)
@@ -373,7 +347,7 @@ def _freeze(tx: Transaction, org_id: str, month: str, figures: Figures) -> State
     statement_id, sha256 = new_id("statement"), digest(text)
     row = audit.record(
         tx,
-        _ACTION,
+        ACTION,
         statement_id,
         org_id=org_id,
         after={

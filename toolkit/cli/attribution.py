@@ -11,6 +11,7 @@ import click
 from toolkit import catalog
 from toolkit.cli.app import App, Command, pass_app
 from toolkit.cli.output import Usd, records
+from toolkit.cli.usage import headings
 from toolkit.cli.values import Moment
 from toolkit.cli.values import Multiplier as MultiplierType
 from toolkit.cli.values import Usd as UsdType
@@ -34,10 +35,11 @@ def _total(rows: list[dict[str, Any]], first: str, sums: tuple[str, ...]) -> dic
 @click.command(cls=Command)
 @click.option(
     "--by",
-    default="key",
+    multiple=True,
+    default=["key"],
     show_default=True,
     metavar="DIMENSION",
-    help="Whose moves: key, model, org, plan, dialect or tag:NAME.",
+    help="Whose moves: key, model, org, plan, dialect or tag:NAME; may be given again.",
 )
 @click.option("--from", "start", type=Moment(), metavar="TIME", help="Start of the later period, UTC.")
 @click.option("--to", "end", type=Moment(), metavar="TIME", help="Its end, UTC.  [default: now]")
@@ -47,7 +49,7 @@ def _total(rows: list[dict[str, Any]], first: str, sums: tuple[str, ...]) -> dic
 @pass_app
 def movers_command(
     app: App,
-    by: str,
+    by: tuple[str, ...],
     start: datetime | None,
     end: datetime | None,
     before: datetime | None,
@@ -69,11 +71,13 @@ def movers_command(
     frame = attribution.movers(app.desk.ledger, earlier, after, by, org=org_id, key=key_id)
     money = ("before", "after", "difference", *_EFFECTS)
     rows = records(frame, money)
-    named = {"key": {"key_label": "key", "org": "organisation"}, "org": {"org": "organisation"}}.get(by, {by: by})
+    named = headings(by)
     columns = {**named, "status": "status", **{f"{name}_usd": name for name in money}}
     total = _total(rows, next(iter(named)), tuple(f"{name}_usd" for name in money))
     if not app.as_json:
         click.echo(f"Before: {_span(earlier)}. After: {_span(after)}.")
+        for caveat in attribution.caveats(app.desk.ledger, earlier, after, org=org_id):
+            click.echo(caveat)
     app.rows(rows, columns, empty="Nothing was spent in these periods.", total=total)
 
 
@@ -161,8 +165,7 @@ def whatif_command(
         return
     money = ("cost", "repriced", "refused", "replayed", "difference")
     rows = records(replay.spend, money)
-    dimensions = {"key": {"key_label": "key", "org": "organisation"}, "org": {"org": "organisation"}}
-    named = {field: title for name in by.split(",") for field, title in dimensions.get(name, {name: name}).items()}
+    named = headings(by.split(","))
     figures = {
         "calls": "calls",
         "cost_usd": "charged",

@@ -97,6 +97,7 @@ def _as_json(report: "Report", shown: list["Finding"]) -> dict[str, Any]:
         "findings": [asdict(finding) | {"evidence": _plain(finding.evidence)} for finding in shown],
         "skipped": [{"check": check.id, "title": check.title} for check in report.skipped],
         "activity": [asdict(row) for row in report.activity],
+        "due_soon": [due._asdict() for due in report.due_soon],
     }
 
 

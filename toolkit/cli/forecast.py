@@ -21,7 +21,7 @@ _ORG = click.option("--org", metavar="ORG", help="Only this organisation's.")
 def forecast_command(app: App, by: str, org: str | None) -> None:
     """Say what this month will cost, and when limits and wallets run out.
 
-    The error is that of past forecasts for as many days ahead.
+    The past error is that of forecasts for as many days ahead, and its share of this month's.
     """
     from toolkit import forecast
     from toolkit.outlook import WALLET_DAYS
@@ -97,12 +97,12 @@ def _when(row: dict[str, Any], ceiling: str, never: str) -> str | None:
 
 
 def _error(row: dict[str, Any]) -> str | None:
-    """Return how wrong past forecasts were: "± $1.20, 8 %"."""
+    """Return how wrong past forecasts were, and how much of this month's that is: "± $1.20, 8 %"."""
     if row["error_usd"] is None:
         return None
     from toolkit.pricing import show_usd
 
-    share = f", {Decimal(row['error_share']) * 100:.0f} %" if row["error_share"] is not None else ""
+    share = f", {Decimal(row['error_of_month']) * 100:.0f} %" if row["error_of_month"] is not None else ""
     return f"± {show_usd(row['error_usd'])}{share}"
 
 

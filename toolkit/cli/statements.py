@@ -1,8 +1,8 @@
 """`keydesk month` and `invoice`: close a billing month, look at its statement, and check what a provider bills."""
 
 import os
+import shlex
 import tempfile
-from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ from toolkit.cli.app import App, Group, pass_app
 from toolkit.cli.output import Usd
 from toolkit.errors import Conflict, InvalidInput
 from toolkit.models import Statement
-from toolkit.pricing import NANO, show_usd
+from toolkit.pricing import show_usd
 
 if TYPE_CHECKING:
     from toolkit.invoices import Gap
@@ -28,9 +28,10 @@ _COLUMNS = {
     "cached_input_tokens": "of it cached",
     "output_tokens": "output",
     "list_cost": "at list price",
-    "multiplier_effect": "multiplier",
+    "multiplier_effect": "added by multiplier",
     "charged": "charged",
 }
+_MOST_SHOWN = 20
 _BRIDGE = ("opening", "credits", "adjustments", "charged", "closing")
 
 
@@ -42,10 +43,11 @@ def month_command() -> None:
 @month_command.command("close")
 @_MONTH
 @_ORG
+@click.option("--first", is_flag=True, help="Leave earlier months out for ever: begin with this one.")
 @click.option("--yes", is_flag=True, help="Confirm without being asked.")
 @pass_app
-def close(app: App, month: str, org: str, yes: bool) -> None:
-    """Freeze MONTH, such as 2026-10, of an organisation.
+def close(app: App, month: str, org: str, first: bool, yes: bool) -> None:
+    """Freeze MONTH, such as 2026-10, of an organisation; the oldest one first.
 
     Nothing of it can be changed later; corrections stand in the next one.
     """
@@ -53,15 +55,22 @@ def close(app: App, month: str, org: str, yes: bool) -> None:
 
     if not yes:
         with app.desk.read() as tx:  # nobody is asked about what is refused anyway
-            statements.require_closable(tx, org, month)
+            statements.require_closable(tx, org, month, first=first)
         draft = statements.draft(app.desk, org, month)
+        before = draft["before"]
         app.confirm(
             f"Close {month} of {draft['org']['name']}: calls {draft['totals']['calls']:,}, "
             f"charged {show_usd(draft['totals']['charged'])}, balance {show_usd(draft['wallet']['closing'])}? "
-            "It cannot be opened again.",
+            "It cannot be opened again."
+            + (
+                f" The {before['calls']:,} calls of earlier months, charged {show_usd(before['charged'])}, will never "
+                "have a statement."
+                if before and before["calls"]
+                else ""
+            ),
             yes=False,
         )
-    statement = statements.close(app.desk, org, month)
+    statement = statements.close(app.desk, org, month, first=first)
     facts = _facts(statement, statements.figures_of(statement))
     app.done(
         f"Closed {month} of {facts['org']}: calls {facts['calls']:,}, charged {show_usd(facts['charged_usd'])}, "
@@ -106,11 +115,12 @@ def show(app: App, month: str, org: str, verify: bool) -> None:
 @click.option("--org", metavar="ORG", help="Only this organisation's.")
 @pass_app
 def list_statements(app: App, org: str | None) -> None:
-    """List closed months, the newest first."""
+    """List closed months, the newest first, and say which one is next."""
     from toolkit import statements
 
     rows, unreadable = [], []
     with app.desk.read() as tx:
+        due = statements.due(tx, org=org)
         for statement in statements.list_all(tx, org=org):
             try:
                 rows.append(_facts(statement, statements.figures_of(statement)))
@@ -129,6 +139,12 @@ def list_statements(app: App, org: str | None) -> None:
     app.rows(rows, columns, empty="No month is closed. Close one: keydesk month close --help")
     for problem in unreadable:
         click.echo(output.text(problem), err=True)
+    if due and not app.as_json:
+        click.echo("\nTo be closed next:")
+        for waiting in due[:_MOST_SHOWN]:
+            click.echo(f"  keydesk month close {waiting.month} --org {shlex.quote(output.text(waiting.org))}")
+        if len(due) > _MOST_SHOWN:
+            click.echo(f"  and {len(due) - _MOST_SHOWN:,} more organisations; --org names one")
 
 
 @month_command.command("export")
@@ -290,12 +306,12 @@ def reconcile(
     }
     app.rows([_rounded(gap) for gap in found.models], headings, empty="", total=_rounded(found.total))
     rows = [
-        {"cause": str(cause), "model": gap.model, "amount": _nano(gap.causes[cause])}
+        {"cause": str(cause), "model": gap.model, "amount": Usd(invoices.nano(gap.causes[cause]))}
         for cause in invoices.Cause
         for gap in found.models
         if cause in gap.causes
     ]
-    total = {"amount": _nano(found.total.gap)}
+    total = {"amount": Usd(invoices.nano(found.total.gap))}
     click.echo()
     app.rows(rows, {"cause": "cause", "model": "model", "amount": "part of the gap"}, empty="No gap.", total=total)
     for cause, words in found.evidence.items():
@@ -314,15 +330,13 @@ def _exact(gap: "Gap") -> dict[str, Any]:
 
 
 def _rounded(gap: "Gap") -> dict[str, Any]:
+    from toolkit.invoices import nano
+
     return {
         "model": gap.model,
         "our_calls": gap.our_calls,
         "their_lines": gap.their_lines,
-        "ours": _nano(gap.ours),
-        "theirs": _nano(gap.theirs),
-        "gap": _nano(gap.gap),
+        "ours": Usd(nano(gap.ours)),
+        "theirs": Usd(nano(gap.theirs)),
+        "gap": Usd(nano(gap.gap)),
     }
-
-
-def _nano(amount: Decimal) -> Usd:
-    return Usd(round(amount * NANO))

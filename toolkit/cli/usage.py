@@ -1,6 +1,7 @@
 """`keydesk spend`, `accuracy`, `requests` and `audit`: what happened, and whether the records hold."""
 
 import json
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from textwrap import shorten
@@ -15,7 +16,7 @@ from toolkit.cli.values import Moment
 from toolkit.database import Actor
 from toolkit.errors import InvalidInput, NotFound
 from toolkit.period import Period
-from toolkit.policy import Role
+from toolkit.policy import Outcome, Role
 
 CHANGES_WIDTH = 100
 """Characters of an act's changes that people see; `--json` has all."""
@@ -25,16 +26,30 @@ _TO = click.option("--to", "end", type=Moment(), metavar="TIME", help="Up to, bu
 _TAG = click.option(
     "--tag", "tagged", multiple=True, metavar="NAME=VALUE", help="Only calls with this tag; if given again, with all."
 )
+_OUTCOMES = [outcome.value for outcome in Outcome]
 _MONEY = ("cost", "held", "overrun")
+
+
+def headings(by: Sequence[str]) -> dict[str, str]:
+    """Return the columns of a report's dimensions for people: field → heading."""
+    known = {
+        "key": {"key_label": "key", "org": "organisation"},
+        "org": {"org": "organisation"},
+        "hour": {"hour": "hour (UTC)"},
+        "day": {"day": "day (UTC)"},
+        "week": {"week": "week from (UTC)"},
+    }
+    return {field: heading for name in by for field, heading in known.get(name, {name: name}).items()}
 
 
 @click.command(cls=Command)
 @click.option(
     "--by",
-    default="key",
+    multiple=True,
+    default=["key"],
     show_default=True,
     metavar="DIMENSION",
-    help="What to add up for: key, model, org, plan, dialect, hour, day, week, month or tag:NAME.",
+    help="What to add up for: key, model, org, plan, dialect, hour, day, week, month or tag:NAME; may be given again.",
 )
 @_FROM
 @_TO
@@ -44,7 +59,7 @@ _MONEY = ("cost", "held", "overrun")
 @pass_app
 def spend_command(
     app: App,
-    by: str,
+    by: tuple[str, ...],
     start: datetime | None,
     end: datetime | None,
     org: str | None,
@@ -59,14 +74,8 @@ def spend_command(
 
     org_id, key_id = app.ids(org, key)
     period, wanted = Period(start, end), tags.wanted(tagged)
-    rows = records(reports.spend(app.desk.ledger, [by], period, org=org_id, key=key_id, tags=wanted), _MONEY)
-    dimensions = {
-        "key": {"key_label": "key", "org": "organisation"},
-        "org": {"org": "organisation"},
-        "hour": {"hour": "hour (UTC)"},
-        "day": {"day": "day (UTC)"},
-        "week": {"week": "week from (UTC)"},
-    }.get(by, {by: by})
+    rows = records(reports.spend(app.desk.ledger, by, period, org=org_id, key=key_id, tags=wanted), _MONEY)
+    dimensions = headings(by)
     sums = ("calls", "input_tokens", "cached_input_tokens", "output_tokens", "cost_usd")
     total: dict[str, Any] = {name: sum(row[name] for row in rows) for name in sums}
     total |= {next(iter(dimensions)): "total", "cost_usd": Usd(total["cost_usd"])}
@@ -116,6 +125,7 @@ def accuracy_command(app: App, start: datetime | None, end: datetime | None, org
 @_FROM
 @_TO
 @_TAG
+@click.option("--outcome", type=click.Choice(_OUTCOMES), help="Only calls that ended like this.")
 @click.option("--overruns", is_flag=True, help="Only calls that cost more than was held for them.")
 @click.option("--limit", type=click.IntRange(1), default=50, show_default=True, help="Most rows, the newest first.")
 @pass_app
@@ -126,6 +136,7 @@ def requests_command(
     start: datetime | None,
     end: datetime | None,
     tagged: tuple[str, ...],
+    outcome: str | None,
     overruns: bool,
     limit: int,
 ) -> None:
@@ -138,6 +149,7 @@ def requests_command(
         app.desk.ledger,
         request_id=request_id,
         key=key_id,
+        outcome=outcome,
         overrun=overruns,
         period=period,
         tags=tags.wanted(tagged),
@@ -157,6 +169,10 @@ def requests_command(
             "cost_usd": "cost",
             "duration_ms": "ms",
         }
+        if tagged:
+            columns |= {"org": "organisation", "tags": "tags"}
+            if not app.as_json:
+                rows = [row | {"tags": [f"{tag}={value}" for tag, value in _tags_of(row)]} for row in rows]
         if overruns:
             columns = {name: title for name, title in columns.items() if name not in {"outcome", "refusal"}}
             columns |= {"held_usd": "held", "overrun_usd": "overrun"}
@@ -167,6 +183,10 @@ def requests_command(
         app.facts(rows[0])
     else:
         raise NotFound(f"There is no request {request_id!r} in the log. A call under way has no row yet.")
+
+
+def _tags_of(row: dict[str, Any]) -> list[tuple[str, str]]:
+    return list(json.loads(row["tags"]).items())
 
 
 @click.command(cls=Command)

@@ -29,7 +29,7 @@ from toolkit.dialects.shape import Dialect, Shape
 from toolkit.errors import Conflict, Refusal, RefusalType
 from toolkit.estimate import hold_bound
 from toolkit.models import ApiKey, AuditRow, LiveSecret, Organisation, RetiredSecret, micros
-from toolkit.policy import KeyFacts, KeyStatus, Outcome, Role
+from toolkit.policy import KeyFacts, KeyStatus, Outcome, Role, Unauthorized
 from toolkit.pricing import NANO
 from toolkit.tills import Till, open_till
 from toolkit.usage import Usage, UsageSource
@@ -41,6 +41,9 @@ CREDENTIAL = "DEMO_UPSTREAM_KEY"
 
 BATCH = 2_000
 """Calls of one transaction."""
+
+OLD_SECRET_USES = 37
+"""How often somebody calls with the secret that was rotated away, every third hour up to now."""
 
 _INSTANCE = "gateway_demo"
 _BASES = {Dialect.OPENAI: "openai/v1", Dialect.ANTHROPIC: "anthropic", Dialect.GEMINI: "gemini"}
@@ -79,9 +82,10 @@ def load(desk: Desk, progress: Callable[[int, int], None] | None = None, *, call
     drawn = [call for call in draw(start, calls) if call.at < now]
     player = _Player(desk, start, now)
     player.play(drawn, progress or (lambda _done, _all: None))
-    player.note_old_secret()
-    _end(desk, now, len(drawn))
-    return len(drawn)
+    player.use_old_secret()
+    calls = len(drawn) + OLD_SECRET_USES
+    _end(desk, now, calls)
+    return calls
 
 
 def follow_port(desk: Desk) -> None:
@@ -257,19 +261,28 @@ class _Player:
             return _WholeCall(None, Settle(call, _ending(demo)), version, refusal)
         return _WholeCall(Admit(call, bound, version, _INSTANCE), Settle(call, _ending(demo)), version)
 
-    def note_old_secret(self) -> None:
-        """Somebody still calls with the secret that was rotated away."""
+    def use_old_secret(self) -> None:
+        """Somebody still calls with the secret that was rotated away, and is refused as a gateway does it."""
         with self._desk.store.read(_PLATFORM) as tx:
-            digests = list(
-                tx.session.scalars(
-                    select(RetiredSecret.digest)
-                    .join(ApiKey, ApiKey.id == RetiredSecret.key_id)
-                    .where(ApiKey.name == ROTATED.name, RetiredSecret.uses == 0)
+            found = tx.session.execute(
+                select(RetiredSecret.digest, RetiredSecret.uses)
+                .join(ApiKey, ApiKey.id == RetiredSecret.key_id)
+                .join(Organisation, Organisation.id == ApiKey.org_id)
+                .where(Organisation.name == ROTATED.org, ApiKey.name == ROTATED.name)
+            ).one()
+            facts = verify.lookup_retired(tx, [found.digest])
+        assert facts is not None  # noqa: S101 - it was rotated half-way
+        with closing(open_till(self._desk.store)) as till:
+            for number in range(OLD_SECRET_USES - found.uses, 0, -1):  # an earlier load may have made some
+                at = self._now - timedelta(hours=3 * number)
+                call = Call(
+                    new_request_id(micros(at) // 1000), facts, at, Dialect.OPENAI, "chat/completions", stream=False
                 )
-            )
-        for hours in range(37, 0, -1):
-            with self._desk.store.write(SYSTEM, self._now - timedelta(hours=3 * hours)) as tx:
-                verify.note_retired(tx, digests)
+                (failed,) = till.run([Refuse(call, Unauthorized(facts), at, None)])
+                if isinstance(failed, BaseException):
+                    raise failed
+                with self._desk.store.write(SYSTEM, at) as tx:
+                    verify.note_retired(tx, [found.digest])
 
 
 @dataclass(frozen=True, slots=True)
