@@ -209,6 +209,19 @@ def two_days_to_merge(ledger: Ledger) -> tuple[list[Segment], list[Segment]]:
     return found[:2], found[2:]
 
 
+def test_rows_are_drained_between_two_merges(ledger: Ledger) -> None:
+    """Whoever merges may drain after each merge: a row does not wait for the merging of all other days."""
+    two_days_to_merge(ledger)
+    merging = ledger.merges()
+    assert next(merging) == 2
+    late = append(ledger.store, [row(cost=7)])
+    assert ledger.sync() == 1
+    assert ledger.lag() == (0, 0)
+    assert list(merging) == [2]
+    assert sorted(segment.rows for segment in listed(ledger)) == [1, 2, 2]
+    assert late[0] in ids(ledger)
+
+
 def test_damaged_segment_stops_nothing_else(desk: Desk, ledger: Ledger, root: Path | str) -> None:
     """What can be merged is, and old files are swept, while the damage is told each time."""
     (lost, kept_beside), others = two_days_to_merge(ledger)

@@ -437,6 +437,15 @@ def test_links_of_a_notebook_lead_somewhere(path: Path) -> None:
     assert not [target for target in targets if not (path.parent / target).exists()]
 
 
+def test_a_refusal_is_a_sentence(demo: Settings, run: Run) -> None:
+    """Who names an organisation that is not there reads so, and not where in the code it was found."""
+    with pytest.raises(CellExecutionError) as told:
+        run(ROOT / "notebooks" / "spend_attribution.ipynb", demo, org="Nobody")
+    assert "NotFound: " in told.value.traceback
+    assert "Nobody" in told.value.traceback
+    assert "find_org" not in told.value.traceback
+
+
 def test_books_that_do_not_balance_fail_the_run(demo: Settings, tmp_path: Path, run: Run) -> None:
     """A wallet that is off by one nano-USD is no reconciled wallet: the last cell's assertion fails, and so the run."""
     shutil.copytree(demo.data_dir, tmp_path / "data")

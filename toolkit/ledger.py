@@ -242,9 +242,13 @@ class Ledger:
         return _Move(added, views.OUTBOX, rows.column("request_id").to_pylist(), began)
 
     def compact(self, *, thorough: bool = True) -> int:
-        """Merge the small segments of each day; return how many files were replaced.
+        """Merge the small segments of each day; return how many files were replaced, as `merges` does one by one."""
+        return sum(self.merges(thorough=thorough))
 
-        The old files stay until `sweep` finds that no query can be reading them.
+    def merges(self, *, thorough: bool = True) -> Iterator[int]:
+        """Merge the small segments of each day, some at a time; yield how many files each merge replaced.
+
+        The old files stay until `sweep` finds that no query can be reading them. Whoever drains may do so in between.
 
         Args:
             thorough: merge all that are small; else only where `ALIKE` of like size have gathered, which keeps
@@ -255,17 +259,16 @@ class Ledger:
             Unavailable: segments are damaged, or their place cannot be reached; all that could be merged was.
         """
         self._require_upkeep()
-        replaced, troubles = 0, []
+        troubles = []
         for group in self._groups(thorough=thorough):
             try:
                 merged = self._merged(group)
             except Unavailable as trouble:
                 troubles.append(str(trouble))
             else:
-                replaced += self._swap(merged)
+                yield self._swap(merged)
         if troubles:
             raise Unavailable(" ".join(troubles))
-        return replaced
 
     def _merged(self, group: list[Segment]) -> "_Move":
         """Write the rows of some segments as one; nobody knows of it yet."""

@@ -101,12 +101,22 @@ def _follow(ledger: "Ledger") -> int:
             if step is not None:
                 moved += step
                 rounds += 1
-                if rounds % (COMPACT_EVERY // DRAIN_EVERY) == 0:
-                    _tried(ledger.compact)
+                thorough = rounds % (COMPACT_EVERY // DRAIN_EVERY) == 0
+                if thorough or rounds % (MERGE_EVERY // DRAIN_EVERY) == 0:
+                    moved += _tried(partial(_merge, ledger, stop, thorough=thorough)) or 0
+                if thorough:
                     _tried(ledger.sweep)
-                elif rounds % (MERGE_EVERY // DRAIN_EVERY) == 0:
-                    _tried(partial(ledger.compact, thorough=False))
             stop.wait(DRAIN_EVERY)
+    return moved
+
+
+def _merge(ledger: "Ledger", stop: StopSignals, *, thorough: bool) -> int:
+    """Merge, and drain in between, so that no row waits for all of it; return how many rows were drained."""
+    moved = 0
+    for _ in ledger.merges(thorough=thorough):
+        moved += ledger.sync()
+        if stop.count:
+            break
     return moved
 
 
