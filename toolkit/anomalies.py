@@ -16,7 +16,7 @@ from toolkit.forecast import known_keys
 from toolkit.ledger import Ledger
 from toolkit.period import Period
 from toolkit.policy import Outcome
-from toolkit.prediction import median
+from toolkit.prediction import SPREAD, median
 from toolkit.pricing import NANO, show_usd
 
 if TYPE_CHECKING:
@@ -39,9 +39,6 @@ _BEYOND = 1.5
 
 _ENOUGH = 4
 """Buckets to compare with, without which nothing is judged: a key's first weeks."""
-
-_SPREAD = 1.4826
-"""Median absolute deviation → standard deviation, for normal noise."""
 
 _LEAST_SPREAD = 0.15
 """Of the root of the mean: the steadiest key has some play."""
@@ -188,7 +185,7 @@ def _usual(amounts: "NDArray[np.int64]", born: "NDArray[np.bool_]", grid: Grid, 
     floor = np.sqrt(least) / (2 * SCORE)
     for place in range(max(first - begin, 0), len(off), step):
         before = slice(max(place - grid.window, 0), place)
-        spread = np.nan_to_num(_SPREAD * median(np.abs(off[before])))
+        spread = np.nan_to_num(SPREAD * median(np.abs(off[before])))
         known = roots[begin:][before]
         mean = np.nan_to_num(known**2).sum(axis=0) / np.maximum((~np.isnan(known)).sum(axis=0), 1)
         deviation[place : place + step] = np.maximum(np.maximum(spread, _LEAST_SPREAD * np.sqrt(mean)), floor)

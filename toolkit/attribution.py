@@ -6,7 +6,6 @@ rounding. `docs/attribution.md` has an example by hand.
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
-from decimal import Decimal
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +16,7 @@ from toolkit.errors import InvalidInput
 from toolkit.ledger import Ledger
 from toolkit.period import Period
 from toolkit.pricing import MILLION, PriceSheet
-from toolkit.reports import TIMES, chosen, condition, grouped
+from toolkit.reports import TIMES, chosen, condition, grouped, ordered, with_decimals
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -238,7 +237,7 @@ def cumulative(ledger: Ledger, month: str, *, org: str | None = None, key: str |
         period=Period.month(month),
     )
     frame["monthly_limit"] = frame["monthly_limit"].astype("Int64")
-    return _with_decimals(frame, "share")
+    return with_decimals(frame, "share", 4)
 
 
 def cache_savings(
@@ -286,12 +285,12 @@ def cache_savings(
                (10000 * sum(cached_input_tokens) // nullif(sum(input_tokens), 0))::BIGINT AS hit_rate,
                sum(cost)::BIGINT AS cost, sum({without_reads} - cost)::BIGINT AS saved,
                sum({surcharge})::BIGINT AS surcharge, (saved - surcharge)::BIGINT AS net
-        FROM usage WHERE {CHARGED} AND {where} GROUP BY ALL ORDER BY {_order(by, columns, "net DESC")}
+        FROM usage WHERE {CHARGED} AND {where} GROUP BY ALL ORDER BY {ordered(by, columns, "net DESC")}
         """,
         values,
         period=period,
     )
-    return _with_decimals(frame, "hit_rate")
+    return with_decimals(frame, "hit_rate", 4)
 
 
 def unit_costs(
@@ -326,21 +325,9 @@ def unit_costs(
         SELECT {", ".join(columns)}, count(*) AS charged_calls, sum(output_tokens)::BIGINT AS output_tokens,
                sum(cost)::BIGINT AS cost, {half_even("sum(cost)", "count(*)")}::BIGINT AS per_call,
                {half_even("1000 * sum(cost)", "nullif(sum(output_tokens), 0)")}::BIGINT AS per_thousand_output
-        FROM usage WHERE {CHARGED} AND {where} GROUP BY ALL ORDER BY {_order(by, columns, "cost DESC")}
+        FROM usage WHERE {CHARGED} AND {where} GROUP BY ALL ORDER BY {ordered(by, columns, "cost DESC")}
         """,
         values,
         period=period,
     )
     return frame.astype({"per_thousand_output": "Int64"})
-
-
-def _order(by: Sequence[str], columns: list[str], else_by: str) -> str:
-    first = [by[0]] if by[0] in TIMES else []
-    return ", ".join([*first, else_by, *(str(position + 1) for position in range(len(columns)))])
-
-
-def _with_decimals(frame: "pd.DataFrame", column: str) -> "pd.DataFrame":
-    """Return the frame with a column of ten-thousandths as Decimals; None stays None."""
-    parts = frame[column].astype(object).where(frame[column].notna(), None)
-    frame[column] = parts.map(lambda number: Decimal(int(number)).scaleb(-4), na_action="ignore")
-    return frame

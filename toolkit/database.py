@@ -22,7 +22,7 @@ from datetime import UTC, datetime
 from functools import cached_property
 from itertools import zip_longest
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from sqlalchemy import Engine, make_url, select, text
 from sqlalchemy.exc import ArgumentError, DatabaseError, DBAPIError, InternalError, OperationalError
@@ -188,7 +188,7 @@ class Store:
         self.engine = engines.sqlite_engine(parsed, synchronous, BUSY_TIMEOUT)
 
     @classmethod
-    def open(cls, settings: Settings) -> "Store":
+    def open(cls, settings: Settings) -> Self:
         """Open the key store that the settings name, creating or migrating its schema.
 
         Raises:
@@ -197,18 +197,21 @@ class Store:
         """
         store = cls(settings.store_url, synchronous=settings.sqlite_synchronous)
         if not store.is_postgres:
-            path = Path(store._path)
-            try:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.touch(mode=0o600)  # SQLite gives its other files the same rights
-            except OSError as error:
-                raise Unavailable(f"The key store {path} cannot be made: {error.strerror}.") from error
+            store._provide(Path(store._path))
         try:
             store.migrate()
         except BaseException:
             store.close()
             raise
         return store
+
+    def _provide(self, path: Path) -> None:
+        """Make the file of SQLite, if it is not there."""
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch(mode=0o600)  # SQLite gives its other files the same rights
+        except OSError as error:
+            raise Unavailable(f"The key store {path} cannot be made: {error.strerror}.") from error
 
     def migrate(self) -> list[str]:
         """Bring the schema up to date; return the names of the steps that ran."""

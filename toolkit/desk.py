@@ -30,22 +30,10 @@ class ReadOnlyStore(Store):
         Forbidden: by whatever would write.
     """
 
-    @classmethod
-    def open(cls, settings: Settings) -> "ReadOnlyStore":
-        """Open the key store that the settings name, as it is.
-
-        Raises:
-            Unavailable: there is none, it cannot be read, or it is of another version.
-        """
-        store = cls(settings.store_url, synchronous=settings.sqlite_synchronous)
-        if not store.is_postgres and not Path(store._path).exists():
-            raise Unavailable(f"There is no key store at {store._path}. `keydesk up` makes one.")
-        try:
-            store.migrate()
-        except BaseException:
-            store.close()
-            raise
-        return store
+    def _provide(self, path: Path) -> None:
+        """Only look whether the file of SQLite is there."""
+        if not path.exists():
+            raise Unavailable(f"There is no key store at {path}. `keydesk up` makes one.")
 
     def migrate(self) -> list[str]:
         """Only check that the schema is of this version."""

@@ -22,7 +22,7 @@ SHARE = 0.8
 SPIKE = 8
 """Robust standard deviations above the median from which on a bucket is a spike."""
 
-_SPREAD = 1.4826
+SPREAD = 1.4826
 """Median absolute deviation → standard deviation, for normal noise."""
 
 _LEAST_SPREAD = 0.25
@@ -94,7 +94,7 @@ def spike_line(history: "Numbers", rhythm: Rhythm) -> "Numbers":
 
     recent = history[-round(2 * rhythm.half_life) :] if len(history) else history
     usual = median(recent)
-    spread = np.maximum(_SPREAD * median(np.abs(recent - usual)), _LEAST_SPREAD * usual)
+    spread = np.maximum(SPREAD * median(np.abs(recent - usual)), _LEAST_SPREAD * usual)
     line: Numbers = np.where(usual > 0, usual + SPIKE * spread, np.inf)
     return line
 

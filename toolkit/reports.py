@@ -31,10 +31,12 @@ __all__ = [
     "grouped",
     "hold_accuracy",
     "last_full_month",
+    "ordered",
     "refusals",
     "requests",
     "spend",
     "totals",
+    "with_decimals",
 ]
 
 DIMENSIONS = {
@@ -118,11 +120,9 @@ def spend(
     columns = grouped("Spend", by)
     where, values = condition(period, tags, **chosen(ledger, org, key))
     sums = ", ".join(f"sum({name})::BIGINT AS {name}" for name in _SUMS)
-    order = [by[0]] if by[0] in TIMES else []
-    order += ["cost DESC", *(str(position + 1) for position in range(len(columns)))]
     return ledger.df(
         f"SELECT {', '.join(columns)}, count(*) AS calls, {sums} FROM usage WHERE {_ADMITTED} AND {where}"
-        f" GROUP BY ALL ORDER BY {', '.join(order)}",
+        f" GROUP BY ALL ORDER BY {ordered(by, columns, 'cost DESC')}",
         values,
         period=period,
     )
@@ -145,6 +145,25 @@ def grouped(what: str, by: Sequence[str]) -> list[str]:
     columns = [column for name in by for column in DIMENSIONS.get(name) or (_tag(name),)]
     columns = [f"any_value({column}) AS {column}" if column in _NAMES else column for column in columns]
     return list(dict.fromkeys(columns))  # `org` may come twice
+
+
+def ordered(by: Sequence[str], columns: Sequence[str], else_by: str) -> str:
+    """Return the order of a report's rows, as SQL: by time if the first dimension is one, else as the report says.
+
+    Args:
+        by: the dimensions.
+        columns: from `grouped`, to stand first in the query; rows that are alike otherwise go by them.
+        else_by: such as "cost DESC".
+    """
+    first = [by[0]] if by[0] in TIMES else []
+    return ", ".join([*first, else_by, *(str(position + 1) for position in range(len(columns)))])
+
+
+def with_decimals(frame: "pd.DataFrame", column: str, places: int) -> "pd.DataFrame":
+    """Return the frame with a column of whole numbers as Decimals of so many places; what is missing is None."""
+    parts = frame[column].astype(object).where(frame[column].notna(), None)
+    frame[column] = parts.map(lambda number: Decimal(int(number)).scaleb(-places), na_action="ignore")
+    return frame
 
 
 def _tag(dimension: str) -> str:
@@ -193,9 +212,7 @@ def hold_accuracy(
         values,
         period=period,
     )
-    hundredths = frame["ratio"].astype(object).where(frame["ratio"].notna(), None)
-    frame["ratio"] = hundredths.map(lambda number: Decimal(int(number)).scaleb(-2), na_action="ignore")
-    return frame
+    return with_decimals(frame, "ratio", 2)
 
 
 def totals(ledger: Ledger, period: Period | None = None, *, org: str | None = None) -> Totals:
