@@ -23,9 +23,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner, Result
 
 from tests.stores import StoreKind, Stores
 from toolkit import accounts, catalog, credentials, keys, plans, wallet
+from toolkit.cli import cli
 from toolkit.database import Actor
 from toolkit.desk import Desk
 from toolkit.dialects.shape import Dialect
@@ -101,6 +103,19 @@ def store_url(store_kind: StoreKind, stores: Stores, data_dir: Path, request: py
 def settings(data_dir: Path, store_url: str) -> Settings:
     """Settings with all data in the test's own folder, and its own key store."""
     return settings_for(data_dir, store_url)
+
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def run(settings: Settings) -> Run:
+    """Run `keydesk` with some arguments on the test's own data folder."""
+
+    def invoke(*arguments: str, typed: str | None = None) -> Result:
+        return CliRunner().invoke(cli, arguments, input=typed, env=environment(settings), prog_name="keydesk")
+
+    return invoke
 
 
 def settings_for(data_dir: Path, store_url: str) -> Settings:

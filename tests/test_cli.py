@@ -14,12 +14,12 @@ from select import select as select_ready
 
 import click
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import func, select, update
 
-from tests.conftest import ROOT, World, environment, wait_until
+from tests.conftest import ROOT, Run, World, environment, wait_until
 from toolkit import sessions
 from toolkit.cli import SECTIONS, cli, output
 from toolkit.cli.app import Failure
@@ -32,19 +32,7 @@ from toolkit.settings import Settings
 
 pytestmark = pytest.mark.both_stores
 
-Run = Callable[..., Result]
 PASSWORD = "correct horse battery"
-
-
-@pytest.fixture
-def run(settings: Settings) -> Run:
-    """Run `keydesk` with some arguments on the test's own data folder."""
-
-    def invoke(*arguments: str, typed: str | None = None) -> Result:
-        env = environment(settings)
-        return CliRunner().invoke(cli, arguments, input=typed, env=env, prog_name="keydesk")
-
-    return invoke
 
 
 @pytest.fixture

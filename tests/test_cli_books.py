@@ -6,35 +6,21 @@ import pty
 import re
 import subprocess
 import sys
-from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
 
 from tests.books import Books
-from tests.conftest import ROOT, World, environment, usd
+from tests.conftest import ROOT, Run, World, environment, usd
 from tests.rows import append, row
 from toolkit import reconcile
-from toolkit.cli import cli
 from toolkit.database import utc_now
 from toolkit.settings import Settings
 
 pytestmark = pytest.mark.both_stores
 
 HOUR = timedelta(hours=1)
-Run = Callable[..., Result]
-
-
-@pytest.fixture
-def run(settings: Settings) -> Run:
-    """Run `keydesk` with some arguments on the test's own data folder."""
-
-    def invoke(*arguments: str) -> Result:
-        return CliRunner().invoke(cli, arguments, env=environment(settings))
-
-    return invoke
 
 
 def test_reconcile_prints_each_check_and_records_the_run(world: World, run: Run) -> None:

@@ -2,34 +2,20 @@
 
 import hashlib
 import json
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
 
 from tests.books import Books
-from tests.conftest import World, environment, usd
+from tests.conftest import Run, World, usd
 from tests.rows import append, row
 from toolkit import accounts
-from toolkit.cli import cli
-from toolkit.settings import Settings
 
 pytestmark = pytest.mark.both_stores
 
 OCTOBER = datetime(2026, 10, 14, tzinfo=UTC)
-Run = Callable[..., Result]
-
-
-@pytest.fixture
-def run(settings: Settings) -> Run:
-    """Run `keydesk` with some arguments on the test's own data folder."""
-
-    def invoke(*arguments: str) -> Result:
-        return CliRunner().invoke(cli, arguments, env=environment(settings))
-
-    return invoke
 
 
 @pytest.fixture

@@ -1,37 +1,22 @@
 """Forecasts read the ledger: whose keys, with which limits and wallets, and what `keydesk forecast` says of them."""
 
 import json
-from collections.abc import Callable
 from datetime import date, timedelta
 from decimal import Decimal
 from typing import Any
 
 import pandas as pd
 import pytest
-from click.testing import CliRunner, Result
 
-from tests.conftest import World, environment, usd
+from tests.conftest import Run, World, usd
 from tests.ledgers import kept
 from tests.rows import NOON, append, row
 from toolkit import accounts, forecast, keys
-from toolkit.cli import cli
 from toolkit.database import Actor, utc_now
 from toolkit.models import ApiKey
 from toolkit.policy import Role
-from toolkit.settings import Settings
 
 DAY = timedelta(days=1)
-Run = Callable[..., Result]
-
-
-@pytest.fixture
-def run(settings: Settings) -> Run:
-    """Run `keydesk` with some arguments on the test's own data folder."""
-
-    def invoke(*arguments: str) -> Result:
-        return CliRunner().invoke(cli, arguments, env=environment(settings))
-
-    return invoke
 
 
 def steady(world: World, key: ApiKey, *, days: int = 40, until: int = 0) -> None:

@@ -2,29 +2,26 @@
 
 import json
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.conftest import World, environment, usd
+from tests.conftest import Run, World, usd
 from tests.rows import append, row
 from tests.test_attribution import SHEET, called
 from toolkit import catalog, keys, plans, whatif
-from toolkit.cli import cli
 from toolkit.database import SYSTEM, Actor, Store
 from toolkit.errors import InvalidInput, NotFound
 from toolkit.ledger import Ledger
 from toolkit.period import Period
 from toolkit.policy import Role
 from toolkit.pricing import MILLION, NANO, PriceSheet, Tier, charge
-from toolkit.settings import Settings
 from toolkit.usage import Usage
 
 NOW = datetime(2026, 11, 15, 12, tzinfo=UTC)
@@ -334,13 +331,7 @@ def test_a_limit_over_many_calls_is_judged_in_order(seed: int, dearest: int) -> 
 # -- command ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def run(settings: Settings) -> Callable[..., Result]:
-    """Run `keydesk` with some arguments on the test's own data folder."""
-    return lambda *arguments: CliRunner().invoke(cli, arguments, env=environment(settings))
-
-
-def test_whatif_command_shows_the_difference(used: World, run: Callable[..., Result]) -> None:
+def test_whatif_command_shows_the_difference(used: World, run: Run) -> None:
     """Each key has what it was charged, what it would cost and what would be refused; the last line sums them."""
     result = run("whatif", "--multiplier", "1.5", "--limit", "5", "--from", "2026-11-01")
     assert result.exit_code == 0, result.output
@@ -353,7 +344,7 @@ def test_whatif_command_shows_the_difference(used: World, run: Callable[..., Res
     ]
 
 
-def test_whatif_command_lists_refused_calls(used: World, run: Callable[..., Result]) -> None:
+def test_whatif_command_lists_refused_calls(used: World, run: Run) -> None:
     """With --refused each call that would have been refused is a row, with its reason."""
     result = run("whatif", "--limit", "3", "--refused", "--json")
     (call,) = json.loads(result.stdout)
@@ -361,7 +352,7 @@ def test_whatif_command_lists_refused_calls(used: World, run: Callable[..., Resu
     assert run("whatif", "--refused").stdout == "No call would have been refused.\n"
 
 
-def test_whatif_command_takes_prices_from_a_file(used: World, run: Callable[..., Result], tmp_path: Path) -> None:
+def test_whatif_command_takes_prices_from_a_file(used: World, run: Run, tmp_path: Path) -> None:
     """What `prices list --json` writes can be changed and replayed; anything else is refused by name."""
     book = json.loads(run("prices", "list", "--json").stdout)
     for tier in book:
@@ -400,7 +391,7 @@ def written_book(file: Path, *entries: dict[str, Any]) -> None:
     ids=["last", "correction", "order of dates", "to come"],
 )
 def test_whatif_command_takes_from_a_file_what_the_price_book_would(
-    used: World, run: Callable[..., Result], tmp_path: Path, entries: list[dict[str, Any]], price: str
+    used: World, run: Run, tmp_path: Path, entries: list[dict[str, Any]], price: str
 ) -> None:
     """Of a model's entries the one counts that is in force now; of two from the same moment, the later recorded."""
     written_book(tmp_path / "book.json", *entries)
@@ -410,7 +401,7 @@ def test_whatif_command_takes_from_a_file_what_the_price_book_would(
     assert replayed["gpt-test"] == str(2 * int(price))
 
 
-def test_whatif_command_takes_the_whole_price_list(used: World, run: Callable[..., Result], tmp_path: Path) -> None:
+def test_whatif_command_takes_the_whole_price_list(used: World, run: Run, tmp_path: Path) -> None:
     """A book with corrections, prices to come and tiers is replayed as `--prices-at` this moment replays it."""
     with used.desk.write() as tx:
         now = tx.now
@@ -438,7 +429,7 @@ def test_whatif_command_takes_the_whole_price_list(used: World, run: Callable[..
     ids=["empty", "to come", "unknown model", "number", "two models", "no moment", "deep"],
 )
 def test_whatif_command_refuses_a_file_of_other_prices(
-    used: World, run: Callable[..., Result], tmp_path: Path, text: str | list[dict[str, Any]], problem: str
+    used: World, run: Run, tmp_path: Path, text: str | list[dict[str, Any]], problem: str
 ) -> None:
     """A file that would change nothing, or that cannot be meant, is refused with what is wrong in it."""
     file = tmp_path / "book.json"
@@ -453,7 +444,7 @@ def test_whatif_command_refuses_a_file_of_other_prices(
     assert "book.json" in refused.stderr
 
 
-def test_whatif_command_takes_the_book_of_a_moment(used: World, run: Callable[..., Result]) -> None:
+def test_whatif_command_takes_the_book_of_a_moment(used: World, run: Run) -> None:
     """--prices-at replays the price book as it is at that moment; two sources of prices are one too many."""
     with used.desk.write() as tx:
         catalog.set_price(tx, "gpt-test", PriceSheet.flat(usd(4), 0), valid_from=datetime(2027, 1, 1, tzinfo=UTC))
