@@ -22,6 +22,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import hypothesis
 import pytest
 from click.testing import CliRunner, Result
 
@@ -40,6 +41,16 @@ ADMIN = Actor.trusted("admin@keydesk.local")
 CREDENTIAL = "upstream-credential-of-the-tests"
 NOWHERE = "http://127.0.0.1:9"
 """An address where no upstream is."""
+
+
+# A test judges the code and not the machine: on a busy one inputs are made slowly, and that is no fault. Examples that
+# share a fixture's store are meant to.
+hypothesis.settings.register_profile(
+    "keydesk",
+    deadline=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow, hypothesis.HealthCheck.function_scoped_fixture],
+)
+hypothesis.settings.load_profile("keydesk")
 
 
 def usd(dollars: float) -> int:

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.account import INSTANCE, MULTIPLIER, NOW, UNIQUE, Account, account, by_token, dollars, ended, fixed, till
@@ -510,7 +510,7 @@ TOKENS = ["input", "cached_input", "cache_write_5m", "cache_write_1h", "output",
 USAGES = st.builds(Usage, **{f"{name}_tokens": COUNTS for name in TOKENS})
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25)
 @given(response_id=TEXTS, error=TEXTS, usage=USAGES, milliseconds=COUNTS)
 def test_whatever_an_upstream_says_can_be_charged(
     account: Account, response_id: str | None, error: str | None, usage: Usage, milliseconds: int

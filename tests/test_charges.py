@@ -3,7 +3,7 @@
 from fractions import Fraction
 
 import duckdb
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from toolkit.charges import charge, half_even
@@ -15,7 +15,6 @@ tokens = st.integers(0, 10**8)
 prices = st.integers(0, 10**6 * NANO)  # up to a million USD per million tokens
 
 
-@settings(deadline=None)
 @given(
     counts=st.tuples(*[tokens] * 5),
     price=st.tuples(*[prices] * 6),
@@ -44,7 +43,6 @@ def test_a_charge_in_sql_is_the_charge(counts: tuple[int, ...], price: tuple[int
 
 
 @given(numerator=st.integers(0, 2**100), denominator=st.integers(1, 2**62))
-@settings(deadline=None)
 @example(numerator=5, denominator=2)
 @example(numerator=7, denominator=2)
 def test_a_quotient_is_rounded_half_to_even(numerator: int, denominator: int) -> None:

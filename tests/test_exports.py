@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner, Result
-from hypothesis import HealthCheck, given
+from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
@@ -623,7 +623,7 @@ CALLS = st.lists(
 )
 
 
-@hypothesis_settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@hypothesis_settings(max_examples=8)
 @given(calls=CALLS)
 def test_focus_sums_to_the_charges(local: Ledger, tmp_path: Path, numbers: Iterator[int], calls: list[Any]) -> None:
     """Billed costs sum to what `pricing.charge` charged; list costs are at multiplier 1; unit prices explain costs."""

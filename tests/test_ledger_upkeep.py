@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import event, select, update
 
@@ -111,7 +111,7 @@ STEPS: tuple[Callable[[Workshop, int], None], ...] = (
 )
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15)
 @given(steps=st.lists(st.tuples(st.sampled_from(STEPS), st.integers(1, 4)), min_size=4, max_size=16))
 def test_workers_that_meet_lose_and_double_nothing(
     stores: Stores, store_kind: StoreKind, steps: list[tuple[Callable[[Workshop, int], None], int]]

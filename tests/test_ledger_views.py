@@ -10,7 +10,7 @@ from typing import Any
 
 import duckdb
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import event
 
@@ -92,7 +92,7 @@ def test_filter_on_the_day_skips_files_too(ledger: Ledger, three_days: list[str]
     assert tuples(ledger, f"{COST} WHERE day = '{NOON:%Y-%m-%d}'") == [(1,)]
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25)
 @given(
     hours=st.lists(st.integers(0, 96), min_size=1, max_size=12),
     bounds=st.tuples(st.integers(-1, 97), st.integers(-1, 97)).filter(lambda pair: pair[0] < pair[1]),

@@ -235,7 +235,7 @@ def test_hold_accuracy_is_held_over_charged(world: World) -> None:
         reports.hold_accuracy(ledger, ["colour"])
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(held=st.integers(0, 2**56), cost=st.integers(1, 2**62))
 def test_the_ratio_is_exact(tmp_path_factory: pytest.TempPathFactory, held: int, cost: int) -> None:
     """The ratio is the exact quotient, rounded to two decimals half up, however large the amounts are."""
@@ -315,7 +315,7 @@ def test_no_report_has_a_float(world: World, app: ApiKey) -> None:
         assert {str(frame["cost"].dtype) for frame in frames if "cost" in frame} == {"int64"}
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(costs=st.lists(st.integers(0, 2**40), min_size=1, max_size=30))
 def test_sums_are_exact(tmp_path_factory: pytest.TempPathFactory, costs: list[int]) -> None:
     """Spend equals the sum of the amounts as integers, whatever they are."""

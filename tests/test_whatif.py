@@ -275,7 +275,7 @@ def repriced(history: History, prices: dict[str, PriceSheet], multiplier: int | 
     return found
 
 
-@settings(max_examples=10, deadline=None)  # of 400 calls each
+@settings(max_examples=10)  # of 400 calls each
 @given(scenario=scenarios)
 def test_each_call_is_charged_as_the_gateway_charges(history: History, scenario: dict[str, Any]) -> None:
     """Row by row the new charge is `pricing.charge` of the call's usage, tiers by size of input included."""
@@ -286,7 +286,7 @@ def test_each_call_is_charged_as_the_gateway_charges(history: History, scenario:
     assert int(replay.spend["repriced"].sum()) == sum(expected.values())
 
 
-@settings(max_examples=10, deadline=None)  # of 400 calls each
+@settings(max_examples=10)  # of 400 calls each
 @given(scenario=scenarios, data=st.data())
 def test_calls_are_refused_as_one_after_the_other_would_be(
     history: History, scenario: dict[str, Any], data: st.DataObject
