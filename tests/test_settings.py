@@ -50,6 +50,7 @@ def test_every_setting_is_read(tmp_path: Path) -> None:
         "KEYDESK_PEPPER": PEPPER,
         "KEYDESK_SECRETS_FILE": str(tmp_path / "secrets"),
         "KEYDESK_HOST": "0.0.0.0",
+        "KEYDESK_TRUSTED_PROXIES": "10.0.0.0/8, ::1",
         "KEYDESK_GATEWAY_PORT": "1",
         "KEYDESK_DASHBOARD_PORT": "65535",
         "KEYDESK_DEMO_PORT": "3",
@@ -90,6 +91,7 @@ def test_a_typo_is_refused(tmp_path: Path, name: str) -> None:
         ("KEYDESK_CONNECT_TIMEOUT", "0"),
         ("KEYDESK_CALL_TIMEOUT", "nan"),
         ("KEYDESK_SQLITE_SYNCHRONOUS", "OFF"),
+        ("KEYDESK_TRUSTED_PROXIES", "nginx"),
     ],
 )
 def test_a_value_that_cannot_be_used_is_refused(tmp_path: Path, name: str, value: str) -> None:

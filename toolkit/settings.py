@@ -14,6 +14,7 @@ from urllib.parse import quote
 
 from toolkit.credentials import Keyring
 from toolkit.errors import InvalidInput
+from toolkit.proxies import Proxies
 
 _CHECKOUT = Path(__file__).parent.parent
 """Where `data` is sought unless told otherwise, so that a notebook and a command in any folder find one store."""
@@ -46,6 +47,11 @@ TABLE = (
         "File of NAME=VALUE lines with upstream credentials, read before the environment.",
     ),
     Setting("KEYDESK_HOST", "127.0.0.1", "Address that gateway and dashboard listen on."),
+    Setting(
+        "KEYDESK_TRUSTED_PROXIES",
+        "",
+        "Networks of reverse proxies whose X-Forwarded-For and X-Forwarded-Proto are believed, with commas between.",
+    ),
     Setting("KEYDESK_GATEWAY_PORT", "8080", "Port of the gateway."),
     Setting("KEYDESK_DASHBOARD_PORT", "8501", "Port of the dashboard."),
     Setting("KEYDESK_DEMO_PORT", "8090", "Port of the embedded demo upstream."),
@@ -74,6 +80,7 @@ class Settings:
     ledger_root: Path | str  # a string is s3://BUCKET/PREFIX
     secrets_file: Path | None
     host: str
+    trusted_proxies: Proxies
     gateway_port: int
     dashboard_port: int
     demo_port: int
@@ -130,6 +137,7 @@ class Settings:
             ledger_root=_ledger_root(text("KEYDESK_LEDGER_ROOT"), data_dir),
             secrets_file=Path(secrets_file).expanduser().resolve() if secrets_file else None,
             host=text("KEYDESK_HOST"),
+            trusted_proxies=Proxies.parse(text("KEYDESK_TRUSTED_PROXIES"), "KEYDESK_TRUSTED_PROXIES"),
             gateway_port=whole("KEYDESK_GATEWAY_PORT", 1, 65535),
             dashboard_port=whole("KEYDESK_DASHBOARD_PORT", 1, 65535),
             demo_port=whole("KEYDESK_DEMO_PORT", 1, 65535),
