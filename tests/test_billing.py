@@ -19,7 +19,7 @@ from toolkit.models import Hold as HoldRow
 from toolkit.models import Organisation, OutboxRow, micros, moment
 from toolkit.policy import HoldPolicy, Outcome
 from toolkit.pricing import MILLION, billing_month, charge
-from toolkit.usage import Usage, UsageSource
+from toolkit.usage import OverrunReason, Usage, UsageSource
 
 __all__ = ["account", "till"]  # fixtures
 
@@ -372,6 +372,30 @@ def test_a_cost_above_the_hold_is_charged_in_full_and_recorded(account: Account)
     assert account.spend(usd(3), hold=usd(2)) == Receipt(cost=usd(3), overrun=usd(1))
     assert account.log()[0]["overrun"] == usd(1)
     assert account.month()["spent"] == usd(3)
+
+
+@pytest.mark.parametrize(
+    ("cost", "unknown_fields", "reason"),
+    [(3, False, "context_window"), (3, True, "unknown_field"), (2, True, None)],
+)
+def test_an_overrun_says_why(account: Account, cost: int, unknown_fields: bool, reason: str | None) -> None:
+    """A cost above the hold has the ending's reason, or that unknown fields were passed; one within it has none."""
+    call = account.call(sheet=dollars(usd(cost)), multiplier=MILLION, unknown_fields=unknown_fields)
+    account.admit(call, fixed(usd(2)))
+    account.settle(call, replace(ended(Usage()), overrun_reason=OverrunReason.CONTEXT_WINDOW))
+    assert account.log()[0]["overrun_reason"] == reason
+
+
+def test_a_doubt_and_what_the_provider_reported_are_kept(account: Account) -> None:
+    """The row of a call whose usage is doubtful has a reason, and the provider's report without our keys."""
+    call = account.call()
+    account.admit(call, fixed(usd(1)))
+    reported = f'{{"input_tokens":-5,"{account.secret}":1}}'
+    account.settle(call, replace(ended(Usage()), usage_doubt="input_tokens is -5", provider_usage=reported))
+    (row,) = account.log()
+    assert row["usage_doubt"] == "input_tokens is -5"
+    assert row["provider_usage"].startswith('{"input_tokens":-5,')
+    assert account.secret not in row["provider_usage"]
 
 
 def test_an_overrun_may_take_the_wallet_below_zero(account: Account) -> None:

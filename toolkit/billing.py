@@ -21,7 +21,7 @@ from toolkit.models import micros
 from toolkit.policy import HoldPolicy, KeyFacts, Outcome
 from toolkit.pricing import PriceSheet, billing_month, charge
 from toolkit.receipts import quota_exceeded, wallet_shortfall
-from toolkit.usage import Usage
+from toolkit.usage import OverrunReason, Usage
 
 REFUSAL_ROWS_PER_MINUTE = 60
 """Rows of the request log that one key gets for one reason in one minute; further refusals are only counted."""
@@ -38,6 +38,7 @@ class Call:
         request_id: time-ordered, unique.
         received_at: the moment of admission, UTC.
         tags: as `tags.read` gives them.
+        unknown_fields: whether the request was passed on with fields whose effect is not known.
 
     Attributes:
         month: the billing month of the admission.
@@ -55,6 +56,7 @@ class Call:
     sheet: PriceSheet | None = None
     multiplier: int = 0
     tags: str | None = None
+    unknown_fields: bool = False
     month: str = field(init=False)
 
     def __post_init__(self) -> None:
@@ -89,6 +91,9 @@ class Ending:
         response_id: the provider's own id of its answer.
         first_byte_ms, duration_ms: milliseconds since admission.
         error: detail for operators; must hold no secret.
+        usage_doubt: why the usage may be wrong.
+        overrun_reason: why the usage may cost more than was held, unless unknown fields are the reason.
+        provider_usage: JSON of what the provider reported, where there is a doubt; must hold no secret.
     """
 
     outcome: Outcome
@@ -100,6 +105,9 @@ class Ending:
     first_byte_ms: int | None = None
     duration_ms: int | None = None
     error: str | None = None
+    usage_doubt: str | None = None
+    overrun_reason: OverrunReason | None = None
+    provider_usage: str | None = None
 
 
 @dataclass(slots=True)
@@ -333,12 +341,14 @@ def cost_of(call: Call, ending: Ending) -> int:
 _SHARED = [name for name in LogRow._fields if name in Hold._fields]
 _COUNTS = [name for name in LogRow._fields if name.endswith(("_tokens", "_price"))] + ["cost", "overrun"]
 _UNKNOWN = ["refusal", "response_id", "usage_source", "first_byte_ms", "duration_ms", "tags"]
+_UNKNOWN += ["usage_doubt", "overrun_reason", "provider_usage"]
 
 
 def _row(call: Call, ending: Ending, cost: int, held: int, overrun: int) -> LogRow:
     key, sheet = call.key, call.sheet
     usage = ending.usage or _NOTHING
     tier = sheet.tier(usage.input_tokens) if sheet and ending.usage else None
+    reason = (OverrunReason.UNKNOWN_FIELD if call.unknown_fields else ending.overrun_reason) if overrun else None
     return LogRow(
         call.request_id,
         key.org_id,
@@ -377,6 +387,9 @@ def _row(call: Call, ending: Ending, cost: int, held: int, overrun: int) -> LogR
         ending.duration_ms,
         redact(_storable(ending.error)) if ending.error else None,
         redact(_storable(call.tags)) if call.tags else None,
+        ending.usage_doubt,
+        reason,
+        redact(_storable(ending.provider_usage)) if ending.provider_usage else None,
     )
 
 

@@ -110,6 +110,9 @@ class LogRow(NamedTuple):
     duration_ms: int | None
     error: str | None
     tags: str | None
+    usage_doubt: str | None
+    overrun_reason: str | None
+    provider_usage: str | None
 
 
 @dataclass(slots=True)

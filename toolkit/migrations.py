@@ -333,6 +333,12 @@ M005_TAGS = """
 ALTER TABLE outbox ADD COLUMN tags TEXT;
 """
 
+M006_DOUBTFUL_USAGE = """
+ALTER TABLE outbox ADD COLUMN usage_doubt TEXT;
+ALTER TABLE outbox ADD COLUMN overrun_reason TEXT;
+ALTER TABLE outbox ADD COLUMN provider_usage TEXT;
+"""
+
 _SCHEMA_STEP = """
 CREATE TABLE schema_step (
     version BIGINT NOT NULL,
@@ -349,6 +355,7 @@ STEPS: tuple[tuple[str, str], ...] = (
     ("statements", M003_STATEMENTS),
     ("secrets in URLs", M004_SECRETS_IN_URLS),
     ("tags", M005_TAGS),
+    ("doubtful usage", M006_DOUBTFUL_USAGE),
 )
 """Name and statements of each step; its version is its place in the list, from 1."""
 

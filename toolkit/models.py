@@ -360,6 +360,9 @@ class OutboxRow(Base):
     duration_ms: Mapped[int | None]
     error: Mapped[str | None]  # detail for operators, never a secret
     tags: Mapped[str | None]  # JSON object of what the caller said the call is for, see `tags`
+    usage_doubt: Mapped[str | None]  # why the token counts may be wrong; NULL = no doubt
+    overrun_reason: Mapped[str | None]  # usage.OverrunReason
+    provider_usage: Mapped[str | None]  # JSON of what the provider reported, at most 4 kB; only beside a doubt
 
 
 class RefusalCount(Base):

@@ -11,6 +11,17 @@ class UsageSource(StrEnum):
     ESTIMATED = "estimated"
 
 
+class OverrunReason(StrEnum):
+    """Why a call cost more than was held for it."""
+
+    CONTEXT_WINDOW = "context_window"
+    """Its input was larger than the model's context window, or than what the hold counted."""
+    OUTPUT_BOUND = "output_bound"
+    """Its output was longer than the bound that the request set: some providers reason outside it."""
+    UNKNOWN_FIELD = "unknown_field"
+    """The request had fields that Keydesk does not know, and passed on."""
+
+
 @dataclass(slots=True)  # not frozen: that would take three times as long to make, for every call
 class Usage:
     """Tokens of one call, normalised so that no token is counted in two priced fields.
