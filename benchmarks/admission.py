@@ -116,7 +116,7 @@ def postgres_stage(count: int) -> Iterator[Stage | None]:
 @contextmanager
 def desk_of(environ: dict[str, str]) -> Iterator[Desk]:
     """Open an empty Keydesk."""
-    desk = Desk.open(Settings.from_env(environ), Actor.trusted("benchmark"))
+    desk = Desk.open(Settings.from_env(environ), Actor.trusted("benchmark"), make=True)
     try:
         yield desk
     finally:

@@ -153,7 +153,7 @@ def library() -> dict[str, Method]:
 def demo(seed: int) -> Iterator[Desk]:
     """Load the demo data, drawn from a seed, into a Keydesk that lasts as long as the block."""
     with tempfile.TemporaryDirectory() as folder:
-        desk = Desk.open(Settings.from_env({"KEYDESK_DATA_DIR": folder}), Actor.trusted())
+        desk = Desk.open(Settings.from_env({"KEYDESK_DATA_DIR": folder}), Actor.trusted(), make=True)
         usual, traffic.SEED = traffic.SEED, seed
         try:
             data.load(desk)

@@ -188,7 +188,7 @@ class Rig:
             "BENCHMARK_UPSTREAM_KEY": "upstream-key",
         }
         settings = {name: value for name, value in environment.items() if name.startswith("KEYDESK_")}
-        desk = Desk.open(Settings.from_env(settings), Actor.trusted("benchmark"))
+        desk = Desk.open(Settings.from_env(settings), Actor.trusted("benchmark"), make=True)
         self._stack.callback(desk.close)
         secrets = fill(desk, self.upstream)
         arguments = ["-m", "benchmarks.profiled", str(profile)] if profile else ["-m", "toolkit.cli", "gateway"]

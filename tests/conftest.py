@@ -9,6 +9,7 @@ for themselves (`tests.stores`).
 
 import contextlib
 import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -20,6 +21,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import hypothesis
@@ -29,6 +31,7 @@ from click.testing import CliRunner, Result
 from tests.stores import StoreKind, Stores
 from toolkit import accounts, catalog, credentials, keys, plans, wallet
 from toolkit.cli import cli
+from toolkit.cli.command_line import keydesk
 from toolkit.database import Actor
 from toolkit.desk import Desk
 from toolkit.dialects.shape import Dialect
@@ -121,12 +124,8 @@ Run = Callable[..., Result]
 
 @pytest.fixture
 def run(settings: Settings) -> Run:
-    """Run `keydesk` with some arguments on the test's own data folder."""
-
-    def invoke(*arguments: str, typed: str | None = None) -> Result:
-        return CliRunner().invoke(cli, arguments, input=typed, env=environment(settings), prog_name="keydesk")
-
-    return invoke
+    """Run `keydesk` with some arguments on the test's own data folder, as `invoke` does."""
+    return partial(invoke, settings)
 
 
 def settings_for(data_dir: Path, store_url: str) -> Settings:
@@ -134,6 +133,18 @@ def settings_for(data_dir: Path, store_url: str) -> Settings:
     # The tests end processes, not machines: nothing need reach a disk.
     environ = {"KEYDESK_DATA_DIR": str(data_dir), "KEYDESK_STORE_URL": store_url}
     return Settings.from_env(environ | {"KEYDESK_SQLITE_SYNCHRONOUS": "NORMAL"})
+
+
+def invoke(settings: Settings, *arguments: str, typed: str | None = None) -> Result:
+    """Run `keydesk` with some arguments on a data folder.
+
+    What commands in its output carry to be pasted (tests.test_command_line) is left out, for tests to compare.
+    """
+    result = CliRunner().invoke(cli, arguments, input=typed, env=environment(settings), prog_name="keydesk")
+    carried = f"KEYDESK_DATA_DIR={shlex.quote(str(settings.data_dir))} {keydesk()}".encode()
+    result.stdout_bytes = result.stdout_bytes.replace(carried, b"keydesk")
+    result.stderr_bytes = (result.stderr_bytes or b"").replace(carried, b"keydesk")
+    return result
 
 
 def environment(settings: Settings) -> dict[str, str]:
@@ -148,19 +159,19 @@ def environment(settings: Settings) -> dict[str, str]:
 @pytest.fixture
 def desk(settings: Settings) -> Iterator[Desk]:
     """A Keydesk, acted on as a platform admin: empty, unless the test asks for `world` too."""
-    desk = Desk.open(settings, ADMIN)
+    desk = Desk.open(settings, ADMIN, make=True)
     yield desk
     desk.close()
 
 
 def prepare_desk(data_dir: Path, store_url: str) -> None:
     """Make an empty Keydesk, for `Stores.copy`."""
-    Desk.open(settings_for(data_dir, store_url), ADMIN).close()
+    Desk.open(settings_for(data_dir, store_url), ADMIN, make=True).close()
 
 
 def prepare_world(data_dir: Path, store_url: str) -> None:
     """Make a world, for `Stores.copy`."""
-    desk = Desk.open(settings_for(data_dir, store_url), ADMIN)
+    desk = Desk.open(settings_for(data_dir, store_url), ADMIN, make=True)
     make_world(desk)
     desk.close()
 

@@ -166,6 +166,7 @@ def test_key_commands_do_not_load_pandas() -> None:
 # -- errors -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("desk")
 def test_an_error_is_one_line_on_standard_error(run: Run) -> None:
     """What is wrong is said without a traceback, and the exit code is 1."""
     result = run("keys", "show", "nobody")
@@ -173,6 +174,7 @@ def test_an_error_is_one_line_on_standard_error(run: Run) -> None:
     assert result.stderr == "Error: There is no API key 'nobody'. `keydesk keys list` shows them.\n"
 
 
+@pytest.mark.usefixtures("desk")
 def test_an_error_is_json_where_json_is_asked_for(run: Run) -> None:
     """With --json an error is one object on standard error."""
     result = run("keys", "show", "nobody", "--json")
@@ -250,6 +252,7 @@ def test_list_shows_keys_as_an_aligned_table(world: World, run: Run, read: Read)
     assert lines[0][end_of_limit - 2 : end_of_limit] == " -"
 
 
+@pytest.mark.usefixtures("desk")
 def test_an_empty_list_says_the_next_step(run: Run) -> None:
     """Where there is nothing yet, a person reads what to do and a program gets an empty list."""
     assert "keydesk keys create" in run("keys", "list").stdout
@@ -422,6 +425,7 @@ def test_a_reference_is_credited_once(world: World, run: Run, read: Read) -> Non
     assert [entry["amount_usd"] for entry in entries] == ["-0.5", "20.5", "100"]  # type: ignore[index]
 
 
+@pytest.mark.usefixtures("desk")
 def test_set_up_of_a_provider(run: Run, read: Read) -> None:
     """Upstream, model with prices, plan: each is added and listed with what was given."""
     base = "https://api.openai.com/v1"
@@ -480,6 +484,7 @@ def test_where_a_models_price_is_from_is_said(world: World, run: Run) -> None:
     assert "'gpt-5-mini', priced from genai-prices" in copied.stdout
 
 
+@pytest.mark.usefixtures("desk")
 def test_prices_are_copied_and_superseded(run: Run, read: Read) -> None:
     """Without prices a model's are copied; a price set later is a second entry; refresh leaves given prices alone."""
     upstream = ["upstreams", "add", "o", "--dialect", "openai", "--base-url", "https://api.openai.com/v1"]

@@ -1,42 +1,32 @@
 """`keydesk findings`, run in process on a real store."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
 from sqlalchemy import update
 
 from tests.books import Books
-from tests.conftest import ADMIN, World, environment, make_world, settings_for, usd
+from tests.conftest import ADMIN, Run, World, invoke, make_world, settings_for, usd
 from toolkit import reconcile
-from toolkit.cli import cli
 from toolkit.database import utc_now
 from toolkit.desk import Desk
 from toolkit.models import AuditRow
-from toolkit.settings import Settings
-
-Run = Callable[..., Result]
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
     """Run `keydesk` on reconciled books with a key that has spent 1.90 of its limit of 2 USD; tests only read them."""
-    with closing(Desk.open(settings_for(tmp_path_factory.mktemp("audited"), ""), ADMIN)) as desk:
+    with closing(Desk.open(settings_for(tmp_path_factory.mktemp("audited"), ""), ADMIN, make=True)) as desk:
         world = make_world(desk)
         key = world.key("app", monthly_limit=usd(2)).key
         Books(world).settle(key, usd(1.9), at=utc_now() - timedelta(minutes=1))
         reconcile.run(desk)
         yield partial(invoke, desk.settings)
-
-
-def invoke(settings: Settings, *arguments: str) -> Result:
-    """Run `keydesk` with some arguments in a data folder."""
-    return CliRunner().invoke(cli, arguments, env=environment(settings))
 
 
 def test_findings_show_severity_evidence_and_action(run: Run) -> None:

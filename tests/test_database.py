@@ -110,14 +110,14 @@ def test_a_file_that_is_no_database_is_unavailable(settings: Settings) -> None:
     settings.data_dir.mkdir(parents=True)
     (settings.data_dir / "keydesk.db").write_bytes(b"these bytes are no database" * 100)
     with pytest.raises(Unavailable, match="not a database"):
-        Store.open(settings)
+        Store.open(settings, make=True)
 
 
 def test_a_folder_that_cannot_be_made_is_unavailable(tmp_path: Path) -> None:
     """A file is in its place, say."""
     (tmp_path / "file").write_text("")
     with pytest.raises(Unavailable, match="cannot be made"):
-        Store.open(Settings.from_env({"KEYDESK_DATA_DIR": str(tmp_path / "file")}))
+        Store.open(Settings.from_env({"KEYDESK_DATA_DIR": str(tmp_path / "file")}), make=True)
 
 
 @pytest.mark.parametrize(
@@ -142,7 +142,7 @@ def test_a_url_that_cannot_be_used_is_refused(url: str) -> None:
 def test_a_folder_of_any_name_holds_the_store(tmp_path: Path, name: str) -> None:
     """Both kinds of connection open the file that stands in it."""
     folder = tmp_path / name
-    store = Store.open(Settings.from_env({"KEYDESK_DATA_DIR": str(folder)}))
+    store = Store.open(Settings.from_env({"KEYDESK_DATA_DIR": str(folder)}), make=True)
     with closing(store.connect()) as connection:
         assert connection.execute("SELECT version FROM catalog_version").fetchone()["version"] == 1
         (file,) = [row["file"] for row in connection.execute("PRAGMA database_list")]
@@ -155,7 +155,7 @@ def test_a_folder_of_any_name_holds_the_store(tmp_path: Path, name: str) -> None
 def test_every_connection_has_the_same_durability(tmp_path: Path, synchronous: str) -> None:
     """WAL, and as durable as the settings say, on the hot path too."""
     environ = {"KEYDESK_DATA_DIR": str(tmp_path), "KEYDESK_SQLITE_SYNCHRONOUS": synchronous}
-    store = Store.open(Settings.from_env(environ))
+    store = Store.open(Settings.from_env(environ), make=True)
     wanted = {"FULL": 2, "NORMAL": 1}[synchronous]
     with closing(store.connect()) as connection:
         assert connection.execute("PRAGMA synchronous").fetchone()[0] == wanted

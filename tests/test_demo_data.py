@@ -32,7 +32,7 @@ NOW = datetime(2026, 11, 23, 15, 30, tzinfo=UTC)
 def open_desk(folder: Path) -> Desk:
     """Open a Keydesk that does not wait for the disk."""
     environ = {"KEYDESK_DATA_DIR": str(folder), "KEYDESK_SQLITE_SYNCHRONOUS": "NORMAL"}
-    return Desk.open(Settings.from_env(environ), ADMIN)
+    return Desk.open(Settings.from_env(environ), ADMIN, make=True)
 
 
 @pytest.fixture(scope="module")

@@ -239,7 +239,7 @@ def test_a_server_that_stops_is_waited_for(tmp_path: Path, tmp_path_factory: pyt
     """While it is down every service is unavailable; when it is up again, the same store goes on with what it had."""
     server = Server(tmp_path_factory.mktemp("restart") / "runtime", FAST)
     try:
-        desk = Desk.open(settings_for(tmp_path, server.url()), ADMIN)
+        desk = Desk.open(settings_for(tmp_path, server.url()), ADMIN, make=True)
         world = make_world(desk)
         key = world.key().key
         with closing(open_till(desk.store)) as till:

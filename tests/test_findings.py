@@ -94,7 +94,7 @@ def seen_by(scene: Scene, actor: Actor) -> Report:
 def open_desk(folder: Path) -> Desk:
     """Open a Keydesk that does not wait for the disk."""
     environ = {"KEYDESK_DATA_DIR": str(folder), "KEYDESK_SQLITE_SYNCHRONOUS": "NORMAL"}
-    return Desk.open(Settings.from_env(environ), ADMIN)
+    return Desk.open(Settings.from_env(environ), ADMIN, make=True)
 
 
 def worsen(scene: Scene) -> Scene:

@@ -27,7 +27,7 @@ import sys
 from toolkit.database import Store
 from toolkit.settings import Settings
 sys.stdin.readline()
-Store.open(Settings.from_env()).close()
+Store.open(Settings.from_env(), make=True).close()
 """
 
 

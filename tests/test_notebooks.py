@@ -107,7 +107,7 @@ def tables(shown: Bundles) -> str:
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     """A Keydesk with demo data, most of it drained; nobody may change it."""
     settings = settings_for(tmp_path_factory.mktemp("notebooks") / "data", "")
-    desk = Desk.open(settings, ADMIN)
+    desk = Desk.open(settings, ADMIN, make=True)
     data.load(desk, calls=CALLS)
     with desk.write() as tx:
         keys.update(tx, keys.find(tx, "code-review").id, name=NAMED)
@@ -330,7 +330,7 @@ def test_month_close_closes_and_compares_when_told_to(demo: Settings, tmp_path: 
     settings = settings_for(tmp_path / "data", "")
     invoice = tmp_path / "invoice.csv"
     invoice.write_text("model,net\nno-such-model,12.50\n")
-    desk = Desk.open(settings, ADMIN)
+    desk = Desk.open(settings, ADMIN, make=True)
     with desk.read() as tx:
         upstream = catalog.list_upstreams(tx)[0].name
         oldest = statements.due(tx)[0].month
@@ -360,7 +360,7 @@ def test_month_close_goes_on_when_one_organisation_is_behind(demo: Settings, tmp
     """It says which month that one has to close first, has its line without figures, and closes the others."""
     shutil.copytree(demo.data_dir, tmp_path / "data")
     settings = settings_for(tmp_path / "data", "")
-    desk = Desk.open(settings, ADMIN)
+    desk = Desk.open(settings, ADMIN, make=True)
     last = last_month(desk)
     before = preceding(Period.month(last))
     long_before = preceding(before).start
@@ -388,7 +388,7 @@ def test_month_close_leaves_out_no_earlier_month(demo: Settings, tmp_path: Path,
     """Told to close the last month where none is closed yet, it closes nothing and says which one to begin with."""
     shutil.copytree(demo.data_dir, tmp_path / "data")
     settings = settings_for(tmp_path / "data", "")
-    desk = Desk.open(settings, ADMIN)
+    desk = Desk.open(settings, ADMIN, make=True)
     with desk.read() as tx:
         oldest = statements.due(tx)[0].month
     found = printed(run(ROOT / "notebooks" / "month_close.ipynb", settings, month=last_month(desk), close=True))
@@ -450,7 +450,7 @@ def test_books_that_do_not_balance_fail_the_run(demo: Settings, tmp_path: Path, 
     """A wallet that is off by one nano-USD is no reconciled wallet: the last cell's assertion fails, and so the run."""
     shutil.copytree(demo.data_dir, tmp_path / "data")
     settings = settings_for(tmp_path / "data", "")
-    desk = Desk.open(settings, ADMIN)
+    desk = Desk.open(settings, ADMIN, make=True)
     with desk.write() as tx:
         accounts.find_org(tx, "Lumen Health").settled += 1
     desk.close()

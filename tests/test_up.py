@@ -19,7 +19,7 @@ import pytest
 
 from tests.conftest import ROOT, answers, free_port, wait_until
 from toolkit import accounts, sessions, up
-from toolkit.cli import first_start, serve
+from toolkit.cli import first_start
 from toolkit.database import SYSTEM
 from toolkit.demo import data
 from toolkit.desk import Desk
@@ -251,20 +251,6 @@ def test_a_second_start_says_that_keydesk_runs_already(site: Site) -> None:
     with busy, up.Supervisor(settings, {}), pytest.raises(Conflict, match=r"is running on .* already"):
         up.check(settings)
     up.check(settings)
-
-
-@pytest.mark.parametrize(("on_path", "shown"), [(True, "keydesk"), (False, "bin/keydesk")])
-def test_keydesk_is_named_as_it_can_be_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, on_path: bool, shown: str
-) -> None:
-    """By its name where the shell finds it, else by its place as seen from here."""
-    command = tmp_path / "bin" / "keydesk"
-    command.parent.mkdir()
-    command.touch(mode=0o755)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "executable", str(command.with_name("python")))
-    monkeypatch.setenv("PATH", str(command.parent) if on_path else "")
-    assert serve._keydesk() == shown
 
 
 def test_one_supervisor_for_a_data_folder(site: Site) -> None:

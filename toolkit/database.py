@@ -157,6 +157,9 @@ class Store:
             variables and files say (PGHOST, ~/.pgpass).
         synchronous: how durable a SQLite commit is, FULL or NORMAL. PostgreSQL's `synchronous_commit` is always on.
 
+    Attributes:
+        is_new: whether `open` has made it.
+
     Raises:
         InvalidInput: the URL is of a database that is not supported.
     """
@@ -166,6 +169,7 @@ class Store:
         self.is_postgres = url.startswith(_POSTGRES)
         self.engine: Engine
         self._path = ""
+        self.is_new = False
         self._parameters: dict[str, str] = {}
         if self.is_postgres:
             try:
@@ -188,30 +192,55 @@ class Store:
         self.engine = engines.sqlite_engine(parsed, synchronous, BUSY_TIMEOUT)
 
     @classmethod
-    def open(cls, settings: Settings) -> Self:
-        """Open the key store that the settings name, creating or migrating its schema.
+    def open(cls, settings: Settings, *, make: bool = False) -> Self:
+        """Open the key store that the settings name, and bring an older schema up to date.
+
+        Args:
+            settings: say where it is.
+            make: whether a store that is not there is made. Only what sets Keydesk up may do so: elsewhere a wrong
+                folder would look like a Keydesk in which nothing ever happened.
 
         Raises:
             InvalidInput: the URL is of a database that is not supported.
-            Unavailable: the store cannot be made or read, or is of a newer version.
+            Unavailable: there is none, or it cannot be made or read, or is of a newer version.
         """
         store = cls(settings.store_url, synchronous=settings.sqlite_synchronous)
-        if not store.is_postgres:
-            store._provide(Path(store._path))
         try:
-            store.migrate()
+            if not store.is_postgres:
+                store._provide(Path(store._path), make=make)
+            store._bring_up_to_date(make=make)
         except BaseException:
             store.close()
             raise
         return store
 
-    def _provide(self, path: Path) -> None:
-        """Make the file of SQLite, if it is not there."""
+    def _provide(self, path: Path, *, make: bool) -> None:
+        """See that the file of SQLite is there."""
         try:
+            if not make:
+                if path.stat().st_size == 0:  # to look into it would make it a database
+                    raise self._missing()
+                return
             path.parent.mkdir(parents=True, exist_ok=True)
             path.touch(mode=0o600)  # SQLite gives its other files the same rights
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise self._missing() from error
         except OSError as error:
-            raise Unavailable(f"The key store {path} cannot be made: {error.strerror}.") from error
+            verb = "made" if make else "read"
+            raise Unavailable(f"The key store {path} cannot be {verb}: {error.strerror}.") from error
+
+    def _bring_up_to_date(self, *, make: bool) -> None:
+        if not make and self._version() == 0:
+            raise self._missing()
+        self.is_new = self.migrate()[:1] == [migrations.STEPS[0][0]]
+
+    def _version(self) -> int:
+        with self.read(SYSTEM) as tx:
+            return migrations.schema_version(tx.session.connection())
+
+    def _missing(self) -> Unavailable:
+        where = f"in {self.name}. Is KEYDESK_STORE_URL right?" if self.is_postgres else f"at {self._path}. {_FOLDER}"
+        return Unavailable(f"There is no key store {where} `keydesk up` makes one.")
 
     def migrate(self) -> list[str]:
         """Bring the schema up to date; return the names of the steps that ran."""
@@ -304,6 +333,7 @@ _WANTED_URL = (
     "KEYDESK_STORE_URL must look like sqlite:///PATH or postgresql://USER:PASSWORD@HOST/DATABASE, with %XX for special "
     "characters in the password."
 )
+_FOLDER = "Is KEYDESK_DATA_DIR (or KEYDESK_STORE_URL) right?"
 _POSTGRES = ("postgresql://", "postgres://", "postgresql+psycopg://")
 _BUSY = {"40001", "40P01", "55P03"}  # serialization failure, deadlock, lock timeout
 _GONE = ("08", "57P")  # connection exceptions; shut down, starting up, crashed

@@ -4,12 +4,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from toolkit import accounts, migrations
 from toolkit.credentials import Keyring
-from toolkit.database import SYSTEM, Actor, Store, Transaction
+from toolkit.database import Actor, Store, Transaction
 from toolkit.errors import Forbidden, Unavailable
 from toolkit.ledger import Ledger
 from toolkit.policy import Role
@@ -30,15 +29,9 @@ class ReadOnlyStore(Store):
         Forbidden: by whatever would write.
     """
 
-    def _provide(self, path: Path) -> None:
-        """Only look whether the file of SQLite is there."""
-        if not path.exists():
-            raise Unavailable(f"There is no key store at {path}. `keydesk up` makes one.")
-
     def migrate(self) -> list[str]:
         """Only check that the schema is of this version."""
-        with self.read(SYSTEM) as tx:
-            version = migrations.schema_version(tx.session.connection())
+        version = self._version()
         if version != len(migrations.STEPS):
             raise Unavailable(
                 f"The key store has schema version {version}, and this Keydesk reads {len(migrations.STEPS)}. Any "
@@ -74,16 +67,19 @@ class Desk:
         self.actor = actor
 
     @classmethod
-    def open(cls, settings: Settings | None = None, actor: Actor | None = None, *, write: bool = True) -> "Desk":
+    def open(
+        cls, settings: Settings | None = None, actor: Actor | None = None, *, write: bool = True, make: bool = False
+    ) -> "Desk":
         """Open the key store that the settings name.
 
         Args:
             settings: those of the environment by default.
             actor: by default one that is trusted as the platform.
-            write: whether anything may be changed; an older or missing store is then brought up to date.
+            write: whether anything may be changed; an older store is then brought up to date.
+            make: whether a missing store is made, as `Store.open` says.
         """
         settings = settings or Settings.from_env()
-        store = Store.open(settings) if write else ReadOnlyStore.open(settings)
+        store = Store.open(settings, make=make) if write else ReadOnlyStore.open(settings)
         return cls(settings, store, actor or Actor.trusted())
 
     def acting_as(self, actor: Actor) -> "Desk":

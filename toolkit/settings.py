@@ -156,6 +156,11 @@ class Settings:
         return f"Settings(data_dir={str(self.data_dir)!r})"  # store_url may hold a password
 
     @property
+    def found_anywhere(self) -> bool:
+        """Whether a shell in any folder, with none of our variables set, would find this data folder."""
+        return (_CHECKOUT / "pyproject.toml").exists() and self.data_dir == (_CHECKOUT / "data").resolve()
+
+    @property
     def logs_dir(self) -> Path:
         """Folder of what the processes of `keydesk up` print."""
         return self.data_dir / "logs"

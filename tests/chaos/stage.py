@@ -51,6 +51,7 @@ class Stage:
         self.desk = Desk.open(
             Settings.from_env({name: value for name, value in environment.items() if name.startswith("KEYDESK_")}),
             ADMIN,
+            make=True,
         )
         self._numbers = itertools.count()
         self._turn = threading.Lock()

@@ -317,7 +317,9 @@ def gateways(
             folder = tmp_path_factory.mktemp("gateway")
             store_url = stores.copy(kind, folder / "data", "desk", prepare_desk)
             stack.callback(stores.drop, store_url)
-            desk = Desk.open(replace(settings_for(folder / "data", store_url), gateway_port=free_port()), ADMIN)
+            desk = Desk.open(
+                replace(settings_for(folder / "data", store_url), gateway_port=free_port()), ADMIN, make=True
+            )
             stack.callback(desk.close)
             world = make_world(desk, upstream)
             with desk.write() as tx:

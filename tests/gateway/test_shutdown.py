@@ -55,7 +55,7 @@ def stopped_during(
         What the caller got, the call's row, and the organisation; nothing is held any more.
     """
     settings = replace(settings, gateway_port=free_port())
-    desk = Desk.open(settings, ADMIN)
+    desk = Desk.open(settings, ADMIN, make=True)
     secret = make_world(desk, upstream).key().secret
     answers: list[int | str] = []
 

@@ -264,7 +264,7 @@ def impatient(upstream: str, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     """A gateway that waits 0.8 seconds for a first byte and between two, and two seconds for a call."""
     folder: Path = tmp_path_factory.mktemp("impatient")
     settings = replace(Settings.from_env({"KEYDESK_DATA_DIR": str(folder / "data")}), gateway_port=free_port())
-    desk = Desk.open(settings, ADMIN)
+    desk = Desk.open(settings, ADMIN, make=True)
     world = make_world(desk, upstream)
     log = folder / "gateway.log"
     limits = {

@@ -9,6 +9,7 @@ from typing import IO, TYPE_CHECKING, Any
 import click
 
 from toolkit.cli import output
+from toolkit.cli.command_line import to_paste
 from toolkit.errors import InvalidInput, KeydeskError, NotConfirmed
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ class Failure(click.ClickException):
         from toolkit.credentials import redact
 
         snake_case = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", type(error).__name__).lower()
-        return cls(redact(str(error)), type=snake_case, as_json=as_json)
+        return cls(to_paste(redact(str(error))), type=snake_case, as_json=as_json)
 
     def show(self, file: IO[Any] | None = None) -> None:
         """Write the report."""
@@ -59,11 +60,23 @@ class App:
     @property
     def desk(self) -> "Desk":
         """Keydesk, opened at first use with the rights of the platform and the name given by `--as`."""
-        if self._desk is None:
-            from toolkit.database import Actor
-            from toolkit.desk import Desk
+        return self._desk or self.open()
 
-            self._desk = Desk.open(actor=Actor.trusted(self.actor))
+    def open(self, *, make: bool = False) -> "Desk":
+        """Open Keydesk.
+
+        Args:
+            make: whether a missing key store is made; where, is then said. Only for what sets Keydesk up.
+
+        Raises:
+            KeydeskError: a setting is wrong, or the key store is missing or cannot be opened.
+        """
+        from toolkit.database import Actor
+        from toolkit.desk import Desk
+
+        self._desk = Desk.open(actor=Actor.trusted(self.actor), make=make)
+        if self._desk.store.is_new:
+            click.echo(f"Made the key store {self._desk.store.name}.", err=True)
         return self._desk
 
     def ids(self, org: str | None, key: str | None = None) -> tuple[str | None, str | None]:
@@ -103,7 +116,7 @@ class App:
         elif rows:
             click.echo(output.table(rows, columns, total))
         else:
-            click.echo(empty)
+            click.echo(to_paste(empty))
 
     def facts(self, facts: Mapping[str, Any], title: str = "") -> None:
         """Write one thing: an object as JSON, or a title and labelled lines for people."""
@@ -114,7 +127,7 @@ class App:
 
     def done(self, sentence: str, facts: Mapping[str, Any]) -> None:
         """Report an act: the facts as JSON, or a sentence for people."""
-        click.echo(output.to_json(facts) if self.as_json else sentence)
+        click.echo(output.to_json(facts) if self.as_json else to_paste(sentence))
 
     def confirm(self, question: str, *, yes: bool, type_name: str | None = None) -> None:
         """Ask before something dangerous; returns only if it was confirmed.

@@ -10,6 +10,7 @@ import click
 from toolkit import audit
 from toolkit.cli import output
 from toolkit.cli.app import App, Command, pass_app
+from toolkit.cli.command_line import to_paste
 from toolkit.cli.output import Usd
 from toolkit.database import Actor
 from toolkit.policy import Role
@@ -67,7 +68,7 @@ def _show(report: "Report", shown: list["Finding"]) -> None:
         subject = click.style(output.text(f"{finding.subject}{of_org}"), bold=True)
         click.echo(f"{label}{subject}  {click.style(f'{finding.check}, since {finding.since:%Y-%m-%d}', dim=True)}")
         click.echo(f"{'':<{_WIDTH}}{output.text(finding.sentence)}")
-        click.echo(f"{'':<{_WIDTH}}→ {output.text(finding.action)}\n")
+        click.echo(f"{'':<{_WIDTH}}→ {to_paste(output.text(finding.action))}\n")
     counts = {name: sum(finding.severity == name for finding in report.findings) for name in _COLOURS}
     click.echo(", ".join(f"{number} {name}" for name, number in counts.items()) + ".")
     if report.skipped:

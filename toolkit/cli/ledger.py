@@ -11,6 +11,7 @@ import click
 
 from toolkit import accounts, keys, plans, tags
 from toolkit.cli.app import App, Group, pass_app
+from toolkit.cli.command_line import to_paste
 from toolkit.cli.values import Moment
 from toolkit.dialects.shape import Dialect
 from toolkit.errors import Conflict, InvalidInput, Unavailable
@@ -67,7 +68,7 @@ def status(app: App) -> None:
         return
     waiting = f"{found.waiting:,}" + (f", the oldest for {found.oldest_seconds:,.0f} s" if found.waiting else "")
     if late:
-        waiting += "; nobody drains: run `keydesk ledger sync --follow`"
+        waiting += to_paste("; nobody drains: run `keydesk ledger sync --follow`")
     small = f", {found.mergeable:,} of them small enough to merge" if found.mergeable else ""
     app.facts(
         {

@@ -32,7 +32,7 @@ def _facts(org: Organisation) -> dict[str, Any]:
 @pass_app
 def add(app: App, name: str) -> None:
     """Add an organisation with an empty wallet."""
-    with app.desk.write() as tx:
+    with app.open(make=True).write() as tx:
         org = accounts.add_org(tx, name)
     app.done(
         f"Added the organisation {org.name!r} ({org.id}). Its wallet is empty: keydesk wallet credit --help",

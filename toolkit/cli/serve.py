@@ -1,8 +1,6 @@
 """`keydesk up`, `gateway`, `dashboard` and `demo`: the processes."""
 
 import os
-import shlex
-import shutil
 import signal
 import sys
 from pathlib import Path
@@ -12,6 +10,7 @@ import click
 
 import toolkit
 from toolkit.cli.app import App, Command, Group, pass_app, shared_options
+from toolkit.cli.command_line import short, to_paste
 from toolkit.errors import InvalidInput
 from toolkit.settings import Settings, write_private
 
@@ -41,6 +40,7 @@ def up_command(app: App) -> None:
     supervisor = up.Supervisor(settings, {CREDENTIAL: os.environ.get(CREDENTIAL, "demo")})
     say(click.style(f"Keydesk {toolkit.__version__}", bold=True))
     try:
+        app.open(make=True)
         first = first_start.is_due(app.desk)
         if first:
             first_start.prepare(app.desk, quiet=app.as_json)
@@ -62,19 +62,6 @@ def _silent(_line: str) -> None:
     """Say nothing: with `--json` only the result is written."""
 
 
-def _short(path: Path) -> Path:
-    """Return the path as a person standing here would write it."""
-    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
-
-
-def _keydesk() -> str:
-    """Return how a person standing here can run `keydesk`: by its name, or from where it is installed."""
-    command = Path(sys.executable).with_name("keydesk")
-    if shutil.which("keydesk") or not command.exists():
-        return "keydesk"
-    return shlex.quote(str(_short(command)))
-
-
 def _greet(app: App, gateway: str, dashboard: str, welcome: "Welcome | None") -> None:
     """Show where everything is, and after the first start how to get in: to a terminal alone, else into a file."""
     from toolkit.cli.first_start import ADMIN
@@ -91,15 +78,15 @@ def _greet(app: App, gateway: str, dashboard: str, welcome: "Welcome | None") ->
     click.echo(f"  Gateway     {click.style(gateway, bold=True)}\n")
     if path is not None:
         click.echo(
-            f"  Sign-in and a first call are in {_short(path)} (yours alone to read). Delete it when you have them."
+            f"  Sign-in and a first call are in {short(path)} (yours alone to read). Delete it when you have them."
         )
     elif welcome is not None:
         click.echo(welcome.text())
         click.echo("\n  Password and key are shown this once.")
     else:
-        click.echo(f"  Forgotten password   {_keydesk()} operators reset-password {ADMIN}")
-        click.echo(f"  Start anew           stop, then delete what is in {_short(settings.data_dir)}")
-    click.echo(f"\n  Logs are in {_short(settings.logs_dir)}. Ctrl-C stops everything.")
+        click.echo(f"  Forgotten password   {to_paste(f'keydesk operators reset-password {ADMIN}')}")
+        click.echo(f"  Start anew           stop, then delete what is in {short(settings.data_dir)}")
+    click.echo(f"\n  Logs are in {short(settings.logs_dir)}. Ctrl-C stops everything.")
 
 
 @click.command(cls=Command)
@@ -157,5 +144,5 @@ def load(app: App) -> None:
     """Load the demo data: 90 days of calls by three organisations."""
     from toolkit.cli import first_start
 
-    calls = first_start.load_demo(app.desk, quiet=app.as_json)
+    calls = first_start.load_demo(app.open(make=True), quiet=app.as_json)
     app.done(f"Loaded {calls:,} calls.", {"calls": calls})

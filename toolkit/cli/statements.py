@@ -10,6 +10,7 @@ import click
 
 from toolkit.cli import output
 from toolkit.cli.app import App, Group, pass_app
+from toolkit.cli.command_line import to_paste
 from toolkit.cli.output import Usd
 from toolkit.errors import Conflict, InvalidInput
 from toolkit.models import Statement
@@ -142,7 +143,8 @@ def list_statements(app: App, org: str | None) -> None:
     if due and not app.as_json:
         click.echo("\nTo be closed next:")
         for waiting in due[:_MOST_SHOWN]:
-            click.echo(f"  keydesk month close {waiting.month} --org {shlex.quote(output.text(waiting.org))}")
+            command = f"keydesk month close {waiting.month} --org {shlex.quote(output.text(waiting.org))}"
+            click.echo(f"  {to_paste(command)}")
         if len(due) > _MOST_SHOWN:
             click.echo(f"  and {len(due) - _MOST_SHOWN:,} more organisations; --org names one")
 

@@ -233,7 +233,7 @@ class _Application(Starlette):
 def create_app(settings: Settings | None = None) -> Starlette:
     """Return the gateway as a Starlette application; it opens the key store when it starts."""
     settings = settings or Settings.from_env()
-    store = Store.open(settings)
+    store = Store.open(settings, make=True)
     cashier = Cashier(open_till(store))
     book = Book(store, settings.keyring(), cashier)
     upstreams = Upstreams(settings)
