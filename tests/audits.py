@@ -12,6 +12,7 @@ from tests.account import Account, dollars, fixed
 from tests.conftest import World, make_world, usd
 from toolkit import accounts, database, findings, holds
 from toolkit.billing import Call, Ending
+from toolkit.credentials import hash_password
 from toolkit.database import Actor, Transaction
 from toolkit.desk import Desk
 from toolkit.errors import Refusal, RefusalType
@@ -71,7 +72,7 @@ class Scene:
     def operator(self, email: str, role: Role, at: datetime, org: str | None = None) -> str:
         """Add an operator; return the id."""
         with self.acting(at) as tx:
-            return accounts.add_operator(tx, email, role, PASSWORD, org_id=org).id
+            return accounts.add_operator(tx, email, role, hash_password(PASSWORD), org_id=org).id
 
     def call(
         self, key: NewSecret, at: datetime, cost: int = usd(1), *, hold: int | None = None, **options: Any

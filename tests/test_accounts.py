@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from tests.conftest import at_once
 from toolkit import accounts
 from toolkit.accounts import check_name
+from toolkit.credentials import hash_password
 from toolkit.database import Actor
 from toolkit.desk import Desk
 from toolkit.errors import Conflict, Forbidden, InvalidInput, NotFound
@@ -74,9 +75,11 @@ def test_only_the_platform_makes_organisations_and_operators(desk: Desk, orgs: t
     with acting(desk, role, orgs[0]).write() as tx:
         for act in (
             lambda: accounts.add_org(tx, "Mine"),
-            lambda: accounts.add_operator(tx, "me@example.com", Role.ORG_ADMIN, PASSWORD, org_id=orgs[0]),
+            lambda: accounts.add_operator(
+                tx, "me@example.com", Role.ORG_ADMIN, hash_password(PASSWORD), org_id=orgs[0]
+            ),
             lambda: accounts.list_operators(tx),
-            lambda: accounts.reset_password(tx, "me@example.com", PASSWORD),
+            lambda: accounts.reset_password(tx, "me@example.com", hash_password(PASSWORD)),
         ):
             with pytest.raises(Forbidden):
                 act()
@@ -85,7 +88,7 @@ def test_only_the_platform_makes_organisations_and_operators(desk: Desk, orgs: t
 def test_an_operator_is_stored_with_a_hash(desk: Desk, orgs: tuple[str, str]) -> None:
     """The e-mail is normalised; the password is verified by its hash and found nowhere."""
     with desk.write() as tx:
-        made = accounts.add_operator(tx, " Ada@Example.com ", Role.ORG_ADMIN, PASSWORD, org_id=orgs[0])
+        made = accounts.add_operator(tx, " Ada@Example.com ", Role.ORG_ADMIN, hash_password(PASSWORD), org_id=orgs[0])
     assert (made.email, made.role, made.org_id) == ("ada@example.com", "org_admin", orgs[0])
     assert PASSWORD not in repr(vars(made))
     assert accounts.password_matches(made, PASSWORD)
@@ -96,9 +99,9 @@ def test_an_operator_is_stored_with_a_hash(desk: Desk, orgs: tuple[str, str]) ->
 def test_an_e_mail_is_taken_once(desk: Desk) -> None:
     """Whatever its case."""
     with desk.write() as tx:
-        accounts.add_operator(tx, "root@example.com", Role.PLATFORM_ADMIN, PASSWORD)
+        accounts.add_operator(tx, "root@example.com", Role.PLATFORM_ADMIN, hash_password(PASSWORD))
         with pytest.raises(Conflict):
-            accounts.add_operator(tx, "ROOT@example.com", Role.ANALYST, PASSWORD)
+            accounts.add_operator(tx, "ROOT@example.com", Role.ANALYST, hash_password(PASSWORD))
 
 
 @pytest.mark.parametrize(
@@ -108,20 +111,20 @@ def test_an_e_mail_is_taken_once(desk: Desk) -> None:
 def test_a_role_that_does_not_fit_is_refused(desk: Desk, orgs: tuple[str, str], role: Any, of_org: bool) -> None:
     """An org admin of nothing would be an admin of all; given as a plain word it is refused just the same."""
     with desk.write() as tx, pytest.raises(InvalidInput):
-        accounts.add_operator(tx, "x@example.com", role, PASSWORD, org_id=orgs[0] if of_org else None)
+        accounts.add_operator(tx, "x@example.com", role, hash_password(PASSWORD), org_id=orgs[0] if of_org else None)
 
 
 def test_an_operator_of_an_organisation_that_is_not_there_is_refused(desk: Desk) -> None:
     """The message says so."""
     with desk.write() as tx, pytest.raises(NotFound, match="no organisation 'org_none'"):
-        accounts.add_operator(tx, "x@example.com", Role.ANALYST, PASSWORD, org_id="org_none")
+        accounts.add_operator(tx, "x@example.com", Role.ANALYST, hash_password(PASSWORD), org_id="org_none")
 
 
 @pytest.mark.parametrize("email", ["", "x", "@", "a@", "@b", "a b@c", "a@b@c", "a@b\nc", "<a@b>", "x" * 65 + "@b"])
 def test_what_is_no_e_mail_is_refused(desk: Desk, email: str) -> None:
     """An operator that could never sign in is not made."""
     with desk.write() as tx, pytest.raises(InvalidInput, match="not an e-mail"):
-        accounts.add_operator(tx, email, Role.PLATFORM_ADMIN, PASSWORD)
+        accounts.add_operator(tx, email, Role.PLATFORM_ADMIN, hash_password(PASSWORD))
 
 
 @pytest.mark.parametrize("password", ["", "short", "aaaaaaaaaaaaaaaa", "abababababab"])
@@ -129,16 +132,16 @@ def test_a_weak_password_is_refused(desk: Desk, password: str) -> None:
     """At creation and at a reset."""
     with desk.write() as tx:
         with pytest.raises(InvalidInput):
-            accounts.add_operator(tx, "x@example.com", Role.PLATFORM_ADMIN, password)
-        accounts.add_operator(tx, "y@example.com", Role.PLATFORM_ADMIN, PASSWORD)
+            accounts.add_operator(tx, "x@example.com", Role.PLATFORM_ADMIN, hash_password(password))
+        accounts.add_operator(tx, "y@example.com", Role.PLATFORM_ADMIN, hash_password(PASSWORD))
         with pytest.raises(InvalidInput):
-            accounts.reset_password(tx, "y@example.com", password)
+            accounts.reset_password(tx, "y@example.com", hash_password(password))
 
 
 def test_a_reset_of_an_unknown_operator_is_not_found(desk: Desk) -> None:
     """The message names the e-mail."""
     with desk.write() as tx, pytest.raises(NotFound, match=r"no operator x@example\.com"):
-        accounts.reset_password(tx, "x@example.com", PASSWORD)
+        accounts.reset_password(tx, "x@example.com", hash_password(PASSWORD))
 
 
 @given(st.text(max_size=90))
@@ -163,7 +166,7 @@ def test_a_name_that_many_take_at_once_is_taken_once(desk: Desk) -> None:
 
     def add_operator() -> None:
         with desk.write() as tx:
-            accounts.add_operator(tx, "ada@example.com", Role.PLATFORM_ADMIN, PASSWORD)
+            accounts.add_operator(tx, "ada@example.com", Role.PLATFORM_ADMIN, hash_password(PASSWORD))
 
     for act in (add, add_operator):
         results = at_once(*[act] * 6)
@@ -176,3 +179,15 @@ def test_what_can_be_no_address_finds_nobody(desk: Desk, email: str) -> None:
     """Whatever is typed into the sign-in form, the store takes it."""
     with desk.read() as tx:
         assert accounts.find_operator(tx, email) is None
+
+
+def test_a_plain_password_is_never_stored(desk: Desk) -> None:
+    """Where a hash is wanted the password itself is refused, and the message shows nothing of it."""
+    plain: Any = PASSWORD
+    with desk.write() as tx:
+        with pytest.raises(InvalidInput, match="hash_password") as add:
+            accounts.add_operator(tx, "y@example.com", Role.PLATFORM_ADMIN, plain)
+        accounts.add_operator(tx, "y@example.com", Role.PLATFORM_ADMIN, hash_password(PASSWORD))
+        with pytest.raises(InvalidInput, match="hash_password"):
+            accounts.reset_password(tx, "y@example.com", plain)
+    assert PASSWORD not in str(add.value)

@@ -25,6 +25,7 @@ from toolkit import (
     plans,
     reconcile,
     sessions,
+    throttle,
     verify,
 )
 from toolkit.cli import cli
@@ -136,7 +137,7 @@ def worsen(scene: Scene) -> Scene:
         tx.session.execute(update(Organisation).values(credited=Organisation.credited + 1))
     reconcile.run(scene.desk)
     scene.clock.now = NOW - MINUTE
-    for _ in range(sessions.TRIES_PER_EMAIL):
+    for _ in range(throttle.PAIR.tries):
         with pytest.raises(SignInFailed):
             sessions.sign_in(scene.desk.store, EVE, "wrong", "192.0.2.7")
     with scene.desk.write() as tx:

@@ -12,7 +12,8 @@ from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 from streamlit.runtime import Runtime
 
 from tests.conftest import ROOT, environment
-from toolkit import accounts, sessions
+from toolkit import accounts, sessions, throttle
+from toolkit.credentials import hash_password
 from toolkit.dashboard import gate, identity
 from toolkit.desk import Desk
 from toolkit.policy import Role
@@ -29,7 +30,7 @@ def operator(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> str:
     for name, value in environment(desk.settings).items():
         monkeypatch.setenv(name, value)
     with desk.write() as tx:
-        return accounts.add_operator(tx, EMAIL, Role.PLATFORM_ADMIN, PASSWORD).id
+        return accounts.add_operator(tx, EMAIL, Role.PLATFORM_ADMIN, hash_password(PASSWORD)).id
 
 
 @contextmanager
@@ -130,7 +131,7 @@ def test_what_was_typed_comes_back_escaped(client: TestClient) -> None:
 
 def test_too_many_tries_are_refused(client: TestClient) -> None:
     """After eight wrong passwords the right one is refused as well, for a while."""
-    for _ in range(sessions.TRIES_PER_EMAIL):
+    for _ in range(throttle.PAIR.tries):
         assert sign_in(client, password="wrong horse battery") == 401
     answer = client.post("/auth/sign-in", data=FORM)
     assert answer.status_code == 401

@@ -20,6 +20,7 @@ from playwright.sync_api import Browser, Page, WebSocket, expect, sync_playwrigh
 
 from tests.conftest import ROOT, Running, environment, free_port, process
 from toolkit import accounts, reports
+from toolkit.credentials import hash_password
 from toolkit.policy import Role
 from toolkit.pricing import usd
 
@@ -40,7 +41,7 @@ def dashboard(running: Running, tmp_path: Path) -> Iterator[str]:
     """The dashboard in a process of its own, beside a running gateway; its address."""
     settings = running.world.desk.settings
     with running.world.desk.write() as tx:
-        accounts.add_operator(tx, EMAIL, Role.PLATFORM_ADMIN, PASSWORD)
+        accounts.add_operator(tx, EMAIL, Role.PLATFORM_ADMIN, hash_password(PASSWORD))
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     env = environment(settings) | {

@@ -10,6 +10,7 @@ from tests.account import INSTANCE, fixed
 from tests.audits import BEGINNING, DAY, HOUR, NOW, PASSWORD, Scene, scene
 from tests.conftest import ADMIN, usd
 from toolkit import accounts, audit, catalog, leases, plans, reconcile, wallet
+from toolkit.credentials import hash_password
 from toolkit.database import Actor
 from toolkit.finding import Severity
 from toolkit.models import AuditHead, AuditRow, GatewayInstance, Organisation, Price, Reconciliation
@@ -73,7 +74,7 @@ def test_a_row_that_was_made_unreadable_stops_no_audit(scene: Scene) -> None:
     with scene.acting(NOW - DAY) as tx:
         plans.update(tx, "standard", multiplier=0)
         catalog.set_price(tx, "gpt-test", PriceSheet.flat(input=1, output=1))
-        accounts.add_operator(tx, "ann@acme.example", Role.ANALYST, PASSWORD)
+        accounts.add_operator(tx, "ann@acme.example", Role.ANALYST, hash_password(PASSWORD))
     for rubbish in ("{", "[]", "{}", '{"multiplier": "1", "models": 3, "sheet": 3, "plan": []}', '{"multiplier": "?"}'):
         with scene.desk.write() as tx:
             tx.session.execute(update(AuditRow).values(before=rubbish, after=rubbish))

@@ -13,7 +13,7 @@ import unicodedata
 from sqlalchemy import select
 
 from toolkit import audit
-from toolkit.credentials import hash_password, new_id, verify_password
+from toolkit.credentials import PasswordHash, new_id, require_hash, verify_password
 from toolkit.database import Transaction, lock_name
 from toolkit.errors import Conflict, Forbidden, InvalidInput, NotFound
 from toolkit.models import Operator, Organisation
@@ -107,11 +107,20 @@ def _normal_email(email: str) -> str:
     return email
 
 
-def add_operator(tx: Transaction, email: str, role: Role, password: str, *, org_id: str | None = None) -> Operator:
+def add_operator(
+    tx: Transaction, email: str, role: Role, password: PasswordHash, *, org_id: str | None = None
+) -> Operator:
     """Add a person who may sign in.
 
+    Args:
+        tx: a write transaction.
+        email: to sign in with.
+        role: what the person may do.
+        password: hashed before the transaction began.
+        org_id: the organisation of an org admin or analyst; None is all, for a platform admin or analyst.
+
     Raises:
-        InvalidInput: bad e-mail, weak password, or a role that does not fit the organisation.
+        InvalidInput: bad e-mail, a password that is not hashed, or a role that does not fit the organisation.
         NotFound: no such organisation.
         Conflict: the e-mail is taken.
     """
@@ -132,7 +141,7 @@ def add_operator(tx: Transaction, email: str, role: Role, password: str, *, org_
         email=email,
         role=role,
         org_id=org_id,
-        password_hash=hash_password(password),
+        password_hash=require_hash(password),
         created_at=tx.now,
         created_by=tx.actor.name,
         last_sign_in_at=None,
@@ -157,18 +166,18 @@ def list_operators(tx: Transaction) -> list[Operator]:
     return list(tx.session.scalars(select(Operator).order_by(Operator.email)))
 
 
-def reset_password(tx: Transaction, email: str, password: str) -> Operator:
+def reset_password(tx: Transaction, email: str, password: PasswordHash) -> Operator:
     """Give an operator a new password; ends nothing else (`sessions.end_all` ends the sessions).
 
     Raises:
         NotFound: no such operator.
-        InvalidInput: weak password.
+        InvalidInput: the password is not hashed.
     """
     require_platform_admin(tx)
     operator = find_operator(tx, email)
     if operator is None:
         raise NotFound(f"There is no operator {email}. `keydesk operators list` shows them.")
-    operator.password_hash = hash_password(password)
+    operator.password_hash = require_hash(password)
     audit.record(tx, "operator.reset_password", operator.id, org_id=operator.org_id, after={"email": operator.email})
     return operator
 

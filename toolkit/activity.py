@@ -15,7 +15,7 @@ from toolkit.database import SYSTEM
 from toolkit.evidence import Act, Evidence, Thresholds
 from toolkit.finding import Finding, Severity, counted, listed, stamp
 from toolkit.policy import Role
-from toolkit.sessions import TRIES_PER_ADDRESS, TRIES_PER_EMAIL, email_subject
+from toolkit.throttle import ADDRESS, PAIR, email_subject, is_pair
 
 REVEALING = frozenset({"key.create", "key.rotate"})
 """Acts that show a secret."""
@@ -126,11 +126,11 @@ def burst(evidence: Evidence, thresholds: Thresholds) -> Iterator[Finding]:
 
 
 def sign_in_failures(evidence: Evidence, thresholds: Thresholds) -> Iterator[Finding]:  # noqa: ARG001 - as all checks
-    """A name or address whose sign-ins are refused, because of too many failed tries."""
+    """A name or address whose sign-ins are slowed down, because of too many failed tries."""
     people = {email_subject(person.email): person for person in evidence.people}
     for failures in evidence.failures:
         by_address = failures.subject.startswith("address:")
-        if failures.tries < (TRIES_PER_ADDRESS if by_address else TRIES_PER_EMAIL):
+        if is_pair(failures.subject) or failures.tries < (ADDRESS if by_address else PAIR).tries:
             continue
         person = people.get(failures.subject)
         if by_address:

@@ -339,6 +339,10 @@ ALTER TABLE outbox ADD COLUMN overrun_reason TEXT;
 ALTER TABLE outbox ADD COLUMN provider_usage TEXT;
 """
 
+M007_ADDRESS_OF_SESSIONS = """
+ALTER TABLE sign_in_session ADD COLUMN address TEXT;
+"""
+
 _SCHEMA_STEP = """
 CREATE TABLE schema_step (
     version BIGINT NOT NULL,
@@ -356,6 +360,7 @@ STEPS: tuple[tuple[str, str], ...] = (
     ("secrets in URLs", M004_SECRETS_IN_URLS),
     ("tags", M005_TAGS),
     ("doubtful usage", M006_DOUBTFUL_USAGE),
+    ("address of sessions", M007_ADDRESS_OF_SESSIONS),
 )
 """Name and statements of each step; its version is its place in the list, from 1."""
 

@@ -116,7 +116,7 @@ class Operator(Base):
 
 
 class SignInSession(Base):
-    """A signed-in browser; the row holds only a digest of what the cookie carries."""
+    """A signed-in browser: a digest of what its cookie carries, and the network that it came from."""
 
     __tablename__ = "sign_in_session"
 
@@ -125,10 +125,11 @@ class SignInSession(Base):
     created_at: Mapped[datetime]
     expires_at: Mapped[datetime]
     ended_at: Mapped[datetime | None]
+    address: Mapped[str | None]
 
 
 class SignInFailure(Base):
-    """A failed sign-in, kept for the throttle. `subject` is a digest of the e-mail, or an address."""
+    """A failed sign-in, kept for the throttle. `subject` is a digest of the e-mail, an address, or the two together."""
 
     __tablename__ = "sign_in_failure"
     __table_args__ = (Index("sign_in_failure_subject", "subject", "failed_at"),)

@@ -7,34 +7,25 @@ import hashlib
 import secrets
 from datetime import timedelta
 
-from sqlalchemy import delete, func, or_, select, update
+from sqlalchemy import select, update
 
-from toolkit import accounts, audit
-from toolkit.credentials import new_id
+from toolkit import accounts, audit, throttle
 from toolkit.database import SYSTEM, Actor, Store, lock_name
 from toolkit.errors import SignInFailed
-from toolkit.models import Operator, SignInFailure, SignInSession
+from toolkit.models import Operator, SignInSession
 from toolkit.policy import Role
 
 LIFETIME = timedelta(hours=12)
-THROTTLE_WINDOW = timedelta(minutes=15)
-TRIES_PER_EMAIL = 8
-TRIES_PER_ADDRESS = 40
 
 
 def _digest(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def email_subject(email: str) -> str:
-    """Return how the throttle knows an e-mail, or whatever was typed for one: by its digest."""
-    return f"email:{_digest(email)}"
-
-
 def sign_in(store: Store, email: str, password: str, address: str) -> str:
     """Check a password and open a session; return the id for the cookie.
 
-    Takes about 0.3 s of CPU (bcrypt): call it in a thread, never on an event loop.
+    Takes about 0.3 s of CPU (bcrypt): call it in a thread, never on an event loop. No transaction is open meanwhile.
 
     Args:
         store: the key store.
@@ -42,11 +33,17 @@ def sign_in(store: Store, email: str, password: str, address: str) -> str:
         address: the client's, for the throttle.
 
     Raises:
-        SignInFailed: wrong, or too many failures in the last 15 minutes; the message does not say which part.
+        SignInFailed: wrong, or too many failures (see `throttle`); the message does not say which part.
     """
     email = email.strip().lower()[:256]
-    this_try = _begin_try(store, email, address)
-    with store.read(SYSTEM) as tx:
+    this = throttle.Try(email, throttle.network(address))
+    with store.read(SYSTEM) as tx:  # whoever must wait is told so without a write
+        throttle.require_turn(tx, this)
+    with store.write(SYSTEM) as tx:
+        # Counted as failed until it has succeeded, so that no number of tries at once gets past the throttle.
+        lock_name(tx, "sign-in")
+        throttle.require_turn(tx, this)
+        counted = throttle.count(tx, this)
         operator = accounts.find_operator(tx, email)
     if not accounts.password_matches(operator, password) or operator is None:
         raise SignInFailed("E-mail or password is wrong.")
@@ -64,35 +61,12 @@ def sign_in(store: Store, email: str, password: str, address: str) -> str:
                 created_at=tx.now,
                 expires_at=tx.now + LIFETIME,
                 ended_at=None,
+                address=this.address,
             )
         )
-        forgiven = or_(SignInFailure.subject == email_subject(email), SignInFailure.id.in_(this_try))
-        tx.session.execute(delete(SignInFailure).where(forgiven))
+        throttle.forgive(tx, this, counted)
         audit.record(tx, "operator.sign_in", operator.id, org_id=operator.org_id)
     return session_id
-
-
-def _begin_try(store: Store, email: str, address: str) -> list[str]:
-    """Count a try as failed until it has succeeded, so that no number of tries at once gets past the throttle.
-
-    Returns:
-        The ids of its failures: one for the e-mail, one for the address.
-    """
-    subjects = {email_subject(email): TRIES_PER_EMAIL, f"address:{address}": TRIES_PER_ADDRESS}
-    with store.write(SYSTEM) as tx:
-        lock_name(tx, "sign-in")
-        tx.session.execute(delete(SignInFailure).where(SignInFailure.failed_at <= tx.now - THROTTLE_WINDOW))
-        for subject, allowed in subjects.items():
-            failures = tx.session.scalar(
-                select(func.count()).select_from(SignInFailure).where(SignInFailure.subject == subject)
-            )
-            if (failures or 0) >= allowed:
-                raise SignInFailed(
-                    "Too many failed tries. Wait 15 minutes, or ask a platform admin to reset the password."
-                )
-        failed = [SignInFailure(id=new_id("fail"), subject=subject, failed_at=tx.now) for subject in subjects]
-        tx.session.add_all(failed)
-    return [failure.id for failure in failed]
 
 
 def find(store: Store, session_id: str) -> Actor | None:
@@ -130,4 +104,4 @@ def end_all(store: Store, operator_id: str) -> None:
         )
         operator = tx.session.get(Operator, operator_id)
         if operator is not None:
-            tx.session.execute(delete(SignInFailure).where(SignInFailure.subject == email_subject(operator.email)))
+            throttle.forget(tx, operator.email)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from tests.conftest import ADMIN
 from toolkit import accounts, catalog, keys, plans, reconcile, wallet
+from toolkit.credentials import hash_password
 from toolkit.desk import Desk
 from toolkit.dialects.shape import Dialect
 from toolkit.policy import Role
@@ -70,7 +71,7 @@ class Stage:
                 max_output=MAX_OUTPUT,
             )
             self._plan = plans.add(tx, "standard", MULTIPLIER, [MODEL]).id
-            accounts.add_operator(tx, OPERATOR, Role.PLATFORM_ADMIN, PASSWORD)
+            accounts.add_operator(tx, OPERATOR, Role.PLATFORM_ADMIN, hash_password(PASSWORD))
 
     def add_org(self, name: str, money: int) -> str:
         """Add an organisation with that much nano-USD; return its id."""

@@ -12,6 +12,7 @@ from streamlit.testing.v1 import AppTest
 
 from tests.conftest import ROOT, World, environment
 from toolkit import accounts, sessions
+from toolkit.credentials import hash_password
 from toolkit.dashboard import identity
 from toolkit.policy import Role
 
@@ -79,7 +80,7 @@ def visit(world: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..
         email = f"{role}-{org_id}@keydesk.test".lower()
         with world.desk.write() as tx:
             if accounts.find_operator(tx, email) is None:
-                accounts.add_operator(tx, email, role, PASSWORD, org_id=org_id)
+                accounts.add_operator(tx, email, role, hash_password(PASSWORD), org_id=org_id)
         cookie = identity.seal(sessions.sign_in(world.desk.store, email, PASSWORD, "test"))
         monkeypatch.setattr(ContextProxy, "cookies", {identity.COOKIE: cookie})
         app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=30)

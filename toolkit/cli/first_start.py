@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import click
 
 from toolkit import accounts, keys, plans
-from toolkit.credentials import random_text
+from toolkit.credentials import hash_password, random_text
 from toolkit.database import SYSTEM, lock_catalog, lock_orgs
 from toolkit.demo import data
 from toolkit.demo.cast import CREDITS
@@ -97,13 +97,14 @@ def finish(desk: Desk, gateway_url: str) -> Welcome:
     desk = desk.acting_as(SYSTEM)
     keyring = desk.keyring
     password = random_text(16)
+    hashed = hash_password(password)
     with desk.write() as tx:
         lock_catalog(tx)
         suited = [plan for plan in plans.list_all(tx) if MODEL in plans.models(tx, plan.id)]
         payer = max(accounts.list_orgs(tx), key=lambda org: org.available, default=None)
         if payer is not None:
             lock_orgs(tx, payer.id)  # before the locks that the admin's row takes
-        accounts.add_operator(tx, ADMIN, Role.PLATFORM_ADMIN, password)
+        accounts.add_operator(tx, ADMIN, Role.PLATFORM_ADMIN, hashed)
         if not suited or payer is None or payer.available <= 0:
             return Welcome(ADMIN, password, None)
         new = keys.create(

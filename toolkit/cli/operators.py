@@ -6,6 +6,7 @@ import click
 
 from toolkit import accounts, sessions
 from toolkit.cli.app import App, Group, pass_app
+from toolkit.credentials import hash_password
 from toolkit.models import Operator
 from toolkit.policy import Role
 
@@ -39,7 +40,7 @@ def _facts(operator: Operator) -> dict[str, Any]:
 @pass_app
 def add(app: App, email: str, role: str, org: str | None, password_stdin: bool) -> None:
     """Add a person who may sign in to the dashboard."""
-    password = app.new_password(from_stdin=password_stdin)
+    password = hash_password(app.new_password(from_stdin=password_stdin))
     with app.desk.write() as tx:
         org_id = accounts.find_org(tx, org).id if org else None
         operator = accounts.add_operator(tx, email, Role(role), password, org_id=org_id)
@@ -52,7 +53,7 @@ def add(app: App, email: str, role: str, org: str | None, password_stdin: bool) 
 @pass_app
 def reset_password(app: App, email: str, password_stdin: bool) -> None:
     """Give an operator a new password and sign them out everywhere."""
-    password = app.new_password(from_stdin=password_stdin)
+    password = hash_password(app.new_password(from_stdin=password_stdin))
     with app.desk.write() as tx:
         operator = accounts.reset_password(tx, email, password)
     sessions.end_all(app.desk.store, operator.id)
