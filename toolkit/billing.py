@@ -152,6 +152,7 @@ class Admit:
         Raises:
             Stale: key or catalog have changed; look up and try again.
             Refusal: the monthly limit or the wallet does not allow it. Nothing is held.
+            ValueError: the request id has a hold.
         """
         call, bound = self.call, self.bound
         key = call.key
@@ -161,7 +162,9 @@ class Admit:
         limit_room = None if limit is None else limit - month.spent - month.held
         wallet_room = wallet.balance - wallet.held
         amount = bound.amount()
-        recent = books.recent.get((key.key_id, call.model or ""))
+        # The batch may know it though this policy does not ask: it settles a call that was made under an older one.
+        expected = key.hold_policy is HoldPolicy.EXPECTED
+        recent = books.recent.get((key.key_id, call.model or "")) if expected else None
         likely = None if recent is None else min(amount, max(recent, 1))
 
         if amount == 0:
@@ -181,8 +184,7 @@ class Admit:
         fitted = output_bound < bound.output_bound
         hold = bound.amount(output_bound) if fitted else amount
         limit_hold = hold if likely is None else min(hold, likely)
-        admitted_at = micros(call.received_at)
-        books.new_holds.append(
+        books.place(
             Hold(
                 call.request_id,
                 self.instance_id,
@@ -190,7 +192,7 @@ class Admit:
                 key.key_id,
                 key.plan_id,
                 name,
-                admitted_at,
+                micros(call.received_at),
                 hold,
                 limit_hold,
                 call.dialect,
@@ -202,11 +204,6 @@ class Admit:
                 call.multiplier,
             )
         )
-        wallet.held += hold
-        month = books.month(key.key_id, name)
-        month.held += limit_hold
-        month.held_by += limit_hold
-        month.last_call_at = max(month.last_call_at, admitted_at)
         return Admitted(hold, output_bound, fitted)
 
 
@@ -238,7 +235,6 @@ class Settle:
         cost = cost_of(call, ending)
         overrun = max(cost - hold.amount, 0)
         row = _row(call, ending, cost, hold.amount, overrun)
-        del books.holds[call.request_id]
         books.release(hold, cost)
         if (
             call.key.hold_policy is HoldPolicy.EXPECTED
@@ -322,14 +318,15 @@ class Abandon:
 
     def judge(self, books: Books) -> bool:
         """Write the call off; False if it has been settled or written off meanwhile."""
-        hold = books.holds.pop(self.hold.request_id, None)
+        hold = books.holds.get(self.hold.request_id)
         if hold is None:
             return False
-        books.release(hold, 0)
         values: dict[str, Any] = {name: getattr(hold, name) for name in _SHARED}
         values |= dict.fromkeys(_COUNTS, 0) | dict.fromkeys(_UNKNOWN)
         values |= {"settled_at": micros(self.now), "outcome": Outcome.ABANDONED, "status": 0, "held": hold.amount}
-        books.new_rows.append(LogRow(**values, error=self.why))
+        row = LogRow(**values, error=self.why)
+        books.release(hold, 0)
+        books.new_rows.append(row)
         return True
 
 

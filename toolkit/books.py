@@ -131,7 +131,8 @@ class Wanted:
 class Books:
     """The state that a batch is judged from, and what it changes. Only a till makes one.
 
-    What is missing did not exist: a key without an entry is unknown, a month without one has no calls yet.
+    What is missing did not exist: a key without an entry is unknown, a month without one has no calls yet. The holds
+    that were asked for have been taken out of the store; those that are in `holds` at the end go into it.
     """
 
     catalog_version: int
@@ -141,7 +142,6 @@ class Books:
     recent: dict[tuple[str, str], int]
     holds: dict[str, Hold]
     refused: dict[tuple[str, str, int], int]
-    new_holds: list[Hold] = field(default_factory=list)
     new_rows: list[LogRow] = field(default_factory=list)
     new_recent: dict[tuple[str, str], int] = field(default_factory=dict)
     new_refused: dict[tuple[str, str, int], int] = field(default_factory=dict)
@@ -165,9 +165,25 @@ class Books:
             raise Stale
         return state
 
-    def release(self, hold: Hold, cost: int) -> None:
-        """Take a hold out of the totals and put a charge in."""
+    def place(self, hold: Hold) -> None:
+        """Put a hold there and into the totals.
+
+        Raises:
+            ValueError: its request has one.
+        """
+        if hold.request_id in self.holds:
+            raise ValueError(f"the request {hold.request_id} has a hold")
         wallet, month = self.wallets[hold.org_id], self.month(hold.key_id, hold.month)
+        self.holds[hold.request_id] = hold
+        wallet.held += hold.amount
+        month.held += hold.limit_amount
+        month.held_by += hold.limit_amount
+        month.last_call_at = max(month.last_call_at, hold.admitted_at)
+
+    def release(self, hold: Hold, cost: int) -> None:
+        """Take a hold away and out of the totals, and put a charge in."""
+        wallet, month = self.wallets[hold.org_id], self.month(hold.key_id, hold.month)
+        del self.holds[hold.request_id]
         wallet.held -= hold.amount
         wallet.balance -= cost
         wallet.settled_by += cost

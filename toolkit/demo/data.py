@@ -298,7 +298,6 @@ class _WholeCall:
         for job in (self.admit, self._refuse(Refusal(RefusalType.API_KEY_QUOTA_EXCEEDED, "")), self.settle):
             if job is not None:
                 job.want(wanted)
-        wanted.holds.pop()  # it is made and taken in the same transaction
 
     def judge(self, books: Books) -> None:
         try:
@@ -308,8 +307,6 @@ class _WholeCall:
         except Refusal as refusal:
             self._refuse(refusal).judge(books)
         else:
-            hold = books.new_holds.pop()
-            books.holds[hold.request_id] = hold
             self.settle.judge(books)
 
     def _refuse(self, refusal: Refusal) -> Refuse:

@@ -136,8 +136,7 @@ def _write_and_commit(connection: psycopg.Connection[Any], books: Books) -> None
             connection.execute(query, _columns(rows))
 
     with connection.pipeline():
-        # A hold that was taken for a job that failed goes back.
-        tell(_ADD_HOLDS, [*books.new_holds, *books.holds.values()])
+        tell(_ADD_HOLDS, books.holds.values())
         tell(_ADD_ROWS, books.new_rows)
         tell(_SET_RECENT, [(*at, cost) for at, cost in books.new_recent.items()])
         tell(_SET_REFUSED, [(*at, count) for at, count in books.new_refused.items()])

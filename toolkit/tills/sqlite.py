@@ -115,8 +115,7 @@ def _read(connection: sqlite3.Connection, wanted: Wanted) -> Books:
 
 def _write(connection: sqlite3.Connection, books: Books) -> None:
     many = connection.executemany
-    # A hold that was taken for a job that failed goes back.
-    many(_ADD_HOLD, [*books.new_holds, *books.holds.values()])
+    many(_ADD_HOLD, books.holds.values())
     if books.new_rows:
         many(_ADD_ROW, books.new_rows)
     if books.new_recent:
