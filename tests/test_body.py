@@ -6,8 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from toolkit.dialects import body
 from toolkit.dialects.body import (
     MAX_DEPTH,
+    MAX_NAMES,
+    MAX_NUMBERS,
+    MAX_VALUES,
     Ban,
     check_bans,
     dump_object,
@@ -19,6 +23,7 @@ from toolkit.dialects.body import (
     read_object,
     read_objects,
     read_text,
+    text_bytes,
 )
 from toolkit.errors import Refusal, RefusalType
 
@@ -170,3 +175,77 @@ def test_ban_lets_harmless_values_pass() -> None:
         assert caught.value.type is RefusalType.UNSUPPORTED_FEATURE
         assert caught.value.param == "config.store"
         assert "because" in caught.value.message
+
+
+class Counted(str):
+    """A name that counts how often it is compared."""
+
+    __slots__ = ()
+    comparisons = 0
+
+    def __eq__(self, other: object) -> bool:
+        Counted.comparisons += 1
+        return str.__eq__(self, other)
+
+    __hash__ = str.__hash__
+
+
+def comparisons_of(names: int) -> int:
+    """Return how often names are compared to find the last one given twice."""
+    pairs: list[tuple[str, object]] = [(Counted(f"name {number}"), 1) for number in range(names)]
+    Counted.comparisons = 0
+    with pytest.raises(Refusal, match="given twice"):
+        body._unique([*pairs, (Counted(f"name {names - 1}"), 2)])
+    return Counted.comparisons
+
+
+def test_a_key_given_twice_is_found_without_comparing_all_with_all() -> None:
+    """Twice the names are at most twice the work."""
+    assert comparisons_of(8_000) <= 2 * comparisons_of(4_000) + 100
+
+
+def test_an_object_has_a_bounded_number_of_names() -> None:
+    """As many as are allowed are read; with one more the message names the number."""
+    assert len(parse_object(json.dumps(dict.fromkeys(map(str, range(MAX_NAMES)))).encode())) == MAX_NAMES
+    assert "10,000" in refusal_of(json.dumps(dict.fromkeys(map(str, range(MAX_NAMES + 1)))).encode()).message
+
+
+@pytest.mark.parametrize("item", [b"1", b"[]", b"{}", b'""', b'{"a":1}', b"null", b'"\\","', b"[1]"])
+def test_a_body_has_a_bounded_number_of_values(item: bytes) -> None:
+    """It is told before anything is built, and whatever the values are."""
+    each = 2 if item in {b'{"a":1}', b"[1]"} else 1
+    fits = MAX_VALUES // each - 2
+    assert len(parse_object(b'{"a":[' + item + (b"," + item) * (fits - 1) + b"]}")["a"]) == fits
+    too_many = b'{"a":[' + item + (b"," + item) * (fits + 2) + b"]}"
+    assert "500,000 values" in refusal_of(too_many).message
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(body, "_DECODER", None)  # nothing is read
+        refusal_of(too_many)
+
+
+def test_commas_and_brackets_in_text_are_no_values() -> None:
+    """A long text passes, whatever it holds."""
+    text = '[,{"\\' * MAX_VALUES
+    assert parse_object(json.dumps({"a": text}).encode()) == {"a": text}
+
+
+def test_token_ids_may_be_many_but_nothing_else() -> None:
+    """Where numbers are allowed in millions, strings and arrays are bounded all the same."""
+    tokens = b'{"input":[' + b"1," * 1_000_000 + b"1]}"
+    assert len(parse_object(tokens, MAX_NUMBERS)["input"]) == 1_000_001
+    refusal_of(tokens)
+    for item in (b"[],", b'"",', b"{},"):
+        with pytest.raises(Refusal, match="values"):
+            parse_object(b'{"input":[' + item * 1_100_000 + b"1]}", MAX_NUMBERS)
+
+
+def test_long_names_and_numbers_do_not_come_back() -> None:
+    """What is shown of an input is short, however long it is."""
+    name = "k" * 1_000_000
+    assert len(refusal_of(b'{"%s":1,"%s":2}' % (name.encode(), name.encode())).message) < 200
+    guard_names({name: 1, "M" * 100: 2}, frozenset({"model"}))
+
+
+def test_text_is_counted_in_utf8_without_names() -> None:
+    """Strings count by their bytes, half a surrogate pair too; token ids count as one byte each."""
+    assert text_bytes({"name": ["é", "\ud800", {"x": "ab"}], "n": [1, 2, 3], "z": None}) == 2 + 3 + 2 + 3 + 1

@@ -19,6 +19,7 @@ A document, URL, audio or video part counts as the model's whole context window.
 from dataclasses import dataclass
 
 from toolkit.dialects.shape import Dialect, Shape
+from toolkit.errors import Refusal, RefusalType
 from toolkit.pricing import MILLION, PriceSheet
 
 PER_MESSAGE = 16
@@ -30,14 +31,18 @@ PER_IMAGE = {Dialect.OPENAI: 48_200, Dialect.ANTHROPIC: 5_000, Dialect.GEMINI: 3
 SMALLEST_FITTED_BOUND = 1_024
 """A default output bound is never lowered below this many tokens: a shorter answer helps nobody."""
 
+MOST_BYTES_PER_TOKEN = 16
+"""Bytes of text that a token of context is taken for: four times the usual, so that only what cannot fit is refused."""
+
 BYTES_PER_TOKEN = 4
 """What text is worth when an upstream reports nothing: OpenAI, "What are tokens": about 4 characters each."""
 
 
 def input_bound(dialect: Dialect, shape: Shape, context_window: int) -> int:
     """Return the most input tokens that a call can be billed for."""
+    window = context_window * shape.inputs
     if shape.whole_context:
-        return context_window
+        return window
     tokens = (
         shape.text_bytes
         + PER_REQUEST
@@ -46,7 +51,25 @@ def input_bound(dialect: Dialect, shape: Shape, context_window: int) -> int:
         + (ANY_TOOL if shape.tools else 0)
         + PER_IMAGE[dialect] * shape.images
     )
-    return min(tokens, context_window)
+    return min(tokens, window)
+
+
+def check_text(shape: Shape, model: str, context_window: int) -> None:
+    """Refuse more text than a model's context window can hold, before anybody reads it in vain.
+
+    Raises:
+        Refusal: request_too_large; the text outside media is over 16 bytes a token of context, or one of the inputs
+            of an embedding request is.
+    """
+    most = MOST_BYTES_PER_TOKEN * context_window
+    size, what = (shape.longest_input, "An input") if shape.inputs > 1 else (shape.text_bytes, "The text")
+    if size > most and not shape.whole_context:  # a document's bytes are no text
+        raise Refusal(
+            RefusalType.REQUEST_TOO_LARGE,
+            f"{what} of this request is {size:,} bytes; at most {most:,} are taken for '{model}': "
+            f"{MOST_BYTES_PER_TOKEN} for each of the {context_window:,} tokens of its context. Send less text, or call "
+            "a model with a larger context.",
+        )
 
 
 def likely_input(shape: Shape) -> int:

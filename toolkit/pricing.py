@@ -215,6 +215,14 @@ class PriceSheet:
             return self.tiers
         return tuple(tier for tier in self.tiers if input_tokens > tier.above or tier.above == 0)
 
+    def always_costs(self, *, output: bool) -> bool:
+        """Whether each call costs something, however small.
+
+        Args:
+            output: whether calls have output tokens, which embeddings have not.
+        """
+        return self.request > 0 or all(tier.dearest_input or (output and tier.output) for tier in self.tiers)
+
     def to_json(self) -> str:
         """Return the sheet as canonical JSON, as the price book stores it."""
         return json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))

@@ -4,12 +4,12 @@ from toolkit.errors import Refusal, RefusalType
 from toolkit.pricing import next_month, show_usd, usd
 
 
-def quota_exceeded(limit: int, spent: int, held: int, needed: int, month: str, fits: int | None) -> Refusal:
+def quota_exceeded(limit: int, spent: int, held: int, needed: int | None, month: str, fits: int | None) -> Refusal:
     """Return the refusal of a call that the key's monthly limit does not allow.
 
     Args:
         limit, spent, held: of the key in this month, nano-USD.
-        needed: the least that this call would hold, nano-USD.
+        needed: the least that this call would hold, nano-USD; None before the call has been read.
         month: billing month.
         fits: the output bound, in tokens, that would be admitted; None if none would.
     """
@@ -21,35 +21,42 @@ def quota_exceeded(limit: int, spent: int, held: int, needed: int, month: str, f
     return Refusal(
         RefusalType.API_KEY_QUOTA_EXCEEDED,
         f"This API key's monthly limit of {show_usd(limit)} does not allow this call: {show_usd(spent)} is spent, "
-        f"{show_usd(held)} is held for calls under way, and this call needs {show_usd(needed)}.{_advice(fits)} "
-        f"{outlook}",
+        f"{show_usd(held)} is held for calls under way, and {_need(needed)}.{_advice(fits)} {outlook}",
         details={
             "limit": "monthly_limit",
             "limit_usd": usd(limit),
             "spent_usd": usd(spent),
             "held_usd": usd(held),
-            "needed_usd": usd(needed),
             "resets_at": reset,
         }
+        | _needed(needed)
         | _largest(fits),
     )
 
 
-def wallet_shortfall(balance: int, held: int, needed: int, fits: int | None) -> Refusal:
+def wallet_shortfall(balance: int, held: int, needed: int | None, fits: int | None) -> Refusal:
     """Return the refusal of a call that the organisation's wallet does not cover; args as in `quota_exceeded`."""
     return Refusal(
         RefusalType.BILLING_SHORTFALL,
         f"The organisation's wallet does not cover this call: its balance is {show_usd(balance)}, {show_usd(held)} is "
-        f"held for calls under way, and this call needs {show_usd(needed)}.{_advice(fits)} "
+        f"held for calls under way, and {_need(needed)}.{_advice(fits)} "
         "Ask a platform admin to credit the wallet.",
         details={
             "limit": "wallet",
             "balance_usd": usd(balance),
             "held_usd": usd(held),
-            "needed_usd": usd(needed),
         }
+        | _needed(needed)
         | _largest(fits),
     )
+
+
+def _need(needed: int | None) -> str:
+    return "nothing is left" if needed is None else f"this call needs {show_usd(needed)}"
+
+
+def _needed(needed: int | None) -> dict[str, str]:
+    return {} if needed is None else {"needed_usd": usd(needed)}
 
 
 def _advice(fits: int | None) -> str:

@@ -167,8 +167,9 @@ def judge(done: Replay, calls: Iterable[Call], month: str) -> dict[str, int]:
 def _unjustified(done: Replay, call: Call, needs: dict[Kind, int], month: str) -> str:
     told = call.error.get("details", {})
     key, org = call.caller.key_id, call.caller.org_id
-    needed, held = parse_usd(told["needed_usd"]), parse_usd(told["held_usd"])
-    if needed != needs.get(call.kind.least):
+    held = parse_usd(told["held_usd"])
+    needed = parse_usd(told["needed_usd"]) if "needed_usd" in told else 1  # its body was not read: nothing is left
+    if "needed_usd" in told and needed != needs.get(call.kind.least):
         return f"says that {needed} are needed, but calls like it held {needs.get(call.kind.least)}"
     if told["limit"] == "monthly_limit":
         pool: Pool = (key, month)

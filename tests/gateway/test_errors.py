@@ -318,7 +318,8 @@ def test_402_says_what_it_would_take(gate: Gate) -> None:
 @pytest.mark.parametrize("kind", ["chat", "messages", "generate"])
 def test_402_details_in_every_dialect(gate: Gate, kind: str) -> None:
     """The same facts are in every dialect's envelope."""
-    gate.update(monthly_limit=0)
+    assert gate.ask(kind, "hi").status == 200
+    gate.update(monthly_limit=1)
     error = gate.ask(kind, "hi").json["error"]
     details = error["details"][0]["metadata"] if kind == "generate" else error["details"]
     assert details["limit"] == "monthly_limit"

@@ -17,12 +17,28 @@ from toolkit.errors import Refusal, RefusalType
 MAX_DEPTH = 128
 """Levels of nesting; protocol buffers stop at 100, and no JSON schema that a model follows is deeper."""
 
+MAX_VALUES = 500_000
+"""Values of one body: each costs fifty to a few hundred bytes of memory once it is read, whatever it says."""
+
+MAX_NUMBERS = 2_048 * 8_192
+"""Values of an embedding request, whose inputs may be token ids: 2,048 inputs of 8,192 tokens; OpenAI, "Create
+embeddings". What is no number is bounded by `MAX_VALUES` there, too."""
+
+MAX_NAMES = 10_000
+"""Names in one object; the largest that a request has, a schema's properties, has a few thousand."""
+
 MAX_OUTPUT_BOUND = 10_000_000
 """Output tokens; ten times the largest context window on offer, so a larger bound is a mistake."""
+
+MAX_INPUTS = 2_048
+"""Inputs of one embedding request; OpenAI, "Create embeddings"."""
 
 MAX_MODEL_LENGTH = 256
 
 _ONE_WORD = re.compile(r"[\w.:/+-]{0,40}")
+
+# Possessive: a string is passed over once, whatever it holds, and one that has no end is not tried again.
+_STRING_OR_NOT = re.compile(rb'"(?:[^"\\]++|\\.)*+"?|[^"]++', re.DOTALL)
 
 
 def invalid(message: str, param: str | None = None) -> Refusal:
@@ -54,7 +70,7 @@ def shown(value: object) -> str:
 
 def quoted(value: object) -> str:
     """Return a field's name, a number or a word as JSON, cut to 40 characters."""
-    text = json.dumps(value)
+    text = json.dumps(value[:40] if isinstance(value, str) else value)
     return text if len(text) <= 40 else f"{text[:37]}…"
 
 
@@ -63,16 +79,23 @@ def path(where: str, name: str) -> str:
     return f"{where}.{name}" if where else name
 
 
-def parse_object(body: bytes) -> dict[str, Any]:
+def parse_object(body: bytes, most_values: int = MAX_VALUES) -> dict[str, Any]:
     """Parse a request body that must be one JSON object.
+
+    Args:
+        body: as it came.
+        most_values: values that it may have, numbers and all.
 
     Raises:
         Refusal: `invalid_request` for an empty body, bytes that are not UTF-8, a byte order mark, anything
             that is not JSON or not an object, a key given twice in any object (compared after decoding
-            escapes), NaN and infinities, numbers too large to read, and nesting beyond `MAX_DEPTH`.
+            escapes), NaN and infinities, numbers too large to read, nesting beyond `MAX_DEPTH`, more than
+            `MAX_NAMES` names in an object, and more than `most_values` values.
     """
     if not body:
         raise invalid("The request body is empty; send a JSON object.")
+    if len(body) > 2 * MAX_VALUES and _has_more_values(body, most_values):  # a value and its comma are two bytes
+        raise invalid(f"The request body has more than {most_values:,} values. Send less in one request.")
     try:
         value = _DECODER.decode(body.decode("utf-8"))
     except UnicodeDecodeError as error:
@@ -103,11 +126,60 @@ def dump_object(value: Mapping[str, Any]) -> bytes:
         return json.dumps(value, separators=(",", ":")).encode()
 
 
+def count_values(body: bytes) -> int:
+    """Return how many values a JSON text can have at most, without reading it: what stands in strings counts, too."""
+    return 1 + body.count(b",") + body.count(b"[") + body.count(b"{")
+
+
+def _has_more_values(body: bytes, most: int) -> bool:
+    """Tell it before anything is built: values cost many times the bytes that they are written in."""
+    if count_values(body) <= min(most, MAX_VALUES):
+        return False
+    values, no_numbers = 1, 0
+    for match in _STRING_OR_NOT.finditer(body):
+        start, end = match.span()
+        if body[start] == 34:  # a quote
+            no_numbers += 1
+            continue
+        opened = body.count(b"[", start, end) + body.count(b"{", start, end)
+        empty = body.count(b"[]", start, end) + body.count(b"{}", start, end)
+        values += opened - empty + body.count(b",", start, end)
+        no_numbers += opened
+        if values > most or no_numbers > 2 * MAX_VALUES:  # strings are names or values
+            return True
+    return False
+
+
+def text_bytes(value: object) -> int:
+    """Return the UTF-8 length of all strings in a value, names left out; a number counts as one byte."""
+    total = 0
+    rest = [value]
+    while rest:
+        item = rest.pop()
+        if isinstance(item, str):
+            total += len(item) if item.isascii() else len(item.encode("utf-8", "surrogatepass"))
+        elif isinstance(item, dict):
+            rest += item.values()
+        elif isinstance(item, list):
+            rest += item
+        else:
+            total += 1
+    return total
+
+
+def check_inputs(count: int, where: str) -> None:
+    """Refuse more inputs than an embedding request may have."""
+    if count > MAX_INPUTS:
+        raise invalid(f"'{where}' has {count:,} inputs; one request may have {MAX_INPUTS:,}. Send several.", where)
+
+
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len(pairs) > MAX_NAMES:
+        raise invalid(f"An object in the request body has more than {MAX_NAMES:,} names. Send fewer.")
     found = dict(pairs)
     if len(found) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
+        seen: set[str] = set()
+        twice = next(name for name, _ in pairs if name in seen or seen.add(name))  # type: ignore[func-returns-value]
         raise invalid(f"The key {quoted(twice)} is given twice in the same object.", twice[:64])
     return found
 
@@ -145,6 +217,10 @@ def _deeper_than(value: object, limit: int) -> bool:
     return True
 
 
+_LONGEST_NAME = 64
+"""Characters; no field that is read here has a longer name."""
+
+
 @lru_cache(maxsize=64)
 def _folded(names: frozenset[str]) -> frozenset[str]:
     return frozenset(name.casefold() for name in names)
@@ -158,7 +234,8 @@ def guard_names(obj: Mapping[str, Any], names: frozenset[str], where: str = "") 
     """
     folded = _folded(names)
     for key in obj:
-        if key not in names and key.casefold() in folded:
+        # Folding makes no text shorter, so a long name is none of ours.
+        if key not in names and len(key) <= _LONGEST_NAME and key.casefold() in folded:
             right = next(name for name in sorted(names) if name.casefold() == key.casefold())
             raise invalid(f"Unknown field {quoted(key)}; did you mean '{path(where, right)}'?", path(where, key))
 

@@ -10,6 +10,7 @@ from toolkit.dialects.body import (
     MAX_MODEL_LENGTH,
     MAX_OUTPUT_BOUND,
     Ban,
+    check_inputs,
     check_objects,
     guard_names,
     invalid,
@@ -18,6 +19,7 @@ from toolkit.dialects.body import (
     read_object,
     read_objects,
     shown,
+    text_bytes,
     unsupported,
 )
 from toolkit.dialects.shape import Shape, Tally
@@ -145,12 +147,14 @@ def inspect(endpoint: str, body: dict[str, Any], size: int, path_model: str | No
             "model",
         )
     tally = Tally()
-    choices, bound = 1, None
+    choices, bound, inputs, longest = 1, None, 1, 0
     if endpoint == BATCH_EMBED:
         guard_names(body, _TOP_NAMES)
         requests = read_objects(body, "requests")
         if not requests:
             raise invalid("'requests' must be an array with at least one request.", "requests")
+        check_inputs(len(requests), "requests")
+        inputs, longest = len(requests), max(map(text_bytes, requests))
         for index, request in enumerate(requests):
             _walk_request(request, f"requests[{index}]", model, tally)
     else:
@@ -173,6 +177,8 @@ def inspect(endpoint: str, body: dict[str, Any], size: int, path_model: str | No
         output_bound=bound if generates else None,
         output=generates,
         usage_asked=True,
+        inputs=inputs,
+        longest_input=longest,
     )
 
 

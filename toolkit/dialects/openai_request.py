@@ -7,6 +7,7 @@ from toolkit.dialects.body import (
     MAX_OUTPUT_BOUND,
     Ban,
     check_bans,
+    check_inputs,
     guard_names,
     invalid,
     path,
@@ -17,6 +18,7 @@ from toolkit.dialects.body import (
     read_objects,
     read_text,
     shown,
+    text_bytes,
     unsupported,
 )
 from toolkit.dialects.shape import Shape, Tally
@@ -223,6 +225,10 @@ def _inspect_embeddings(body: dict[str, Any], size: int) -> Shape:
     given = body.get("input")
     if not isinstance(given, str | list) or not given:
         raise invalid(f"'input' must be a string or an array of strings or token ids, not {shown(given)}.", "input")
+    inputs, longest = 1, 0
+    if isinstance(given, list) and isinstance(given[0], str | list):  # else it is one input, as token ids
+        inputs, longest = len(given), max(map(text_bytes, given))
+        check_inputs(inputs, "input")
     return Shape(
         endpoint=EMBEDDINGS,
         model=model,
@@ -237,6 +243,8 @@ def _inspect_embeddings(body: dict[str, Any], size: int) -> Shape:
         output_bound=None,
         output=False,
         usage_asked=True,
+        inputs=inputs,
+        longest_input=longest,
     )
 
 

@@ -13,6 +13,13 @@ class Dialect(StrEnum):
     GEMINI = "gemini"
 
 
+FREE_ENDPOINTS = frozenset({"messages/count_tokens", "countTokens"})
+"""Providers count tokens for nothing; Anthropic, "Token counting"; Google, "Count tokens"."""
+
+EMBEDDING_ENDPOINTS = frozenset({"embeddings", "embedContent", "batchEmbedContents"})
+"""Their answers have no output tokens, and each of their inputs has the model's context window to itself."""
+
+
 @dataclass(slots=True)  # not frozen: that would take three times as long to make, for every call
 class Shape:
     """The facts of one request that its price can depend on.
@@ -32,6 +39,8 @@ class Shape:
         output_bound: the caller's bound on output tokens of one choice; None if there is none.
         output: whether output tokens can be charged; not for embeddings and token counting.
         usage_asked: whether the stream carries usage without our asking for it.
+        inputs: inputs that have a context window each; 1 but for embeddings.
+        longest_input: bytes of the longest of them; 0 where there is but one, which `text_bytes` says.
     """
 
     endpoint: str
@@ -47,6 +56,8 @@ class Shape:
     output_bound: int | None
     output: bool
     usage_asked: bool
+    inputs: int = 1
+    longest_input: int = 0
 
 
 @dataclass(slots=True)

@@ -4,6 +4,7 @@
 |---|---|
 | `paths` | which dialect and endpoint a path means |
 | `caller` | where the caller's credential is |
+| `bodies` | how much a key may send |
 | `book` | keys, models and prices in memory, and the proof that they are current |
 | `call` | judging a call, holding, settling |
 | `passage` | forwarding an admitted call and passing its answer on |

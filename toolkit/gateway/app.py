@@ -25,13 +25,14 @@ from toolkit.dialects.shape import ModelInfo
 from toolkit.errors import Refusal, RefusalType, Unavailable
 from toolkit.gateway import paths
 from toolkit.gateway.answers import send_json, send_refusal
+from toolkit.gateway.bodies import MEDIA_ALLOWANCE, check_size
 from toolkit.gateway.book import Book
 from toolkit.gateway.call import Request, Teller, find_model
 from toolkit.gateway.caller import dialect_of_shared_path, find_secret, secret_in_url, wants_sse
 from toolkit.gateway.lease import Keeper
 from toolkit.gateway.passage import Passage
 from toolkit.gateway.upstreams import Upstreams
-from toolkit.policy import Unauthorized
+from toolkit.policy import KeyFacts, Unauthorized
 from toolkit.processes import end_with
 from toolkit.settings import Settings
 from toolkit.tills import open_till
@@ -54,6 +55,7 @@ class Gateway:
         self._upstreams = upstreams
         self._ids = RequestIds()
         self._complained = float("-inf")
+        self._certain = min(settings.body_limit, MEDIA_ALLOWANCE)
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Coroutine[Any, Any, None]:
         query: bytes = scope["query_string"]
@@ -104,20 +106,20 @@ class Gateway:
         if request.target.endpoint == "models":
             await self._list_models(request, send)
             return
-        key = await self._book.key(request.digests)  # no body is read for a caller without a key
+        key = await self._book.key(request.digests)  # no body is read for a caller without a key, or without money
         try:
-            request.body = await self._read_body(request.headers, receive)
+            key = await self._teller.check_funds(request, key)
+            request.body = await self._read_body(request.headers, key, receive)
         except Refusal as refusal:
             await self._teller.log_unread(request, key, refusal)
             raise
         admission = await self._teller.admit(request, key)
         await Passage(self._teller, self._upstreams, request, admission, receive, send).run()
 
-    async def _read_body(self, headers: list[tuple[bytes, bytes]], receive: Receive) -> bytes:
-        limit = self._settings.body_limit
+    async def _read_body(self, headers: list[tuple[bytes, bytes]], key: KeyFacts, receive: Receive) -> bytes:
         for name, value in headers:
-            if name == b"content-length" and value.isdigit() and int(value) > limit:
-                raise _too_large(limit)
+            if name == b"content-length" and value.isdigit():
+                self._check_size(int(value), key)
             if name == b"content-encoding" and value.lower() != b"identity":
                 raise Refusal(RefusalType.INVALID_REQUEST, "Send the body uncompressed, without Content-Encoding.")
         parts: list[bytes] = []
@@ -128,11 +130,14 @@ class Gateway:
                 raise ClientDisconnect
             part = message.get("body", b"")
             size += len(part)
-            if size > limit:
-                raise _too_large(limit)
+            self._check_size(size, key)
             parts.append(part)
             if not message.get("more_body"):
                 return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def _check_size(self, size: int, key: KeyFacts) -> None:
+        if size > self._certain:  # whatever the key may call; most bodies are smaller
+            check_size(size, key, self._book.catalog, self._settings.body_limit)
 
     async def _next_part(self, receive: Receive) -> Message:
         reading = _Begun(receive())
@@ -198,10 +203,6 @@ class _Begun:
             except StopIteration as end:
                 result: Message = end.value
                 return result
-
-
-def _too_large(limit: int) -> Refusal:
-    return Refusal(RefusalType.REQUEST_TOO_LARGE, f"The request body is larger than {limit:,} bytes.")
 
 
 def _calm_collector() -> None:

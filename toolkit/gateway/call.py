@@ -13,18 +13,22 @@ from toolkit.billing import Admit, Admitted, Call, Ending, Receipt, Refuse, Sett
 from toolkit.books import Stale
 from toolkit.catalog import Catalog, DatedSheet, ModelFacts
 from toolkit.dialects import MODULES
-from toolkit.dialects.body import parse_object
-from toolkit.dialects.shape import Dialect, Shape
+from toolkit.dialects.body import MAX_NUMBERS, MAX_VALUES, parse_object
+from toolkit.dialects.shape import EMBEDDING_ENDPOINTS, FREE_ENDPOINTS, Dialect, Shape
 from toolkit.errors import Refusal, RefusalType, Unavailable
-from toolkit.estimate import HoldBound, hold_bound
-from toolkit.gateway.book import Book
+from toolkit.estimate import HoldBound, check_text, hold_bound
+from toolkit.funds import Afford
+from toolkit.gateway.book import LARGEST_KEY_CACHE, Book
 from toolkit.gateway.paths import PATH_OF, Target
 from toolkit.policy import KeyFacts
-from toolkit.pricing import usd
+from toolkit.pricing import billing_month, usd
 
 logger = logging.getLogger("keydesk.gateway")
 
 T = TypeVar("T")
+
+MOST_STALE = 20
+"""Times that a call is judged anew because key or catalog have changed meanwhile."""
 
 SETTLE_PATIENCE = 60.0
 """Seconds for which a settlement is tried again while the key store cannot be reached."""
@@ -58,6 +62,8 @@ class Teller:
         """Calls that may hold money: their admission has been asked for, and their settlement is not done."""
         self.lease = 0
         """Number of the lease that holds, 0 without one: then no call is admitted."""
+        self._paying: set[str] = set()
+        """Keys whose last call here was not refused for want of money: theirs are judged once their body is read."""
         self._calls: set[asyncio.Task[Any]] = set()
         self._settlements: set[asyncio.Future[Any]] = set()
 
@@ -89,6 +95,35 @@ class Teller:
         for call in self._calls:
             call.cancel()
 
+    async def check_funds(self, request: Request, key: KeyFacts) -> KeyFacts:
+        """Refuse a call that must cost something and has nothing left to pay it with, before its body is read.
+
+        The store is asked only when this gateway knows nothing of the key yet, or refused its last call for want of
+        money: a call of a key with money pays nothing for this.
+
+        Returns:
+            The key's facts, which may have been read anew.
+
+        Raises:
+            Refusal: as that limit's; it is not logged yet.
+            Unavailable: the key store cannot be reached.
+        """
+        if key.key_id in self._paying or request.target.endpoint in FREE_ENDPOINTS:
+            return key
+        for _ in range(MOST_STALE):
+            catalog, now = self.book.catalog, self.book.now()
+            if not _always_costs(catalog, key, request.target.endpoint, now):
+                break
+            try:
+                await self.book.ask(Afford(key, billing_month(now), catalog.version))
+                break
+            except Stale:
+                key = await self.book.renewed(request.digests)
+        if len(self._paying) >= LARGEST_KEY_CACHE:
+            self._paying.clear()
+        self._paying.add(key.key_id)
+        return key
+
     async def admit(self, request: Request, key: KeyFacts) -> "Admission":
         """Judge a call and place its hold.
 
@@ -106,13 +141,14 @@ class Teller:
         body: dict[str, Any] | None = None
         shape: Shape | None = None
         tagged: str | None = None
-        for _ in range(20):
+        for _ in range(MOST_STALE):
             catalog = self.book.catalog
             now = self.book.now()
             call: Call | None = None
             try:
                 if body is None or shape is None:
-                    body = parse_object(request.body)
+                    most = MAX_NUMBERS if request.target.endpoint in EMBEDDING_ENDPOINTS else MAX_VALUES
+                    body = parse_object(request.body, most)
                     shape = MODULES[request.dialect].inspect(
                         request.target.endpoint, body, len(request.body), request.target.model
                     )
@@ -123,6 +159,8 @@ class Teller:
             except Stale:
                 key = await self.book.renewed(request.digests)
             except Refusal as refusal:
+                if refusal.status == 402:
+                    self._paying.discard(key.key_id)
                 stream, name = (shape.stream, shape.model) if shape else (False, None)
                 endpoint = request.target.endpoint
                 call = call or Call(request.id, key, now, request.dialect, endpoint, stream, name, tags=tagged)
@@ -273,11 +311,26 @@ def find_model(
     return model, dated
 
 
+def _always_costs(catalog: Catalog, key: KeyFacts, endpoint: str, now: datetime) -> bool:
+    """Whether there is a model that the key may call, and none whose calls may be free."""
+    plan = catalog.plans.get(key.plan_id)
+    if plan is None:
+        return False
+    prices = [
+        dated.sheet
+        for name in key.callable_models(plan.models)
+        if (dated := catalog.models[name].price(now)) is not None
+    ]
+    output = endpoint not in EMBEDDING_ENDPOINTS
+    return plan.multiplier > 0 and bool(prices) and all(sheet.always_costs(output=output) for sheet in prices)
+
+
 def _price(
     request: Request, key: KeyFacts, now: datetime, shape: Shape, tagged: str | None, catalog: Catalog
 ) -> tuple[Call, ModelFacts, HoldBound]:
     """Fix what a call is charged by: model, price, multiplier; and bound what it can cost."""
     model, dated = find_model(catalog, shape.model, request.dialect, key, now)
+    check_text(shape, model.id, model.context_window)
     plan = catalog.plans[key.plan_id]  # it includes the model, or `find_model` would have refused
     call = Call(
         request_id=request.id,
