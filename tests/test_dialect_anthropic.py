@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.usages import used
 from toolkit.dialects import anthropic
 from toolkit.dialects.body import parse_object
 from toolkit.dialects.shape import ModelInfo, Shape
@@ -256,7 +257,7 @@ def test_usage_is_normalised_to_all_input() -> None:
         "output_tokens_details": {"thinking_tokens": 30},
         "server_tool_use": {"web_search_requests": 2, "web_fetch_requests": 3},
     }
-    assert anthropic.usage_of(MESSAGES, {"usage": usage}) == Usage(
+    assert used(anthropic.usage_of(MESSAGES, {"usage": usage})) == Usage(
         input_tokens=1110,
         cached_input_tokens=100,
         cache_write_5m_tokens=400,
@@ -281,7 +282,7 @@ def test_usage_is_normalised_to_all_input() -> None:
 def test_cache_writes_without_a_life_count_as_five_minutes(total: object, split: object, short: int, long: int) -> None:
     """The larger of total and split is charged, and what the split leaves open is the short cache's."""
     usage = {"input_tokens": 1, "cache_creation_input_tokens": total, "cache_creation": split}
-    assert anthropic.usage_of(MESSAGES, {"usage": usage}) == Usage(
+    assert used(anthropic.usage_of(MESSAGES, {"usage": usage})) == Usage(
         input_tokens=1 + short + long, cache_write_5m_tokens=short, cache_write_1h_tokens=long
     )
 
@@ -290,9 +291,8 @@ def test_cache_writes_without_a_life_count_as_five_minutes(total: object, split:
 def test_garbage_instead_of_usage_never_fails(value: object) -> None:
     """Reading usage never raises, whatever came."""
     anthropic.usage_of(MESSAGES, {"usage": value})
-    usage = anthropic.usage_of(MESSAGES, {"usage": {"input_tokens": 1, "cache_creation": value, "output_tokens": "9"}})
-    assert usage is not None
-    assert usage.output_tokens == 0
+    answer = {"usage": {"input_tokens": 1, "cache_creation": value, "output_tokens": "9"}}
+    assert used(anthropic.usage_of(MESSAGES, answer)).output_tokens == 9
 
 
 def sse(*events: dict[str, Any]) -> bytes:
@@ -323,12 +323,12 @@ def test_stream_passes_all_but_its_end() -> None:
     assert b"".join(meter.feed(data + sse(STOP))) == data
     assert meter.finish() == [sse(STOP)]
     assert (meter.complete, meter.failed, meter.response_id) == (True, False, "msg_1")
-    assert meter.usage == Usage(input_tokens=9, output_tokens=7)
+    assert used(meter.report) == Usage(input_tokens=9, output_tokens=7)
     assert meter.output_seen == 2
 
 
-def test_usage_of_a_stream_is_the_last_value_of_each_field() -> None:
-    """Values are cumulative: the last one that is not null counts, and nothing is added up."""
+def test_usage_of_a_stream_is_the_last_report_of_each_side() -> None:
+    """Values are cumulative, so nothing is added up; an input side that is smaller than the one before is no report."""
     first = start(
         input_tokens=9,
         output_tokens=1,
@@ -338,10 +338,55 @@ def test_usage_of_a_stream_is_the_last_value_of_each_field() -> None:
     )
     meter = anthropic.Meter(MESSAGES, sse=True)
     meter.feed(sse(first))
-    assert meter.usage == Usage(129, 100, 0, 20, 1)
+    assert used(meter.report) == Usage(129, 100, 0, 20, 1)
     meter.feed(sse(ending(output_tokens=5, cache_read_input_tokens=None, input_tokens=12)))
     meter.feed(sse(ending(output_tokens=8), STOP))
-    assert meter.usage == Usage(132, 100, 0, 20, 8)
+    assert used(meter.report) == Usage(129, 100, 0, 20, 8)
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "wanted"),
+    [
+        # Zeros for what the start had said.
+        (
+            {"input_tokens": 1_200, "cache_read_input_tokens": 5_000, "output_tokens": 1},
+            {"input_tokens": 0, "cache_read_input_tokens": 0, "output_tokens": 7},
+            Usage(6_200, 5_000, output_tokens=7),
+        ),
+        # Relays of other models tell only at the end what was read from the cache: a maximum a field would be 17,665.
+        (
+            {"input_tokens": 8_834, "output_tokens": 0},
+            {"input_tokens": 18, "cache_read_input_tokens": 8_831, "output_tokens": 7},
+            Usage(8_849, 8_831, output_tokens=7),
+        ),
+        # The end says how much was written to the cache, and only the start for how long.
+        (
+            {"input_tokens": 1, "cache_creation": {"ephemeral_1h_input_tokens": 20, "ephemeral_5m_input_tokens": 10}},
+            {"input_tokens": 1, "cache_creation_input_tokens": 30, "output_tokens": 7},
+            Usage(31, 0, 10, 20, 7),
+        ),
+        ({"input_tokens": 3, "output_tokens": 1}, {"output_tokens": "x"}, Usage(3, output_tokens=1)),
+    ],
+)
+def test_a_report_is_taken_as_a_whole(first: dict[str, Any], last: dict[str, Any], wanted: Usage) -> None:
+    """The end's input side replaces the start's, all kinds of it, unless it is smaller or missing."""
+    meter = anthropic.Meter(MESSAGES, sse=True)
+    meter.feed(sse(start(**first), BLOCK, delta("hello"), ending(**last), STOP))
+    assert used(meter.report) == wanted
+
+
+def test_output_is_missing_until_the_end_says_it() -> None:
+    """What the start says of output is a beginning; without an end that says more it is not the whole."""
+    meter = anthropic.Meter(MESSAGES, sse=True)
+    meter.feed(sse(start(input_tokens=3, output_tokens=1), BLOCK, delta("hello")))
+    assert meter.report is not None
+    assert meter.report.output_missing
+    meter.feed(sse(ending(output_tokens=2)))
+    assert not meter.report.output_missing
+
+
+def test_text_deltas_are_counted_by_kind() -> None:
+    """Thinking, tool arguments and text are all output."""
 
 
 @given(st.lists(st.text(), min_size=1), st.integers(min_value=1, max_value=60))
@@ -369,7 +414,7 @@ def test_truncated_stream_is_not_complete() -> None:
     meter.feed(sse(start(input_tokens=3, output_tokens=1), BLOCK, delta("x")) + b"event: content_block_delta\nda")
     assert b"".join(meter.finish()) == b"event: content_block_delta\nda"
     assert not meter.complete
-    assert meter.usage == Usage(input_tokens=3, output_tokens=1)
+    assert used(meter.report) == Usage(input_tokens=3, output_tokens=1)
 
 
 def test_error_event_is_kept_back_as_a_failure() -> None:

@@ -12,6 +12,7 @@ from google.genai import errors, types
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.usages import used
 from toolkit.dialects import gemini
 from toolkit.dialects.body import parse_object
 from toolkit.dialects.shape import ModelInfo, Shape
@@ -264,23 +265,22 @@ def test_usage_is_read() -> None:
         "candidatesTokenCount": 40,
         "thoughtsTokenCount": 60,
     }
-    assert gemini.usage_of(GENERATE, {"usageMetadata": usage}) == Usage(
+    assert used(gemini.usage_of(GENERATE, {"usageMetadata": usage})) == Usage(
         input_tokens=1050,
         cached_input_tokens=600,
         output_tokens=100,
         reasoning_tokens=60,
     )
     assert gemini.usage_of(COUNT, {"totalTokens": 5, "usageMetadata": usage}) is None
-    assert gemini.usage_of(EMBED, {"embedding": {}, "usageMetadata": {"promptTokenCount": 7}}) == Usage(7)
+    assert used(gemini.usage_of(EMBED, {"embedding": {}, "usageMetadata": {"promptTokenCount": 7}})) == Usage(7)
 
 
 @given(HOSTILE)
 def test_garbage_instead_of_usage_never_fails(value: object) -> None:
     """Reading usage never raises, whatever came."""
-    assert gemini.usage_of(GENERATE, {"usageMetadata": {"promptTokenCount": -5, "candidatesTokenCount": True}}) is None
     gemini.usage_of(GENERATE, {"usageMetadata": value})
-    usage = gemini.usage_of(GENERATE, {"usageMetadata": {"promptTokenCount": 1, "promptTokensDetails": value}})
-    assert usage == Usage(1)
+    answer = {"usageMetadata": {"promptTokenCount": 1, "promptTokensDetails": value}}
+    assert used(gemini.usage_of(GENERATE, answer)) == Usage(1)
 
 
 def chunk(text: str | None = None, finish: str | None = None, index: int = 0, **more: Any) -> dict[str, Any]:
@@ -314,7 +314,7 @@ def test_stream_passes_all_but_its_last_chunk(sse: bool) -> None:
     assert meter.feed(last + tail) == []
     assert b"".join(meter.finish()) == last + tail
     assert (meter.complete, meter.failed, meter.response_id) == (True, False, "r1")
-    assert meter.usage == Usage(input_tokens=9, output_tokens=7, reasoning_tokens=2)
+    assert used(meter.report) == Usage(input_tokens=9, output_tokens=7, reasoning_tokens=2)
     assert meter.output_seen == 2
 
 
@@ -326,7 +326,16 @@ def test_chunk_after_the_finish_reason_is_the_one_that_waits(sse: bool) -> None:
     assert meter.feed(finish) == []
     assert meter.feed(report) == [finish]
     assert meter.finish() == [report]
-    assert meter.usage == Usage(input_tokens=9, output_tokens=7, reasoning_tokens=2)
+    assert used(meter.report) == Usage(input_tokens=9, output_tokens=7, reasoning_tokens=2)
+
+
+@pytest.mark.parametrize("gap", [{"totalTokenCount": 0}, {"promptTokenCount": 9, "candidatesTokenCount": "x"}, {}])
+def test_a_last_report_with_gaps_is_completed_by_those_before_it(gap: dict[str, Any]) -> None:
+    """The last usage counts; where it is of zeros, or lacks a side, the one before it says more."""
+    meter = gemini.Meter(STREAM, sse=True)
+    for piece in framed([chunk("a", **USAGE), chunk("b", **LATER), chunk("", "STOP", usageMetadata=gap)], sse=True):
+        meter.feed(piece)
+    assert used(meter.report) == Usage(input_tokens=9, output_tokens=7, reasoning_tokens=2)
 
 
 @given(st.lists(st.text(), min_size=1), st.booleans(), st.integers(min_value=1, max_value=60))
@@ -349,7 +358,7 @@ def test_blocked_prompt_is_a_complete_answer() -> None:
     meter = gemini.Meter(STREAM, sse=True)
     assert meter.feed(blocked) == []
     assert meter.complete
-    assert meter.usage == Usage(3)
+    assert used(meter.report) == Usage(3)
 
 
 def test_every_candidate_must_finish() -> None:
@@ -371,7 +380,7 @@ def test_truncated_stream_is_not_complete(sse: bool) -> None:
     meter.feed(piece + (b"" if sse else b"]"))
     meter.finish()
     assert not meter.complete
-    assert meter.usage == Usage(input_tokens=9, output_tokens=4)
+    assert used(meter.report) == Usage(input_tokens=9, output_tokens=4)
 
 
 @pytest.mark.parametrize("sse", [True, False])

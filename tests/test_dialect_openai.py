@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.usages import used
 from toolkit.dialects import openai
 from toolkit.dialects.body import parse_object
 from toolkit.dialects.shape import ModelInfo, Shape
@@ -331,7 +332,7 @@ def test_usage_of_chat_is_read() -> None:
         "prompt_tokens_details": {"cached_tokens": 600, "cache_write_tokens": 100, "audio_tokens": 50},
         "completion_tokens_details": {"reasoning_tokens": 150, "audio_tokens": 20},
     }
-    assert openai.usage_of(CHAT, {"usage": usage}) == Usage(
+    assert used(openai.usage_of(CHAT, {"usage": usage})) == Usage(
         input_tokens=1000,
         cached_input_tokens=600,
         cache_write_5m_tokens=100,
@@ -353,8 +354,8 @@ def test_usage_of_responses_and_embeddings_is_read() -> None:
         "output_tokens": 7,
         "output_tokens_details": {"reasoning_tokens": 6},
     }
-    assert openai.usage_of(RESPONSES, {"usage": usage}) == Usage(10, 4, 3, 2, 7, 6)
-    assert openai.usage_of(EMBEDDINGS, {"usage": {"prompt_tokens": 8, "total_tokens": 8}}) == Usage(8)
+    assert used(openai.usage_of(RESPONSES, {"usage": usage})) == Usage(10, 4, 3, 2, 7, 6)
+    assert used(openai.usage_of(EMBEDDINGS, {"usage": {"prompt_tokens": 8, "total_tokens": 8}})) == Usage(8)
 
 
 def test_parts_never_exceed_the_whole() -> None:
@@ -365,7 +366,7 @@ def test_parts_never_exceed_the_whole() -> None:
         "completion_tokens": 3,
         "completion_tokens_details": {"reasoning_tokens": 9},
     }
-    assert openai.usage_of(CHAT, {"usage": usage}) == Usage(
+    assert used(openai.usage_of(CHAT, {"usage": usage})) == Usage(
         input_tokens=10, cached_input_tokens=10, output_tokens=3, reasoning_tokens=3
     )
 
@@ -373,10 +374,32 @@ def test_parts_never_exceed_the_whole() -> None:
 @given(HOSTILE)
 def test_garbage_instead_of_usage_is_no_usage(value: object) -> None:
     """Reading usage never fails, and no count is ever negative."""
-    assert openai.usage_of(CHAT, {"usage": {"prompt_tokens": True, "completion_tokens": -1}}) is None
     for answer in ({"usage": value}, {"usage": {"prompt_tokens": 5, "prompt_tokens_details": value}}):
-        usage = openai.usage_of(CHAT, answer)
-        assert usage is None or usage.input_tokens >= usage.cached_input_tokens >= 0
+        report = openai.usage_of(CHAT, answer)
+        assert report is None or report.usage.input_tokens >= report.usage.cached_input_tokens >= 0
+
+
+@pytest.mark.parametrize(("total", "output"), [(14_428, 4_308), (11_619, 1_499), (None, 1_499)])
+def test_the_total_decides_where_reasoning_belongs(total: int | None, output: int) -> None:
+    """Some servers count reasoning beside the output: the total says so, and it is then part of the output here."""
+    usage = {
+        "prompt_tokens": 10_120,
+        "completion_tokens": 1_499,
+        "completion_tokens_details": {"reasoning_tokens": 2_809},
+        "total_tokens": total,
+    }
+    report = openai.usage_of(CHAT, {"usage": usage})
+    assert used(report).output_tokens == output
+    assert report is not None
+    assert (report.faults == ()) == (output == 4_308)
+
+
+def test_zeros_after_a_good_usage_do_not_replace_it() -> None:
+    """A stream's last usage counts, unless it is of zeros."""
+    meter = openai.Meter(CHAT, sse=True)
+    zeros = {"prompt_tokens": 0, "completion_tokens": 0}
+    meter.feed(sse(chunk("hi", finish="stop"), USAGE_CHUNK, USAGE_CHUNK | {"usage": zeros}, "[DONE]"))
+    assert used(meter.report) == Usage(input_tokens=9, output_tokens=2)
 
 
 def sse(*events: dict[str, Any] | str) -> bytes:
@@ -411,7 +434,7 @@ def test_chat_stream_passes_all_but_its_end() -> None:
     assert meter.complete
     assert not meter.failed
     assert meter.started
-    assert meter.usage == Usage(input_tokens=9, output_tokens=2)
+    assert used(meter.report) == Usage(input_tokens=9, output_tokens=2)
     assert meter.response_id == "chatcmpl-1"
     assert meter.finish() == [sse("[DONE]")]
 
@@ -429,7 +452,7 @@ def test_usage_that_was_not_asked_for_is_dropped() -> None:
     data = sse(chunk("hi", finish="stop", usage={"prompt_tokens": 9, "completion_tokens": 1}))
     meter = openai.Meter(CHAT, sse=True, drop_usage=True)
     assert b"".join(meter.feed(data + sse(USAGE_CHUNK) + sse("[DONE]"))) == data
-    assert meter.usage == Usage(input_tokens=9, output_tokens=2)
+    assert used(meter.report) == Usage(input_tokens=9, output_tokens=2)
 
 
 @given(st.lists(st.text(), min_size=1), st.integers(min_value=1, max_value=50))
@@ -459,7 +482,7 @@ def test_truncated_stream_is_not_complete() -> None:
     meter.feed(sse(chunk("a"), chunk("b")))
     assert meter.finish() == []
     assert not meter.complete
-    assert meter.usage is None
+    assert meter.report is None
 
 
 def test_done_without_an_empty_line_still_ends_the_stream() -> None:
@@ -486,7 +509,7 @@ def test_text_that_looks_like_an_end_is_text() -> None:
     data = sse(chunk("x"), chunk(text))
     meter = openai.Meter(CHAT, sse=True)
     assert b"".join(meter.feed(data)) == data
-    assert (meter.complete, meter.failed, meter.usage) == (False, False, None)
+    assert (meter.complete, meter.failed, meter.report) == (False, False, None)
 
 
 def test_tool_arguments_and_reasoning_count_as_output() -> None:
@@ -528,7 +551,7 @@ def test_responses_stream_waits_with_its_last_event(end: str, named: bool) -> No
     assert meter.finish() == [last]
     assert meter.complete
     assert meter.failed == (end == "failed")
-    assert meter.usage == Usage(input_tokens=5, output_tokens=3)
+    assert used(meter.report) == Usage(input_tokens=5, output_tokens=3)
     assert (meter.response_id, meter.output_seen) == ("resp_1", 2)
 
 

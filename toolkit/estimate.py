@@ -86,12 +86,14 @@ class HoldBound:
         each: the same for one token of output bound (all choices together).
         output_bound: the output bound of one choice, the caller's or the model's default; 0 where there is no output.
         explicit: whether the caller gave that bound; an explicit bound is never lowered.
+        input_tokens: the input that `base` counts.
     """
 
     base: int
     each: int
     output_bound: int
     explicit: bool
+    input_tokens: int = 0
 
     def amount(self, output_bound: int | None = None) -> int:
         """Return the hold in nano-USD, rounded up."""
@@ -152,4 +154,5 @@ def hold_bound(
         each=each * multiplier,
         output_bound=(shape.output_bound or default_output) if shape.output else 0,
         explicit=shape.output_bound is not None,
+        input_tokens=tokens,
     )

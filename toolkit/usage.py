@@ -1,7 +1,9 @@
 """What one call used: tokens by kind, as an upstream reports them or as we estimate them."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 
 class UsageSource(StrEnum):
@@ -49,3 +51,69 @@ class Usage:
         """Input that was neither read from nor written to a cache, never below zero."""
         kept = self.cached_input_tokens + self.cache_write_5m_tokens + self.cache_write_1h_tokens
         return max(self.input_tokens - kept, 0)
+
+
+@dataclass(slots=True)
+class Report:
+    """What a provider says that a call used.
+
+    Args:
+        usage: the counts that can be read; what cannot is 0 there, so each is the least that it can be.
+        said: the provider's own objects, the newest last.
+        input_missing: not all of the input is said.
+        output_missing: not all of the output is said.
+        input_faults: what of the input cannot be as it is said, in words.
+        output_faults: the same of the output.
+    """
+
+    usage: Usage
+    said: tuple[Mapping[str, Any], ...] = ()
+    input_missing: bool = False
+    output_missing: bool = False
+    input_faults: tuple[str, ...] = ()
+    output_faults: tuple[str, ...] = ()
+
+    @property
+    def faults(self) -> tuple[str, ...]:
+        """What cannot be as it is said, in words."""
+        return self.input_faults + self.output_faults
+
+    @property
+    def has_gaps(self) -> bool:
+        """Whether a side is missing, or zero: an earlier report of the same stream may say more."""
+        used = self.usage
+        return self.input_missing or self.output_missing or not used.input_tokens or not used.output_tokens
+
+    def then(self, later: "Report") -> "Report":
+        """Return what two reports of one stream say together.
+
+        Counts only grow while an answer is made, so the later one replaces the earlier; the input as a whole, and the
+        output as a whole, unless that side is missing or smaller: some servers end with zeros.
+        """
+        ours, theirs = self.usage, later.usage
+        newer_input = _replaces(self.input_missing, ours.input_tokens, later.input_missing, theirs.input_tokens)
+        newer_output = _replaces(self.output_missing, ours.output_tokens, later.output_missing, theirs.output_tokens)
+        if newer_input and newer_output:
+            return later
+        given, made = (later if newer_input else self), (later if newer_output else self)
+        return Report(
+            usage=Usage(
+                given.usage.input_tokens,
+                given.usage.cached_input_tokens,
+                given.usage.cache_write_5m_tokens,
+                given.usage.cache_write_1h_tokens,
+                made.usage.output_tokens,
+                made.usage.reasoning_tokens,
+            ),
+            said=(self.said + later.said)[-2:],
+            input_missing=given.input_missing,
+            output_missing=made.output_missing,
+            input_faults=given.input_faults,
+            output_faults=made.output_faults,
+        )
+
+
+def _replaces(missing: bool, tokens: int, later_missing: bool, later_tokens: int) -> bool:
+    if missing != later_missing:
+        return missing
+    return later_tokens >= tokens

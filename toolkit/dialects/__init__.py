@@ -10,7 +10,7 @@ from toolkit.dialects import anthropic, gemini, openai
 from toolkit.dialects.meter import StreamMeter
 from toolkit.dialects.shape import Dialect, ModelInfo, Shape
 from toolkit.errors import Refusal
-from toolkit.usage import Usage
+from toolkit.usage import Report
 
 
 class DialectModule(Protocol):
@@ -37,7 +37,9 @@ class DialectModule(Protocol):
 
     def auth_headers(self, credential: str) -> dict[str, str]: ...
 
-    def usage_of(self, endpoint: str, answer: dict[str, Any]) -> Usage | None: ...
+    def usage_of(self, endpoint: str, answer: dict[str, Any]) -> Report | None: ...
+
+    def text_bytes_of(self, endpoint: str, answer: dict[str, Any]) -> int: ...
 
     def response_id_of(self, answer: dict[str, Any]) -> str | None: ...
 

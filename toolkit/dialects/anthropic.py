@@ -20,11 +20,11 @@ from toolkit.dialects.body import (
     unsupported,
 )
 from toolkit.dialects.meter import Fate, StreamMeter, length_of
-from toolkit.dialects.reading import count_of, object_of, text_of
+from toolkit.dialects.reading import object_of, objects_of, text_of, tokens_of
 from toolkit.dialects.shape import ModelInfo, Shape, Tally
 from toolkit.dialects.sse import name_of
 from toolkit.errors import Refusal
-from toolkit.usage import Usage
+from toolkit.usage import Report, Usage
 
 MESSAGES = "messages"
 COUNT_TOKENS = "messages/count_tokens"
@@ -218,7 +218,7 @@ def auth_headers(credential: str) -> dict[str, str]:
     return {"x-api-key": credential}
 
 
-def usage_of(endpoint: str, answer: dict[str, Any]) -> Usage | None:
+def usage_of(endpoint: str, answer: dict[str, Any]) -> Report | None:
     """Return the usage that an answer reports, or None. Never raises.
 
     `input_tokens` on the wire excludes what was read from and written to the cache; Anthropic, "Prompt
@@ -227,28 +227,47 @@ def usage_of(endpoint: str, answer: dict[str, Any]) -> Usage | None:
     if endpoint == COUNT_TOKENS:
         return None
     usage = answer.get("usage")
-    return _normalised(usage) if isinstance(usage, dict) else None
+    return _report(usage) if isinstance(usage, dict) else None
 
 
-def _normalised(usage: dict[str, Any]) -> Usage | None:
-    if count_of(usage, "input_tokens") is None and count_of(usage, "output_tokens") is None:
-        return None
-    read = count_of(usage, "cache_read_input_tokens") or 0
+def _report(usage: dict[str, Any]) -> Report | None:
+    input_faults: list[str] = []
+    output_faults: list[str] = []
+    fresh = tokens_of(usage, "input_tokens", input_faults)
+    made = tokens_of(usage, "output_tokens", output_faults)
+    read = tokens_of(usage, "cache_read_input_tokens", input_faults) or 0
+    written = tokens_of(usage, "cache_creation_input_tokens", input_faults) or 0
     split = object_of(usage, "cache_creation")
-    short = count_of(split, "ephemeral_5m_input_tokens") or 0
-    long = count_of(split, "ephemeral_1h_input_tokens") or 0
+    short = tokens_of(split, "ephemeral_5m_input_tokens", input_faults) or 0
+    long = tokens_of(split, "ephemeral_1h_input_tokens", input_faults) or 0
+    if fresh is None and made is None and not (input_faults or output_faults):
+        return None
     # What the split leaves open was written to the cache that is used when nothing else is asked for.
-    short += max((count_of(usage, "cache_creation_input_tokens") or 0) - short - long, 0)
-    output = count_of(usage, "output_tokens") or 0
-    thought = count_of(object_of(usage, "output_tokens_details"), "thinking_tokens") or 0
-    return Usage(
-        input_tokens=(count_of(usage, "input_tokens") or 0) + read + short + long,
+    short += max(written - short - long, 0)
+    output = made or 0
+    thought = tokens_of(object_of(usage, "output_tokens_details"), "thinking_tokens", output_faults) or 0
+    if thought > output and made is not None:
+        output_faults.append("more thinking tokens than output")
+    found = Usage(
+        input_tokens=(fresh or 0) + read + short + long,
         cached_input_tokens=read,
         cache_write_5m_tokens=short,
         cache_write_1h_tokens=long,
         output_tokens=output,
         reasoning_tokens=min(thought, output),
     )
+    missing = fresh is None or bool(input_faults)
+    return Report(found, (usage,), missing, made is None, tuple(input_faults), tuple(output_faults))
+
+
+def text_bytes_of(endpoint: str, answer: dict[str, Any]) -> int:  # noqa: ARG001
+    """Return the UTF-8 length of what a whole answer says: text, thinking and tool arguments."""
+    total = 0
+    for block in objects_of(answer, "content"):
+        total += sum(length_of(block.get(name)) for name in ("text", "thinking"))
+        if block.get("input") is not None:
+            total += length_of(json.dumps(block["input"], ensure_ascii=False, separators=(",", ":")))
+    return total
 
 
 def response_id_of(answer: dict[str, Any]) -> str | None:
@@ -258,15 +277,6 @@ def response_id_of(answer: dict[str, Any]) -> str | None:
 
 class Meter(StreamMeter):
     """Watches a stream of messages. See `StreamMeter`."""
-
-    def __init__(self, endpoint: str, *, sse: bool, drop_usage: bool = False, choices: int = 1) -> None:
-        super().__init__(endpoint, sse=sse, drop_usage=drop_usage, choices=choices)
-        self._fields: dict[str, Any] = {}
-
-    @property
-    def usage(self) -> Usage | None:
-        """What the upstream has reported so far: of each field the last value that is not null."""
-        return _normalised(self._fields)
 
     def _judge(self, piece: bytes) -> Fate:
         if piece.startswith(b"event: content_block_delta"):
@@ -285,7 +295,7 @@ class Meter(StreamMeter):
         if kind == "message_start":
             message = object_of(event, "message")
             self.response_id = response_id_of(message)
-            self._note(object_of(message, "usage"))
+            self._note(object_of(message, "usage"), first=True)
         elif kind == "message_delta":
             self._note(object_of(event, "usage"))
         elif kind in ("content_block_delta", "content_block_start"):
@@ -298,8 +308,18 @@ class Meter(StreamMeter):
             return Fate.HOLD
         return Fate.PASS
 
-    def _note(self, usage: dict[str, Any]) -> None:
-        self._fields.update({name: value for name, value in usage.items() if value is not None})
+    def _note(self, usage: dict[str, Any], *, first: bool = False) -> None:
+        report = _report(usage)
+        if report is not None and first:
+            report.output_missing = True  # it is made from now on
+        if report is not None and self._report is not None:
+            # Only a stream's first report splits what was written to the cache; Anthropic, "Streaming messages".
+            now, before = report.usage, self._report.usage
+            if before.cache_write_1h_tokens and not object_of(usage, "cache_creation"):
+                long = min(before.cache_write_1h_tokens, now.cache_write_5m_tokens)
+                now.cache_write_1h_tokens = long
+                now.cache_write_5m_tokens -= long
+        self._note_report(report)
 
     def _text_bytes(self, event: dict[str, Any]) -> int:
         delta = object_of(event, "delta") or object_of(event, "content_block")

@@ -16,11 +16,11 @@ from toolkit.dialects.gemini_request import (
     rewrite,
 )
 from toolkit.dialects.meter import MOST_LOOKS_FOR_ID, Fate, StreamMeter, length_of
-from toolkit.dialects.reading import count_of, object_of, objects_of, text_of
+from toolkit.dialects.reading import count_of, object_of, objects_of, text_of, tokens_of
 from toolkit.dialects.shape import ModelInfo
 from toolkit.dialects.sse import element_of
 from toolkit.errors import Refusal
-from toolkit.usage import Usage
+from toolkit.usage import Report, Usage
 
 __all__ = [
     "ENDPOINTS",
@@ -33,6 +33,7 @@ __all__ = [
     "listing",
     "response_id_of",
     "rewrite",
+    "text_bytes_of",
     "upstream_path",
     "usage_of",
 ]
@@ -49,28 +50,54 @@ def auth_headers(credential: str) -> dict[str, str]:
     return {"x-goog-api-key": credential}
 
 
-def usage_of(endpoint: str, answer: dict[str, Any]) -> Usage | None:
+def usage_of(endpoint: str, answer: dict[str, Any]) -> Report | None:
     """Return the usage that an answer reports, or None. Never raises.
 
     `promptTokenCount` includes cached tokens and excludes the results of tools; thoughts are not part of
-    `candidatesTokenCount`; Google, "GenerateContentResponse", UsageMetadata. Token counting is free.
+    `candidatesTokenCount`; Google, "GenerateContentResponse", UsageMetadata. A count of 0 is left out, as JSON
+    mappings do. Token counting is free.
     """
     usage = answer.get("usageMetadata")
     if endpoint == COUNT_TOKENS or not isinstance(usage, dict):
         return None
-    prompt = count_of(usage, "promptTokenCount")
-    made = count_of(usage, "candidatesTokenCount")
-    if prompt is None and made is None and count_of(usage, "totalTokenCount") is None:
+    input_faults: list[str] = []
+    output_faults: list[str] = []
+    prompt = tokens_of(usage, "promptTokenCount", input_faults)
+    tools = tokens_of(usage, "toolUsePromptTokenCount", input_faults) or 0
+    input_missing = prompt is None or bool(input_faults)
+    cached = tokens_of(usage, "cachedContentTokenCount", input_faults) or 0
+    made = tokens_of(usage, "candidatesTokenCount", output_faults)
+    thoughts = tokens_of(usage, "thoughtsTokenCount", output_faults) or 0
+    total = tokens_of(usage, "totalTokenCount", [])
+    if prompt is None and made is None and total is None and not (input_faults or output_faults):
         return None
-    total_in = (prompt or 0) + (count_of(usage, "toolUsePromptTokenCount") or 0)
-    thoughts = count_of(usage, "thoughtsTokenCount") or 0
-    cached = min(count_of(usage, "cachedContentTokenCount") or 0, total_in)
-    return Usage(
+    output_missing = bool(output_faults)
+    if made is None and not output_faults:
+        output_missing = total is None or input_missing
+        made = 0 if output_missing else max((total or 0) - (prompt or 0) - tools - thoughts, 0)
+    total_in = (prompt or 0) + tools
+    if cached > total_in and not input_missing:
+        input_faults.append("more tokens read from the cache than input")
+    found = Usage(
         input_tokens=total_in,
-        cached_input_tokens=cached,
+        cached_input_tokens=min(cached, total_in),
         output_tokens=(made or 0) + thoughts,
         reasoning_tokens=thoughts,
     )
+    return Report(found, (usage,), input_missing, output_missing, tuple(input_faults), tuple(output_faults))
+
+
+def text_bytes_of(endpoint: str, answer: dict[str, Any]) -> int:  # noqa: ARG001
+    """Return the UTF-8 length of what an answer, or a piece of one, says: text, thoughts and tool arguments."""
+    total = 0
+    for candidate in objects_of(answer, "candidates"):
+        for part in objects_of(object_of(candidate, "content"), "parts"):
+            total += length_of(part.get("text"))
+            call = part.get("functionCall")
+            if isinstance(call, dict):
+                arguments = json.dumps(call.get("args"), ensure_ascii=False, separators=(",", ":"))
+                total += length_of(arguments)
+    return total
 
 
 def response_id_of(answer: dict[str, Any]) -> str | None:
@@ -87,15 +114,24 @@ class Meter(StreamMeter):
 
     def __init__(self, endpoint: str, *, sse: bool, drop_usage: bool = False, choices: int = 1) -> None:
         super().__init__(endpoint, sse=sse, drop_usage=drop_usage, choices=choices)
-        self._reported: bytes | None = None
+        self._reports: list[bytes] = []
         self._finished: set[int] = set()
         self._looks = 0
 
     @property
-    def usage(self) -> Usage | None:
-        """What the upstream has reported so far: the last `usageMetadata` that came."""
-        event = self._parse(self._reported) if self._reported else None
-        return usage_of(self.endpoint, event) if event else None
+    def report(self) -> Report | None:
+        """What the upstream has reported so far: the last `usageMetadata`; those before it where it has gaps."""
+        self._read_reports()
+        return self._report
+
+    def _read_reports(self) -> None:
+        later: Report | None = None
+        while self._reports and (later is None or later.has_gaps):
+            event = self._parse(self._reports.pop())
+            earlier = usage_of(self.endpoint, event) if event else None
+            later = earlier.then(later) if earlier and later else later or earlier
+        self._reports.clear()
+        self._note_report(later)
 
     def _judge(self, piece: bytes) -> Fate:
         if not self._sse and not element_of(piece):
@@ -103,7 +139,7 @@ class Meter(StreamMeter):
         if self.failed:
             return Fate.HOLD
         if b'"usageMetadata"' in piece:
-            self._reported = piece
+            self._reports.append(piece)
         news = b'"finishReason"' in piece or b'"promptFeedback"' in piece or b'"error"' in piece
         if news or (self.response_id is None and self._looks < MOST_LOOKS_FOR_ID):
             self._looks += 1
@@ -126,16 +162,12 @@ class Meter(StreamMeter):
         blocked = object_of(event, "promptFeedback").get("blockReason") is not None
         self.complete = self.complete or blocked or len(self._finished) >= self._choices
 
+    def _fold(self) -> None:
+        super()._fold()
+        self._read_reports()  # and let go of them
+
     def _text_bytes(self, event: dict[str, Any]) -> int:
-        total = 0
-        for candidate in objects_of(event, "candidates"):
-            for part in objects_of(object_of(candidate, "content"), "parts"):
-                total += length_of(part.get("text"))
-                call = part.get("functionCall")
-                if isinstance(call, dict):
-                    arguments = json.dumps(call.get("args"), ensure_ascii=False, separators=(",", ":"))
-                    total += length_of(arguments)
-        return total
+        return text_bytes_of(self.endpoint, event)
 
 
 _STATUSES = {

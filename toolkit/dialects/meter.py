@@ -9,7 +9,7 @@ from enum import Enum, auto
 from typing import Any
 
 from toolkit.dialects.sse import ArraySplitter, EventSplitter, data_of, element_of
-from toolkit.usage import Usage
+from toolkit.usage import Report
 
 BYTES_PER_TOKEN = 4
 """What streamed text is worth when the answer broke off before usage came: OpenAI, "What are tokens"."""
@@ -63,6 +63,7 @@ class StreamMeter:
         self._deltas: list[bytes] = []
         self._delta_bytes = 0
         self._folded_bytes = 0
+        self._report: Report | None = None
 
     def feed(self, chunk: bytes) -> list[bytes]:
         """Take bytes from the upstream; return the pieces to send on now, in order.
@@ -97,9 +98,13 @@ class StreamMeter:
         return pieces
 
     @property
-    def usage(self) -> Usage | None:
+    def report(self) -> Report | None:
         """What the upstream has reported so far."""
-        raise NotImplementedError
+        return self._report
+
+    def _note_report(self, report: Report | None) -> None:
+        if report is not None:
+            self._report = self._report.then(report) if self._report is not None else report
 
     @property
     def output_seen(self) -> int:

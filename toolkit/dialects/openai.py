@@ -8,11 +8,11 @@ from urllib.parse import quote
 
 from toolkit.dialects.meter import MOST_LOOKS_FOR_ID, Fate, StreamMeter, length_of
 from toolkit.dialects.openai_request import CHAT, ENDPOINTS, RESPONSES, inspect, rewrite
-from toolkit.dialects.reading import count_of, object_of, objects_of, text_of
+from toolkit.dialects.reading import count_of, first_of, object_of, objects_of, text_of, tokens_of
 from toolkit.dialects.shape import ModelInfo
 from toolkit.dialects.sse import data_of, name_of
 from toolkit.errors import Refusal
-from toolkit.usage import Usage
+from toolkit.usage import Report, Usage
 
 __all__ = [
     "ENDPOINTS",
@@ -25,6 +25,7 @@ __all__ = [
     "listing",
     "response_id_of",
     "rewrite",
+    "text_bytes_of",
     "upstream_path",
     "usage_of",
 ]
@@ -40,36 +41,58 @@ def auth_headers(credential: str) -> dict[str, str]:
     return {"authorization": f"Bearer {credential}"}
 
 
-def usage_of(endpoint: str, answer: dict[str, Any]) -> Usage | None:  # noqa: ARG001
+def usage_of(endpoint: str, answer: dict[str, Any]) -> Report | None:  # noqa: ARG001
     """Return the usage that an answer reports, or None. Never raises.
 
     Cached and cache-written tokens are part of the input, reasoning tokens part of the output; OpenAI,
     "Prompt caching" and "Reasoning". A cache write of 30 minutes is the short one, of 12 hours the long one.
+    Compatible servers that count reasoning beside the output are told by the total.
     """
     usage = answer.get("usage")
     if not isinstance(usage, dict):
         return None
-    given, made = count_of(usage, "prompt_tokens"), count_of(usage, "completion_tokens")
-    if given is None:
-        given = count_of(usage, "input_tokens")
-    if made is None:
-        made = count_of(usage, "output_tokens")
-    if given is None and made is None:
+    input_faults: list[str] = []
+    output_faults: list[str] = []
+    given = first_of(usage, ("prompt_tokens", "input_tokens"), input_faults)
+    made = first_of(usage, ("completion_tokens", "output_tokens"), output_faults)
+    if given is None and made is None and not (input_faults or output_faults):
         return None
     total_in, total_out = given or 0, made or 0
     inputs = object_of(usage, "prompt_tokens_details") or object_of(usage, "input_tokens_details")
     outputs = object_of(usage, "completion_tokens_details") or object_of(usage, "output_tokens_details")
     found = Usage(input_tokens=total_in, output_tokens=total_out)
     if inputs:
-        cached = found.cached_input_tokens = min(count_of(inputs, "cached_tokens") or 0, total_in)
+        cached = tokens_of(inputs, "cached_tokens", input_faults) or 0
         by_life = object_of(inputs, "cache_write_tokens_details")
-        long = found.cache_write_1h_tokens = min(count_of(by_life, "ttl_12h_tokens") or 0, total_in - cached)
-        short = count_of(by_life, "ttl_30m_tokens") or 0
-        short = max(short, (count_of(inputs, "cache_write_tokens") or 0) - long)
+        long = tokens_of(by_life, "ttl_12h_tokens", input_faults) or 0
+        short = tokens_of(by_life, "ttl_30m_tokens", input_faults) or 0
+        short = max(short, (tokens_of(inputs, "cache_write_tokens", input_faults) or 0) - long)
+        if cached + long + short > total_in and given is not None:
+            input_faults.append("more tokens read from and written to the cache than input")
+        cached = found.cached_input_tokens = min(cached, total_in)
+        long = found.cache_write_1h_tokens = min(long, total_in - cached)
         found.cache_write_5m_tokens = min(short, total_in - cached - long)
     if outputs:
-        found.reasoning_tokens = min(count_of(outputs, "reasoning_tokens") or 0, total_out)
-    return found
+        thought = tokens_of(outputs, "reasoning_tokens", output_faults) or 0
+        if thought and tokens_of(usage, "total_tokens", []) == total_in + total_out + thought:
+            found.output_tokens = total_out = total_out + thought
+        elif thought > total_out and made is not None:
+            output_faults.append("more reasoning tokens than output")
+        found.reasoning_tokens = min(thought, total_out)
+    return Report(found, (usage,), given is None, made is None, tuple(input_faults), tuple(output_faults))
+
+
+def text_bytes_of(endpoint: str, answer: dict[str, Any]) -> int:
+    """Return the UTF-8 length of what a whole answer says: text, reasoning and tool arguments."""
+    if endpoint != RESPONSES:
+        return sum(_spoken(object_of(choice, "message")) for choice in objects_of(answer, "choices"))
+    total = 0
+    for item in objects_of(answer, "output"):
+        total += length_of(item.get("arguments")) + length_of(item.get("input"))
+        for name in ("content", "summary"):
+            for part in objects_of(item, name):
+                total += length_of(part.get("text")) + length_of(part.get("refusal"))
+    return total
 
 
 def response_id_of(answer: dict[str, Any]) -> str | None:
@@ -87,15 +110,9 @@ class Meter(StreamMeter):
 
     def __init__(self, endpoint: str, *, sse: bool, drop_usage: bool = False, choices: int = 1) -> None:
         super().__init__(endpoint, sse=sse, drop_usage=drop_usage, choices=choices)
-        self._usage: Usage | None = None
         self._finished: set[int] = set()
         self._looks = 0
         self._judge_event = self._judge_response if endpoint == RESPONSES else self._judge_chat
-
-    @property
-    def usage(self) -> Usage | None:
-        """What the upstream has reported so far."""
-        return self._usage
 
     def _judge(self, piece: bytes) -> Fate:
         return self._judge_event(piece)
@@ -118,7 +135,7 @@ class Meter(StreamMeter):
             return Fate.HOLD
         self._keep(piece)
         reported = usage_of(CHAT, event)
-        self._usage = reported or self._usage
+        self._note_report(reported)
         for choice in objects_of(event, "choices"):
             if choice.get("finish_reason") is not None:
                 self._finished.add(count_of(choice, "index") or 0)
@@ -147,7 +164,7 @@ class Meter(StreamMeter):
         if kind in _RESPONSES_ENDS:
             self.complete = True
             self.failed = self.failed or kind == "response.failed"
-            self._usage = usage_of(RESPONSES, response) or self._usage
+            self._note_report(usage_of(RESPONSES, response))
             return Fate.HOLD
         if name == "error" or kind == "error" or event.get("error"):
             self.failed = True
@@ -157,17 +174,19 @@ class Meter(StreamMeter):
     def _text_bytes(self, event: dict[str, Any]) -> int:
         if self.endpoint == RESPONSES:
             return length_of(event.get("delta"))
-        total = 0
-        for choice in objects_of(event, "choices"):
-            delta = object_of(choice, "delta")
-            # Compatible servers send reasoning under either of the last two names.
-            total += sum(length_of(delta.get(name)) for name in ("content", "refusal"))
-            total += length_of(delta.get("reasoning_content")) or length_of(delta.get("reasoning"))
-            total += length_of(object_of(delta, "function_call").get("arguments"))
-            for call in objects_of(delta, "tool_calls"):
-                total += length_of(object_of(call, "function").get("arguments"))
-                total += length_of(object_of(call, "custom").get("input"))
-        return total
+        return sum(_spoken(object_of(choice, "delta")) for choice in objects_of(event, "choices"))
+
+
+def _spoken(said: dict[str, Any]) -> int:
+    """Return how much text a chat message, or a delta of one, carries."""
+    # Compatible servers send reasoning under either of the last two names.
+    total = sum(length_of(said.get(name)) for name in ("content", "refusal"))
+    total += length_of(said.get("reasoning_content")) or length_of(said.get("reasoning"))
+    total += length_of(object_of(said, "function_call").get("arguments"))
+    for call in objects_of(said, "tool_calls"):
+        total += length_of(object_of(call, "function").get("arguments"))
+        total += length_of(object_of(call, "custom").get("input"))
+    return total
 
 
 def error_body(refusal: Refusal, request_id: str) -> dict[str, Any]:

@@ -1,16 +1,59 @@
 """Read what providers report, believing nothing: absent, null and impossible values count as not reported."""
 
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-MOST_TOKENS = 10**12
-"""No call uses this many; a larger number is garbage, and would not fit a column beside a price."""
+LONGEST_COUNT = 20
+"""Digits of a count that is written as text; no longer one is a count."""
 
 
 def count_of(obj: Mapping[str, Any], name: str) -> int | None:
-    """Return a count of tokens or uses; None if it is absent, not an integer, negative or absurd."""
+    """Return a number of things, such as the place of a choice; None if it is absent, negative or not an integer."""
     value = obj.get(name)
-    return value if type(value) is int and 0 <= value <= MOST_TOKENS else None
+    return value if type(value) is int and value >= 0 else None
+
+
+def tokens_of(obj: Mapping[str, Any], name: str, faults: list[str]) -> int | None:
+    """Return a reported count of tokens; None if it is absent or null, or cannot be a count.
+
+    Whole numbers are counts however they are written: `12.0` and `"12"` too, as languages with one kind of number
+    and JSON mappings of 64-bit integers (Protocol Buffers, "ProtoJSON format") write them.
+
+    Args:
+        obj: the object that holds it.
+        name: its name there.
+        faults: gets a sentence for what cannot be a count.
+    """
+    value = obj.get(name)
+    if value is None or (type(value) is int and value >= 0):
+        return value
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= LONGEST_COUNT:
+        return int(value)
+    if isinstance(value, float) and value >= 0 and math.isfinite(value) and value.is_integer():
+        return int(value)
+    faults.append(f"{name} {_wrong(value)}")
+    return None
+
+
+def first_of(obj: Mapping[str, Any], names: Sequence[str], faults: list[str]) -> int | None:
+    """Return the first count that stands under one of several names, as `tokens_of` does; faults only if none does."""
+    wrong: list[str] = []
+    for name in names:
+        found = tokens_of(obj, name, wrong)
+        if found is not None:
+            return found
+    faults += wrong
+    return None
+
+
+def _wrong(value: object) -> str:
+    """Say why a value is no count, in words that hold nothing of it."""
+    if isinstance(value, bool):
+        return "is true or false"
+    if isinstance(value, int | float):
+        return "is negative" if value < 0 else "is no whole number"
+    return "is a text that is no number" if isinstance(value, str) else "is no number"
 
 
 def object_of(obj: Mapping[str, Any], name: str) -> dict[str, Any]:

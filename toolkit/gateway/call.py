@@ -16,10 +16,11 @@ from toolkit.dialects import MODULES
 from toolkit.dialects.body import MAX_NUMBERS, MAX_VALUES, parse_object
 from toolkit.dialects.shape import EMBEDDING_ENDPOINTS, FREE_ENDPOINTS, Dialect, Shape
 from toolkit.errors import Refusal, RefusalType, Unavailable
-from toolkit.estimate import HoldBound, check_text, hold_bound
+from toolkit.estimate import HoldBound, check_text, hold_bound, likely_input
 from toolkit.funds import Afford
 from toolkit.gateway.book import LARGEST_KEY_CACHE, Book
 from toolkit.gateway.paths import PATH_OF, Target
+from toolkit.metering import Gauge
 from toolkit.policy import KeyFacts
 from toolkit.pricing import billing_month, usd
 
@@ -282,6 +283,18 @@ class Admission:
     model: ModelFacts
     bound: HoldBound
     admitted: Admitted
+
+    def gauge(self) -> Gauge:
+        """Return what the call's usage is measured by."""
+        shape, model = self.shape, self.model
+        choices = shape.choices if shape.output else 0
+        return Gauge(
+            held_input=self.bound.input_tokens,
+            held_output=choices * self.admitted.output_bound,
+            window=model.context_window * shape.inputs,
+            most_output=choices * model.max_output,
+            likely_input=lambda: likely_input(shape),
+        )
 
 
 def find_model(

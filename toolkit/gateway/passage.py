@@ -9,7 +9,6 @@ import json
 import logging
 import time
 from collections.abc import Coroutine
-from dataclasses import replace
 from typing import Any
 
 from starlette.types import Receive, Send
@@ -20,13 +19,13 @@ from toolkit.dialects.body import dump_object
 from toolkit.dialects.meter import StreamMeter
 from toolkit.dialects.shape import Dialect
 from toolkit.errors import Refusal, RefusalType
-from toolkit.estimate import BYTES_PER_TOKEN, likely_input
+from toolkit.estimate import BYTES_PER_TOKEN
 from toolkit.gateway.answers import JSON, head, hold_id, send_refusal, send_whole
 from toolkit.gateway.call import Admission, Request, Teller
 from toolkit.gateway.upstreams import Exchange, NotConfigured, UpstreamBroke, Upstreams, UpstreamSlow
+from toolkit.metering import Metered
 from toolkit.policy import Outcome
 from toolkit.pricing import usd
-from toolkit.usage import Usage, UsageSource
 
 logger = logging.getLogger("keydesk.gateway")
 
@@ -153,15 +152,11 @@ class Passage:
         if parsed is None:
             raise UpstreamBroke(f"it answered {exchange.status} with what is no JSON object")
         failed = bool(parsed.get("error"))  # some servers say 200 and mean an error
-        usage = None
-        if not self._shape.free:
-            usage = self._dialect.usage_of(self._shape.endpoint, parsed)
-            if usage is None and not failed:
-                usage = self._estimated(-(-len(answer) // BYTES_PER_TOKEN))
+        metered = None if self._shape.free else self._metered_whole(parsed, len(answer), failed)
         receipt = await self._settle(
             Outcome.UPSTREAM_ERROR if failed else Outcome.COMPLETED,
             exchange.status,
-            usage,
+            metered,
             refusal=RefusalType.UPSTREAM_ERROR if failed else None,
             response_id=self._dialect.response_id_of(parsed),
             error=self._told(exchange.status, answer) if failed else None,
@@ -259,8 +254,8 @@ class Passage:
             # What is kept may begin with text of the answer, which the log must not hold.
             error = self._told(200, next((piece for piece in kept if b"error" in piece), b""))
             kept = [self._scrubbed(piece) for piece in kept]
-        usage = self._streamed_usage(meter)
-        receipt = await self._settle(outcome, 200, usage, refusal=refusal, response_id=meter.response_id, error=error)
+        metered = self._metered_stream(meter)
+        receipt = await self._settle(outcome, 200, metered, refusal=refusal, response_id=meter.response_id, error=error)
         if receipt is None:
             await self._send_error_event(meter, _written_off())
         else:
@@ -271,7 +266,7 @@ class Passage:
         await self._settle(
             Outcome.UPSTREAM_ERROR,
             200,
-            self._streamed_usage(meter),
+            self._metered_stream(meter),
             refusal=refusal.type,
             response_id=meter.response_id,
             error=str(error),
@@ -294,7 +289,7 @@ class Passage:
         self,
         outcome: Outcome,
         status: int,
-        usage: Usage | None,
+        metered: Metered | None,
         *,
         refusal: RefusalType | None = None,
         response_id: str | None = None,
@@ -309,13 +304,17 @@ class Passage:
                 outcome=outcome,
                 ended_at=self._teller.book.now(),
                 status=status,
-                usage=usage,
+                usage=metered.usage if metered else None,
                 refusal=refusal,
                 response_id=response_id,
                 first_byte_ms=self._first_byte_ms,
                 duration_ms=milliseconds_since(self._started),
                 error=error[:LONGEST_DETAIL] if error else None,
             )
+            if metered and (metered.doubt or metered.overrun_reason):
+                ending.usage_doubt, ending.overrun_reason = metered.doubt, metered.overrun_reason
+                if metered.provider_usage:
+                    ending.provider_usage = self._scrubbed(metered.provider_usage.encode()).decode()
             self._settlement = self._teller.settle(self._call, ending)
         return self._settlement
 
@@ -324,35 +323,33 @@ class Passage:
 
         Nobody is left to wait for it.
         """
-        usage: Usage | None = None
+        metered: Metered | None = None
         if meter is not None:
-            usage = self._streamed_usage(meter) or self._used_so_far(meter)
+            seen = self._metered_stream(meter)
+            metered = seen or self._admission.gauge().broken(meter.report, meter.output_seen)
         elif self._sent and not self._shape.free:
-            usage = self._estimated(0)
+            metered = self._admission.gauge().unreported(0)
         response_id = meter.response_id if meter else None
-        self._settle(Outcome.ABORTED, CLIENT_CLOSED, usage, response_id=response_id, error=why)
+        self._settle(Outcome.ABORTED, CLIENT_CLOSED, metered, response_id=response_id, error=why)
 
-    def _streamed_usage(self, meter: StreamMeter) -> Usage | None:
+    def _metered_whole(self, answer: dict[str, Any], size: int, failed: bool) -> Metered | None:
+        """Return what a whole answer of `size` bytes used; None if it failed and reports nothing."""
+        gauge, endpoint = self._admission.gauge(), self._shape.endpoint
+        report = self._dialect.usage_of(endpoint, answer)
+        if failed and (report is None or not (report.usage.input_tokens or report.usage.output_tokens)):
+            return None
+        if report is None:
+            return gauge.unreported(-(-size // BYTES_PER_TOKEN))
+        return gauge.reported(report, lambda: -(-self._dialect.text_bytes_of(endpoint, answer) // BYTES_PER_TOKEN))
+
+    def _metered_stream(self, meter: StreamMeter) -> Metered | None:
         """Return what a stream used: as reported at its end, else what was seen of it; None if that was nothing."""
-        if meter.complete and meter.usage is not None:
-            return meter.usage
+        gauge, report = self._admission.gauge(), meter.report
+        if meter.complete and report is not None:
+            return gauge.reported(report, lambda: meter.output_seen)
         if meter.output_seen or (meter.complete and not meter.failed):
-            return self._used_so_far(meter)
+            return gauge.broken(report, meter.output_seen)
         return None
-
-    def _used_so_far(self, meter: StreamMeter) -> Usage:
-        """Return the input as reported or estimated, and the output by what was seen, if no more was reported."""
-        reported, seen = meter.usage, meter.output_seen
-        if reported is None:
-            return self._estimated(seen)
-        return replace(reported, output_tokens=max(seen, reported.output_tokens), source=UsageSource.ESTIMATED)
-
-    def _estimated(self, output_tokens: int) -> Usage:
-        return Usage(
-            input_tokens=likely_input(self._shape),
-            output_tokens=output_tokens if self._shape.output else 0,
-            source=UsageSource.ESTIMATED,
-        )
 
     async def _say_stopped(self) -> None:
         headers = {"x-should-retry": "false"} if self._sent else {}
