@@ -149,6 +149,7 @@ def hold_bound(
     tiers = sheet.reachable(tokens)
     base = tokens * max([tier.dearest_input for tier in tiers]) + sheet.request * MILLION
     each = shape.choices * max([tier.output for tier in tiers]) if shape.output else 0
+    base += each * shape.beside
     return HoldBound(
         base=base * multiplier,
         each=each * multiplier,

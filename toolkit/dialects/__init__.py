@@ -31,6 +31,7 @@ class DialectModule(Protocol):
         upstream_model: str,
         output_bound: int | None,
         include_usage: bool,
+        leave_out_unknown: bool = False,
     ) -> dict[str, Any] | None: ...
 
     def upstream_path(self, endpoint: str, upstream_model: str, stream: bool, *, alt_sse: bool = False) -> str: ...

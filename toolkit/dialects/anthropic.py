@@ -1,14 +1,12 @@
 """Anthropic's wire format: the Messages API, as its reference describes it."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+from toolkit.dialects.anthropic_fields import BETAS_IN_BODY, BODY, FOREIGN_BLOCK, STORED
 from toolkit.dialects.body import (
     MAX_OUTPUT_BOUND,
-    Ban,
-    check_bans,
-    guard_names,
     invalid,
     read_count,
     read_flag,
@@ -19,9 +17,10 @@ from toolkit.dialects.body import (
     shown,
     unsupported,
 )
+from toolkit.dialects.headers import Betas, read_betas
 from toolkit.dialects.meter import Fate, StreamMeter, length_of
 from toolkit.dialects.reading import object_of, objects_of, text_of, tokens_of
-from toolkit.dialects.shape import ModelInfo, Shape, Tally
+from toolkit.dialects.shape import ModelInfo, Shape, Tally, Window
 from toolkit.dialects.sse import name_of
 from toolkit.errors import Refusal
 from toolkit.usage import Report, Usage
@@ -30,45 +29,9 @@ MESSAGES = "messages"
 COUNT_TOKENS = "messages/count_tokens"
 ENDPOINTS: tuple[str, ...] = (MESSAGES, COUNT_TOKENS)
 
-_STORED = "what the provider keeps is shared by everybody behind this gateway; send the content itself"
-_OTHER_MODEL = "another model than the one named may answer, at another price"
-
-# Fields that refer to state at the provider, hide usage, or change a price that the price book does not have.
-_BANS = {
-    "container": Ban(_STORED),
-    "mcp_servers": Ban("servers that the provider calls have no price here; call them from your own code"),
-    "thread": Ban(f"{_STORED} in 'messages'"),
-    "fallbacks": Ban(_OTHER_MODEL),
-    "fallback_credit_token": Ban("credits change the price of what is cached; leave it out"),
-    "billing_policy": Ban("who is billed is decided by your API key here"),
-    "compaction": Ban("the tokens of a compaction are not in the usage that is charged"),
-    "service_tier": Ban("this service tier has no price here", ("auto", "standard_only")),
-    "speed": Ban("fast mode has no price here", ("standard",)),
-    "inference_geo": Ban("a fixed region has no price here", ("global",)),
-}
-_DIAGNOSTICS_BANS = {"previous_message_id": Ban("it refers to an answer that may be another tenant's")}
-_COMPACTION = "compaction at the provider uses tokens that are not in the usage that is charged"
-
-_HOSTED_TOOL = "tools that the provider runs have no price here; declare a tool and run it yourself"
-# Typed tools that the caller's own code runs; Anthropic, "Tool use overview", client tools.
-_CLIENT_TOOLS = ("bash_", "text_editor_", "computer_", "memory_", "browser_toolset_")
-
 _TEXT_BLOCKS = frozenset(
     {"text", "thinking", "redacted_thinking", "tool_use", "search_result", "tool_reference", "browser_state"}
 )
-_FOREIGN_BLOCK = "it belongs to a tool that the provider runs or to a file kept there, which has no price here"
-
-_NAMES = frozenset(_BANS) | {
-    "model",
-    "messages",
-    "system",
-    "tools",
-    "max_tokens",
-    "stream",
-    "cache_control",
-    "diagnostics",
-    "context_management",
-}
 
 
 def inspect(endpoint: str, body: dict[str, Any], size: int, path_model: str | None) -> Shape:  # noqa: ARG001
@@ -84,18 +47,20 @@ def inspect(endpoint: str, body: dict[str, Any], size: int, path_model: str | No
         Refusal: `invalid_request`, or `unsupported_feature` for what cannot be metered or kept apart
             from other tenants; the param is the field's path.
     """
-    guard_names(body, _NAMES)
+    unknown: list[str] = []
+    BODY.check(body, "", unknown)
+    window: Window | None = None
+    for name, betas in _betas(body):
+        unknown += [f"{name}={beta}" for beta in betas.unknown]
+        window = betas.window or window
     model = read_text(body, "model")
     free = endpoint == COUNT_TOKENS
-    check_bans(body, _BANS)
-    check_bans(read_object(body, "diagnostics"), _DIAGNOSTICS_BANS, "diagnostics")
-    _check_context_management(body)
     bound = read_count(body, "max_tokens", 1, MAX_OUTPUT_BOUND)
     if bound is None and not free:
         raise invalid("'max_tokens' is missing; it must be an integer of at least 1.", "max_tokens")
     stream = read_flag(body, "stream") and not free
     _check_cache_control(body, "")
-    tally = Tally()
+    tally = Tally(whole_context=BODY.whole_context(body))
     messages = read_objects(body, "messages")
     if not messages:
         raise invalid("'messages' must be an array with at least one message.", "messages")
@@ -123,15 +88,18 @@ def inspect(endpoint: str, body: dict[str, Any], size: int, path_model: str | No
         output_bound=None if free else bound,
         output=not free,
         usage_asked=True,
+        window=window,
+        unknown=tuple(unknown),
     )
 
 
-def _check_context_management(body: dict[str, Any]) -> None:
-    edits = read_objects(read_object(body, "context_management"), "edits", "context_management")
-    for index, edit in enumerate(edits):
-        where = f"context_management.edits[{index}]"
-        if not read_kind(edit, where).startswith("clear_"):
-            raise unsupported(f"{where}.type", _COMPACTION)
+def _betas(body: dict[str, Any]) -> Iterator[tuple[str, Betas]]:
+    """Yield the betas that the body names, as Vertex and Bedrock have it, by field."""
+    for name in BETAS_IN_BODY:
+        if (values := body.get(name)) is not None:
+            if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+                raise invalid(f"'{name}' must be an array of strings, not {shown(values)}.", name)
+            yield name, read_betas("anthropic-beta", ",".join(values))
 
 
 def _check_cache_control(obj: dict[str, Any], where: str) -> None:
@@ -160,7 +128,7 @@ def _walk_blocks(blocks: Sequence[dict[str, Any]], where: str, tally: Tally) -> 
             if isinstance(block.get("content"), list):
                 _walk_blocks(read_objects(block, "content", field), f"{field}.content", tally)
         else:
-            raise unsupported(f"{field}.type", f"{shown(kind)}: {_FOREIGN_BLOCK}")
+            raise unsupported(f"{field}.type", f"{shown(kind)}: {FOREIGN_BLOCK}")
 
 
 def _walk_source(block: dict[str, Any], where: str, tally: Tally) -> None:
@@ -179,7 +147,7 @@ def _walk_source(block: dict[str, Any], where: str, tally: Tally) -> None:
         if isinstance(source.get("content"), list):
             _walk_blocks(read_objects(source, "content", field), f"{field}.content", tally)
     elif kind == "file":
-        raise unsupported(f"{field}.type", f"'file': {_STORED}")
+        raise unsupported(f"{field}.type", f"'file': {STORED}")
     else:
         raise invalid(
             f"'{field}.type' must be 'base64', 'url', 'text' or 'content', not {shown(kind)}.", f"{field}.type"
@@ -187,13 +155,10 @@ def _walk_source(block: dict[str, Any], where: str, tally: Tally) -> None:
 
 
 def _walk_tools(tools: Sequence[dict[str, Any]], tally: Tally) -> None:
+    tally.tools += len(tools)
     for index, tool in enumerate(tools):
-        field = f"tools[{index}]"
-        kind = read_kind(tool, field)
-        if kind not in ("", "custom") and not kind.startswith(_CLIENT_TOOLS):
-            raise unsupported(f"{field}.type", f"{shown(kind)}: {_HOSTED_TOOL}")
-        _check_cache_control(tool, field)
-        tally.tools += 1
+        if "cache_control" in tool:
+            _check_cache_control(tool, f"tools[{index}]")
 
 
 def rewrite(
@@ -203,9 +168,21 @@ def rewrite(
     upstream_model: str,
     output_bound: int | None,  # noqa: ARG001
     include_usage: bool,  # noqa: ARG001
+    leave_out_unknown: bool = False,
 ) -> dict[str, Any] | None:
-    """Return the body to forward, or None if it can go on as it came; only the model's name is changed."""
-    return None if body.get("model") == upstream_model else {**body, "model": upstream_model}
+    """Return the body to forward, or None if it can go on as it came.
+
+    The model's name is changed, and what no table has is dropped where `leave_out_unknown` says so.
+    """
+    known = body
+    if leave_out_unknown:
+        known = BODY.strip(body)
+        for name, betas in _betas(body):
+            if betas.unknown:
+                known = {**known, name: betas.known.split(",") if betas.known else []}
+    if body.get("model") != upstream_model:
+        return {**known, "model": upstream_model}
+    return None if known is body else known
 
 
 def upstream_path(endpoint: str, upstream_model: str, stream: bool, *, alt_sse: bool = False) -> str:  # noqa: ARG001

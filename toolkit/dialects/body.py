@@ -7,8 +7,6 @@ leaves open (a key given twice, a byte order mark, NaN, numbers of a thousand di
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import lru_cache
 from math import isinf
 from typing import Any, NoReturn
 
@@ -215,61 +213,6 @@ def _deeper_than(value: object, limit: int) -> bool:
         if not level:
             return False
     return True
-
-
-_LONGEST_NAME = 64
-"""Characters; no field that is read here has a longer name."""
-
-
-@lru_cache(maxsize=64)
-def _folded(names: frozenset[str]) -> frozenset[str]:
-    return frozenset(name.casefold() for name in names)
-
-
-def guard_names(obj: Mapping[str, Any], names: frozenset[str], where: str = "") -> None:
-    """Refuse a key that is one of `names` in all but upper and lower case.
-
-    Some JSON readers match names without regard to case, so `Model` could be judged as unknown here and
-    obeyed there. Unicode's case folding is used because those readers use it.
-    """
-    folded = _folded(names)
-    for key in obj:
-        # Folding makes no text shorter, so a long name is none of ours.
-        if key not in names and len(key) <= _LONGEST_NAME and key.casefold() in folded:
-            right = next(name for name in sorted(names) if name.casefold() == key.casefold())
-            raise invalid(f"Unknown field {quoted(key)}; did you mean '{path(where, right)}'?", path(where, key))
-
-
-@dataclass(frozen=True, slots=True)
-class Ban:
-    """A field that is refused, and why.
-
-    Args:
-        reason: said to the caller; why, or what to do instead.
-        allowed: values that mean no more than leaving the field out.
-    """
-
-    reason: str
-    allowed: tuple[str | bool, ...] = ()
-
-    def allows(self, value: object) -> bool:
-        """Tell whether this value asks for nothing: null, an empty array or object, or an allowed one."""
-        if value is None or value == [] or value == {}:
-            return True
-        return any(value == allowed and type(value) is type(allowed) for allowed in self.allowed)
-
-
-def check_bans(obj: Mapping[str, Any], bans: Mapping[str, Ban], where: str = "") -> None:
-    """Refuse the first field of `obj` that `bans` does not allow.
-
-    Raises:
-        Refusal: `unsupported_feature` with the field's path as param.
-    """
-    if bans.keys().isdisjoint(obj):
-        return
-    for name, ban in bans.items():
-        if name in obj and not ban.allows(obj[name]):
-            raise unsupported(path(where, name), ban.reason)
 
 
 def read_text(obj: Mapping[str, Any], name: str, where: str = "") -> str:

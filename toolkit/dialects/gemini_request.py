@@ -9,10 +9,8 @@ from typing import Any
 from toolkit.dialects.body import (
     MAX_MODEL_LENGTH,
     MAX_OUTPUT_BOUND,
-    Ban,
     check_inputs,
     check_objects,
-    guard_names,
     invalid,
     path,
     read_count,
@@ -22,6 +20,8 @@ from toolkit.dialects.body import (
     text_bytes,
     unsupported,
 )
+from toolkit.dialects.fields import snake_case
+from toolkit.dialects.gemini_fields import AUDIO, BODY, PART
 from toolkit.dialects.shape import Shape, Tally
 
 GENERATE = "generateContent"
@@ -34,59 +34,12 @@ ENDPOINTS: tuple[str, ...] = (GENERATE, STREAM, COUNT_TOKENS, EMBED, BATCH_EMBED
 MAX_CANDIDATES = 8
 """The largest `candidateCount`; Google, "Generating content", GenerationConfig."""
 
-_STORED = "what the provider keeps is shared by everybody behind this gateway; send the content itself"
-_AUDIO = "audio tokens have no price here"
-_OTHER_MODEL = "another model than the one in the path may answer, at another price"
-_HOSTED_TOOL = "tools that the provider runs have no price here; declare a function and run it yourself"
-_STANDARD = ("standard", "unspecified", "service_tier_standard", "service_tier_unspecified")
-
-# Fields that refer to state at the provider, hide usage, or change a price that the price book does not have.
-_BANS = {
-    "cachedContent": Ban(_STORED),
-    "serviceTier": Ban("this service tier has no price here; leave it out", _STANDARD),
-    "store": Ban("what the provider would keep is shared by everybody behind this gateway", (False,)),
-    "modelArmorConfig": Ban(_STORED),
-}
-_CONFIG_BANS = {
-    "speechConfig": Ban(_AUDIO),
-    "audioTranscriptionConfig": Ban(_AUDIO),
-    "translationConfig": Ban(_AUDIO),
-    "enableAffectiveDialog": Ban(_AUDIO, (False,)),
-    "imageConfig": Ban("images that a model makes have no price here"),
-    "routingConfig": Ban(_OTHER_MODEL),
-    "modelConfig": Ban(_OTHER_MODEL),
-    "continuationToken": Ban("it continues an answer kept at the provider; send the content again"),
-    "generationOutputConfig": Ban("answers are not written to storage from here"),
-    "cachedContent": Ban(_STORED),
-    "serviceTier": Ban("this service tier has no price here; leave it out", _STANDARD),
-}
-_PART_BANS = {
-    "fileData": Ban(f"{_STORED} in 'inlineData'"),
-    "fileUri": Ban(f"{_STORED} in 'inlineData'"),
-    "executableCode": Ban(_HOSTED_TOOL),
-    "codeExecutionResult": Ban(_HOSTED_TOOL),
-    "toolCall": Ban(_HOSTED_TOOL),
-    "toolResponse": Ban(_HOSTED_TOOL),
-}
-
-_CONTENT_NAMES = ("contents", "content", "systemInstruction", "tools", "generationConfig", "model")
-
-
-def _spellings(*names: str) -> dict[str, str]:
-    """Return the snake-case spelling of each name, by name."""
-    return {name: "".join(f"_{c.lower()}" if c.isupper() else c for c in name) for name in names}
-
-
-_TOP = _spellings(*_BANS, *_CONTENT_NAMES, "generateContentRequest", "requests")
-_CONFIG = _spellings(*_CONFIG_BANS, "candidateCount", "maxOutputTokens", "responseModalities", "responseFormat")
-_PART = _spellings(*_PART_BANS, "inlineData", "functionResponse", "text")
-_BLOB = _spellings("mimeType", "data")
-_TOOL = _spellings("functionDeclarations")
-_OTHER = _spellings("parts", "response")
-_SNAKE = {**_TOP, **_CONFIG, **_PART, **_BLOB, **_TOOL, **_OTHER}
-
-_TOP_NAMES = frozenset(_TOP) | frozenset(_TOP.values())
-_CONFIG_NAMES = frozenset(_CONFIG) | frozenset(_CONFIG.values())
+_READ = (
+    *("contents", "content", "systemInstruction", "tools", "functionDeclarations", "generationConfig", "parts"),
+    *("generateContentRequest", "candidateCount", "maxOutputTokens", "responseModalities", "responseFormat"),
+    *("inlineData", "mimeType", "functionResponse"),
+)
+_SNAKE = {name: snake_case(name) for name in _READ}
 
 
 def _spelled(obj: Mapping[str, Any], name: str, where: str) -> str:
@@ -119,14 +72,6 @@ def _objects(obj: Mapping[str, Any], name: str, where: str) -> list[dict[str, An
     return check_objects(value, path(where, name))
 
 
-def _check_bans(obj: Mapping[str, Any], bans: Mapping[str, Ban], where: str) -> None:
-    for name, ban in bans.items():
-        spelled = _spelled(obj, name, where)
-        value = obj.get(spelled)
-        if not ban.allows(value.lower() if isinstance(value, str) else value):
-            raise unsupported(path(where, spelled), ban.reason)
-
-
 def inspect(endpoint: str, body: dict[str, Any], size: int, path_model: str | None) -> Shape:
     """Return what the price of a request can depend on.
 
@@ -146,10 +91,11 @@ def inspect(endpoint: str, body: dict[str, Any], size: int, path_model: str | No
             f"The path must name a model in 1 to {MAX_MODEL_LENGTH} printable characters: models/{{model}}:{endpoint}.",
             "model",
         )
+    unknown: list[str] = []
+    BODY.check(body, "", unknown)
     tally = Tally()
     choices, bound, inputs, longest = 1, None, 1, 0
     if endpoint == BATCH_EMBED:
-        guard_names(body, _TOP_NAMES)
         requests = read_objects(body, "requests")
         if not requests:
             raise invalid("'requests' must be an array with at least one request.", "requests")
@@ -179,17 +125,16 @@ def inspect(endpoint: str, body: dict[str, Any], size: int, path_model: str | No
         usage_asked=True,
         inputs=inputs,
         longest_input=longest,
+        unknown=tuple(unknown),
     )
 
 
 def _walk_request(request: dict[str, Any], where: str, model: str, tally: Tally) -> tuple[int, int | None]:
     """Count one request; return its candidates and its bound on output tokens."""
-    guard_names(request, _TOP_NAMES, where)
     named = request.get("model")
     if named is not None and named not in (model, f"models/{model}"):
         field = path(where, "model")
         raise invalid(f"'{field}' must be the model of the path, 'models/{model}', not {shown(named)}.", field)
-    _check_bans(request, _BANS, where)
     for name in ("contents", "content", "systemInstruction"):
         spelled = _spelled(request, name, where)
         if isinstance(request.get(spelled), str):
@@ -201,18 +146,12 @@ def _walk_request(request: dict[str, Any], where: str, model: str, tally: Tally)
             _walk_parts(_objects(content, "parts", field), f"{field}.parts", tally)
     for index, tool in enumerate(_objects(request, "tools", where)):
         field = path(where, f"tools[{index}]")
-        declarations = _spelled(tool, "functionDeclarations", field)
-        for name in tool:
-            if name != declarations and tool[name] is not None:
-                raise unsupported(f"{field}.{name[:64]}", _HOSTED_TOOL)
         tally.tools += len(_objects(tool, "functionDeclarations", field))
     spelled = _spelled(request, "generationConfig", where)
     return _read_config(read_object(request, spelled, where), path(where, spelled))
 
 
 def _read_config(config: dict[str, Any], where: str) -> tuple[int, int | None]:
-    guard_names(config, _CONFIG_NAMES, where)
-    _check_bans(config, _CONFIG_BANS, where)
     modalities = config.get(_spelled(config, "responseModalities", where))
     for modality in modalities if isinstance(modalities, list) else [modalities]:
         if modality is not None and (not isinstance(modality, str) or modality.upper() != "TEXT"):
@@ -234,14 +173,14 @@ def _walk_parts(parts: Sequence[dict[str, Any]], where: str, tally: Tally) -> No
         if len(part) == 1 and "text" in part:
             continue
         field = f"{where}[{index}]"
-        _check_bans(part, _PART_BANS, field)
+        PART.refuse(part, field)
         blob = _object(part, "inlineData", field)
         if blob:
             inline = f"{field}.{_spelled(part, 'inlineData', field)}"
             kind = blob.get(_spelled(blob, "mimeType", inline))
             kind = kind.lower() if isinstance(kind, str) else ""
             if kind.startswith("audio/"):
-                raise unsupported(inline, f"{_AUDIO}; send a transcript")
+                raise unsupported(inline, f"{AUDIO}; send a transcript")
             data = blob.get("data")
             tally.media(kind, data if isinstance(data, str) else "")
         answer = _object(part, "functionResponse", field)
@@ -257,6 +196,7 @@ def rewrite(
     upstream_model: str,
     output_bound: int | None,
     include_usage: bool,  # noqa: ARG001
+    leave_out_unknown: bool = False,
 ) -> dict[str, Any] | None:
     """Return the body to forward, or None if it can go on as it came.
 
@@ -266,25 +206,27 @@ def rewrite(
         upstream_model: the provider's name of the model, for bodies that repeat the path's.
         output_bound: bound on output tokens to add where the caller gave none; None to add none.
         include_usage: not used; streams carry usage.
+        leave_out_unknown: drop the fields that no table has.
     """
+    known = BODY.strip(body) if leave_out_unknown else body
     full = f"models/{upstream_model.removeprefix('models/')}"
-    changes = _renamed(body, full)
+    changes = _renamed(known, full)
     for name in ("generateContentRequest", "generate_content_request"):
-        if isinstance(body.get(name), dict) and (inner := _renamed(body[name], full)):
-            changes[name] = {**body[name], **inner}
-    requests = body.get("requests")
+        if isinstance(known.get(name), dict) and (inner := _renamed(known[name], full)):
+            changes[name] = {**known[name], **inner}
+    requests = known.get("requests")
     if endpoint == BATCH_EMBED and isinstance(requests, list):
         renamed = [{**request, **_renamed(request, full)} for request in requests]
         if renamed != requests:
             changes["requests"] = renamed
     if output_bound is not None and endpoint in (GENERATE, STREAM):
-        key = "generation_config" if "generation_config" in body else "generationConfig"
-        config = body.get(key) or {}
+        key = "generation_config" if "generation_config" in known else "generationConfig"
+        config = known.get(key) or {}
         given = [config.get(name) for name in ("maxOutputTokens", "max_output_tokens")]
         if given == [None, None]:
             kept = {name: value for name, value in config.items() if name != "max_output_tokens"}
             changes[key] = {**kept, "maxOutputTokens": output_bound}
-    return {**body, **changes} if changes else None
+    return {**known, **changes} if changes or known is not body else None
 
 
 def _renamed(request: dict[str, Any], full: str) -> dict[str, Any]:

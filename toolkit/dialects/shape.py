@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from typing import NamedTuple
 
 
 class Dialect(StrEnum):
@@ -18,6 +19,18 @@ FREE_ENDPOINTS = frozenset({"messages/count_tokens", "countTokens"})
 
 EMBEDDING_ENDPOINTS = frozenset({"embeddings", "embedContent", "batchEmbedContents"})
 """Their answers have no output tokens, and each of their inputs has the model's context window to itself."""
+
+
+class Window(NamedTuple):
+    """A context window that a request asks for, which may be larger than the one that the model is known with.
+
+    Args:
+        tokens: of input.
+        asked_by: the field or header value that asks for it.
+    """
+
+    tokens: int
+    asked_by: str
 
 
 @dataclass(slots=True)  # not frozen: that would take three times as long to make, for every call
@@ -41,6 +54,9 @@ class Shape:
         usage_asked: whether the stream carries usage without our asking for it.
         inputs: inputs that have a context window each; 1 but for embeddings.
         longest_input: bytes of the longest of them; 0 where there is but one, which `text_bytes` says.
+        beside: output tokens of one choice that are asked for beside its bound, by providers that count thinking apart.
+        window: the context window that the request asks for, where it does.
+        unknown: paths of fields that no table has, in the order in which they stand; see `fields`.
     """
 
     endpoint: str
@@ -58,6 +74,9 @@ class Shape:
     usage_asked: bool
     inputs: int = 1
     longest_input: int = 0
+    beside: int = 0
+    window: Window | None = None
+    unknown: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)

@@ -12,11 +12,12 @@ from toolkit import tags
 from toolkit.billing import Admit, Admitted, Call, Ending, Receipt, Refuse, Settle, cost_of
 from toolkit.books import Stale
 from toolkit.catalog import Catalog, DatedSheet, ModelFacts
-from toolkit.dialects import MODULES
+from toolkit.dialects import MODULES, headers
 from toolkit.dialects.body import MAX_NUMBERS, MAX_VALUES, parse_object
+from toolkit.dialects.headers import Onward
 from toolkit.dialects.shape import EMBEDDING_ENDPOINTS, FREE_ENDPOINTS, Dialect, Shape
 from toolkit.errors import Refusal, RefusalType, Unavailable
-from toolkit.estimate import HoldBound, check_text, hold_bound, likely_input
+from toolkit.estimate import HoldBound, check_text, hold_bound, input_bound, likely_input
 from toolkit.funds import Afford
 from toolkit.gateway.book import LARGEST_KEY_CACHE, Book
 from toolkit.gateway.paths import PATH_OF, Target
@@ -142,6 +143,7 @@ class Teller:
         body: dict[str, Any] | None = None
         shape: Shape | None = None
         tagged: str | None = None
+        onward = headers.read(request.dialect, request.headers)
         for _ in range(MOST_STALE):
             catalog = self.book.catalog
             now = self.book.now()
@@ -154,9 +156,9 @@ class Teller:
                         request.target.endpoint, body, len(request.body), request.target.model
                     )
                     tagged = tags.read(request.dialect, body, request.headers)
-                call, model, bound = _price(request, key, now, shape, tagged, catalog)
+                call, model, bound = _price(request, key, now, shape, onward, tagged, catalog)
                 admitted = await self._hold(call, bound, catalog, lease)
-                return Admission(call, shape, body, model, bound, admitted)
+                return Admission(call, shape, body, onward, model, bound, admitted)
             except Stale:
                 key = await self.book.renewed(request.digests)
             except Refusal as refusal:
@@ -280,6 +282,7 @@ class Admission:
     call: Call
     shape: Shape
     body: dict[str, Any]
+    onward: Onward
     model: ModelFacts
     bound: HoldBound
     admitted: Admitted
@@ -338,11 +341,30 @@ def _always_costs(catalog: Catalog, key: KeyFacts, endpoint: str, now: datetime)
     return plan.multiplier > 0 and bool(prices) and all(sheet.always_costs(output=output) for sheet in prices)
 
 
+def _check_window(shape: Shape, onward: Onward, model: ModelFacts) -> None:
+    """Refuse a call that asks for a larger context window than the model is known with, if it could fill one.
+
+    What it costs at most is bounded by the window that the model has here, and so are the price tiers that are held.
+    """
+    for asked in filter(None, (shape.window, onward.window)):
+        window = model.context_window
+        if asked.tokens > window < input_bound(model.dialect, shape, asked.tokens):
+            raise Refusal(
+                RefusalType.UNSUPPORTED_FEATURE,
+                f"'{asked.asked_by}' lets this call have up to {asked.tokens:,} tokens of context, but '{model.id}' "
+                f"has {window:,} here, and no more is held. Leave it out or send less; a platform admin can raise the "
+                f"window: keydesk models update {model.id} --context-window {asked.tokens}",
+                param=asked.asked_by.partition(":")[0],
+            )
+
+
 def _price(
-    request: Request, key: KeyFacts, now: datetime, shape: Shape, tagged: str | None, catalog: Catalog
+    request: Request, key: KeyFacts, now: datetime, shape: Shape, onward: Onward, tagged: str | None, catalog: Catalog
 ) -> tuple[Call, ModelFacts, HoldBound]:
     """Fix what a call is charged by: model, price, multiplier; and bound what it can cost."""
     model, dated = find_model(catalog, shape.model, request.dialect, key, now)
+    if shape.window or onward.window:
+        _check_window(shape, onward, model)
     check_text(shape, model.id, model.context_window)
     plan = catalog.plans[key.plan_id]  # it includes the model, or `find_model` would have refused
     call = Call(

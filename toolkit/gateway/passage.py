@@ -32,9 +32,6 @@ logger = logging.getLogger("keydesk.gateway")
 PASSED_THROUGH = frozenset({400, 408, 413, 422, 429})
 """Upstream errors that are the caller's to read; all others are ours to explain."""
 
-FORWARDED_HEADERS = frozenset({b"accept", b"user-agent", b"openai-beta", b"x-goog-api-client"})
-FORWARDED_PREFIX = b"anthropic-"
-
 CLIENT_CLOSED = 499
 """Status in the request log of a caller who left before the answer (as nginx writes it)."""
 
@@ -103,13 +100,9 @@ class Passage:
         path = self._dialect.upstream_path(
             shape.endpoint, model.upstream_model, shape.stream, alt_sse=self._request.wants_sse
         )
-        headers: dict[str, str] = {}
-        for name, value in self._request.headers:
-            if name in FORWARDED_HEADERS or name.startswith(FORWARDED_PREFIX):
-                known, text = name.decode("latin-1"), value.decode("latin-1")
-                headers[known] = f"{headers[known]}, {text}" if known in headers else text
-        headers |= self._dialect.auth_headers(self._credential)
-        headers |= {
+        headers = {
+            **self._admission.onward.headers,
+            **self._dialect.auth_headers(self._credential),
             "content-type": "application/json",
             "accept-encoding": "identity",
             "x-request-id": self._request.id,

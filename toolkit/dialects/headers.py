@@ -1,0 +1,134 @@
+"""Headers: which of a caller's go on to the provider, and what their values ask for. Pure.
+
+The rows stand with the body's: `HEADERS` and `BETAS` of each dialect's file. A known header goes on unless its row says
+that it never does; of the unknown those go on that begin as the provider's own do, unless unknown fields are left out.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
+
+from toolkit.dialects import anthropic_fields, gemini_fields, openai_fields
+from toolkit.dialects.fields import MOST_UNKNOWN, Field, undated
+from toolkit.dialects.shape import Dialect, Window
+
+ALWAYS = frozenset({b"accept", b"user-agent"})
+"""Headers of nobody's own that go on."""
+
+KNOWN: Mapping[Dialect, Mapping[str, Field]] = {
+    Dialect.OPENAI: openai_fields.HEADERS,
+    Dialect.ANTHROPIC: anthropic_fields.HEADERS,
+    Dialect.GEMINI: gemini_fields.HEADERS,
+}
+BETAS: Mapping[str, Mapping[str, Field]] = {
+    "anthropic-beta": anthropic_fields.BETAS,
+    "openai-beta": openai_fields.BETAS,
+}
+"""Headers that are lists of values, with the rows of the values."""
+
+_PREFIX = {Dialect.OPENAI: b"openai-", Dialect.ANTHROPIC: b"anthropic-", Dialect.GEMINI: b"x-goog-"}
+_UNKNOWN_GO_ON = frozenset({Dialect.OPENAI, Dialect.ANTHROPIC})
+_LONGEST_REMEMBERED = 1_000
+
+
+class Betas(NamedTuple):
+    """What a list of betas asks for.
+
+    Args:
+        unknown: those that no table has, in their order.
+        known: the list without them, as a header has it.
+        window: the largest context window that one of them opens, where one does.
+    """
+
+    unknown: tuple[str, ...]
+    known: str
+    window: Window | None
+
+
+@dataclass(frozen=True, slots=True)
+class Onward:
+    """A caller's headers that go on.
+
+    Args:
+        headers: as they go on where unknown fields pass.
+        unknown: names of unknown headers and betas, the latter as `anthropic-beta=NAME`.
+        known: as they go on where unknown fields are left out.
+        window: the context window that a beta opens, where one does.
+    """
+
+    headers: dict[str, str]
+    unknown: tuple[str, ...]
+    known: dict[str, str]
+    window: Window | None
+
+
+def read(dialect: Dialect, headers: Iterable[tuple[bytes, bytes]]) -> Onward:
+    """Return what of a request's headers goes on to an upstream of this dialect.
+
+    Args:
+        dialect: of the path that was called.
+        headers: names in lower case.
+    """
+    onward: dict[str, str] = {}
+    prefix = _PREFIX[dialect]
+    own = False
+    for name, value in headers:
+        if name in ALWAYS or name.startswith(prefix):
+            own = own or name not in ALWAYS
+            known, text = name.decode("latin-1"), value.decode("latin-1")
+            onward[known] = f"{onward[known]}, {text}" if known in onward else text
+    return _judged(dialect, onward) if own else Onward(onward, (), onward, None)
+
+
+def _judged(dialect: Dialect, headers: dict[str, str]) -> Onward:
+    rows, prefix = KNOWN[dialect], _PREFIX[dialect].decode()
+    passed: dict[str, str] = {}
+    known: dict[str, str] = {}
+    unknown: list[str] = []
+    window: Window | None = None
+    for name, text in headers.items():
+        row = rows.get(name)
+        if row is None and name.startswith(prefix):
+            if dialect in _UNKNOWN_GO_ON:
+                unknown.append(name)
+                passed[name] = text
+        elif row is None or not row.dropped:
+            passed[name] = known[name] = text
+            if name in BETAS:
+                betas = read_betas(name, text)
+                unknown += [f"{name}={beta}" for beta in betas.unknown]
+                window = betas.window or window
+                known[name] = betas.known
+                if not betas.known:
+                    del known[name]
+    return Onward(passed, tuple(unknown[:MOST_UNKNOWN]), known, window)
+
+
+def read_betas(header: str, text: str) -> Betas:
+    """Return what the values of a header ask for.
+
+    Args:
+        header: a name in `BETAS`.
+        text: its values, with commas between them.
+    """
+    return _remembered(header, text) if len(text) <= _LONGEST_REMEMBERED else _read_betas(header, text)
+
+
+def _read_betas(header: str, text: str) -> Betas:
+    rows = BETAS[header]
+    unknown: dict[str, None] = {}
+    known: list[str] = []
+    window: Window | None = None
+    for value in filter(None, map(str.strip, text.split(","))):
+        row = rows.get(value.lower()) or rows.get(undated(value.lower()))
+        if row is None:
+            unknown[value] = None
+            continue
+        known.append(value)
+        if row.window > (window.tokens if window else 0):
+            window = Window(row.window, f"{header}: {value}")
+    return Betas(tuple(unknown), ",".join(known), window)
+
+
+_remembered = lru_cache(maxsize=256)(_read_betas)
