@@ -36,11 +36,12 @@ from toolkit.database import Actor
 from toolkit.desk import Desk
 from toolkit.dialects.shape import Dialect
 from toolkit.keys import NewSecret
+from toolkit.policy import Role
 from toolkit.pricing import MILLION, NANO, PriceSheet, Tier
 from toolkit.settings import Settings
 
 ROOT = Path(__file__).parent.parent
-ADMIN = Actor.trusted("admin@keydesk.local")
+ADMIN = Actor("admin@keydesk.local", Role.PLATFORM_ADMIN)
 CREDENTIAL = "upstream-credential-of-the-tests"
 NOWHERE = "http://127.0.0.1:9"
 """An address where no upstream is."""

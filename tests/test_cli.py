@@ -374,8 +374,45 @@ def test_as_names_the_actor_in_the_audit_log(world: World, run: Run) -> None:
     with world.desk.read() as tx:
         query = select(AuditRow.actor).where(AuditRow.action == "org.add").order_by(AuditRow.at)
         actors = tx.session.scalars(query).all()
-    assert actors[-2] == "maria@example.com"
     assert actors[-1].startswith("cli:")
+    assert actors[-2] == f"{actors[-1]} as maria@example.com"
+
+
+@pytest.mark.parametrize("name", ["", "a\u202eb@example.com", "a\x1b[2Kb", "x" * 255])
+def test_as_takes_no_name_that_is_not_what_it_looks_like(world: World, run: Run, name: str) -> None:
+    """Nothing happens then."""
+    result = run("orgs", "add", "Umbrella", "--as", name)
+    assert result.exit_code == 2
+    assert "name of who acts" in result.stderr
+    assert "Umbrella" not in run("orgs", "list").stdout
+
+
+def test_organisations_are_renamed_suspended_and_resumed(world: World, run: Run, read: Read) -> None:
+    """Each verb answers with the organisation as it is then; a key of a suspended one is shown as such."""
+    world.key()
+    assert read("orgs", "rename", "Acme", "Acme Inc")["name"] == "Acme Inc"
+    assert run("orgs", "suspend", "Acme Inc").exit_code == 1  # nobody to ask
+    assert read("orgs", "suspend", "Acme Inc", "--yes", "--reason", "unpaid")["suspended"] is True
+    assert read("keys", "show", "app")["org_suspended"] is True
+    assert "ORG SUSPENDED" in run("keys", "list").stdout
+    assert read("wallet", "show", "--org", "Acme Inc")["suspended"] is True
+    assert read("orgs", "resume", "Acme Inc", "--yes")["suspended"] is False
+    assert "ORG SUSPENDED" not in run("keys", "list").stdout
+
+
+def test_operators_are_disabled_enabled_re_roled_and_removed(world: World, run: Run, read: Read) -> None:
+    """Each verb asks first, and answers with the operator as it is then."""
+    for email, role in (("root@example.com", "platform_admin"), ("eva@example.com", "analyst")):
+        read("operators", "add", email, "--role", role, "--password-stdin", typed=PASSWORD)
+    for verb in (["disable"], ["enable"], ["remove"]):
+        assert "--yes" in run("operators", *verb, "eva@example.com").stderr
+    assert read("operators", "disable", "Eva@example.com", "--yes")["disabled_at"]
+    assert read("operators", "enable", "eva@example.com", "--yes")["disabled_at"] is None
+    moved = read("operators", "set-role", "eva@example.com", "org_admin", "--org", "Acme", "--yes")
+    assert (moved["role"], moved["org_id"]) == ("org_admin", world.org_id)
+    assert "the last platform admin" in run("operators", "remove", "root@example.com", "--yes").stderr
+    assert read("operators", "remove", "eva@example.com", "--yes", "--reason", "left")["email"] == "eva@example.com"
+    assert "eva@example.com" not in run("operators", "list").stdout
 
 
 def test_operators_sign_in_with_the_password_from_stdin(world: World, run: Run, read: Read) -> None:

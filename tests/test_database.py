@@ -1,7 +1,7 @@
 """The key store's transactions: whole or not at all, from a stable view, with honest errors."""
 
-import getpass
 import os
+import pwd
 import traceback
 from contextlib import closing
 from datetime import UTC, datetime, timedelta, timezone
@@ -14,7 +14,7 @@ from sqlalchemy import select, text
 from sqlalchemy.exc import IntegrityError
 
 from tests.conftest import ADMIN
-from toolkit import accounts, database
+from toolkit import accounts, database, words
 from toolkit.database import Actor, Store, store_now, utc_now
 from toolkit.desk import Desk
 from toolkit.errors import Forbidden, InvalidInput, Unavailable
@@ -183,15 +183,31 @@ def test_the_stores_clock_goes_on_during_a_transaction(desk: Desk) -> None:
 
 
 def test_a_trusted_actor_is_named_by_its_user(monkeypatch: pytest.MonkeyPatch) -> None:
-    """By the name that was given, else the system's user, else the number of one that has no name."""
+    """The system's own, or the number of one that has no name; a name that was given stands behind it."""
 
-    def nameless() -> str:
+    def nameless(_number: int) -> None:
         raise KeyError("no such user")
 
-    assert Actor.trusted("ada@example.com") == Actor("ada@example.com", Role.PLATFORM_ADMIN)
-    assert Actor.trusted().name == f"cli:{getpass.getuser()}"
-    monkeypatch.setattr(getpass, "getuser", nameless)
+    user = pwd.getpwuid(os.getuid()).pw_name
+    for variable in ("USER", "LOGNAME"):
+        monkeypatch.setenv(variable, "ada@example.com")
+    assert Actor.trusted().name == f"cli:{user}"
+    assert Actor.trusted("ada@example.com") == Actor(f"cli:{user} as ada@example.com", Role.PLATFORM_ADMIN)
+    monkeypatch.setattr(pwd, "getpwuid", nameless)
     assert Actor.trusted().name == f"cli:{os.getuid()}"
+
+
+@pytest.mark.parametrize("name", ["", "  ", "a\u202eb", "a\u200bb", "a\nb", "x" * 255, "\u3164"])
+def test_a_name_that_is_not_what_it_looks_like_is_no_actors(name: str) -> None:
+    """Control, invisible and turning characters, nothing at all, or too much."""
+    with pytest.raises(InvalidInput, match="name of who acts"):
+        Actor.trusted(name)
+
+
+def test_no_operator_can_be_named_like_a_process() -> None:
+    """No e-mail has a colon before its @, so an actor that begins with `cli:` never signed in."""
+    with pytest.raises(InvalidInput):
+        words.check_email("cli:root@example.com")
 
 
 @given(

@@ -130,6 +130,9 @@ def worsen(scene: Scene) -> Scene:
         plans.update(tx, "standard", multiplier=MILLION)
         cheap = plans.add(tx, "cheap", MILLION, ["gpt-test"]).id
         keys.update(tx, keys.find(tx, "never").id, plan=cheap)
+    scene.clock.now = NOW - DAY
+    with scene.desk.write() as tx:
+        accounts.add_org(tx, "Umbrella").name = "ACME"  # as a store of an older version may have it
     account = Account(scene.world, scene.till, free.secret, free.key.id)
     account.admit(account.call(received_at=NOW - DAY), fixed(usd(1)))
     scene.clock.now = NOW - 9 * DAY

@@ -12,7 +12,7 @@ from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 from streamlit.runtime import Runtime
 
 from tests.conftest import ROOT, environment
-from toolkit import accounts, sessions, throttle
+from toolkit import accounts, operators, sessions, throttle
 from toolkit.credentials import hash_password
 from toolkit.dashboard import gate, identity
 from toolkit.desk import Desk
@@ -258,5 +258,6 @@ def test_open_websocket_ends_with_its_session(client: TestClient) -> None:
 def test_password_reset_ends_sessions(client: TestClient, operator: str, desk: Desk) -> None:
     """When an operator's sessions are ended, an open browser is signed out."""
     sign_in(client)
-    sessions.end_all(desk.store, operator)
+    with desk.write() as tx:
+        operators.reset_password(tx, EMAIL, hash_password("another long password"))
     assert client.get("/", headers=HTML).headers["location"] == "/sign-in"

@@ -30,7 +30,7 @@ PLAN = frozenset({"a", "b", "c"})
         ({}, True),
         ({"status": KeyStatus.DISABLED}, False),
         ({"status": KeyStatus.DELETED}, False),
-        ({"org_suspended": True}, False),
+        ({"org_suspended": True}, True),
         ({"expires_at": NOW + timedelta(microseconds=1)}, True),
         ({"expires_at": NOW}, False),
         ({"expires_at": NOW - timedelta(days=1)}, False),
@@ -38,7 +38,7 @@ PLAN = frozenset({"a", "b", "c"})
     ],
 )
 def test_a_key_is_live_when_nothing_speaks_against_it(changes: dict[str, object], live: bool) -> None:
-    """Active, not expired to the microsecond, its organisation not suspended; a limit is another matter."""
+    """Active and not expired, to the microsecond; a limit and a suspended organisation are other matters."""
     assert replace(KEY, **changes).is_live(NOW) is live  # type: ignore[arg-type]
 
 

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import func, select, text
 
 from tests.conftest import ADMIN, Run, at_once
-from toolkit import accounts, audit, credentials, database, sessions, throttle
+from toolkit import accounts, audit, credentials, database, operators, sessions, throttle
 from toolkit.credentials import hash_password
 from toolkit.database import Store
 from toolkit.desk import Desk
@@ -132,7 +132,8 @@ def test_end_all_ends_every_session_of_one_operator(store: Store) -> None:
     """Others stay signed in."""
     own = [sessions.sign_in(store, EMAIL, PASSWORD, ADDRESS) for _ in range(2)]
     other = sessions.sign_in(store, "root@example.com", PASSWORD, ADDRESS)
-    sessions.end_all(store, operator_id(store))
+    with store.write(ADMIN) as tx:
+        sessions.end_all(tx, tx.session.get_one(Operator, operator_id(store)))
     assert [sessions.find(store, session_id) for session_id in own] == [None, None]
     assert sessions.find(store, other) is not None
 
@@ -320,8 +321,7 @@ def test_a_reset_password_works_at_once(store: Store, desk: Desk) -> None:
     """The throttle's advice holds: after a reset the operator need not wait; the old password is dead."""
     failures(store, throttle.PAIR.tries)
     with desk.write() as tx:
-        operator = accounts.reset_password(tx, EMAIL, hash_password("a fresh password"))
-    sessions.end_all(store, operator.id)
+        operators.reset_password(tx, EMAIL, hash_password("a fresh password"))
     failures(store, 1)
     assert sessions.sign_in(store, EMAIL, "a fresh password", ADDRESS)
 
@@ -344,7 +344,7 @@ def test_a_password_that_changes_during_the_sign_in_opens_nothing(
     def reset_meanwhile(operator: Operator | None, password: str) -> bool:
         matches = real(operator, password)
         with desk.write() as tx:
-            accounts.reset_password(tx, EMAIL, hash_password("a fresh password"))
+            operators.reset_password(tx, EMAIL, hash_password("a fresh password"))
         return matches
 
     monkeypatch.setattr(accounts, "password_matches", reset_meanwhile)

@@ -5,7 +5,7 @@
 | How is a secret made, hashed, recognised? | `credentials` |
 | What does a call cost? What can it cost at most? | `pricing`, `estimate` |
 | How do I create, rotate, disable, delete a key? | `keys` |
-| Who may do what? | `accounts` |
+| Who may do what? How do they come and go? | `accounts`, `operators` |
 | When is a call admitted, and how is it charged? | `billing`, run by the `cashier` |
 | What happens when a gateway dies? | `leases` |
 | How do SQLite and PostgreSQL differ? | `engines`, `database`, `tills` |
@@ -34,15 +34,17 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 
-def open(*, write: bool = False) -> "Desk":  # noqa: A001 - `toolkit.open()` is what an analyst types
+def open(*, write: bool = False, actor: str | None = None) -> "Desk":  # noqa: A001 - `toolkit.open()` is what an analyst types
     """Open Keydesk as the environment's settings say; the front door for notebooks.
 
     Args:
         write: whether anything may be changed. Without it the database itself refuses, and so does every service.
+        actor: in whose name, such as an e-mail address; the audit log shows `cli:<user of the machine> as <actor>`.
 
     Raises:
         KeydeskError: a setting is wrong, or the key store cannot be opened.
     """
+    from toolkit.database import Actor
     from toolkit.desk import Desk
 
-    return Desk.open(write=write)
+    return Desk.open(actor=Actor.trusted(actor), write=write)

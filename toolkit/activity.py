@@ -1,7 +1,8 @@
 """Activity: what operators did, by the audit log, and what of it deserves a question. Pure.
 
 The log holds acts, and sign-ins that succeeded. Failed ones stay in the key store for a quarter of an hour or until the
-next try. An act through the command line or a notebook stands under the name that was given there, which nobody checks.
+next try. An act through the command line or a notebook stands under the machine's user, and the name that was given
+there, which nobody checks: `cli:root as alice@example.com`.
 """
 
 from collections import Counter
@@ -22,7 +23,9 @@ REVEALING = frozenset({"key.create", "key.rotate"})
 
 GRAVE = REVEALING | {
     "operator.add",
+    "operator.enable",
     "operator.reset_password",
+    "operator.set_role",
     "plan.update",
     "price.set",
     "upstream.add",
@@ -165,7 +168,8 @@ def trusted_acts(evidence: Evidence, thresholds: Thresholds) -> Iterator[Finding
     for row in table(evidence, thresholds):
         if row.kind != "trusted":
             continue
-        unnamed = row.actor.startswith("cli:")
+        of_machine = row.actor.startswith("cli:")
+        unnamed = of_machine and " as " not in row.actor
         actions = listed([f"{number} × {action}" for action, number in row.actions.items()])
         yield _finding(
             "operator-trusted-acts",
@@ -173,7 +177,7 @@ def trusted_acts(evidence: Evidence, thresholds: Thresholds) -> Iterator[Finding
             row.actor,
             row.first_at,
             f"{counted(row.acts, 'act')} by "
-            + ("a user of the machine" if unnamed else "a name that no operator has")
+            + ("a user of the machine" if of_machine else "a name that no operator has")
             + f", through the command line or Python: {actions}.",
             "Confirm them: `keydesk audit` shows them. " + ("`--as EMAIL` would say who it was." if unnamed else ""),
             acts=row.acts,
@@ -199,15 +203,14 @@ def new_operators(evidence: Evidence, thresholds: Thresholds) -> Iterator[Findin
             org=evidence.org_name(act.chain) if act.chain in evidence.orgs else None,
             since=act.at,
             sentence=f"Added as {role} by {by} at {stamp(act.at)}.",
-            action=f"Confirm it with {who}. If nobody vouches for it, keep it out: "
-            f"`keydesk operators reset-password {email}`.",
+            action=f"Confirm it with {who}. If nobody vouches for it: `keydesk operators disable {email}`.",
             evidence={"role": role, "added_by": act.actor, "added_at": act.at},
         )
 
 
 def unlogged_operators(evidence: Evidence, thresholds: Thresholds) -> Iterator[Finding]:  # noqa: ARG001 - as all checks
     """An operator whom the audit log does not know, or knows with another role: written into the store by hand."""
-    told = {act.subject: act for act in evidence.acts if act.action == "operator.add"}
+    told = {act.subject: act for act in evidence.acts if act.action in {"operator.add", "operator.set_role"}}
     for person in evidence.people:
         act = told.get(person.id)
         told_role = act.after.get("role") if act else None
@@ -223,9 +226,9 @@ def unlogged_operators(evidence: Evidence, thresholds: Thresholds) -> Iterator[F
             since=person.created_at,
             sentence=f"The audit log does not know who added {person.email} as {person.role}."
             if act is None
-            else f"{person.email} is {person.role}; the audit log says {told_role}, and no act changes a role.",
+            else f"{person.email} is {person.role}; by the audit log that must be {told_role}.",
             action="Somebody wrote into the key store itself: find out who can, and change its credentials. Meanwhile "
-            f"`keydesk operators reset-password {person.email}`.",
+            f"`keydesk operators disable {person.email}`.",
             evidence={"role": person.role, "role_logged": told_role},
         )
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from sqlalchemy import select, text
 
+from toolkit import words
 from toolkit.database import Transaction
 from toolkit.errors import InvalidInput
 from toolkit.models import AuditHead, AuditRow, micros
@@ -61,6 +62,9 @@ def record(
         org_id: whose chain; None is the platform's.
         before, after: the facts that changed; never a secret.
         reason: why, in the actor's words.
+
+    Raises:
+        InvalidInput: the reason is too long, or holds characters that cannot be seen.
     """
     chain = org_id or PLATFORM
     head = _locked_head(tx, chain)
@@ -73,7 +77,7 @@ def record(
         subject=subject,
         before=_snapshot(before),
         after=_snapshot(after),
-        reason=plain(reason),
+        reason=words.check_reason(reason),
         previous_hash=head.hash,
         hash="",
     )
@@ -93,11 +97,6 @@ def _locked_head(tx: Transaction, chain: str) -> AuditHead:
     begin = text("INSERT INTO audit_head (chain, seq, hash) VALUES (:chain, 0, :hash) ON CONFLICT (chain) DO NOTHING")
     tx.session.execute(begin, {"chain": chain, "hash": GENESIS})
     return tx.session.get_one(AuditHead, chain, with_for_update=True)
-
-
-def plain(words: str) -> str:
-    """Return somebody's words as every key store can keep them: PostgreSQL's text has no NUL."""
-    return words.replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
 def rows(tx: Transaction, *, subject: str | None = None, limit: int = 200) -> list[AuditRow]:

@@ -12,8 +12,8 @@ in one order everywhere: catalog, organisations by id, names, then the rest, aud
 READ snapshots.
 """
 
-import getpass
 import os
+import pwd
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,7 +29,7 @@ from sqlalchemy.exc import ArgumentError, DatabaseError, DBAPIError, InternalErr
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 
-from toolkit import engines, migrations
+from toolkit import engines, migrations, words
 from toolkit.errors import InvalidInput, Unavailable
 from toolkit.models import CatalogVersion, Organisation, micros, moment
 from toolkit.policy import Role
@@ -47,7 +47,8 @@ class Actor:
     """Who acts: the name that the audit log shows, and the rights that the services check.
 
     Args:
-        name: an operator's e-mail, or `cli:<os user>` for a process trusted as the platform.
+        name: an operator's e-mail, for somebody who has signed in; else that of a process trusted as the platform,
+            see `trusted`.
         role: what the actor may do.
         org_id: the one organisation of an org admin or analyst; None is all.
     """
@@ -58,14 +59,30 @@ class Actor:
 
     @classmethod
     def trusted(cls, name: str | None = None) -> "Actor":
-        """Return the actor of a process that holds the store's credentials itself (CLI, notebook)."""
-        return cls(name or f"cli:{_os_user()}", Role.PLATFORM_ADMIN)
+        """Return the actor of a process that holds the store's credentials itself (CLI, notebook).
+
+        Args:
+            name: in whose name it acts, as it says; nobody checks that, so the actor is `cli:<os user> as <name>`,
+                and never the person who has this e-mail.
+
+        Raises:
+            InvalidInput: the name is empty, too long, or holds characters that cannot be seen.
+        """
+        process = f"cli:{_os_user()}"
+        if name is not None:
+            process += f" as {words.check_line(name, 'name of who acts', words.EMAIL)}"
+        return cls(process, Role.PLATFORM_ADMIN)
+
+    def is_named(self, email: str) -> bool:
+        """Whether this is the person with the e-mail, signed in or by a process's word."""
+        return self.name == email or self.name.endswith(f" as {email}")
 
 
 def _os_user() -> str:
+    # Not by `getpass.getuser`: it believes USER and LOGNAME, which anybody may set.
     try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a container's user may have no name
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:  # a container's user may have no name
         return str(os.getuid())
 
 

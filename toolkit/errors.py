@@ -56,6 +56,7 @@ class RefusalType(StrEnum):
     NOT_FOUND = "not_found"
     METHOD_NOT_ALLOWED = "method_not_allowed"
     UNAUTHORIZED = "unauthorized"
+    ORGANISATION_SUSPENDED = "organisation_suspended"
     REQUEST_TOO_LARGE = "request_too_large"
     INVALID_REQUEST = "invalid_request"
     UNSUPPORTED_FEATURE = "unsupported_feature"
@@ -73,6 +74,7 @@ STATUS = {
     RefusalType.NOT_FOUND: 404,
     RefusalType.METHOD_NOT_ALLOWED: 405,
     RefusalType.UNAUTHORIZED: 401,
+    RefusalType.ORGANISATION_SUSPENDED: 403,
     RefusalType.REQUEST_TOO_LARGE: 413,
     RefusalType.INVALID_REQUEST: 400,
     RefusalType.UNSUPPORTED_FEATURE: 400,

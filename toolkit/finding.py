@@ -32,7 +32,8 @@ class Finding:
     Args:
         check: id of the check.
         severity: how soon to act.
-        kind: what the subject is: "key", "operator", "model", "plan", "upstream", "gateway", "chain" or "books".
+        kind: what the subject is: "key", "operator", "model", "plan", "upstream", "gateway", "chain",
+            "organisation" or "books".
         subject_id, subject: id and name.
         org: name of its organisation; None if it is the platform's.
         since: UTC; since when it holds, as far as the records tell.

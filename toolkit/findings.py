@@ -52,6 +52,7 @@ CHECKS = (
     Check("operator-trusted-acts", "acts that nobody signed in for", activity.trusted_acts),
     Check("operator-new", "new operators", activity.new_operators),
     Check("operator-unlogged", "operators unknown to the audit log", activity.unlogged_operators, platform=True),
+    Check("org-names-alike", "organisations whose names are alike", soundness.alike_names, platform=True),
     Check("audit-chain", "the audit log's chains", soundness.chains),
     Check("books-violated", "violations at the last reconciliation", soundness.violations, platform=True),
     Check("books-unreconciled", "age of the last reconciliation", soundness.unreconciled, platform=True),

@@ -221,6 +221,7 @@ class KeySummary:
     held: int
     last_used_at: datetime | None
     old_secret_uses: int
+    org_suspended: bool
 
 
 def summaries(tx: Transaction, *, org: str | None = None, deleted: bool = False) -> list[KeySummary]:
@@ -244,7 +245,7 @@ def summaries(tx: Transaction, *, org: str | None = None, deleted: bool = False)
     used = dict(tx.session.execute(last_used).all())
     retired_uses = select(RetiredSecret.key_id, func.sum(RetiredSecret.uses)).group_by(RetiredSecret.key_id)
     old_uses = dict(tx.session.execute(retired_uses).all())
-    org_names = {org_row.id: org_row.name for org_row in accounts.list_orgs(tx)}
+    orgs = {org_row.id: org_row for org_row in accounts.list_orgs(tx)}
     plan_names = {plan.id: plan.name for plan in plans.list_all(tx)}
     result = []
     for key in tx.session.scalars(query):
@@ -252,7 +253,7 @@ def summaries(tx: Transaction, *, org: str | None = None, deleted: bool = False)
         result.append(
             KeySummary(
                 key=key,
-                org_name=org_names[key.org_id],
+                org_name=orgs[key.org_id].name,
                 plan_name=plan_names[key.plan_id],
                 month=month,
                 calls=row.calls if row else 0,
@@ -260,6 +261,7 @@ def summaries(tx: Transaction, *, org: str | None = None, deleted: bool = False)
                 held=row.held if row else 0,
                 last_used_at=used.get(key.id),
                 old_secret_uses=int(old_uses.get(key.id) or 0),
+                org_suspended=orgs[key.org_id].suspended,
             )
         )
     return sorted(result, key=lambda summary: (summary.org_name, summary.key.name, summary.key.created_at))

@@ -343,6 +343,10 @@ M007_ADDRESS_OF_SESSIONS = """
 ALTER TABLE sign_in_session ADD COLUMN address TEXT;
 """
 
+M008_DISABLED_OPERATORS = """
+ALTER TABLE operator ADD COLUMN disabled_at BIGINT;
+"""
+
 _SCHEMA_STEP = """
 CREATE TABLE schema_step (
     version BIGINT NOT NULL,
@@ -361,6 +365,7 @@ STEPS: tuple[tuple[str, str], ...] = (
     ("tags", M005_TAGS),
     ("doubtful usage", M006_DOUBTFUL_USAGE),
     ("address of sessions", M007_ADDRESS_OF_SESSIONS),
+    ("disabled operators", M008_DISABLED_OPERATORS),
 )
 """Name and statements of each step; its version is its place in the list, from 1."""
 

@@ -100,7 +100,7 @@ class WalletEntry(Base):
 
 
 class Operator(Base):
-    """A person who signs in."""
+    """A person who signs in, unless disabled. Who is removed has no row: the audit log goes on to name them."""
 
     __tablename__ = "operator"
     __table_args__ = (UniqueConstraint("email", name="operator_email_unique"),)
@@ -113,6 +113,7 @@ class Operator(Base):
     created_at: Mapped[datetime]
     created_by: Mapped[str]
     last_sign_in_at: Mapped[datetime | None]
+    disabled_at: Mapped[datetime | None]
 
 
 class SignInSession(Base):

@@ -63,9 +63,12 @@ class KeyFacts:
     expires_at: datetime | None
 
     def is_live(self, now: datetime) -> bool:
-        """Whether the key admits calls at `now` (UTC): active, not expired, organisation not suspended."""
+        """Whether the key's secret is one that admits at `now` (UTC): active and not expired.
+
+        Whether its organisation is suspended is another matter, which its callers are told.
+        """
         expired = self.expires_at is not None and now >= self.expires_at
-        return self.status is KeyStatus.ACTIVE and not expired and not self.org_suspended
+        return self.status is KeyStatus.ACTIVE and not expired
 
     def check_model(self, model: str, plan_models: frozenset[str]) -> None:
         """Raise Refusal unless the plan includes the model and the key's scope allows it."""
@@ -89,17 +92,38 @@ class KeyFacts:
         return plan_models & self.scope if self.scope else plan_models
 
 
-class Unauthorized(Refusal):
-    """The one answer to every credential that does not admit: it must not tell which keys exist.
+class NotAdmitted(Refusal):
+    """The answer to a credential that admits nothing, whatever is called.
 
     Args:
+        type, message: as of every refusal.
         key: the key that the credential is or was of, for the request log; None if it is of none.
     """
+
+    def __init__(self, type: RefusalType, message: str, key: KeyFacts | None) -> None:  # noqa: A002 - as in `Refusal`
+        super().__init__(type, message)
+        self.key = key
+
+
+class OrganisationSuspended(NotAdmitted):
+    """The secret is right, and its organisation is suspended: the caller is told, unlike one with a dead key."""
+
+    def __init__(self, key: KeyFacts) -> None:
+        super().__init__(
+            RefusalType.ORGANISATION_SUSPENDED,
+            "The organisation of this API key is suspended: its calls are refused until it is resumed. The key itself "
+            "is in order. Ask an org admin; they know whom at the platform to ask.",
+            key,
+        )
+
+
+class Unauthorized(NotAdmitted):
+    """The one answer to every credential that does not admit: it must not tell which keys exist. `key`: see above."""
 
     def __init__(self, key: KeyFacts | None = None) -> None:
         super().__init__(
             RefusalType.UNAUTHORIZED,
             "This API key is not valid. It may be mistyped, rotated, disabled, expired or deleted; "
             "ask an org admin, or create a new key in the Keydesk dashboard.",
+            key,
         )
-        self.key = key

@@ -9,8 +9,8 @@ from datetime import timedelta
 
 from sqlalchemy import select, update
 
-from toolkit import accounts, audit, throttle
-from toolkit.database import SYSTEM, Actor, Store, lock_name
+from toolkit import accounts, audit, throttle, words
+from toolkit.database import SYSTEM, Actor, Store, Transaction, lock_name
 from toolkit.errors import SignInFailed
 from toolkit.models import Operator, SignInSession
 from toolkit.policy import Role
@@ -33,9 +33,9 @@ def sign_in(store: Store, email: str, password: str, address: str) -> str:
         address: the client's, for the throttle.
 
     Raises:
-        SignInFailed: wrong, or too many failures (see `throttle`); the message does not say which part.
+        SignInFailed: wrong, disabled, or too many failures (see `throttle`); the message does not say which part.
     """
-    email = email.strip().lower()[:256]
+    email = words.email_form(email)[:256]
     this = throttle.Try(email, throttle.network(address))
     with store.read(SYSTEM) as tx:  # whoever must wait is told so without a write
         throttle.require_turn(tx, this)
@@ -49,9 +49,14 @@ def sign_in(store: Store, email: str, password: str, address: str) -> str:
         raise SignInFailed("E-mail or password is wrong.")
     session_id = secrets.token_urlsafe(32)
     with store.write(Actor(operator.email, Role(operator.role), operator.org_id)) as tx:
-        # Locked: a password that is reset at this moment ends the session, or is seen here.
+        # Locked: a password that is reset at this moment, or another change, ends the session, or is seen here.
         current = tx.session.get(Operator, operator.id, with_for_update={"key_share": True})
-        if current is None or current.password_hash != operator.password_hash:
+        if (
+            current is None
+            or current.disabled_at is not None
+            or (current.password_hash, current.role, current.org_id)
+            != (operator.password_hash, operator.role, operator.org_id)
+        ):
             raise SignInFailed("E-mail or password is wrong.")
         current.last_sign_in_at = tx.now
         tx.session.add(
@@ -79,6 +84,7 @@ def find(store: Store, session_id: str) -> Actor | None:
                 SignInSession.digest == _digest(session_id),
                 SignInSession.ended_at.is_(None),
                 SignInSession.expires_at > tx.now,
+                Operator.disabled_at.is_(None),
             )
         )
     return Actor(operator.email, Role(operator.role), operator.org_id) if operator else None
@@ -94,14 +100,11 @@ def sign_out(store: Store, session_id: str) -> None:
         )
 
 
-def end_all(store: Store, operator_id: str) -> None:
-    """End every session of an operator and forget failed tries, as after a password reset."""
-    with store.write(SYSTEM) as tx:
-        tx.session.execute(
-            update(SignInSession)
-            .where(SignInSession.operator_id == operator_id, SignInSession.ended_at.is_(None))
-            .values(ended_at=tx.now)
-        )
-        operator = tx.session.get(Operator, operator_id)
-        if operator is not None:
-            throttle.forget(tx, operator.email)
+def end_all(tx: Transaction, operator: Operator) -> None:
+    """End every session of an operator and forget failed tries, in the transaction that changes the operator."""
+    tx.session.execute(
+        update(SignInSession)
+        .where(SignInSession.operator_id == operator.id, SignInSession.ended_at.is_(None))
+        .values(ended_at=tx.now)
+    )
+    throttle.forget(tx, operator.email)

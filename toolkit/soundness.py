@@ -8,9 +8,11 @@ from itertools import groupby
 from toolkit.audit import PLATFORM
 from toolkit.evidence import Calls, Evidence, Thresholds
 from toolkit.finding import Finding, Severity, counted, days_between, listed, stamp
+from toolkit.models import Organisation
 from toolkit.policy import Outcome
 from toolkit.pricing import show_usd
 from toolkit.usage import UsageSource
+from toolkit.words import folded
 
 
 def chains(evidence: Evidence, thresholds: Thresholds) -> Iterator[Finding]:  # noqa: ARG001 - as all checks
@@ -30,6 +32,27 @@ def chains(evidence: Evidence, thresholds: Thresholds) -> Iterator[Finding]:  # 
             "backup, and find out who can write to it. `keydesk audit --verify` repeats the check.",
             evidence={"seq": link.seq, "problem": link.problem},
         )
+
+
+def alike_names(evidence: Evidence, thresholds: Thresholds) -> Iterator[Finding]:  # noqa: ARG001 - as all checks
+    """Organisations whose names differ in case alone, from before that was refused: one is taken for the other."""
+    bearers: dict[str, list[Organisation]] = {}
+    for org in sorted(evidence.orgs.values(), key=lambda org: org.created_at):
+        bearers.setdefault(folded(org.name), []).append(org)
+    for first, *others in bearers.values():
+        for org in others:
+            yield Finding(
+                check="org-names-alike",
+                severity=Severity.LOW,
+                kind="organisation",
+                subject_id=org.id,
+                subject=org.name,
+                org=org.name,
+                since=org.created_at,
+                sentence=f"{first.name!r} ({first.id}) and {org.name!r} ({org.id}) differ in case alone.",
+                action=f"Give one of them another name: `keydesk orgs rename {org.id} NAME`.",
+                evidence={"like": first.name, "like_id": first.id},
+            )
 
 
 def violations(evidence: Evidence, thresholds: Thresholds) -> Iterator[Finding]:  # noqa: ARG001 - as all checks

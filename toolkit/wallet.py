@@ -6,7 +6,7 @@ running totals stand in the organisation's row and are checked against the entri
 
 from sqlalchemy import select
 
-from toolkit import accounts, audit
+from toolkit import accounts, audit, words
 from toolkit.credentials import new_id
 from toolkit.database import Transaction, lock_orgs
 from toolkit.errors import Conflict, InvalidInput
@@ -69,7 +69,7 @@ def _enter(tx: Transaction, org_name: str, kind: str, amount: int, reference: st
         kind=kind,
         amount=amount,
         reference=reference,
-        reason=audit.plain(reason),
+        reason=words.check_reason(reason),
         created_at=tx.now,
         created_by=tx.actor.name,
     )

@@ -186,7 +186,7 @@ def test_going_to_another_page_drops_the_secret(visit: Open, world: World) -> No
     ("name", "limit", "message"),
     [
         ("taken", "", "already has an API key named 'taken'"),
-        ("", "", "must have 1 to 80 printable characters"),
+        ("", "", "name is empty. It must have 1 to 80 characters"),
         ("fine", "-1", "A monthly limit cannot be negative"),
         ("fine", "ten", "The monthly limit 'ten' is not a number"),
     ],

@@ -45,8 +45,8 @@ SECTIONS = {
         "invoice": ("statements", "Compare what a provider bills with our own log."),
     },
     "Set-up": {
-        "orgs": ("orgs", "Add and list organisations."),
-        "operators": ("operators", "Add people who may sign in, and reset their passwords."),
+        "orgs": ("orgs", "Add, list, rename, suspend and resume organisations."),
+        "operators": ("operators", "Add, change and remove people who may sign in."),
         "wallet": ("wallet", "Put money into wallets and look into them."),
         "upstreams": ("catalog", "Add, change and list provider endpoints."),
         "models": ("catalog", "Add, change and list models."),

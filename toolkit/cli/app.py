@@ -8,6 +8,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import click
 
+from toolkit import words
 from toolkit.cli import output
 from toolkit.cli.command_line import to_paste
 from toolkit.errors import InvalidInput, KeydeskError, NotConfirmed
@@ -170,9 +171,10 @@ pass_app = click.make_pass_decorator(App)
 
 def _name_actor(ctx: click.Context, _parameter: click.Parameter, actor: str | None) -> None:
     if actor is not None:
-        if not actor.strip() or not actor.isprintable():
-            raise click.BadParameter("give a name, such as an e-mail address.", ctx)
-        ctx.find_root().obj.actor = actor.strip()
+        try:
+            ctx.find_root().obj.actor = words.check_line(actor, "name of who acts", words.EMAIL)
+        except InvalidInput as error:
+            raise click.BadParameter(str(error), ctx) from error
 
 
 def shared_options() -> list[click.Parameter]:
@@ -185,7 +187,7 @@ def shared_options() -> list[click.Parameter]:
             metavar="EMAIL",
             expose_value=False,
             callback=_name_actor,
-            help="Who acts, for the audit log.  [default: cli:<user>]",
+            help="In whose name you act: the audit log shows `cli:<user> as EMAIL`.",
         ),
     ]
 

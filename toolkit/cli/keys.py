@@ -52,6 +52,7 @@ def _facts(tx: Transaction, summary: keys.KeySummary) -> dict[str, Any]:
         "org_id": key.org_id,
         "plan": summary.plan_name,
         "status": str(key.status),
+        "org_suspended": summary.org_suspended,
         "expired": key.expires_at is not None and key.expires_at <= tx.now,
         "models": json.loads(key.scope),
         "monthly_limit_usd": None if key.monthly_limit is None else Usd(key.monthly_limit),
@@ -132,7 +133,8 @@ def list_keys(app: App, org: str | None, deleted: bool) -> None:
     """List API keys with what they spent this month."""
     with app.desk.read() as tx:
         rows = [_facts(tx, summary) for summary in keys.summaries(tx, org=org, deleted=deleted)]
-    app.rows(rows, _COLUMNS, empty="No API keys yet. Create one: keydesk keys create --help")
+    suspended = {"org_suspended": "org suspended"} if any(row["org_suspended"] for row in rows) else {}
+    app.rows(rows, _COLUMNS | suspended, empty="No API keys yet. Create one: keydesk keys create --help")
 
 
 @keys_command.command("show")

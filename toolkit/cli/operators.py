@@ -1,23 +1,31 @@
-"""`keydesk operators`: add, list, reset-password. A password is never an argument: others could see it."""
+"""`keydesk operators`: add, list, reset-password, disable, enable, remove, set-role.
 
+A password is never an argument: others could see it.
+"""
+
+from collections.abc import Callable
 from typing import Any
 
 import click
 
-from toolkit import accounts, sessions
+from toolkit import accounts, operators
 from toolkit.cli.app import App, Group, pass_app
 from toolkit.credentials import hash_password
+from toolkit.database import Transaction
 from toolkit.models import Operator
 from toolkit.policy import Role
 
 _PASSWORD_STDIN = click.option(
     "--password-stdin", is_flag=True, help="Read the password from standard input instead of asking."
 )
+_YES = click.option("--yes", is_flag=True, help="Confirm; needed where there is no terminal.")
+_REASON = click.option("--reason", default="", metavar="TEXT", help="Why, for the audit log.")
+_ROLE = click.Choice([role.value for role in Role])
 
 
 @click.group(cls=Group)
 def operators_command() -> None:
-    """Add people who may sign in, and reset their passwords."""
+    """Add, change and remove people who may sign in."""
 
 
 def _facts(operator: Operator) -> dict[str, Any]:
@@ -26,6 +34,7 @@ def _facts(operator: Operator) -> dict[str, Any]:
         "email": operator.email,
         "role": str(operator.role),
         "org_id": operator.org_id,
+        "disabled_at": operator.disabled_at,
         "last_sign_in_at": operator.last_sign_in_at,
         "created_at": operator.created_at,
         "created_by": operator.created_by,
@@ -34,7 +43,7 @@ def _facts(operator: Operator) -> dict[str, Any]:
 
 @operators_command.command("add")
 @click.argument("email")
-@click.option("--role", required=True, type=click.Choice([role.value for role in Role]), help="What they may do.")
+@click.option("--role", required=True, type=_ROLE, help="What they may do.")
 @click.option("--org", metavar="ORG", help="Whose keys and spend they see; an org admin needs one.")
 @_PASSWORD_STDIN
 @pass_app
@@ -42,8 +51,7 @@ def add(app: App, email: str, role: str, org: str | None, password_stdin: bool) 
     """Add a person who may sign in to the dashboard."""
     password = hash_password(app.new_password(from_stdin=password_stdin))
     with app.desk.write() as tx:
-        org_id = accounts.find_org(tx, org).id if org else None
-        operator = accounts.add_operator(tx, email, Role(role), password, org_id=org_id)
+        operator = accounts.add_operator(tx, email, Role(role), password, org_id=_org_id(tx, org))
     app.done(f"Added {operator.email} as {operator.role}.", _facts(operator))
 
 
@@ -55,9 +63,81 @@ def reset_password(app: App, email: str, password_stdin: bool) -> None:
     """Give an operator a new password and sign them out everywhere."""
     password = hash_password(app.new_password(from_stdin=password_stdin))
     with app.desk.write() as tx:
-        operator = accounts.reset_password(tx, email, password)
-    sessions.end_all(app.desk.store, operator.id)
+        operator = operators.reset_password(tx, email, password)
     app.done(f"{operator.email} has a new password and is signed out everywhere.", _facts(operator))
+
+
+@operators_command.command("disable")
+@click.argument("email")
+@_YES
+@_REASON
+@pass_app
+def disable(app: App, email: str, yes: bool, reason: str) -> None:
+    """Keep an operator from signing in until enabled again, and sign them out everywhere."""
+    question = "Disable {}? They are signed out everywhere and cannot sign in."
+    _change(app, email, operators.disable, question, "Disabled {}, who is signed out everywhere.", yes, reason)
+
+
+@operators_command.command("enable")
+@click.argument("email")
+@_YES
+@_REASON
+@pass_app
+def enable(app: App, email: str, yes: bool, reason: str) -> None:
+    """Let a disabled operator sign in again, with the password they had."""
+    _change(app, email, operators.enable, "Enable {}?", "Enabled {}; the old password holds.", yes, reason)
+
+
+@operators_command.command("remove")
+@click.argument("email")
+@_YES
+@_REASON
+@pass_app
+def remove(app: App, email: str, yes: bool, reason: str) -> None:
+    """Take an operator away for good; the audit log goes on to name them."""
+    found = _confirmed(app, email, "Remove {} for good?", yes=yes, type_name=True)
+    with app.desk.write() as tx:
+        gone = _facts(operators.remove(tx, found.email, confirm=found.email, reason=reason))
+    app.done(f"Removed {found.email}. The audit log goes on to name them.", gone)
+
+
+@operators_command.command("set-role")
+@click.argument("email")
+@click.argument("role", type=_ROLE)
+@click.option("--org", metavar="ORG", help="The organisation for the new role.  [default: the present one]")
+@_YES
+@_REASON
+@pass_app
+def set_role(app: App, email: str, role: str, org: str | None, yes: bool, reason: str) -> None:
+    """Give an operator another role, and sign them out everywhere."""
+
+    def verb(tx: Transaction, email: str, *, confirm: str, reason: str) -> Operator:
+        org_id = _org_id(tx, org)
+        return operators.set_role(tx, email, Role(role), org_id=org_id, confirm=confirm, reason=reason)
+
+    question = f"Make {{}} {role}? They are signed out everywhere."
+    _change(app, email, verb, question, f"{{}} is {role} now, and signed out everywhere.", yes, reason)
+
+
+def _org_id(tx: Transaction, org: str | None) -> str | None:
+    return accounts.find_org(tx, org).id if org else None
+
+
+def _confirmed(app: App, email: str, question: str, *, yes: bool, type_name: bool = False) -> Operator:
+    """Return the operator who was meant, once the change is confirmed. No transaction is open while a person thinks."""
+    with app.desk.read() as tx:
+        found = operators.find(tx, email)
+    app.confirm(question.format(found.email), yes=yes, type_name=found.email if type_name else None)
+    return found
+
+
+def _change(
+    app: App, email: str, verb: Callable[..., Operator], question: str, sentence: str, yes: bool, reason: str
+) -> None:
+    found = _confirmed(app, email, question, yes=yes)
+    with app.desk.write() as tx:
+        facts = _facts(verb(tx, found.email, confirm=found.email, reason=reason))
+    app.done(sentence.format(found.email), facts)
 
 
 @operators_command.command("list")
@@ -74,6 +154,7 @@ def list_operators(app: App) -> None:
         "email": "e-mail",
         "role": "role",
         "org": "organisation",
+        "disabled_at": "disabled (UTC)",
         "last_sign_in_at": "last sign-in (UTC)",
         "created_at": "added (UTC)",
     }

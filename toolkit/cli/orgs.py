@@ -1,4 +1,4 @@
-"""`keydesk orgs`: add, list."""
+"""`keydesk orgs`: add, list, rename, suspend, resume."""
 
 from typing import Any
 
@@ -9,10 +9,17 @@ from toolkit.cli.app import App, Group, pass_app
 from toolkit.cli.output import Usd
 from toolkit.models import Organisation
 
+_ORG = click.argument("org", metavar="ORG")
+_YES = click.option("--yes", is_flag=True, help="Confirm; needed where there is no terminal.")
+_REASON = click.option("--reason", default="", metavar="TEXT", help="Why, for the audit log.")
+
 
 @click.group(cls=Group)
 def orgs_command() -> None:
-    """Add and list organisations."""
+    """Add, list, rename, suspend and resume organisations.
+
+    ORG is an id or a name.
+    """
 
 
 def _facts(org: Organisation) -> dict[str, Any]:
@@ -55,3 +62,48 @@ def list_orgs(app: App) -> None:
         "created_at": "created (UTC)",
     }
     app.rows(rows, columns, empty="No organisations yet. Add one: keydesk orgs add NAME")
+
+
+@orgs_command.command("rename")
+@_ORG
+@click.argument("name")
+@_REASON
+@pass_app
+def rename(app: App, org: str, name: str, reason: str) -> None:
+    """Give an organisation another name; its keys, wallet and history stay."""
+    with app.desk.write() as tx:
+        renamed = accounts.rename_org(tx, org, name, reason=reason)
+    app.done(f"The organisation {renamed.id} is named {renamed.name!r}.", _facts(renamed))
+
+
+@orgs_command.command("suspend")
+@_ORG
+@_YES
+@_REASON
+@pass_app
+def suspend(app: App, org: str, yes: bool, reason: str) -> None:
+    """Refuse all calls of an organisation's keys until it is resumed; nothing is lost."""
+    found = _confirmed(app, org, "Suspend {}? All calls of its keys are refused until it is resumed.", yes=yes)
+    with app.desk.write() as tx:
+        facts = _facts(accounts.suspend_org(tx, found.id, confirm=found.name, reason=reason))
+    app.done(f"Suspended the organisation {found.name!r}; calls under way finish.", facts)
+
+
+@orgs_command.command("resume")
+@_ORG
+@_YES
+@_REASON
+@pass_app
+def resume(app: App, org: str, yes: bool, reason: str) -> None:
+    """Let the keys of a suspended organisation call again."""
+    found = _confirmed(app, org, "Resume {}? Its keys may call again.", yes=yes)
+    with app.desk.write() as tx:
+        facts = _facts(accounts.resume_org(tx, found.id, confirm=found.name, reason=reason))
+    app.done(f"Resumed the organisation {found.name!r}.", facts)
+
+
+def _confirmed(app: App, org: str, question: str, *, yes: bool) -> Organisation:
+    with app.desk.read() as tx:
+        found = accounts.find_org(tx, org)
+    app.confirm(question.format(f"the organisation {found.name!r} ({found.id})"), yes=yes)
+    return found

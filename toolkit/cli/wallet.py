@@ -26,6 +26,7 @@ def _facts(org: Organisation) -> dict[str, Any]:
     return {
         "org": org.name,
         "org_id": org.id,
+        "suspended": org.suspended,
         "credited_usd": Usd(org.credited),
         "settled_usd": Usd(org.settled),
         "balance_usd": Usd(org.balance),

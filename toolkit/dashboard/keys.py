@@ -42,7 +42,6 @@ def main() -> None:
     with desk.read() as tx:
         now = tx.now
         found = keys.summaries(tx, org=org.id if org else None, deleted=True)
-        suspended = {each.id for each in accounts.list_orgs(tx) if each.suspended}
         has_plans = bool(plans.list_all(tx))
     wanted = text.strip().lower()
     listed = [
@@ -62,7 +61,7 @@ def main() -> None:
     elif not listed:
         shared.empty("No key matches.", "Change the search, or show live and deleted keys with <b>All</b>.")
     else:
-        _list(listed, now, desk.actor.org_id is None and org is None, suspended, may_change)
+        _list(listed, now, desk.actor.org_id is None and org is None, may_change)
     _dialog({summary.key.id: summary for summary in found})
 
 
@@ -76,14 +75,14 @@ def _dialog(found: dict[str, KeySummary]) -> None:
         DIALOGS[name](found[key_id])
 
 
-def _list(listed: list[KeySummary], now: datetime, several_orgs: bool, suspended: set[str], may_change: bool) -> None:
+def _list(listed: list[KeySummary], now: datetime, several_orgs: bool, may_change: bool) -> None:
     st.html(f'<p class="kd-count">{_counts(listed, now)}</p>')
     pages = -(-len(listed) // PAGE_SIZE)
     position = min(int(st.session_state.get("key_page", 1)), pages) if pages > 1 else 1
     with st.container(key="key_list", gap=None):
         _row(_HEAD, None, may_change)
         for summary in listed[(position - 1) * PAGE_SIZE : position * PAGE_SIZE]:
-            _row(_cells(summary, now, several_orgs, summary.key.org_id in suspended), summary, may_change)
+            _row(_cells(summary, now, several_orgs), summary, may_change)
     if pages > 1:
         st.pagination(pages, key="key_page")
 
@@ -101,23 +100,24 @@ def _first_step(may_change: bool, has_plans: bool) -> str:
 
 def _counts(listed: list[KeySummary], now: datetime) -> str:
     near = sum(1 for each in listed if each.key.monthly_limit and each.spent >= each.key.monthly_limit * NEAR_LIMIT)
-    live = sum(1 for each in listed if _state(each, now, False)[0] == "Active")
+    live = sum(1 for each in listed if _state(each, now)[0] == "Active")
     texts = [f"{len(listed)} key{'s' if len(listed) != 1 else ''}", f"{live} active"]
     if near:
         texts.append(f"<b>{near} near or over the monthly limit</b>")
     return " · ".join(texts)
 
 
-def _state(summary: KeySummary, now: datetime, org_suspended: bool) -> tuple[str, str]:
+def _state(summary: KeySummary, now: datetime) -> tuple[str, str]:
+    """Return a key's state as its callers meet it: a dead key's are not told that the organisation is suspended."""
     key = summary.key
     if key.status == KeyStatus.DELETED:
         return "Deleted", "quiet"
-    if org_suspended:
-        return "Org suspended", "bad"
     if key.status == KeyStatus.DISABLED:
         return "Disabled", "warn"
     if key.expires_at is not None and key.expires_at <= now:
         return "Expired", "warn"
+    if summary.org_suspended:
+        return "Org suspended", "bad"
     return "Active", "good"
 
 
@@ -127,7 +127,7 @@ _HEAD = (
 )
 
 
-def _cells(summary: KeySummary, now: datetime, several_orgs: bool, org_suspended: bool) -> str:
+def _cells(summary: KeySummary, now: datetime, several_orgs: bool) -> str:
     key, text = summary.key, escape
     under = text(key.display) + (f" · {text(summary.org_name)}" if several_orgs else "")
     expiry = ""
@@ -146,7 +146,7 @@ def _cells(summary: KeySummary, now: datetime, several_orgs: bool, org_suspended
         f'<div class="kd-row kd-key{gone}">'
         f'<span><b class="kd-name" title="{text(key.name)}">{text(key.name)}</b>'
         f'<span class="kd-sub kd-mono">{under}</span></span>'
-        f"<span>{shared.badge(*_state(summary, now, org_suspended))}{expiry}</span>"
+        f"<span>{shared.badge(*_state(summary, now))}{expiry}</span>"
         f'<span>{text(summary.plan_name)}<span class="kd-sub" title="{text(", ".join(scope))}">{models}</span></span>'
         f"<span>{_limit_bar(summary)}</span>"
         f'<span class="kd-right">{shared.ago(summary.last_used_at, now)}{old}</span></div>'
@@ -347,7 +347,7 @@ def details_dialog(summary: KeySummary) -> None:
         acts = audit.rows(tx, subject=key.id, limit=50)
     scope = json.loads(key.scope)
     rows = [
-        ("Name", f"<b>{text(key.name)}</b> {shared.badge(*_state(summary, now, False))}"),
+        ("Name", f"<b>{text(key.name)}</b> {shared.badge(*_state(summary, now))}"),
         ("Organisation", text(summary.org_name)),
         ("Id", f"<code>{key.id}</code>"),
         ("Secret", f"<code>{text(key.display)}</code>"),

@@ -32,7 +32,7 @@ from toolkit.gateway.caller import dialect_of_shared_path, find_secret, secret_i
 from toolkit.gateway.lease import Keeper
 from toolkit.gateway.passage import Passage
 from toolkit.gateway.upstreams import Upstreams
-from toolkit.policy import KeyFacts, Unauthorized
+from toolkit.policy import KeyFacts, NotAdmitted
 from toolkit.processes import end_with
 from toolkit.settings import Settings
 from toolkit.tills import open_till
@@ -87,7 +87,7 @@ class Gateway:
             request = Request(request_id, dialect, target, digests, headers, b"", wants_sse(query))
             try:
                 await self._answer(request, receive, send)
-            except Unauthorized as refusal:
+            except NotAdmitted as refusal:
                 if refusal.key is not None:
                     await self._teller.log_unread(request, refusal.key, refusal)
                 raise

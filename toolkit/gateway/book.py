@@ -21,7 +21,7 @@ from toolkit.credentials import Keyring
 from toolkit.database import SYSTEM, Store, Transaction, utc_now
 from toolkit.errors import Unavailable
 from toolkit.models import CatalogVersion, OutboxRow
-from toolkit.policy import KeyFacts, Outcome, Unauthorized
+from toolkit.policy import KeyFacts, OrganisationSuspended, Outcome, Unauthorized
 
 T = TypeVar("T")
 
@@ -74,7 +74,7 @@ class Book:
         """Return the facts of the key that these digests admit, as last read.
 
         Raises:
-            Refusal: unauthorized, judged by the store's present state.
+            NotAdmitted: unauthorized, or its organisation is suspended; judged by the store's present state.
             Unavailable: the key store cannot be reached.
         """
         facts = self._keys.get(digests[0])
@@ -155,6 +155,8 @@ class Book:
             raise Unauthorized(await self._look_up_retired(digests))
         if not facts.is_live(self.now()):
             raise Unauthorized(facts)
+        if facts.org_suspended:
+            raise OrganisationSuspended(facts)
         if len(self._keys) >= LARGEST_KEY_CACHE:
             self._keys.clear()
         self._keys[digests[0]] = facts
