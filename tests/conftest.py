@@ -308,7 +308,7 @@ def process(arguments: list[str], health: str, env: dict[str, str], log: Path) -
                 pytest.fail(f"{arguments} ended with {running.returncode}:\n{log.read_text()}")
             return answers(health)
 
-        wait_until(up, f"{arguments} to answer at {health}")
+        wait_until(up, f"{arguments} to answer at {health}", seconds=120)
         yield running
     finally:
         if running.poll() is None:

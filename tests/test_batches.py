@@ -24,6 +24,7 @@ from toolkit.books import Books, Hold, Job, KeyState, LogRow, Month, Wallet, Wan
 from toolkit.cashier import Cashier
 from toolkit.errors import Refusal, RefusalType
 from toolkit.estimate import HoldBound
+from toolkit.funds import Afford
 from toolkit.policy import HoldPolicy, KeyFacts, KeyStatus, Outcome
 from toolkit.pricing import MILLION
 from toolkit.tills import Till, open_till
@@ -55,7 +56,9 @@ class Step:
 
 STEPS = st.builds(
     Step,
-    kind=st.sampled_from(["settle", "admit", "admit", "settle", "admit", "refuse", "abandon", "fail", "stale"]),
+    kind=st.sampled_from(
+        ["settle", "admit", "admit", "settle", "admit", "refuse", "abandon", "fail", "stale", "afford"]
+    ),
     call=st.integers(0, 5),
     old=st.booleans(),
     amount=st.sampled_from([100, 5_000, 399, 0, 1, 40_000]),
@@ -117,6 +120,8 @@ class Side:
             sheet=OPENAI_SHEET,
             multiplier=MULTIPLIER,
         )
+        if step.kind == "afford":
+            return Afford(facts, call.month, self.catalog_version)
         if step.kind in {"admit", "stale"}:
             bound = HoldBound(step.amount * PART, step.each * PART, 2_000, step.explicit)
             return Admit(call, bound, self.catalog_version, "gateway_test")
@@ -188,10 +193,7 @@ class Drawer:
         holds = dict(self.holds)
         books = Books(
             catalog_version=1,
-            wallets={
-                org: Wallet(*self.wallets[org], suspended=False, held_before=self.wallets[org][1])
-                for org in wanted.orgs
-            },
+            wallets={org: Wallet(*self.wallets[org], held_before=self.wallets[org][1]) for org in wanted.orgs},
             keys={key: self.keys[key] for key in wanted.keys},
             months={at: Month(*self.months[at][1:]) for at in wanted.months if at in self.months},
             recent={at: self.recent[at] for at in wanted.recent if at in self.recent},
@@ -199,12 +201,14 @@ class Drawer:
             refused={at: self.refused[at] for at in wanted.refused if at in self.refused},
         )
         results = judge(jobs, books)
-        if books.holds.keys() & holds.keys() or {row.request_id for row in books.new_rows} & self.rows.keys():
+        rows = {row.request_id: row for row in books.new_rows}
+        if books.holds.keys() & holds.keys() or rows.keys() & self.rows.keys() or len(rows) < len(books.new_rows):
             raise ValueError("a hold or a row is there already")
         self.holds = holds | books.holds
-        self.rows |= {row.request_id: row for row in books.new_rows}
+        self.rows |= rows
         self.recent |= books.new_recent
-        self.refused |= books.new_refused
+        for at, refused in books.new_refused.items():
+            self.refused[at] = self.refused.get(at, 0) + refused
         for org, held, settled in books.wallet_changes():
             balance, before = self.wallets[org]
             self.wallets[org] = balance - settled, before + held
@@ -223,7 +227,9 @@ def in_memory(money: int) -> Side:
         KeyFacts(f"key_{n}", "org", "plan", 2, KeyStatus.ACTIVE, False, frozenset(), limit, policy, None)
         for n, (limit, policy) in enumerate(zip(LIMITS, POLICIES, strict=True))
     ]
-    drawer = Drawer({"org": (money, 0)}, {one.key_id: KeyState(one.version, one.monthly_limit) for one in facts})
+    drawer = Drawer(
+        {"org": (money, 0)}, {one.key_id: KeyState(one.version, one.monthly_limit, suspended=False) for one in facts}
+    )
     return Side("req", drawer, facts, 1, lambda: drawer)
 
 

@@ -50,6 +50,7 @@ from toolkit.models import (
 from toolkit.policy import Outcome, Role
 from toolkit.pricing import MILLION, PriceSheet
 from toolkit.settings import Settings
+from toolkit.tally import Counted
 from toolkit.usage import UsageSource
 
 __all__ = ["scene"]  # a fixture
@@ -121,7 +122,9 @@ def worsen(scene: Scene) -> Scene:
         for number in range(3):
             keys.create(tx, scene.desk.keyring, org="Acme", name=f"copy{number}", plan="standard", monthly_limit=0)
     with scene.desk.store.write(SYSTEM, NOW - HOUR) as tx:
-        verify.note_retired(tx, [digest.value for digest in scene.desk.keyring.digests(busy.secret)])
+        verify.note_retired(
+            tx, {digest.value: Counted(1, tx.now) for digest in scene.desk.keyring.digests(busy.secret)}
+        )
         verify.note_in_url(tx, [digest.value for digest in scene.desk.keyring.digests(free.secret)])
     scene.operator("boss@keydesk.local", Role.PLATFORM_ADMIN, NOW - DAY)
     scene.operator("ann@acme.example", Role.ANALYST, NOW - DAY, scene.world.org_id)

@@ -12,6 +12,7 @@ from toolkit.database import SYSTEM
 from toolkit.errors import RefusalType
 from toolkit.finding import Severity
 from toolkit.pricing import MILLION
+from toolkit.tally import Counted
 from toolkit.usual_month import roomy
 
 __all__ = ["scene"]  # a fixture
@@ -318,7 +319,9 @@ def test_who_still_uses_an_old_secret_is_found(scene: Scene) -> None:
         keys.delete(tx, gone.key.id, confirm="gone")
     for key, at in ((used, NOW - 3 * DAY), (used, NOW - DAY), (forgotten, NOW - 31 * DAY), (gone, NOW - 2 * DAY)):
         with scene.desk.store.write(SYSTEM, at) as tx:
-            verify.note_retired(tx, [digest.value for digest in scene.desk.keyring.digests(key.secret)])
+            verify.note_retired(
+                tx, {digest.value: Counted(1, tx.now) for digest in scene.desk.keyring.digests(key.secret)}
+            )
     found = {finding.subject: finding for finding in scene.found("key-old-secret-used")}
     assert set(found) == {"used", "gone (deleted)"}
     assert found["used"].since == NOW - 40 * DAY

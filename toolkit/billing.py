@@ -267,25 +267,27 @@ class Refuse:
 
     def want(self, wanted: Wanted) -> None:
         """Ask for the count of this minute, and for what proves the facts."""
-        wanted.orgs.add(self.call.key.org_id)
+        wanted.orgs.add(self.call.key.org_id)  # its lock keeps another process from counting the same row
         wanted.keys.add(self.call.key.key_id)
-        wanted.refused.add(self._at)
+        wanted.refused.add(self.at)
 
     @property
-    def _at(self) -> tuple[str, str, int]:
+    def at(self) -> tuple[str, str, int]:
+        """What is counted: key, reason, and minute since 1970."""
         return self.call.key.key_id, self.refusal.type, micros(self.now) // 60_000_000
 
-    def judge(self, books: Books) -> None:
-        """Log it.
+    def judge(self, books: Books) -> bool:
+        """Log it; whether it became a row.
 
         Raises:
             Stale: the key or the catalog has changed; the call must be judged anew.
         """
         if self.catalog_version is not None:
             books.require_current(self.call.key, self.catalog_version)
-        count = books.refused.get(self._at, 0) + 1
-        books.refused[self._at] = books.new_refused[self._at] = count
-        if count <= REFUSAL_ROWS_PER_MINUTE:
+        at = self.at
+        count = books.refused.get(at, 0) + 1
+        is_row = count <= REFUSAL_ROWS_PER_MINUTE
+        if is_row:
             ending = Ending(
                 Outcome.REFUSED,
                 self.now,
@@ -294,6 +296,29 @@ class Refuse:
                 error=self.refusal.message,
             )
             books.new_rows.append(_row(self.call, ending, 0, 0, 0))
+        books.refused[at] = count
+        books.new_refused[at] = books.new_refused.get(at, 0) + 1
+        return is_row
+
+
+@dataclass(slots=True)
+class Confirm:
+    """Make sure that what a call was judged by is still true. It locks and writes nothing."""
+
+    key: KeyFacts
+    catalog_version: int
+
+    def want(self, wanted: Wanted) -> None:
+        """Ask for what proves the facts."""
+        wanted.keys.add(self.key.key_id)
+
+    def judge(self, books: Books) -> None:
+        """Say nothing.
+
+        Raises:
+            Stale: the key or the catalog has changed; the call must be judged anew.
+        """
+        books.require_current(self.key, self.catalog_version)
 
 
 @dataclass(slots=True)

@@ -20,7 +20,6 @@ class Wallet:
 
     balance: int
     held: int
-    suspended: bool
     held_before: int
     settled_by: int = 0
 
@@ -47,6 +46,8 @@ class KeyState(NamedTuple):
 
     version: int
     monthly_limit: int | None
+    suspended: bool
+    """Whether its organisation is."""
 
 
 class Hold(NamedTuple):
@@ -160,7 +161,7 @@ class Books:
             state is None
             or state.version != key.version
             or self.catalog_version != catalog_version
-            or self.wallets[key.org_id].suspended != key.org_suspended
+            or state.suspended != key.org_suspended
         ):
             raise Stale
         return state

@@ -1,13 +1,14 @@
 """Which key does a secret admit? Asked when a gateway first meets a secret, and when what it knew is stale."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
-from sqlalchemy import func, literal, select, update
+from sqlalchemy import func, literal, select, text, update
 
 from toolkit.database import Transaction
-from toolkit.models import ApiKey, LiveSecret, Moment, Organisation, RetiredSecret
+from toolkit.models import ApiKey, LiveSecret, Moment, Organisation, RetiredSecret, micros
 from toolkit.policy import HoldPolicy, KeyFacts, KeyStatus
+from toolkit.tally import Counted
 
 
 def lookup(tx: Transaction, digests: Iterable[str]) -> KeyFacts | None:
@@ -23,12 +24,25 @@ def lookup_retired(tx: Transaction, digests: Iterable[str]) -> KeyFacts | None:
     return _find(tx, RetiredSecret, digests)
 
 
-def note_retired(tx: Transaction, digests: Iterable[str]) -> None:
-    """Count a use of a rotated or deleted secret, for operators who want to know who still has it."""
+_NOTE_RETIRED = text(
+    "UPDATE retired_secret SET uses = uses + :times, last_used_at ="
+    " CASE WHEN last_used_at > :last_at THEN last_used_at ELSE :last_at END WHERE digest = :digest"
+)
+
+
+def note_retired(tx: Transaction, uses: Mapping[str, Counted]) -> None:
+    """Add uses of rotated or deleted secrets, for operators who want to know who still has them; for a `tally`.
+
+    Args:
+        tx: a write transaction.
+        uses: by digest; those of no retired secret are passed over.
+    """
     tx.session.execute(
-        update(RetiredSecret)
-        .where(RetiredSecret.digest.in_(list(digests)))
-        .values(uses=RetiredSecret.uses + 1, last_used_at=tx.now)
+        _NOTE_RETIRED,
+        [
+            {"digest": digest, "times": uses[digest].times, "last_at": micros(uses[digest].last_at)}
+            for digest in sorted(uses)  # in one order, so that no two processes wait for each other
+        ],
     )
 
 

@@ -17,6 +17,7 @@ from toolkit.database import Transaction, utc_now
 from toolkit.errors import Unavailable
 from toolkit.gateway.book import Book
 from toolkit.models import ApiKey, LiveSecret
+from toolkit.tally import Tallies
 from toolkit.tills import Till, open_till
 
 PART = {"parts": [{"text": "hello"}]}
@@ -204,7 +205,7 @@ def test_a_note_is_made_anew_after_an_hour_or_a_failure(world: World, monkeypatc
     monkeypatch.setattr(verify, "note_in_url", noting)
 
     async def run(till: Till) -> None:
-        book = Book(store, world.desk.keyring, Cashier(till))
+        book = Book(store, world.desk.keyring, Cashier(till), Tallies(store))
         digests = book.digests(new.secret)
         await book.note_in_url(digests)  # the gateway has not met the key yet
         await book.key(digests)

@@ -31,6 +31,7 @@ from toolkit.estimate import hold_bound
 from toolkit.models import ApiKey, AuditRow, LiveSecret, Organisation, RetiredSecret, micros
 from toolkit.policy import KeyFacts, KeyStatus, Outcome, Role, Unauthorized
 from toolkit.pricing import NANO
+from toolkit.tally import Counted
 from toolkit.tills import Till, open_till
 from toolkit.usage import Usage, UsageSource
 
@@ -281,8 +282,8 @@ class _Player:
                 (failed,) = till.run([Refuse(call, Unauthorized(facts), at, None)])
                 if isinstance(failed, BaseException):
                     raise failed
-                with self._desk.store.write(SYSTEM, at) as tx:
-                    verify.note_retired(tx, [found.digest])
+                with self._desk.store.write(SYSTEM) as tx:
+                    verify.note_retired(tx, {found.digest: Counted(1, at)})
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@
 | `caller` | where the caller's credential is |
 | `bodies` | how much a key may send |
 | `book` | keys, models and prices in memory, and the proof that they are current |
+| `refusal_log` | which refusals become rows, and the count of the rest |
 | `call` | judging a call, holding, settling |
 | `passage` | forwarding an admitted call and passing its answer on |
 | `upstreams` | the HTTP client |

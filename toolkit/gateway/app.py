@@ -31,10 +31,12 @@ from toolkit.gateway.call import Request, Teller, find_model
 from toolkit.gateway.caller import dialect_of_shared_path, find_secret, secret_in_url, wants_sse
 from toolkit.gateway.lease import Keeper
 from toolkit.gateway.passage import Passage
+from toolkit.gateway.refusal_log import RefusalLog
 from toolkit.gateway.upstreams import Upstreams
 from toolkit.policy import KeyFacts, NotAdmitted
 from toolkit.processes import end_with
 from toolkit.settings import Settings
+from toolkit.tally import Tallies
 from toolkit.tills import open_till
 
 logger = logging.getLogger("keydesk.gateway")
@@ -236,14 +238,16 @@ def create_app(settings: Settings | None = None) -> Starlette:
     settings = settings or Settings.from_env()
     store = Store.open(settings, make=True)
     cashier = Cashier(open_till(store))
-    book = Book(store, settings.keyring(), cashier)
+    tallies = Tallies(store)
+    book = Book(store, settings.keyring(), cashier, tallies)
     upstreams = Upstreams(settings)
-    teller = Teller(book, new_id("gateway"))
+    teller = Teller(book, RefusalLog(cashier, tallies), new_id("gateway"))
     keeper = Keeper(store, teller, settings.lease)
 
     @contextlib.asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
         cashier.start()
+        tallies.start()
         await book.open()
         await upstreams.open()
         await keeper.start()
@@ -253,6 +257,7 @@ def create_app(settings: Settings | None = None) -> Starlette:
         finally:
             await teller.drain(AFTER_GRACE)  # the lease is kept until the last call is settled
             await cashier.stop()
+            await asyncio.to_thread(tallies.stop)
             await keeper.stop()
             await upstreams.close()
             store.close()

@@ -9,7 +9,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from sqlalchemy import select
 
@@ -22,13 +22,31 @@ from toolkit.database import SYSTEM, Store, Transaction, utc_now
 from toolkit.errors import Unavailable
 from toolkit.models import CatalogVersion, OutboxRow
 from toolkit.policy import KeyFacts, OrganisationSuspended, Outcome, Unauthorized
+from toolkit.tally import Tallies
 
 T = TypeVar("T")
 
 LARGEST_KEY_CACHE = 20_000
 
+LARGEST_DEAD_CACHE = 10_000
+
+DEAD_FOR = 2.0
+"""Seconds for which a secret that the store does not admit is not looked up again.
+
+A secret is random and known to nobody before it is stored, so one that is unknown, rotated or deleted does not become
+valid later; a store that was restored from a backup is believed after this time. Secrets of disabled or expired keys
+are looked up each time: those do become valid again.
+"""
+
 NOTED_EVERY = 3600.0
 """Seconds between two notes of the same secret in a URL: audits need to know that it goes on, not how often."""
+
+
+class _Dead(NamedTuple):
+    """A secret that admits nothing: until when that is believed, and the key that it once admitted, if any."""
+
+    until: float
+    facts: KeyFacts | None
 
 
 class Book:
@@ -38,13 +56,16 @@ class Book:
         store: the key store.
         keyring: peppers under which presented secrets are digested.
         cashier: runs billing.
+        tallies: where uses of retired secrets are counted.
     """
 
-    def __init__(self, store: Store, keyring: Keyring, cashier: Cashier) -> None:
+    def __init__(self, store: Store, keyring: Keyring, cashier: Cashier, tallies: Tallies) -> None:
         self._store = store
         self._keyring = keyring
         self._cashier = cashier
         self._keys: dict[str, KeyFacts] = {}
+        self._dead: dict[str, _Dead] = {}
+        self._retired_uses = tallies.tally(verify.note_retired)
         self._noted: dict[str, float] = {}
         self._reading = asyncio.Lock()
         self._readings = 0
@@ -150,9 +171,18 @@ class Book:
 
     async def _look_up(self, digests: list[str]) -> KeyFacts:
         self._keys.pop(digests[0], None)
-        facts = await self._read(lambda tx: verify.lookup(tx, digests))
+        dead = self._dead.get(digests[0])
+        if dead is not None and time.monotonic() < dead.until:
+            raise self._turned_away(digests, dead.facts)
+
+        def question(tx: Transaction) -> tuple[KeyFacts | None, KeyFacts | None]:
+            facts = verify.lookup(tx, digests)
+            return facts, None if facts else verify.lookup_retired(tx, digests)
+
+        facts, retired = await self._read(question)
         if facts is None:
-            raise Unauthorized(await self._look_up_retired(digests))
+            self._remember_dead(digests, retired)
+            raise self._turned_away(digests, retired)
         if not facts.is_live(self.now()):
             raise Unauthorized(facts)
         if facts.org_suspended:
@@ -162,16 +192,17 @@ class Book:
         self._keys[digests[0]] = facts
         return facts
 
-    async def _look_up_retired(self, digests: list[str]) -> KeyFacts | None:
-        facts = await self._read(lambda tx: verify.lookup_retired(tx, digests))
-        if facts is not None:
+    def _remember_dead(self, digests: list[str], facts: KeyFacts | None) -> None:
+        self._dead.pop(digests[0], None)
+        if len(self._dead) >= LARGEST_DEAD_CACHE:
+            del self._dead[next(iter(self._dead))]  # the oldest
+        self._dead[digests[0]] = _Dead(time.monotonic() + DEAD_FOR, facts)
 
-            def work() -> None:
-                with self._store.write(SYSTEM) as tx:
-                    verify.note_retired(tx, digests)
-
-            await asyncio.to_thread(work)
-        return facts
+    def _turned_away(self, digests: list[str], retired: KeyFacts | None) -> Unauthorized:
+        if retired is not None:
+            for digest in digests:
+                self._retired_uses.count(digest, self.now())
+        return Unauthorized(retired)
 
     async def _read(self, question: Callable[[Transaction], T]) -> T:
         def work() -> T:

@@ -21,6 +21,7 @@ from toolkit.estimate import HoldBound, check_text, hold_bound, input_bound, lik
 from toolkit.funds import Afford
 from toolkit.gateway.book import LARGEST_KEY_CACHE, Book
 from toolkit.gateway.paths import PATH_OF, Target
+from toolkit.gateway.refusal_log import RefusalLog
 from toolkit.metering import Gauge
 from toolkit.policy import KeyFacts
 from toolkit.pricing import billing_month, usd
@@ -31,6 +32,9 @@ T = TypeVar("T")
 
 MOST_STALE = 20
 """Times that a call is judged anew because key or catalog have changed meanwhile."""
+
+JUDGED_IN_STORE = frozenset({RefusalType.API_KEY_QUOTA_EXCEEDED, RefusalType.BILLING_SHORTFALL})
+"""Reasons that come out of a transaction in which key and catalog were current: no other one need look again."""
 
 SETTLE_PATIENCE = 60.0
 """Seconds for which a settlement is tried again while the key store cannot be reached."""
@@ -54,11 +58,13 @@ class Teller:
 
     Args:
         book: keys, catalog and billing.
+        refusal_log: where refusals of known keys go.
         instance_id: owner of the holds.
     """
 
-    def __init__(self, book: Book, instance_id: str) -> None:
+    def __init__(self, book: Book, refusal_log: RefusalLog, instance_id: str) -> None:
         self.book = book
+        self._refusal_log = refusal_log
         self.instance_id = instance_id
         self.open_calls: set[str] = set()
         """Calls that may hold money: their admission has been asked for, and their settlement is not done."""
@@ -168,7 +174,7 @@ class Teller:
                 endpoint = request.target.endpoint
                 call = call or Call(request.id, key, now, request.dialect, endpoint, stream, name, tags=tagged)
                 try:
-                    await self._log_refusal(call, refusal, catalog.version)
+                    await self._log_refusal(call, refusal, None if refusal.type in JUDGED_IN_STORE else catalog.version)
                 except Stale:
                     key = await self.book.renewed(request.digests)
                 else:
@@ -190,7 +196,7 @@ class Teller:
         return admitted
 
     async def _log_refusal(self, call: Call, refusal: Refusal, catalog_version: int | None) -> None:
-        await self.book.ask(Refuse(call, refusal, self.book.now(), catalog_version))
+        await self._refusal_log.log(Refuse(call, refusal, self.book.now(), catalog_version))
 
     async def log_unread(self, request: Request, key: KeyFacts, refusal: Refusal) -> None:
         """Log the refusal of a call of a known key whose body was not read."""

@@ -25,10 +25,11 @@ def _arrays(row: type[Any]) -> str:
 
 
 _READ_CATALOG = "SELECT version FROM catalog_version"
-_READ_WALLETS = (
-    "SELECT id, credited - settled, held, suspended FROM organisation WHERE id = ANY(%s) ORDER BY id FOR NO KEY UPDATE"
+_READ_WALLETS = "SELECT id, credited - settled, held FROM organisation WHERE id = ANY(%s) ORDER BY id FOR NO KEY UPDATE"
+_READ_KEYS = (
+    "SELECT k.id, k.version, k.monthly_limit, o.suspended FROM api_key k JOIN organisation o ON o.id = k.org_id"
+    " WHERE k.id = ANY(%s)"
 )
-_READ_KEYS = "SELECT id, version, monthly_limit FROM api_key WHERE id = ANY(%s)"
 _READ_MONTHS = (
     "SELECT m.key_id, m.month, m.spent, m.held FROM key_month m"
     " JOIN unnest(%s::text[], %s::text[]) AS at (key_id, month) ON at.key_id = m.key_id AND at.month = m.month"
@@ -59,10 +60,10 @@ _SET_RECENT = (
     "INSERT INTO recent_cost (key_id, model, cost) SELECT * FROM unnest(%s::text[], %s::text[], %s::bigint[])"
     " ON CONFLICT (key_id, model) DO UPDATE SET cost = excluded.cost"
 )
-_SET_REFUSED = (
+_ADD_REFUSED = (
     "INSERT INTO refusal_count (key_id, refusal, minute, refused)"
     " SELECT * FROM unnest(%s::text[], %s::text[], %s::bigint[], %s::bigint[])"
-    " ON CONFLICT (key_id, refusal, minute) DO UPDATE SET refused = excluded.refused"
+    " ON CONFLICT (key_id, refusal, minute) DO UPDATE SET refused = refusal_count.refused + excluded.refused"
 )
 
 
@@ -121,8 +122,8 @@ def _read(connection: psycopg.Connection[Any], wanted: Wanted) -> Books:
         refused = ask(_READ_REFUSED, *_columns(wanted.refused)) if wanted.refused else ()
     return Books(
         catalog_version=version.fetchall()[0][0],
-        wallets={org: Wallet(balance, held, suspended, held) for org, balance, held, suspended in wallets},
-        keys={key: KeyState(number, limit) for key, number, limit in keys},
+        wallets={org: Wallet(balance, held, held) for org, balance, held in wallets},
+        keys={key: KeyState(number, limit, suspended) for key, number, limit, suspended in keys},
         months={(key, month): Month(spent, held) for key, month, spent, held in months},
         recent={(key, model): cost for key, model, cost in recent},
         holds={row[0]: Hold(*row) for row in holds},
@@ -139,7 +140,7 @@ def _write_and_commit(connection: psycopg.Connection[Any], books: Books) -> None
         tell(_ADD_HOLDS, books.holds.values())
         tell(_ADD_ROWS, books.new_rows)
         tell(_SET_RECENT, [(*at, cost) for at, cost in books.new_recent.items()])
-        tell(_SET_REFUSED, [(*at, count) for at, count in books.new_refused.items()])
+        tell(_ADD_REFUSED, [(*at, count) for at, count in sorted(books.new_refused.items())])
         tell(_CHANGE_WALLETS, books.wallet_changes())
         tell(_CHANGE_MONTHS, books.month_changes())
         connection.execute("COMMIT")

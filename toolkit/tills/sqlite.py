@@ -13,10 +13,11 @@ _HOLD = ", ".join(Hold._fields)
 _LOG = ", ".join(LogRow._fields)
 
 _READ_CATALOG = "SELECT version FROM catalog_version"
-_READ_WALLETS = (
-    "SELECT id, credited - settled, held, suspended FROM organisation WHERE id IN (SELECT value FROM json_each(?))"
+_READ_WALLETS = "SELECT id, credited - settled, held FROM organisation WHERE id IN (SELECT value FROM json_each(?))"
+_READ_KEYS = (
+    "SELECT k.id, k.version, k.monthly_limit, o.suspended FROM api_key k JOIN organisation o ON o.id = k.org_id"
+    " WHERE k.id IN (SELECT value FROM json_each(?))"
 )
-_READ_KEYS = "SELECT id, version, monthly_limit FROM api_key WHERE id IN (SELECT value FROM json_each(?))"
 _READ_MONTHS = (
     "SELECT m.key_id, m.month, m.spent, m.held FROM json_each(?) AS at"  # CROSS JOIN: the planner keeps this order
     " CROSS JOIN key_month m ON m.key_id = at.value ->> 0 AND m.month = at.value ->> 1"
@@ -36,9 +37,9 @@ _SET_RECENT = (
     "INSERT INTO recent_cost (key_id, model, cost) VALUES (?, ?, ?)"
     " ON CONFLICT (key_id, model) DO UPDATE SET cost = excluded.cost"
 )
-_SET_REFUSED = (
+_ADD_REFUSED = (
     "INSERT INTO refusal_count (key_id, refusal, minute, refused) VALUES (?, ?, ?, ?)"
-    " ON CONFLICT (key_id, refusal, minute) DO UPDATE SET refused = excluded.refused"
+    " ON CONFLICT (key_id, refusal, minute) DO UPDATE SET refused = refused + excluded.refused"
 )
 
 
@@ -97,10 +98,12 @@ def _read(connection: sqlite3.Connection, wanted: Wanted) -> Books:
     return Books(
         catalog_version=execute(_READ_CATALOG).fetchone()[0],
         wallets={
-            org: Wallet(balance, held, bool(suspended), held)
-            for org, balance, held, suspended in execute(_READ_WALLETS, (_array(wanted.orgs),))
+            org: Wallet(balance, held, held) for org, balance, held in execute(_READ_WALLETS, (_array(wanted.orgs),))
         },
-        keys={key: KeyState(version, limit) for key, version, limit in execute(_READ_KEYS, (_array(wanted.keys),))}
+        keys={
+            key: KeyState(version, limit, bool(suspended))
+            for key, version, limit, suspended in execute(_READ_KEYS, (_array(wanted.keys),))
+        }
         if wanted.keys
         else {},
         months={
@@ -121,6 +124,6 @@ def _write(connection: sqlite3.Connection, books: Books) -> None:
     if books.new_recent:
         many(_SET_RECENT, [(*at, cost) for at, cost in books.new_recent.items()])
     if books.new_refused:
-        many(_SET_REFUSED, [(*at, count) for at, count in books.new_refused.items()])
+        many(_ADD_REFUSED, [(*at, count) for at, count in books.new_refused.items()])
     many(_CHANGE_WALLET, books.wallet_changes())
     many(_CHANGE_MONTH, books.month_changes())
