@@ -91,7 +91,9 @@ def _steps() -> dict[str, float]:
     keyring, secret = Keyring([bytes(32)]), new_secret()
 
     def bound() -> object:
-        return hold_bound(Dialect.OPENAI, shape, SHEET, MILLION, context_window=100_000, default_output=4_096)
+        return hold_bound(
+            Dialect.OPENAI, shape, SHEET, MILLION, context_window=100_000, default_output=4_096, model="gpt-5"
+        )
 
     steps: dict[str, Callable[[], object]] = {
         "the secret's digest": lambda: keyring.digests(secret),

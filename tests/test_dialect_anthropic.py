@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from tests.usages import used
 from toolkit.dialects import anthropic
 from toolkit.dialects.body import parse_object
+from toolkit.dialects.media import Kind, Medium
 from toolkit.dialects.shape import ModelInfo, Shape
 from toolkit.errors import STATUS, Refusal, RefusalType
 from toolkit.usage import Usage
@@ -51,7 +52,7 @@ def test_request_is_read() -> None:
         text_bytes=len(raw),
         messages=3,
         tools=2,
-        images=0,
+        media={},
         whole_context=False,
         choices=1,
         output_bound=50,
@@ -69,11 +70,11 @@ def test_counting_tokens_is_free_and_needs_no_bound() -> None:
         anthropic.inspect(MESSAGES, body, 40, None)
 
 
-def test_inline_images_are_counted_wherever_they_stand() -> None:
+def test_inline_pictures_are_counted_wherever_they_stand() -> None:
     """Pictures in messages and in the results of tools are counted by piece, not by length."""
     image = {"type": "image", "source": PNG}
     shape = inspect(messages=content(image, {"type": "tool_result", "tool_use_id": "t", "content": [image]}))
-    assert (shape.images, shape.whole_context) == (2, False)
+    assert (shape.media, shape.whole_context) == ({Medium(Kind.PICTURE): 2}, False)
     assert shape.text_bytes < 400
 
 

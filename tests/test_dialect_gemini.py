@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from tests.usages import used
 from toolkit.dialects import gemini
 from toolkit.dialects.body import parse_object
+from toolkit.dialects.media import Kind, Medium
 from toolkit.dialects.shape import ModelInfo, Shape
 from toolkit.errors import STATUS, Refusal, RefusalType
 from toolkit.usage import Usage
@@ -61,7 +62,7 @@ def test_request_is_read_in_either_spelling(snake: bool) -> None:
         text_bytes=len(raw),
         messages=3,
         tools=3,
-        images=0,
+        media={},
         whole_context=False,
         choices=2,
         output_bound=50,
@@ -89,11 +90,11 @@ def test_embeddings_have_no_output() -> None:
 
 
 @pytest.mark.parametrize("field", ["inlineData", "inline_data"])
-def test_inline_images_are_counted_wherever_they_stand(field: str) -> None:
+def test_inline_pictures_are_counted_wherever_they_stand(field: str) -> None:
     """Pictures in contents and in the results of functions are counted by piece, not by length."""
     image = {field: PNG}
     shape = parts(image, {"functionResponse": {"name": "f", "response": {}, "parts": [image]}})
-    assert (shape.images, shape.whole_context) == (2, False)
+    assert (shape.media, shape.whole_context) == ({Medium(Kind.PICTURE): 2}, False)
     assert shape.text_bytes < 400
 
 

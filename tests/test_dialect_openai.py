@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from tests.usages import used
 from toolkit.dialects import openai
 from toolkit.dialects.body import parse_object
+from toolkit.dialects.media import Kind, Medium
 from toolkit.dialects.shape import ModelInfo, Shape
 from toolkit.errors import STATUS, Refusal, RefusalType
 from toolkit.usage import Usage
@@ -61,7 +62,7 @@ def test_chat_request_is_read() -> None:
         text_bytes=len(raw),
         messages=2,
         tools=3,
-        images=0,
+        media={},
         whole_context=False,
         choices=3,
         output_bound=50,
@@ -76,13 +77,13 @@ def test_larger_of_two_bounds_is_held() -> None:
     assert chat(max_tokens=None).output_bound is None
 
 
-def test_inline_images_are_counted_by_piece_and_not_by_length() -> None:
-    """A picture in the body adds to images, and its base64 is no text."""
+def test_inline_pictures_are_counted_by_piece_and_not_by_length() -> None:
+    """Its base64 is no text."""
     shape = chat(messages=content({"type": "image_url", "image_url": {"url": IMAGE}}, {"type": "text", "text": "?"}))
-    assert (shape.images, shape.whole_context) == (1, False)
+    assert (shape.media, shape.whole_context) == ({Medium(Kind.PICTURE): 1}, False)
     assert shape.text_bytes < 300
     shape = responses(input=content({"type": "input_image", "image_url": IMAGE}))
-    assert (shape.images, shape.whole_context) == (1, False)
+    assert (shape.media, shape.whole_context) == ({Medium(Kind.PICTURE): 1}, False)
     assert shape.text_bytes < 300
 
 
@@ -106,7 +107,8 @@ def test_documents_in_tool_results_are_found() -> None:
         {"type": "input_image", "image_url": IMAGE},
     ]
     shape = responses(input=[*HELLO, {"type": "function_call_output", "call_id": "c", "output": output}])
-    assert (shape.images, shape.whole_context, shape.messages) == (1, True, 2)
+    assert (shape.whole_context, shape.messages) == (True, 2)
+    assert shape.media == {Medium(Kind.PDF, by_url=True): 1, Medium(Kind.PICTURE): 1}
 
 
 def test_embeddings_have_no_output() -> None:

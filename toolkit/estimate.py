@@ -9,24 +9,27 @@ tokens of its text. What a provider adds itself is bounded by these allowances:
 | each tool definition | 1,024 | Anthropic, "Tool use pricing": typed tools 245 to 735 |
 | any tool at all | 1,024 | Anthropic, "Tool use pricing": system prompt of 159 to 804 |
 | the request | 64 | reply priming, begin and end marks |
-| image, OpenAI | 48,200 | OpenAI, "Images and vision": gpt-4o-mini, 2,833 + 8 tiles × 5,667 |
-| image, Anthropic | 5,000 | Anthropic, "Vision": at most 4,784 a picture at the highest resolution |
-| image, Gemini | 35,000 | Google, "Image understanding": 258 for each tile of 768 × 768 px |
+| each picture | 16 | marks around it; a patch more by rounding (OpenAI, "Images and vision") |
+| what a picture shows | by its size | the rows of `media_tokens`; unreadable sizes as the largest |
 
 A document, URL, audio or video part counts as the model's whole context window.
+
+What a provider who was called does not report is estimated (`likely_input`); `metering` keeps that within the hold.
 """
 
 from dataclasses import dataclass
 
+from toolkit.dialects.media import Kind
 from toolkit.dialects.shape import Dialect, Shape
 from toolkit.errors import Refusal, RefusalType
+from toolkit.media_tokens import BYTES_PER_TOKEN, most_tokens, usual_tokens
 from toolkit.pricing import MILLION, PriceSheet
 
 PER_MESSAGE = 16
 PER_TOOL = 1_024
 ANY_TOOL = 1_024
 PER_REQUEST = 64
-PER_IMAGE = {Dialect.OPENAI: 48_200, Dialect.ANTHROPIC: 5_000, Dialect.GEMINI: 35_000}
+PER_PICTURE = 16
 
 SMALLEST_FITTED_BOUND = 1_024
 """A default output bound is never lowered below this many tokens: a shorter answer helps nobody."""
@@ -34,12 +37,16 @@ SMALLEST_FITTED_BOUND = 1_024
 MOST_BYTES_PER_TOKEN = 16
 """Bytes of text that a token of context is taken for: four times the usual, so that only what cannot fit is refused."""
 
-BYTES_PER_TOKEN = 4
-"""What text is worth when an upstream reports nothing: OpenAI, "What are tokens": about 4 characters each."""
 
+def input_bound(dialect: Dialect, shape: Shape, context_window: int, model: str) -> int:
+    """Return the most input tokens that a call can be billed for.
 
-def input_bound(dialect: Dialect, shape: Shape, context_window: int) -> int:
-    """Return the most input tokens that a call can be billed for."""
+    Args:
+        dialect: of the request.
+        shape: the request, as its dialect read it.
+        context_window: the model's, in tokens.
+        model: the provider's name of it.
+    """
     window = context_window * shape.inputs
     if shape.whole_context:
         return window
@@ -49,8 +56,10 @@ def input_bound(dialect: Dialect, shape: Shape, context_window: int) -> int:
         + PER_MESSAGE * shape.messages
         + PER_TOOL * shape.tools
         + (ANY_TOOL if shape.tools else 0)
-        + PER_IMAGE[dialect] * shape.images
     )
+    if shape.media:
+        pictures = sum(count for medium, count in shape.media.items() if medium.kind is Kind.PICTURE)
+        tokens += PER_PICTURE * pictures + most_tokens(dialect, model, shape.media)
     return min(tokens, window)
 
 
@@ -63,7 +72,7 @@ def check_text(shape: Shape, model: str, context_window: int) -> None:
     """
     most = MOST_BYTES_PER_TOKEN * context_window
     size, what = (shape.longest_input, "An input") if shape.inputs > 1 else (shape.text_bytes, "The text")
-    if size > most and not shape.whole_context:  # a document's bytes are no text
+    if size > most:
         raise Refusal(
             RefusalType.REQUEST_TOO_LARGE,
             f"{what} of this request is {size:,} bytes; at most {most:,} are taken for '{model}': "
@@ -72,9 +81,16 @@ def check_text(shape: Shape, model: str, context_window: int) -> None:
         )
 
 
-def likely_input(shape: Shape) -> int:
-    """Return the input tokens charged when an upstream that was called reported none."""
-    return -(-shape.text_bytes // BYTES_PER_TOKEN)
+def likely_input(dialect: Dialect, shape: Shape, model: str) -> int:
+    """Return the input tokens that a call has probably used; maybe more than its context window has.
+
+    Args:
+        dialect: of the request.
+        shape: the request, as its dialect read it.
+        model: the provider's name of the model.
+    """
+    text = -(-shape.text_bytes // BYTES_PER_TOKEN)
+    return text + usual_tokens(dialect, model, shape.media) if shape.media else text
 
 
 @dataclass(slots=True)
@@ -134,6 +150,7 @@ def hold_bound(
     *,
     context_window: int,
     default_output: int,
+    model: str,
 ) -> HoldBound:
     """Return the strict bound of a call.
 
@@ -144,8 +161,9 @@ def hold_bound(
         multiplier: the plan's multiplier in millionths.
         context_window: the model's, in tokens.
         default_output: output bound to inject when the caller gave none, in tokens.
+        model: the provider's name of the model, which says what its pictures cost.
     """
-    tokens = input_bound(dialect, shape, context_window)
+    tokens = input_bound(dialect, shape, context_window, model)
     tiers = sheet.reachable(tokens)
     base = tokens * max([tier.dearest_input for tier in tiers]) + sheet.request * MILLION
     each = shape.choices * max([tier.output for tier in tiers]) if shape.output else 0

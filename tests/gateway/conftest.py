@@ -269,7 +269,12 @@ class Gate:
         return replace(self, key=key)
 
     def behind(
-        self, upstream: str, dialect: Dialect = Dialect.OPENAI, *, credential_env: str = "TEST_UPSTREAM_KEY"
+        self,
+        upstream: str,
+        dialect: Dialect = Dialect.OPENAI,
+        *,
+        credential_env: str = "TEST_UPSTREAM_KEY",
+        upstream_model: str | None = None,
     ) -> "Behind":
         """Add a model that another upstream serves; return its name and a key that may call it."""
         number = next(_numbers)
@@ -277,7 +282,14 @@ class Gate:
         with self.desk.write() as tx:
             catalog.add_upstream(tx, name, dialect, upstream, credential_env)
             catalog.add_model(
-                tx, model, name, sheet=GEMINI_SHEET, context_window=100_000, default_output=4_096, max_output=8_192
+                tx,
+                model,
+                name,
+                upstream_model=upstream_model,
+                sheet=GEMINI_SHEET,
+                context_window=100_000,
+                default_output=4_096,
+                max_output=8_192,
             )
             plan = plans.add(tx, name, MILLION, [model])
         return Behind(model, self.another(name, plan=plan.id))

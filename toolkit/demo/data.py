@@ -240,7 +240,7 @@ class _Player:
             text_bytes=demo.input_tokens * 4,
             messages=4,
             tools=0,
-            images=0,
+            media={},
             whole_context=False,
             choices=1,
             output_bound=4 * demo.model.output_tokens + demo.output_tokens,
@@ -254,6 +254,7 @@ class _Player:
             plan.multiplier,
             context_window=model.context_window,
             default_output=model.default_output,
+            model=model.upstream_model,
         )
         version = self._catalog.version
         try:

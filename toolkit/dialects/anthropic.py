@@ -18,6 +18,7 @@ from toolkit.dialects.body import (
     unsupported,
 )
 from toolkit.dialects.headers import Betas, read_betas
+from toolkit.dialects.media import Kind
 from toolkit.dialects.meter import Fate, StreamMeter, length_of
 from toolkit.dialects.reading import object_of, objects_of, text_of, tokens_of
 from toolkit.dialects.shape import ModelInfo, Shape, Tally, Window
@@ -82,7 +83,7 @@ def inspect(endpoint: str, body: dict[str, Any], size: int, path_model: str | No
         text_bytes=max(size - tally.media_bytes, 0),
         messages=tally.messages,
         tools=tally.tools,
-        images=tally.images,
+        media=tally.media,
         whole_context=tally.whole_context,
         choices=1,
         output_bound=None if free else bound,
@@ -120,9 +121,9 @@ def _walk_blocks(blocks: Sequence[dict[str, Any]], where: str, tally: Tally) -> 
         if kind in _TEXT_BLOCKS:
             continue
         if kind == "image":
-            _walk_source(block, field, tally)
+            _walk_source(block, field, Kind.PICTURE, tally)
         elif kind == "document":
-            _walk_source(block, field, tally)
+            _walk_source(block, field, Kind.PDF, tally)
             tally.whole_context = True
         elif kind == "tool_result":
             if isinstance(block.get("content"), list):
@@ -131,16 +132,16 @@ def _walk_blocks(blocks: Sequence[dict[str, Any]], where: str, tally: Tally) -> 
             raise unsupported(f"{field}.type", f"{shown(kind)}: {FOREIGN_BLOCK}")
 
 
-def _walk_source(block: dict[str, Any], where: str, tally: Tally) -> None:
+def _walk_source(block: dict[str, Any], where: str, medium: Kind, tally: Tally) -> None:
     field = f"{where}.source"
     source = read_object(block, "source", where)
     kind = read_kind(source, field)
     data = source.get("data")
     if kind == "base64" and isinstance(data, str):
         media_type = source.get("media_type")
-        tally.media(media_type if isinstance(media_type, str) else "", data)
+        tally.blob(media_type if isinstance(media_type, str) else "", data)
     elif kind == "url":
-        tally.whole_context = True
+        tally.by_url(medium)
     elif kind == "text":
         pass
     elif kind == "content":

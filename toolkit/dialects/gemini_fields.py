@@ -45,7 +45,7 @@ CONFIG = _fields(
     plain("enableEnhancedCivicAnswers", "audioTimestamp"),
     covered(Effect.PRICE, "each candidate is held and charged", "candidateCount"),
     covered(Effect.CONTEXT, "bounds the output that is held", "maxOutputTokens"),
-    covered(Effect.CONTEXT, "within the allowance per picture; other media hold the context window", "mediaResolution"),
+    covered(Effect.CONTEXT, "pictures are held by it; other media hold the context window", "mediaResolution"),
     covered(Effect.PRICE, "only 'TEXT' is answered", "responseModalities"),
     {
         "responseFormat": Field(Effect.PRICE, covered="only text is answered"),

@@ -22,6 +22,7 @@ from toolkit.dialects.body import (
 )
 from toolkit.dialects.fields import snake_case
 from toolkit.dialects.gemini_fields import AUDIO, BODY, PART
+from toolkit.dialects.media import Kind
 from toolkit.dialects.shape import Shape, Tally
 
 GENERATE = "generateContent"
@@ -31,13 +32,15 @@ EMBED = "embedContent"
 BATCH_EMBED = "batchEmbedContents"
 ENDPOINTS: tuple[str, ...] = (GENERATE, STREAM, COUNT_TOKENS, EMBED, BATCH_EMBED)
 
+_MOST_FRAMES = 24
+
 MAX_CANDIDATES = 8
 """The largest `candidateCount`; Google, "Generating content", GenerationConfig."""
 
 _READ = (
     *("contents", "content", "systemInstruction", "tools", "functionDeclarations", "generationConfig", "parts"),
     *("generateContentRequest", "candidateCount", "maxOutputTokens", "responseModalities", "responseFormat"),
-    *("inlineData", "mimeType", "functionResponse"),
+    *("inlineData", "mimeType", "functionResponse", "mediaResolution", "numTokens", "videoMetadata"),
 )
 _SNAKE = {name: snake_case(name) for name in _READ}
 
@@ -117,7 +120,7 @@ def inspect(endpoint: str, body: dict[str, Any], size: int, path_model: str | No
         text_bytes=max(size - tally.media_bytes, 0),
         messages=tally.messages,
         tools=tally.tools,
-        images=tally.images,
+        media=tally.media,
         whole_context=tally.whole_context,
         choices=choices if generates else 1,
         output_bound=bound if generates else None,
@@ -135,6 +138,9 @@ def _walk_request(request: dict[str, Any], where: str, model: str, tally: Tally)
     if named is not None and named not in (model, f"models/{model}"):
         field = path(where, "model")
         raise invalid(f"'{field}' must be the model of the path, 'models/{model}', not {shown(named)}.", field)
+    in_config = _spelled(request, "generationConfig", where)
+    config = read_object(request, in_config, where)
+    resolution = config.get(_spelled(config, "mediaResolution", path(where, in_config)))
     for name in ("contents", "content", "systemInstruction"):
         spelled = _spelled(request, name, where)
         if isinstance(request.get(spelled), str):
@@ -143,12 +149,11 @@ def _walk_request(request: dict[str, Any], where: str, model: str, tally: Tally)
         for index, content in enumerate(_objects(request, name, where)):
             tally.messages += 1
             field = path(where, f"{spelled}[{index}]" if name == "contents" else spelled)
-            _walk_parts(_objects(content, "parts", field), f"{field}.parts", tally)
+            _walk_parts(_objects(content, "parts", field), f"{field}.parts", resolution, tally)
     for index, tool in enumerate(_objects(request, "tools", where)):
         field = path(where, f"tools[{index}]")
         tally.tools += len(_objects(tool, "functionDeclarations", field))
-    spelled = _spelled(request, "generationConfig", where)
-    return _read_config(read_object(request, spelled, where), path(where, spelled))
+    return _read_config(config, path(where, in_config))
 
 
 def _read_config(config: dict[str, Any], where: str) -> tuple[int, int | None]:
@@ -168,7 +173,7 @@ def _read_config(config: dict[str, Any], where: str) -> tuple[int, int | None]:
     return choices or 1, bound
 
 
-def _walk_parts(parts: Sequence[dict[str, Any]], where: str, tally: Tally) -> None:
+def _walk_parts(parts: Sequence[dict[str, Any]], where: str, resolution: object, tally: Tally) -> None:
     for index, part in enumerate(parts):
         if len(part) == 1 and "text" in part:
             continue
@@ -177,16 +182,51 @@ def _walk_parts(parts: Sequence[dict[str, Any]], where: str, tally: Tally) -> No
         blob = _object(part, "inlineData", field)
         if blob:
             inline = f"{field}.{_spelled(part, 'inlineData', field)}"
-            kind = blob.get(_spelled(blob, "mimeType", inline))
-            kind = kind.lower() if isinstance(kind, str) else ""
-            if kind.startswith("audio/"):
-                raise unsupported(inline, f"{AUDIO}; send a transcript")
-            data = blob.get("data")
-            tally.media(kind, data if isinstance(data, str) else "")
+            _count_blob(part, blob, field, inline, resolution, tally)
         answer = _object(part, "functionResponse", field)
         if answer:
             inner = f"{field}.{_spelled(part, 'functionResponse', field)}"
-            _walk_parts(_objects(answer, "parts", inner), f"{inner}.parts", tally)
+            _walk_parts(_objects(answer, "parts", inner), f"{inner}.parts", resolution, tally)
+
+
+def _count_blob(
+    part: dict[str, Any], blob: dict[str, Any], where: str, inline: str, resolution: object, tally: Tally
+) -> None:
+    kind, data = blob.get(_spelled(blob, "mimeType", inline)), blob.get("data")
+    own = part.get(_spelled(part, "mediaResolution", where))
+    if isinstance(own, dict):
+        tally.whole_context = tally.whole_context or own.get(_spelled(own, "numTokens", where)) is not None
+        own = own.get("level")
+    medium = tally.blob(
+        kind if isinstance(kind, str) else "",
+        data if isinstance(data, str) else "",
+        detail=_level(resolution if own is None else own),
+        frames=_frames(_object(part, "videoMetadata", where)),
+        url_safe=True,
+    )
+    # By its own bytes too: a sound that is sent under another name is a sound.
+    if medium.kind is Kind.AUDIO:
+        raise unsupported(inline, f"{AUDIO}; send a transcript")
+    if medium.sound:
+        raise unsupported(inline, f"this video has a track of sound, and {AUDIO}; send it without")
+
+
+def _level(resolution: object) -> object:
+    """Return a media resolution as the table of media has it."""
+    if not isinstance(resolution, str):
+        return resolution
+    level = resolution.lower().removeprefix("media_resolution_")
+    return None if level in ("", "unspecified") else level
+
+
+def _frames(metadata: Mapping[str, Any]) -> int:
+    """Return the frames looked at in 1,000 seconds; Google, "Video understanding": one a second, 24 at most."""
+    rate = metadata.get("fps")
+    if rate is None:
+        return 1_000
+    if not isinstance(rate, int | float) or isinstance(rate, bool) or rate <= 0:
+        return 1_000 * _MOST_FRAMES
+    return round(1_000 * min(rate, _MOST_FRAMES))
 
 
 def rewrite(

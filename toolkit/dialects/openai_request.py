@@ -18,6 +18,7 @@ from toolkit.dialects.body import (
     text_bytes,
     unsupported,
 )
+from toolkit.dialects.media import Kind
 from toolkit.dialects.openai_fields import (
     AUDIO,
     BODIES,
@@ -122,7 +123,7 @@ def _inspect_chat(body: dict[str, Any], size: int) -> Shape:
         text_bytes=max(size - tally.media_bytes, 0),
         messages=tally.messages,
         tools=tally.tools,
-        images=tally.images,
+        media=tally.media,
         whole_context=tally.whole_context,
         choices=choices,
         output_bound=bound,
@@ -160,7 +161,7 @@ def _inspect_responses(body: dict[str, Any], size: int) -> Shape:
         text_bytes=max(size - tally.media_bytes, 0),
         messages=tally.messages,
         tools=tally.tools,
-        images=tally.images,
+        media=tally.media,
         whole_context=tally.whole_context,
         choices=1,
         output_bound=bound,
@@ -190,7 +191,7 @@ def _inspect_embeddings(body: dict[str, Any], size: int) -> Shape:
         text_bytes=size,
         messages=len(given) if isinstance(given, list) else 1,
         tools=0,
-        images=0,
+        media={},
         whole_context=BODIES[EMBEDDINGS].whole_context(body),
         choices=1,
         output_bound=None,
@@ -257,20 +258,34 @@ def _walk_parts(parts: Sequence[dict[str, Any]], where: str, tally: Tally) -> No
             continue
         if kind in ("image_url", "input_image", "computer_screenshot"):
             FILE.refuse(part, field)
-            address = part.get("image_url")
-            if isinstance(address, dict):
-                address = address.get("url")
+            given = part.get("image_url")
+            picture = given if isinstance(given, dict) else {"url": given, "detail": part.get("detail")}
+            address = picture.get("url")
             if not isinstance(address, str):
                 raise invalid(f"'{field}.image_url' must hold a URL, not {shown(address)}.", f"{field}.image_url")
-            tally.image_url(address)
+            tally.address(Kind.PICTURE, address, picture.get("detail"))
         elif kind in ("file", "input_file"):
             FILE.refuse(part, field)
-            FILE.refuse(read_object(part, "file", field), f"{field}.file")
-            tally.whole_context = True
+            file = read_object(part, "file", field)
+            FILE.refuse(file, f"{field}.file")
+            _count_file(file or part, tally)
         elif kind == "input_audio":
             raise unsupported(f"{field}.type", f"'input_audio': {AUDIO}; send a transcript")
         else:
             raise unsupported(f"{field}.type", f"{shown(kind)}: {_UNKNOWN_PART}")
+
+
+def _count_file(file: dict[str, Any], tally: Tally) -> None:
+    """Count a document: inline, as a `data:` URL or as bare base64, or by its address; some servers mix their names."""
+    tally.whole_context = True
+    for name in ("file_data", "file_url"):
+        address = file.get(name)
+        if not isinstance(address, str) or not address:
+            continue
+        if address[:5].lower() == "data:" or "://" in address[:16]:
+            tally.address(Kind.PDF, address)
+        else:
+            tally.blob("", address)
 
 
 def _walk_tools(tools: Sequence[dict[str, Any]], where: str, tally: Tally) -> None:

@@ -1,9 +1,12 @@
 """What billing policy needs to know of a request and of a model, whatever the dialect."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import NamedTuple
+
+from toolkit.dialects.media import Kind, Medium, data_url, read_blob
 
 
 class Dialect(StrEnum):
@@ -42,10 +45,10 @@ class Shape:
         model: the public model id that the caller named.
         stream: whether the answer is asked for as a stream.
         free: the provider charges nothing for this endpoint (token counting).
-        text_bytes: bytes of the body without inline image data; an upper bound of its text's tokens.
+        text_bytes: bytes of the body without inline media; an upper bound of its text's tokens.
         messages: messages, contents or input items, the system prompt included.
         tools: tool definitions, wherever in the body they stand.
-        images: image parts.
+        media: pictures, documents and recordings, and how many of each there are.
         whole_context: a part whose tokens the body's size does not bound (a document, a URL, audio,
             video) is present, so the input counts as the model's whole context window.
         choices: answers asked for at once.
@@ -66,7 +69,7 @@ class Shape:
     text_bytes: int
     messages: int
     tools: int
-    images: int
+    media: Mapping[Medium, int]
     whole_context: bool
     choices: int
     output_bound: int | None
@@ -79,37 +82,82 @@ class Shape:
     unknown: tuple[str, ...] = ()
 
 
+MOST_MEDIA = 1_024
+"""Different media of one request that are told apart; the others count as the largest of their kind."""
+
+LONGEST_DETAIL = 16
+"""Of the words that say how closely a medium is to be looked at."""
+
+
 @dataclass(slots=True)
 class Tally:
     """What a walk over a request body has counted so far.
 
     Args:
-        media_bytes: length of inline image data, which is billed by picture and not by length.
-        messages: as in `Shape`; so are tools, images and whole_context.
+        media_bytes: length of inline media, which are not billed by their length.
+        messages: as in `Shape`; so are tools, media and whole_context.
     """
 
     media_bytes: int = 0
     messages: int = 0
     tools: int = 0
-    images: int = 0
+    media: dict[Medium, int] = field(default_factory=dict)
     whole_context: bool = False
 
-    def media(self, media_type: str, data: str) -> None:
-        """Count one inline blob: a picture by the piece, anything else as a whole context window."""
-        if media_type.startswith("image/"):
-            self.images += 1
-            self.media_bytes += len(data)
-        else:
-            self.whole_context = True
+    def add(self, medium: Medium) -> None:
+        """Count one medium."""
+        if medium not in self.media and len(self.media) >= MOST_MEDIA:
+            medium = Medium(medium.kind, hidden=True)
+        self.media[medium] = self.media.get(medium, 0) + 1
 
-    def image_url(self, url: str) -> None:
-        """Count a picture given as a `data:` URL, or by an address that only the provider reads."""
-        head = url[:64].lower()
-        if head.startswith("data:"):
-            self.media(head[5:], url)
-        else:
-            self.images += 1
+    def blob(
+        self,
+        media_type: str,
+        text: str,
+        start: int = 0,
+        *,
+        detail: object = None,
+        frames: int = 1_000,
+        url_safe: bool = False,
+    ) -> Medium:
+        """Count one inline blob, and return what it is.
+
+        A picture is held by the piece if it is declared as one and its bytes are of no other kind; whatever else there
+        is holds the whole context window, since its header may hide how much it is.
+
+        Args:
+            media_type: as declared, or empty.
+            text: base64 from `start` on; so is url_safe as `media.read_blob` takes it.
+            detail: the request's word for how closely it is to be looked at.
+            frames: as in `Medium`.
+        """
+        self.media_bytes += len(text) - start
+        medium = read_blob(media_type, text, start, url_safe=url_safe)
+        if medium.kind is not Kind.PICTURE or not media_type.lower().startswith("image/"):
             self.whole_context = True
+        self.add(medium._replace(detail=_detail(detail), frames=frames))
+        return medium
+
+    def by_url(self, kind: Kind, detail: object = None) -> None:
+        """Count a medium that only the provider reads."""
+        self.whole_context = True
+        self.add(Medium(kind, by_url=True, detail=_detail(detail)))
+
+    def address(self, kind: Kind, url: str, detail: object = None) -> None:
+        """Count a medium that is given as a `data:` URL, or by an address."""
+        found = data_url(url)
+        if found is None:
+            self.by_url(kind, detail)
+        else:
+            media_type, start = found
+            self.blob(media_type, url, start, detail=detail)
+
+
+def _detail(word: object) -> str:
+    """Return a word that says how closely to look, as a table may know it; empty if there is none."""
+    if word is None:
+        return ""
+    return word if isinstance(word, str) and len(word) <= LONGEST_DETAIL else "?"
 
 
 @dataclass(frozen=True, slots=True)

@@ -302,7 +302,7 @@ class Admission:
             held_output=choices * self.admitted.output_bound,
             window=model.context_window * shape.inputs,
             most_output=choices * model.max_output,
-            likely_input=lambda: likely_input(shape),
+            likely_input=lambda: likely_input(model.dialect, shape, model.upstream_model),
         )
 
 
@@ -354,7 +354,7 @@ def _check_window(shape: Shape, onward: Onward, model: ModelFacts) -> None:
     """
     for asked in filter(None, (shape.window, onward.window)):
         window = model.context_window
-        if asked.tokens > window < input_bound(model.dialect, shape, asked.tokens):
+        if asked.tokens > window < input_bound(model.dialect, shape, asked.tokens, model.upstream_model):
             raise Refusal(
                 RefusalType.UNSUPPORTED_FEATURE,
                 f"'{asked.asked_by}' lets this call have up to {asked.tokens:,} tokens of context, but '{model.id}' "
@@ -396,5 +396,6 @@ def _price(
         plan.multiplier,
         context_window=model.context_window,
         default_output=model.default_output,
+        model=model.upstream_model,
     )
     return call, model, bound

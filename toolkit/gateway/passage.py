@@ -16,10 +16,9 @@ from starlette.types import Receive, Send
 from toolkit.billing import Ending, Receipt
 from toolkit.dialects import MODULES
 from toolkit.dialects.body import dump_object
-from toolkit.dialects.meter import StreamMeter
+from toolkit.dialects.meter import BYTES_PER_TOKEN, StreamMeter
 from toolkit.dialects.shape import Dialect
 from toolkit.errors import Refusal, RefusalType
-from toolkit.estimate import BYTES_PER_TOKEN
 from toolkit.gateway.answers import JSON, head, hold_id, send_refusal, send_whole
 from toolkit.gateway.call import Admission, Request, Teller
 from toolkit.gateway.upstreams import Exchange, NotConfigured, UpstreamBroke, Upstreams, UpstreamSlow

@@ -1,0 +1,164 @@
+"""Pictures, documents and videos: what is held for them, and what a caller is charged whose usage nobody reported."""
+
+import json
+from base64 import b64encode
+from struct import pack
+from typing import Any
+
+import pytest
+
+from tests.conftest import wait_until
+from tests.gateway.conftest import Gate, dialect_of, http_answer, raw_upstream, request_of
+from tests.gateway.test_streams import hang_up
+from tests.test_media import mp4, pdf, picture, text
+from toolkit.models import OutboxRow
+
+JSON = "Content-Type: application/json"
+PDF_URL, PICTURE_URL = "https://example.com/a.pdf", "https://example.com/a.jpg"
+
+
+def document(kind: str, data: bytes) -> dict[str, Any]:
+    """Return the fields of a request that carries a PDF, or a video to Gemini, which takes them."""
+    inline = text(data)
+    if kind == "chat":
+        file = {"filename": "a.pdf", "file_data": f"data:application/pdf;base64,{inline}"}
+        return {"messages": [{"role": "user", "content": [{"type": "file", "file": file}]}]}
+    if kind == "responses":
+        part = {"type": "input_file", "filename": "a.pdf", "file_data": f"data:application/pdf;base64,{inline}"}
+        return {"input": [{"role": "user", "content": [part]}]}
+    if kind == "messages":
+        source = {"type": "base64", "media_type": "application/pdf", "data": inline}
+        return {"messages": [{"role": "user", "content": [{"type": "document", "source": source}]}]}
+    return {"contents": [{"parts": [{"inlineData": {"mimeType": "video/mp4", "data": inline}}]}]}
+
+
+def by_url(kind: str, address: str) -> dict[str, Any]:
+    """Return the fields of a request that carries a picture, or a PDF, by its address."""
+    is_picture = address == PICTURE_URL
+    if kind == "chat":
+        return {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": address}}]}]}
+    if kind == "responses":
+        part = (
+            {"type": "input_image", "image_url": address} if is_picture else {"type": "input_file", "file_url": address}
+        )
+        return {"input": [{"role": "user", "content": [part]}]}
+    block = {"type": "image" if is_picture else "document", "source": {"type": "url", "url": address}}
+    return {"messages": [{"role": "user", "content": [block]}]}
+
+
+def leave(gate: Gate, kind: str, fields: dict[str, Any]) -> OutboxRow:
+    """Ask for a stream, leave before its first byte, and return the row."""
+    with raw_upstream([], linger=True) as upstream:
+        behind = gate.behind(upstream.url, dialect_of(kind))
+        path, body = request_of(kind, "", stream=True, **fields)
+        if "model" in body:
+            body["model"] = behind.model
+        with behind.gate.connection() as connection:
+            connection.request(
+                "POST",
+                path.replace("gemini-test", behind.model),
+                json.dumps(body),
+                {"Authorization": f"Bearer {behind.gate.secret}"},
+            )
+            wait_until(lambda: upstream.requests, "the request to have been forwarded")
+            hang_up(connection)
+        wait_until(behind.gate.rows, "the row of a caller who left")
+    row = behind.gate.row()
+    assert (row.outcome, row.usage_source, row.overrun) == ("aborted", "estimated", 0)
+    assert row.cost <= row.held
+    return row
+
+
+@pytest.mark.parametrize("kind", ["chat", "responses", "messages", "generate"])
+def test_a_document_that_nobody_could_measure_costs_its_hold_at_most(gate: Gate, kind: str) -> None:
+    """Three megabytes are no text: as many tokens as the context window has, not one for four signs of base64."""
+    row = leave(gate, kind, document(kind, bytes(3_000_000)))
+    # A video of 100 kbit/s would last 240 seconds.
+    assert 0 <= row.input_tokens - (240 * 322 if kind == "generate" else 100_000) <= 100
+
+
+@pytest.mark.parametrize(
+    ("kind", "data", "tokens"),
+    [
+        # A page's text and a picture of it, in patches of 28 px: 52 × 74; or 1,448 × 2,048 ÷ 750.
+        ("chat", pdf(3, padding=2_000_000), 3 * (3_000 + 3_848)),
+        ("responses", pdf(3, padding=2_000_000), 3 * (3_000 + 3_848)),
+        ("messages", pdf(3, padding=2_000_000), 3 * (3_000 + 3_955)),
+        ("generate", mp4(60, late=2_000_000), 60 * (280 + 42)),
+    ],
+)
+def test_a_document_is_charged_by_its_pages_and_a_video_by_its_seconds(
+    gate: Gate, kind: str, data: bytes, tokens: int
+) -> None:
+    """What its header says, plus the little text around it."""
+    row = leave(gate, kind, document(kind, data))
+    assert 0 < row.input_tokens - tokens <= 100
+
+
+@pytest.mark.parametrize(
+    ("kind", "address", "tokens"),
+    [
+        # 2,048 × 1,536 px: 74 × 55 patches of 28 px; or ÷ 750.
+        ("chat", PICTURE_URL, 74 * 55),
+        ("responses", PICTURE_URL, 74 * 55),
+        ("messages", PICTURE_URL, 4_195),
+        ("responses", PDF_URL, 10 * (3_000 + 3_848)),
+        ("messages", PDF_URL, 10 * (3_000 + 3_955)),
+    ],
+)
+def test_what_only_the_provider_has_seen_counts_at_its_usual_size(
+    gate: Gate, kind: str, address: str, tokens: int
+) -> None:
+    """Who leaves does not choose a discount of his own."""
+    row = leave(gate, kind, by_url(kind, address))
+    assert 0 < row.input_tokens - tokens <= 100
+
+
+@pytest.mark.parametrize("kind", ["chat", "messages", "generate"])
+def test_an_answer_without_usage_to_a_document_costs_its_hold_at_most(gate: Gate, kind: str) -> None:
+    """A long answer beyond the bound that was sent does not either."""
+    answer = json.dumps({"id": "a", "text": "word " * 100_000}).encode()
+    with raw_upstream([http_answer(answer, JSON)]) as upstream:
+        behind = gate.behind(upstream.url, dialect_of(kind))
+        reply = behind.ask(kind, **document(kind, bytes(1_000_000)))
+    row = behind.gate.row()
+    assert reply.status == 200
+    assert row.usage_source == "estimated"
+    assert 0 <= row.input_tokens - (80 * 322 if kind == "generate" else 100_000) <= 100
+    assert row.output_tokens == (1_000 if kind == "messages" else 4_096)
+    assert row.cost <= row.held
+
+
+@pytest.mark.parametrize(
+    ("url", "tokens"),
+    [
+        (f"data:image/png;base64,{text(picture('PNG', 1_024, 1_024))}", 85 + 4 * 170),
+        (f"data:image/png;base64,{text(b'who knows' * 99)}", 85 + 8 * 170),
+        (f"data:image/png;base64,{text(pdf(1))}", 100_000),
+        (PICTURE_URL, 100_000),
+    ],
+    ids=["sized", "unknown", "a document", "by address"],
+)
+def test_a_picture_is_held_by_its_size(gate: Gate, url: str, tokens: int) -> None:
+    """Read from its bytes, whatever it is declared as; else the largest; what may be anything holds all."""
+    with raw_upstream([http_answer(b'{"usage": {"prompt_tokens": 1, "completion_tokens": 1}}', JSON)]) as upstream:
+        behind = gate.behind(upstream.url, upstream_model="gpt-4o")
+        fields: dict[str, Any] = {
+            "messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": url}}]}]
+        }
+        assert behind.ask("chat", max_tokens=1, **fields).status == 200
+    # Held at the dearer prices if so much input can reach them: 1 or 2 USD a million, and 8 or 12 for one of output.
+    held = behind.gate.row().held
+    if tokens == 100_000:
+        assert held == 100_000 * 2_000 + 12_000
+    else:
+        assert 16 * 1_000 < held - 8_000 - tokens * 1_000 <= 400 * 1_000
+
+
+def test_a_video_with_sound_is_refused_where_sound_has_no_price(gate: Gate) -> None:
+    """Its sound would be billed at another price than text; sound under a false name is found as well."""
+    for data, mime in ((mp4(3, sound=True), "video/mp4"), (b"RIFF" + pack("<I", 9) + b"WAVEfmt ", "video/mp4")):
+        inline = {"inlineData": {"mimeType": mime, "data": b64encode(data).decode()}}
+        reply = gate.ask("generate", "", contents=[{"parts": [inline]}])
+        assert (reply.status, reply.type) == (400, "unsupported_feature")
+        assert "sound" in reply.message or "audio" in reply.message
