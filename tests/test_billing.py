@@ -151,8 +151,9 @@ def test_a_changed_key_makes_the_admission_stale(account: Account) -> None:
     """Facts read before an update, a disable or a rotation admit nothing."""
     call = account.call()
     account.update(monthly_limit=usd(50))
-    with pytest.raises(Stale):
+    with pytest.raises(Stale) as stale:
         account.admit(call, fixed(1))
+    assert (stale.value.key, stale.value.catalog) == (True, False)
     call = account.call()
     with account.world.desk.write() as tx:
         keys.disable(tx, account.key_id, confirm="app")
@@ -170,8 +171,9 @@ def test_a_changed_catalog_makes_the_admission_stale(account: Account) -> None:
     version, call = account.catalog_version, account.call()
     with account.world.desk.write() as tx:
         catalog.set_price(tx, "gpt-test", dollars(5))
-    with pytest.raises(Stale):
+    with pytest.raises(Stale) as stale:
         account.do(Admit(call, fixed(1), version, INSTANCE))
+    assert (stale.value.key, stale.value.catalog) == (False, True)
 
 
 def test_a_suspended_organisation_makes_the_admission_stale(account: Account) -> None:

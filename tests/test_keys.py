@@ -11,7 +11,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import event, select
 
 from tests.conftest import World, at_once, usd
 from toolkit import accounts, audit, keys, plans
@@ -19,7 +19,7 @@ from toolkit.credentials import Keyring, is_well_formed
 from toolkit.database import Actor, Transaction, utc_now
 from toolkit.errors import Conflict, Forbidden, InvalidInput, NotConfirmed, NotFound
 from toolkit.keys import NewSecret
-from toolkit.models import ApiKey, AuditRow, LiveSecret, RetiredSecret
+from toolkit.models import ApiKey, AuditRow, KeyMonth, LiveSecret, RetiredSecret
 from toolkit.policy import HoldPolicy, KeyStatus, Role
 from toolkit.pricing import LARGEST_AMOUNT, MILLION
 
@@ -560,6 +560,30 @@ def test_summaries_are_sorted_and_start_at_zero(world: World) -> None:
     first = found[0]
     assert (first.calls, first.spent, first.held, first.last_used_at, first.old_secret_uses) == (0, 0, 0, None, 0)
     assert (first.plan_name, first.month) == ("standard", f"{utc_now():%Y-%m}")
+
+
+def test_summaries_of_an_organisation_read_nothing_of_others(world: World) -> None:
+    """What one organisation's page costs does not grow with the other tenants' keys."""
+    mine, other = world.key("mine").key, other_org(world, "Other")
+    with world.desk.write() as tx:
+        theirs = keys.create(tx, world.desk.keyring, org=other, name="theirs", plan=world.plan_id).key
+        for key in (mine, theirs):
+            tx.session.add(
+                KeyMonth(key_id=key.id, month=f"{tx.now:%Y-%m}", calls=1, spent=2, held=0, last_call_at=tx.now)
+            )
+    loaded: list[str] = []
+
+    def note(total: KeyMonth, _context: object) -> None:
+        loaded.append(total.key_id)
+
+    event.listen(KeyMonth, "load", note)
+    try:
+        with world.desk.read() as tx:
+            (found,) = keys.summaries(tx, org="Acme")
+    finally:
+        event.remove(KeyMonth, "load", note)
+    assert (found.calls, found.spent) == (1, 2)
+    assert loaded == [mine.id]
 
 
 def test_describe_holds_plain_values_for_people(world: World) -> None:

@@ -275,9 +275,24 @@ def test_requests_are_read_page_by_page(world: World, app: ApiKey) -> None:
     """Pages of three hold every request once, in the order of the whole."""
     ledger = world.desk.ledger
     whole = reports.requests(ledger)["request_id"].tolist()
-    pages = [reports.requests(ledger, limit=3, offset=start)["request_id"].tolist() for start in (0, 3, 6)]
+    pages, before = list[list[str]](), None
+    while page := reports.requests(ledger, limit=3, before=before)[["admitted_at", "request_id"]].values.tolist():
+        pages.append([request_id for _, request_id in page])
+        before = page[-1][0].to_pydatetime(), page[-1][1]
     assert [len(page) for page in pages] == [3, 3, 1]
     assert sum(pages, []) == whole  # noqa: RUF017 - seven ids
+
+
+def test_a_page_goes_on_where_the_one_before_ended(world: World, app: ApiKey) -> None:
+    """Calls that come meanwhile move nothing; calls of the same moment are told apart by their ids."""
+    ledger = world.desk.ledger
+    whole = reports.requests(ledger)
+    third = whole.to_dict("records")[2]
+    append(ledger.store, [row(app, NOON + timedelta(hours=1))])
+    place = third["admitted_at"].to_pydatetime(), third["request_id"]
+    behind = reports.requests(ledger, before=place)["request_id"].tolist()
+    assert behind == whole["request_id"].tolist()[3:]
+    assert reports.requests(ledger, period=Period(NOON), before=(NOON - timedelta(days=1), "")).empty
 
 
 def test_deleted_keys_requests_are_found_by_id(world: World, app: ApiKey) -> None:

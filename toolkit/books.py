@@ -11,7 +11,16 @@ from toolkit.policy import KeyFacts
 
 
 class Stale(Exception):
-    """The key or the catalog changed after its facts were read."""
+    """The key or the catalog changed after its facts were read.
+
+    Args:
+        key, catalog: whether it did.
+    """
+
+    def __init__(self, *, key: bool, catalog: bool) -> None:
+        super().__init__()
+        self.key = key
+        self.catalog = catalog
 
 
 @dataclass(slots=True)
@@ -157,13 +166,10 @@ class Books:
     def require_current(self, key: KeyFacts, catalog_version: int) -> KeyState:
         """Raise Stale unless the facts that a call was judged by are still the store's."""
         state = self.keys.get(key.key_id)
-        if (
-            state is None
-            or state.version != key.version
-            or self.catalog_version != catalog_version
-            or state.suspended != key.org_suspended
-        ):
-            raise Stale
+        key_changed = state is None or state.version != key.version or state.suspended != key.org_suspended
+        catalog_changed = self.catalog_version != catalog_version
+        if state is None or key_changed or catalog_changed:
+            raise Stale(key=key_changed, catalog=catalog_changed)
         return state
 
     def place(self, hold: Hold) -> None:

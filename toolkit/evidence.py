@@ -6,7 +6,8 @@
 
 import json
 import shlex
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Any, NamedTuple
@@ -198,6 +199,10 @@ class Evidence:
     breaks: list[Break]
     holds: list[OpenHold]
     calls: list[Calls]
+    _named: Counter[str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_named", Counter(key.name for key in self.keys))
 
     def key_label(self, key: ApiKey) -> str:
         """Return a key's name, marked if the key is deleted."""
@@ -205,8 +210,7 @@ class Evidence:
 
     def key_argument(self, key: ApiKey) -> str:
         """Return what names the key on the command line: its name where only one key has it, else its id."""
-        alike = sum(other.name == key.name for other in self.keys)
-        return shlex.quote(key.name) if alike == 1 and not key.name.startswith("-") else key.id
+        return shlex.quote(key.name) if self._named[key.name] == 1 and not key.name.startswith("-") else key.id
 
     def org_name(self, org_id: str | None) -> str | None:
         """Return an organisation's name."""

@@ -240,10 +240,13 @@ def summaries(tx: Transaction, *, org: str | None = None, deleted: bool = False)
     if not deleted:
         query = query.where(ApiKey.status != KeyStatus.DELETED)
     month = billing_month(tx.now)
-    totals = {row.key_id: row for row in tx.session.scalars(select(KeyMonth).where(KeyMonth.month == month))}
-    last_used = select(KeyMonth.key_id, func.max(KeyMonth.last_call_at)).group_by(KeyMonth.key_id)
-    used = dict(tx.session.execute(last_used).all())
+    chosen = query.with_only_columns(ApiKey.id)
+    this_month = select(KeyMonth).where(KeyMonth.month == month, KeyMonth.key_id.in_(chosen))
+    totals = {row.key_id: row for row in tx.session.scalars(this_month)}
+    last_used = select(KeyMonth.key_id, func.max(KeyMonth.last_call_at)).where(KeyMonth.key_id.in_(chosen))
+    used = dict(tx.session.execute(last_used.group_by(KeyMonth.key_id)).all())
     retired_uses = select(RetiredSecret.key_id, func.sum(RetiredSecret.uses)).group_by(RetiredSecret.key_id)
+    retired_uses = retired_uses.where(RetiredSecret.key_id.in_(chosen))
     old_uses = dict(tx.session.execute(retired_uses).all())
     orgs = {org_row.id: org_row for org_row in accounts.list_orgs(tx)}
     plan_names = {plan.id: plan.name for plan in plans.list_all(tx)}

@@ -62,6 +62,13 @@ class Period:
         complete = len(periods)
         return cls(min(starts) if len(starts) == complete else None, max(ends) if len(ends) == complete else None)
 
+    def until(self, last: datetime) -> "Period":
+        """Return the part of the period up to and with a moment; all of it if that lies before its start."""
+        end = last + timedelta(microseconds=1)
+        if (self.start is not None and end <= self.start) or (self.end is not None and self.end <= end):
+            return self
+        return Period(self.start, end)
+
     def where(self) -> tuple[str, list[Any]]:
         """Return the period as an SQL condition on `usage`, with its values."""
         terms, values = ["true"], []

@@ -6,6 +6,7 @@ organisation only.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -293,7 +294,7 @@ def requests(
     org: str | None = None,
     tags: Mapping[str, str] | None = None,
     limit: int = 200,
-    offset: int = 0,
+    before: tuple[datetime, str] | None = None,
 ) -> "pd.DataFrame":
     """Return request-log rows, the newest first, with all columns of the view `usage`.
 
@@ -308,15 +309,19 @@ def requests(
         org: id or name.
         tags: that a call must carry, all of them.
         limit: most rows to return.
-        offset: rows to skip.
+        before: moment of admission and id of a row, to go on behind it, as on the next page.
     """
     equal = {"request_id": request_id, "model": model, "outcome": outcome}
     where, values = condition(period, tags, **equal, **chosen(ledger, org, key))
     if overrun:
         where += " AND overrun > 0"
+    if before is not None:
+        where += " AND (admitted_at, request_id) < (?, ?)"
+        values += before
+        period = (period or Period.all()).until(before[0])
     return ledger.df(
-        f"SELECT * FROM usage WHERE {where} ORDER BY admitted_at DESC, request_id DESC LIMIT ? OFFSET ?",
-        [*values, limit, offset],
+        f"SELECT * FROM usage WHERE {where} ORDER BY admitted_at DESC, request_id DESC LIMIT ?",
+        [*values, limit],
         period=period,
         request_id=request_id,
     )

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from sqlalchemy import BigInteger, ColumnElement, Table, select, true, type_coerce
 
-from toolkit import segments
+from toolkit import names, segments
 from toolkit.database import Actor, Store, Transaction
 from toolkit.errors import InvalidInput, Unavailable
 from toolkit.models import (
@@ -57,9 +57,6 @@ TABLES = {
 }
 """Tables of the key store that are views besides `usage`."""
 
-_JOINED = {"keys", "orgs", "plans"}
-"""Views that `usage` takes names from."""
-
 _COMMON = {TABLES["plans"], TABLES["prices"]}
 """Tables that every organisation sees whole."""
 
@@ -70,11 +67,11 @@ SELECT {columns}, strftime(log.day, '%Y-%m') AS month, log.day AS day,
        coalesce(named_keys.org, log.org_id) AS org, coalesce(named_plans.name, log.plan_id) AS plan
 FROM ({log}) AS log
 LEFT JOIN (
-    SELECT keys.id, any_value(keys.name) AS name, any_value(orgs.name) AS org,
-           any_value(keys.name || if(keys.status = 'deleted', ' (deleted)', '')) AS label
-    FROM keys JOIN orgs ON orgs.id = keys.org_id GROUP BY keys.id
+    SELECT id, any_value(name) AS name, any_value(label) AS label, any_value(org) AS org FROM key_names GROUP BY id
 ) AS named_keys ON named_keys.id = log.key_id
-LEFT JOIN (SELECT id, any_value(name) AS name FROM plans GROUP BY id) AS named_plans ON named_plans.id = log.plan_id
+LEFT JOIN (
+    SELECT id, any_value(name) AS name FROM plan_names GROUP BY id
+) AS named_plans ON named_plans.id = log.plan_id
 """
 """Names are grouped by id, so that DuckDB knows each to be there once and leaves out a join that nobody asks for."""
 
@@ -140,8 +137,11 @@ def opened(
                     listed = _listed(tx, period, request_id)
                     with closing(batches(tx, OUTBOX, *_wanted(period, request_id))) as waiting:
                         _load_tail(cursor, waiting)
+                    called = names.read(store, tx)
+                    cursor.register("key_names", called.keys)
+                    cursor.register("plan_names", called.plans)
                 for name, table in TABLES.items():
-                    if name in text or (logged and name in _JOINED):
+                    if name in text:
                         stored = "price_book" if name == "prices" else name
                         cursor.register(stored, _table(tx, table))
                         if name == "prices":
@@ -156,13 +156,22 @@ def opened(
         except duckdb.Error as error:
             if isinstance(error, duckdb.BinderException) and "must be at the top level" in str(error):
                 raise InvalidInput(_ONLY_READ) from error  # a WITH that writes, which `only_reading` put in brackets
-            # A mistake in a query has a class of its own; what Python code that reads a bucket raises has none.
-            if not isinstance(error, duckdb.IOException) and type(error) is not duckdb.Error:
+            if not _is_of_the_files(error):
                 raise
             reason = str(error).partition("\n\nLINE")[0].strip()
             if reason.startswith("Traceback"):
                 reason = reason.splitlines()[-1].partition(": ")[2]
             raise Unavailable(f"The ledger's files failed; `keydesk ledger verify` checks them. {reason}") from error
+
+
+def _is_of_the_files(error: "duckdb.Error") -> bool:
+    """Whether an error is of a segment or its place; a mistake in a query has a class of its own."""
+    import duckdb
+
+    # What a damaged page makes DuckDB's decoders raise has no class, nor has what Python code that reads a bucket does.
+    if isinstance(error, duckdb.IOException | duckdb.InternalException) or type(error) is duckdb.Error:
+        return True
+    return isinstance(error, duckdb.InvalidInputException) and "parquet" in str(error).casefold()
 
 
 def only_reading(connection: "duckdb.DuckDBPyConnection", query: str) -> "duckdb.Statement":

@@ -32,7 +32,8 @@ class View:
         stores: address of the key store and folder of the ledger.
         actor: name and organisation of who looks.
         org: id of the organisation looked at; None is all that the actor may see.
-        pulse: numbers of the key store, one of which changes whenever a call has ended or a key was changed.
+        pulse: numbers of the key store, one of which changes whenever a call of what is looked at has ended, or a key
+            was changed.
     """
 
     stores: tuple[str, str]
@@ -43,12 +44,15 @@ class View:
     @classmethod
     def of(cls, desk: Desk, org: str | None) -> "View":
         """Return the view at this moment."""
+        seen = desk.actor.org_id or org
+        ended = select(func.count(), func.max(OutboxRow.settled_at))
+        settled, changed = select(func.sum(Organisation.settled)), select(func.sum(ApiKey.version))
+        if seen is not None:  # what others do is no reason to ask anew
+            ended = ended.where(OutboxRow.org_id == seen)
+            settled = settled.where(Organisation.id == seen)
+            changed = changed.where(ApiKey.org_id == seen)
         with desk.read() as tx:
-            pulse = [
-                *tx.session.execute(select(func.count(), func.max(OutboxRow.settled_at))).one(),
-                tx.session.scalar(select(func.sum(Organisation.settled))),
-                tx.session.scalar(select(func.sum(ApiKey.version))),
-            ]
+            pulse = [*tx.session.execute(ended).one(), tx.session.scalar(settled), tx.session.scalar(changed)]
         settings, actor = desk.settings, desk.actor
         stores = settings.store_url, str(settings.ledger_root)
         return cls(stores, (actor.name, actor.org_id), org, tuple(map(str, pulse)))

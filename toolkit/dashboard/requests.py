@@ -79,8 +79,8 @@ def main() -> None:
         _one(desk, filters.request_id, now)
         return
     if st.session_state.get(_FILTERS) != filters:
-        st.session_state[_FILTERS], st.session_state[_PAGE] = filters, 0
-    page = int(st.session_state[_PAGE])
+        st.session_state[_FILTERS], st.session_state[_PAGES] = filters, []
+    pages: list[Place] = st.session_state[_PAGES]
     rows = reports.requests(
         desk.ledger,
         key=filters.key,
@@ -89,7 +89,7 @@ def main() -> None:
         period=shared.period(filters.days) if filters.days else None,
         org=filters.org,
         limit=PAGE_SIZE + 1,
-        offset=page * PAGE_SIZE,
+        before=pages[-1] if pages else None,
     ).to_dict("records")
     if not rows:
         _nothing(filters)
@@ -98,13 +98,17 @@ def main() -> None:
         _head()
         for row in rows[:PAGE_SIZE]:
             _row(row, now)
-    _paging(page, len(rows))
+    _paging(pages, rows)
     name, request_id = dialog.opened() or ("", "")
     if name == "Request":
         detail_dialog(request_id)
 
 
-_PAGE = "request_page"
+Place = tuple[datetime, str]
+"""Where a page ends: admission and id of its last row. The next goes on from there: to count past all rows before it
+would cost more with each page, and show a row twice when a newer one has come."""
+
+_PAGES = "request_pages"
 _FILTERS = "request_filters"
 
 
@@ -240,21 +244,27 @@ def _short(request_id: str) -> str:
     return request_id if len(request_id) <= 18 else f"{request_id[:8]}…{request_id[-6:]}"
 
 
-def _paging(page: int, rows: int) -> None:
-    def turn(pages: int) -> None:
-        st.session_state[_PAGE] = page + pages
+def _paging(pages: list[Place], rows: list[dict[Hashable, Any]]) -> None:
+    def older(last: Place) -> None:
+        st.session_state[_PAGES] = [*pages, last]
 
-    if not page and rows <= PAGE_SIZE:
+    def newer() -> None:
+        st.session_state[_PAGES] = pages[:-1]
+
+    if not pages and len(rows) <= PAGE_SIZE:
         return
+    shown = rows[:PAGE_SIZE]
+    last = shown[-1]["admitted_at"].to_pydatetime(), str(shown[-1]["request_id"])
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="right"):
-        first = page * PAGE_SIZE + 1
+        first = len(pages) * PAGE_SIZE + 1
         st.html(
-            f'<span class="kd-count">{first:,}–{first + min(rows, PAGE_SIZE) - 1:,}, newest first</span>',
+            f'<span class="kd-count">{first:,}–{first + len(shown) - 1:,}, newest first</span>',
             width="content",
         )
-        st.button("Newer", icon=":material/chevron_left:", key="newer", disabled=not page, on_click=turn, args=(-1,))
+        st.button("Newer", icon=":material/chevron_left:", key="newer", disabled=not pages, on_click=newer)
+        more = len(rows) > PAGE_SIZE
         st.button(
-            "Older", icon=":material/chevron_right:", key="older", disabled=rows <= PAGE_SIZE, on_click=turn, args=(1,)
+            "Older", icon=":material/chevron_right:", key="older", disabled=not more, on_click=older, args=(last,)
         )
 
 

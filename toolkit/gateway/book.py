@@ -15,7 +15,7 @@ from sqlalchemy import select
 
 from toolkit import catalog, verify
 from toolkit.billing import Receipt
-from toolkit.books import Job
+from toolkit.books import Job, Stale
 from toolkit.cashier import Cashier
 from toolkit.credentials import Keyring
 from toolkit.database import SYSTEM, Store, Transaction, utc_now
@@ -113,13 +113,15 @@ class Book:
             await self._reload_catalog()
         return facts
 
-    async def renewed(self, digests: list[str]) -> KeyFacts:
-        """Return the key's facts, read anew as the catalog is, after billing found either stale.
+    async def renewed(self, digests: list[str], stale: Stale) -> KeyFacts:
+        """Return the key's facts after billing found them or the catalog stale; only what is stale is read anew.
 
         Raises as `key`.
         """
-        self._keys.pop(digests[0], None)
-        await self._reload_catalog()
+        if stale.key:
+            self._keys.pop(digests[0], None)
+        if stale.catalog:
+            await self._reload_catalog()
         return await self.key(digests)
 
     def ask(self, job: Job[T]) -> "asyncio.Future[T]":

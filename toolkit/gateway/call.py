@@ -125,8 +125,8 @@ class Teller:
             try:
                 await self.book.ask(Afford(key, billing_month(now), catalog.version))
                 break
-            except Stale:
-                key = await self.book.renewed(request.digests)
+            except Stale as stale:
+                key = await self.book.renewed(request.digests, stale)
         if len(self._paying) >= LARGEST_KEY_CACHE:
             self._paying.clear()
         self._paying.add(key.key_id)
@@ -165,8 +165,8 @@ class Teller:
                 call, model, bound = _price(request, key, now, shape, onward, tagged, catalog)
                 admitted = await self._hold(call, bound, catalog, lease)
                 return Admission(call, shape, body, onward, model, bound, admitted)
-            except Stale:
-                key = await self.book.renewed(request.digests)
+            except Stale as stale:
+                key = await self.book.renewed(request.digests, stale)
             except Refusal as refusal:
                 if refusal.status == 402:
                     self._paying.discard(key.key_id)
@@ -175,8 +175,8 @@ class Teller:
                 call = call or Call(request.id, key, now, request.dialect, endpoint, stream, name, tags=tagged)
                 try:
                     await self._log_refusal(call, refusal, None if refusal.type in JUDGED_IN_STORE else catalog.version)
-                except Stale:
-                    key = await self.book.renewed(request.digests)
+                except Stale as stale:
+                    key = await self.book.renewed(request.digests, stale)
                 else:
                     raise
         raise Unavailable("The key or the catalog changes faster than this call can be judged.")
