@@ -13,6 +13,7 @@ from toolkit.books import Stale
 from toolkit.cashier import Cashier
 from toolkit.dialects.shape import Dialect
 from toolkit.gateway.book import Book
+from toolkit.tally import Tallies
 from toolkit.tills import open_till
 
 T = TypeVar("T")
@@ -27,7 +28,7 @@ def visit(world: World, work: Callable[[Book], Awaitable[T]]) -> tuple[T, list[s
         asked.append(statement)
 
     async def run() -> T:
-        book = Book(store, world.desk.keyring, Cashier(till))
+        book = Book(store, world.desk.keyring, Cashier(till), Tallies(store))
         await book.open()
         return await work(book)
 
