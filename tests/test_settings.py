@@ -51,6 +51,8 @@ def test_every_setting_is_read(tmp_path: Path) -> None:
         "KEYDESK_SECRETS_FILE": str(tmp_path / "secrets"),
         "KEYDESK_HOST": "0.0.0.0",
         "KEYDESK_TRUSTED_PROXIES": "10.0.0.0/8, ::1",
+        "KEYDESK_PUBLIC_URL": "https://llm.example.com",
+        "KEYDESK_DASHBOARD_URL": "https://keydesk.example.com, http://127.0.0.1:8501",
         "KEYDESK_GATEWAY_PORT": "1",
         "KEYDESK_DASHBOARD_PORT": "65535",
         "KEYDESK_DEMO_PORT": "3",

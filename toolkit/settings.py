@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote
 
+from toolkit.addresses import parse_origins, parse_url
 from toolkit.credentials import Keyring
 from toolkit.errors import InvalidInput
 from toolkit.proxies import Proxies
@@ -52,6 +53,16 @@ TABLE = (
         "",
         "Networks of reverse proxies whose X-Forwarded-For and X-Forwarded-Proto are believed, with commas between.",
     ),
+    Setting(
+        "KEYDESK_PUBLIC_URL",
+        "",
+        "The gateway's address as callers see it, for the commands and examples that Keydesk shows.",
+    ),
+    Setting(
+        "KEYDESK_DASHBOARD_URL",
+        "",
+        "The dashboard's origins as browsers see them, the main one first, with commas between; empty: the host asked.",
+    ),
     Setting("KEYDESK_GATEWAY_PORT", "8080", "Port of the gateway."),
     Setting("KEYDESK_DASHBOARD_PORT", "8501", "Port of the dashboard."),
     Setting("KEYDESK_DEMO_PORT", "8090", "Port of the embedded demo upstream."),
@@ -81,6 +92,8 @@ class Settings:
     secrets_file: Path | None
     host: str
     trusted_proxies: Proxies
+    public_url: str  # empty where it follows from host and port
+    dashboard_origins: tuple[str, ...]
     gateway_port: int
     dashboard_port: int
     demo_port: int
@@ -130,7 +143,7 @@ class Settings:
         synchronous = text("KEYDESK_SQLITE_SYNCHRONOUS").upper()
         if synchronous not in {"FULL", "NORMAL"}:
             raise InvalidInput(f"KEYDESK_SQLITE_SYNCHRONOUS={synchronous!r} must be FULL or NORMAL.")
-        secrets_file = text("KEYDESK_SECRETS_FILE")
+        secrets_file, public_url = text("KEYDESK_SECRETS_FILE"), text("KEYDESK_PUBLIC_URL")
         return cls(
             data_dir=data_dir,
             store_url=text("KEYDESK_STORE_URL") or f"sqlite:///{quote(str(data_dir / 'keydesk.db'))}",
@@ -138,6 +151,8 @@ class Settings:
             secrets_file=Path(secrets_file).expanduser().resolve() if secrets_file else None,
             host=text("KEYDESK_HOST"),
             trusted_proxies=Proxies.parse(text("KEYDESK_TRUSTED_PROXIES"), "KEYDESK_TRUSTED_PROXIES"),
+            public_url=public_url and parse_url(public_url, "KEYDESK_PUBLIC_URL"),
+            dashboard_origins=parse_origins(text("KEYDESK_DASHBOARD_URL"), "KEYDESK_DASHBOARD_URL"),
             gateway_port=whole("KEYDESK_GATEWAY_PORT", 1, 65535),
             dashboard_port=whole("KEYDESK_DASHBOARD_PORT", 1, 65535),
             demo_port=whole("KEYDESK_DEMO_PORT", 1, 65535),

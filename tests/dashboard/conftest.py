@@ -13,7 +13,7 @@ from streamlit.testing.v1 import AppTest
 from tests.conftest import ROOT, World, environment
 from toolkit import accounts, sessions
 from toolkit.credentials import hash_password
-from toolkit.dashboard import identity
+from toolkit.dashboard import identity, streamlit_sessions
 from toolkit.policy import Role
 
 PASSWORD = "correct horse battery"
@@ -82,7 +82,7 @@ def visit(world: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..
             if accounts.find_operator(tx, email) is None:
                 accounts.add_operator(tx, email, role, hash_password(PASSWORD), org_id=org_id)
         cookie = identity.seal(sessions.sign_in(world.desk.store, email, PASSWORD, "test"))
-        monkeypatch.setattr(ContextProxy, "cookies", {identity.COOKIE: cookie})
+        monkeypatch.setattr(ContextProxy, "headers", {streamlit_sessions.HEADER: cookie})
         app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=30)
         app.run()
         if page != "overview":

@@ -325,7 +325,7 @@ def test_org_admin_without_a_plan_is_told_whom_to_ask(visit: Open, world: World)
 
 
 def test_rights_are_the_services_word(visit: Open, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """If a right is lost while a dialog is open, the service says no and the dialog shows why."""
+    """If a right is lost while a dialog is open, it closes, says so, and nothing has happened."""
     key = world.key("guarded").key
     page = visit("keys", Role.ORG_ADMIN, world.org_id).choose(key.id, "Disable")
     with world.desk.write() as tx:
@@ -333,5 +333,5 @@ def test_rights_are_the_services_word(visit: Open, world: World, monkeypatch: py
         assert operator
         operator.role = Role.ANALYST
     page.click("confirm")
-    assert "Analysts may look, not change." in page.text
+    assert "Your rights have changed, so what was open here has been closed." in page.text
     assert stored(world, "guarded").status == KeyStatus.ACTIVE

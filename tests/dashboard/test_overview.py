@@ -7,7 +7,7 @@ from tests.conftest import World, usd
 from tests.dashboard.conftest import Visit
 from tests.rows import append, row
 from toolkit import accounts, keys, sessions, wallet
-from toolkit.dashboard import identity
+from toolkit.dashboard import identity, streamlit_sessions
 from toolkit.dashboard.overview import TOP
 from toolkit.database import utc_now
 from toolkit.models import ApiKey, Organisation
@@ -154,8 +154,8 @@ def test_ended_session_shows_nothing(visit: Open, world: World) -> None:
     page = visit("overview")
     from streamlit.runtime.context import ContextProxy
 
-    cookies: dict[str, str] = ContextProxy.cookies  # type: ignore[assignment]
-    sessions.sign_out(world.desk.store, identity.unseal(cookies[identity.COOKIE]) or "")
+    given: dict[str, str] = ContextProxy.headers  # type: ignore[assignment]
+    sessions.sign_out(world.desk.store, identity.unseal(given[streamlit_sessions.HEADER]) or "")
     text = page.run().text
     assert "You are signed out. Sign in" in text
     assert "Wallet" not in text

@@ -50,9 +50,10 @@ def up_command(app: App) -> None:
         click.get_current_context().exit(130)
     with supervisor:
         if supervisor.start(lambda name: say(f"  {name.capitalize():<15} ready")):
-            gateway = up.url(settings.host, settings.gateway_port)
+            gateway = settings.public_url or up.url(settings.host, settings.gateway_port)
+            dashboard = next(iter(settings.dashboard_origins), up.url(settings.host, settings.dashboard_port))
             welcome = first_start.finish(app.desk, gateway) if first else None
-            _greet(app, gateway, up.url(settings.host, settings.dashboard_port), welcome)
+            _greet(app, gateway, dashboard, welcome)
             supervisor.watch()
         say("\nStopping …")
     say("Stopped.")

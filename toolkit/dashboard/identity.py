@@ -8,13 +8,14 @@ from datetime import timedelta
 from functools import lru_cache
 
 from itsdangerous import BadSignature, URLSafeTimedSerializer
+from starlette.requests import HTTPConnection
 
 from toolkit import sessions
+from toolkit.dashboard.visitor import Visitor
 from toolkit.database import Actor
 from toolkit.desk import Desk
 from toolkit.settings import Settings
 
-COOKIE = "keydesk_session"
 COOKIE_LIFETIME = timedelta(days=30)
 
 
@@ -42,6 +43,21 @@ def desk_of(actor: Actor) -> Desk:
     return _acting(Settings.from_env(), actor)
 
 
+def cookie_name(*, secure: bool) -> str:
+    """Return the cookie's name, which is this installation's own: cookies know hosts, but not ports.
+
+    Args:
+        secure: whether the browser has it over TLS; then its prefix keeps other hosts of a domain from setting one.
+    """
+    return f"{'__Host-' if secure else ''}keydesk_{desk().keyring.pepper_ids[0]}"
+
+
+def cookie_of(connection: HTTPConnection, visitor: Visitor) -> str | None:
+    """Return the session's cookie that a connection brings, as it was sent; where TLS is known only the safer one."""
+    safe = connection.cookies.get(cookie_name(secure=True))
+    return safe if safe is not None or visitor.https else connection.cookies.get(cookie_name(secure=False))
+
+
 def _serializer() -> URLSafeTimedSerializer:
     return URLSafeTimedSerializer(desk().keyring.signing_key("dashboard session"), salt="session")
 
@@ -66,3 +82,8 @@ def find(cookie: object) -> Actor | None:
     """Return who is signed in with this cookie, or None; asks the key store each time."""
     session_id = unseal(cookie)
     return sessions.find(desk().store, session_id) if session_id else None
+
+
+def find_in(connection: HTTPConnection, visitor: Visitor) -> Actor | None:
+    """Return who is signed in with the cookie that a connection brings, or None."""
+    return find(cookie_of(connection, visitor))

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import streamlit as st
 
 from toolkit import accounts
-from toolkit.dashboard import identity
+from toolkit.dashboard import identity, streamlit_sessions
 from toolkit.database import utc_now
 from toolkit.desk import Desk
 from toolkit.errors import KeydeskError
@@ -35,11 +35,23 @@ LOGO = Path(__file__).with_name("logo.svg")
 
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()<>#+.!|~$:^=-])")
 _FLASH = "flash"
+_OWNER = "owner"
 
 
 def current_desk() -> Desk | None:
-    """Return the Keydesk with the rights of whoever is signed in, or None; looked up anew in every run."""
-    actor = identity.find(st.context.cookies.get(identity.COOKIE))
+    """Return the Keydesk with the rights of whoever is signed in, or None; looked up anew in every run.
+
+    What a tab holds belongs to one person signed in once: it is dropped when the run before was for anybody else, for
+    other rights of the same person, or by another sign-in.
+    """
+    cookie = st.context.headers.get(streamlit_sessions.HEADER)
+    actor = identity.find(cookie)
+    before = st.session_state.get(_OWNER)
+    if before != (actor, cookie):
+        st.session_state.clear()
+        st.session_state[_OWNER] = (actor, cookie)
+        if before is not None and actor is not None:
+            flash("Your rights have changed, so what was open here has been closed.")
     return identity.desk_of(actor) if actor else None
 
 
@@ -85,6 +97,8 @@ def plain(text: str) -> str:
 def gateway_url() -> str:
     """Return the gateway's address as the person at this browser can reach it."""
     settings = identity.desk().settings
+    if settings.public_url:
+        return settings.public_url
     host = settings.host
     if host in {"0.0.0.0", "::"}:  # noqa: S104 - compared, not bound
         host = urlsplit(st.context.url or "").hostname or "127.0.0.1"
