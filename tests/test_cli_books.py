@@ -128,6 +128,34 @@ def test_requests_can_be_limited_to_overruns(world: World, run: Run) -> None:
     assert "$1.00" in run("requests", "--overruns").stdout
 
 
+def test_a_call_is_corrected(world: World, run: Run) -> None:
+    """The verb asks, books the difference and says where it went; again it books nothing; the request shows both."""
+    request_id = Books(world).settle(world.key("app").key, usd(3))
+    asked = ("requests", "correct", request_id, "--charge", "1", "--reason", "billed less")
+    assert "confirm with --yes" in run(*asked).output
+    done = run(*asked, "--yes")
+    assert "from $3.00 to $1.00: $2.00 went back into the wallet, whose balance is $99.00." in done.stdout
+    assert "Nothing was booked" in run(*asked).stdout
+    shown = json.loads(run("requests", "--id", request_id, "--json").stdout)
+    assert (shown["cost_usd"], shown["corrected_usd"], shown["charge_usd"]) == ("3", "-2", "1")
+    assert json.loads(run("wallet", "show", "--org", "Acme", "--json").stdout)["corrected_usd"] == "-2"
+    (entry, _) = json.loads(run("wallet", "entries", "--org", "Acme", "--json").stdout)
+    assert (entry["request_id"], entry["amount_usd"], entry["reason"]) == (request_id, "2", "billed less")
+    assert run("requests", "correct", "req_nobody", "--charge", "0", "--reason", "x", "--yes").exit_code == 1
+    assert run("requests", "correct", request_id, "--charge", "-1", "--reason", "x", "--yes").exit_code == 1
+
+
+def test_requests_can_be_limited_to_doubtful_ones(world: World, run: Run) -> None:
+    """`--doubtful` leaves the calls whose token counts may be wrong, and says why."""
+    books, key = Books(world), world.key("app").key
+    assert run("requests", "--doubtful").stdout == "No call's token counts are doubted.\n"
+    books.settle(key, usd(1))
+    doubtful = books.settle(key, usd(2), usage_doubt="no input tokens")
+    (found,) = json.loads(run("requests", "--doubtful", "--json").stdout)
+    assert found["request_id"] == doubtful
+    assert "no input tokens" in run("requests", "--doubtful").stdout
+
+
 def test_requests_can_be_limited_to_an_outcome(world: World, run: Run) -> None:
     """`--outcome` leaves the calls that ended like this, and takes what the log has for outcomes."""
     books, key = Books(world), world.key("app").key

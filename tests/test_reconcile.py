@@ -10,7 +10,7 @@ from sqlalchemy import text
 from tests.books import Books
 from tests.conftest import ADMIN, World, usd
 from tests.rows import append, row
-from toolkit import accounts, keys, reconcile, wallet
+from toolkit import accounts, corrections, keys, reconcile, wallet
 from toolkit.database import Actor, Transaction, utc_now
 from toolkit.desk import Desk
 from toolkit.errors import Unavailable
@@ -48,15 +48,16 @@ def app(world: World) -> ApiKey:
 
 @pytest.fixture
 def books(world: World, app: ApiKey) -> Books:
-    """A charged, an overrun, a broken, a refused and an open call; half of them in the ledger."""
+    """A charged and corrected, an overrun, a broken, a refused and an open call; half of them in the ledger."""
     books = Books(world)
     books.gateway()
-    books.settle(app, usd(0.5), held=usd(1))
+    refunded = books.settle(app, usd(0.5), held=usd(1))
     books.settle(app, 0, held=usd(1), outcome="upstream_error", usage_source=None, status=502)
     world.desk.ledger.sync()
     books.settle(app, usd(3), held=usd(2))
     books.refuse(app)
     books.hold(app, usd(4))
+    corrections.correct(world.desk, refunded, usd(0.4), "a tenth too much", confirm=refunded)
     return books
 
 
@@ -146,7 +147,7 @@ TAMPERING: dict[str, tuple[str, str, str]] = {
     ),
     "a month's calls": ("UPDATE key_month SET calls = calls + 1", TOTALS, "3 calls in the log and 4 in the totals"),
     "a month that never was": (
-        "INSERT INTO key_month SELECT key_id, '2026-10', 0, 5, 0, 0 FROM key_month",
+        "INSERT INTO key_month SELECT key_id, '2026-10', 0, 5, 0, 0, 0 FROM key_month",
         TOTALS,
         "Key app in 2026-10: 0 calls in the log and 0 in the totals, costing 0 USD and 0.000000005 USD",
     ),

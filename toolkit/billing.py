@@ -159,7 +159,7 @@ class Admit:
         limit = books.require_current(key, self.catalog_version).monthly_limit
         wallet, name = books.wallets[key.org_id], call.month
         month = books.months.get((key.key_id, name)) or Month()
-        limit_room = None if limit is None else limit - month.spent - month.held
+        limit_room = None if limit is None else limit - month.counted - month.held
         wallet_room = wallet.balance - wallet.held
         amount = bound.amount()
         # The batch may know it though this policy does not ask: it settles a call that was made under an older one.
@@ -171,12 +171,12 @@ class Admit:
             output_bound: int | None = bound.output_bound
         elif likely is not None:
             if limit_room is not None and likely > limit_room:
-                raise quota_exceeded(limit or 0, month.spent, month.held, likely, name, None)
+                raise quota_exceeded(limit or 0, month.counted, month.held, likely, name, None)
             output_bound = bound.fitted(wallet_room)
         else:
             if limit_room is not None and bound.fitted(limit_room) is None:
                 fits = bound.would_fit(limit_room)
-                raise quota_exceeded(limit or 0, month.spent, month.held, bound.least(), name, fits)
+                raise quota_exceeded(limit or 0, month.counted, month.held, bound.least(), name, fits)
             output_bound = bound.fitted(wallet_room if limit_room is None else min(limit_room, wallet_room))
         if output_bound is None:
             raise wallet_shortfall(wallet.balance, wallet.held, bound.least(), bound.would_fit(wallet_room))

@@ -48,6 +48,12 @@ class Month:
     spent_by: int = 0
     held_by: int = 0
     last_call_at: int = 0
+    corrected: int = 0
+
+    @property
+    def counted(self) -> int:
+        """What counts against the monthly limit beside open holds: what was spent, as corrected since."""
+        return self.spent + self.corrected
 
 
 class KeyState(NamedTuple):

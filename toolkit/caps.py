@@ -37,6 +37,7 @@ class Caps:
         told: reads from the audit log, in order: owner, moment, cap in nano-USD, whether calls were held for in full,
             and the state.
         say: puts what `beyond` selects into words.
+        given_back: DuckDB's SQL for what made room under the cap again: owner, month, moment, and amount below zero.
     """
 
     owner: str
@@ -46,6 +47,7 @@ class Caps:
     state: str
     told: Callable[[Transaction], Iterator[tuple[str, datetime, int, bool, int]]]
     say: Callable[[str, str, int, int, int], str]
+    given_back: str = "SELECT '' AS owner, '' AS month, NULL::TIMESTAMPTZ AS moment, 0::BIGINT AS amount WHERE false"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +64,9 @@ def beyond(tx: Transaction, caps: Caps) -> tuple[str, dict[str, Any]]:
 
     Time is cut into spans of one cap. If a call that held something was admitted in a span, all calls admitted until
     the span's end must fit under its cap: with what each surely had spent or held by then, which is the lesser of its
-    cost and its hold, or its whole cost if it had ended before the span. So overruns are allowed for, and no verdict
-    hangs on the order of two calls. An owner whose cap changes between this and the query is left to the next time.
+    cost and its hold, or its whole cost if it had ended before the span; less what corrections had given back. So
+    overruns are allowed for, and no verdict hangs on the order of two calls. An owner whose cap changes between this
+    and the query is left to the next time.
 
     Args:
         tx: reads the audit log as far as the actor may.
@@ -100,6 +103,9 @@ def beyond(tx: Transaction, caps: Caps) -> tuple[str, dict[str, Any]]:
             UNION ALL
             SELECT {caps.owner}, {caps.month}, epoch_us(admitted_at) // {_SLOT}, NULL,
                    {caps.amount}, {caps.amount}, {caps.amount} FROM holds
+            UNION ALL
+            SELECT owner, month, epoch_us(moment) // {_SLOT}, epoch_us(moment) // {_SLOT}, amount, amount, NULL
+            FROM ({caps.given_back})
         ), calls AS (  -- times matter only to those whose cap ever changed
             SELECT owner, month, CASE WHEN changed THEN began ELSE 0 END AS began,
                    CASE WHEN changed THEN ended END AS ended,
@@ -214,6 +220,11 @@ KEYS = Caps(
     told=_keys,
     say=lambda name, month, used, cap, last: (
         f"Key {name} in {month}: let up to {usd(used)} USD under a limit of {usd(cap)} USD{_until(last)}."
+    ),
+    # A correction that charges more came after the calls that it must not accuse.
+    given_back=(
+        "SELECT key_id AS owner, month, created_at AS moment, -amount AS amount FROM wallet_entries"
+        " WHERE request_id IS NOT NULL AND amount > 0"
     ),
 )
 WALLETS = Caps(

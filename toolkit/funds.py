@@ -35,8 +35,8 @@ class Afford:
         """
         limit = books.require_current(self.key, self.catalog_version).monthly_limit
         month = books.months.get((self.key.key_id, self.month)) or Month()
-        if limit is not None and limit - month.spent - month.held <= 0:
-            raise quota_exceeded(limit, month.spent, month.held, None, self.month, None)
+        if limit is not None and limit - month.counted - month.held <= 0:
+            raise quota_exceeded(limit, month.counted, month.held, None, self.month, None)
         wallet = books.wallets[self.key.org_id]
         if wallet.balance - wallet.held <= 0:
             raise wallet_shortfall(wallet.balance, wallet.held, None, None)

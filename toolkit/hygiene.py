@@ -118,7 +118,7 @@ def near_limit(evidence: Evidence, thresholds: Thresholds) -> Iterator[Finding]:
         total = evidence.months.get(key.id, {}).get(month)
         if not key.monthly_limit or total is None:
             continue
-        used = total.spent + total.held
+        used = total.spent + total.corrected + total.held
         if used < thresholds.limit_near * key.monthly_limit:
             continue
         usual, lowered = usual_month(evidence, key), _lowered(evidence, thresholds, key)
@@ -340,10 +340,10 @@ def _made_of(usual: UsualMonth) -> dict[str, Any]:
 def _already_spent(evidence: Evidence, key: ApiKey, limit: int) -> str:
     """Return what a limit would mean for the rest of this month, if that much is spent already."""
     total = evidence.months.get(key.id, {}).get(billing_month(evidence.now))
-    if total is None or total.spent < limit:
+    if total is None or total.spent + total.corrected < limit:
         return ""
     month = evidence.now.replace(day=1) + timedelta(days=31)
-    spent = show_usd(total.spent)
+    spent = show_usd(total.spent + total.corrected)
     return f" It has spent {spent} this month: set now, it would refuse all calls until {month:%Y-%m}-01."
 
 

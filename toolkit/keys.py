@@ -222,6 +222,12 @@ class KeySummary:
     last_used_at: datetime | None
     old_secret_uses: int
     org_suspended: bool
+    corrected: int = 0
+
+    @property
+    def counted(self) -> int:
+        """What counts against the monthly limit beside open holds: what was spent, as corrected since."""
+        return self.spent + self.corrected
 
 
 def summaries(tx: Transaction, *, org: str | None = None, deleted: bool = False) -> list[KeySummary]:
@@ -265,6 +271,7 @@ def summaries(tx: Transaction, *, org: str | None = None, deleted: bool = False)
                 last_used_at=used.get(key.id),
                 old_secret_uses=int(old_uses.get(key.id) or 0),
                 org_suspended=orgs[key.org_id].suspended,
+                corrected=row.corrected if row else 0,
             )
         )
     return sorted(result, key=lambda summary: (summary.org_name, summary.key.name, summary.key.created_at))

@@ -347,6 +347,15 @@ M008_DISABLED_OPERATORS = """
 ALTER TABLE operator ADD COLUMN disabled_at BIGINT;
 """
 
+M009_CORRECTIONS = """
+ALTER TABLE wallet_entry ADD COLUMN request_id TEXT;
+ALTER TABLE wallet_entry ADD COLUMN key_id TEXT;
+ALTER TABLE wallet_entry ADD COLUMN call_month TEXT;
+ALTER TABLE wallet_entry ADD COLUMN month TEXT;
+CREATE INDEX wallet_entry_request ON wallet_entry (request_id);
+ALTER TABLE key_month ADD COLUMN corrected BIGINT NOT NULL DEFAULT 0;
+"""
+
 _SCHEMA_STEP = """
 CREATE TABLE schema_step (
     version BIGINT NOT NULL,
@@ -366,6 +375,7 @@ STEPS: tuple[tuple[str, str], ...] = (
     ("doubtful usage", M006_DOUBTFUL_USAGE),
     ("address of sessions", M007_ADDRESS_OF_SESSIONS),
     ("disabled operators", M008_DISABLED_OPERATORS),
+    ("corrections", M009_CORRECTIONS),
 )
 """Name and statements of each step; its version is its place in the list, from 1."""
 

@@ -81,12 +81,16 @@ class Organisation(Base):
 
 
 class WalletEntry(Base):
-    """Money in (credit) or a correction (adjustment). A reference is used once for each kind and organisation."""
+    """Money in (credit) or a correction (adjustment). A reference is used once for each kind and organisation.
+
+    An adjustment that corrects the charge of a call names the call, its key and its month.
+    """
 
     __tablename__ = "wallet_entry"
     __table_args__ = (
         UniqueConstraint("org_id", "kind", "reference", name="wallet_entry_reference_unique"),
         CheckConstraint("kind IN ('credit', 'adjustment')", name="wallet_entry_kind"),
+        Index("wallet_entry_request", "request_id"),
     )
 
     id: Mapped[str] = mapped_column(primary_key=True)
@@ -97,6 +101,10 @@ class WalletEntry(Base):
     reason: Mapped[str]
     created_at: Mapped[datetime]
     created_by: Mapped[str]
+    request_id: Mapped[str | None]
+    key_id: Mapped[str | None]
+    call_month: Mapped[str | None]  # the call's own
+    month: Mapped[str | None]  # the month that it counts for: another one if the call's was closed
 
 
 class Operator(Base):
@@ -277,6 +285,7 @@ class KeyMonth(Base):
     spent: Mapped[int]
     held: Mapped[int]  # against the monthly limit; under policy `expected` less than what the wallet holds
     last_call_at: Mapped[datetime]
+    corrected: Mapped[int] = mapped_column(default=0)  # what corrections added to `spent`, or took from it
 
 
 class RecentCost(Base):

@@ -203,6 +203,42 @@ _CHECKS = (
         lambda name, kept, summed: f"{name}: the wallet holds {_money(kept)}, its open holds sum to {_money(summed)}.",
     ),
     _Check(
+        "I3",
+        "What corrections add to a key's month is what they take from its wallet",
+        "SELECT count(*) FROM key_months",
+        """
+        SELECT coalesce(k.name, e.key_id, m.key_id), coalesce(e.month, m.month),
+               coalesce(m.corrected, 0), coalesce(e.amount, 0)
+        FROM key_months m
+        FULL JOIN (SELECT key_id, month, -sum(amount)::BIGINT AS amount FROM wallet_entries
+                   WHERE request_id IS NOT NULL GROUP BY ALL) e ON e.key_id = m.key_id AND e.month = m.month
+        LEFT JOIN keys k ON k.id = coalesce(e.key_id, m.key_id)
+        WHERE coalesce(m.corrected, 0) <> coalesce(e.amount, 0)
+        """,
+        lambda name, month, kept, summed: (
+            f"Key {name} in {month}: totals are corrected by {_money(kept)}, the wallet's corrections sum to "
+            f"{_money(summed)}."
+        ),
+    ),
+    _Check(
+        "I3",
+        "Each correction is of a call of its key that ended, and leaves a charge of zero or more",
+        "SELECT count(*) FROM wallet_entries WHERE request_id IS NOT NULL",
+        """
+        SELECT e.request_id, count(u.request_id) > 0 AS known, coalesce(max(u.cost), 0) - max(e.amount) AS charge
+        FROM (SELECT request_id, org_id, key_id, call_month, min(month) AS month, sum(amount)::BIGINT AS amount
+              FROM wallet_entries WHERE request_id IS NOT NULL GROUP BY ALL) e
+        LEFT JOIN usage u ON u.request_id = e.request_id AND u.org_id = e.org_id AND u.key_id = e.key_id
+                         AND u.month = e.call_month AND e.call_month <= e.month AND u.outcome <> 'refused'
+        GROUP BY e.request_id HAVING NOT known OR charge < 0
+        """,
+        lambda request_id, known, charge: (
+            f"{request_id} was corrected to {_money(charge)}."
+            if known
+            else f"{request_id} was corrected, but is no call of that key and organisation that ended by that month."
+        ),
+    ),
+    _Check(
         "I4",
         "Each key's monthly totals are the sums of its calls",
         "SELECT count(*) FROM key_months",

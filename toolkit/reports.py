@@ -290,6 +290,7 @@ def requests(
     model: str | None = None,
     outcome: str | None = None,
     overrun: bool = False,
+    doubtful: bool = False,
     period: Period | None = None,
     org: str | None = None,
     tags: Mapping[str, str] | None = None,
@@ -305,6 +306,7 @@ def requests(
         model: public id, as the caller named it.
         outcome: one of `policy.Outcome`.
         overrun: only calls that cost more than was held for them.
+        doubtful: only calls whose token counts may be wrong.
         period: by admission; everything by default.
         org: id or name.
         tags: that a call must carry, all of them.
@@ -315,6 +317,8 @@ def requests(
     where, values = condition(period, tags, **equal, **chosen(ledger, org, key))
     if overrun:
         where += " AND overrun > 0"
+    if doubtful:
+        where += " AND usage_doubt IS NOT NULL"
     if before is not None:
         where += " AND (admitted_at, request_id) < (?, ?)"
         values += before

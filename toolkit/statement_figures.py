@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import select
 
 from toolkit.charges import charge
 from toolkit.database import Transaction
@@ -22,10 +22,13 @@ from toolkit.ledger import Ledger
 from toolkit.models import ApiKey, AuditRow, KeyMonth, Organisation, Statement, WalletEntry
 from toolkit.period import Period
 from toolkit.policy import Outcome
-from toolkit.pricing import usd
+from toolkit.pricing import billing_month, usd
 
-FORM = 1
+FORM = 2
 """Version of the figures' form; raised when a field is added or changes its meaning."""
+
+CORRECTED_CALL = "call corrected"
+"""Kind of the adjustments that correct the charge of a call; they name it."""
 
 TOKENS = (
     "input_tokens",
@@ -159,16 +162,16 @@ def build(tx: Transaction, org_id: str, month: str, calls: list[dict[str, Any]],
     _require_agreement(month, keys, totals)
 
     before = {at: sums for at, sums in totals.items() if at[0] < month}
-    entries = _entries(tx, org_id, end)
+    entries = _entries(tx, org_id, month)
     if last is None:
-        earlier = [entry for entry, _ in entries if entry.created_at < start]
+        earlier = [entry for entry, _ in entries if _booked_in(entry) < month]
         opening = sum(entry.amount for entry in earlier) - sum(spent for _, spent in before.values())
-        booked = [entry for entry, _ in entries if entry.created_at >= start]
+        booked = [entry for entry, _ in entries if _booked_in(entry) >= month]
         moves = []
     else:
         opening = figures_of(last)["wallet"]["closing"]
         # An entry that the last statement could not know, though it bears a date before that one's end, is here too.
-        booked = [entry for entry, seq in entries if entry.created_at >= start or seq > last.audit_seq]
+        booked = [entry for entry, seq in entries if _booked_in(entry) >= month or seq > last.audit_seq]
         moves = moved(tx, org_id)
     credited = [_entry(entry) for entry in booked if entry.kind == "credit"]
     adjustments = [_entry(entry) | _about(entry, month) for entry in booked if entry.kind == "adjustment"]
@@ -182,7 +185,7 @@ def build(tx: Transaction, org_id: str, month: str, calls: list[dict[str, Any]],
         "charged": total["charged"],
     }
     bridge["closing"] = bridge["opening"] + bridge["credits"] + bridge["adjustments"] - bridge["charged"]
-    since = _since(tx, org, end, totals, month)
+    since = _since(tx, org, totals, month)
     if bridge["closing"] + since["entries"] - since["charged"] != org.balance:
         raise Conflict(
             f"The wallet of {org.name} does not follow from its entries and calls: {month} would end with "
@@ -230,20 +233,26 @@ def _require_agreement(month: str, keys: Sequence[Mapping[str, Any]], totals: _T
             )
 
 
-def _entries(tx: Transaction, org_id: str, end: datetime) -> list[tuple[WalletEntry, int]]:
-    """Return the wallet's entries before a moment, the oldest first, each with its row's number in the audit log."""
+def _booked_in(entry: WalletEntry) -> str:
+    """Return the billing month whose books an entry belongs to: a correction's is that of its call, unless closed."""
+    return entry.month or billing_month(entry.created_at)
+
+
+def _entries(tx: Transaction, org_id: str, month: str) -> list[tuple[WalletEntry, int]]:
+    """Return the wallet's entries up to a month's end, the oldest first, each with its number in the audit log."""
     acts = select(AuditRow.subject, AuditRow.seq).where(AuditRow.chain == org_id, AuditRow.action.startswith("wallet."))
     seqs = dict(tx.session.execute(acts).all())
-    query = select(WalletEntry).where(WalletEntry.org_id == org_id, WalletEntry.created_at < end)
+    query = select(WalletEntry).where(WalletEntry.org_id == org_id)
     found = tx.session.scalars(query.order_by(WalletEntry.created_at, WalletEntry.id))
-    return [(entry, seqs.get(entry.id, 0)) for entry in found]
+    return [(entry, seqs.get(entry.id, 0)) for entry in found if _booked_in(entry) <= month]
 
 
-def _since(tx: Transaction, org: Organisation, end: datetime, totals: _Totals, month: str) -> dict[str, int]:
+def _since(tx: Transaction, org: Organisation, totals: _Totals, month: str) -> dict[str, int]:
     """Return what the wallet was given, and what was charged to it, after a month: nano-USD."""
-    later = select(func.sum(WalletEntry.amount)).where(WalletEntry.org_id == org.id, WalletEntry.created_at >= end)
+    entries = tx.session.scalars(select(WalletEntry).where(WalletEntry.org_id == org.id))
+    given = sum(entry.amount for entry in entries if _booked_in(entry) > month)
     charged = sum(spent for (of, _), (_, spent) in totals.items() if of > month)
-    return {"entries": int(tx.session.scalar(later) or 0), "charged": charged}
+    return {"entries": given, "charged": charged}
 
 
 def _stated(tx: Transaction, org_id: str) -> _Totals:
@@ -308,7 +317,15 @@ def _entry(entry: WalletEntry) -> Figures:
 
 
 def _about(entry: WalletEntry, month: str) -> Figures:
-    """Return which earlier month an adjustment's reason or reference names, if one."""
+    """Return what an adjustment is about: the call whose charge it corrects, or the earlier month that it names."""
+    if entry.request_id is not None:
+        return {
+            "kind": CORRECTED_CALL,
+            "request_id": entry.request_id,
+            "corrects": None if entry.call_month == month else entry.call_month,
+            "key_id": entry.key_id,
+            "calls": 0,
+        }
     named = [of for of in _MONTH.findall(f"{entry.reason} {entry.reference}") if of < month]
     return {"corrects": named[0] if named else None, "key_id": None, "calls": 0}
 

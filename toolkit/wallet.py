@@ -4,7 +4,7 @@ balance = credits + adjustments − settlements; available = balance − open ho
 running totals stand in the organisation's row and are checked against the entries by `reconcile`.
 """
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from toolkit import accounts, audit, words
 from toolkit.credentials import new_id
@@ -94,3 +94,11 @@ def entries(tx: Transaction, org: str) -> list[WalletEntry]:
     org_id = accounts.find_org(tx, org).id
     query = select(WalletEntry).where(WalletEntry.org_id == org_id).order_by(WalletEntry.created_at.desc())
     return list(tx.session.scalars(query))
+
+
+def corrected(tx: Transaction, org_id: str) -> int:
+    """Return what corrections have added to an organisation's charges, nano-USD; below zero if they gave back more."""
+    query = select(func.sum(WalletEntry.amount)).where(
+        WalletEntry.org_id == org_id, WalletEntry.request_id.is_not(None)
+    )
+    return -int(tx.session.scalar(query) or 0)

@@ -9,10 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.books import Books
 from tests.conftest import World, usd
 from tests.dashboard.conftest import Visit
 from tests.rows import append, row
 from toolkit import accounts, keys
+from toolkit.corrections import correct
 from toolkit.dashboard import receipt
 from toolkit.dashboard.requests import PAGE_SIZE
 from toolkit.database import utc_now
@@ -87,6 +89,20 @@ def test_search_by_id_shows_the_request(visit: Open, world: World) -> None:
         assert part in text
     assert "do not add up" not in text
     assert "other" not in text
+
+
+def test_a_corrected_charge_is_shown_beside_the_first(visit: Open, world: World) -> None:
+    """The receipt has what was charged and what it was corrected to, and why; a doubt stands beside the counts."""
+    doubt = {"usage_doubt": "no input tokens", "provider_usage": '{"output_tokens":5}'}
+    columns = PRICED | doubt | {"request_price": 0, "usage_source": "estimated"}
+    request_id = Books(world).settle(world.key("app").key, columns.pop("cost"), at=utc_now(), **columns)
+    correct(world.desk, request_id, 2_000_000, "as the provider billed it", confirm=request_id)
+    page = visit("requests")
+    page.type("id", request_id)
+    text = page.run().text
+    assert "Charged $0.002625 Corrected to" in text
+    assert "as the provider billed it $0.002" in text
+    assert 'Doubt no input tokens Upstream\'s report {"output_tokens":5}' in text
 
 
 def test_details_show_what_a_call_is_for(visit: Open, world: World) -> None:

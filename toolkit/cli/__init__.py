@@ -34,7 +34,7 @@ SECTIONS = {
         "whatif": ("attribution", "Replay a period's calls under another plan, multiplier, price book or limit."),
         "forecast": ("forecast", "Say what this month will cost, and when limits and wallets run out."),
         "anomalies": ("forecast", "Show when a key spent far more than usual, fell silent, or was refused in bursts."),
-        "requests": ("usage", "Search the request log."),
+        "requests": ("usage", "Search the request log, or correct what a call was charged."),
         "audit": ("usage", "Show the audit log, or prove that it was not changed."),
         "findings": ("findings", "Audit keys, operators, prices and books: what was found, and what to do."),
         "accuracy": ("usage", "Show how well holds foretold charges, per key and model."),

@@ -59,6 +59,7 @@ def _facts(tx: Transaction, summary: keys.KeySummary) -> dict[str, Any]:
         "month": summary.month,
         "calls": summary.calls,
         "spent_usd": Usd(summary.spent),
+        "corrected_usd": Usd(summary.corrected),
         "held_usd": Usd(summary.held),
         "policy": str(key.hold_policy),
         "expires_at": key.expires_at,

@@ -10,13 +10,15 @@ from typing import Any
 import click
 
 from toolkit import accounts, audit, keys, tags
-from toolkit.cli.app import App, Command, pass_app
+from toolkit.cli.app import App, Command, Group, pass_app, shared_options
 from toolkit.cli.output import Usd, records
 from toolkit.cli.values import Moment
+from toolkit.cli.values import Usd as UsdType
 from toolkit.database import Actor
 from toolkit.errors import InvalidInput, NotFound
 from toolkit.period import Period
 from toolkit.policy import Outcome, Role
+from toolkit.pricing import show_usd
 
 CHANGES_WIDTH = 100
 """Characters of an act's changes that people see; `--json` has all."""
@@ -119,7 +121,7 @@ def accuracy_command(app: App, start: datetime | None, end: datetime | None, org
     app.rows(records(frame, _MONEY), columns, empty="No call was charged in this period.")
 
 
-@click.command(cls=Command)
+@click.group(cls=Group, invoke_without_command=True, params=shared_options())
 @click.option("--key", metavar="KEY", help="Of this API key; a deleted one by its id.")
 @click.option("--id", "request_id", metavar="R", help="The one with this request id, in full.")
 @_FROM
@@ -127,10 +129,11 @@ def accuracy_command(app: App, start: datetime | None, end: datetime | None, org
 @_TAG
 @click.option("--outcome", type=click.Choice(_OUTCOMES), help="Only calls that ended like this.")
 @click.option("--overruns", is_flag=True, help="Only calls that cost more than was held for them.")
+@click.option("--doubtful", is_flag=True, help="Only calls whose token counts may be wrong.")
 @click.option("--limit", type=click.IntRange(1), default=50, show_default=True, help="Most rows, the newest first.")
-@pass_app
+@click.pass_context
 def requests_command(
-    app: App,
+    ctx: click.Context,
     key: str | None,
     request_id: str | None,
     start: datetime | None,
@@ -138,11 +141,16 @@ def requests_command(
     tagged: tuple[str, ...],
     outcome: str | None,
     overruns: bool,
+    doubtful: bool,
     limit: int,
 ) -> None:
-    """Search the request log."""
-    from toolkit import reports
+    """Search the request log, or correct what a call was charged."""
+    if ctx.invoked_subcommand is not None:
+        return
+    from toolkit import corrections, reports
 
+    app = ctx.find_object(App)
+    assert app is not None  # noqa: S101 - the root made it
     _, key_id = app.ids(None, key)
     period = Period(start, end)
     found = reports.requests(
@@ -151,6 +159,7 @@ def requests_command(
         key=key_id,
         outcome=outcome,
         overrun=overruns,
+        doubtful=doubtful,
         period=period,
         tags=tags.wanted(tagged),
         limit=limit,
@@ -178,11 +187,58 @@ def requests_command(
             columns |= {"held_usd": "held", "overrun_usd": "overrun"}
             app.rows(rows, columns, empty="No call has cost more than was held for it.")
             return
+        if doubtful:
+            app.rows(rows, columns | {"usage_doubt": "doubt"}, empty="No call's token counts are doubted.")
+            return
         app.rows(rows, columns, empty="No requests. A call through the gateway shows up here as soon as it has ended.")
     elif rows:
-        app.facts(rows[0])
+        with app.desk.read() as tx:
+            entries = corrections.of_call(tx, request_id)
+        changed = -sum(entry.amount for entry in entries)
+        more = {"corrected_usd": Usd(changed), "charge_usd": Usd(int(found["cost"].iloc[0]) + changed)}
+        app.facts(rows[0] | (more if entries else {}))
     else:
         raise NotFound(f"There is no request {request_id!r} in the log. A call under way has no row yet.")
+
+
+@requests_command.command("correct")
+@click.argument("request_id", metavar="ID")
+@click.option("--charge", required=True, type=UsdType(), metavar="USD", help="The whole charge; 0 gives it back.")
+@click.option("--reason", required=True, metavar="TEXT", help="Why the charge was wrong.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@pass_app
+def correct(app: App, request_id: str, charge: int, reason: str, yes: bool) -> None:
+    """Set what a call costs; the difference is booked in the wallet."""
+    from toolkit import corrections
+
+    found = corrections.find(app.desk, request_id)
+    what = f"the charge of {found.request_id} (key {found.key!r} of {found.org}, {found.month})"
+    if found.present != charge:
+        app.confirm(f"Correct {what} from {show_usd(found.present)} to {show_usd(charge)}?", yes=yes)
+    done = corrections.correct(app.desk, request_id, charge, reason, confirm=found.request_id)
+    by = charge - done.before.present
+    facts = {
+        "request_id": found.request_id,
+        "org": found.org,
+        "key": found.key,
+        "charged_usd": Usd(found.cost),
+        "before_usd": Usd(done.before.present),
+        "charge_usd": Usd(charge),
+        "booked_usd": Usd(-by),
+        "month": done.month,
+        "entry": done.entry.id if done.entry else None,
+        "balance_usd": Usd(done.balance),
+    }
+    if done.entry is None:
+        app.done(f"Nothing was booked: {what} is {show_usd(charge)} already.", facts)
+        return
+    moved = f" {found.month} is closed, so it counts for {done.month}." if done.moved else ""
+    app.done(
+        f"Corrected {what} from {show_usd(done.before.present)} to {show_usd(charge)}: {show_usd(abs(by))} "
+        f"{'went back into' if by < 0 else 'was taken from'} the wallet, whose balance is {show_usd(done.balance)}."
+        f"{moved}",
+        facts,
+    )
 
 
 def _tags_of(row: dict[str, Any]) -> list[tuple[str, str]]:

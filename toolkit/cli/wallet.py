@@ -8,6 +8,7 @@ from toolkit import accounts, wallet
 from toolkit.cli.app import App, Group, pass_app
 from toolkit.cli.output import Usd
 from toolkit.cli.values import Usd as UsdType
+from toolkit.database import Transaction
 from toolkit.models import Organisation, WalletEntry
 from toolkit.pricing import show_usd
 
@@ -22,12 +23,13 @@ def wallet_command() -> None:
     """Put money into wallets and look into them."""
 
 
-def _facts(org: Organisation) -> dict[str, Any]:
+def _facts(tx: Transaction, org: Organisation) -> dict[str, Any]:
     return {
         "org": org.name,
         "org_id": org.id,
         "suspended": org.suspended,
         "credited_usd": Usd(org.credited),
+        "corrected_usd": Usd(wallet.corrected(tx, org.id)),
         "settled_usd": Usd(org.settled),
         "balance_usd": Usd(org.balance),
         "held_usd": Usd(org.held),
@@ -44,6 +46,7 @@ def _entry(entry: WalletEntry) -> dict[str, Any]:
         "reason": entry.reason,
         "created_at": entry.created_at,
         "created_by": entry.created_by,
+        "request_id": entry.request_id,
     }
 
 
@@ -53,7 +56,7 @@ def _entry(entry: WalletEntry) -> dict[str, Any]:
 def show(app: App, org: str) -> None:
     """Show a wallet: balance, open holds, and what is available."""
     with app.desk.read() as tx:
-        facts = _facts(accounts.find_org(tx, org))
+        facts = _facts(tx, accounts.find_org(tx, org))
     app.facts(facts)
 
 
@@ -86,9 +89,10 @@ def credit(app: App, org: str, amount: int, reference: str, reason: str) -> None
     with app.desk.write() as tx:
         entry = wallet.credit(tx, org, amount, reference, reason)
         owner = accounts.find_org(tx, org)
+        facts = _facts(tx, owner)
     app.done(
         f"Credited {show_usd(amount)} to {owner.name}; its balance is {show_usd(owner.balance)}.",
-        {**_entry(entry), "wallet": _facts(owner)},
+        {**_entry(entry), "wallet": facts},
     )
 
 
@@ -103,7 +107,8 @@ def adjust(app: App, org: str, amount: int, reference: str, reason: str) -> None
     with app.desk.write() as tx:
         entry = wallet.adjust(tx, org, amount, reference, reason)
         owner = accounts.find_org(tx, org)
+        facts = _facts(tx, owner)
     app.done(
         f"Adjusted the wallet of {owner.name} by {show_usd(amount)}; its balance is {show_usd(owner.balance)}.",
-        {**_entry(entry), "wallet": _facts(owner)},
+        {**_entry(entry), "wallet": facts},
     )

@@ -99,7 +99,7 @@ def _first_step(may_change: bool, has_plans: bool) -> str:
 
 
 def _counts(listed: list[KeySummary], now: datetime) -> str:
-    near = sum(1 for each in listed if each.key.monthly_limit and each.spent >= each.key.monthly_limit * NEAR_LIMIT)
+    near = sum(1 for each in listed if each.key.monthly_limit and each.counted >= each.key.monthly_limit * NEAR_LIMIT)
     live = sum(1 for each in listed if _state(each, now)[0] == "Active")
     texts = [f"{len(listed)} key{'s' if len(listed) != 1 else ''}", f"{live} active"]
     if near:
@@ -154,7 +154,7 @@ def _cells(summary: KeySummary, now: datetime, several_orgs: bool) -> str:
 
 
 def _limit_bar(summary: KeySummary) -> str:
-    limit, spent, held = summary.key.monthly_limit, summary.spent, summary.held
+    limit, spent, held = summary.key.monthly_limit, summary.counted, summary.held
     held_note = f" · {show_usd(held)} held" if held else ""
     calls = f"{summary.calls:,} call{'s' if summary.calls != 1 else ''}{held_note}"
     if limit is None:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import streamlit as st
 
-from toolkit import catalog, keys, reports
+from toolkit import catalog, corrections, keys, reports
 from toolkit.dashboard import dialog, receipt, shared
 from toolkit.database import utc_now
 from toolkit.desk import Desk
@@ -47,7 +47,9 @@ REASON = {
     RefusalType.UPSTREAM_ERROR: "The upstream answered with an error.",
     RefusalType.UPSTREAM_TIMEOUT: "The upstream took too long.",
 }
-SOURCE = {"reported": "reported by the upstream", "estimated": "estimated, the upstream reported none"}
+SOURCE = {"reported": "reported by the upstream", "estimated": "estimated, the upstream's cannot be relied upon"}
+NOTES = {"Doubt": "usage_doubt", "Upstream's report": "provider_usage", "Beyond the hold for": "overrun_reason"}
+"""Facts of a charge that only some rows have, by their column."""
 
 
 class Filters(NamedTuple):
@@ -328,17 +330,25 @@ def _cost(desk: Desk, row: Mapping[Hashable, Any]) -> None:
         lines.append([multiplier, "", "", shared.exact_money(bill.exact)])
     charged = shared.exact_money(Decimal(int(row["cost"])) / NANO)
     lines.append(["<b>Charged</b>", "", "", f"<b>{charged}</b>"])
+    with desk.read() as tx:
+        entries = corrections.of_call(tx, row["request_id"])
+        sources = {price.id: price.source for price in catalog.list_prices(tx)}
+    present = int(row["cost"])
+    for entry in entries:
+        present -= entry.amount
+        why = f'<span class="kd-muted">{shared.utc(entry.created_at)}, {escape(entry.reason)}</span>'
+        amount = shared.exact_money(Decimal(present) / NANO)
+        lines.append([f"<b>Corrected to</b> {why}", "", "", f"<b>{amount}</b>"])
     st.html(shared.table(columns, lines))
     if bill.cost != int(row["cost"]):
         st.error(shared.plain(f"These lines make ${usd(bill.cost)}. Run keydesk reconcile."), icon=":material/error:")
-    with desk.read() as tx:
-        sources = {price.id: price.source for price in catalog.list_prices(tx)}
     price_id = _text(row["price_id"])
     rest = [
         ("Held before the call", shared.money(int(row["held"]))),
         ("Beyond the hold", shared.money(int(row["overrun"]))),
         ("Reasoning tokens", f"{shared.count(int(row['reasoning_tokens']))} of the output"),
         ("Token counts", SOURCE.get(_text(row["usage_source"]), "–")),
+        *[(name, escape(_text(row[column]))) for name, column in NOTES.items() if _text(row[column])],
         ("Price entry", f"<code>{escape(price_id)}</code> {escape(sources.get(price_id, ''))}" if price_id else "–"),
     ]
     st.html(shared.facts(rest))

@@ -31,7 +31,7 @@ _READ_KEYS = (
     " WHERE k.id = ANY(%s)"
 )
 _READ_MONTHS = (
-    "SELECT m.key_id, m.month, m.spent, m.held FROM key_month m"
+    "SELECT m.key_id, m.month, m.spent, m.held, m.corrected FROM key_month m"
     " JOIN unnest(%s::text[], %s::text[]) AS at (key_id, month) ON at.key_id = m.key_id AND at.month = m.month"
 )
 _READ_RECENT = (
@@ -124,7 +124,7 @@ def _read(connection: psycopg.Connection[Any], wanted: Wanted) -> Books:
         catalog_version=version.fetchall()[0][0],
         wallets={org: Wallet(balance, held, held) for org, balance, held in wallets},
         keys={key: KeyState(number, limit, suspended) for key, number, limit, suspended in keys},
-        months={(key, month): Month(spent, held) for key, month, spent, held in months},
+        months={(key, month): Month(spent, held, corrected=corrected) for key, month, spent, held, corrected in months},
         recent={(key, model): cost for key, model, cost in recent},
         holds={row[0]: Hold(*row) for row in holds},
         refused={(key, refusal, minute): count for key, refusal, minute, count in refused},

@@ -19,7 +19,8 @@ _READ_KEYS = (
     " WHERE k.id IN (SELECT value FROM json_each(?))"
 )
 _READ_MONTHS = (
-    "SELECT m.key_id, m.month, m.spent, m.held FROM json_each(?) AS at"  # CROSS JOIN: the planner keeps this order
+    "SELECT m.key_id, m.month, m.spent, m.held, m.corrected FROM json_each(?) AS at"
+    # CROSS JOIN: the planner keeps this order
     " CROSS JOIN key_month m ON m.key_id = at.value ->> 0 AND m.month = at.value ->> 1"
 )
 _READ_RECENT = "SELECT cost FROM recent_cost WHERE key_id = ? AND model = ?"
@@ -107,8 +108,10 @@ def _read(connection: sqlite3.Connection, wanted: Wanted) -> Books:
         if wanted.keys
         else {},
         months={
-            (key, month): Month(spent, held)
-            for key, month, spent, held in execute(_READ_MONTHS, (f"[{','.join(map(_array, wanted.months))}]",))
+            (key, month): Month(spent, held, corrected=corrected)
+            for key, month, spent, held, corrected in execute(
+                _READ_MONTHS, (f"[{','.join(map(_array, wanted.months))}]",)
+            )
         },
         recent={at: row[0] for at in wanted.recent if (row := execute(_READ_RECENT, at).fetchone())},
         holds={row[0]: Hold(*row) for row in execute(_TAKE_HOLDS, (_array(wanted.holds),))} if wanted.holds else {},
