@@ -232,7 +232,7 @@ class Events(RuleBasedStateMachine):
         """Start with some money, perhaps limits, and a clock in mid-November."""
         with self.desk.write() as tx:
             self.org_id = accounts.add_org(tx, f"Org {self.number}").id
-            wallet.credit(tx, self.org_id, money, "first payment")
+            wallet.credit(tx, self.org_id, money, f"first payment of {self.number}")
             leases.renew(tx, "lives", timedelta(days=365))
         world = replace(self.world, org_id=self.org_id)
         self.model = Model(money, dict(zip(POLICIES, limits, strict=True)))
@@ -375,7 +375,7 @@ class Events(RuleBasedStateMachine):
         """Money comes in."""
         self.entries += 1
         with self.desk.store.write(ADMIN, self.now) as tx:
-            wallet.credit(tx, self.org_id, amount, f"payment {self.entries}")
+            wallet.credit(tx, self.org_id, amount, f"payment {self.entries} of {self.number}")
         self.model.credited += amount
 
     @rule(amount=st.integers(1, 10_000))

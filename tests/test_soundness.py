@@ -13,7 +13,7 @@ from toolkit import accounts, audit, catalog, leases, plans, reconcile, wallet
 from toolkit.credentials import hash_password
 from toolkit.database import Actor
 from toolkit.finding import Severity
-from toolkit.models import AuditHead, AuditRow, GatewayInstance, Organisation, Price, Reconciliation
+from toolkit.models import AuditHead, AuditRow, GatewayInstance, Organisation, Price, Reconciliation, WalletEntry
 from toolkit.policy import Outcome, Role
 from toolkit.pricing import PriceSheet
 from toolkit.usage import UsageSource
@@ -105,6 +105,31 @@ def test_violations_of_the_last_run_are_found(scene: Scene) -> None:
     assert finding.evidence == {"violations": 1, "checked": 1, "run_by": ADMIN.name}
     assert finding.sentence.startswith("1 violation of I3 at ")
     assert finding.sentence.endswith("such as: Acme: the wallet says 1001 USD, its entries sum to 1000 USD.")
+
+
+def test_payments_that_an_earlier_version_credited_twice_are_found(scene: Scene) -> None:
+    """With all their credits; one organisation's people are not told which other one had the payment too."""
+    with scene.acting(NOW - 9 * DAY) as tx:
+        rival = accounts.add_org(tx, "Rival").id
+        wallet.credit(tx, "Acme", usd(5), "INV-1")
+    with scene.acting(NOW - 8 * DAY) as tx:
+        wallet.credit(tx, "Rival", usd(7), "inv-1", same_reference=True)
+        wallet.credit(tx, "Rival", usd(2), "INV-2")
+    assert scene.found("payment-repeated") == []  # on purpose
+    with scene.desk.write() as tx:
+        tx.session.execute(update(WalletEntry).values(same_reference=False))
+    (finding,) = scene.found("payment-repeated")
+    assert (finding.severity, finding.org, finding.since) == (Severity.HIGH, None, NOW - 8 * DAY)
+    assert finding.sentence == (
+        "The payment 'inv-1' was credited 2 times: Acme ($5.00, 2026-11-14 12:00 UTC) and Rival ($7.00, 2026-11-15 "
+        "12:00 UTC)."
+    )
+    assert finding.evidence["amount_nano"] == usd(12)
+    theirs = scene.desk.acting_as(Actor("boss@rival.example", Role.ORG_ADMIN, rival)).ledger
+    (seen,) = scene.found("payment-repeated", ledger=theirs)
+    assert (seen.org, seen.subject) == ("Rival", "inv-1")
+    assert seen.sentence.endswith("Rival ($7.00, 2026-11-15 12:00 UTC) and 1 time in other organisations.")
+    assert "Acme" not in str(seen)
 
 
 def test_holds_of_a_dead_gateway_are_found_together(scene: Scene) -> None:

@@ -143,7 +143,7 @@ def test_a_batch_may_mix_organisations_keys_and_months(world: World, account: Ac
     """Each job moves its own totals, and no others."""
     with world.desk.write() as tx:
         other = accounts.add_org(tx, "Other")
-        wallet.credit(tx, other.id, usd(5), "first payment")
+        wallet.credit(tx, other.id, usd(5), "their first payment")
     accounts_ = [
         account,
         open_account(world, account.till, name="second"),
@@ -356,7 +356,7 @@ def test_organisations_in_any_order_make_no_deadlock(world: World, account: Acco
     for number in range(3):
         with world.desk.write() as tx:
             worlds.append(replace(world, org_id=accounts.add_org(tx, f"Org {number}").id))
-        worlds[-1].credit(usd(1), "first payment")
+        worlds[-1].credit(usd(1), f"first payment {number}")
     every = [account, *(open_account(one, account.till) for one in worlds[1:])]
     rounds = 40
 
@@ -369,7 +369,7 @@ def test_organisations_in_any_order_make_no_deadlock(world: World, account: Acco
     def operate(number: int) -> None:
         for at in range(rounds // 4):
             for one in worlds[:: 1 if number else -1]:
-                one.credit(1, f"payment {number} {at}")
+                one.credit(1, f"payment {number} {at} of {one.org_id}")
 
     with ThreadPoolExecutor(5) as threads:
         bills = [threads.submit(bill, seed) for seed in range(3)]

@@ -1,5 +1,6 @@
 """The wallet: money in, corrections, and what can never be booked."""
 
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -7,7 +8,7 @@ import pytest
 from sqlalchemy import text
 
 from tests.conftest import World, at_once, usd
-from toolkit import accounts, audit, wallet
+from toolkit import accounts, audit, migrations, wallet
 from toolkit.database import Actor
 from toolkit.errors import Conflict, Forbidden, InvalidInput, NotFound
 from toolkit.policy import Role
@@ -45,23 +46,57 @@ def test_an_adjustment_goes_up_or_down_even_below_zero(world: World) -> None:
     assert balance(world) == -usd(48)
 
 
-@pytest.mark.parametrize("reference", ["INV-1", " INV-1", "INV-1\n"])
-def test_a_reference_is_credited_once(world: World, reference: str) -> None:
-    """The same payment, however spaced, is never credited twice; nothing is booked."""
-    world.credit(usd(5), "INV-1")
-    with world.desk.write() as tx, pytest.raises(Conflict, match=r"already used for a credit of \$5\.00"):
-        wallet.credit(tx, "Acme", usd(5), reference)
+@pytest.mark.parametrize("org", ["Acme", "Rival"])
+@pytest.mark.parametrize(
+    "reference",
+    ["INV 1", " INV 1", "INV 1\n", "inv 1", "INV   1", "\uff29\uff2e\uff36 \uff11"],
+)
+def test_a_reference_is_credited_once(world: World, org: str, reference: str) -> None:
+    """The same payment, however spelled and to whomever, is never credited twice; nothing is booked."""
+    world.credit(usd(5), "INV 1")
+    with world.desk.write() as tx:
+        accounts.add_org(tx, "Rival")
+    already = r"already used for a credit of \$5\.00"
+    with world.desk.write() as tx, pytest.raises(Conflict, match=rf"{already} to 'Acme'|{already}; nothing"):
+        wallet.credit(tx, org, usd(5), reference)
     assert balance(world) == usd(105)
+    with world.desk.read() as tx:
+        assert accounts.find_org(tx, "Rival").balance == 0
 
 
-def test_a_reference_counts_for_its_kind_and_organisation(world: World) -> None:
-    """A correction may name the payment that it corrects; another organisation has its own payments."""
+def test_a_reference_counts_for_its_kind(world: World) -> None:
+    """A correction may name the payment that it corrects, in each organisation."""
     world.credit(usd(5), "INV-1")
     with world.desk.write() as tx:
-        wallet.adjust(tx, "Acme", -usd(5), "INV-1", "it bounced")
         accounts.add_org(tx, "Rival")
-        wallet.credit(tx, "Rival", usd(5), "INV-1")
+        for org in ("Acme", "Rival"):
+            wallet.adjust(tx, org, -usd(5), "INV-1", "it bounced")
     assert balance(world) == usd(100)
+
+
+def test_one_payment_for_two_organisations_is_credited_when_that_is_said(world: World) -> None:
+    """The audit log says so, and names no other organisation; a third credit must be meant as well."""
+    world.credit(usd(5), "INV-1")
+    with world.desk.write() as tx:
+        rival = accounts.add_org(tx, "Rival").id
+        wallet.credit(tx, "Rival", usd(3), "inv-1", same_reference=True)
+        accounts.add_org(tx, "Third")
+        with pytest.raises(Conflict):
+            wallet.credit(tx, "Third", usd(3), "INV-1")
+    with world.desk.acting_as(Actor("x@example.com", Role.ORG_ADMIN, rival)).read() as tx:
+        (entry,) = wallet.entries(tx, "Rival")
+        acts = audit.rows(tx)
+    assert entry.same_reference
+    assert acts[0].after == '{"amount_usd": "3", "balance_usd": "3", "reference": "inv-1", "same_reference": true}'
+    assert "Acme" not in str([(act.before, act.after, act.reason) for act in acts])
+
+
+def test_a_first_credit_is_no_repetition_though_it_is_called_one(world: World) -> None:
+    """So the next one with this reference is refused."""
+    with world.desk.write() as tx:
+        assert not wallet.credit(tx, "Acme", usd(5), "INV-1", same_reference=True).same_reference
+        with pytest.raises(Conflict):
+            wallet.credit(tx, "Acme", usd(5), "inv-1")
 
 
 @pytest.mark.parametrize("amount", [0, -1, 1.5, True, "5", LARGEST_AMOUNT + 1, 10**30])
@@ -138,10 +173,45 @@ def test_each_booking_is_audited_with_the_balance_before_and_after(world: World)
 
 def test_payments_that_arrive_at_once_are_each_booked_once(world: World) -> None:
     """None is lost, a reference that is used twice is refused the second time, and the totals agree."""
-    references = ["INV-1", "INV-2", "INV-3", "INV-1", "INV-2", "INV-3"]
-    results = at_once(*[partial(world.credit, usd(5), reference) for reference in references])
+    with world.desk.write() as tx:
+        rival = replace(world, org_id=accounts.add_org(tx, "Rival").id)
+    acts = [
+        partial(one.credit, usd(5), reference)
+        for one in (world, rival)
+        for reference in ("INV-1", "INV-2", "INV-3", "inv-1", "inv-2", "inv-3")
+    ]
+    results = at_once(*acts)
     assert results.count(None) == 3
     assert {type(result) for result in results if result is not None} == {Conflict}
-    assert balance(world) == usd(115)
+    assert balance(world) + balance(rival) == usd(115)
     with world.desk.read() as tx:
-        assert sum(entry.amount for entry in wallet.entries(tx, "Acme")) == usd(115)
+        for one in (world, rival):
+            assert sum(entry.amount for entry in wallet.entries(tx, one.org_id)) == balance(one)
+
+
+def test_a_store_that_has_repeated_payments_starts_and_says_which(world: World) -> None:
+    """Credits of an earlier version: the first of each payment counts, and no further one is credited."""
+    world.credit(usd(5), "INV-1")
+    with world.desk.write() as tx:
+        accounts.add_org(tx, "Rival")
+        wallet.credit(tx, "Rival", usd(7), "Inv-1", same_reference=True)
+        wallet.credit(tx, "Rival", usd(9), "INV-2")
+    with world.desk.write() as tx:  # as an earlier version left it
+        for statement in (
+            "DELETE FROM schema_step WHERE version >= :step",
+            "DROP INDEX wallet_entry_credited_once",
+            "ALTER TABLE wallet_entry DROP COLUMN reference_key",
+            "ALTER TABLE wallet_entry DROP COLUMN same_reference",
+        ):
+            steps = [name for name, _ in migrations.STEPS]
+            tx.session.execute(text(statement), {"step": steps.index("payments credited once") + 1})
+    undone = migrations.STEPS[: [name for name, _ in migrations.STEPS].index("payments credited once") + 1]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(migrations, "STEPS", undone)
+        assert world.desk.store.migrate() == ["payments credited once"]
+    with world.desk.read() as tx:
+        keys = tx.session.execute(text("SELECT reference, reference_key FROM wallet_entry ORDER BY created_at, id"))
+        assert dict(keys.all()) == {"first payment": "first payment", "INV-1": "inv-1", "Inv-1": None, "INV-2": "inv-2"}
+    for again in ("inv-1", "inv-2"):
+        with world.desk.write() as tx, pytest.raises(Conflict):
+            wallet.credit(tx, "Acme", usd(5), again)

@@ -34,11 +34,13 @@ from toolkit.models import (
     RefusalCount,
     RetiredSecret,
     SignInFailure,
+    WalletEntry,
     moment,
 )
 from toolkit.period import Period
 from toolkit.policy import KeyStatus
 from toolkit.reconcile import Run
+from toolkit.reference import reference_key
 
 HISTORY = timedelta(days=90)
 """How long before the period an operator's acts are looked at, to know the usual hours."""
@@ -116,6 +118,16 @@ class Secret(NamedTuple):
     last_in_url_at: datetime | None
 
 
+class Payment(NamedTuple):
+    """A credit; `org` is None where it is not the actor's to know."""
+
+    entry_id: str
+    org: str | None
+    amount: int
+    reference: str
+    created_at: datetime
+
+
 class Failures(NamedTuple):
     """Failed sign-ins of one subject of the throttle."""
 
@@ -176,6 +188,8 @@ class Evidence:
         people, failures, prices, last_run: the platform's.
         breaks: where an audit chain does not hold.
         holds: money set aside for calls under way.
+        repeated: payments whose reference was credited more than once though nobody said that it should be, each with
+            all its credits, the oldest first.
         calls: the request log, summed up.
     """
 
@@ -198,6 +212,7 @@ class Evidence:
     last_run: Run | None
     breaks: list[Break]
     holds: list[OpenHold]
+    repeated: list[list[Payment]]
     calls: list[Calls]
     _named: Counter[str] = field(init=False)
 
@@ -278,6 +293,7 @@ def read(ledger: Ledger, thresholds: Thresholds, known_heads: dict[str, str] | N
             last_run=reconcile.last_run(tx) if whole else None,
             breaks=_breaks(tx, known_heads),
             holds=holds.open_holds(tx),
+            repeated=_repeated(tx, orgs),
             calls=calls,
         )
 
@@ -360,6 +376,26 @@ def _uses(tx: Transaction) -> tuple[dict[str, datetime], dict[str, datetime]]:
 def _retired(tx: Transaction) -> list[RetiredSecret]:
     query = select(RetiredSecret).where(RetiredSecret.uses > 0, _own(tx, RetiredSecret.key_id))
     return list(tx.session.scalars(query.order_by(RetiredSecret.last_used_at.desc())))
+
+
+def _repeated(tx: Transaction, orgs: dict[str, Organisation]) -> list[list[Payment]]:
+    unmarked = select(WalletEntry).where(
+        WalletEntry.kind == "credit", WalletEntry.reference_key.is_(None), WalletEntry.same_reference.is_(False)
+    )
+    again = list(tx.session.scalars(unmarked))
+    keys = {reference_key(entry.reference) for entry in again}
+    first = tx.session.scalars(select(WalletEntry).where(WalletEntry.reference_key.in_(keys))) if keys else ()
+    payments: dict[str, list[WalletEntry]] = {}
+    for entry in (*first, *again):
+        payments.setdefault(reference_key(entry.reference), []).append(entry)
+    return [
+        [
+            Payment(e.id, orgs[e.org_id].name if e.org_id in orgs else None, e.amount, e.reference, e.created_at)
+            for e in sorted(entries, key=lambda entry: (entry.created_at, entry.id))
+        ]
+        for entries in payments.values()
+        if any(entry.org_id in orgs for entry in entries)
+    ]
 
 
 def _acts(tx: Transaction, start: datetime) -> list[Act]:

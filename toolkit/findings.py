@@ -56,6 +56,7 @@ CHECKS = (
     Check("audit-chain", "the audit log's chains", soundness.chains),
     Check("books-violated", "violations at the last reconciliation", soundness.violations, platform=True),
     Check("books-unreconciled", "age of the last reconciliation", soundness.unreconciled, platform=True),
+    Check("payment-repeated", "payments credited more than once", soundness.repeated_payments),
     Check("hold-orphaned", "orphaned holds", soundness.orphaned_holds),
     Check("price-change", "price changes", repricing.prices, platform=True),
     Check("plan-change", "changes of plans and multipliers", repricing.multipliers, platform=True),

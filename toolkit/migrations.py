@@ -4,10 +4,13 @@ Each step spells its tables out, so that it means the same for ever; `models.py`
 test compares the two. The SQL is the part that SQLite and PostgreSQL share.
 """
 
+from collections.abc import Callable
+
 from sqlalchemy import Connection, inspect, text
 from sqlalchemy.exc import DBAPIError
 
 from toolkit.errors import Unavailable
+from toolkit.reference import reference_key
 
 M001_FIRST_SCHEMA = """
 CREATE TABLE audit (
@@ -356,6 +359,12 @@ CREATE INDEX wallet_entry_request ON wallet_entry (request_id);
 ALTER TABLE key_month ADD COLUMN corrected BIGINT NOT NULL DEFAULT 0;
 """
 
+M010_PAYMENTS_CREDITED_ONCE = """
+ALTER TABLE wallet_entry ADD COLUMN reference_key TEXT;
+ALTER TABLE wallet_entry ADD COLUMN same_reference BOOLEAN NOT NULL DEFAULT FALSE;
+CREATE UNIQUE INDEX wallet_entry_credited_once ON wallet_entry (reference_key);
+"""
+
 _SCHEMA_STEP = """
 CREATE TABLE schema_step (
     version BIGINT NOT NULL,
@@ -376,8 +385,26 @@ STEPS: tuple[tuple[str, str], ...] = (
     ("address of sessions", M007_ADDRESS_OF_SESSIONS),
     ("disabled operators", M008_DISABLED_OPERATORS),
     ("corrections", M009_CORRECTIONS),
+    ("payments credited once", M010_PAYMENTS_CREDITED_ONCE),
 )
 """Name and statements of each step; its version is its place in the list, from 1."""
+
+
+def _fill_reference_keys(connection: Connection) -> None:
+    """Give the first credit of each payment its reference's key; later ones stay without, and audits find them."""
+    paid = text("SELECT id, reference FROM wallet_entry WHERE kind = 'credit' ORDER BY created_at, id")
+    first: dict[str, str] = {}
+    for entry_id, reference in connection.execute(paid):
+        first.setdefault(reference_key(reference), entry_id)
+    if first:
+        connection.execute(
+            text("UPDATE wallet_entry SET reference_key = :key WHERE id = :id"),
+            [{"key": key, "id": entry_id} for key, entry_id in first.items()],
+        )
+
+
+AFTER: dict[str, Callable[[Connection], None]] = {"payments credited once": _fill_reference_keys}
+"""What SQL cannot say: done after the statements of the step of that name."""
 
 
 def schema_version(connection: Connection) -> int:
@@ -407,6 +434,8 @@ def migrate(connection: Connection, now: int) -> list[str]:
         _execute(connection, "schema_step", _SCHEMA_STEP)
     for number, (name, statements) in enumerate(STEPS[version:], version + 1):
         _execute(connection, name, statements)
+        if name in AFTER:
+            AFTER[name](connection)
         connection.execute(
             text("INSERT INTO schema_step (version, name, applied_at) VALUES (:version, :name, :now)"),
             {"version": number, "name": name, "now": now},

@@ -81,14 +81,16 @@ class Organisation(Base):
 
 
 class WalletEntry(Base):
-    """Money in (credit) or a correction (adjustment). A reference is used once for each kind and organisation.
+    """Money in (credit) or a correction (adjustment).
 
-    An adjustment that corrects the charge of a call names the call, its key and its month.
+    A reference is used once for each kind and organisation, and for a credit once in the whole store. An adjustment
+    that corrects the charge of a call names the call, its key and its month.
     """
 
     __tablename__ = "wallet_entry"
     __table_args__ = (
         UniqueConstraint("org_id", "kind", "reference", name="wallet_entry_reference_unique"),
+        Index("wallet_entry_credited_once", "reference_key", unique=True),
         CheckConstraint("kind IN ('credit', 'adjustment')", name="wallet_entry_kind"),
         Index("wallet_entry_request", "request_id"),
     )
@@ -105,6 +107,8 @@ class WalletEntry(Base):
     key_id: Mapped[str | None]
     call_month: Mapped[str | None]  # the call's own
     month: Mapped[str | None]  # the month that it counts for: another one if the call's was closed
+    reference_key: Mapped[str | None]  # see `reference`; NULL for adjustments, and for credits that repeat another's
+    same_reference: Mapped[bool] = mapped_column(default=False)  # repeated on purpose
 
 
 class Operator(Base):

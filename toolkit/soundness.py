@@ -122,6 +122,30 @@ def orphaned_holds(evidence: Evidence, thresholds: Thresholds) -> Iterator[Findi
         )
 
 
+def repeated_payments(evidence: Evidence, thresholds: Thresholds) -> Iterator[Finding]:  # noqa: ARG001 - as all checks
+    """A payment that was credited more than once, before the wallet refused that."""
+    for payments in evidence.repeated:
+        known = [payment for payment in payments if payment.org is not None]
+        places = [f"{payment.org} ({show_usd(payment.amount)}, {stamp(payment.created_at)})" for payment in known]
+        elsewhere = counted(len(payments) - len(known), "time") + " in other organisations"
+        yield Finding(
+            check="payment-repeated",
+            severity=Severity.HIGH,
+            kind="books",
+            subject_id=known[-1].entry_id,
+            subject=known[-1].reference,
+            org=known[-1].org if len({payment.org for payment in payments}) == 1 or not evidence.whole else None,
+            since=payments[1].created_at,
+            sentence=f"The payment {known[-1].reference!r} was credited {counted(len(payments), 'time')}: "
+            f"{listed([*places, elsewhere] if len(known) < len(payments) else places)}.",
+            action="See which of them was paid, and take the others out again: `keydesk wallet adjust --help`.",
+            evidence={
+                "credits": [payment.entry_id for payment in known],
+                "amount_nano": sum(payment.amount for payment in known),
+            },
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class _Subject:
     """Whose calls are added up."""

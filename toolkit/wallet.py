@@ -8,21 +8,26 @@ from sqlalchemy import func, select
 
 from toolkit import accounts, audit, words
 from toolkit.credentials import new_id
-from toolkit.database import Transaction, lock_orgs
+from toolkit.database import Transaction, lock_name, lock_orgs
 from toolkit.errors import Conflict, InvalidInput
-from toolkit.models import WalletEntry
+from toolkit.models import Organisation, WalletEntry
 from toolkit.pricing import check_amount, show_usd, usd
+from toolkit.reference import reference_key
 
 
-def credit(tx: Transaction, org: str, amount: int, reference: str, reason: str = "") -> WalletEntry:
+def credit(
+    tx: Transaction, org: str, amount: int, reference: str, reason: str = "", *, same_reference: bool = False
+) -> WalletEntry:
     """Put money into a wallet.
 
     Args:
         tx: as a platform admin.
         org: id or name.
         amount: nano-USD, above zero.
-        reference: the payment's own reference; the same one is never credited twice.
+        reference: the payment's own reference; the same one, however spelled (`reference`), is not credited twice, to
+            this organisation or another.
         reason: free text.
+        same_reference: credit it though the reference has been credited before: one payment for two organisations.
 
     Raises:
         InvalidInput: amount not above zero, or no reference.
@@ -30,7 +35,7 @@ def credit(tx: Transaction, org: str, amount: int, reference: str, reason: str =
     """
     if check_amount(amount, "credit") <= 0:
         raise InvalidInput("A credit must be above zero. Use an adjustment to take money out.")
-    return _enter(tx, org, "credit", amount, reference, reason)
+    return _enter(tx, org, "credit", amount, reference, reason, same_reference=same_reference)
 
 
 def adjust(tx: Transaction, org: str, amount: int, reference: str, reason: str) -> WalletEntry:
@@ -47,7 +52,16 @@ def adjust(tx: Transaction, org: str, amount: int, reference: str, reason: str) 
     return _enter(tx, org, "adjustment", amount, reference, reason)
 
 
-def _enter(tx: Transaction, org_name: str, kind: str, amount: int, reference: str, reason: str) -> WalletEntry:
+def _enter(
+    tx: Transaction,
+    org_name: str,
+    kind: str,
+    amount: int,
+    reference: str,
+    reason: str,
+    *,
+    same_reference: bool = False,
+) -> WalletEntry:
     accounts.require_platform_admin(tx)
     if not reference.strip():
         raise InvalidInput(f"Every {kind} needs a reference, such as the payment's number.")
@@ -63,6 +77,16 @@ def _enter(tx: Transaction, org_name: str, kind: str, amount: int, reference: st
         raise Conflict(
             f"Reference {reference!r} was already used for a {kind} of {show_usd(earlier.amount)}; nothing was booked."
         )
+    key = None
+    if kind == "credit":
+        lock_name(tx, "payment references")
+        key = reference_key(reference)
+        elsewhere = tx.session.scalar(select(WalletEntry).where(WalletEntry.reference_key == key))
+        if elsewhere is not None:
+            if not same_reference:
+                raise _credited_before(tx, reference, elsewhere)
+            key = None
+        same_reference = elsewhere is not None
     entry = WalletEntry(
         id=new_id("entry"),
         org_id=org.id,
@@ -72,6 +96,8 @@ def _enter(tx: Transaction, org_name: str, kind: str, amount: int, reference: st
         reason=words.check_reason(reason),
         created_at=tx.now,
         created_by=tx.actor.name,
+        reference_key=key,
+        same_reference=same_reference,
     )
     before = org.balance
     org.credited = check_amount(org.credited + amount, "sum of all credits")
@@ -83,10 +109,21 @@ def _enter(tx: Transaction, org_name: str, kind: str, amount: int, reference: st
         entry.id,
         org_id=org.id,
         before={"balance_usd": usd(before)},
-        after={"balance_usd": usd(org.balance), "amount_usd": usd(amount), "reference": reference},
+        after={"balance_usd": usd(org.balance), "amount_usd": usd(amount), "reference": reference}
+        | ({"same_reference": True} if same_reference else {}),
         reason=reason,
     )
     return entry
+
+
+def _credited_before(tx: Transaction, reference: str, earlier: WalletEntry) -> Conflict:
+    org = tx.session.get_one(Organisation, earlier.org_id)
+    spelled = "" if earlier.reference == reference else f", as {earlier.reference!r}"
+    return Conflict(
+        f"Reference {reference!r} was already used for a credit of {show_usd(earlier.amount)} to {org.name!r} at "
+        f"{earlier.created_at:%Y-%m-%d %H:%M} UTC{spelled}; nothing was booked. Should one payment really be for both, "
+        "say so: --same-reference, or same_reference=True in Python."
+    )
 
 
 def entries(tx: Transaction, org: str) -> list[WalletEntry]:

@@ -367,7 +367,7 @@ def make_gate(running: Running, money: int = usd(100), **options: Any) -> Gate:
     with desk.write() as tx:
         org = accounts.add_org(tx, f"Org {next(_numbers)}")
         if money:
-            wallet.credit(tx, org.id, money, "first payment")
+            wallet.credit(tx, org.id, money, f"first payment of {org.id}")
         key = keys.create(
             tx, desk.keyring, org=org.id, name="app", plan=options.pop("plan", running.world.plan_id), **options
         )

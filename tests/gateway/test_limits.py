@@ -96,7 +96,7 @@ def test_never_fitted_below_1024(gate: Gate, kind: str, what: str) -> None:
         poor.update(monthly_limit=least)
     else:
         with poor.desk.write() as tx:
-            wallet.credit(tx, poor.org_id, 1, "one nano-USD")
+            wallet.credit(tx, poor.org_id, 1, f"one nano-USD for {poor.org_id}")
     reply = poor.ask(kind, "hello")
     assert reply.headers["x-max-tokens-fitted"] == "1024"
 
@@ -166,7 +166,7 @@ def test_money_that_comes_helps_at_once(gate: Gate) -> None:
     poor = make_gate(gate.running, money=0)
     assert poor.ask("chat", "hello").status == 402
     with poor.desk.write() as tx:
-        wallet.credit(tx, poor.org_id, usd(1), "first payment")
+        wallet.credit(tx, poor.org_id, usd(1), f"first payment of {poor.org_id}")
     assert poor.ask("chat", "hello").status == 200
 
 

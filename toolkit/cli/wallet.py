@@ -16,6 +16,11 @@ _ORG = click.option("--org", required=True, metavar="ORG", help="Id or name of t
 _REFERENCE = click.option(
     "--reference", required=True, help="The payment's or ticket's own number; each is booked once."
 )
+_SAME_REFERENCE = click.option(
+    "--same-reference",
+    is_flag=True,
+    help="Credit it though its reference has been credited before: one payment for two organisations.",
+)
 
 
 @click.group(cls=Group)
@@ -47,6 +52,7 @@ def _entry(entry: WalletEntry) -> dict[str, Any]:
         "created_at": entry.created_at,
         "created_by": entry.created_by,
         "request_id": entry.request_id,
+        "same_reference": entry.same_reference,
     }
 
 
@@ -82,12 +88,13 @@ def entries(app: App, org: str) -> None:
 @_ORG
 @click.option("--amount", required=True, type=UsdType(), metavar="USD", help="Above zero.")
 @_REFERENCE
+@_SAME_REFERENCE
 @click.option("--reason", default="", metavar="TEXT", help="Free text.")
 @pass_app
-def credit(app: App, org: str, amount: int, reference: str, reason: str) -> None:
+def credit(app: App, org: str, amount: int, reference: str, same_reference: bool, reason: str) -> None:
     """Put money into a wallet."""
     with app.desk.write() as tx:
-        entry = wallet.credit(tx, org, amount, reference, reason)
+        entry = wallet.credit(tx, org, amount, reference, reason, same_reference=same_reference)
         owner = accounts.find_org(tx, org)
         facts = _facts(tx, owner)
     app.done(

@@ -190,7 +190,7 @@ class _Player:
     def _pay_in(self, day: int, at: datetime) -> None:
         for org, dollars in CREDITS.items():
             with self._desk.store.write(_PLATFORM, at) as tx:
-                reference = f"invoice {at:%Y-%m}-{day // 30 + 1}"
+                reference = f"invoice {org.split()[0].upper()} {at:%Y-%m}-{day // 30 + 1}"
                 if not any(entry.reference == reference for entry in wallet.entries(tx, org)):
                     wallet.credit(tx, org, dollars * NANO, reference)
 
