@@ -209,7 +209,7 @@ def _store(url: str) -> Store:
         made: dict[str, Any] = {"created_at": tx.now, "created_by": "benchmark"}
         tx.session.add_all(Organisation(id=f"org_{n:012d}", name=f"org {n}", **made) for n in range(calls.ORGS))
         tx.session.add_all(
-            Plan(id=f"plan_{n:012d}", name=f"plan {n}", multiplier=calls.MULTIPLIERS[n], **made)
+            Plan(id=f"plan_{n:012d}", name=f"plan {n}", multiplier=calls.MULTIPLIERS[n], unknown_fields="pass", **made)
             for n in range(calls.PLANS)
         )
         tx.session.flush()

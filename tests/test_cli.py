@@ -497,6 +497,23 @@ def test_a_plan_is_changed(world: World, run: Run, read: Read) -> None:
     assert (slip.exit_code, "does not include gtp-test" in slip.stderr) == (1, True)
 
 
+def test_unknown_fields_are_an_option_of_upstreams_and_plans(world: World, run: Run, read: Read) -> None:
+    """They pass unless something else is said; a change is listed and in the audit log, another word a usage error."""
+    (before,) = [row for row in json.loads(run("upstreams", "list", "--json").stdout) if row["name"] == "test-openai"]
+    assert before["unknown_fields"] == "pass"
+    assert read("upstreams", "update", "test-openai", "--unknown-fields", "leave_out")["unknown_fields"] == "leave_out"
+    base = ["upstreams", "add", "u", "--dialect", "openai", "--base-url", "https://example.com/v1"]
+    assert read(*base, "--credential-env", "U_API_KEY", "--unknown-fields", "refuse")["unknown_fields"] == "refuse"
+    assert "leave_out" in run("upstreams", "list").stdout
+    plan = ["plans", "add", "basic", "--multiplier", "1", "--models", "gpt-test"]
+    assert read(*plan, "--unknown-fields", "leave_out")["unknown_fields"] == "leave_out"
+    assert read("plans", "update", "basic", "--unknown-fields", "refuse")["unknown_fields"] == "refuse"
+    assert read("plans", "update", "basic", "--multiplier", "2")["unknown_fields"] == "refuse"
+    log = run("audit", "--json").stdout
+    assert "leave_out" in log
+    assert run("plans", "update", "basic", "--unknown-fields", "maybe").exit_code == 2
+
+
 def test_a_model_is_moved_to_a_real_provider(world: World, run: Run, read: Read) -> None:
     """Its public id and price stay; nothing to change is a usage error."""
     upstream = ["upstreams", "add", "real", "--dialect", "openai", "--base-url", "https://api.openai.com/v1"]

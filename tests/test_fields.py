@@ -1,7 +1,9 @@
 """Fields of requests: what a row does, what becomes of the unknown, and that the SDKs' own names are all known."""
 
+import json
 import typing
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 import anthropic.types.beta as anthropic_beta
@@ -610,6 +612,53 @@ def test_every_field_of_gemini_is_known() -> None:
     assert wire(genai_types.Tool) <= gemini_fields.TOOL.names
     assert wire(genai_types.ToolConfig) <= inside(gemini_fields.BODY, "toolConfig").names
     assert wire(genai_types.ThinkingConfig) <= inside(gemini_fields.CONFIG, "thinkingConfig").names
+
+
+def rows_of(known: Fields | Kinds | Mapping[str, Field], where: str = "") -> Iterable[tuple[str, Field]]:
+    """Yield path and row of every field that has an effect; what is merged into the body is said once."""
+    for name, row in (known if isinstance(known, Mapping) else known.rows).items():
+        field = f"{where}[{name}]" if isinstance(known, Kinds) else f"{where}.{name}".lstrip(".")
+        if row.effect is not Effect.NONE:
+            yield field, row
+        if row.inside is not None and name not in {"extra_body", "generateContentRequest", "requests"}:
+            yield from rows_of(row.inside, field)
+
+
+DOCUMENTED: list[tuple[str, Fields | Mapping[str, Field]]] = [
+    ("OpenAI: chat completions", openai_fields.BODIES[openai_fields.CHAT]),
+    ("OpenAI: responses", openai_fields.BODIES[openai_fields.RESPONSES]),
+    ("OpenAI: embeddings", openai_fields.BODIES[openai_fields.EMBEDDINGS]),
+    ("OpenAI: headers", KNOWN[Dialect.OPENAI]),
+    ("OpenAI: values of `openai-beta`", BETAS["openai-beta"]),
+    ("Anthropic: messages", anthropic_fields.BODY),
+    ("Anthropic: headers", KNOWN[Dialect.ANTHROPIC]),
+    ("Anthropic: values of `anthropic-beta`, without their date", BETAS["anthropic-beta"]),
+    ("Gemini: the body", gemini_fields.BODY),
+    ("Gemini: headers", KNOWN[Dialect.GEMINI]),
+]
+
+
+def written(known: Fields | Mapping[str, Field]) -> str:
+    """Return a table of the documentation: fields of one effect and one fate share a line."""
+    lines: dict[tuple[Effect, str], list[str]] = {}
+    for field, row in rows_of(known):
+        fate = f"refused: {row.refused}" if row.refused else row.covered or "field by field"
+        if row.allowed:
+            allowed = ", ".join(f"`{json.dumps(value)}`" for value in row.allowed)
+            fate += f" (passes: {allowed})"
+        lines.setdefault((row.effect, fate), []).append(f"`{field}`")
+    text = ["| effect | fields | what becomes of them |", "|---|---|---|"]
+    order = list(Effect)
+    for (effect, fate), fields in sorted(lines.items(), key=lambda line: order.index(line[0][0])):
+        text.append(f"| {effect} | {', '.join(fields)} | {fate} |")
+    return "\n".join(text)
+
+
+@pytest.mark.parametrize(("title", "known"), DOCUMENTED, ids=[title for title, _ in DOCUMENTED])
+def test_the_documentation_lists_every_effect(title: str, known: Fields | Mapping[str, Field]) -> None:
+    """As the tables have it; when one changes, its section of docs/fields.md is to be written anew."""
+    text = (Path(__file__).parents[1] / "docs" / "fields.md").read_text()
+    assert f"### {title}\n\n{written(known)}\n" in text
 
 
 def test_rows_say_what_covers_their_effect() -> None:

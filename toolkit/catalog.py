@@ -1,4 +1,4 @@
-"""Upstreams, models and the dated price book; and the catalog that gateways keep of them in memory.
+"""Upstreams, models and the dated price book, which gateways keep in memory as `offer.Catalog`.
 
 A price entry is never edited: a new one supersedes it from its `valid_from` on. Prices may be copied from the
 `genai-prices` package when a model is added or on `prices refresh`; charging never reads the package, so an
@@ -6,19 +6,20 @@ upgrade reprices nothing.
 """
 
 import re
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import urlsplit
 
 from sqlalchemy import select, update
 
 from toolkit import accounts, audit
+from toolkit.base_url import check_base_url
 from toolkit.credentials import new_id
 from toolkit.database import Transaction, lock_catalog
+from toolkit.dialects.fields import UnknownFields
 from toolkit.dialects.shape import Dialect
 from toolkit.errors import Conflict, InvalidInput, NotFound
 from toolkit.models import CatalogVersion, Model, Plan, PlanModel, Price, Upstream
+from toolkit.offer import Catalog, DatedSheet, ModelFacts, PlanFacts
 from toolkit.pricing import PriceSheet
 from toolkit.public_prices import public_price
 
@@ -31,12 +32,6 @@ PRICE_PROVIDER = {Dialect.OPENAI: "openai", Dialect.ANTHROPIC: "anthropic", Dial
 """Which provider of genai-prices a dialect's models are looked up at, unless `price_as` says otherwise."""
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@/+-]{0,127}")
-_ENDPOINT = {
-    Dialect.OPENAI: re.compile(r"/(chat/completions|completions|embeddings|responses)/?$"),
-    Dialect.ANTHROPIC: re.compile(r"(/v1)?/messages(/count_tokens)?/?$"),
-    Dialect.GEMINI: re.compile(r"(/v1\w*)?/models/[^/:]+:\w+/?$"),
-}
-"""The path of one endpoint at a URL's end: calls put it there themselves, so a base URL must not have it."""
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 
 
@@ -50,7 +45,15 @@ def _begin_change(tx: Transaction) -> None:
     lock_catalog(tx)
 
 
-def add_upstream(tx: Transaction, name: str, dialect: Dialect, base_url: str, credential_env: str) -> Upstream:
+def add_upstream(
+    tx: Transaction,
+    name: str,
+    dialect: Dialect,
+    base_url: str,
+    credential_env: str,
+    *,
+    unknown_fields: UnknownFields = UnknownFields.PASS,
+) -> Upstream:
     """Add a provider endpoint.
 
     Args:
@@ -60,6 +63,7 @@ def add_upstream(tx: Transaction, name: str, dialect: Dialect, base_url: str, cr
         base_url: what the provider's own SDK uses, e.g. https://api.openai.com/v1, https://api.anthropic.com,
             https://generativelanguage.googleapis.com.
         credential_env: name of the environment variable, or of the line in the secrets file, with its credential.
+        unknown_fields: what becomes of request fields, betas and headers that Keydesk does not know.
 
     Raises:
         InvalidInput: a value cannot be used.
@@ -67,7 +71,7 @@ def add_upstream(tx: Transaction, name: str, dialect: Dialect, base_url: str, cr
     """
     _begin_change(tx)
     name = accounts.check_name(name, "upstream's name")
-    _check_base_url(base_url, dialect)
+    check_base_url(base_url, dialect)
     _check_credential_name(credential_env)
     if tx.session.get(Upstream, name):
         raise Conflict(f"There is already an upstream named {name!r}.")
@@ -76,22 +80,28 @@ def add_upstream(tx: Transaction, name: str, dialect: Dialect, base_url: str, cr
         dialect=dialect,
         base_url=base_url.rstrip("/"),
         credential_env=credential_env,
+        unknown_fields=unknown_fields,
         created_at=tx.now,
         created_by=tx.actor.name,
     )
     tx.session.add(upstream)
     tx.session.flush()
     changed(tx)
-    audit.record(
-        tx, "upstream.add", name, after={"dialect": dialect, "base_url": base_url, "credential": credential_env}
-    )
+    audit.record(tx, "upstream.add", name, after={"dialect": dialect, **_describe_upstream(upstream)})
     return upstream
 
 
 def update_upstream(
-    tx: Transaction, name: str, *, base_url: str | None = None, credential_env: str | None = None
+    tx: Transaction,
+    name: str,
+    *,
+    base_url: str | None = None,
+    credential_env: str | None = None,
+    unknown_fields: UnknownFields | None = None,
 ) -> Upstream:
-    """Change where an upstream is, or which credential it takes; what is not given stays. The next call goes there.
+    """Change where an upstream is, its credential, or what becomes of unknown fields; what is not given stays.
+
+    The next call goes by it.
 
     Raises:
         NotFound: no such upstream.
@@ -101,38 +111,38 @@ def update_upstream(
     upstream = tx.session.get(Upstream, name)
     if upstream is None:
         raise NotFound(f"There is no upstream named {name!r}. `keydesk upstreams list` shows them.")
-    before = {"base_url": upstream.base_url, "credential": upstream.credential_env}
+    before = _describe_upstream(upstream)
     if base_url is not None:
-        _check_base_url(base_url, Dialect(upstream.dialect))
+        check_base_url(base_url, Dialect(upstream.dialect))
         upstream.base_url = base_url.rstrip("/")
     if credential_env is not None:
         _check_credential_name(credential_env)
         upstream.credential_env = credential_env
-    after = {"base_url": upstream.base_url, "credential": upstream.credential_env}
+    if unknown_fields is not None:
+        upstream.unknown_fields = unknown_fields
+    after = _describe_upstream(upstream)
     if after != before:
         changed(tx)
         audit.record(tx, "upstream.update", name, before=before, after=after)
     return upstream
 
 
+def _describe_upstream(upstream: Upstream) -> dict[str, Any]:
+    return {
+        "base_url": upstream.base_url,
+        "credential": upstream.credential_env,
+        **describe_unknown_fields(upstream),
+    }
+
+
+def describe_unknown_fields(subject: Upstream | Plan) -> dict[str, str]:
+    """Return what an audit row says of an upstream or plan that does not let unknown fields pass."""
+    return {} if subject.unknown_fields == UnknownFields.PASS else {"unknown_fields": str(subject.unknown_fields)}
+
+
 def _check_credential_name(name: str) -> None:
     if _VARIABLE.fullmatch(name) is None:
         raise InvalidInput(f"{name!r} cannot be the name of an environment variable. Give the name, not the value.")
-
-
-def _check_base_url(base_url: str, dialect: Dialect) -> None:
-    try:
-        parts = urlsplit(base_url)
-        whole = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
-    except ValueError:  # a port or an IPv6 address that is none
-        whole = False
-    if not whole or parts.query or parts.fragment or not base_url.isprintable() or " " in base_url:
-        raise InvalidInput(f"The base URL {base_url!r} must look like https://api.example.com/v1.")
-    if parts.username or parts.password:
-        raise InvalidInput("The base URL must hold no credential: name its variable with --credential-env.")
-    base = _ENDPOINT[dialect].sub("", base_url)
-    if base != base_url:
-        raise InvalidInput(f"The base URL {base_url!r} is that of one endpoint. Give what stands before it: {base}")
 
 
 def list_upstreams(tx: Transaction) -> list[Upstream]:
@@ -355,64 +365,6 @@ def price_at(entries: list[Price], now: datetime) -> Price | None:
     return next((price for price in reversed(entries) if price.valid_from <= now), None)
 
 
-_LONG_AGO = datetime.min.replace(tzinfo=UTC)
-
-
-@dataclass(frozen=True, slots=True)
-class DatedSheet:
-    """A price entry as the gateway keeps it."""
-
-    id: str
-    valid_from: datetime
-    sheet: PriceSheet
-
-
-@dataclass(frozen=True, slots=True)
-class ModelFacts:
-    """A model with its upstream and prices, as the gateway keeps it."""
-
-    id: str
-    dialect: Dialect
-    upstream: str
-    base_url: str
-    credential_env: str
-    upstream_model: str
-    context_window: int
-    default_output: int
-    max_output: int
-    created_at: datetime
-    prices: tuple[DatedSheet, ...]
-
-    def price(self, now: datetime) -> DatedSheet | None:
-        """Return the price in force at a moment; None while there is none."""
-        return next((entry for entry in reversed(self.prices) if entry.valid_from <= now), None)
-
-
-@dataclass(frozen=True, slots=True)
-class PlanFacts:
-    """A plan as the gateway keeps it; `multiplier` in millionths."""
-
-    id: str
-    name: str
-    multiplier: int
-    models: frozenset[str]
-
-
-@dataclass(frozen=True, slots=True)
-class Catalog:
-    """All upstreams, models, prices and plans at one catalog version.
-
-    Args:
-        read_at: by the store's clock, UTC: a price that was set to hold from then on holds now, whatever the reader's
-            own clock says.
-    """
-
-    version: int
-    models: dict[str, ModelFacts]
-    plans: dict[str, PlanFacts]
-    read_at: datetime = field(default=_LONG_AGO, compare=False)
-
-
 def load(tx: Transaction) -> Catalog:
     """Read the whole catalog; an admission goes on only while its version is still the store's."""
     session = tx.session
@@ -435,13 +387,20 @@ def load(tx: Transaction) -> Catalog:
             default_output=model.default_output,
             max_output=model.max_output,
             created_at=model.created_at,
+            unknown_fields=UnknownFields(upstream.unknown_fields),
             prices=tuple(prices.get(model.id, ())),
         )
     included: dict[str, set[str]] = {}
     for plan_id, model_id in session.execute(select(PlanModel.plan_id, PlanModel.model_id)):
         included.setdefault(plan_id, set()).add(model_id)
     plans = {
-        plan.id: PlanFacts(plan.id, plan.name, plan.multiplier, frozenset(included.get(plan.id, ())))
+        plan.id: PlanFacts(
+            plan.id,
+            plan.name,
+            plan.multiplier,
+            frozenset(included.get(plan.id, ())),
+            UnknownFields(plan.unknown_fields),
+        )
         for plan in session.scalars(select(Plan))
     }
     return Catalog(session.scalars(select(CatalogVersion.version)).one(), models, plans, tx.now)

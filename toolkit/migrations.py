@@ -365,6 +365,20 @@ ALTER TABLE wallet_entry ADD COLUMN same_reference BOOLEAN NOT NULL DEFAULT FALS
 CREATE UNIQUE INDEX wallet_entry_credited_once ON wallet_entry (reference_key);
 """
 
+M011_UNKNOWN_FIELDS = """
+ALTER TABLE upstream ADD COLUMN unknown_fields TEXT NOT NULL DEFAULT 'pass';
+ALTER TABLE "plan" ADD COLUMN unknown_fields TEXT NOT NULL DEFAULT 'pass';
+CREATE TABLE unknown_field (
+    upstream TEXT NOT NULL,
+    plan_id TEXT NOT NULL,
+    name TEXT NOT NULL,
+    seen BIGINT NOT NULL,
+    first_at BIGINT NOT NULL,
+    last_at BIGINT NOT NULL,
+    PRIMARY KEY (upstream, plan_id, name)
+);
+"""
+
 _SCHEMA_STEP = """
 CREATE TABLE schema_step (
     version BIGINT NOT NULL,
@@ -386,6 +400,7 @@ STEPS: tuple[tuple[str, str], ...] = (
     ("disabled operators", M008_DISABLED_OPERATORS),
     ("corrections", M009_CORRECTIONS),
     ("payments credited once", M010_PAYMENTS_CREDITED_ONCE),
+    ("unknown fields", M011_UNKNOWN_FIELDS),
 )
 """Name and statements of each step; its version is its place in the list, from 1."""
 

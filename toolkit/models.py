@@ -161,6 +161,7 @@ class Upstream(Base):
     dialect: Mapped[str]
     base_url: Mapped[str]
     credential_env: Mapped[str]
+    unknown_fields: Mapped[str]  # dialects.fields.UnknownFields
     created_at: Mapped[datetime]
     created_by: Mapped[str]
 
@@ -204,6 +205,7 @@ class Plan(Base):
     id: Mapped[str] = mapped_column(primary_key=True)
     name: Mapped[str]
     multiplier: Mapped[int]
+    unknown_fields: Mapped[str]  # dialects.fields.UnknownFields; the stricter of plan and upstream wins
     created_at: Mapped[datetime]
     created_by: Mapped[str]
 
@@ -389,6 +391,19 @@ class RefusalCount(Base):
     refusal: Mapped[str] = mapped_column(primary_key=True)
     minute: Mapped[int] = mapped_column(primary_key=True)  # minutes since 1970
     refused: Mapped[int]
+
+
+class UnknownField(Base):
+    """A field, beta or header that Keydesk does not know: how often calls of a plan to an upstream have had it."""
+
+    __tablename__ = "unknown_field"
+
+    upstream: Mapped[str] = mapped_column(primary_key=True)
+    plan_id: Mapped[str] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(primary_key=True)  # its path; "(other)" for those beyond a number
+    seen: Mapped[int]
+    first_at: Mapped[datetime]
+    last_at: Mapped[datetime]
 
 
 class Segment(Base):

@@ -8,13 +8,21 @@ from sqlalchemy import delete, select
 from toolkit import accounts, audit, catalog
 from toolkit.credentials import new_id
 from toolkit.database import Transaction, lock_catalog
+from toolkit.dialects.fields import UnknownFields
 from toolkit.errors import Conflict, InvalidInput, NotFound
 from toolkit.models import ApiKey, Model, Plan, PlanModel
 from toolkit.policy import KeyStatus
 from toolkit.pricing import check_multiplier, show_multiplier
 
 
-def add(tx: Transaction, name: str, multiplier: int, models: list[str]) -> Plan:
+def add(
+    tx: Transaction,
+    name: str,
+    multiplier: int,
+    models: list[str],
+    *,
+    unknown_fields: UnknownFields = UnknownFields.PASS,
+) -> Plan:
     """Add a plan.
 
     Args:
@@ -22,6 +30,8 @@ def add(tx: Transaction, name: str, multiplier: int, models: list[str]) -> Plan:
         name: shown to org admins.
         multiplier: millionths; 1,000,000 charges the base price.
         models: ids of the models it includes, at least one.
+        unknown_fields: what becomes of request fields, betas and headers that Keydesk does not know; an upstream may be
+            stricter.
 
     Raises:
         InvalidInput: no models, or no such multiplier.
@@ -35,7 +45,14 @@ def add(tx: Transaction, name: str, multiplier: int, models: list[str]) -> Plan:
     _check_models(tx, models)
     if tx.session.scalar(select(Plan).where(Plan.name == name)):
         raise Conflict(f"There is already a plan named {name!r}.")
-    plan = Plan(id=new_id("plan"), name=name, multiplier=multiplier, created_at=tx.now, created_by=tx.actor.name)
+    plan = Plan(
+        id=new_id("plan"),
+        name=name,
+        multiplier=multiplier,
+        unknown_fields=unknown_fields,
+        created_at=tx.now,
+        created_by=tx.actor.name,
+    )
     tx.session.add(plan)
     tx.session.flush()
     tx.session.add_all(PlanModel(plan_id=plan.id, model_id=model) for model in sorted(set(models)))
@@ -45,7 +62,14 @@ def add(tx: Transaction, name: str, multiplier: int, models: list[str]) -> Plan:
     return plan
 
 
-def update(tx: Transaction, plan: str, *, multiplier: int | None = None, models: list[str] | None = None) -> Plan:
+def update(
+    tx: Transaction,
+    plan: str,
+    *,
+    multiplier: int | None = None,
+    models: list[str] | None = None,
+    unknown_fields: UnknownFields | None = None,
+) -> Plan:
     """Change what a plan includes or multiplies by; what is not given stays. Calls admitted before keep their price.
 
     Args:
@@ -53,6 +77,7 @@ def update(tx: Transaction, plan: str, *, multiplier: int | None = None, models:
         plan: id or name.
         multiplier: millionths; 1,000,000 charges the base price.
         models: ids of all the models it is to include, at least one.
+        unknown_fields: as in `add`.
 
     Raises:
         InvalidInput: no models, no such multiplier, or a live key's scope names a model that would go.
@@ -64,6 +89,8 @@ def update(tx: Transaction, plan: str, *, multiplier: int | None = None, models:
     before = _describe(tx, found)
     if multiplier is not None:
         found.multiplier = check_multiplier(multiplier)
+    if unknown_fields is not None:
+        found.unknown_fields = unknown_fields
     if models is not None:
         _check_models(tx, models)
         _change_models(tx, found.id, set(models))
@@ -99,7 +126,12 @@ def _change_models(tx: Transaction, plan_id: str, wanted: set[str]) -> None:
 
 
 def _describe(tx: Transaction, plan: Plan) -> dict[str, Any]:
-    return {"name": plan.name, "multiplier": show_multiplier(plan.multiplier), "models": models(tx, plan.id)}
+    return {
+        "name": plan.name,
+        "multiplier": show_multiplier(plan.multiplier),
+        "models": models(tx, plan.id),
+        **catalog.describe_unknown_fields(plan),
+    }
 
 
 def find(tx: Transaction, name_or_id: str) -> Plan:

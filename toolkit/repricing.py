@@ -72,6 +72,8 @@ def multipliers(evidence: Evidence, thresholds: Thresholds) -> Iterator[Finding]
         removed = sorted(_models(act.before) - _models(act.after))
         parts = [f"multiplier {show_multiplier(before)} → {show_multiplier(after)}"] if before != after else []
         parts += [f"{word} {listed(models)}" for word, models in (("added", added), ("removed", removed)) if models]
+        unknown = [side.get("unknown_fields", "pass") for side in (act.before, act.after)]
+        parts += [f"unknown fields {unknown[0]} → {unknown[1]}"] if unknown[0] != unknown[1] else []
         name = str(act.after.get("name", act.subject))
         yield Finding(
             check="plan-change",

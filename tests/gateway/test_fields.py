@@ -1,7 +1,18 @@
 """Fields and betas at the gateway: what moves a hold, what is left out, and that the caller and the operator learn."""
 
-from tests.gateway.conftest import Gate, request_of
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from tests.gateway.conftest import Behind, Gate, RawUpstream, http_answer, raw_upstream, request_of
 from tests.gateway.test_refusals import assert_refused
+from toolkit import catalog, plans
+from toolkit.dialects.fields import UnknownFields
+from toolkit.dialects.shape import Dialect
+
+PASS, LEAVE_OUT, REFUSE = UnknownFields.PASS, UnknownFields.LEAVE_OUT, UnknownFields.REFUSE
 
 MILLION_BETA = {"anthropic-beta": "context-1m-2025-08-07,claude-code-20250219"}
 
@@ -33,3 +44,117 @@ def test_thinking_that_is_counted_beside_the_bound_is_held(gate: Gate) -> None:
         held.append(gate.rows()[-1].held)
     bounded, beside, larger = held
     assert bounded < larger <= beside
+
+
+# -- what is unknown --------------------------------------------------------------------------------------------------
+
+ANSWERS = {
+    Dialect.OPENAI: {"id": "1", "choices": [], "usage": {"prompt_tokens": 5, "completion_tokens": 1}},
+    Dialect.ANTHROPIC: {"id": "1", "content": [], "usage": {"input_tokens": 5, "output_tokens": 1}},
+}
+
+
+@contextmanager
+def behind(
+    gate: Gate, dialect: Dialect, upstream: UnknownFields = PASS, plan: UnknownFields = PASS
+) -> Iterator[tuple[Behind, RawUpstream]]:
+    """A model at an upstream of the test's own, with its and its plan's say on unknown fields."""
+    answer = http_answer(json.dumps(ANSWERS[dialect]).encode(), "Content-Type: application/json")
+    with raw_upstream([answer]) as raw:
+        found = gate.behind(raw.url, dialect)
+        with gate.desk.write() as tx:
+            facts = catalog.load(tx)
+            catalog.update_upstream(tx, facts.models[found.model].upstream, unknown_fields=upstream)
+            plans.update(tx, found.gate.key.key.plan_id, unknown_fields=plan)
+        yield found, raw
+
+
+def forwarded(raw: RawUpstream) -> tuple[bytes, dict[str, object]]:
+    """Return head (in lower case) and body of the only request that came."""
+    (request,) = raw.requests
+    head, _, body = request.partition(b"\r\n\r\n")
+    return head.lower(), json.loads(body)
+
+
+def test_unknown_fields_and_betas_pass_by_default(gate: Gate) -> None:
+    """Each release of a coding tool brings new ones; nothing is said to have been left out."""
+    with behind(gate, Dialect.ANTHROPIC) as (model, raw):
+        path, body = request_of("messages", "hello", model=model.model, fooBar=1)
+        reply = model.gate.send(path, body, {"anthropic-beta": "new-2027-01-01", "anthropic-tomorrow": "1"})
+        assert (reply.status, "x-keydesk-left-out" in reply.headers) == (200, False)
+        head, sent = forwarded(raw)
+        assert sent["fooBar"] == 1
+        assert b"anthropic-beta: new-2027-01-01" in head
+        assert b"anthropic-tomorrow: 1" in head
+
+
+@pytest.mark.parametrize(("of_upstream", "of_plan"), [(LEAVE_OUT, PASS), (PASS, LEAVE_OUT), (LEAVE_OUT, LEAVE_OUT)])
+def test_unknown_fields_and_betas_are_left_out_and_named(
+    gate: Gate, of_upstream: UnknownFields, of_plan: UnknownFields
+) -> None:
+    """Where upstream or plan say so; what is known goes on."""
+    with behind(gate, Dialect.ANTHROPIC, of_upstream, of_plan) as (model, raw):
+        path, body = request_of("messages", "hello", model=model.model, fooBar=1, thinking={"type": "disabled", "x": 2})
+        betas = "claude-code-20250219, new-2027-01-01"
+        reply = model.gate.send(path, body, {"anthropic-beta": betas, "anthropic-tomorrow": "1"})
+        assert reply.status == 200
+        names = "fooBar, thinking.x, anthropic-beta=new-2027-01-01, anthropic-tomorrow"
+        assert reply.headers["x-keydesk-left-out"] == names
+        head, sent = forwarded(raw)
+        assert "fooBar" not in sent
+        assert sent["thinking"] == {"type": "disabled"}
+        assert b"anthropic-beta: claude-code-20250219\r\n" in head
+        assert b"tomorrow" not in head
+
+
+def test_left_out_is_named_on_a_refusal_too(gate: Gate) -> None:
+    """The caller sees what would not have gone on when the money is missing."""
+    with behind(gate, Dialect.OPENAI, LEAVE_OUT) as (model, _):
+        model.gate.update(monthly_limit=0)
+        reply = model.ask("chat", fooBar=1)
+        assert (reply.status, reply.headers["x-keydesk-left-out"]) == (402, "fooBar")
+
+
+@pytest.mark.parametrize(
+    ("of_upstream", "of_plan", "command"),
+    [(REFUSE, LEAVE_OUT, "keydesk upstreams update"), (PASS, REFUSE, "keydesk plans update")],
+)
+def test_unknown_fields_are_refused_by_name(
+    gate: Gate, of_upstream: UnknownFields, of_plan: UnknownFields, command: str
+) -> None:
+    """The stricter wins, and the message says who can change it, with the command; nothing is held."""
+    with behind(gate, Dialect.OPENAI, of_upstream, of_plan) as (model, raw):
+        reply = model.ask("chat", fooBar=1)
+        assert (reply.status, reply.type) == (400, "unsupported_feature")
+        assert "'fooBar'" in reply.message
+        assert command in reply.message
+        assert "platform admin" in reply.message
+        assert raw.requests == []
+        assert model.gate.totals() == (0, 0)
+
+
+def test_overrun_of_a_call_with_unknown_fields_has_that_reason(gate: Gate) -> None:
+    """What nobody knows may be what broke the bound."""
+    usage = {"prompt_tokens": 90_000, "completion_tokens": 1, "total_tokens": 90_001}
+    answer = http_answer(
+        json.dumps({"id": "1", "choices": [], "usage": usage}).encode(), "Content-Type: application/json"
+    )
+    with raw_upstream([answer]) as raw:
+        model = gate.behind(raw.url)
+        assert model.ask("chat", "hello", fooBar=1, max_tokens=5).status == 200
+        row = model.gate.row()
+        assert row.overrun > 0
+        assert row.overrun_reason == "unknown_field"
+
+
+def test_long_list_of_what_was_left_out_has_an_end(gate: Gate) -> None:
+    """A header of at most 1 kB, in ASCII, whatever the names are."""
+    with behind(gate, Dialect.OPENAI, LEAVE_OUT) as (model, raw):
+        names = {str(number) + "é,\n" * 50: 1 for number in range(500)}
+        path, body = request_of("chat", "hello")
+        reply = model.gate.send(path, {**body, "model": model.model, **names})
+        assert reply.status == 200
+        listed = reply.headers["x-keydesk-left-out"]
+        assert len(listed) <= 1_000
+        assert listed.endswith(", ...")
+        assert set(forwarded(raw)[1]) == {"model", "messages", "max_completion_tokens"}

@@ -13,11 +13,18 @@ from toolkit.cli.values import Moment, Names
 from toolkit.cli.values import Multiplier as MultiplierType
 from toolkit.cli.values import Usd as UsdType
 from toolkit.database import Transaction
+from toolkit.dialects.fields import UnknownFields
 from toolkit.dialects.shape import Dialect
 from toolkit.errors import InvalidInput
 from toolkit.models import Model, Plan, Upstream
 from toolkit.models import Price as PriceRow
 from toolkit.pricing import PriceSheet, show_multiplier
+
+_unknown_fields = click.option(
+    "--unknown-fields",
+    type=click.Choice([choice.value for choice in UnknownFields]),
+    help="What becomes of request fields and betas that Keydesk does not know; the stricter of upstream and plan wins.",
+)
 
 
 @click.group(cls=Group)
@@ -34,11 +41,15 @@ def upstreams_command() -> None:
 @click.option(
     "--credential-env", required=True, metavar="VAR", help="Variable, or line of the secrets file, with its key."
 )
+@_unknown_fields
 @pass_app
-def add_upstream(app: App, name: str, dialect: str, base_url: str, credential_env: str) -> None:
+def add_upstream(
+    app: App, name: str, dialect: str, base_url: str, credential_env: str, unknown_fields: str | None
+) -> None:
     """Add a provider endpoint. Its credential is named, never given."""
+    unknown = UnknownFields(unknown_fields or UnknownFields.PASS)
     with app.desk.write() as tx:
-        upstream = catalog.add_upstream(tx, name, Dialect(dialect), base_url, credential_env)
+        upstream = catalog.add_upstream(tx, name, Dialect(dialect), base_url, credential_env, unknown_fields=unknown)
     set_now = app.desk.settings.upstream_credential(credential_env) is not None
     hint = "" if set_now else f" Set {credential_env} where the gateway runs."
     app.done(f"Added the upstream {upstream.name!r}.{hint}", _upstream(upstream))
@@ -48,11 +59,17 @@ def add_upstream(app: App, name: str, dialect: str, base_url: str, credential_en
 @click.argument("name")
 @click.option("--base-url", metavar="URL", help="As the provider's SDK has it.")
 @click.option("--credential-env", metavar="VAR", help="Variable, or line of the secrets file, with its key.")
+@_unknown_fields
 @pass_app
-def update_upstream(app: App, name: str, base_url: str | None, credential_env: str | None) -> None:
-    """Change where a provider endpoint is, or which credential it takes. The next call goes there."""
+def update_upstream(
+    app: App, name: str, base_url: str | None, credential_env: str | None, unknown_fields: str | None
+) -> None:
+    """Change where an endpoint is, its credential, or what becomes of unknown fields. The next call goes by it."""
+    unknown = UnknownFields(unknown_fields) if unknown_fields else None
     with app.desk.write() as tx:
-        upstream = catalog.update_upstream(tx, name, base_url=base_url, credential_env=credential_env)
+        upstream = catalog.update_upstream(
+            tx, name, base_url=base_url, credential_env=credential_env, unknown_fields=unknown
+        )
     app.done(f"The upstream {upstream.name!r} is at {upstream.base_url}.", _upstream(upstream))
 
 
@@ -62,7 +79,13 @@ def list_upstreams(app: App) -> None:
     """List provider endpoints."""
     with app.desk.read() as tx:
         rows = [_upstream(upstream) for upstream in catalog.list_upstreams(tx)]
-    columns = {"name": "name", "dialect": "dialect", "base_url": "base URL", "credential_env": "credential"}
+    columns = {
+        "name": "name",
+        "dialect": "dialect",
+        "base_url": "base URL",
+        "credential_env": "credential",
+        "unknown_fields": "unknown fields",
+    }
     app.rows(rows, columns, empty="No upstreams yet. Add one: keydesk upstreams add --help")
 
 
@@ -72,6 +95,7 @@ def _upstream(upstream: Upstream) -> dict[str, Any]:
         "dialect": str(upstream.dialect),
         "base_url": upstream.base_url,
         "credential_env": upstream.credential_env,
+        "unknown_fields": str(upstream.unknown_fields),
         "created_at": upstream.created_at,
         "created_by": upstream.created_by,
     }
@@ -300,11 +324,13 @@ def plans_command() -> None:
 @click.argument("name")
 @click.option("--multiplier", required=True, type=MultiplierType(), metavar="M", help="Of the base price: 1, 1.25, …")
 @click.option("--models", required=True, type=Names(), metavar="A,B", help="Ids of the models it includes.")
+@_unknown_fields
 @pass_app
-def add_plan(app: App, name: str, multiplier: int, models: list[str]) -> None:
+def add_plan(app: App, name: str, multiplier: int, models: list[str], unknown_fields: str | None) -> None:
     """Add a plan: which models a key may call, and the price multiplier it pays."""
+    unknown = UnknownFields(unknown_fields or UnknownFields.PASS)
     with app.desk.write() as tx:
-        plan = plans.add(tx, name, multiplier, models)
+        plan = plans.add(tx, name, multiplier, models, unknown_fields=unknown)
         facts = _plan(tx, plan)
     app.done(f"Added the plan {plan.name!r} ({plan.id}).", facts)
 
@@ -315,10 +341,14 @@ def add_plan(app: App, name: str, multiplier: int, models: list[str]) -> None:
 @click.option("--models", type=Names(), metavar="A,B", help="Ids of all the models it is to include.")
 @click.option("--add-models", type=Names(), metavar="A,B", help="Ids of models to add.")
 @click.option("--remove-models", type=Names(), metavar="A,B", help="Ids of models to take out.")
+@_unknown_fields
 @pass_app
-def update_plan(app: App, /, name: str, multiplier: int | None, **lists: list[str] | None) -> None:
-    """Change a plan: the models it includes, the price multiplier. The next call is judged by it."""
-    _require_one({"multiplier": multiplier, **lists})
+def update_plan(
+    app: App, /, name: str, multiplier: int | None, unknown_fields: str | None, **lists: list[str] | None
+) -> None:
+    """Change a plan: its models, price multiplier, or what becomes of unknown fields. The next call is judged by it."""
+    _require_one({"multiplier": multiplier, "unknown_fields": unknown_fields, **lists})
+    unknown = UnknownFields(unknown_fields) if unknown_fields else None
     whole, added, removed = lists["models"], lists["add_models"], lists["remove_models"]
     if whole is not None and (added or removed):
         raise click.UsageError("Give --models, or what to add and remove, not both.", click.get_current_context())
@@ -326,7 +356,7 @@ def update_plan(app: App, /, name: str, multiplier: int | None, **lists: list[st
         plan = plans.find(tx, name)
         if added or removed:
             whole = _edited(plans.models(tx, plan.id), added or [], removed or [])
-        plan = plans.update(tx, plan.id, multiplier=multiplier, models=whole)
+        plan = plans.update(tx, plan.id, multiplier=multiplier, models=whole, unknown_fields=unknown)
         facts = _plan(tx, plan)
     included = ", ".join(facts["models"])
     app.done(f"The plan {plan.name!r} is {show_multiplier(plan.multiplier)} the base price of {included}.", facts)
@@ -346,7 +376,13 @@ def list_plans(app: App) -> None:
     """List plans."""
     with app.desk.read() as tx:
         rows = [_plan(tx, plan) for plan in plans.list_all(tx)]
-    columns = {"name": "name", "id": "id", "multiplier": "multiplier", "models": "models"}
+    columns = {
+        "name": "name",
+        "id": "id",
+        "multiplier": "multiplier",
+        "models": "models",
+        "unknown_fields": "unknown fields",
+    }
     app.rows(rows, columns, empty="No plans yet. Add one: keydesk plans add --help")
 
 
@@ -356,6 +392,7 @@ def _plan(tx: Transaction, plan: Plan) -> dict[str, Any]:
         "name": plan.name,
         "multiplier": Multiplier(plan.multiplier),
         "models": plans.models(tx, plan.id),
+        "unknown_fields": str(plan.unknown_fields),
         "created_at": plan.created_at,
         "created_by": plan.created_by,
     }

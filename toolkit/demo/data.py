@@ -18,7 +18,6 @@ from sqlalchemy import select
 from toolkit import accounts, audit, catalog, keys, plans, verify, wallet
 from toolkit.billing import Admit, Call, Ending, Refuse, Settle
 from toolkit.books import Books, Wanted
-from toolkit.catalog import Catalog
 from toolkit.credentials import new_request_id
 from toolkit.database import SYSTEM, Actor, Transaction, lock_catalog
 from toolkit.demo.cast import CREDITS, DAYS, KEYS, MODELS, NEAR_LIMIT, ROTATED, DemoKey
@@ -29,6 +28,7 @@ from toolkit.dialects.shape import Dialect, Shape
 from toolkit.errors import Conflict, Refusal, RefusalType
 from toolkit.estimate import hold_bound
 from toolkit.models import ApiKey, AuditRow, LiveSecret, Organisation, RetiredSecret, micros
+from toolkit.offer import Catalog
 from toolkit.policy import KeyFacts, KeyStatus, Outcome, Role, Unauthorized
 from toolkit.pricing import NANO
 from toolkit.tally import Counted

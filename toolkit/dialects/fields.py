@@ -304,6 +304,9 @@ class Kinds:
 _LONGEST_NAME = 64
 """Characters of a name that are read: no known one is longer, folding makes none shorter, and more is not shown."""
 
+_LONGEST_LIST = 1_000
+"""Characters of a header that lists names."""
+
 _INDEX = re.compile(r"\[\d+\]")
 _DATE = re.compile(r"[-_]\d{4}-?\d{2}-?\d{2}$")
 
@@ -316,6 +319,23 @@ def undated(name: str) -> str:
 def snake_case(name: str) -> str:
     """Return the snake-case spelling of a camel-case name."""
     return "".join(f"_{c.lower()}" if c.isupper() else c for c in name)
+
+
+def readable(name: str) -> str:
+    """Return a name as it can be stored, listed and shown: printable, and at most 64 characters."""
+    return "".join(c if c.isprintable() else "?" for c in name[:_LONGEST_NAME])
+
+
+def named(names: Iterable[str]) -> str:
+    """Return names as the value of a header: with commas between them, in ASCII, of at most 1 kB."""
+    text = ""
+    for name in names:
+        shown_name = readable(name).encode("ascii", "replace").decode().replace(",", "?")
+        longer = f"{text}, {shown_name}" if text else shown_name
+        if len(longer) > _LONGEST_LIST - 5:
+            return f"{text}, ..."
+        text = longer
+    return text
 
 
 def merged(body: Fields) -> Fields:
@@ -338,13 +358,3 @@ def _stripped(known: "Fields | Kinds", value: Any) -> Any:
         items = [known.strip(item) if isinstance(item, dict) else item for item in value]
         return items if any(new is not old for new, old in zip(items, value, strict=True)) else value
     return value
-
-
-def documented(known: "Fields | Kinds", where: str = "") -> Iterable[tuple[str, Field]]:
-    """Yield the path and row of every field that has an effect, nested ones after their parents."""
-    for name, row in known.rows.items():
-        field = f"{where}[type={name}]" if isinstance(known, Kinds) else path(where, name)
-        if row.effect is not Effect.NONE:
-            yield field, row
-        if row.inside is not None:
-            yield from documented(row.inside, field)

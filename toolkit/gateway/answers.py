@@ -11,6 +11,9 @@ from toolkit.errors import Refusal, RefusalType
 
 JSON = b"application/json"
 
+LEFT_OUT = "x-keydesk-left-out"
+"""Names what of a request did not go on to the provider."""
+
 
 def hold_id(request_id: str) -> str:
     """Return the id of a call's hold: it has at most one, so it shares the request's number."""

@@ -1,8 +1,8 @@
 """Request bodies: how much a key may send."""
 
-from toolkit.catalog import Catalog
 from toolkit.errors import Refusal, RefusalType
 from toolkit.estimate import MOST_BYTES_PER_TOKEN
+from toolkit.offer import Catalog
 from toolkit.policy import KeyFacts
 
 MEDIA_ALLOWANCE = 28 * 1024 * 1024

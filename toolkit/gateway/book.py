@@ -21,6 +21,7 @@ from toolkit.credentials import Keyring
 from toolkit.database import SYSTEM, Store, Transaction, utc_now
 from toolkit.errors import Unavailable
 from toolkit.models import CatalogVersion, OutboxRow
+from toolkit.offer import Catalog
 from toolkit.policy import KeyFacts, OrganisationSuspended, Outcome, Unauthorized
 from toolkit.tally import Tallies
 
@@ -70,7 +71,7 @@ class Book:
         self._reading = asyncio.Lock()
         self._readings = 0
         self._ahead = timedelta(0)
-        self.catalog = catalog.Catalog(0, {}, {})
+        self.catalog = Catalog(0, {}, {})
 
     async def open(self) -> None:
         """Read the catalog."""

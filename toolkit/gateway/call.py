@@ -11,18 +11,21 @@ from typing import Any, TypeVar
 from toolkit import tags
 from toolkit.billing import Admit, Admitted, Call, Ending, Receipt, Refuse, Settle, cost_of
 from toolkit.books import Stale
-from toolkit.catalog import Catalog, DatedSheet, ModelFacts
 from toolkit.dialects import MODULES, headers
 from toolkit.dialects.body import MAX_NUMBERS, MAX_VALUES, parse_object
+from toolkit.dialects.fields import named
 from toolkit.dialects.headers import Onward
 from toolkit.dialects.shape import EMBEDDING_ENDPOINTS, FREE_ENDPOINTS, Dialect, Shape
 from toolkit.errors import Refusal, RefusalType, Unavailable
-from toolkit.estimate import HoldBound, check_text, hold_bound, input_bound, likely_input
+from toolkit.estimate import HoldBound, check_text, hold_bound, likely_input
 from toolkit.funds import Afford
+from toolkit.gateway.answers import LEFT_OUT
 from toolkit.gateway.book import LARGEST_KEY_CACHE, Book
+from toolkit.gateway.field_policy import check_window, judge_unknown
 from toolkit.gateway.paths import PATH_OF, Target
 from toolkit.gateway.refusal_log import RefusalLog
 from toolkit.metering import Gauge
+from toolkit.offer import Catalog, DatedSheet, ModelFacts
 from toolkit.policy import KeyFacts
 from toolkit.pricing import billing_month, usd
 
@@ -150,6 +153,7 @@ class Teller:
         shape: Shape | None = None
         tagged: str | None = None
         onward = headers.read(request.dialect, request.headers)
+        left_out: tuple[str, ...] = ()
         for _ in range(MOST_STALE):
             catalog = self.book.catalog
             now = self.book.now()
@@ -163,13 +167,19 @@ class Teller:
                     )
                     tagged = tags.read(request.dialect, body, request.headers)
                 call, model, bound = _price(request, key, now, shape, onward, tagged, catalog)
+                left_out = ()
+                if unknown := shape.unknown + onward.unknown:
+                    left_out = judge_unknown(unknown, model, catalog.plans[key.plan_id])
+                    call.unknown_fields = not left_out
                 admitted = await self._hold(call, bound, catalog, lease)
-                return Admission(call, shape, body, onward, model, bound, admitted)
+                return Admission(call, shape, body, onward, left_out, model, bound, admitted)
             except Stale as stale:
                 key = await self.book.renewed(request.digests, stale)
             except Refusal as refusal:
                 if refusal.status == 402:
                     self._paying.discard(key.key_id)
+                if left_out:
+                    refusal.headers[LEFT_OUT] = named(left_out)
                 stream, name = (shape.stream, shape.model) if shape else (False, None)
                 endpoint = request.target.endpoint
                 call = call or Call(request.id, key, now, request.dialect, endpoint, stream, name, tags=tagged)
@@ -283,12 +293,17 @@ def _run(work: Coroutine[Any, Any, T], running: "set[Any]") -> "asyncio.Task[T]"
 
 @dataclass(slots=True)
 class Admission:
-    """A call that may go on, with all that was fixed about it."""
+    """A call that may go on, with all that was fixed about it.
+
+    Args:
+        left_out: names of unknown fields, betas and headers that do not go on.
+    """
 
     call: Call
     shape: Shape
     body: dict[str, Any]
     onward: Onward
+    left_out: tuple[str, ...]
     model: ModelFacts
     bound: HoldBound
     admitted: Admitted
@@ -299,9 +314,9 @@ class Admission:
         choices = shape.choices if shape.output else 0
         return Gauge(
             held_input=self.bound.input_tokens,
-            held_output=choices * self.admitted.output_bound,
+            held_output=choices * (self.admitted.output_bound + shape.beside),
             window=model.context_window * shape.inputs,
-            most_output=choices * model.max_output,
+            most_output=choices * (model.max_output + shape.beside),
             likely_input=lambda: likely_input(model.dialect, shape, model.upstream_model),
         )
 
@@ -347,30 +362,13 @@ def _always_costs(catalog: Catalog, key: KeyFacts, endpoint: str, now: datetime)
     return plan.multiplier > 0 and bool(prices) and all(sheet.always_costs(output=output) for sheet in prices)
 
 
-def _check_window(shape: Shape, onward: Onward, model: ModelFacts) -> None:
-    """Refuse a call that asks for a larger context window than the model is known with, if it could fill one.
-
-    What it costs at most is bounded by the window that the model has here, and so are the price tiers that are held.
-    """
-    for asked in filter(None, (shape.window, onward.window)):
-        window = model.context_window
-        if asked.tokens > window < input_bound(model.dialect, shape, asked.tokens, model.upstream_model):
-            raise Refusal(
-                RefusalType.UNSUPPORTED_FEATURE,
-                f"'{asked.asked_by}' lets this call have up to {asked.tokens:,} tokens of context, but '{model.id}' "
-                f"has {window:,} here, and no more is held. Leave it out or send less; a platform admin can raise the "
-                f"window: keydesk models update {model.id} --context-window {asked.tokens}",
-                param=asked.asked_by.partition(":")[0],
-            )
-
-
 def _price(
     request: Request, key: KeyFacts, now: datetime, shape: Shape, onward: Onward, tagged: str | None, catalog: Catalog
 ) -> tuple[Call, ModelFacts, HoldBound]:
     """Fix what a call is charged by: model, price, multiplier; and bound what it can cost."""
     model, dated = find_model(catalog, shape.model, request.dialect, key, now)
     if shape.window or onward.window:
-        _check_window(shape, onward, model)
+        check_window(shape, onward, model)
     check_text(shape, model.id, model.context_window)
     plan = catalog.plans[key.plan_id]  # it includes the model, or `find_model` would have refused
     call = Call(

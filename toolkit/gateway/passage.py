@@ -16,10 +16,11 @@ from starlette.types import Receive, Send
 from toolkit.billing import Ending, Receipt
 from toolkit.dialects import MODULES
 from toolkit.dialects.body import dump_object
+from toolkit.dialects.fields import named
 from toolkit.dialects.meter import BYTES_PER_TOKEN, StreamMeter
 from toolkit.dialects.shape import Dialect
 from toolkit.errors import Refusal, RefusalType
-from toolkit.gateway.answers import JSON, head, hold_id, send_refusal, send_whole
+from toolkit.gateway.answers import JSON, LEFT_OUT, head, hold_id, send_refusal, send_whole
 from toolkit.gateway.call import Admission, Request, Teller
 from toolkit.gateway.upstreams import Exchange, NotConfigured, UpstreamBroke, Upstreams, UpstreamSlow
 from toolkit.metering import Metered
@@ -95,12 +96,14 @@ class Passage:
             upstream_model=model.upstream_model,
             output_bound=admitted.output_bound if shape.output and shape.output_bound is None else None,
             include_usage=shape.stream and not shape.usage_asked,
+            leave_out_unknown=bool(self._admission.left_out),
         )
         path = self._dialect.upstream_path(
             shape.endpoint, model.upstream_model, shape.stream, alt_sse=self._request.wants_sse
         )
+        onward = self._admission.onward
         headers = {
-            **self._admission.onward.headers,
+            **(onward.known if self._admission.left_out else onward.headers),
             **self._dialect.auth_headers(self._credential),
             "content-type": "application/json",
             "accept-encoding": "identity",
@@ -388,6 +391,8 @@ class Passage:
         extra = {"x-hold-id": hold_id(self._request.id)}
         if self._admission.admitted.fitted:
             extra["x-max-tokens-fitted"] = str(self._admission.admitted.output_bound)
+        if self._admission.left_out:
+            extra[LEFT_OUT] = named(self._admission.left_out)
         return extra
 
     def _headers(self, content_type: bytes) -> list[tuple[bytes, bytes]]:

@@ -1,0 +1,59 @@
+"""What becomes of a call for the fields, betas and headers that it has: those that nobody knows, and larger windows.
+
+What is known to change a price or to cross tenants has been refused by then; see `dialects.fields`.
+"""
+
+import shlex
+
+from toolkit.dialects.body import unsupported
+from toolkit.dialects.fields import UnknownFields, stricter
+from toolkit.dialects.headers import Onward
+from toolkit.dialects.shape import Shape
+from toolkit.errors import Refusal, RefusalType
+from toolkit.estimate import input_bound
+from toolkit.offer import ModelFacts, PlanFacts
+
+
+def judge_unknown(unknown: tuple[str, ...], model: ModelFacts, plan: PlanFacts) -> tuple[str, ...]:
+    """Return what is left out of what a request has that nobody knows: all of it, or nothing.
+
+    Args:
+        unknown: names, at least one.
+        model: whose upstream has a say.
+        plan: of the key; the stricter of both wins.
+
+    Raises:
+        Refusal: upstream or plan refuse what is unknown; names the first field and who can let it pass.
+    """
+    wanted = stricter(model.unknown_fields, plan.unknown_fields)
+    if wanted is not UnknownFields.REFUSE:
+        return unknown if wanted is UnknownFields.LEAVE_OUT else ()
+    if model.unknown_fields is UnknownFields.REFUSE:
+        who, command = f"the upstream '{model.upstream}'", f"upstreams update {shlex.quote(model.upstream)}"
+    else:
+        who, command = f"the plan '{plan.name}'", f"plans update {shlex.quote(plan.name)}"
+    raise unsupported(
+        unknown[0],
+        f"Keydesk does not know what it changes, and {who} refuses such fields. Leave it out, or ask a platform admin, "
+        f"who can let it pass: keydesk {command} --unknown-fields pass",
+    )
+
+
+def check_window(shape: Shape, onward: Onward, model: ModelFacts) -> None:
+    """Refuse a call that asks for a larger context window than the model is known with, if it could fill one.
+
+    What it costs at most is bounded by the window that the model has here, and so are the price tiers that are held.
+
+    Raises:
+        Refusal: unsupported_feature; names the beta or field, and the command that raises the window.
+    """
+    for asked in filter(None, (shape.window, onward.window)):
+        window = model.context_window
+        if asked.tokens > window < input_bound(model.dialect, shape, asked.tokens, model.upstream_model):
+            raise Refusal(
+                RefusalType.UNSUPPORTED_FEATURE,
+                f"'{asked.asked_by}' lets this call have up to {asked.tokens:,} tokens of context, but '{model.id}' "
+                f"has {window:,} here, and no more is held. Leave it out or send less; a platform admin can raise the "
+                f"window: keydesk models update {model.id} --context-window {asked.tokens}",
+                param=asked.asked_by.partition(":")[0],
+            )
