@@ -76,7 +76,7 @@ def test_reconcile_shows_a_bar_on_a_terminal(settings: Settings) -> None:
     output, _ = running.communicate(timeout=60)
     assert running.returncode == 0
     text = shown.decode()
-    assert "  0%  No strict key was let beyond its limit" in text
+    assert "  0%  The key store's own check of its pages" in text
     assert "100%" in text
     assert "%" not in output.decode()
 

@@ -125,3 +125,10 @@ def test_an_empty_file_is_no_store(run: Run, settings: Settings) -> None:
     assert result.exit_code == 1
     assert "There is no key store at" in result.stderr
     assert file.stat().st_size == 0
+
+
+def test_a_file_that_cannot_be_used_is_a_sentence(world: World, run: Run, tmp_path: Path) -> None:
+    """What the machine refuses is told with the file's name and no traceback, whatever the command was about to do."""
+    result = run("ledger", "export", str(tmp_path / ("x" * 300 + ".csv")))
+    assert result.exit_code == 1
+    assert "x.csv: File name too long. See that this user may use it and that its disk has room." in result.stderr

@@ -2,6 +2,7 @@
 
 import os
 import pwd
+import sqlite3
 import traceback
 from contextlib import closing
 from datetime import UTC, datetime, timedelta, timezone
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import select, text
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import IntegrityError, OperationalError
 
 from tests.conftest import ADMIN
 from toolkit import accounts, database, words
@@ -111,6 +112,23 @@ def test_a_file_that_is_no_database_is_unavailable(settings: Settings) -> None:
     (settings.data_dir / "keydesk.db").write_bytes(b"these bytes are no database" * 100)
     with pytest.raises(Unavailable, match="not a database"):
         Store.open(settings, make=True)
+
+
+@pytest.mark.only_store("sqlite")
+@pytest.mark.parametrize(
+    ("reason", "cure"),
+    [
+        ("database disk image is malformed", "restore it from a backup"),
+        ("database or disk is full", "make room on the disk"),
+        ("attempt to write a readonly database", "must be able to write to it"),
+        ("unable to open database file", "must be able to write to its folder"),
+        ("something new", "Nothing was changed"),
+    ],
+)
+def test_a_fault_of_the_store_comes_with_its_cure(desk: Desk, reason: str, cure: str) -> None:
+    """Whoever meets it reads what SQLite said, and what to do."""
+    with pytest.raises(Unavailable, match=f"{reason}. .*{cure}"), desk.read():
+        raise OperationalError("SELECT 1", {}, sqlite3.OperationalError(reason))
 
 
 def test_a_folder_that_cannot_be_made_is_unavailable(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 # ruff: noqa: F401, F811 - fixtures are imported, and are arguments of tests
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -84,6 +84,44 @@ def test_files_of_other_days_are_not_opened(ledger: Ledger, three_days: list[str
     assert tuples(ledger, COST, request_id=three_days[1]) == [(10,)]
     with pytest.raises((Unavailable, duckdb.Error)):
         ledger.sql(COST)
+
+
+def cut(content: bytes) -> bytes:
+    """Return what a full disk or a broken copy leaves of a file."""
+    return content[: len(content) // 2]
+
+
+def overwritten(content: bytes) -> bytes:
+    """Return a file with another one's bytes in its middle."""
+    middle = len(content) // 2
+    return content[:middle] + bytes(range(256)) + content[middle + 256 :]
+
+
+def without_its_end(content: bytes) -> bytes:
+    """Return a file whose list of columns is spoilt, between the data and the last bytes that say what it is."""
+    length = int.from_bytes(content[-8:-4], "little")
+    return content[: -length - 8] + bytes(length) + content[-8:]
+
+
+@pytest.mark.parametrize("damage", [cut, overwritten, without_its_end, lambda _: b"", lambda _: b"no Parquet"])
+def test_a_damaged_segment_is_a_sentence(
+    ledger: Ledger, three_days: list[str], damage: Callable[[bytes], bytes]
+) -> None:
+    """Whatever has become of the file, who reads it is told what checks the ledger, and gets no traceback."""
+    path = listed(ledger)[0].path
+    content = ledger.root.read(path)
+    ledger.root.remove([path])
+    ledger.root.write(path, damage(content))
+    with pytest.raises(Unavailable, match="keydesk ledger verify"):
+        ledger.sql("SELECT * FROM usage")
+
+
+def test_a_mistake_in_a_query_is_no_damage(ledger: Ledger, three_days: list[str]) -> None:
+    """An analyst who mistypes or divides badly reads DuckDB's own words."""
+    for query in ("SELECT nothing FROM usage", "SELECT model::INT FROM usage"):
+        with pytest.raises(duckdb.Error) as caught:
+            ledger.sql(query)
+        assert "ledger verify" not in str(caught.value)
 
 
 def test_filter_on_the_day_skips_files_too(ledger: Ledger, three_days: list[str]) -> None:

@@ -1,6 +1,7 @@
 """`reconcile` finds nothing in honest books, and whatever a test tampers with."""
 
 from collections.abc import Callable
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -83,6 +84,45 @@ def test_honest_books_balance(world: World, books: Books) -> None:
 def test_empty_books_balance(desk: Desk) -> None:
     """A store without a single organisation is no violation."""
     assert all(not finding.violations for finding in reconcile.run(desk))
+
+
+@pytest.mark.only_store("sqlite")
+def test_an_overwritten_page_is_the_first_thing_that_is_said(world: World, books: Books) -> None:
+    """An index that lost its entries hides no row from the other checks: SQLite's own check sees it."""
+    store, file = world.desk.store, world.desk.settings.data_dir / "keydesk.db"
+    with store.read(ADMIN) as tx:
+        root = tx.session.scalars(
+            text("SELECT rootpage FROM sqlite_master WHERE name = 'api_key_live_name_unique'")
+        ).one()
+        size = tx.session.scalars(text("PRAGMA page_size")).one()
+    with closing(store.connect()) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    store.close()
+    with file.open("r+b") as pages:
+        pages.seek((root - 1) * size + 3)
+        pages.write(bytes(2))  # the number of its entries
+    findings = reconcile.run(world.desk)
+    assert findings[0].title == "The key store's own check of its pages finds nothing"
+    assert "restore the key store from a backup" in findings[0].violations[0]
+
+
+@pytest.mark.only_store("sqlite")
+def test_checks_of_a_damaged_store_say_that_they_could_not_look(world: World, books: Books) -> None:
+    """A table that cannot be read ends the checks that need it, and not the run."""
+    store, file = world.desk.store, world.desk.settings.data_dir / "keydesk.db"
+    with store.read(ADMIN) as tx:
+        root = tx.session.scalars(text("SELECT rootpage FROM sqlite_master WHERE name = 'wallet_entry'")).one()
+        size = tx.session.scalars(text("PRAGMA page_size")).one()
+    with closing(store.connect()) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    store.close()
+    with file.open("r+b") as pages:
+        pages.seek((root - 1) * size)
+        pages.write(b"\xff" * size)
+    wrong = found(world)
+    assert ENTRIES in wrong
+    assert all("Not checked" in sentence for sentence in wrong[ENTRIES])
+    assert CHAINS not in wrong
 
 
 def test_progress_names_every_check(world: World, books: Books) -> None:

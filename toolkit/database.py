@@ -310,7 +310,8 @@ class Store:
             return f"The key store {self.name} is busy: all connections of this process are in use. Try again."
         reason = str(error.orig).strip().partition("\n")[0].rstrip(".")
         if not self.is_postgres:
-            return f"The key store {self.name} failed: {reason}"
+            cure = next((cure for words, cure in _CURES.items() if words in reason), "Nothing was changed.")
+            return f"The key store {self.name} failed: {reason}. {cure}"
         if committing and error.connection_invalidated:
             return (
                 f"The key store {self.name} was lost while it committed: {reason}. It is not known whether the change "
@@ -352,6 +353,17 @@ _WANTED_URL = (
 )
 _FOLDER = "Is KEYDESK_DATA_DIR (or KEYDESK_STORE_URL) right?"
 _POSTGRES = ("postgresql://", "postgres://", "postgresql+psycopg://")
+_CURES = {
+    "unable to open": "This user must be able to write to its folder, which may not be read-only.",
+    "readonly": "This user must be able to write to it and to its folder, which may not be read-only.",
+    "disk is full": "Nothing was changed; make room on the disk.",
+    "disk I/O error": "Nothing was changed; see that the disk has room and is sound.",
+    "malformed": "Stop Keydesk and restore it from a backup; `keydesk reconcile` says what is damaged.",
+    "not a database": "It is no key store, or was overwritten: restore it from a backup.",
+    "decode to UTF-8": "Stop Keydesk and restore it from a backup; `keydesk reconcile` says what is damaged.",
+    "locked": "Nothing was changed; another process held it too long. Try again.",
+}
+"""What to do about an error of SQLite (its documentation, "Result and Error Codes"), by words of its message."""
 _BUSY = {"40001", "40P01", "55P03"}  # serialization failure, deadlock, lock timeout
 _GONE = ("08", "57P")  # connection exceptions; shut down, starting up, crashed
 """Codes of PostgreSQL (appendix A of its documentation, "PostgreSQL Error Codes")."""

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import ColumnElement, func, or_, select, true
 from sqlalchemy.orm import InstrumentedAttribute
 
-from toolkit import anomalies, audit, catalog, holds, plans, reconcile
+from toolkit import anomalies, audit, catalog, holds, plans, reconcile, refusals
 from toolkit.audit import BrokenLink
 from toolkit.database import Transaction
 from toolkit.errors import RefusalType
@@ -31,11 +31,9 @@ from toolkit.models import (
     Plan,
     PlanModel,
     Price,
-    RefusalCount,
     RetiredSecret,
     SignInFailure,
     WalletEntry,
-    moment,
 )
 from toolkit.period import Period
 from toolkit.policy import KeyStatus
@@ -364,11 +362,8 @@ def _uses(tx: Transaction) -> tuple[dict[str, datetime], dict[str, datetime]]:
     admitted = select(KeyMonth.key_id, func.max(KeyMonth.last_call_at)).where(_own(tx, KeyMonth.key_id))
     used: dict[str, datetime] = dict(tx.session.execute(admitted.group_by(KeyMonth.key_id)).all())
     unauthorized: dict[str, datetime] = {}
-    refusals = select(RefusalCount.key_id, RefusalCount.refusal, func.max(RefusalCount.minute))
-    refusals = refusals.where(_own(tx, RefusalCount.key_id))
-    for key_id, refusal, minute in tx.session.execute(refusals.group_by(RefusalCount.key_id, RefusalCount.refusal)):
+    for key_id, refusal, at in refusals.last(tx):
         last = unauthorized if refusal == RefusalType.UNAUTHORIZED else used
-        at = moment(minute * 60_000_000)
         last[key_id] = max(last.get(key_id, at), at)
     return used, unauthorized
 

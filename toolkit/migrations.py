@@ -379,6 +379,17 @@ CREATE TABLE unknown_field (
 );
 """
 
+M012_REFUSALS_BY_DAY = """
+CREATE TABLE refusal_day (
+    key_id TEXT NOT NULL,
+    refusal TEXT NOT NULL,
+    day BIGINT NOT NULL,
+    refused BIGINT NOT NULL,
+    last_minute BIGINT NOT NULL,
+    PRIMARY KEY (key_id, refusal, day)
+)
+"""
+
 _SCHEMA_STEP = """
 CREATE TABLE schema_step (
     version BIGINT NOT NULL,
@@ -401,6 +412,7 @@ STEPS: tuple[tuple[str, str], ...] = (
     ("corrections", M009_CORRECTIONS),
     ("payments credited once", M010_PAYMENTS_CREDITED_ONCE),
     ("unknown fields", M011_UNKNOWN_FIELDS),
+    ("refusals by day", M012_REFUSALS_BY_DAY),
 )
 """Name and statements of each step; its version is its place in the list, from 1."""
 

@@ -406,6 +406,18 @@ class UnknownField(Base):
     last_at: Mapped[datetime]
 
 
+class RefusalDay(Base):
+    """Refusals of a key for one reason on one UTC day: what becomes of its minutes' counts (`refusals.fold`)."""
+
+    __tablename__ = "refusal_day"
+
+    key_id: Mapped[str] = mapped_column(primary_key=True)
+    refusal: Mapped[str] = mapped_column(primary_key=True)
+    day: Mapped[int] = mapped_column(primary_key=True)  # days since 1970
+    refused: Mapped[int]
+    last_minute: Mapped[int]  # minutes since 1970: the last that had one
+
+
 class Segment(Base):
     """One immutable Parquet file of the ledger. The list of segments is the ledger."""
 

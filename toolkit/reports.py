@@ -11,6 +11,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from toolkit import accounts, keys
+from toolkit import refusals as refused
 from toolkit.errors import InvalidInput
 from toolkit.ledger import Ledger
 from toolkit.period import Period
@@ -248,8 +249,8 @@ def last_full_month(ledger: Ledger) -> str:
 def refusals(ledger: Ledger, period: Period | None = None, *, org: str | None = None) -> "pd.DataFrame":
     """Return how often which key was refused for which reason, the most frequent first.
 
-    Of each key's refusals for one reason only some of a minute are logged; the key store counts all. A period that
-    cuts a minute in two is counted as logged.
+    Of each key's refusals for one reason only some of a minute are logged; the key store counts all. A minute that the
+    period cuts in two is counted as logged, and so is a day that lies further back than counts are kept by minute.
 
     Args:
         ledger: whose actor's rows count.
@@ -260,25 +261,22 @@ def refusals(ledger: Ledger, period: Period | None = None, *, org: str | None = 
         refusal, key_id, key, key_label, org, calls, last_at.
     """
     where, values = condition(period, None, **chosen(ledger, org))
-    start, end = (period.start, period.end) if period else (None, None)
-    return ledger.df(
+    logged = ledger.df(
         f"""
-        WITH logged AS (
-            SELECT refusal, key_id, key, key_label, org, count(*) AS calls, max(admitted_at) AS last_at
-            FROM usage WHERE outcome = '{Outcome.REFUSED}' AND {where} GROUP BY ALL
-        ), counted AS (
-            SELECT refusal, key_id, sum(refused)::BIGINT AS calls FROM refusal_counts
-            WHERE (?::TIMESTAMPTZ IS NULL OR to_timestamp(minute * 60) >= ?)
-              AND (?::TIMESTAMPTZ IS NULL OR to_timestamp(minute * 60) + INTERVAL 1 MINUTE <= ?)
-            GROUP BY ALL
-        )
-        SELECT refusal, key_id, key, key_label, org,
-               greatest(logged.calls, coalesce(counted.calls, 0)) AS calls, last_at
-        FROM logged LEFT JOIN counted USING (refusal, key_id)
-        ORDER BY calls DESC, last_at DESC, key_id, refusal
+        SELECT refusal, key_id, any_value(key) AS key, any_value(key_label) AS key_label, any_value(org) AS org,
+               count(*) AS calls, max(admitted_at) AS last_at
+        FROM usage WHERE outcome = '{Outcome.REFUSED}' AND {where} GROUP BY refusal, key_id
         """,
-        [*values, start, start, end, end],
+        values,
         period=period,
+    )
+    with ledger.store.read(ledger.actor) as tx:
+        counted = refused.totals(tx, period or Period.all())
+    at = zip(logged["key_id"], logged["refusal"], logged["calls"], strict=True)
+    logged["calls"] = [max(calls, counted.get((key_id, refusal), 0)) for key_id, refusal, calls in at]
+    logged["calls"] = logged["calls"].astype("int64")
+    return logged.sort_values(
+        ["calls", "last_at", "key_id", "refusal"], ascending=[False, False, True, True], ignore_index=True
     )
 
 

@@ -29,6 +29,7 @@ from toolkit.models import (
     Plan,
     Price,
     RefusalCount,
+    RefusalDay,
     Segment,
     WalletEntry,
 )
@@ -51,6 +52,7 @@ TABLES = {
     "prices": cast("Table", Price.__table__),
     "audit": cast("Table", AuditRow.__table__),
     "refusal_counts": cast("Table", RefusalCount.__table__),
+    "refusal_days": cast("Table", RefusalDay.__table__),
     "key_months": cast("Table", KeyMonth.__table__),
     "holds": cast("Table", Hold.__table__),
     "wallet_entries": cast("Table", WalletEntry.__table__),

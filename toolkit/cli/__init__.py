@@ -97,6 +97,14 @@ class Root(click.Group):
             return super().invoke(ctx)
         except KeydeskError as error:
             raise Failure.of(error, as_json=app.as_json) from error
+        except BrokenPipeError:
+            raise  # the reader of our output has left
+        except OSError as error:
+            if error.filename is None:
+                raise
+            # A disk that is full or read-only, a folder that is somebody else's: whatever the command was about to do.
+            problem = f"{error.filename}: {error.strerror}. See that this user may use it and that its disk has room."
+            raise Failure(problem, type="unavailable", as_json=app.as_json) from error
         except click.UsageError as error:
             if not app.as_json:
                 raise

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, cast
 
 import click
 
-from toolkit import accounts, keys, plans, tags
+from toolkit import accounts, keys, plans, refusals, tags
 from toolkit.cli.app import App, Group, pass_app
 from toolkit.cli.command_line import to_paste
 from toolkit.cli.values import Moment
@@ -107,6 +107,7 @@ def _follow(ledger: "Ledger") -> int:
                     moved += _tried(partial(_merge, ledger, stop, thorough=thorough)) or 0
                 if thorough:
                     _tried(ledger.sweep)
+                    _tried(partial(refusals.fold, ledger.store))
             stop.wait(DRAIN_EVERY)
     return moved
 
@@ -134,11 +135,15 @@ def _tried(act: Callable[[], int]) -> int | None:
 @ledger_command.command("compact")
 @pass_app
 def compact(app: App) -> None:
-    """Merge the small segments of each day, and remove files that no query can still be reading."""
+    """Merge the small segments of each day, and remove files that no query can still be reading.
+
+    Counts of refusals that are some days old are added up by day.
+    """
     try:
         replaced = app.desk.ledger.compact()
     finally:  # a damaged segment keeps no old file
         removed = app.desk.ledger.sweep()
+        refusals.fold(app.desk.store)
     app.done(f"Merged {replaced:,} segments; removed {removed:,} old files.", {"merged": replaced, "removed": removed})
 
 
