@@ -95,6 +95,30 @@ def test_parts_of_unknown_size_take_the_whole_context(block: dict[str, Any]) -> 
     assert inspect(messages=content({"type": "tool_result", "content": [block]})).whole_context
 
 
+def test_the_bytes_of_a_document_are_no_text_but_its_text_is() -> None:
+    """Base64 says nothing of a document's tokens; a document that is text has its bytes, and pictures within."""
+    data = "A" * 100_000
+    source = {"type": "base64", "media_type": "application/pdf", "data": data}
+    shape = inspect(messages=content({"type": "tool_result", "content": [{"type": "document", "source": source}]}))
+    assert (shape.media, shape.text_bytes < 400) == ({Medium(Kind.PDF, size=75_000): 1}, True)
+    plain = {"type": "text", "media_type": "text/plain", "data": data}
+    shape = inspect(messages=content({"type": "document", "source": plain}))
+    assert (shape.media, shape.text_bytes > 100_000) == ({}, True)
+    parts = {"type": "content", "content": [{"type": "image", "source": PNG}, {"type": "text", "text": "x"}]}
+    assert inspect(messages=content({"type": "document", "source": parts})).media == {Medium(Kind.PICTURE): 1}
+
+
+def test_media_by_address_are_counted() -> None:
+    """Nothing of their size is known, but a picture is no document."""
+    blocks = [
+        {"type": kind, "source": {"type": "url", "url": "https://example.com/a"}} for kind in ("image", "document")
+    ]
+    assert inspect(messages=content(*blocks)).media == {
+        Medium(Kind.PICTURE, by_url=True): 1,
+        Medium(Kind.PDF, by_url=True): 1,
+    }
+
+
 INVALID: list[tuple[str, Callable[[], Shape]]] = [
     ("max_tokens", lambda: inspect(max_tokens=0)),
     ("max_tokens", lambda: inspect(max_tokens=-5)),

@@ -104,6 +104,42 @@ def test_parts_of_unknown_size_take_the_whole_context(kind: object) -> None:
     assert parts({"inlineData": {"mimeType": kind, "data": "AAAA"}}).whole_context
 
 
+@pytest.mark.parametrize("kind", ["video/mp4", "application/pdf", "text/plain", "application/zip"])
+def test_the_bytes_of_media_are_no_text(kind: str) -> None:
+    """In contents and in the results of functions."""
+    blob = {"inlineData": {"mimeType": kind, "data": "A" * 100_000}}
+    shape = parts(blob, {"functionResponse": {"name": "f", "response": {}, "parts": [blob]}})
+    assert (sum(shape.media.values()), shape.text_bytes < 400) == (2, True)
+
+
+@pytest.mark.parametrize("snake", [False, True])
+def test_media_resolution_is_read_of_the_request_and_of_its_parts(snake: bool) -> None:
+    """A part's own counts; a number of tokens that it asks for holds the whole context window."""
+    name, count, conf = (
+        ("media_resolution", "num_tokens", "generation_config")
+        if snake
+        else ("mediaResolution", "numTokens", "generationConfig")
+    )
+    own = {"inlineData": PNG, name: {"level": "MEDIA_RESOLUTION_ULTRA_HIGH"}}
+    content = [{"parts": [own, {"inlineData": PNG}]}]
+    fields: dict[str, Any] = {conf: {name: "media_resolution_low"}}
+    shape = inspect(contents=content, **fields)
+    assert shape.media == {Medium(Kind.PICTURE, detail=level): 1 for level in ("ultra_high", "low")}
+    assert not shape.whole_context
+    assert parts({"inlineData": PNG, name: {count: 9_999}}).whole_context
+    assert parts({"inlineData": PNG, name: 5}).media == {Medium(Kind.PICTURE, detail="?"): 1}
+
+
+@pytest.mark.parametrize(
+    ("rate", "frames"),
+    [(None, 1_000), (5, 5_000), (0.5, 500), (1e308, 24_000), (-1, 24_000), ("2", 24_000), (True, 24_000)],
+)
+def test_frames_of_a_video_are_read(rate: object, frames: int) -> None:
+    """More frames a second cost more; what is no rate counts as the highest."""
+    video = {"inlineData": {"mimeType": "video/mp4", "data": "AAAA"}, "videoMetadata": {"fps": rate}}
+    assert [medium.frames for medium in parts(video).media] == [frames]
+
+
 INVALID: list[tuple[str, Callable[[], Shape]]] = [
     ("generationConfig.candidateCount", lambda: config(candidateCount=9)),
     ("generationConfig.candidateCount", lambda: config(candidateCount="2")),

@@ -1,6 +1,7 @@
 """OpenAI's wire format: what is read, what is refused, what is forwarded, and how a stream is watched."""
 
 import json
+from base64 import b64encode
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -22,6 +23,8 @@ from toolkit.usage import Usage
 CHAT, RESPONSES, EMBEDDINGS = "chat/completions", "responses", "embeddings"
 HELLO: list[dict[str, Any]] = [{"role": "user", "content": "hello"}]
 IMAGE = "data:image/png;base64," + "A" * 5000
+LONG = "A" * 100_000
+PNG = b64encode(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0\x09\0\0\0\x07").decode()
 
 
 def inspect(endpoint: str, **fields: Any) -> Shape:
@@ -98,6 +101,49 @@ def test_inline_pictures_are_counted_by_piece_and_not_by_length() -> None:
 def test_parts_of_unknown_size_take_the_whole_context(part: dict[str, Any]) -> None:
     """What only the provider can count is held as the whole context window."""
     assert chat(messages=content(part)).whole_context
+
+
+@pytest.mark.parametrize(
+    ("file", "medium"),
+    [
+        ({"file_data": f"data:application/pdf;base64,{LONG}"}, Medium(Kind.PDF, size=75_000)),
+        ({"file_data": f"data:text/csv;base64,{LONG}"}, Medium(Kind.TEXT, size=75_000)),
+        ({"file_data": LONG}, Medium(Kind.DOCUMENT, size=75_000)),
+        ({"file_data": "https://example.com/a.pdf"}, Medium(Kind.PDF, by_url=True)),
+    ],
+    ids=["pdf", "csv", "bare", "address"],
+)
+def test_the_bytes_of_a_document_are_no_text(file: dict[str, Any], medium: Medium) -> None:
+    """Chat and Responses have it in different places; the whole context window is held for it in both."""
+    for shape in (
+        chat(messages=content({"type": "file", "file": {"filename": "a", **file}})),
+        responses(input=content({"type": "input_file", "filename": "a", **file})),
+    ):
+        assert shape.text_bytes < 300
+        assert (shape.media, shape.whole_context) == ({medium: 1}, True)
+
+
+def test_how_closely_a_picture_is_looked_at_is_read() -> None:
+    """`detail` stands in `image_url` in Chat, beside it in Responses; a screenshot has it too."""
+    url = f"data:image/png;base64,{PNG}"
+    sized = Medium(Kind.PICTURE, width=9, height=7)
+    assert chat(messages=content({"type": "image_url", "image_url": {"url": url, "detail": "low"}})).media == {
+        sized._replace(detail="low"): 1
+    }
+    part = {"type": "input_image", "image_url": url, "detail": "original"}
+    screenshot = {"type": "computer_screenshot", "image_url": url, "detail": "high"}
+    given = [
+        {"role": "user", "content": [part, {"type": "input_image", "image_url": url}]},
+        {"type": "computer_call_output", "call_id": "c", "output": screenshot},
+    ]
+    assert responses(input=given).media == {sized._replace(detail=detail): 1 for detail in ("original", "", "high")}
+
+
+def test_a_document_that_is_sent_as_a_picture_holds_the_whole_context() -> None:
+    """What the bytes are counts, not what they are declared as."""
+    url = "data:image/png;base64," + b64encode(b"%PDF-1.7 and so on").decode()
+    shape = chat(messages=content({"type": "image_url", "image_url": {"url": url}}))
+    assert ([medium.kind for medium in shape.media], shape.whole_context) == ([Kind.PDF], True)
 
 
 def test_documents_in_tool_results_are_found() -> None:

@@ -13,6 +13,7 @@ from PIL import Image
 
 from toolkit.dialects.base64_text import LONGEST_HEAD
 from toolkit.dialects.media import Kind, Medium, data_url, read_blob
+from toolkit.dialects.shape import MOST_MEDIA, Tally
 
 
 def text(data: bytes) -> str:
@@ -53,11 +54,12 @@ def heic(*sizes: tuple[int, int]) -> bytes:
 
 
 def mp4(seconds: int, *, brand: bytes = b"isom", sound: bool = False, late: int = 0, version: int = 0) -> bytes:
-    """Return an MP4 file whose header stands behind `late` bytes of media data."""
+    """Return an MP4 file whose header stands behind `late` bytes of media data, and its tracks have tables as long."""
+    kinds = [b"vide", b"soun"] if sound else [b"vide"]
     times = pack(">QQIQ", 0, 0, 600, seconds * 600) if version else pack(">IIII", 0, 0, 600, seconds * 600)
     header = box(b"mvhd", bytes([version, 0, 0, 0]), times)
-    handler = box(b"hdlr", bytes(8), b"soun" if sound else b"vide", bytes(12))
-    movie = box(b"moov", header, box(b"trak", box(b"mdia", handler)))
+    tracks = [box(b"trak", box(b"mdia", box(b"hdlr", bytes(8), kind), bytes(late))) for kind in kinds]
+    movie = box(b"moov", header, *tracks)
     media = [box(b"mdat", bytes(late))] if late else []
     return b"".join([box(b"ftyp", brand, bytes(4)), *media, movie])
 
@@ -322,6 +324,13 @@ def test_spoiled_containers_are_read_without_a_fault(
     assert bool(found.width) == bool(found.height)
 
 
+@pytest.mark.parametrize("number", range(len(SAMPLES)))
+def test_a_container_may_end_anywhere(number: int) -> None:
+    """Each beginning of each sample is read without a fault."""
+    for length in range(300):
+        read_blob("image/png", text(SAMPLES[number][:length]))
+
+
 @given(st.binary(max_size=200) | st.builds(lambda a, b: a[:12] + b, st.sampled_from(SAMPLES), st.binary(max_size=99)))
 def test_garbage_is_read_without_a_fault(data: bytes) -> None:
     """Bytes of any kind."""
@@ -368,3 +377,25 @@ def test_only_so_much_of_a_blob_is_decoded(data: bytes) -> None:
     sent = Counted(text(data))
     read_blob("image/jpeg", sent)
     assert sent.read <= 3 * LONGEST_HEAD * 4 // 3
+
+
+def test_many_tiny_blobs_are_not_read_one_by_one() -> None:
+    """Beyond 256 each needs 16 kB beside it to be read; else it counts as the largest of what it is declared as."""
+    tally = Tally()
+    tiny, large = text(picture("PNG", 9, 9)), text(picture("PNG", 9, 9) + bytes(20_000))
+    for _ in range(1_000):
+        tally.blob("image/png", tiny)
+    assert tally.media[Medium(Kind.PICTURE, hidden=True)] > 700
+    tally = Tally()
+    for _ in range(1_000):
+        tally.blob("image/png", large)
+    assert tally.media == {Medium(Kind.PICTURE, False, 9, 9): 1_000}
+
+
+def test_more_kinds_of_media_than_anybody_sends_count_as_the_largest() -> None:
+    """So what a request holds in memory, and what it costs to add up, has a bound."""
+    tally = Tally()
+    for width in range(1, 3 * MOST_MEDIA):
+        tally.add(Medium(Kind.PICTURE, False, width, 1))
+    assert len(tally.media) == MOST_MEDIA + 1
+    assert tally.media[Medium(Kind.PICTURE, hidden=True)] == 2 * MOST_MEDIA - 1

@@ -9,7 +9,7 @@ import pytest
 
 from tests.conftest import wait_until
 from tests.gateway.conftest import Gate, dialect_of, http_answer, raw_upstream, request_of
-from tests.gateway.test_streams import hang_up
+from tests.gateway.test_streams import EVENTS, chunk, hang_up
 from tests.test_media import mp4, pdf, picture, text
 from toolkit.models import OutboxRow
 
@@ -112,6 +112,26 @@ def test_what_only_the_provider_has_seen_counts_at_its_usual_size(
     """Who leaves does not choose a discount of his own."""
     row = leave(gate, kind, by_url(kind, address))
     assert 0 < row.input_tokens - tokens <= 100
+
+
+@pytest.mark.parametrize(("pictures", "tokens"), [(5, 5 * 74 * 55), (30, 100_000)])
+def test_who_reads_the_text_and_hangs_up_before_the_usage_pays_for_the_pictures(
+    gate: Gate, pictures: int, tokens: int
+) -> None:
+    """Each at its usual size, all together no more than was held; and the words that were read."""
+    url = {"type": "image_url", "image_url": {"url": PICTURE_URL}}
+    words = chunk("word " * 100)
+    with raw_upstream([EVENTS, words], linger=True) as upstream:
+        behind = gate.behind(upstream.url)
+        messages = [{"role": "user", "content": [url] * pictures}]
+        with behind.gate.streaming("chat", "", model=behind.model, messages=messages) as (connection, answer):
+            assert answer.read1(65_536) == words
+            hang_up(connection, answer)
+        wait_until(behind.gate.rows, "the row of a caller who left")
+    row = behind.gate.row()
+    assert (row.outcome, row.usage_source, row.output_tokens) == ("aborted", "estimated", 125)
+    assert 0 <= row.input_tokens - tokens <= 1_000
+    assert row.cost <= row.held
 
 
 @pytest.mark.parametrize("kind", ["chat", "messages", "generate"])

@@ -72,6 +72,8 @@ _RECORDINGS: tuple[tuple[re.Pattern[bytes], Kind, Callable[[Base64Text], int] | 
     (re.compile(rb".{4}ftyp", re.DOTALL), Kind.VIDEO, recordings.mp4),
     (re.compile(rb"\x1a\x45\xdf\xa3"), Kind.VIDEO, None),
 )
+# One look for what has no sign: every one of the above begins like this.
+_SIGN = re.compile(rb"[\x89\xff#\x1a]|GIF8|RIFF|ID3|fLaC|FORM|OggS|.{4}ftyp", re.DOTALL)
 _DECLARED = (
     (re.compile(r"image/"), Kind.PICTURE),
     (re.compile(r"audio/"), Kind.AUDIO),
@@ -96,19 +98,25 @@ def read_blob(media_type: str, text: str, start: int = 0, *, url_safe: bool = Fa
     # Readers of PDF look for its sign in the first kilobyte, readers of pictures do not.
     if head.startswith(b"%PDF-") or (b"%PDF-" in head[:1024] and not declared.startswith("image/")):
         return Medium(Kind.PDF, pages=pdf.pages_of(blob))
-    for sign, reader in _PICTURES:
+    known = _SIGN.match(head)
+    for sign, reader in _PICTURES if known else ():
         if sign.match(head):
             size = pictures.size_of(reader, blob)
             return Medium(Kind.PICTURE, hidden=True) if size is None else Medium(Kind.PICTURE, False, *size)
-    for sign, kind, length in _RECORDINGS:
+    for sign, kind, length in _RECORDINGS if known else ():
         if sign.match(head):
             milliseconds = recordings.length_of(length, blob) if length else 0
             sound = kind is Kind.VIDEO and recordings.has_sound(blob)
             return Medium(kind, milliseconds=milliseconds, size=0 if milliseconds else blob.size, sound=sound)
-    kind = next((kind for start, kind in _DECLARED if start.match(declared)), Kind.DOCUMENT)
+    kind = kind_of(declared)
     if kind is Kind.PICTURE:
         return Medium(kind, hidden=not head and blob.size > 0)
     return Medium(kind, size=blob.size)
+
+
+def kind_of(media_type: str) -> Kind:
+    """Return what a blob is declared as."""
+    return next((kind for start, kind in _DECLARED if start.match(media_type)), Kind.DOCUMENT)
 
 
 def data_url(url: str) -> tuple[str, int] | None:

@@ -6,6 +6,8 @@ from toolkit.dialects.base64_text import LONGEST_HEAD, Base64Text
 
 _PART = LONGEST_HEAD // 2
 _MOST_PAGES = 1_000_000
+_MOST_WORDS = 4_096
+"""Of interest in a part: an object has about a hundred bytes, and three of them at most."""
 
 # ISO 32000-1: 7.7.3 (page tree), annex F (linearized files say their pages at the very beginning).
 _LINEARIZED = re.compile(rb"/Linearized\b[^>]{0,200}?/N\s{1,8}+(\d{1,7})")
@@ -27,7 +29,9 @@ def pages_of(blob: Base64Text) -> int:
     seen, counted, hidden = 0, 0, bool(rest)
     for part in (head, rest):
         is_tree, count = False, 0
-        for word in _WORDS.finditer(part):
+        for number, word in enumerate(_WORDS.finditer(part)):
+            if number == _MOST_WORDS:
+                return 0
             if word[1] is not None:
                 is_tree = is_tree or word[1] == b"Pages"
                 seen += word[1] == b"Page"

@@ -6,6 +6,7 @@ say, or where there are several pictures in one.
 
 import re
 from collections.abc import Callable
+from itertools import islice
 from struct import error as TooShort  # noqa: N812 - that is what it means here
 from struct import unpack_from
 
@@ -14,8 +15,8 @@ from toolkit.dialects.base64_text import LONGEST_HEAD, Base64Text
 Size = tuple[int, int]
 
 _GLANCE = 3 * 1024
-_MOST_SEGMENTS = 64
-"""Of a JPEG, or sub-blocks of a GIF, before its frame: colour profile, thumbnail and notes are a few dozen at most."""
+_MOST_SEGMENTS = 48
+"""Of a JPEG, or sub-blocks of a GIF, before its frame: colour profile, thumbnail and notes are two dozen at most."""
 
 # libjpeg, too, passes over what stands between two segments, and over fill bytes.
 _MARKER = re.compile(rb"\xff([^\x00\xff])", re.DOTALL)
@@ -28,6 +29,8 @@ _GIF_FRAME, _GIF_EXTENSION = 0x2C, 0x21
 _HEIF_SIZE = re.compile(rb"ispe\0{4}(.{4})(.{4})", re.DOTALL)
 _HEIF_SEQUENCES = frozenset({b"msf1", b"hevc", b"hevx", b"avis"})
 _MOST_BOXES = 8
+_MOST_ITEMS = 1_000
+"""Of a HEIF file: a photograph has a few dozen tiles."""
 
 
 def size_of(reader: Callable[[Base64Text], Size | None], blob: Base64Text) -> Size | None:
@@ -47,7 +50,8 @@ def png(blob: Base64Text) -> Size | None:
 
 def jpeg(blob: Base64Text) -> Size | None:
     """ITU-T T.81, annex B: the frame header stands before the first scan."""
-    return _jpeg_frame(blob.head(_GLANCE)) or _jpeg_frame(blob.head(LONGEST_HEAD))
+    found = _jpeg_frame(blob.head(_GLANCE))
+    return _jpeg_frame(blob.head(LONGEST_HEAD)) if found is None and blob.size > _GLANCE else found
 
 
 def _jpeg_frame(head: bytes) -> Size | None:
@@ -120,7 +124,7 @@ def heif(blob: Base64Text) -> Size | None:
     for _ in range(_MOST_BOXES):
         length, name = unpack_from(">I4s", head, at)
         if name == b"meta" and at + length <= len(head):
-            sizes = [found.groups() for found in _HEIF_SIZE.finditer(head, at, at + length)]
+            sizes = [found.groups() for found in islice(_HEIF_SIZE.finditer(head, at, at + length), _MOST_ITEMS)]
             width, height = (max((int.from_bytes(size[side]) for size in sizes), default=0) for side in (0, 1))
             return width, height
         if length < 8:

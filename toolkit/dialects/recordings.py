@@ -21,8 +21,12 @@ _MP3_KBITS = (
 )
 _MP3_RATES = {0: (11_025, 12_000, 8_000), 2: (22_050, 24_000, 16_000), 3: (44_100, 48_000, 32_000)}
 
-_MOST_BOXES = 32
-_HANDLER = re.compile(rb"hdlr.{8}(.{4})", re.DOTALL)
+_MOST_BOXES = 16
+"""Of a file, or of its movie: a header, a few tracks, notes."""
+
+_SOUND = re.compile(rb"hdlr.{8}soun", re.DOTALL)
+_TRACK_HEAD = 1_024
+"""Bytes of a track in which its handler stands."""
 _MATROSKA_CLUSTER = b"\x1f\x43\xb6\x75"
 _MATROSKA_SOUND = b"\x83\x81\x02"
 """Element TrackType of one byte: audio."""
@@ -48,7 +52,7 @@ def mp3(blob: Base64Text) -> int:
     head = blob.head(_GLANCE)
     start = 0
     if head.startswith(b"ID3"):
-        start = 10 + sum(byte << shift for byte, shift in zip(head[6:10], (21, 14, 7, 0), strict=True))
+        start = 10 + (head[6] << 21 | head[7] << 14 | head[8] << 7 | head[9])
         head = blob.piece(start, _GLANCE)
     found = _MP3_FRAME.search(head)
     if found is None:
@@ -76,14 +80,10 @@ def ogg(blob: Base64Text) -> int:
 
 def mp4(blob: Base64Text) -> int:
     """ISO/IEC 14496-12: the box `mvhd` of the movie."""
-    for movie in _movies(blob):
-        at = movie.find(b"mvhd")
-        if at < 0:
-            return 0
-        form = ">IQ" if movie[at + 4] else ">II"
-        scale, duration = unpack_from(form, movie, at + (24 if movie[at + 4] else 16))
-        return int(duration * 1000 // scale)
-    return 0
+    head = next((_read(blob, at, 40) for name, at in _boxes_of_movie(blob) if name == b"mvhd"), b"")
+    form, at = (">IQ", 28) if head[8] else (">II", 20)
+    scale, duration = unpack_from(form, head, at)
+    return int(duration * 1000 // scale)
 
 
 def has_sound(blob: Base64Text) -> bool:
@@ -94,22 +94,34 @@ def has_sound(blob: Base64Text) -> bool:
         cluster = head.find(_MATROSKA_CLUSTER)
         return _MATROSKA_SOUND in (head if cluster < 0 else head[:cluster])
     if head[4:8] == b"ftyp":
-        return any(found[1] == b"soun" for movie in _movies(blob) for found in _HANDLER.finditer(movie))
+        tracks = (_read(blob, at, _TRACK_HEAD) for name, at in _boxes_of_movie(blob) if name == b"trak")
+        return any(_SOUND.search(track) for track in tracks)
     return b"\x01vorbis" in head or b"OpusHead" in head
 
 
-def _movies(blob: Base64Text) -> Iterator[bytes]:
-    """Yield the beginning of the movie box, wherever in the file it stands; nothing if there is none."""
-    at = 0
-    for _ in range(_MOST_BOXES):
-        aligned = at - at % 3
-        box = blob.piece(aligned, 24)[at - aligned :]
-        if len(box) < 16:
-            return
-        length, name, longer = unpack_from(">I4sQ", box)
+def _boxes_of_movie(blob: Base64Text) -> Iterator[tuple[bytes, int]]:
+    """Yield name and place of the boxes in the movie box, wherever in the file that stands."""
+    for name, at in _boxes(blob, 0):
         if name == b"moov":
-            yield blob.piece(aligned, LONGEST_HEAD)
+            yield from _boxes(blob, at + 8)
             return
-        at += longer if length == 1 else length
-        if length != 1 and length < 8:
+
+
+def _boxes(blob: Base64Text, at: int) -> Iterator[tuple[bytes, int]]:
+    """Yield name and place of the boxes that stand one after another from `at` on; not all, if there are too many."""
+    for _ in range(_MOST_BOXES):
+        head = _read(blob, at, 16)
+        if len(head) < 16:
             return
+        length, name = unpack_from(">I4s", head)
+        yield name, at
+        if length == 1:
+            (length,) = unpack_from(">Q", head, 8)
+        if length < 8:
+            return
+        at += length
+
+
+def _read(blob: Base64Text, at: int, most: int) -> bytes:
+    skipped = at % 3
+    return blob.piece(at - skipped, most + 3)[skipped : skipped + most]

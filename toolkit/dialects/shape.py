@@ -6,7 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import NamedTuple
 
-from toolkit.dialects.media import Kind, Medium, data_url, read_blob
+from toolkit.dialects.media import Kind, Medium, data_url, kind_of, read_blob
 
 
 class Dialect(StrEnum):
@@ -85,6 +85,10 @@ class Shape:
 MOST_MEDIA = 1_024
 """Different media of one request that are told apart; the others count as the largest of their kind."""
 
+MOST_SMALL_BLOBS = 256
+"""Blobs of one request whose headers are read, and one more for each 16 kB of them: many tiny ones would cost more to
+read than they are worth, and count as the largest."""
+
 LONGEST_DETAIL = 16
 """Of the words that say how closely a medium is to be looked at."""
 
@@ -95,10 +99,12 @@ class Tally:
 
     Args:
         media_bytes: length of inline media, which are not billed by their length.
+        blobs: inline media.
         messages: as in `Shape`; so are tools, media and whole_context.
     """
 
     media_bytes: int = 0
+    blobs: int = 0
     messages: int = 0
     tools: int = 0
     media: dict[Medium, int] = field(default_factory=dict)
@@ -132,7 +138,11 @@ class Tally:
             frames: as in `Medium`.
         """
         self.media_bytes += len(text) - start
-        medium = read_blob(media_type, text, start, url_safe=url_safe)
+        self.blobs += 1
+        if self.blobs <= MOST_SMALL_BLOBS + (self.media_bytes >> 14):
+            medium = read_blob(media_type, text, start, url_safe=url_safe)
+        else:
+            medium = Medium(kind_of(media_type.lower()), hidden=True)
         if medium.kind is not Kind.PICTURE or not media_type.lower().startswith("image/"):
             self.whole_context = True
         self.add(medium._replace(detail=_detail(detail), frames=frames))
