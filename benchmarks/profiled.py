@@ -10,7 +10,7 @@ import cProfile
 import signal
 from types import FrameType
 
-from toolkit import gateway
+from toolkit.gateway import app as gateway
 from toolkit.settings import Settings
 
 

@@ -55,6 +55,9 @@ class RefusalType(StrEnum):
 
     NOT_FOUND = "not_found"
     METHOD_NOT_ALLOWED = "method_not_allowed"
+    URI_TOO_LONG = "uri_too_long"
+    HEADERS_TOO_LARGE = "headers_too_large"
+    UPGRADE_REQUIRED = "upgrade_required"
     UNAUTHORIZED = "unauthorized"
     ORGANISATION_SUSPENDED = "organisation_suspended"
     REQUEST_TOO_LARGE = "request_too_large"
@@ -73,6 +76,9 @@ class RefusalType(StrEnum):
 STATUS = {
     RefusalType.NOT_FOUND: 404,
     RefusalType.METHOD_NOT_ALLOWED: 405,
+    RefusalType.URI_TOO_LONG: 414,
+    RefusalType.HEADERS_TOO_LARGE: 431,
+    RefusalType.UPGRADE_REQUIRED: 426,
     RefusalType.UNAUTHORIZED: 401,
     RefusalType.ORGANISATION_SUSPENDED: 403,
     RefusalType.REQUEST_TOO_LARGE: 413,

@@ -4,13 +4,11 @@ Each process writes into a log of its own, which starts anew with it. They live 
 Ctrl-C reaches the supervisor alone, and on Linux the kernel ends them when the supervisor is killed.
 """
 
-import errno
 import fcntl
 import http.client
 import importlib.util
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -20,7 +18,8 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import IO, Self
 
-from toolkit.errors import Conflict, InvalidInput, Unavailable
+from toolkit.errors import Conflict, Unavailable
+from toolkit.listening import EVERYWHERE, bind
 from toolkit.processes import end_with
 from toolkit.settings import Settings
 
@@ -84,7 +83,7 @@ def parts(settings: Settings) -> list[Part]:
 
 def reachable(host: str) -> str:
     """Return an address that this machine reaches `host` by: "every address" is none to connect to."""
-    return {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(host, host)  # noqa: S104 - compared, not bound
+    return {"0.0.0.0": "127.0.0.1", EVERYWHERE: "127.0.0.1"}.get(host, host)  # noqa: S104 - compared, not bound
 
 
 def url(host: str, port: int) -> str:
@@ -124,21 +123,13 @@ def check(settings: Settings) -> None:
 
 
 def _is_free(host: str, port: int) -> bool:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        # As the servers do: what a closed connection left behind does not count, a listener does.
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except PermissionError:
-            raise InvalidInput(f"Port {port} needs special rights. Choose one above 1023.") from None
-        except socket.gaierror:
-            raise InvalidInput(f"KEYDESK_HOST={host} is not an address of this machine.") from None
-        except OSError as error:
-            if error.errno == errno.EADDRNOTAVAIL:
-                raise InvalidInput(f"KEYDESK_HOST={host} is not an address of this machine.") from None
-            return False
-        return True
+    try:
+        probes = bind(host, port)
+    except Conflict:
+        return False
+    for probe in probes:
+        probe.close()
+    return True
 
 
 class StopSignals:

@@ -112,8 +112,8 @@ def test_huge_header(gate: Gate) -> None:
 
 
 def test_many_query_fields(gate: Gate) -> None:
-    """A query of thousands of fields is no way to slip a second credential past the check."""
-    query = "&".join(f"a{number}=1" for number in range(5000))
+    """A query of a thousand fields is no way to slip a second credential past the check."""
+    query = "&".join(f"a{number}=1" for number in range(1000))
     path, body = request_of("chat", "hello")
     assert gate.send(f"{path}?{query}", body).status == 200
 

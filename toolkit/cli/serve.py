@@ -97,7 +97,7 @@ def _greet(app: App, gateway: str, dashboard: str, welcome: "Welcome | None") ->
 @pass_app
 def gateway_command(app: App, host: str | None, port: int | None, workers: int) -> None:  # noqa: ARG001
     """Run the gateway."""
-    from toolkit import gateway
+    from toolkit.gateway import app as gateway
 
     settings = Settings.from_env()
     gateway.serve(settings, host or settings.host, port or settings.gateway_port, workers)
@@ -111,16 +111,9 @@ def dashboard_command(app: App) -> None:  # noqa: ARG001
     script = Path(toolkit.__file__).resolve().parent.parent / "app.py"
     if not script.exists():
         raise InvalidInput(f"The dashboard's {script.name} is not in {script.parent}. Run Keydesk from its own folder.")
-    options = {
-        "server.address": settings.host,
-        "server.port": str(settings.dashboard_port),
-        "server.headless": "true",
-        "server.fileWatcherType": "none",
-        "browser.gatherUsageStats": "false",
-    }
-    arguments = [f"--{name}={value}" for name, value in options.items()]
-    # In place of this process, so that signals reach Streamlit itself.
-    os.execv(sys.executable, [sys.executable, "-m", "streamlit", "run", str(script), *arguments])  # noqa: S606
+    from toolkit.dashboard import server
+
+    server.serve(settings, script)
 
 
 @click.group(cls=Group, invoke_without_command=True, params=shared_options())

@@ -22,6 +22,7 @@ from toolkit.dashboard.headers import FORMS, SIGN_IN
 from toolkit.dashboard.sign_in import SignIns
 from toolkit.dashboard.visitor import Visitor
 from toolkit.errors import KeydeskError
+from toolkit.gateway.door import prove
 
 ENDED = f"{SIGN_IN}?ended=1"
 UPLOADS = "/_stcore/upload_file/"
@@ -108,6 +109,7 @@ class Gate:
             await send({"type": "websocket.accept", "subprotocol": "streamlit"})
             await _send_away(cookie, send)
             return
+        prove(scope)
         handed_on = False
 
         async def receive_checked() -> Message:
@@ -143,6 +145,7 @@ async def _refusal(request: Request, visitor: Visitor) -> Response | None:
             asked = path + (f"?{request.url.query}" if request.url.query else "")
             return RedirectResponse(SIGN_IN if asked == "/" else f"{SIGN_IN}?{urlencode({'next': asked})}", 303)
         return PlainTextResponse("Sign in first.", 401)
+    prove(request.scope)
     if request.method in _READING:
         return None
     # No page takes a file, whoever looks at it, so that nothing is stored and no body is waited for.

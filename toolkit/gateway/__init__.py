@@ -11,9 +11,9 @@
 | `passage` | forwarding an admitted call and passing its answer on |
 | `upstreams` | the HTTP client |
 | `answers` | what is sent back |
-| `app` | the Starlette application and its server |
+| `app` | the Starlette application |
+| `server` | uvicorn, with our connections |
+| `connection` | HTTP/1.1 as callers speak it, read within bounds |
+| `heads` | what of a request's head could be read in two ways |
+| `door` | how many connections are borne, and for how long, from those who have shown no key |
 """
-
-from toolkit.gateway.app import create_app, serve
-
-__all__ = ["create_app", "serve"]

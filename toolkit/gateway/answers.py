@@ -1,13 +1,17 @@
 """What the gateway sends: whole answers, errors in the dialect's envelope, and the headers of both."""
 
 import json
+import time
 from typing import Any
 
 from starlette.types import Send
 
+from toolkit.credentials import new_request_id
 from toolkit.dialects import MODULES
 from toolkit.dialects.shape import Dialect
 from toolkit.errors import Refusal, RefusalType
+from toolkit.gateway import paths
+from toolkit.gateway.caller import dialect_of_shared_path
 
 JSON = b"application/json"
 
@@ -49,6 +53,21 @@ async def send_json(
     """Send a JSON answer."""
     body = json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
     await send_whole(send, status, head(request_id, dialect, JSON, extra or {}), body)
+
+
+def early_refusal(
+    refusal: Refusal, path: str, headers: list[tuple[bytes, bytes]]
+) -> tuple[list[tuple[bytes, bytes]], bytes]:
+    """Return headers and body of a refusal that arises before a request has been read.
+
+    Args:
+        refusal: what is wrong with it.
+        path, headers: as far as they are known; they tell in whose envelope to answer.
+    """
+    dialect = paths.dialect_of(path) or dialect_of_shared_path(headers, b"")
+    request_id = new_request_id(time.time_ns() // 1_000_000)
+    body = json.dumps(MODULES[dialect].error_body(refusal, request_id)).encode()
+    return head(request_id, dialect, JSON, refusal.headers), body
 
 
 async def send_refusal(

@@ -16,6 +16,7 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import Message, Receive, Scope, Send
+from uvicorn.config import Config
 
 from toolkit.cashier import Cashier
 from toolkit.credentials import RequestIds, new_id
@@ -24,14 +25,16 @@ from toolkit.dialects import MODULES
 from toolkit.dialects.shape import ModelInfo
 from toolkit.errors import Refusal, RefusalType, Unavailable
 from toolkit.gateway import paths
-from toolkit.gateway.answers import send_json, send_refusal
+from toolkit.gateway.answers import early_refusal, send_json, send_refusal
 from toolkit.gateway.bodies import MEDIA_ALLOWANCE, check_size
 from toolkit.gateway.book import Book
 from toolkit.gateway.call import Request, Teller, find_model
 from toolkit.gateway.caller import dialect_of_shared_path, find_secret, secret_in_url, wants_sse
+from toolkit.gateway.door import prove
 from toolkit.gateway.lease import Keeper
 from toolkit.gateway.passage import Passage
 from toolkit.gateway.refusal_log import RefusalLog
+from toolkit.gateway.server import protocol, run
 from toolkit.gateway.upstreams import Upstreams
 from toolkit.policy import KeyFacts, NotAdmitted
 from toolkit.processes import end_with
@@ -45,6 +48,9 @@ HEALTH = "/healthz"
 
 AFTER_GRACE = 0.5
 """Seconds for calls whose connections the server has given up, before they are ended and settled."""
+
+WORKER_WITHIN = 30
+"""Seconds in which a worker must give a sign of life, else it is replaced; a busy machine starts one in ten."""
 
 
 class Gateway:
@@ -80,7 +86,7 @@ class Gateway:
         try:
             target = paths.resolve(scope["method"], path)
         except Refusal as refusal:
-            dialect = paths.dialect_of_unknown(path) or dialect_of_shared_path(headers, query)
+            dialect = paths.dialect_of(path) or dialect_of_shared_path(headers, query)
             await send_refusal(send, refusal, request_id, dialect)
             return
         dialect = target.dialect or dialect_of_shared_path(headers, query)
@@ -88,7 +94,7 @@ class Gateway:
             digests = self._book.digests(find_secret(dialect, headers, query))
             request = Request(request_id, dialect, target, digests, headers, b"", wants_sse(query))
             try:
-                await self._answer(request, receive, send)
+                await self._answer(request, scope, receive, send)
             except NotAdmitted as refusal:
                 if refusal.key is not None:
                     await self._teller.log_unread(request, refusal.key, refusal)
@@ -104,11 +110,12 @@ class Gateway:
             message = "The gateway cannot reach its key store. Try again shortly."
             await send_refusal(send, Refusal(RefusalType.UNAVAILABLE, message), request_id, dialect)
 
-    async def _answer(self, request: Request, receive: Receive, send: Send) -> None:
+    async def _answer(self, request: Request, scope: Scope, receive: Receive, send: Send) -> None:
         if request.target.endpoint == "models":
-            await self._list_models(request, send)
+            await self._list_models(request, scope, send)
             return
         key = await self._book.key(request.digests)  # no body is read for a caller without a key, or without money
+        prove(scope)
         try:
             key = await self._teller.check_funds(request, key)
             request.body = await self._read_body(request.headers, key, receive)
@@ -151,9 +158,10 @@ class Gateway:
         except TimeoutError:
             raise Refusal(RefusalType.INVALID_REQUEST, "The request body stopped before its end.") from None
 
-    async def _list_models(self, request: Request, send: Send) -> None:
+    async def _list_models(self, request: Request, scope: Scope, send: Send) -> None:
         target, dialect = request.target, request.dialect
         key = await self._book.current_key(request.digests)
+        prove(scope)
         catalog = self._book.catalog
         now = self._book.now()
         module = MODULES[dialect]
@@ -287,20 +295,21 @@ def serve(settings: Settings, host: str, port: int, workers: int = 1) -> None:
         host, port: where to listen.
         workers: processes that share the port and the key store.
     """
-    import uvicorn
-
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    uvicorn.run(
+    config = Config(
         "toolkit.gateway.app:create_worker" if workers > 1 else create_app(settings),
         factory=workers > 1,
         host=host,
         port=port,
         workers=workers,
+        http=protocol(early_refusal, settings.trusted_proxies),
         access_log=False,  # would print `?key=` before we see it
         log_level="warning",
         server_header=False,
         proxy_headers=False,
         ws="none",
         interface="asgi3",
+        timeout_worker_healthcheck=WORKER_WITHIN,
         timeout_graceful_shutdown=max(round(settings.shutdown_grace), 1),
     )
+    run(config)

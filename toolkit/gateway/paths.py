@@ -56,6 +56,13 @@ PATH_OF = {
 """Where to call a model of each dialect, for the caller who came to another's path."""
 
 
+LONGEST = 8 * 1024
+"""Bytes of a path."""
+
+_LONGEST_HINTED = 256
+"""Bytes of a path that could be one of ours with a segment too many or too few."""
+
+
 def find(path: str) -> Target | None:
     """Return what a path is for, or None if it is not one of ours. `path` is still percent-encoded."""
     target = _EXACT.get(path)
@@ -78,6 +85,8 @@ def resolve(method: str, path: str) -> Target:
     Raises:
         Refusal: not_found, saying when one /v1 too many or too few is the likely cause; method_not_allowed.
     """
+    if len(path) > LONGEST:
+        raise Refusal(RefusalType.URI_TOO_LONG, f"The path is too long: at most {LONGEST:,} bytes are read.")
     target = find(path)
     if target is None:
         raise Refusal(RefusalType.NOT_FOUND, f"There is nothing at {_shown(path)}.{_hint(path)}")
@@ -96,8 +105,11 @@ def resolve(method: str, path: str) -> Target:
     return target
 
 
-def dialect_of_unknown(path: str) -> Dialect | None:
-    """Return in whose envelope to answer for a path that is not ours; None where the caller's headers decide."""
+def dialect_of(path: str) -> Dialect | None:
+    """Return in whose envelope to answer for a path, ours or not; None where the caller's headers decide."""
+    target = find(path)
+    if target is not None:
+        return target.dialect
     if path.startswith("/anthropic") or path.endswith(("/messages", "/messages/count_tokens")):
         return Dialect.ANTHROPIC
     if path.startswith(("/gemini", "/v1beta")) or path.rpartition(":")[2] in GEMINI_VERBS:
@@ -110,10 +122,14 @@ def _shown(text: str) -> str:
 
 
 def _hint(path: str) -> str:
+    if len(path) > _LONGEST_HINTED:
+        return " It is longer than any path here; docs/gateway.md lists what is offered."
     segments = path.split("/")
     for place, version in enumerate(segments):
+        if version not in {"v1", "v1beta"}:
+            continue
         shorter = "/".join(segments[:place] + segments[place + 1 :])
-        if version in {"v1", "v1beta"} and find(shorter):
+        if find(shorter):
             return f" One /{version} too many: the path is {shorter}. Take /{version} off the base URL."
     for prefix in ("", "/anthropic", "/gemini"):
         for version in ("/v1", "/v1beta"):

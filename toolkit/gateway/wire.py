@@ -22,6 +22,9 @@ READ_AHEAD = 256 * 1024
 LARGEST_HEAD = 256 * 1024
 """Bytes after which a head that does not end is given up."""
 
+SWITCHING = 101
+"""Status of an answer that is not HTTP from there on."""
+
 KEPT = 30.0
 """Seconds for which a connection without a call is kept; providers close theirs after a minute or more."""
 
@@ -253,8 +256,14 @@ class Connection(asyncio.Protocol):
             self.headers[name.lower()] = value
 
     def on_headers_complete(self) -> None:
-        """Note the status; an interim answer (1xx) is none."""
+        """Note the status; an interim answer (1xx) is none.
+
+        Raises:
+            ConnectionError: it is no status of HTTP, or of another protocol that was not asked for (RFC 9110).
+        """
         self.status = self._parser.get_status_code()
+        if not 100 <= self.status < 600 or self.status == SWITCHING:
+            raise ConnectionError("no status of HTTP")
         self._has_head = self.status >= 200
 
     def on_body(self, part: bytes) -> None:

@@ -1,0 +1,151 @@
+"""Bytes to and from a server, and servers with small limits in a thread of the test's own process."""
+
+import asyncio
+import contextlib
+import json
+import re
+import socket
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, cast
+
+import uvicorn
+from starlette.types import Receive, Scope, Send
+
+from tests.conftest import wait_until
+from toolkit.gateway.answers import early_refusal
+from toolkit.gateway.connection import HttpConnection
+from toolkit.gateway.door import Door, Limits, prove
+from toolkit.listening import bind
+from toolkit.proxies import Proxies
+
+PATIENCE = 30.0
+"""Seconds for what happens at once on a quiet machine."""
+
+GET = b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n"
+
+
+@contextlib.contextmanager
+def connected(port: int, host: str = "127.0.0.1") -> Iterator[socket.socket]:
+    """Connect; leaving the block hangs up."""
+    with socket.create_connection((host, port), timeout=PATIENCE) as client:
+        yield client
+
+
+def to_the_end(client: socket.socket) -> bytes:
+    """Return all that comes until the server hangs up, by a reset too."""
+    received = b""
+    with contextlib.suppress(ConnectionResetError):
+        while part := client.recv(1 << 16):
+            received += part
+    return received
+
+
+def hung_up(client: socket.socket) -> bool:
+    """Whether the server has hung up by now."""
+    client.setblocking(False)
+    try:
+        return client.recv(1) == b""
+    except BlockingIOError:
+        return False
+    except ConnectionResetError:
+        return True
+
+
+def say(port: int, *parts: bytes) -> bytes:
+    """Send bytes, one part after the other is on its way, and return all that comes until the server hangs up."""
+    with connected(port) as client:
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, True)
+        with contextlib.suppress(ConnectionResetError, BrokenPipeError):
+            for part in parts:
+                client.sendall(part)
+        return to_the_end(client)
+
+
+def answers(received: bytes) -> list[int]:
+    """Return the status of each answer in what came, wherever it begins."""
+    return [int(status) for status in re.findall(rb"HTTP/1\.1 (\d{3}) ", received)]
+
+
+def error(received: bytes) -> Any:
+    """Return the error in the only answer that came."""
+    assert len(answers(received)) == 1, received
+    return json.loads(received.partition(b"\r\n\r\n")[2])["error"]
+
+
+@dataclass
+class Seen:
+    """A request as an application saw it."""
+
+    method: str
+    path: str
+    headers: dict[bytes, bytes]
+    client: tuple[str, int]
+    scheme: str
+    body: bytes = b""
+
+
+@dataclass
+class Served:
+    """A running server whose application notes what it is asked.
+
+    A request whose path is /prove shows a valid key; one for /early is answered before its body is read; one for
+    /wait is answered once `go_on` is set.
+    """
+
+    port: int
+    door: Door
+    seen: list[Seen] = field(default_factory=list)
+    left: list[str] = field(default_factory=list)
+    go_on: threading.Event = field(default_factory=threading.Event)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer 200 with the body that came."""
+        seen = Seen(scope["method"], scope["path"], dict(scope["headers"]), scope["client"], scope["scheme"])
+        self.seen.append(seen)
+        if scope["path"] == "/prove":
+            prove(scope)
+        if scope["path"] == "/wait":
+            await asyncio.to_thread(self.go_on.wait, PATIENCE)
+        more = scope["path"] != "/early"
+        parts = []
+        while more:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                self.left.append(scope["path"])
+                return
+            parts.append(message["body"])
+            more = message["more_body"]
+        seen.body = b"".join(parts)
+        length = str(len(seen.body)).encode()
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", length)]})
+        await send({"type": "http.response.body", "body": seen.body})
+
+
+@contextlib.contextmanager
+def served(limits: Limits, proxies: str = "", host: str = "127.0.0.1", **options: Any) -> Iterator[Served]:
+    """Run a server with small limits until the block ends.
+
+    Args:
+        limits: what its connections are granted.
+        proxies: the networks it trusts.
+        host: where it listens.
+        options: of uvicorn.
+    """
+    door = Door(early_refusal, Proxies.parse(proxies, "proxies"), limits)
+    sockets = bind(host, 0)
+    running = Served(sockets[0].getsockname()[1], door)
+    http = cast("type[asyncio.Protocol]", partial(HttpConnection, door))
+    config = uvicorn.Config(running, http=http, log_level="warning", lifespan="off", **{"ws": "none", **options})
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": sockets})
+    thread.start()
+    try:
+        wait_until(lambda: server.started, "the server to start")
+        yield running
+    finally:
+        server.should_exit = True
+        running.go_on.set()
+        thread.join(PATIENCE)

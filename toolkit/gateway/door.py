@@ -1,0 +1,195 @@
+"""The door: how many connections a server bears, and for how long, from callers who have shown nothing yet.
+
+A connection is *proven* once a valid key or session has come over it: the application says so, by `prove`. Until then
+it may be anybody's, so its time and its number are bounded. One look at all connections, twice a second, serves every
+deadline: none of them needs a timer of its own.
+"""
+
+import asyncio
+import logging
+import math
+import os
+import resource
+from collections import Counter, OrderedDict
+from collections.abc import Callable, MutableMapping
+from dataclasses import dataclass
+from ipaddress import ip_network
+from typing import TYPE_CHECKING, Any
+
+from toolkit.errors import Refusal
+from toolkit.gateway.heads import Headers
+from toolkit.proxies import Proxies
+
+if TYPE_CHECKING:
+    from toolkit.gateway.connection import HttpConnection
+
+logger = logging.getLogger("keydesk.server")
+
+Front = Callable[[Refusal, str, Headers], tuple[Headers, bytes]]
+"""Words a refusal for whoever asked for a path with these headers, as far as they are known: headers and body."""
+
+NEVER = math.inf
+
+STATE = "connection"
+"""Where a request's scope has its connection, in its `state`."""
+
+_ROTATED = 64
+"""Connections whose request is being answered that are passed over in search of one that waits."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a connection is granted: times in seconds, sizes in bytes.
+
+    Args:
+        target: of a request's target, path and query.
+        head: of request line and headers together, and of what frames a body beyond the body itself.
+        headers: their number.
+        queued: requests that may wait for the answer of the one before.
+        head_time: from connecting, or from a request's first byte, to the end of its head.
+        body_time, body_pace: a body has `body_time`, and a second more for each `body_pace` bytes that have come.
+        answer_time: for an answer to somebody unproven; a proven caller's calls have limits of their own.
+        idle_time: between the requests of a proven connection; of another it is `head_time`.
+        swallowed: of a body that comes though it has been answered.
+        linger: until a connection is closed whose caller still sends.
+        young: how long an unproven connection counts towards no address.
+        of_address: older unproven connections of one address, for IPv6 of one /64 network.
+        share: of the files that the process may open, for unproven connections in all.
+        look: between two looks at all connections.
+    """
+
+    target: int = 8 * 1024
+    head: int = 64 * 1024
+    headers: int = 500
+    queued: int = 16
+    head_time: float = 10
+    body_time: float = 10
+    body_pace: int = 16 * 1024
+    answer_time: float = 60
+    idle_time: float = 75
+    swallowed: int = 64 * 1024 * 1024
+    linger: float = 5
+    young: float = 1
+    of_address: int = 64
+    share: float = 0.8
+    look: float = 0.5
+
+
+def prove(scope: MutableMapping[str, Any]) -> None:
+    """Say that a valid key or session came with a request.
+
+    Args:
+        scope: the request's, as the server made it. Another server's scope is left alone.
+    """
+    connection = scope.get("state", {}).get(STATE)
+    if connection is not None:
+        connection.proven = True
+
+
+class Door:
+    """Looks after the connections of one server.
+
+    Each worker process gets a copy: nothing in it is open before the first connection.
+
+    Args:
+        front: words the refusals that arise before the application is asked.
+        proxies: whose word about a connection's origin counts.
+        limits: what a connection is granted.
+    """
+
+    def __init__(self, front: Front, proxies: Proxies, limits: Limits | None = None) -> None:
+        self.front = front
+        self.proxies = proxies
+        self.limits = limits or Limits()
+        self.connections: set[HttpConnection] = set()
+        """All that are open, websockets apart."""
+        self._unproven: OrderedDict[HttpConnection, None] = OrderedDict()
+        self.looks = 0
+        """How often all of them have been looked at."""
+        self._most: int | None = None
+        self.ended: Counter[str] = Counter()
+        """How many were ended, by the reason, since it was last logged."""
+        self._logged = -math.inf
+
+    def enter(self, connection: "HttpConnection") -> None:
+        """Take a new connection, at the expense of the longest-waiting unproven one if there are too many."""
+        if self._most is None:
+            self._begin(connection.loop)
+        self.connections.add(connection)
+        if len(self._unproven) >= (self._most or 0):
+            self._make_room()
+        self._unproven[connection] = None
+
+    def leave(self, connection: "HttpConnection") -> None:
+        """Forget a connection that was closed, or that a websocket has taken over."""
+        self.connections.discard(connection)
+        self._unproven.pop(connection, None)
+
+    def note(self, why: str) -> None:
+        """Count a connection that was ended; what has been counted is logged once a minute at most."""
+        self.ended[why] += 1
+
+    def _begin(self, loop: asyncio.AbstractEventLoop) -> None:
+        files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if files == resource.RLIM_INFINITY:
+            files = 1_000_000
+        self._most = max(int(files * self.limits.share) - _open_files(), 8)
+        self._loop = loop
+        loop.call_later(self.limits.look, self._look)
+
+    def _look(self) -> None:
+        """End what is past its deadline, and the unproven of an address that has too many."""
+        now = self._loop.time()
+        self.looks += 1
+        for connection in [held for held in self.connections if held.deadline <= now]:
+            connection.expire(now)
+        crowds: dict[str, list[HttpConnection]] = {}
+        for connection in list(self._unproven):
+            if connection.proven:
+                del self._unproven[connection]
+            elif connection.since + self.limits.young <= now and not connection.behind_proxy:
+                crowds.setdefault(connection.network, []).append(connection)
+        for crowd in crowds.values():
+            if (surplus := len(crowd) - self.limits.of_address) > 0:
+                for connection in sorted(crowd, key=_is_busy)[:surplus]:
+                    self._turn_away(connection)
+        if self.ended and now - self._logged >= 60:
+            self._logged = now
+            logger.warning("connections ended: %s", ", ".join(f"{count} {why}" for why, count in self.ended.items()))
+            self.ended.clear()
+        self._loop.call_later(self.limits.look, self._look)
+
+    def _make_room(self) -> None:
+        """End the unproven connection that has waited longest for its request, else the longest-answered one."""
+        for _ in range(min(len(self._unproven), _ROTATED)):
+            oldest, _ = self._unproven.popitem(last=False)
+            if oldest.proven:
+                return
+            if not oldest.busy:
+                self._turn_away(oldest)
+                return
+            self._unproven[oldest] = None
+        self._turn_away(next(iter(self._unproven)))
+
+    def _turn_away(self, connection: "HttpConnection") -> None:
+        self.leave(connection)
+        self.note("had shown no valid key or session")
+        connection.transport.abort()
+
+
+def network_of(address: str) -> str:
+    """Return what an address is counted under: itself, or for IPv6 the /64 network that a subscriber gets."""
+    if ":" not in address:
+        return address
+    return str(ip_network(f"{address.partition('%')[0]}/64", strict=False))
+
+
+def _is_busy(connection: "HttpConnection") -> bool:
+    return connection.busy
+
+
+def _open_files() -> int:
+    try:
+        return len(os.listdir("/dev/fd"))  # noqa: PTH208 - names alone
+    except OSError:
+        return 64
