@@ -2,16 +2,21 @@
 
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
+from sqlalchemy import event
 
 from tests.account import INSTANCE, MULTIPLIER, NOW, Account, account, ended, fixed, till
 from tests.conftest import usd
 from toolkit import database, leases
+from toolkit.billing import Settle
 from toolkit.books import Hold
 from toolkit.database import SYSTEM, Store, store_now, utc_now
+from toolkit.leases import Progress
 from toolkit.models import GatewayInstance, micros, moment
 from toolkit.tills import BATCH
 from toolkit.usage import Usage
@@ -123,6 +128,82 @@ def test_a_sweep_writes_off_the_calls_of_a_dead_gateway(account: Account) -> Non
     assert account.settle(dead, ended(Usage(input_tokens=5))) is None
     assert account.settle(alive, ended(Usage(input_tokens=5))) is not None
     assert account.count("outbox") == 2
+
+
+def note(account: Account, calls: dict[str, Progress]) -> None:
+    """Note how far calls have come, as a heartbeat does."""
+    with store_of(account).write(SYSTEM) as tx:
+        leases.note_progress(tx, calls)
+
+
+def test_what_a_dead_gateway_had_noted_stands_in_the_rows_of_its_calls(account: Account) -> None:
+    """So that the provider's invoice can be looked through for them; of a younger call nothing is known."""
+    renew(account)
+    known, waiting, young, ended_before = (account.call() for _ in range(4))
+    for call in (known, waiting, young):
+        account.admit(call, fixed(1))
+    odd = "resp_\0\ud800" + "x" * 300
+    note(account, {known.request_id: Progress("resp_1", 10), ended_before.request_id: Progress("resp_0", 1)})
+    note(account, {known.request_id: Progress(odd, 20_000), waiting.request_id: Progress(None, 0)})
+    expire(account, INSTANCE)
+    assert leases.sweep(store_of(account)) == 3
+    noted = {row["request_id"]: (row["response_id"], row["seen_bytes"]) for row in account.log()}
+    assert noted == {
+        known.request_id: ("resp_??" + "x" * 193, 20_000),
+        waiting.request_id: (None, 0),
+        young.request_id: (None, None),
+    }
+
+
+def test_the_progress_of_all_calls_is_one_statement(account: Account) -> None:
+    """However many calls are under way."""
+    renew(account)
+    calls = [account.call() for _ in range(300)]
+    account.till.run([account.asked(call, fixed(1)) for call in calls[:BATCH]])
+    statements: list[str] = []
+    engine = store_of(account).engine
+    with store_of(account).write(SYSTEM) as tx:
+
+        def noting(*values: Any) -> None:
+            statements.append(values[2])
+
+        event.listen(engine, "before_cursor_execute", noting)
+        leases.note_progress(tx, {call.request_id: Progress("resp", number) for number, call in enumerate(calls)})
+        event.remove(engine, "before_cursor_execute", noting)
+        leases.note_progress(tx, {})
+    assert len(statements) == 1
+    assert sorted(hold["seen_bytes"] for hold in account.holds()) == list(range(BATCH))
+
+
+def test_a_noted_call_is_settled_as_any_other(account: Account) -> None:
+    """Its row says what the settlement says; and a settlement that failed puts the note back with the hold."""
+    renew(account)
+    call = account.call()
+    account.admit(call, fixed(usd(1)))
+    note(account, {call.request_id: Progress("resp_1", 10)})
+    (hold,) = held_by(account, INSTANCE)
+    assert (hold.response_id, hold.seen_bytes) == ("resp_1", 10)
+    wrong = replace(ended(Usage(input_tokens=5)), ended_at=None)  # type: ignore[arg-type]
+    assert isinstance(account.till.run([Settle(call, wrong)])[0], TypeError)
+    assert held_by(account, INSTANCE) == [hold]
+    assert account.settle(call, ended(Usage(input_tokens=5))) is not None
+    (row,) = account.log()
+    assert (row["response_id"], row["seen_bytes"]) == (None, None)
+
+
+@pytest.mark.only_store("postgresql")
+def test_a_heartbeat_does_not_wait_for_a_settlement(account: Account) -> None:
+    """A hold that is being taken away is passed over; the others are noted."""
+    renew(account)
+    going, staying = account.call(), account.call()
+    for call in (going, staying):
+        account.admit(call, fixed(1))
+    with closing(store_of(account).connect_postgres()) as settling:
+        settling.execute("BEGIN")
+        settling.execute("DELETE FROM hold WHERE request_id = %s", [going.request_id])
+        note(account, {call.request_id: Progress(None, 5) for call in (going, staying)})
+        settling.execute("COMMIT")
+    assert [(hold["request_id"], hold["seen_bytes"]) for hold in account.holds()] == [(staying.request_id, 5)]
 
 
 def test_a_gateway_that_said_goodbye_is_swept_at_once(account: Account) -> None:

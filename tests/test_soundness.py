@@ -202,7 +202,22 @@ def test_abandoned_calls_are_found(scene: Scene) -> None:
         "calls": "1",
         "held_nano": str(usd(3)),
         "share_of_calls": "0.0476",
+        "forwarded": "0",
+        "response_ids": "[]",
     }
+
+
+def test_a_forwarded_call_that_was_written_off_is_found_though_it_is_rare(scene: Scene) -> None:
+    """With the id that the provider knows it by: it may be on its invoice."""
+    account = scene._account(scene.key("unlucky"))
+    call = account.call(received_at=NOW - DAY)
+    account.admit(call, fixed(usd(3)))
+    with scene.desk.write() as tx:
+        leases.note_progress(tx, {call.request_id: leases.Progress("resp_1", 4_000)})
+    assert leases.sweep(scene.desk.store) == 1
+    (finding,) = scene.found("calls-abandoned")
+    assert finding.sentence.endswith("1 had certainly been forwarded, among them resp_1.")
+    assert (finding.evidence["forwarded"], finding.evidence["response_ids"]) == (1, ["resp_1"])
 
 
 def test_overruns_are_found(scene: Scene) -> None:

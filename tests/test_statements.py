@@ -15,11 +15,12 @@ import pytest
 from tests.account import Account, account, ended, fixed, open_account, till
 from tests.books import Books
 from tests.conftest import ADMIN, ROOT, World, at_once, environment, usd
-from toolkit import accounts, audit, keys, reconcile, statements, wallet
+from toolkit import accounts, audit, keys, leases, reconcile, statements, wallet
 from toolkit.billing import Admitted
 from toolkit.books import Stale
 from toolkit.database import Actor
 from toolkit.errors import Conflict, Forbidden, InvalidInput, NotFound
+from toolkit.leases import Progress
 from toolkit.models import Statement
 from toolkit.policy import Role
 from toolkit.statement_figures import Figures, calls_of, canonical, digest, figures_of
@@ -112,6 +113,40 @@ def test_a_statement_adds_up_calls_by_key_and_model(account: Account) -> None:
         "charged": 11_246_250,
         "charged_usd": "0.01124625",
     }
+
+
+def test_a_statement_names_the_calls_that_a_dead_gateway_left(account: Account) -> None:
+    """The provider may bill them: how many were certainly forwarded, and by which ids it knows them."""
+    calls = [account.call(received_at=OCTOBER) for _ in range(4)]
+    for call in calls:
+        account.admit(call, fixed(usd(1)), "gateway_dead")
+    notes = {calls[0].request_id: Progress("resp_1", 4_000), calls[1].request_id: Progress(None, 0)}
+    with account.world.desk.write() as tx:
+        leases.note_progress(tx, notes)
+        forgotten = [hold for hold in leases.held_by(tx, "gateway_dead") if hold.request_id == calls[3].request_id]
+    leases.abandon(account.world.desk.store, forgotten, leases.FORGOTTEN)  # it was never forwarded
+    leases.sweep(account.world.desk.store)
+    figures = closed(account.world)
+    assert figures["written_off"] == {
+        "calls": 3,
+        "upstreams": [
+            {
+                "upstream": "test-openai",
+                "calls": 3,
+                "held": usd(3),
+                "held_usd": "3",
+                "forwarded": 2,
+                "seen_bytes": 4_000,
+                "response_ids": ["resp_1"],
+            }
+        ],
+    }
+    words = statements.say_written_off(figures)
+    assert "3 calls written off" in words
+    assert "test-openai: 3 calls, of which 2 had certainly been forwarded (its ids: resp_1)" in words
+    del figures["written_off"]  # a statement of an earlier version
+    assert statements.say_written_off(figures) == ""
+    assert (figures["totals"]["calls"], figures["totals"]["charged"]) == (4, 0)
 
 
 @pytest.mark.only_store("sqlite")

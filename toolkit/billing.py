@@ -362,7 +362,7 @@ def cost_of(call: Call, ending: Ending) -> int:
 
 _SHARED = [name for name in LogRow._fields if name in Hold._fields]
 _COUNTS = [name for name in LogRow._fields if name.endswith(("_tokens", "_price"))] + ["cost", "overrun"]
-_UNKNOWN = ["refusal", "response_id", "usage_source", "first_byte_ms", "duration_ms", "tags"]
+_UNKNOWN = ["refusal", "usage_source", "first_byte_ms", "duration_ms", "tags"]
 _UNKNOWN += ["usage_doubt", "overrun_reason", "provider_usage"]
 
 
@@ -386,7 +386,7 @@ def _row(call: Call, ending: Ending, cost: int, held: int, overrun: int) -> LogR
         call.stream,
         redact(call.model) if call.model else None,  # a caller may mistake their secret for a model's name
         call.upstream,
-        _storable(ending.response_id) if ending.response_id else None,
+        storable(ending.response_id) if ending.response_id else None,
         ending.usage.source if ending.usage else None,
         usage.input_tokens,
         usage.cached_input_tokens,
@@ -407,15 +407,16 @@ def _row(call: Call, ending: Ending, cost: int, held: int, overrun: int) -> LogR
         overrun,
         ending.first_byte_ms,
         ending.duration_ms,
-        redact(_storable(ending.error)) if ending.error else None,
-        redact(_storable(call.tags)) if call.tags else None,
+        redact(storable(ending.error)) if ending.error else None,
+        redact(storable(call.tags)) if call.tags else None,
         ending.usage_doubt,
         reason,
-        redact(_storable(ending.provider_usage)) if ending.provider_usage else None,
+        redact(storable(ending.provider_usage)) if ending.provider_usage else None,
+        None,  # what was seen is in the usage
     )
 
 
-def _storable(words: str) -> str:
+def storable(words: str) -> str:
     """Return an upstream's words as all stores can keep them; no answer may keep its own charge from being written.
 
     PostgreSQL's text has no NUL, and half of a surrogate pair, which JSON can escape, has no UTF-8.

@@ -84,6 +84,8 @@ class Hold(NamedTuple):
     upstream: str
     price_id: str
     multiplier: int
+    response_id: str | None = None
+    seen_bytes: int | None = None
 
 
 class LogRow(NamedTuple):
@@ -129,6 +131,7 @@ class LogRow(NamedTuple):
     usage_doubt: str | None
     overrun_reason: str | None
     provider_usage: str | None
+    seen_bytes: int | None
 
 
 @dataclass(slots=True)

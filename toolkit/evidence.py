@@ -147,6 +147,8 @@ class Calls(NamedTuple):
 
     Args:
         recent: whether they lie in the period; else in the days before it that scopes are judged by.
+        forwarded, response_ids: of abandoned calls, how many had certainly been forwarded, and some of the ids by which
+            the provider knows them.
         last_at: microseconds since 1970.
     """
 
@@ -164,6 +166,8 @@ class Calls(NamedTuple):
     held: int
     overruns: int
     overrun: int
+    forwarded: int
+    response_ids: list[str]
     last_at: int
 
 
@@ -303,6 +307,10 @@ def _calls(ledger: Ledger, now: datetime, thresholds: Thresholds) -> list[Calls]
         SELECT key_id, model, upstream, dialect, endpoint, outcome, refusal, usage_source, admitted_at >= ? AS recent,
                count(*) AS calls, sum(cost)::BIGINT AS cost, sum(held)::BIGINT AS held,
                count(*) FILTER (WHERE overrun > 0) AS overruns, sum(overrun)::BIGINT AS overrun,
+               count(seen_bytes) AS forwarded,
+               coalesce(list(response_id ORDER BY request_id)
+                   FILTER (outcome = 'abandoned' AND response_id IS NOT NULL), [])
+                   [1:20] AS response_ids,
                epoch_us(max(admitted_at)) AS last_at
         FROM usage GROUP BY ALL ORDER BY ALL
         """,

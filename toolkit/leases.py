@@ -4,12 +4,14 @@ A gateway instance owns the holds it placed for as long as it renews its lease, 
 machines whose clocks differ agree on who is dead. Any process may sweep.
 """
 
-from collections.abc import Collection
+import json
+from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete, select, text
 
-from toolkit.billing import Abandon
+from toolkit.billing import Abandon, storable
 from toolkit.books import Hold
 from toolkit.database import SYSTEM, Store, Transaction, store_now
 from toolkit.models import GatewayInstance, micros
@@ -18,6 +20,55 @@ from toolkit.tills import BATCH, open_till
 
 DIED = "the gateway that made this call ended without settling it"
 FORGOTTEN = "the gateway did not learn that this call had been admitted, and did not forward it"
+
+
+class Progress(NamedTuple):
+    """How far a call under way has come.
+
+    Args:
+        response_id: the provider's own id of its answer, once it is known.
+        seen_bytes: of the answer's body; 0 when the call was forwarded and nothing has come.
+    """
+
+    response_id: str | None
+    seen_bytes: int
+
+
+LONGEST_ID = 200
+"""Characters of a provider's id of an answer that are noted."""
+
+_NOTE_SQLITE = text(
+    "UPDATE hold SET response_id = at.response_id, seen_bytes = at.seen_bytes"
+    " FROM (SELECT value ->> 0 AS request_id, value ->> 1 AS response_id, value ->> 2 AS seen_bytes"
+    " FROM json_each(:rows)) AS at WHERE hold.request_id = at.request_id"
+)
+# What a settlement is taking away at this moment is left out: nobody waits for anybody.
+_NOTE_POSTGRES = text(
+    "WITH at AS (SELECT value ->> 0 AS request_id, value ->> 1 AS response_id, (value ->> 2)::bigint AS seen_bytes"
+    " FROM json_array_elements(CAST(:rows AS json)) AS value),"
+    " mine AS (SELECT h.request_id FROM hold h JOIN at ON at.request_id = h.request_id FOR UPDATE OF h SKIP LOCKED)"
+    " UPDATE hold SET response_id = at.response_id, seen_bytes = at.seen_bytes"
+    " FROM at JOIN mine ON mine.request_id = at.request_id WHERE hold.request_id = at.request_id"
+)
+
+
+def note_progress(tx: Transaction, calls: Mapping[str, Progress]) -> None:
+    """Write how far calls have come onto their holds, in one statement for all.
+
+    Should their gateway die, the provider may bill what it had sent: then the rows that write these calls off say what
+    to look for.
+
+    Args:
+        tx: a write transaction, at its end: settlements of these calls wait for it.
+        calls: by request id; those without a hold are passed over.
+    """
+    rows = [
+        (request_id, storable(response_id)[:LONGEST_ID] if response_id else None, seen)
+        for request_id, (response_id, seen) in calls.items()
+    ]
+    if rows:
+        postgres = tx.session.get_bind().dialect.name == "postgresql"
+        tx.session.execute(_NOTE_POSTGRES if postgres else _NOTE_SQLITE, {"rows": json.dumps(rows)})
 
 
 def renew(tx: Transaction, instance_id: str, length: timedelta) -> datetime:

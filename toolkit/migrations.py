@@ -390,6 +390,12 @@ CREATE TABLE refusal_day (
 )
 """
 
+M013_PROGRESS_OF_CALLS = """
+ALTER TABLE hold ADD COLUMN response_id TEXT;
+ALTER TABLE hold ADD COLUMN seen_bytes BIGINT;
+ALTER TABLE outbox ADD COLUMN seen_bytes BIGINT;
+"""
+
 _SCHEMA_STEP = """
 CREATE TABLE schema_step (
     version BIGINT NOT NULL,
@@ -413,6 +419,7 @@ STEPS: tuple[tuple[str, str], ...] = (
     ("payments credited once", M010_PAYMENTS_CREDITED_ONCE),
     ("unknown fields", M011_UNKNOWN_FIELDS),
     ("refusals by day", M012_REFUSALS_BY_DAY),
+    ("progress of calls", M013_PROGRESS_OF_CALLS),
 )
 """Name and statements of each step; its version is its place in the list, from 1."""
 

@@ -334,6 +334,9 @@ class Hold(Base):
     upstream: Mapped[str]
     price_id: Mapped[str]
     multiplier: Mapped[int]
+    # How far a call had come at the last heartbeat of its gateway; NULL until then.
+    response_id: Mapped[str | None]
+    seen_bytes: Mapped[int | None]  # of the answer's body; 0 = forwarded, nothing has come
 
 
 class OutboxRow(Base):
@@ -380,6 +383,7 @@ class OutboxRow(Base):
     usage_doubt: Mapped[str | None]  # why the token counts may be wrong; NULL = no doubt
     overrun_reason: Mapped[str | None]  # usage.OverrunReason
     provider_usage: Mapped[str | None]  # JSON of what the provider reported, at most 4 kB; only beside a doubt
+    seen_bytes: Mapped[int | None]  # of an abandoned call: what its gateway had last noted of the answer's body
 
 
 class RefusalCount(Base):

@@ -16,9 +16,9 @@ from toolkit.shelf import Shelf
 if TYPE_CHECKING:
     import pyarrow as pa
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 """Version of the segments' columns; raised when a column is added to the request log. 2 has `tags`, 3
-`usage_doubt`, `overrun_reason` and `provider_usage`."""
+`usage_doubt`, `overrun_reason` and `provider_usage`, 4 `seen_bytes`."""
 
 ROW_GROUP = 32_768
 """Rows of a Parquet row group, the unit that a look-up by request id or time skips: each is a span of time. Inside it

@@ -146,6 +146,9 @@ def repeated_payments(evidence: Evidence, thresholds: Thresholds) -> Iterator[Fi
         )
 
 
+_MOST_IDS = 20
+
+
 @dataclass(frozen=True, slots=True)
 class _Subject:
     """Whose calls are added up."""
@@ -191,6 +194,8 @@ def abandoned(evidence: Evidence, thresholds: Thresholds) -> Iterator[Finding]:
             continue
         rows = [row for row in subject.calls if row.outcome == Outcome.ABANDONED]
         calls, held = sum(row.calls for row in rows), sum(row.held for row in rows)
+        forwarded = sum(row.forwarded for row in rows)
+        ids = [response_id for row in rows for response_id in row.response_ids][:_MOST_IDS]
         yield _of_calls(
             subject,
             evidence,
@@ -198,10 +203,17 @@ def abandoned(evidence: Evidence, thresholds: Thresholds) -> Iterator[Finding]:
             "calls-abandoned",
             Severity.MEDIUM,
             f"{counted(calls, 'call')} of the last {thresholds.period} days ({_percent(share)}) written off, for their "
-            f"gateway died: {show_usd(held)} had been held, nothing was charged.",
+            f"gateway died: {show_usd(held)} had been held, nothing was charged. {forwarded:,} had certainly been "
+            f"forwarded{f', among them {listed(ids)}' if ids else ''}.",
             "Find out why gateways die (memory, a forced restart). The provider's invoice may have the calls: "
             "`keydesk invoice reconcile` says. ",
-            {"calls": calls, "held_nano": held, "share_of_calls": share},
+            {
+                "calls": calls,
+                "held_nano": held,
+                "share_of_calls": share,
+                "forwarded": forwarded,
+                "response_ids": ids,
+            },
         )
 
 
@@ -283,9 +295,14 @@ def _share_estimated(rows: list[Calls], thresholds: Thresholds) -> tuple[Decimal
 
 
 def _share_abandoned(rows: list[Calls], thresholds: Thresholds) -> Decimal | None:
-    """Return the abandoned share of admitted calls, if there is enough to judge and it is too much."""
+    """Return the abandoned share of admitted calls, if there is enough to judge and it is too much.
+
+    What had certainly been forwarded is worth a finding in any case: the provider may bill it.
+    """
     calls = sum(row.calls for row in rows if row.outcome != Outcome.REFUSED)
     share = _share(sum(row.calls for row in rows if row.outcome == Outcome.ABANDONED), calls)
+    if any(row.forwarded for row in rows):
+        return share
     return share if share and calls >= thresholds.least_calls and share >= thresholds.abandoned else None
 
 

@@ -18,6 +18,8 @@ from sqlalchemy import select
 from toolkit.charges import charge
 from toolkit.database import Transaction
 from toolkit.errors import Conflict
+from toolkit.finding import counted
+from toolkit.leases import FORGOTTEN
 from toolkit.ledger import Ledger
 from toolkit.models import ApiKey, AuditRow, KeyMonth, Organisation, Statement, WalletEntry
 from toolkit.period import Period
@@ -25,7 +27,11 @@ from toolkit.policy import Outcome
 from toolkit.pricing import billing_month, usd
 
 FORM = 2
-"""Version of the figures' form; raised when a field is added or changes its meaning."""
+"""Version of the figures' form; raised when a field is added or changes its meaning. 2 has corrected calls
+and `written_off`."""
+
+MOST_IDS = 1_000
+"""Response ids that a statement names of one upstream; the request log has all."""
 
 CORRECTED_CALL = "call corrected"
 """Kind of the adjustments that correct the charge of a call; they name it."""
@@ -138,7 +144,56 @@ def calls_of(ledger: Ledger, org_id: str, period: Period) -> list[dict[str, Any]
     return sums
 
 
-def build(tx: Transaction, org_id: str, month: str, calls: list[dict[str, Any]], last: Statement | None) -> Figures:
+def written_off_of(ledger: Ledger, org_id: str, period: Period) -> Figures:
+    """Return the calls of a period that were written off, for their gateway had died or lost touch with its store.
+
+    They cost nothing here, yet their provider may bill them: by upstream, how many were known to have been forwarded,
+    how much of their answers had come, and the ids by which the provider knows them. Calls that are known not to have
+    been forwarded are left out.
+    """
+    where, values = period.where()
+    upstreams = ledger.sql(
+        "SELECT coalesce(upstream, '') AS upstream, count(*) AS calls, sum(held)::BIGINT AS held,"
+        " count(seen_bytes) AS forwarded, coalesce(sum(seen_bytes), 0)::BIGINT AS seen_bytes,"
+        " coalesce(list(response_id ORDER BY request_id) FILTER (response_id IS NOT NULL), []) AS response_ids"
+        f" FROM usage WHERE outcome = '{Outcome.ABANDONED}' AND error IS DISTINCT FROM ? AND org_id = ? AND {where}"
+        " GROUP BY ALL ORDER BY upstream",
+        [FORGOTTEN, org_id, *values],
+        period=period,
+    ).to_pylist()
+    return {
+        "calls": sum(group["calls"] for group in upstreams),
+        "upstreams": [
+            _with_usd(group | {"response_ids": group["response_ids"][:MOST_IDS]}, ("held",)) for group in upstreams
+        ],
+    }
+
+
+def say_written_off(figures: Figures) -> str:
+    """Return in words which calls were written off; empty if none was, or the statement is of before it said so."""
+    found = figures.get("written_off") or {"calls": 0}
+    if not found["calls"]:
+        return ""
+    each = [
+        f"{group['upstream'] or 'an unknown provider'}: {counted(group['calls'], 'call')}, of which "
+        f"{group['forwarded']:,} had certainly been forwarded"
+        + (f" (its ids: {', '.join(group['response_ids'])})" if group["response_ids"] else "")
+        for group in found["upstreams"]
+    ]
+    return (
+        f"{counted(found['calls'], 'call')} written off, for their gateway had died: nothing was charged, yet the "
+        f"provider may bill them. {'; '.join(each)}."
+    )
+
+
+def build(
+    tx: Transaction,
+    org_id: str,
+    month: str,
+    calls: list[dict[str, Any]],
+    written_off: Figures,
+    last: Statement | None,
+) -> Figures:
     """Return a statement's figures, from the ledger's sums and the key store.
 
     Args:
@@ -146,6 +201,7 @@ def build(tx: Transaction, org_id: str, month: str, calls: list[dict[str, Any]],
         org_id: whose.
         month: such as "2026-10".
         calls: from `calls_of`.
+        written_off: from `written_off_of`.
         last: the organisation's statement before, if there is one.
 
     Raises:
@@ -202,6 +258,7 @@ def build(tx: Transaction, org_id: str, month: str, calls: list[dict[str, Any]],
         "keys": [_with_usd(group, MONEY) for group in keys],
         "models": [_with_usd(group, MONEY) for group in _grouped(calls, "model")],
         "keys_and_models": [_with_usd(group, MONEY) for group in calls],
+        "written_off": written_off,
         "wallet": _with_usd(bridge, tuple(bridge)),
         "credits": credited,
         "adjustments": adjustments,

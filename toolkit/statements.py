@@ -31,6 +31,8 @@ from toolkit.statement_figures import (
     digest,
     figures_of,
     moved,
+    say_written_off,
+    written_off_of,
 )
 from toolkit.statement_order import ACTION, Due, acts_of, changed, due, left_out, not_next, said
 
@@ -45,6 +47,7 @@ __all__ = [
     "find",
     "list_all",
     "require_closable",
+    "say_written_off",
     "standing",
     "verify",
 ]
@@ -123,11 +126,12 @@ def close(desk: Desk, org: str, month: str, *, first: bool = False) -> Statement
         with desk.read() as tx:  # what is refused is refused before the ledger is asked
             org_id = require_closable(tx, org, month, first=first)
         calls = calls_of(desk.ledger, org_id, period)  # outside the transaction: SQLite's would stop the gateways
+        written_off = written_off_of(desk.ledger, org_id, period)
         with desk.write() as tx:
             lock_catalog(tx)
             lock_orgs(tx, org_id)
             _require_closable(tx, org_id, month, first=first)
-            figures = build(tx, org_id, month, calls, _last(tx, org_id))
+            figures = build(tx, org_id, month, calls, written_off, _last(tx, org_id))
             return _freeze(tx, org_id, month, figures | _closed(tx.now.isoformat(), tx.actor.name))
 
     return _repeated(attempt)
@@ -172,10 +176,11 @@ def draft(desk: Desk, org: str, month: str) -> Figures:
 
     def attempt() -> Figures:
         calls = calls_of(desk.ledger, org_id, period)
+        written_off = written_off_of(desk.ledger, org_id, period)
         with desk.read() as tx:
             if reason := _behind(tx, org_id, month):
                 raise Conflict(reason)
-            return build(tx, org_id, month, calls, _last(tx, org_id)) | _closed(None, None)
+            return build(tx, org_id, month, calls, written_off, _last(tx, org_id)) | _closed(None, None)
 
     return _repeated(attempt)
 

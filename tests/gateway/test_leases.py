@@ -22,7 +22,7 @@ from toolkit import catalog, credentials, leases, verify
 from toolkit.billing import Admit, Admitted, Call
 from toolkit.database import utc_now
 from toolkit.desk import Desk
-from toolkit.models import CatalogVersion, GatewayInstance, OutboxRow
+from toolkit.models import CatalogVersion, GatewayInstance, Hold, OutboxRow
 from toolkit.tills import open_till
 
 pytestmark = pytest.mark.both_stores
@@ -104,6 +104,12 @@ def place_hold(gate: Gate, instance: str) -> str:
     with closing(open_till(desk.store)) as till:
         assert [type(result) for result in till.run([Admit(call, fixed(1000), version, instance)])] == [Admitted]
     return call.request_id
+
+
+def noted_of(gate: Gate, request_id: str) -> bool:
+    """Whether the store knows how far a call has come."""
+    with gate.desk.read() as tx:
+        return tx.session.get_one(Hold, request_id).response_id is not None
 
 
 @contextlib.contextmanager
@@ -237,6 +243,7 @@ def test_a_gateway_that_was_killed_is_swept_by_another(
         doomed = make_gate(dying)
         safe = make_gate(living)
         with under_way(doomed) as (answer, doomed_id), under_way(safe) as (other, safe_id):
+            wait_until(lambda: noted_of(doomed, doomed_id), "the heartbeat to note the call")
             dying.process.kill()
             killed = time.monotonic()
             dying.process.wait(10)
@@ -246,6 +253,8 @@ def test_a_gateway_that_was_killed_is_swept_by_another(
             row = log(doomed.desk)[doomed_id]
             assert (row.outcome, row.cost, row.error) == ("abandoned", 0, leases.DIED)
             assert row.held > 0
+            assert (row.response_id or "").startswith("chatcmpl-")
+            assert (row.seen_bytes or 0) > 0
             assert doomed.totals() == (0, 0)
             assert safe.held_calls() == [safe_id]
             assert other.read1(100)

@@ -72,11 +72,13 @@ def close(app: App, month: str, org: str, first: bool, yes: bool) -> None:
             yes=False,
         )
     statement = statements.close(app.desk, org, month, first=first)
-    facts = _facts(statement, statements.figures_of(statement))
+    figures = statements.figures_of(statement)
+    facts = _facts(statement, figures) | {"written_off": figures["written_off"]}
     app.done(
         f"Closed {month} of {facts['org']}: calls {facts['calls']:,}, charged {show_usd(facts['charged_usd'])}, "
         f"balance {show_usd(facts['closing_usd'])}. "
-        f"SHA-256 {statement.sha256}, row {statement.audit_seq} of the audit log.",
+        f"SHA-256 {statement.sha256}, row {statement.audit_seq} of the audit log."
+        + _after_a_line(statements.say_written_off(figures)),
         facts,
     )
 
@@ -110,6 +112,8 @@ def show(app: App, month: str, org: str, verify: bool) -> None:
     rows = [_with_money(group) for group in figures["keys"]]
     click.echo()
     app.rows(rows, _COLUMNS, empty="No calls in this month.", total=_with_money(figures["totals"]))
+    if words := statements.say_written_off(figures):
+        click.echo(f"\n{output.text(words)}")
 
 
 @month_command.command("list")
@@ -188,6 +192,10 @@ def _replace(path: Path, content: bytes) -> None:
             beside.flush()
             os.fsync(beside.fileno())
         file.replace(path)
+
+
+def _after_a_line(words: str) -> str:
+    return f"\n{output.text(words)}" if words else ""
 
 
 def _facts(statement: Statement, figures: dict[str, Any] | None) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Coroutine
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from toolkit import tags
 from toolkit.billing import Admit, Admitted, Call, Ending, Receipt, Refuse, Settle, cost_of
@@ -24,6 +24,7 @@ from toolkit.gateway.book import LARGEST_KEY_CACHE, Book
 from toolkit.gateway.field_policy import check_window, judge_unknown
 from toolkit.gateway.paths import PATH_OF, Target
 from toolkit.gateway.refusal_log import RefusalLog
+from toolkit.leases import Progress
 from toolkit.metering import Gauge
 from toolkit.offer import Catalog, DatedSheet, ModelFacts
 from toolkit.policy import KeyFacts
@@ -56,6 +57,13 @@ class Request:
     wants_sse: bool
 
 
+class UnderWay(Protocol):
+    """What forwards a call."""
+
+    def progress(self, least_age: float) -> Progress | None:
+        """Return how far the call has come; None if it was not forwarded, or is younger than `least_age` seconds."""
+
+
 class Teller:
     """What all calls of one gateway share.
 
@@ -69,8 +77,9 @@ class Teller:
         self.book = book
         self._refusal_log = refusal_log
         self.instance_id = instance_id
-        self.open_calls: set[str] = set()
-        """Calls that may hold money: their admission has been asked for, and their settlement is not done."""
+        self.open_calls: dict[str, UnderWay | None] = {}
+        """Calls that may hold money: their admission has been asked for, and their settlement is not done. With what
+        forwards them, from when it does."""
         self.lease = 0
         """Number of the lease that holds, 0 without one: then no call is admitted."""
         self._paying: set[str] = set()
@@ -88,6 +97,12 @@ class Teller:
         assert task is not None  # noqa: S101 - a call is a coroutine
         self._calls.add(task)
         return task
+
+    def progress(self, least_age: float) -> dict[str, Progress]:
+        """Return how far the forwarded calls have come that are at least `least_age` seconds old; from any thread."""
+        forwarded = [(request_id, call) for request_id, call in list(self.open_calls.items()) if call is not None]
+        found = ((request_id, call.progress(least_age)) for request_id, call in forwarded)
+        return {request_id: progress for request_id, progress in found if progress is not None}
 
     def leave(self, task: asyncio.Task[Any]) -> None:
         """Forget a task whose call is over."""
@@ -192,16 +207,16 @@ class Teller:
         raise Unavailable("The key or the catalog changes faster than this call can be judged.")
 
     async def _hold(self, call: Call, bound: HoldBound, catalog: Catalog, lease: int) -> Admitted:
-        self.open_calls.add(call.request_id)
+        self.open_calls[call.request_id] = None
         try:
             admitted = await self.book.ask(Admit(call, bound, catalog.version, self.instance_id))
         except BaseException:
             # Should the store have admitted it after all, without our learning of it, the lease's keeper finds out.
-            self.open_calls.discard(call.request_id)
+            self.open_calls.pop(call.request_id, None)
             raise
         if self.lease != lease:
             # Somebody may have swept the hold already, though a new lease may hold by now. If not, the keeper does.
-            self.open_calls.discard(call.request_id)
+            self.open_calls.pop(call.request_id, None)
             raise _no_lease()
         return admitted
 
@@ -266,7 +281,7 @@ class Teller:
         return receipt
 
     def _settled(self, call: Call, receipt: Receipt | None, settled: "asyncio.Future[Receipt | None]") -> None:
-        self.open_calls.discard(call.request_id)
+        self.open_calls.pop(call.request_id, None)
         if receipt is None:
             logger.warning("lost settlement: call %s had been written off as abandoned", call.request_id)
         elif receipt.overrun:
@@ -275,7 +290,7 @@ class Teller:
             settled.set_result(receipt)
 
     def _not_settled(self, call: Call, error: BaseException, settled: "asyncio.Future[Receipt | None]") -> None:
-        self.open_calls.discard(call.request_id)
+        self.open_calls.pop(call.request_id, None)
         if not settled.done():
             settled.set_exception(error)
 

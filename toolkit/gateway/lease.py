@@ -17,6 +17,7 @@ from toolkit.books import Hold
 from toolkit.database import SYSTEM, Store, store_now, utc_now
 from toolkit.errors import Unavailable
 from toolkit.gateway.call import Teller
+from toolkit.leases import Progress
 
 logger = logging.getLogger("keydesk.gateway")
 
@@ -42,6 +43,7 @@ class Keeper:
         self._task: asyncio.Task[None] | None = None
         self._alarm: asyncio.TimerHandle | None = None
         self._number = 0
+        self._noted: dict[str, Progress] = {}
         self._thread = ThreadPoolExecutor(1, "lease")  # its own: look-ups that wait for the store must not delay it
 
     async def start(self) -> None:
@@ -86,7 +88,11 @@ class Keeper:
     async def _renew(self) -> None:
         loop = asyncio.get_running_loop()
         begun = loop.time()
-        here, there = await self._in_thread(self._write_lease)
+        # Calls that a beat has passed over already: what is younger is not worth a write, and is lost if we die.
+        progress = self._teller.progress(self._seconds / BEATS)
+        news = {request_id: now for request_id, now in progress.items() if self._noted.get(request_id) != now}
+        here, there = await self._in_thread(self._write_lease, news)
+        self._noted = progress
         self._teller.book.set_clock(there, here)
         if self._alarm is not None:
             self._alarm.cancel()
@@ -105,12 +111,14 @@ class Keeper:
         self._teller.lease = 0
         self._teller.abort()
 
-    def _write_lease(self) -> tuple[datetime, datetime]:
+    def _write_lease(self, progress: dict[str, Progress]) -> tuple[datetime, datetime]:
         with self._store.write(SYSTEM) as tx:
             leases.renew(tx, self._teller.instance_id, timedelta(seconds=self._seconds))
             before = utc_now()
             there = store_now(tx)
-            return before + (utc_now() - before) / 2, there  # asked half-way between sending and receiving
+            here = before + (utc_now() - before) / 2  # asked half-way between sending and receiving
+            leases.note_progress(tx, progress)
+            return here, there
 
     async def _release_forgotten(self) -> None:
         """Write off holds that this gateway placed without having learnt so: the answer to a commit got lost."""

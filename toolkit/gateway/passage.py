@@ -23,6 +23,7 @@ from toolkit.errors import Refusal, RefusalType
 from toolkit.gateway.answers import JSON, LEFT_OUT, head, hold_id, send_refusal, send_whole
 from toolkit.gateway.call import Admission, Request, Teller
 from toolkit.gateway.upstreams import Exchange, NotConfigured, UpstreamBroke, Upstreams, UpstreamSlow
+from toolkit.leases import Progress
 from toolkit.metering import Metered
 from toolkit.policy import Outcome
 from toolkit.pricing import usd
@@ -72,10 +73,19 @@ class Passage:
         self._sse = True
         self._begun = False
         self._leaving: asyncio.Future[None] | None = None
+        self._meter: StreamMeter | None = None
 
     def run(self) -> Coroutine[Any, Any, None]:
         """Forward the call and answer the caller."""
+        self._teller.open_calls[self._call.request_id] = self
         return self._stream() if self._shape.stream else self._whole()
+
+    def progress(self, least_age: float) -> Progress | None:
+        """Return how far the call has come; None if it was not forwarded, or is younger than `least_age` seconds."""
+        exchange = self._exchange
+        if exchange is None or not exchange.sent or time.perf_counter() - self._started < least_age:
+            return None
+        return Progress(self._meter.response_id if self._meter else None, exchange.received)
 
     def _ensure_settled(self) -> None:
         """Should the passage have failed in a way nobody thought of, the hold is released all the same."""
@@ -198,7 +208,7 @@ class Passage:
                 if not self._sse and not (self._may_be_array and kind.startswith(JSON)):
                     await self._answer_whole(exchange, await exchange.read())
                     return
-                meter = self._dialect.Meter(
+                meter = self._meter = self._dialect.Meter(
                     self._shape.endpoint,
                     sse=self._sse,
                     drop_usage=not self._shape.usage_asked,

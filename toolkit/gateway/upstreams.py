@@ -57,6 +57,11 @@ class Exchange:
         """Whether the upstream has got the request, or a part of it."""
         return self._connection is not None
 
+    @property
+    def received(self) -> int:
+        """Bytes of the answer's body that have come, as they were sent."""
+        return self._connection.received if self._connection is not None else 0
+
     def __enter__(self) -> "Exchange":
         self._deadline = self._clock() + self._settings.call_timeout
         return self

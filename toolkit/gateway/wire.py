@@ -78,6 +78,7 @@ class Connection(asyncio.Protocol):
 
     Attributes:
         status, headers: of the answer, once `read_head` has returned; names in lower case, the last of a name wins.
+        received: bytes of the answer's body that have come.
     """
 
     def __init__(self, pool: "Pool", address: Address) -> None:
@@ -97,7 +98,8 @@ class Connection(asyncio.Protocol):
         self._head_size = 0
         self._has_head = False
         self._parts: list[bytes] = []
-        self._size = 0
+        self.received = 0
+        self._taken = 0
         self._paused = False
         self._done = False
         self._reusable = False
@@ -151,7 +153,7 @@ class Connection(asyncio.Protocol):
                 raise self._error
             return b"" if self._done else None
         parts = self._parts
-        self._parts, self._size = [], 0
+        self._parts, self._taken = [], self.received
         self._resume()
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
@@ -269,8 +271,8 @@ class Connection(asyncio.Protocol):
     def on_body(self, part: bytes) -> None:
         """Keep a part of the body until it is read."""
         self._parts.append(part)
-        self._size += len(part)
-        if self._size > READ_AHEAD and not self._paused:
+        self.received += len(part)
+        if self.received - self._taken > READ_AHEAD and not self._paused:
             self._paused = True
             self._transport.pause_reading()
 
