@@ -108,7 +108,14 @@ def test_a_keyring_shows_no_pepper() -> None:
 def test_keys_for_other_purposes_differ() -> None:
     """The cookie's key is no pepper, and one for each purpose."""
     ring = Keyring([PEPPER])
-    assert len({PEPPER, ring.signing_key("cookie"), ring.signing_key("other")}) == 3
+    assert len({PEPPER, *ring.signing_keys("cookie"), *ring.signing_keys("other")}) == 3
+
+
+def test_keys_of_older_peppers_come_before_the_current_ones() -> None:
+    """The last one signs; what an older pepper signed is still known."""
+    older = b"another pepper of 32 bytes or more"
+    (current,), (old,) = Keyring([PEPPER]).signing_keys("cookie"), Keyring([older]).signing_keys("cookie")
+    assert Keyring([PEPPER, older]).signing_keys("cookie") == [old, current]
 
 
 @pytest.mark.parametrize("peppers", [[], [b""], [b"x" * 31], [PEPPER, b"short"]])

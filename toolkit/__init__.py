@@ -2,7 +2,7 @@
 
 | question | module |
 |---|---|
-| How is a secret made, hashed, recognised? | `credentials` |
+| How is a secret made, hashed, recognised? | `credentials`, `peppers` |
 | What does a call cost? What can it cost at most? | `pricing`, `estimate` |
 | How do I create, rotate, disable, delete a key? | `keys` |
 | Who may do what? How do they come and go? | `accounts`, `operators` |

@@ -153,9 +153,13 @@ class Keyring:
             digests.append(Digest(mac.hexdigest(), name))
         return digests
 
-    def signing_key(self, purpose: str) -> bytes:
-        """Return a key for another purpose (the session cookie), derived from the current pepper."""
-        return hmac.digest(self._peppers[0][1], f"keydesk {purpose}".encode(), "sha256")
+    def signing_keys(self, purpose: str) -> list[bytes]:
+        """Return keys for another purpose (the session cookie), one of each pepper, that of the current one last.
+
+        So what was signed under an older pepper holds as long as the API keys made under it.
+        """
+        info = f"keydesk {purpose}".encode()
+        return [hmac.digest(pepper, info, "sha256") for _, pepper in reversed(self._peppers)]
 
 
 def _prehash(password: str) -> bytes:

@@ -6,7 +6,7 @@ from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from toolkit import accounts, migrations
+from toolkit import accounts, migrations, peppers
 from toolkit.credentials import Keyring
 from toolkit.database import Actor, Store, Transaction
 from toolkit.errors import Forbidden, Unavailable
@@ -103,8 +103,15 @@ class Desk:
 
     @cached_property
     def keyring(self) -> Keyring:
-        """The peppers that secrets are digested under."""
-        return self.settings.keyring()
+        """The peppers that secrets are digested under.
+
+        Raises:
+            Conflict: one that live secrets need is missing.
+            Forbidden: Keydesk was opened for reading only, where no secret is made or verified.
+        """
+        if isinstance(self.store, ReadOnlyStore):
+            raise Forbidden(_READ_ONLY)
+        return peppers.open_keyring(self.store, self.settings)
 
     @cached_property
     def ledger(self) -> Ledger:

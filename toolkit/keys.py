@@ -27,6 +27,9 @@ class Unset:
 
 UNSET: Final = Unset()
 
+NO_SECRET = "none: rotate"  # noqa: S105 - there is none
+"""What is shown for the secret of a key that has none, since its pepper was retired."""
+
 
 @dataclass(frozen=True, slots=True)
 class NewSecret:
@@ -184,6 +187,15 @@ def delete(tx: Transaction, key_id: str, *, confirm: str, reason: str = "") -> A
     key.status = KeyStatus.DELETED
     key.deleted_at = tx.now
     return _changed(tx, key, "key.delete", before, reason)
+
+
+def retire_secret(tx: Transaction, key_id: str, *, reason: str = "") -> ApiKey:
+    """End a key's secret without another one, as when its pepper is gone; `rotate` gives the key a new one."""
+    key = _for_change(tx, key_id)
+    before = describe(tx, key)
+    _retire_secret(tx, key)
+    key.display = NO_SECRET
+    return _changed(tx, key, "key.retire_secret", before, reason)
 
 
 def find(tx: Transaction, id_or_name: str) -> ApiKey:
@@ -348,7 +360,9 @@ def _store_secret(tx: Transaction, keyring: Keyring, key: ApiKey, secret: str) -
 
 
 def _retire_secret(tx: Transaction, key: ApiKey) -> None:
-    live = tx.session.scalars(select(LiveSecret).where(LiveSecret.key_id == key.id)).one()
+    live = tx.session.scalars(select(LiveSecret).where(LiveSecret.key_id == key.id)).one_or_none()
+    if live is None:  # it went with its pepper
+        return
     tx.session.add(
         RetiredSecret(
             digest=live.digest, key_id=key.id, display=key.display, retired_at=tx.now, uses=0, last_used_at=None

@@ -253,7 +253,10 @@ class ApiKey(Base):
 
 
 class LiveSecret(Base):
-    """The digest that admits: exactly one for each active or disabled key; and when its secret was seen in a URL."""
+    """The digest that admits; and when its secret was seen in a URL.
+
+    An active or disabled key has one, unless the pepper it was made under was retired: then it waits to be rotated.
+    """
 
     __tablename__ = "live_secret"
     __table_args__ = (UniqueConstraint("key_id", name="live_secret_key_unique"),)

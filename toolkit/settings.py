@@ -190,15 +190,27 @@ class Settings:
         """The first sign-in, where `keydesk up` has no terminal to print it to."""
         return self.data_dir / "first-start.txt"
 
+    @property
+    def pepper_file(self) -> Path:
+        """Where the peppers are, unless KEYDESK_PEPPER has them."""
+        return self.data_dir / "pepper"
+
+    @property
+    def has_pepper(self) -> bool:
+        """Whether there is a pepper: one that is missing may only be made where no key needs it."""
+        return bool(self.pepper_text) or self.pepper_file.exists()
+
     def keyring(self) -> Keyring:
         """Return the peppers from KEYDESK_PEPPER, else from the file `pepper` (made at first use, mode 0600).
+
+        Processes ask `peppers.open_keyring`, which knows whether one may be made.
 
         Raises:
             InvalidInput: a pepper is not hex or too short, or the file may be read by others.
         """
         if self.pepper_text:
             return _keyring_from(self.pepper_text.replace(",", "\n"), "KEYDESK_PEPPER")
-        path = self.data_dir / "pepper"
+        path = self.pepper_file
         if not path.exists():
             write_private(path, secrets.token_hex(32) + "\n", replace=False)
         if path.stat().st_mode & 0o077:

@@ -5,7 +5,7 @@
 | `app` | what all commands share: the opened Keydesk, `--json`, `--as`, confirmations |
 | `output` | tables, facts and JSON |
 | `values` | the forms that option values take: money, moments, lists |
-| `keys`, `orgs`, `operators`, `wallet`, `catalog` | the commands of keys and set-up, by noun |
+| `keys`, `pepper`, `orgs`, `operators`, `wallet`, `catalog` | the commands of keys and set-up, by noun |
 | `usage`, `ledger`, `attribution`, `forecast`, `findings`, `books`, `statements`, `serve` | the others |
 
 A file of commands is imported only when one of its commands runs, so that `keydesk --help` answers at once.
@@ -45,6 +45,7 @@ SECTIONS = {
         "invoice": ("statements", "Compare what a provider bills with our own log."),
     },
     "Set-up": {
+        "pepper": ("pepper", "See which peppers the API keys need, and retire one that is gone."),
         "orgs": ("orgs", "Add, list, rename, suspend and resume organisations."),
         "operators": ("operators", "Add, change and remove people who may sign in."),
         "wallet": ("wallet", "Put money into wallets and look into them."),

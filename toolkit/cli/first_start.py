@@ -53,8 +53,7 @@ def is_due(desk: Desk) -> bool:
 
 
 def prepare(desk: Desk, *, quiet: bool) -> None:
-    """Make the pepper and the demo data; a key store that somebody has set up already gets no demo data."""
-    desk.keyring  # noqa: B018 - made here rather than by several processes at once
+    """Make the demo data; a key store that somebody has set up already gets none."""
     with desk.read() as tx:
         names = {org.name for org in accounts.list_orgs(tx)}
     if not data.is_loaded(desk) and (not names or names >= CREDITS.keys()):

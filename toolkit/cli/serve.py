@@ -41,6 +41,7 @@ def up_command(app: App) -> None:
     say(click.style(f"Keydesk {toolkit.__version__}", bold=True))
     try:
         app.open(make=True)
+        app.desk.keyring  # noqa: B018 - made here, or found missing, rather than by several processes at once
         first = first_start.is_due(app.desk)
         if first:
             first_start.prepare(app.desk, quiet=app.as_json)
@@ -105,9 +106,10 @@ def gateway_command(app: App, host: str | None, port: int | None, workers: int) 
 
 @click.command(cls=Command)
 @pass_app
-def dashboard_command(app: App) -> None:  # noqa: ARG001
+def dashboard_command(app: App) -> None:
     """Run the dashboard."""
-    settings = Settings.from_env()
+    settings = app.desk.settings
+    app.desk.keyring  # noqa: B018 - a missing pepper is said here, in words
     script = Path(toolkit.__file__).resolve().parent.parent / "app.py"
     if not script.exists():
         raise InvalidInput(f"The dashboard's {script.name} is not in {script.parent}. Run Keydesk from its own folder.")

@@ -46,9 +46,10 @@ def middleware() -> list[Middleware]:
 
 @asynccontextmanager
 async def lifespan(_app: object) -> AsyncIterator[None]:
-    """Open the key store before the first request, so that a wrong setting stops the start, and close it last."""
+    """Open key store and peppers before the first request, so that what is wrong stops the start; close them last."""
     streamlit_sessions.begin()
     desk = await to_thread.run_sync(identity.desk)
+    await to_thread.run_sync(lambda: desk.keyring)
     try:
         yield
     finally:

@@ -59,7 +59,7 @@ def cookie_of(connection: HTTPConnection, visitor: Visitor) -> str | None:
 
 
 def _serializer() -> URLSafeTimedSerializer:
-    return URLSafeTimedSerializer(desk().keyring.signing_key("dashboard session"), salt="session")
+    return URLSafeTimedSerializer(desk().keyring.signing_keys("dashboard session"), salt="session")
 
 
 def seal(session_id: str) -> str:

@@ -18,6 +18,7 @@ from starlette.routing import Route
 from starlette.types import Message, Receive, Scope, Send
 from uvicorn.config import Config
 
+from toolkit import peppers
 from toolkit.cashier import Cashier
 from toolkit.credentials import RequestIds, new_id
 from toolkit.database import Store
@@ -119,6 +120,8 @@ class Gateway:
         try:
             key = await self._teller.check_funds(request, key)
             request.body = await self._read_body(request.headers, key, receive)
+        except NotAdmitted:
+            raise  # and is logged there, as wherever it comes from
         except Refusal as refusal:
             await self._teller.log_unread(request, key, refusal)
             raise
@@ -245,9 +248,14 @@ def create_app(settings: Settings | None = None) -> Starlette:
     """Return the gateway as a Starlette application; it opens the key store when it starts."""
     settings = settings or Settings.from_env()
     store = Store.open(settings, make=True)
+    try:
+        keyring = peppers.open_keyring(store, settings)
+    except BaseException:
+        store.close()
+        raise
     cashier = Cashier(open_till(store))
     tallies = Tallies(store)
-    book = Book(store, settings.keyring(), cashier, tallies)
+    book = Book(store, keyring, cashier, tallies)
     upstreams = Upstreams(settings)
     teller = Teller(book, RefusalLog(cashier, tallies), new_id("gateway"))
     keeper = Keeper(store, teller, settings.lease)
@@ -296,6 +304,9 @@ def serve(settings: Settings, host: str, port: int, workers: int = 1) -> None:
         workers: processes that share the port and the key store.
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    if workers > 1:  # what stops a start is said once and before, not by each worker for ever
+        with contextlib.closing(Store.open(settings, make=True)) as store:
+            peppers.open_keyring(store, settings)
     config = Config(
         "toolkit.gateway.app:create_worker" if workers > 1 else create_app(settings),
         factory=workers > 1,
