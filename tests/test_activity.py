@@ -220,7 +220,7 @@ def test_an_operator_written_into_the_store_is_found(eve: Scene) -> None:
 
 
 def test_an_org_admin_sees_the_acts_in_its_organisation(eve: Scene) -> None:
-    """Names of the platform's operators, whom it does not know, are taken for operators; `cli:` is not."""
+    """Of its own people by name; of the platform's operators, processes and system as one, whom it does not know."""
     with eve.acting(BEGINNING) as tx:
         other = accounts.add_org(tx, "Other").id
     for name in (EVE, "boss@keydesk.local", "cli:root"):
@@ -231,6 +231,5 @@ def test_an_org_admin_sees_the_acts_in_its_organisation(eve: Scene) -> None:
     report = eve.report(eve.desk.acting_as(actor).ledger)
     assert {row.actor: row.kind for row in report.activity} == {
         EVE: "operator",
-        "boss@keydesk.local": "operator",
-        "cli:root": "trusted",
+        "platform": "platform",
     }

@@ -9,13 +9,15 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from tests.conftest import World, at_once
-from toolkit import accounts, audit, keys
+from tests.conftest import ADMIN, World, at_once
+from toolkit import accounts, audit, catalog, findings, keys, operators, views, wallet
 from toolkit.audit import PLATFORM, BrokenLink
+from toolkit.credentials import hash_password
 from toolkit.database import Actor
 from toolkit.desk import Desk
 from toolkit.errors import InvalidInput
 from toolkit.policy import Role
+from toolkit.pricing import PriceSheet
 
 pytestmark = pytest.mark.both_stores
 
@@ -283,3 +285,65 @@ def test_acts_at_once_are_one_chain(desk: Desk) -> None:
     with desk.read() as tx:
         assert sorted(row.seq for row in audit.rows(tx)) == [1, 2, 3, 4, 5, 6, 7, 8]
     assert verify(desk) == []
+
+
+BOSS, ADA = "boss@keydesk.local", "ada@acme.example"
+
+
+@pytest.fixture
+def both(world: World) -> World:
+    """A world in which the platform and the organisation's own admin have made and changed keys."""
+    for name, role, org in ((BOSS, Role.PLATFORM_ADMIN, None), (ADA, Role.ORG_ADMIN, world.org_id)):
+        desk = world.desk.acting_as(Actor(name, role, org))
+        with desk.write() as tx:
+            made = keys.create(tx, desk.keyring, org=world.org_id, name=f"of the {role}", plan=world.plan_id).key
+            keys.update(tx, made.id, monthly_limit=5)
+    return world
+
+
+def test_people_of_one_organisation_read_no_names_of_the_platform(both: World) -> None:
+    """In acts, their facts, keys and findings: own people by name, all others as the platform; the log is whole."""
+    desk = both.desk.as_analyst("Acme")
+    with desk.read() as tx:
+        rows = audit.rows(tx)
+        assert {row.actor for row in rows} == {"platform", ADA}
+        assert {json.loads(row.after or "{}").get("created_by") for row in rows} == {None, "platform", ADA}
+        assert {summary.created_by for summary in keys.summaries(tx)} == {"platform", ADA}
+        assert audit.verify(tx) == []
+    report = findings.run(desk.ledger)
+    assert "keydesk.local" not in repr(report)
+    assert "cli:" not in repr(report)
+
+
+def test_the_platform_reads_all_names(both: World) -> None:
+    """Also when it looks at one organisation's acts alone."""
+    with both.desk.read() as tx:
+        assert {row.actor for row in audit.rows(tx, org_id=both.org_id)} == {ADMIN.name, BOSS, ADA}
+        assert {summary.created_by for summary in keys.summaries(tx)} == {BOSS, ADA}
+
+
+def test_no_view_has_a_name_of_the_platform_for_an_organisation(both: World) -> None:
+    """Every column of every view is looked through, and so is what another organisation's models cost."""
+    with both.desk.write() as tx:
+        catalog.set_price(tx, "other-test", PriceSheet.flat(input=1, output=1))
+        wallet.credit(tx, "Acme", 5, "second payment")
+    desk = both.desk.as_analyst("Acme")
+    for name in views.TABLES:
+        told = repr(desk.ledger.sql(f"SELECT * FROM {name}").to_pylist())
+        assert "keydesk.local" not in told, name
+        assert "other-test" not in told, name
+    assert ADA in repr(desk.ledger.sql("SELECT created_by FROM keys").to_pylist())
+    assert BOSS in repr(both.desk.ledger.sql("SELECT created_by FROM keys").to_pylist())
+
+
+def test_a_name_is_known_where_it_acted_or_was_let_in(both: World) -> None:
+    """Whoever is removed stays known to the own organisation; another one does not learn the name by a move alone."""
+    with both.desk.write() as tx:
+        rival = accounts.add_org(tx, "Rival")
+        password = hash_password("correct horse battery")
+        accounts.add_operator(tx, "eve@rival.example", Role.ANALYST, password, org_id=rival.id)
+        operators.remove(tx, "eve@rival.example", confirm="eve@rival.example")
+    for org, known in (("Rival", {"eve@rival.example"}), ("Acme", {ADA})):
+        with both.desk.as_analyst(org).read() as tx:
+            shown = audit.names_shown(tx)
+            assert {name for name in (BOSS, ADA, "eve@rival.example", "cli:root") if shown(name) == name} == known

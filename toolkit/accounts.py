@@ -233,6 +233,8 @@ def add_operator(
     )
     tx.session.add(operator)
     tx.session.flush()
+    if org_id is not None:
+        audit.remember(tx, org_id, email)
     audit.record(tx, "operator.add", operator.id, org_id=org_id, after={"email": email, "role": role})
     return operator
 

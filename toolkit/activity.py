@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from itertools import groupby
 from typing import Any, Literal
 
+from toolkit.audit import PLATFORM
 from toolkit.database import SYSTEM
 from toolkit.evidence import Act, Evidence, Thresholds
 from toolkit.finding import Finding, Severity, counted, listed, stamp
@@ -44,6 +45,9 @@ NEAR = 2
 _HOUR = timedelta(hours=1)
 
 
+Kind = Literal["operator", "trusted", "system", "platform"]
+
+
 @dataclass(frozen=True, slots=True)
 class Activity:
     """What one actor did in the period.
@@ -51,14 +55,14 @@ class Activity:
     Args:
         actor: the name in the audit log.
         kind: "operator" signs in; "trusted" is a process that holds the store's credentials, or a name that no operator
-            has; "system" is what no person asked for. For an actor of one organisation, whose colleagues at the
-            platform it does not know, a name is an operator's unless it begins with `cli:`.
+            has; "system" is what no person asked for; "platform" is all of these, for people of one organisation, who
+            do not learn its names.
         acts: how many; `actions` has the number of each.
         first_at, last_at: UTC.
     """
 
     actor: str
-    kind: Literal["operator", "trusted", "system"]
+    kind: Kind
     acts: int
     actions: dict[str, int]
     first_at: datetime
@@ -244,7 +248,9 @@ def _by_actor(acts: list[Act]) -> dict[str, list[Act]]:
     return {actor: list(of_actor) for actor, of_actor in groupby(in_order, key=lambda act: act.actor)}
 
 
-def _kind(evidence: Evidence, actor: str) -> Literal["operator", "trusted", "system"]:
+def _kind(evidence: Evidence, actor: str) -> Kind:
+    if actor == PLATFORM and not evidence.whole:
+        return "platform"
     if actor == SYSTEM.name:
         return "system"
     unknown = evidence.whole and actor not in {person.email for person in evidence.people}

@@ -6,6 +6,7 @@ hash before it, so a changed, removed or reordered row is found; the head, kept 
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,13 @@ from sqlalchemy import select, text
 from toolkit import words
 from toolkit.database import Transaction
 from toolkit.errors import InvalidInput
-from toolkit.models import AuditHead, AuditRow, micros
+from toolkit.models import AuditHead, AuditRow, OrgPerson, micros
 
 PLATFORM = "platform"
 """The chain of acts that belong to no organisation."""
+NAMES = frozenset({"actor", "created_by", "recorded_by", "closed_by"})
+"""Columns, and facts of acts, that hold the name of whoever did or made something."""
+
 GENESIS = "0" * 64
 _LONGEST_SEQ = 18
 
@@ -81,6 +85,8 @@ def record(
         previous_hash=head.hash,
         hash="",
     )
+    if tx.actor.org_id is not None:
+        remember(tx, tx.actor.org_id, tx.actor.name)
     row.hash = _row_hash(row)
     head.seq, head.hash = row.seq, row.hash
     tx.session.add(row)
@@ -99,14 +105,64 @@ def _locked_head(tx: Transaction, chain: str) -> AuditHead:
     return tx.session.get_one(AuditHead, chain, with_for_update=True)
 
 
-def rows(tx: Transaction, *, subject: str | None = None, limit: int = 200) -> list[AuditRow]:
-    """Return the newest acts that the actor may see, newest first."""
+def remember(tx: Transaction, org_id: str, name: str) -> None:
+    """Note that somebody is one of an organisation's own people, whose names the others may read."""
+    known = text("INSERT INTO org_person (org_id, name) VALUES (:org, :name) ON CONFLICT (org_id, name) DO NOTHING")
+    tx.session.execute(known, {"org": org_id, "name": name})
+
+
+def names_shown(tx: Transaction) -> Callable[[str], str]:
+    """Return what the actor of a transaction reads for the name of whoever did or made something.
+
+    People of one organisation read the names of its own people, and "platform" for all others': those of the platform's
+    operators are none of their business, nor is who has the key store.
+    """
+    if tx.actor.org_id is None:
+        return str
+    own = set(tx.session.scalars(select(OrgPerson.name).where(OrgPerson.org_id == tx.actor.org_id)))
+    return lambda name: name if name in own else PLATFORM
+
+
+def facts_shown(snapshot: str | None, shown: Callable[[str], str]) -> str | None:
+    """Return the facts of an act as somebody reads them who reads names as `shown` says."""
+    if snapshot is None or not any(f'"{field}"' in snapshot for field in NAMES):
+        return snapshot
+    try:
+        facts = dict(json.loads(snapshot))
+    except (ValueError, TypeError):  # somebody made it unreadable: the chain's check finds it
+        return None
+    return _snapshot({name: shown(value) if name in NAMES and value else value for name, value in facts.items()})
+
+
+def rows(tx: Transaction, *, subject: str | None = None, org_id: str | None = None, limit: int = 200) -> list[AuditRow]:
+    """Return the newest acts that the actor may see, newest first; for people of one organisation as they read them.
+
+    Args:
+        tx: any actor.
+        subject: only acts on this.
+        org_id: only acts in the organisation with this id.
+        limit: the most to return.
+    """
     query = select(AuditRow).order_by(AuditRow.at.desc(), AuditRow.chain, AuditRow.seq.desc()).limit(limit)
     if tx.actor.org_id is not None:
         query = query.where(AuditRow.chain == tx.actor.org_id)
+    if org_id is not None:
+        query = query.where(AuditRow.chain == org_id)
     if subject is not None:
         query = query.where(AuditRow.subject == subject)
-    return list(tx.session.scalars(query))
+    found = list(tx.session.scalars(query))
+    if tx.actor.org_id is None:
+        return found
+    shown = names_shown(tx)
+    return [_as_shown(row, shown) for row in found]
+
+
+def _as_shown(row: AuditRow, shown: Callable[[str], str]) -> AuditRow:
+    """Return a copy that belongs to no session, so that nothing of it is ever written."""
+    facts = {column.key: getattr(row, column.key) for column in AuditRow.__table__.columns}
+    facts |= {"actor": shown(row.actor)}
+    facts |= {name: facts_shown(facts[name], shown) for name in ("before", "after")}
+    return AuditRow(**facts)
 
 
 @dataclass(frozen=True, slots=True)

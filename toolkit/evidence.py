@@ -328,7 +328,12 @@ def _orgs(tx: Transaction) -> dict[str, Organisation]:
 
 
 def _keys(tx: Transaction) -> list[ApiKey]:
-    return list(tx.session.scalars(select(ApiKey).where(_own(tx, ApiKey.id))))
+    found = list(tx.session.scalars(select(ApiKey).where(_own(tx, ApiKey.id))))
+    shown = audit.names_shown(tx)
+    for key in found:
+        tx.session.expunge(key)  # what is read here is written nowhere
+        key.created_by = shown(key.created_by)
+    return found
 
 
 def _own(tx: Transaction, key_id: InstrumentedAttribute[str]) -> ColumnElement[bool]:
@@ -407,12 +412,13 @@ def _acts(tx: Transaction, start: datetime) -> list[Act]:
     query = select(AuditRow).where(or_(AuditRow.at >= start, AuditRow.action.in_(making)))
     if tx.actor.org_id is not None:
         query = query.where(AuditRow.chain == tx.actor.org_id)
+    shown = audit.names_shown(tx)
     return [
         Act(
             row.chain,
             row.seq,
             row.at,
-            row.actor,
+            shown(row.actor),
             row.action,
             row.subject,
             _facts(row.before),

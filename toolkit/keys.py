@@ -222,7 +222,11 @@ def find(tx: Transaction, id_or_name: str) -> ApiKey:
 
 @dataclass(frozen=True, slots=True)
 class KeySummary:
-    """A key as lists show it, with its running totals of one billing month (nano-USD)."""
+    """A key as lists show it, with its running totals of one billing month (nano-USD).
+
+    Args:
+        created_by: as the actor reads it; the key's own is for the platform alone.
+    """
 
     key: ApiKey
     org_name: str
@@ -234,6 +238,7 @@ class KeySummary:
     last_used_at: datetime | None
     old_secret_uses: int
     org_suspended: bool
+    created_by: str
     corrected: int = 0
 
     @property
@@ -268,6 +273,7 @@ def summaries(tx: Transaction, *, org: str | None = None, deleted: bool = False)
     old_uses = dict(tx.session.execute(retired_uses).all())
     orgs = {org_row.id: org_row for org_row in accounts.list_orgs(tx)}
     plan_names = {plan.id: plan.name for plan in plans.list_all(tx)}
+    shown = audit.names_shown(tx)
     result = []
     for key in tx.session.scalars(query):
         row = totals.get(key.id)
@@ -284,6 +290,7 @@ def summaries(tx: Transaction, *, org: str | None = None, deleted: bool = False)
                 old_secret_uses=int(old_uses.get(key.id) or 0),
                 org_suspended=orgs[key.org_id].suspended,
                 corrected=row.corrected if row else 0,
+                created_by=shown(key.created_by),
             )
         )
     return sorted(result, key=lambda summary: (summary.org_name, summary.key.name, summary.key.created_at))

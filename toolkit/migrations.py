@@ -396,6 +396,16 @@ ALTER TABLE hold ADD COLUMN seen_bytes BIGINT;
 ALTER TABLE outbox ADD COLUMN seen_bytes BIGINT;
 """
 
+M014_PEOPLE_OF_ORGANISATIONS = """
+CREATE TABLE org_person (
+    org_id TEXT NOT NULL,
+    name TEXT NOT NULL,
+    PRIMARY KEY (org_id, name),
+    FOREIGN KEY(org_id) REFERENCES organisation (id)
+);
+INSERT INTO org_person (org_id, name) SELECT org_id, email FROM operator WHERE org_id IS NOT NULL;
+"""
+
 _SCHEMA_STEP = """
 CREATE TABLE schema_step (
     version BIGINT NOT NULL,
@@ -420,6 +430,7 @@ STEPS: tuple[tuple[str, str], ...] = (
     ("unknown fields", M011_UNKNOWN_FIELDS),
     ("refusals by day", M012_REFUSALS_BY_DAY),
     ("progress of calls", M013_PROGRESS_OF_CALLS),
+    ("people of organisations", M014_PEOPLE_OF_ORGANISATIONS),
 )
 """Name and statements of each step; its version is its place in the list, from 1."""
 

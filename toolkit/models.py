@@ -128,6 +128,18 @@ class Operator(Base):
     disabled_at: Mapped[datetime | None]
 
 
+class OrgPerson(Base):
+    """A name that its people may read: of who is or was an operator of one organisation, or acted with its rights.
+
+    They read "platform" for everybody else's. It stays when the operator is removed or moves on.
+    """
+
+    __tablename__ = "org_person"
+
+    org_id: Mapped[str] = mapped_column(ForeignKey("organisation.id"), primary_key=True)
+    name: Mapped[str] = mapped_column(primary_key=True)
+
+
 class SignInSession(Base):
     """A signed-in browser: a digest of what its cookie carries, and the network that it came from."""
 

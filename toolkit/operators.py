@@ -132,6 +132,8 @@ def set_role(
     facts = {"email": operator.email, "role": operator.role, "org": before}
     operator.role, operator.org_id = role, org_id
     sessions.end_all(tx, operator)
+    if org_id is not None:
+        audit.remember(tx, org_id, operator.email)
     # Whose person it was and whose it is now, both can read it; in the order in which chains are locked.
     for chain in sorted({before, org_id}, key=lambda org: org or audit.PLATFORM):
         audit.record(

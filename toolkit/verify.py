@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from sqlalchemy import func, literal, select, text, update
 
 from toolkit.database import Transaction
-from toolkit.models import ApiKey, LiveSecret, Moment, Organisation, RetiredSecret, micros
+from toolkit.models import ApiKey, LiveSecret, Moment, Organisation, PlanModel, RetiredSecret, micros
 from toolkit.policy import HoldPolicy, KeyFacts, KeyStatus
 from toolkit.tally import Counted
 
@@ -57,6 +57,13 @@ def note_in_url(tx: Transaction, digests: Iterable[str]) -> None:
         .where(LiveSecret.digest.in_(list(digests)))
         .values(first_in_url_at=first, last_in_url_at=tx.now)
     )
+
+
+def org_has(tx: Transaction, org_id: str, model: str) -> bool:
+    """Return whether a model is in the plan of any of the organisation's keys that are not deleted."""
+    live = select(ApiKey.plan_id).where(ApiKey.org_id == org_id, ApiKey.status != KeyStatus.DELETED)
+    included = select(PlanModel.model_id).where(PlanModel.model_id == model, PlanModel.plan_id.in_(live))
+    return tx.session.scalar(included.limit(1)) is not None
 
 
 def _find(tx: Transaction, table: type[LiveSecret] | type[RetiredSecret], digests: Iterable[str]) -> KeyFacts | None:

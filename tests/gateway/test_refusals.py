@@ -9,9 +9,12 @@ from urllib.parse import quote
 import pytest
 from sqlalchemy import func, select
 
+from tests.conftest import GEMINI_SHEET
 from tests.gateway.conftest import Gate, Reply, request_of
+from toolkit import catalog, keys, plans
 from toolkit.billing import REFUSAL_ROWS_PER_MINUTE
 from toolkit.models import RefusalCount
+from toolkit.pricing import MILLION
 
 HELLO = [{"role": "user", "content": "hello"}]
 PART = {"parts": [{"text": "hello"}]}
@@ -249,8 +252,47 @@ def test_wrong_dialect(gate: Gate, path: str, body: dict[str, Any], words: str) 
 
 
 def test_model_outside_the_plan(gate: Gate) -> None:
-    """A model that exists but is not in the plan is forbidden, not unknown."""
+    """A model that another key's plan has is forbidden, not unknown; once that key is deleted, it is unknown."""
+    with gate.desk.write() as tx:
+        plan = plans.add(tx, f"other {gate.key_id}", MILLION, ["other-test"]).id
+    other = gate.another("other", plan=plan)
+    with gate.desk.write() as tx:
+        keys.disable(tx, other.key_id, confirm="other")
     assert_refused(gate, gate.ask("chat", "hi", model="other-test"), 403, "model_not_allowed", "not in the plan")
+    assert gate.send("/v1/models/other-test", method="GET").status == 403
+    with gate.desk.write() as tx:
+        keys.delete(tx, other.key_id, confirm="other")
+    assert gate.ask("chat", "hi", model="other-test").status == 404
+
+
+def test_other_tenants_models_are_not_told_from_none(gate: Gate) -> None:
+    """In every way to ask for one, a model that no plan of the organisation has gets the answer of one that is not."""
+    with gate.desk.write() as tx:
+        for dialect in ("openai", "anthropic", "gemini"):
+            name = f"theirs-{dialect}-{gate.key_id}"
+            catalog.add_model(tx, name, f"test-{dialect}", sheet=GEMINI_SHEET, context_window=1000, max_output=100)
+
+    def answers(middle: str) -> list[tuple[int, str]]:
+        found = []
+        for dialect in ("openai", "anthropic", "gemini"):
+            name = f"{middle}-{dialect}-{gate.key_id}"
+            replies = [
+                gate.ask("chat", "hi", model=name),
+                gate.ask("responses", "hi", model=name),
+                gate.ask("messages", "hi", model=name),
+                gate.send(f"/v1beta/models/{name}:generateContent", {"contents": [PART]}),
+                gate.send("/v1/messages/count_tokens", {"model": name, "messages": HELLO}),
+                gate.send(f"/v1beta/models/{name}:countTokens", {"contents": [PART]}),
+                gate.send(f"/v1/models/{name}", method="GET"),
+                gate.send(f"/anthropic/v1/models/{name}", method="GET"),
+                gate.send(f"/v1beta/models/{name}", method="GET"),
+            ]
+            found += [(reply.status, reply.message.replace(name, "NAME")) for reply in replies]
+        return found
+
+    assert answers("theirs") == answers("absent")
+    assert {status for status, _ in answers("theirs")} == {404}
+    assert {(row.refusal, row.upstream) for row in gate.rows()} == {("model_not_found", None)}
 
 
 @pytest.mark.parametrize(

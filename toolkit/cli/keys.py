@@ -67,7 +67,7 @@ def _facts(tx: Transaction, summary: keys.KeySummary) -> dict[str, Any]:
         "old_secret_uses": summary.old_secret_uses,
         "display": key.display,
         "created_at": key.created_at,
-        "created_by": key.created_by,
+        "created_by": summary.created_by,
         "rotated_at": key.rotated_at,
         "deleted_at": key.deleted_at,
         "version": key.version,

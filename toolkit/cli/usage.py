@@ -14,10 +14,9 @@ from toolkit.cli.app import App, Command, Group, pass_app, shared_options
 from toolkit.cli.output import Usd, records
 from toolkit.cli.values import Moment
 from toolkit.cli.values import Usd as UsdType
-from toolkit.database import Actor
 from toolkit.errors import InvalidInput, NotFound
 from toolkit.period import Period
-from toolkit.policy import Outcome, Role
+from toolkit.policy import Outcome
 from toolkit.pricing import show_usd
 
 CHANGES_WIDTH = 100
@@ -272,14 +271,10 @@ def audit_command(app: App, verify: bool, head: Path | None, key: str | None, or
             raise InvalidInput(f"The heads cannot be written: {error}.") from error
         app.done(f"Wrote the heads of {len(heads)} chains to {head}. Keep the file elsewhere.", heads)
     else:
-        desk = app.desk
-        with desk.read() as tx:
+        with app.desk.read() as tx:
             org_names = {found.id: found.name for found in accounts.list_orgs(tx)}
             key_id = keys.find(tx, key).id if key else None
-            if org:  # an organisation's acts are those that its own people see
-                org_id = accounts.find_org(tx, org).id
-                desk = desk.acting_as(Actor(tx.actor.name, Role.ANALYST, org_id))
-        with desk.read() as tx:
+            org_id = accounts.find_org(tx, org).id if org else None
             rows: list[dict[str, Any]] = [
                 {
                     "at": row.at,
@@ -294,7 +289,7 @@ def audit_command(app: App, verify: bool, head: Path | None, key: str | None, or
                     "reason": row.reason,
                     "hash": row.hash,
                 }
-                for row in audit.rows(tx, subject=key_id, limit=limit)
+                for row in audit.rows(tx, subject=key_id, org_id=org_id, limit=limit)
             ]
         if not app.as_json:
             rows = [row | {"changes": _changes(row["before"], row["after"])} for row in rows]

@@ -358,7 +358,7 @@ def details_dialog(summary: KeySummary) -> None:
         ("Expires", shared.utc(key.expires_at) if key.expires_at else "never"),
         ("Last used", shared.ago(summary.last_used_at, now)),
         ("Tries with an old secret", shared.count(summary.old_secret_uses)),
-        ("Created", f"{shared.utc(key.created_at)} by {text(key.created_by)}"),
+        ("Created", f"{shared.utc(key.created_at)} by {text(summary.created_by)}"),
         ("Rotated", shared.utc(key.rotated_at) if key.rotated_at else "never"),
     ]
     if key.deleted_at:

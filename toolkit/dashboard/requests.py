@@ -1,7 +1,7 @@
 """Requests: find calls by id, key, model, outcome and time; see how one's cost came about."""
 
 import json
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from datetime import datetime
 from decimal import Decimal
 from html import escape
@@ -9,11 +9,12 @@ from typing import Any, NamedTuple
 
 import streamlit as st
 
-from toolkit import catalog, corrections, keys, reports
+from toolkit import catalog, corrections, keys, plans, reports
 from toolkit.dashboard import dialog, receipt, shared
-from toolkit.database import utc_now
+from toolkit.database import Transaction, utc_now
 from toolkit.desk import Desk
 from toolkit.errors import RefusalType
+from toolkit.keys import KeySummary
 from toolkit.policy import KeyStatus, Outcome
 from toolkit.pricing import MILLION, NANO, show_multiplier, usd
 
@@ -141,7 +142,7 @@ def _filters(desk: Desk) -> Filters:
             org = chosen.id if chosen else None
     with desk.read() as tx:
         known = {summary.key.id: summary for summary in keys.summaries(tx, org=org, deleted=True)}
-        models = [model.id for model in catalog.list_models(tx)]
+        models = _models(tx, known.values())
 
     def key_label(key_id: str) -> str:
         if not key_id:
@@ -170,6 +171,13 @@ def _filters(desk: Desk) -> Filters:
             label_visibility="collapsed",
         )
     return Filters(request_id.strip(), key or None, model or None, outcome or None, PERIODS[str(period)], org)
+
+
+def _models(tx: Transaction, known: Iterable[KeySummary]) -> list[str]:
+    """Return the models to choose from: for people of one organisation those of its keys' plans, deleted keys' too."""
+    if tx.actor.org_id is None:
+        return [model.id for model in catalog.list_models(tx)]
+    return sorted({model for plan_id in {each.key.plan_id for each in known} for model in plans.models(tx, plan_id)})
 
 
 def _nothing(filters: Filters) -> None:

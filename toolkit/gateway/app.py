@@ -186,7 +186,10 @@ class Gateway:
             await send_json(send, 200, request.id, dialect, module.listing(infos))
             return
         name = target.model.removeprefix("models/")
-        find_model(catalog, name, dialect, key, now)
+        try:
+            find_model(catalog, name, dialect, key, now)
+        except Refusal as refusal:
+            raise await self._teller.told(refusal, key, name) from None
         await send_json(send, 200, request.id, dialect, module.listed(next(i for i in infos if i.id == name)))
 
 

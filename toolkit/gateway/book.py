@@ -129,6 +129,14 @@ class Book:
         """Have a billing job judged in the next shared transaction."""
         return self._cashier.ask(job)
 
+    async def org_has(self, org_id: str, model: str) -> bool:
+        """Return whether a model is in the plan of any of an organisation's live keys, as the store has it now.
+
+        Raises:
+            Unavailable: the key store cannot be reached.
+        """
+        return await self._read(lambda tx: verify.org_has(tx, org_id, model))
+
     async def ping(self) -> None:
         """Ask the key store anything.
 

@@ -190,7 +190,8 @@ class Teller:
                 return Admission(call, shape, body, onward, left_out, model, bound, admitted)
             except Stale as stale:
                 key = await self.book.renewed(request.digests, stale)
-            except Refusal as refusal:
+            except Refusal as error:
+                refusal = await self.told(error, key, shape.model) if shape else error
                 if refusal.status == 402:
                     self._paying.discard(key.key_id)
                 if left_out:
@@ -203,8 +204,21 @@ class Teller:
                 except Stale as stale:
                     key = await self.book.renewed(request.digests, stale)
                 else:
-                    raise
+                    raise refusal from None
         raise Unavailable("The key or the catalog changes faster than this call can be judged.")
+
+    async def told(self, refusal: Refusal, key: KeyFacts, model: str) -> Refusal:
+        """Return what a caller is told of a model that cannot be called.
+
+        Of one that no plan of the organisation has that is only that there is none, or whoever guesses names would
+        learn what other tenants have. The store is asked whatever the refusal is: its pace tells nothing either.
+
+        Raises:
+            Unavailable: the key store cannot be reached.
+        """
+        if refusal.type in _OF_MODELS and not await self.book.org_has(key.org_id, model):
+            return _no_such_model(model)
+        return refusal
 
     async def _hold(self, call: Call, bound: HoldBound, catalog: Catalog, lease: int) -> Admitted:
         self.open_calls[call.request_id] = None
@@ -336,22 +350,30 @@ class Admission:
         )
 
 
+_OF_MODELS = {RefusalType.MODEL_NOT_FOUND, RefusalType.WRONG_DIALECT, RefusalType.MODEL_NOT_ALLOWED}
+
+
+def _no_such_model(name: str) -> Refusal:
+    return Refusal(
+        RefusalType.MODEL_NOT_FOUND,
+        f"There is no model {name[:128]!r} here. GET /v1/models lists what this API key may call.",
+        param="model",
+    )
+
+
 def find_model(
     catalog: Catalog, name: str, dialect: Dialect, key: KeyFacts, now: datetime
 ) -> tuple[ModelFacts, DatedSheet]:
     """Return the model that a caller named, and its price at `now` (UTC).
 
     Raises:
-        Refusal: model_not_found, wrong_dialect or model_not_allowed, in this order.
+        Refusal: model_not_found, wrong_dialect or model_not_allowed, in this order; `Teller.told` says what of it the
+            caller may learn.
     """
     model = catalog.models.get(name)
     dated = model.price(now) if model else None
     if model is None or dated is None:
-        raise Refusal(
-            RefusalType.MODEL_NOT_FOUND,
-            f"There is no model {name[:128]!r} here. GET /v1/models lists what this API key may call.",
-            param="model",
-        )
+        raise _no_such_model(name)
     if model.dialect is not dialect:
         raise Refusal(
             RefusalType.WRONG_DIALECT,
