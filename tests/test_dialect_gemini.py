@@ -112,6 +112,14 @@ def test_the_bytes_of_media_are_no_text(kind: str) -> None:
     assert (sum(shape.media.values()), shape.text_bytes < 400) == (2, True)
 
 
+def test_a_picture_makes_no_input_of_an_embedding_longer() -> None:
+    """An input is too long by its text alone."""
+    blob = {"inlineData": {"mimeType": "image/png", "data": "A" * 100_000}}
+    requests = [{"content": {"parts": [part]}} for part in (blob, {"text": "words"}, blob)]
+    shape = inspect(BATCH, contents=None, requests=requests)
+    assert (shape.inputs, shape.longest_input < 50, shape.text_bytes < 500) == (3, True, True)
+
+
 @pytest.mark.parametrize("snake", [False, True])
 def test_media_resolution_is_read_of_the_request_and_of_its_parts(snake: bool) -> None:
     """A part's own counts; a number of tokens that it asks for holds the whole context window."""

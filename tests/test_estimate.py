@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from tests.test_pricing import MULTIPLIERS, sheets
 from toolkit.dialects.media import Kind, Medium
 from toolkit.dialects.shape import Dialect, Shape
+from toolkit.errors import Refusal
 from toolkit.estimate import (
     ANY_TOOL,
     PER_MESSAGE,
@@ -18,6 +19,7 @@ from toolkit.estimate import (
     PER_TOOL,
     SMALLEST_FITTED_BOUND,
     HoldBound,
+    check_text,
     hold_bound,
     input_bound,
     likely_input,
@@ -162,6 +164,14 @@ def test_more_of_anything_never_bounds_less(shape: Shape, dialect: Dialect, wind
         assert input_bound(dialect, larger, window, "m") >= before
     larger = replace(shape, media={medium: count + more for medium, count in shape.media.items()})
     assert input_bound(dialect, larger, window, "m") >= before
+
+
+def test_text_beyond_what_a_context_window_can_hold_is_refused_beside_media_too() -> None:
+    """A picture by its address is no way around it, and the bytes of media are none of the text."""
+    most = replace(PLAIN, text_bytes=1_600, whole_context=True)
+    check_text(most, "m", 100)
+    with pytest.raises(Refusal, match="1,601 bytes"):
+        check_text(replace(most, text_bytes=1_601), "m", 100)
 
 
 def test_the_allowances_add_up() -> None:

@@ -114,6 +114,7 @@ SIZES = [(1, 1), (640, 480), (1, 5_000)]
         ("WEBP", {}),
         ("WEBP", {"lossless": True}),
         ("WEBP", {"exif": b"Exif\0\0" + b"x" * 100}),
+        ("AVIF", {}),
     ],
     ids=lambda value: value if isinstance(value, str) else "-".join(value),
 )
@@ -148,6 +149,7 @@ def test_of_two_frames_of_a_jpeg_the_larger_counts() -> None:
     [
         animated("GIF"),
         animated("WEBP"),
+        animated("AVIF"),
         b"\xff\xd8" + segment(0xE1, bytes(60_000)) * 10 + picture("JPEG", 5, 5)[2:],
         b"\xff\xd8" + segment(0xC0, pack(">BHHB", 8, 0, 700, 0)) + b"\xff\xda",
         picture("PNG", 5, 5)[:20],
@@ -155,7 +157,7 @@ def test_of_two_frames_of_a_jpeg_the_larger_counts() -> None:
         box(b"ftyp", b"heic", bytes(4)) + box(b"meta", bytes(100)),
         box(b"ftyp", b"avis", bytes(4)) + heic((5, 5))[20:],
     ],
-    ids=["gif", "webp", "far", "no height", "cut", "no width", "no size", "sequence"],
+    ids=["gif", "webp", "avif", "far", "no height", "cut", "no width", "no size", "sequence"],
 )
 def test_a_picture_whose_size_cannot_be_read_is_marked(data: bytes) -> None:
     """It counts as the largest: it moves, its header is cut or hidden, or says nothing."""
@@ -252,6 +254,13 @@ def test_pages_are_counted_without_inflating_anything(data: bytes, pages: int) -
 def test_a_recordings_length_is_read_from_its_header(data: bytes, milliseconds: int) -> None:
     """Wherever in the file that stands."""
     assert abs(read_blob("", text(data)).milliseconds - milliseconds) <= 1
+
+
+def test_pages_of_a_real_file_are_counted() -> None:
+    """As Pillow writes it."""
+    made, page = io.BytesIO(), Image.new("RGB", (90, 120))
+    page.save(made, "PDF", save_all=True, append_images=[page] * 4)
+    assert read_blob("", text(made.getvalue())).pages == 5
 
 
 def test_a_recording_without_a_length_has_its_bytes() -> None:

@@ -103,9 +103,11 @@ def inspect(endpoint: str, body: dict[str, Any], size: int, path_model: str | No
         if not requests:
             raise invalid("'requests' must be an array with at least one request.", "requests")
         check_inputs(len(requests), "requests")
-        inputs, longest = len(requests), max(map(text_bytes, requests))
+        inputs = len(requests)
         for index, request in enumerate(requests):
+            before = tally.media_bytes
             _walk_request(request, f"requests[{index}]", model, tally)
+            longest = max(longest, text_bytes(request) - (tally.media_bytes - before))
     else:
         choices, bound = _walk_request(body, "", model, tally)
         inner = _object(body, "generateContentRequest", "")
