@@ -1,5 +1,6 @@
 """The hold is an upper bound of what a call can cost, and a fitted bound is the largest that fits."""
 
+import re
 from dataclasses import replace
 from fractions import Fraction
 
@@ -8,6 +9,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from tests.test_pricing import MULTIPLIERS, sheets
+from toolkit import estimate
 from toolkit.dialects.media import Kind, Medium
 from toolkit.dialects.shape import Dialect, Shape
 from toolkit.errors import Refusal
@@ -172,6 +174,18 @@ def test_text_beyond_what_a_context_window_can_hold_is_refused_beside_media_too(
     check_text(most, "m", 100)
     with pytest.raises(Refusal, match="1,601 bytes"):
         check_text(replace(most, text_bytes=1_601), "m", 100)
+
+
+def test_the_modules_table_has_the_allowances() -> None:
+    """What the docstring says of them, with their sources, is what they are."""
+    table = dict(re.findall(r"^\| ([a-z ]+) \| ([\d,]+) \|", estimate.__doc__ or "", re.MULTILINE))
+    assert table == {
+        "each message": f"{PER_MESSAGE:,}",
+        "each tool definition": f"{PER_TOOL:,}",
+        "any tool at all": f"{ANY_TOOL:,}",
+        "the request": f"{PER_REQUEST:,}",
+        "each picture": f"{PER_PICTURE:,}",
+    }
 
 
 def test_the_allowances_add_up() -> None:
