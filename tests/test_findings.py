@@ -26,6 +26,7 @@ from toolkit import (
     reconcile,
     sessions,
     throttle,
+    unknown_fields,
     verify,
 )
 from toolkit.cli import cli
@@ -125,6 +126,7 @@ def worsen(scene: Scene) -> Scene:
         verify.note_retired(
             tx, {digest.value: Counted(1, tx.now) for digest in scene.desk.keyring.digests(busy.secret)}
         )
+        unknown_fields.add(tx, {("test-openai", scene.world.plan_id, "fooBar"): Counted(1, tx.now)})
         verify.note_in_url(tx, [digest.value for digest in scene.desk.keyring.digests(free.secret)])
     scene.operator("boss@keydesk.local", Role.PLATFORM_ADMIN, NOW - DAY)
     scene.operator("ann@acme.example", Role.ANALYST, NOW - DAY, scene.world.org_id)

@@ -9,13 +9,15 @@ from sqlalchemy import delete, update
 from tests.account import INSTANCE, fixed
 from tests.audits import BEGINNING, DAY, HOUR, NOW, PASSWORD, Scene, scene
 from tests.conftest import ADMIN, usd
-from toolkit import accounts, audit, catalog, leases, plans, reconcile, wallet
+from toolkit import accounts, audit, catalog, leases, plans, reconcile, unknown_fields, wallet
 from toolkit.credentials import hash_password
 from toolkit.database import Actor
+from toolkit.dialects.fields import UnknownFields
 from toolkit.finding import Severity
 from toolkit.models import AuditHead, AuditRow, GatewayInstance, Organisation, Price, Reconciliation, WalletEntry
 from toolkit.policy import Outcome, Role
 from toolkit.pricing import PriceSheet
+from toolkit.tally import Counted
 from toolkit.usage import UsageSource
 
 __all__ = ["scene"]  # a fixture
@@ -130,6 +132,34 @@ def test_payments_that_an_earlier_version_credited_twice_are_found(scene: Scene)
     assert (seen.org, seen.subject) == ("Rival", "inv-1")
     assert seen.sentence.endswith("Rival ($7.00, 2026-11-15 12:00 UTC) and 1 time in other organisations.")
     assert "Acme" not in str(seen)
+
+
+def test_fields_that_nobody_knows_are_found_by_upstream(scene: Scene) -> None:
+    """With how often, when last and for which plans they pass, and the commands that leave them out."""
+    at = NOW - DAY
+    with scene.acting(NOW) as tx:
+        counts = {"fooBar": Counted(7, at), "generationConfig.x": Counted(9, NOW - 2 * DAY)}
+        unknown_fields.add(tx, {("test-openai", scene.world.plan_id, name): count for name, count in counts.items()})
+    (finding,) = scene.found("fields-unknown")
+    assert (finding.kind, finding.subject, finding.severity) == ("upstream", "test-openai", Severity.LOW)
+    assert finding.since == NOW - 2 * DAY
+    assert "generationConfig.x (9) and fooBar (7)" in finding.sentence
+    assert f"{at:%Y-%m-%d %H:%M}" in finding.sentence
+    assert "`keydesk upstreams update test-openai --unknown-fields leave_out`" in finding.action
+    assert "`keydesk plans update standard --unknown-fields leave_out`" in finding.action
+    assert finding.evidence["names"] == {"generationConfig.x": 9, "fooBar": 7}
+    with scene.acting(NOW) as tx:
+        catalog.update_upstream(tx, "test-openai", unknown_fields=UnknownFields.REFUSE)
+    assert scene.found("fields-unknown")[0].severity is Severity.INFO
+    org_only = scene.desk.acting_as(Actor("ann", Role.ANALYST, scene.world.org_id)).ledger
+    assert "fields-unknown" in {check.id for check in scene.report(org_only).skipped}
+
+
+def test_fields_that_are_not_sent_any_more_are_not_found(scene: Scene) -> None:
+    """Those of the last 30 days count."""
+    with scene.acting(NOW) as tx:
+        unknown_fields.add(tx, {("test-openai", scene.world.plan_id, "fooBar"): Counted(7, NOW - 31 * DAY)})
+    assert scene.found("fields-unknown") == []
 
 
 def test_holds_of_a_dead_gateway_are_found_together(scene: Scene) -> None:

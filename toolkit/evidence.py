@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import ColumnElement, func, or_, select, true
 from sqlalchemy.orm import InstrumentedAttribute
 
-from toolkit import anomalies, audit, catalog, holds, plans, reconcile, refusals
+from toolkit import anomalies, audit, catalog, holds, plans, reconcile, refusals, unknown_fields
 from toolkit.audit import BrokenLink
 from toolkit.database import Transaction
 from toolkit.errors import RefusalType
@@ -33,12 +33,12 @@ from toolkit.models import (
     Price,
     RetiredSecret,
     SignInFailure,
-    WalletEntry,
 )
 from toolkit.period import Period
 from toolkit.policy import KeyStatus
 from toolkit.reconcile import Run
-from toolkit.reference import reference_key
+from toolkit.unknown_fields import Seen
+from toolkit.wallet import Payment, repeated_credits
 
 HISTORY = timedelta(days=90)
 """How long before the period an operator's acts are looked at, to know the usual hours."""
@@ -116,16 +116,6 @@ class Secret(NamedTuple):
     last_in_url_at: datetime | None
 
 
-class Payment(NamedTuple):
-    """A credit; `org` is None where it is not the actor's to know."""
-
-    entry_id: str
-    org: str | None
-    amount: int
-    reference: str
-    created_at: datetime
-
-
 class Failures(NamedTuple):
     """Failed sign-ins of one subject of the throttle."""
 
@@ -187,7 +177,7 @@ class Evidence:
         last_unauthorized: when a key's old or dead secret was last refused.
         retired: rotated and deleted secrets that were used since.
         acts: of the period and of `HISTORY` before it; those that add operators, plans and prices from the beginning.
-        people, failures, prices, last_run: the platform's.
+        people, failures, prices, last_run, unknown: the platform's; the last are fields that nobody knows.
         breaks: where an audit chain does not hold.
         holds: money set aside for calls under way.
         repeated: payments whose reference was credited more than once though nobody said that it should be, each with
@@ -212,6 +202,7 @@ class Evidence:
     failures: list[Failures]
     prices: list[Price]
     last_run: Run | None
+    unknown: list[Seen]
     breaks: list[Break]
     holds: list[OpenHold]
     repeated: list[list[Payment]]
@@ -293,9 +284,10 @@ def read(ledger: Ledger, thresholds: Thresholds, known_heads: dict[str, str] | N
             failures=_failures(tx) if whole else [],
             prices=catalog.list_prices(tx) if whole else [],
             last_run=reconcile.last_run(tx) if whole else None,
+            unknown=unknown_fields.seen(tx) if whole else [],
             breaks=_breaks(tx, known_heads),
             holds=holds.open_holds(tx),
-            repeated=_repeated(tx, orgs),
+            repeated=repeated_credits(tx, orgs),
             calls=calls,
         )
 
@@ -384,26 +376,6 @@ def _uses(tx: Transaction) -> tuple[dict[str, datetime], dict[str, datetime]]:
 def _retired(tx: Transaction) -> list[RetiredSecret]:
     query = select(RetiredSecret).where(RetiredSecret.uses > 0, _own(tx, RetiredSecret.key_id))
     return list(tx.session.scalars(query.order_by(RetiredSecret.last_used_at.desc())))
-
-
-def _repeated(tx: Transaction, orgs: dict[str, Organisation]) -> list[list[Payment]]:
-    unmarked = select(WalletEntry).where(
-        WalletEntry.kind == "credit", WalletEntry.reference_key.is_(None), WalletEntry.same_reference.is_(False)
-    )
-    again = list(tx.session.scalars(unmarked))
-    keys = {reference_key(entry.reference) for entry in again}
-    first = tx.session.scalars(select(WalletEntry).where(WalletEntry.reference_key.in_(keys))) if keys else ()
-    payments: dict[str, list[WalletEntry]] = {}
-    for entry in (*first, *again):
-        payments.setdefault(reference_key(entry.reference), []).append(entry)
-    return [
-        [
-            Payment(e.id, orgs[e.org_id].name if e.org_id in orgs else None, e.amount, e.reference, e.created_at)
-            for e in sorted(entries, key=lambda entry: (entry.created_at, entry.id))
-        ]
-        for entries in payments.values()
-        if any(entry.org_id in orgs for entry in entries)
-    ]
 
 
 def _acts(tx: Transaction, start: datetime) -> list[Act]:

@@ -62,6 +62,7 @@ CHECKS = (
     Check("plan-change", "changes of plans and multipliers", repricing.multipliers, platform=True),
     Check("key-plan-change", "keys moved to another plan", repricing.key_plans),
     Check("catalog-unlogged", "prices unknown to the audit log", repricing.unlogged, platform=True),
+    Check("fields-unknown", "fields that Keydesk does not know", soundness.unknown_fields, platform=True),
     Check("calls-estimated", "estimated charges", soundness.estimated),
     Check("calls-abandoned", "abandoned calls", soundness.abandoned),
     Check("calls-overrun", "calls that cost more than was held", soundness.overruns),

@@ -1,11 +1,13 @@
 """Soundness: can the records be relied upon? Pure; each function is one check of `findings`."""
 
+import shlex
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 from itertools import groupby
 
 from toolkit.audit import PLATFORM
+from toolkit.dialects.fields import UnknownFields
 from toolkit.evidence import Calls, Evidence, Thresholds
 from toolkit.finding import Finding, Severity, counted, days_between, listed, stamp
 from toolkit.models import Organisation
@@ -147,6 +149,52 @@ def repeated_payments(evidence: Evidence, thresholds: Thresholds) -> Iterator[Fi
 
 
 _MOST_IDS = 20
+
+
+def unknown_fields(evidence: Evidence, thresholds: Thresholds) -> Iterator[Finding]:
+    """An upstream whose calls have lately had fields, betas or headers of which nobody knows what they change."""
+    recent = [row for row in evidence.unknown if row.last_at >= evidence.since(thresholds.period)]
+    for upstream, rows in groupby(recent, key=lambda row: row.upstream):
+        found = list(rows)
+        passing = sorted({row.plan for row in found if row.treatment is UnknownFields.PASS})
+        names = {name: sum(row.times for row in found if row.name == name) for name in {row.name for row in found}}
+        named = sorted(names, key=lambda name: (-names[name], name))
+        shown = [f"{name} ({names[name]:,})" for name in named[:_MOST_NAMED]]
+        shown += [f"{len(named) - _MOST_NAMED:,} more"] if len(named) > _MOST_NAMED else []
+        last = max(row.last_at for row in found)
+        name = shlex.quote(upstream)
+        yield Finding(
+            check="fields-unknown",
+            severity=Severity.LOW if passing else Severity.INFO,
+            kind="upstream",
+            subject_id=upstream,
+            subject=upstream,
+            org=None,
+            since=min(row.first_at for row in found),
+            sentence=f"Calls had fields that Keydesk does not know, the last one at {stamp(last)}; how often: "
+            f"{listed(shown)}."
+            + (
+                f" They are passed on for the plans: {listed(passing)}; one that changes a price breaks the hold."
+                if passing
+                else " They are left out or refused."
+            ),
+            action=f"See in the provider's documentation what they change. `keydesk upstreams update {name} "
+            f"--unknown-fields leave_out` leaves them out"
+            + (
+                f", `keydesk plans update {shlex.quote(passing[0])} --unknown-fields leave_out` for one plan alone."
+                if passing
+                else "; `pass` instead of it lets them through."
+            ),
+            evidence={
+                "names": names,
+                "last_at": last,
+                "plans": sorted({row.plan for row in found}),
+                "passed_for": passing,
+            },
+        )
+
+
+_MOST_NAMED = 10
 
 
 @dataclass(frozen=True, slots=True)

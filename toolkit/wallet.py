@@ -4,6 +4,10 @@ balance = credits + adjustments − settlements; available = balance − open ho
 running totals stand in the organisation's row and are checked against the entries by `reconcile`.
 """
 
+from collections.abc import Mapping
+from datetime import datetime
+from typing import NamedTuple
+
 from sqlalchemy import func, select
 
 from toolkit import accounts, audit, words
@@ -13,6 +17,16 @@ from toolkit.errors import Conflict, InvalidInput
 from toolkit.models import Organisation, WalletEntry
 from toolkit.pricing import check_amount, show_usd, usd
 from toolkit.reference import reference_key
+
+
+class Payment(NamedTuple):
+    """A credit; `org` is None where it is not the actor's to know."""
+
+    entry_id: str
+    org: str | None
+    amount: int
+    reference: str
+    created_at: datetime
 
 
 def credit(
@@ -139,3 +153,29 @@ def corrected(tx: Transaction, org_id: str) -> int:
         WalletEntry.org_id == org_id, WalletEntry.request_id.is_not(None)
     )
     return -int(tx.session.scalar(query) or 0)
+
+
+def repeated_credits(tx: Transaction, orgs: Mapping[str, Organisation]) -> list[list[Payment]]:
+    """Return payments that were credited more than once though nobody said that it should be, each with its credits.
+
+    Args:
+        tx: any transaction.
+        orgs: those that the actor may see, by id; a payment is returned if one of them has a credit of it.
+    """
+    unmarked = select(WalletEntry).where(
+        WalletEntry.kind == "credit", WalletEntry.reference_key.is_(None), WalletEntry.same_reference.is_(False)
+    )
+    again = list(tx.session.scalars(unmarked))
+    keys = {reference_key(entry.reference) for entry in again}
+    first = tx.session.scalars(select(WalletEntry).where(WalletEntry.reference_key.in_(keys))) if keys else ()
+    payments: dict[str, list[WalletEntry]] = {}
+    for entry in (*first, *again):
+        payments.setdefault(reference_key(entry.reference), []).append(entry)
+    return [
+        [
+            Payment(e.id, orgs[e.org_id].name if e.org_id in orgs else None, e.amount, e.reference, e.created_at)
+            for e in sorted(entries, key=lambda entry: (entry.created_at, entry.id))
+        ]
+        for entries in payments.values()
+        if any(entry.org_id in orgs for entry in entries)
+    ]

@@ -1,16 +1,21 @@
 """Fields and betas at the gateway: what moves a hold, what is left out, and that the caller and the operator learn."""
 
+import asyncio
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 
+from tests.conftest import World
 from tests.gateway.conftest import Behind, Gate, RawUpstream, http_answer, raw_upstream, request_of
 from tests.gateway.test_refusals import assert_refused
-from toolkit import catalog, plans
+from toolkit import catalog, plans, unknown_fields
+from toolkit.database import SYSTEM, Store
 from toolkit.dialects.fields import UnknownFields
 from toolkit.dialects.shape import Dialect
+from toolkit.gateway.app import create_app
 
 PASS, LEAVE_OUT, REFUSE = UnknownFields.PASS, UnknownFields.LEAVE_OUT, UnknownFields.REFUSE
 
@@ -158,3 +163,55 @@ def test_long_list_of_what_was_left_out_has_an_end(gate: Gate) -> None:
         assert len(listed) <= 1_000
         assert listed.endswith(", ...")
         assert set(forwarded(raw)[1]) == {"model", "messages", "max_completion_tokens"}
+
+
+def test_unknown_names_are_counted_once_a_call_and_stored_without_a_write_for_each(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever becomes of the call; they are in the store when the gateway has stopped."""
+    begun: list[object] = []
+    write = Store.write
+
+    def counted(self: Store, *values: Any) -> Any:
+        begun.append(self)
+        return write(self, *values)
+
+    with world.desk.write() as tx:
+        plans.update(tx, world.plan_id, unknown_fields=REFUSE)
+    secret = world.key().secret
+    monkeypatch.setattr(Store, "write", counted)
+    body = {"model": "gpt-test", "messages": [{"role": "user", "content": "hello"}], "fooBar": 1, "x\ny" * 50: 2}
+    assert asyncio.run(called(world, secret, body, times=20)) == [400] * 20
+    during = len(begun)
+    with world.desk.store.read(SYSTEM) as tx:
+        found = {row.name: (row.upstream, row.times) for row in unknown_fields.seen(tx)}
+    assert found == {"fooBar": ("test-openai", 20), ("x?y" * 50)[:64]: ("test-openai", 20)}
+    assert during < 10
+
+
+async def called(world: World, secret: str, body: object, times: int) -> list[int]:
+    """Call a gateway in this process some times; return the statuses once it has stopped."""
+    statuses: list[int] = []
+    app = create_app(world.desk.settings)
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": json.dumps(body).encode()}
+
+    async def send(message: Any) -> None:
+        if message["type"] == "http.response.start":
+            statuses.append(message["status"])
+
+    async with app.router.lifespan_context(app):
+        for _ in range(times):
+            path = "/v1/chat/completions"
+            scope = {
+                "type": "http",
+                "method": "POST",
+                "path": path,
+                "raw_path": path.encode(),
+                "query_string": b"",
+                "client": ("127.0.0.1", 1),
+                "headers": [(b"authorization", f"Bearer {secret}".encode())],
+            }
+            await app(scope, receive, send)
+    return statuses

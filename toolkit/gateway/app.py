@@ -32,6 +32,7 @@ from toolkit.gateway.book import Book
 from toolkit.gateway.call import Request, Teller, find_model
 from toolkit.gateway.caller import dialect_of_shared_path, find_secret, secret_in_url, wants_sse
 from toolkit.gateway.door import prove
+from toolkit.gateway.field_policy import UnknownNames
 from toolkit.gateway.lease import Keeper
 from toolkit.gateway.passage import Passage
 from toolkit.gateway.refusal_log import RefusalLog
@@ -260,7 +261,7 @@ def create_app(settings: Settings | None = None) -> Starlette:
     tallies = Tallies(store)
     book = Book(store, keyring, cashier, tallies)
     upstreams = Upstreams(settings)
-    teller = Teller(book, RefusalLog(cashier, tallies), new_id("gateway"))
+    teller = Teller(book, RefusalLog(cashier, tallies), UnknownNames(tallies), new_id("gateway"))
     keeper = Keeper(store, teller, settings.lease)
 
     @contextlib.asynccontextmanager

@@ -21,7 +21,7 @@ from toolkit.estimate import HoldBound, check_text, hold_bound, likely_input
 from toolkit.funds import Afford
 from toolkit.gateway.answers import LEFT_OUT
 from toolkit.gateway.book import LARGEST_KEY_CACHE, Book
-from toolkit.gateway.field_policy import check_window, judge_unknown
+from toolkit.gateway.field_policy import UnknownNames, check_window, judge_unknown
 from toolkit.gateway.paths import PATH_OF, Target
 from toolkit.gateway.refusal_log import RefusalLog
 from toolkit.leases import Progress
@@ -70,12 +70,14 @@ class Teller:
     Args:
         book: keys, catalog and billing.
         refusal_log: where refusals of known keys go.
+        unknown_names: where the names of unknown fields are counted.
         instance_id: owner of the holds.
     """
 
-    def __init__(self, book: Book, refusal_log: RefusalLog, instance_id: str) -> None:
+    def __init__(self, book: Book, refusal_log: RefusalLog, unknown_names: UnknownNames, instance_id: str) -> None:
         self.book = book
         self._refusal_log = refusal_log
+        self._unknown_names = unknown_names
         self.instance_id = instance_id
         self.open_calls: dict[str, UnderWay | None] = {}
         """Calls that may hold money: their admission has been asked for, and their settlement is not done. With what
@@ -169,6 +171,7 @@ class Teller:
         tagged: str | None = None
         onward = headers.read(request.dialect, request.headers)
         left_out: tuple[str, ...] = ()
+        counted = False
         for _ in range(MOST_STALE):
             catalog = self.book.catalog
             now = self.book.now()
@@ -184,6 +187,9 @@ class Teller:
                 call, model, bound = _price(request, key, now, shape, onward, tagged, catalog)
                 left_out = ()
                 if unknown := shape.unknown + onward.unknown:
+                    if not counted:
+                        self._unknown_names.count(unknown, model.upstream, key.plan_id, now)
+                        counted = True
                     left_out = judge_unknown(unknown, model, catalog.plans[key.plan_id])
                     call.unknown_fields = not left_out
                 admitted = await self._hold(call, bound, catalog, lease)

@@ -4,14 +4,33 @@ What is known to change a price or to cross tenants has been refused by then; se
 """
 
 import shlex
+from datetime import datetime
 
+from toolkit import unknown_fields
 from toolkit.dialects.body import unsupported
-from toolkit.dialects.fields import UnknownFields, stricter
+from toolkit.dialects.fields import UnknownFields, readable, stricter
 from toolkit.dialects.headers import Onward
 from toolkit.dialects.shape import Shape
 from toolkit.errors import Refusal, RefusalType
 from toolkit.estimate import input_bound
 from toolkit.offer import ModelFacts, PlanFacts
+from toolkit.tally import Tallies
+
+
+class UnknownNames:
+    """Counts the names that calls have and nobody knows, in memory; they are added to the store once a minute.
+
+    Args:
+        tallies: where.
+    """
+
+    def __init__(self, tallies: Tallies) -> None:
+        self._tally = tallies.tally(unknown_fields.add)
+
+    def count(self, unknown: tuple[str, ...], upstream: str, plan_id: str, at: datetime) -> None:
+        """Count the names of one call at `at` (UTC)."""
+        for name in unknown:
+            self._tally.count((upstream, plan_id, readable(name)), at)
 
 
 def judge_unknown(unknown: tuple[str, ...], model: ModelFacts, plan: PlanFacts) -> tuple[str, ...]:
