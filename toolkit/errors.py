@@ -70,6 +70,8 @@ class RefusalType(StrEnum):
     BILLING_SHORTFALL = "billing_shortfall"
     UPSTREAM_ERROR = "upstream_error"
     UPSTREAM_TIMEOUT = "upstream_timeout"
+    UPSTREAM_OVERLOADED = "upstream_overloaded"
+    UPSTREAM_RATE_LIMITED = "upstream_rate_limited"
     UNAVAILABLE = "unavailable"
 
 
@@ -91,6 +93,8 @@ STATUS = {
     RefusalType.BILLING_SHORTFALL: 402,
     RefusalType.UPSTREAM_ERROR: 502,
     RefusalType.UPSTREAM_TIMEOUT: 504,
+    RefusalType.UPSTREAM_OVERLOADED: 503,
+    RefusalType.UPSTREAM_RATE_LIMITED: 429,
     RefusalType.UNAVAILABLE: 503,
 }
 """HTTP status of each refusal (design: check order and refusals)."""
@@ -105,6 +109,7 @@ class Refusal(KeydeskError):
         param: the request field at fault, as the caller spelled it, if there is one.
         details: facts for programs, e.g. limit, spent and held as decimal USD strings.
         headers: response headers that belong to this refusal.
+        status: the HTTP status, if it is not that of its type: a provider's, which is kept.
     """
 
     def __init__(
@@ -115,6 +120,7 @@ class Refusal(KeydeskError):
         param: str | None = None,
         details: dict[str, str] | None = None,
         headers: dict[str, str] | None = None,
+        status: int | None = None,
     ) -> None:
         super().__init__(message)
         self.type = type
@@ -122,8 +128,9 @@ class Refusal(KeydeskError):
         self.param = param
         self.details = details or {}
         self.headers = headers or {}
+        self._status = status
 
     @property
     def status(self) -> int:
         """The HTTP status this refusal is answered with."""
-        return STATUS[self.type]
+        return self._status or STATUS[self.type]

@@ -1,5 +1,6 @@
 """Every failure reaches the caller as the SDK's own typed exception, in the exact envelope, with the right headers."""
 
+import json
 from collections.abc import Callable
 
 import anthropic
@@ -7,15 +8,18 @@ import openai
 import pytest
 from google.genai import errors, types
 
-from tests.conftest import usd
+from tests.conftest import CREDENTIAL, usd
 from tests.gateway.conftest import (
     KINDS,
     Gate,
+    Reply,
+    dialect_of,
     http_answer,
     make_gate,
     raw_upstream,
 )
 from toolkit.credentials import new_secret
+from toolkit.models import OutboxRow
 
 BROKEN = "[[demo tokens=40 break=3]]"
 TRUNCATED = "[[demo tokens=40 truncate=3]]"
@@ -117,34 +121,55 @@ def test_400_is_typed(gate: Gate) -> None:
     assert (caught.value.code, caught.value.status) == (400, "INVALID_ARGUMENT")
 
 
-@pytest.mark.parametrize("status", [401, 403, 404, 500, 503, 529])
+@pytest.mark.parametrize("status", [401, 403, 500, 502, 504])
 def test_upstream_failure_is_typed(gate: Gate, status: int) -> None:
-    """What is wrong between us and the provider is a 502 with our text, and is not charged."""
+    """What is wrong between us and the provider is a 502 with our text, not to be retried, and not charged."""
     orders = f"[[demo status={status}]]"
-    with pytest.raises(openai.InternalServerError, match="could not answer this call") as first:
+    ours = "could not answer this call|does not serve this gateway's account"
+    with pytest.raises(openai.InternalServerError, match=ours) as first:
         chat(gate, orders)
-    with pytest.raises(anthropic.APIStatusError, match="could not answer this call") as second:
+    with pytest.raises(anthropic.APIStatusError, match=ours) as second:
         message(gate, orders)
-    with pytest.raises(errors.ServerError, match="could not answer this call") as third:
+    with pytest.raises(errors.ServerError, match=ours) as third:
         generate(gate, orders)
     assert [first.value.status_code, second.value.status_code, third.value.code] == [502, 502, 502]
+    assert first.value.response.headers["x-should-retry"] == "false"
     rows = gate.rows()
     assert [(row.outcome, row.refusal, row.cost) for row in rows] == [("upstream_error", "upstream_error", 0)] * 3
     assert all(f"answered {status}" in (row.error or "") for row in rows)
     assert gate.totals() == (0, 0)
 
 
-def test_passed_through_errors_are_typed(gate: Gate) -> None:
-    """The provider's 429 and 400 are the caller's to read: they pass with the provider's own words."""
-    with pytest.raises(openai.RateLimitError, match="was told to answer 429"):
-        chat(gate, "[[demo status=429]]")
+@pytest.mark.parametrize(
+    ("status", "kind", "theirs"),
+    [
+        (429, "upstream_rate_limited", (openai.RateLimitError, anthropic.RateLimitError, errors.ClientError)),
+        (503, "upstream_overloaded", (openai.InternalServerError, anthropic.APIStatusError, errors.ServerError)),
+        (529, "upstream_overloaded", (openai.InternalServerError, anthropic.APIStatusError, errors.ServerError)),
+    ],
+)
+def test_a_busy_provider_is_typed(gate: Gate, status: int, kind: str, theirs: tuple[type[Exception], ...]) -> None:
+    """It keeps its status, which SDKs retry by, and is told in our words."""
+    for ask, error in zip((chat, message, generate), theirs, strict=True):
+        with pytest.raises(error, match=r"The provider of .* (limits|is overloaded)") as caught:
+            ask(gate, f"[[demo status={status}]]")
+        found = caught.value
+        assert getattr(found, "status_code", None) == status or getattr(found, "code", None) == status
+        assert "was told to answer" not in str(found)
+    assert [(row.refusal, row.status, row.cost) for row in gate.rows()] == [(kind, status, 0)] * 3
+
+
+def test_what_the_caller_is_to_blame_for_is_typed(gate: Gate) -> None:
+    """The provider's 400 passes with the provider's own words."""
     with pytest.raises(openai.BadRequestError, match="was told to answer 400"):
         chat(gate, "[[demo status=400]]")
-    with pytest.raises(anthropic.RateLimitError, match="was told to answer 429"):
-        message(gate, "[[demo status=429]]")
-    with pytest.raises(errors.ClientError, match="was told to answer 429"):
-        generate(gate, "[[demo status=429]]")
-    assert {(row.outcome, row.cost) for row in gate.rows()} == {("upstream_error", 0)}
+    with pytest.raises(anthropic.BadRequestError, match="was told to answer 400"):
+        message(gate, "[[demo status=400]]")
+    with pytest.raises(errors.ClientError, match="was told to answer 400"):
+        generate(gate, "[[demo status=400]]")
+    with pytest.raises(openai.UnprocessableEntityError, match="was told to answer 422"):
+        chat(gate, "[[demo status=422]]")
+    assert {(row.outcome, row.refusal, row.cost) for row in gate.rows()} == {("upstream_error", "upstream_error", 0)}
 
 
 def stream_chat(gate: Gate, text: str) -> str:
@@ -355,9 +380,177 @@ def test_upstream_headers_are_dropped(gate: Gate) -> None:
     )
 
 
-def test_retry_after_of_the_provider_passes(gate: Gate) -> None:
-    """A provider's 429 keeps its Retry-After."""
-    answer = http_answer(b'{"error":{"message":"slow down"}}', "Retry-After: 7", status="429 Too Many Requests")
-    with raw_upstream([answer]) as upstream:
+@pytest.mark.parametrize("status", ["429 Too Many Requests", "503 Service Unavailable", "529 Overloaded"])
+def test_a_busy_provider_says_when_to_try_again(gate: Gate, status: str) -> None:
+    """Its Retry-After and retry-after-ms pass; what is no time does not, nor do its words."""
+    answer = http_answer(b'{"error":{"message":"slow down, org-AbCdEf123456"}}', "Retry-After: 7", status=status)
+    with raw_upstream([answer.replace(b"Retry-After: 7", b"Retry-After: 7\r\nRetry-After-Ms: 6500")]) as upstream:
         reply = gate.behind(upstream.url).ask("chat")
-    assert (reply.status, reply.headers["retry-after"], reply.message) == (429, "7", "slow down")
+    assert (reply.status, reply.headers["retry-after"], reply.headers["retry-after-ms"]) == (
+        int(status[:3]),
+        "7",
+        "6500",
+    )
+    assert "slow down" not in reply.message
+    assert "x-should-retry" not in reply.headers
+    odd = http_answer(b"{}", "Retry-After: sk-not-a-time", status=status)
+    with raw_upstream([odd]) as upstream:
+        assert "retry-after" not in gate.behind(upstream.url).ask("chat").headers
+
+
+# -- the provider's words -------------------------------------------------------------------------------------
+
+LEAKS = (
+    f"for {CREDENTIAL} of org-AbCdEf123456, projects/123456789012, arn:aws:bedrock:us-east-1:123456789012:x, "
+    "admin@company.example at https://gpu7.internal:8443/v1 (request ID a1b2c3d4e5)"
+)
+LEAKED = [CREDENTIAL, "AbCdEf", "123456789012", "company.example", "gpu7", "a1b2c3d4e5"]
+TOO_LONG = "This model's maximum context length is 128000 tokens"
+
+
+def fails(gate: Gate, status: str, body: bytes, *headers: str, kind: str = "chat", stream: bool = False) -> Reply:
+    """Ask a model whose upstream answers so."""
+    headers = headers or ("Content-Type: application/json",)
+    with raw_upstream([http_answer(body, *headers, status=status)]) as upstream:
+        return gate.behind(upstream.url, dialect_of(kind)).ask(kind, stream=stream)
+
+
+@pytest.mark.parametrize("status", ["400 Bad Request", "404 Not Found", "408 X", "413 Too Large", "422 Unprocessable"])
+@pytest.mark.parametrize("escaped", [False, True])
+def test_an_error_of_the_callers_keeps_its_words_without_ours(gate: Gate, status: str, escaped: bool) -> None:
+    """Status, code, type and wording are the provider's; credential, accounts, people and hosts are not in them."""
+    error = {"message": f"{TOO_LONG} {LEAKS}", "type": "invalid_request_error", "code": "context_length_exceeded"}
+    body = json.dumps({"error": error | {"organization": "org-AbCdEf123456"}})
+    if escaped:
+        body = body.replace(CREDENTIAL, "".join(f"\\u{ord(letter):04x}" for letter in CREDENTIAL))
+    reply = fails(gate, status, body.encode())
+    found = reply.json["error"]
+    assert (reply.status, found["type"], found["code"]) == (int(status[:3]), error["type"], error["code"])
+    assert found["message"].startswith(TOO_LONG)
+    assert not [leaked for leaked in LEAKED if leaked in reply.body.decode()]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("status", ["401 X", "402 X", "403 X", "429 X", "500 X", "503 X", "529 X"])
+def test_an_error_of_ours_is_in_our_words(gate: Gate, kind: str, status: str) -> None:
+    """In the caller's dialect, whatever the provider says; the log has what it says, without our credential."""
+    body = json.dumps({"error": {"message": f"No {LEAKS}", "code": "no"}}).encode()
+    reply = fails(gate, status, body, kind=kind, stream=kind == "array")
+    assert reply.type in {"upstream_error", "upstream_rate_limited", "upstream_overloaded"}
+    assert not [leaked for leaked in LEAKED if leaked in reply.body.decode()]
+    with gate.desk.read() as tx:
+        row = tx.session.get_one(OutboxRow, reply.request_id)
+    assert CREDENTIAL not in (row.error or "")
+    assert "org-AbCdEf123456" in (row.error or "")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        {"message": "Your credit balance is too low to access the Anthropic API.", "type": "invalid_request_error"},
+        {"message": "You exceeded your current quota", "code": "insufficient_quota", "type": "insufficient_quota"},
+        {"message": "User location is not supported for the API use.", "code": 400, "status": "FAILED_PRECONDITION"},
+        {"message": "API key not valid.", "code": 400, "details": [{"reason": "API_KEY_INVALID"}]},
+    ],
+)
+@pytest.mark.parametrize("status", ["400 Bad Request", "429 Too Many Requests"])
+def test_what_our_account_is_to_blame_for_is_ours(gate: Gate, error: dict[str, object], status: str) -> None:
+    """Whatever status the provider gives it: the caller cannot mend it, and no SDK should try again."""
+    reply = fails(gate, status, json.dumps({"error": error}).encode())
+    assert (reply.status, reply.type, reply.headers["x-should-retry"]) == (502, "upstream_error", "false")
+    assert "does not serve this gateway's account" in reply.message
+    assert str(error["message"]) not in reply.message
+
+
+@pytest.mark.parametrize(("status", "told"), [("400 X", 400), ("413 X", 413), ("404 X", 502), ("502 X", 502)])
+@pytest.mark.parametrize("body", [b"<html><h1>gpu7.internal</h1></html>", b'{"error":' + b"[" * 100_000, b"", b"model"])
+def test_a_page_of_a_load_balancer_is_in_our_words(gate: Gate, status: str, told: int, body: bytes) -> None:
+    """What is no JSON of an API is never passed on."""
+    reply = fails(gate, status, body, "Content-Type: text/html")
+    assert (reply.status, reply.type) == (told, "upstream_error")
+    assert reply.headers["content-type"] == "application/json"
+    assert b"gpu7" not in reply.body
+
+
+def test_a_404_that_is_not_about_a_model_is_ours(gate: Gate) -> None:
+    """The base URL of the upstream is wrong: the caller cannot mend that."""
+    reply = fails(gate, "404 Not Found", b'{"error":{"message":"no route /v1/v1"}}')
+    assert (reply.status, reply.type) == (502, "upstream_error")
+
+
+def test_a_long_error_is_cut(gate: Gate) -> None:
+    """It is still JSON; one that has no end is not read to it."""
+    reply = fails(gate, "400 X", json.dumps({"error": {"message": "m " * 50_000, "type": "t"}}).encode())
+    assert (reply.status, reply.json["error"]["type"]) == (400, "t")
+    assert len(reply.body) < 6_000
+    reply = fails(gate, "400 X", b'{"error":"' + b"x" * 2_000_000 + b'"}')
+    assert (reply.status, reply.type) == (400, "upstream_error")
+
+
+def test_an_error_in_a_whole_answer_is_fit_to_read(gate: Gate) -> None:
+    """Some servers say 200 and mean an error."""
+    body = json.dumps({"id": "x", "error": {"message": f"{TOO_LONG} {LEAKS}", "code": "context_length_exceeded"}})
+    reply = fails(gate, "200 OK", body.encode())
+    assert reply.json["error"]["code"] == "context_length_exceeded"
+    assert not [leaked for leaked in LEAKED if leaked in reply.body.decode()]
+    busy = json.dumps({"error": {"message": f"Busy {LEAKS}", "type": "overloaded_error"}})
+    reply = fails(gate, "200 OK", busy.encode())
+    assert reply.json["error"]["type"] == "overloaded_error"
+    assert "is overloaded or limits this gateway" in reply.message
+
+
+def event_of(kind: str, error: dict[str, str]) -> bytes:
+    """Return a stream of one piece of text and an error event, in the form of a kind of request."""
+    if kind == "messages":
+        return (
+            b"event: error\ndata: "
+            + json.dumps({"type": "error", "error": error, "request_id": "req_x1"}).encode()
+            + b"\n\n"
+        )
+    if kind == "responses":
+        failed = {"type": "response.failed", "response": {"id": "resp_1", "status": "failed", "error": error}}
+        return b"event: response.failed\ndata: " + json.dumps(failed).encode() + b"\n\n"
+    if kind == "array":
+        return (
+            b'[{"candidates":[{"content":{"parts":[{"text":"hi"}]}}]},' + json.dumps({"error": error}).encode() + b"]"
+        )
+    return b"data: " + json.dumps({"error": error}).encode() + b"\n\n"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_error_event_is_fit_to_read(gate: Gate, kind: str) -> None:
+    """In a stream, too: what the caller is to blame for keeps its words, the rest is in ours; the framing stays."""
+    content_type = "Content-Type: application/json" if kind == "array" else "Content-Type: text/event-stream"
+    too_long = {"message": f"{TOO_LONG} {LEAKS}", "type": "invalid_request_error", "code": "context_length_exceeded"}
+    busy = {
+        "message": f"Busy {LEAKS}. Please try again in 1.5s.",
+        "type": "overloaded_error",
+        "code": "rate_limit_exceeded",
+    }
+    for error, told in ((too_long, TOO_LONG), (busy, "is overloaded or limits this gateway")):
+        reply = fails(gate, "200 OK", event_of(kind, error), content_type, kind=kind, stream=True)
+        text = reply.body.decode()
+        assert told in text
+        assert error["code"] in text
+        assert not [leaked for leaked in LEAKED if leaked in text]
+        assert kind != "messages" or "req_x1" not in text
+        if kind == "array":
+            assert told in json.loads(text)[-1]["error"]["message"]
+        else:
+            data = [line for line in text.splitlines() if line.startswith("data: {")]
+            assert told in str(json.loads(data[-1].removeprefix("data: ")))
+    assert "try again in 1.5s" in text
+
+
+def test_an_error_event_that_is_not_json_is_ours(gate: Gate) -> None:
+    """The caller gets an event that its SDK can read."""
+    reply = fails(
+        gate,
+        "200 OK",
+        b"event: error\ndata: gpu7 fell over\n\n",
+        "Content-Type: text/event-stream",
+        kind="messages",
+        stream=True,
+    )
+    assert b"gpu7" not in reply.body
+    assert json.loads(reply.body.partition(b"data: ")[2])["error"]["type"] == "api_error"

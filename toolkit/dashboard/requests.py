@@ -47,6 +47,8 @@ REASON = {
     RefusalType.REQUEST_TOO_LARGE: "The request was over the size limit.",
     RefusalType.UPSTREAM_ERROR: "The upstream answered with an error.",
     RefusalType.UPSTREAM_TIMEOUT: "The upstream took too long.",
+    RefusalType.UPSTREAM_OVERLOADED: "The upstream had too much to do.",
+    RefusalType.UPSTREAM_RATE_LIMITED: "The upstream limits how much this gateway may ask for in a time.",
 }
 SOURCE = {"reported": "reported by the upstream", "estimated": "estimated, the upstream's cannot be relied upon"}
 NOTES = {"Doubt": "usage_doubt", "Upstream's report": "provider_usage", "Beyond the hold for": "overrun_reason"}

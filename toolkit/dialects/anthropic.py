@@ -311,13 +311,16 @@ _ERROR_TYPES = {
     403: "permission_error",
     404: "not_found_error",
     405: "invalid_request_error",
+    408: "timeout_error",
     413: "request_too_large",
     414: "invalid_request_error",
     426: "invalid_request_error",
     429: "rate_limit_error",
     431: "request_too_large",
     502: "api_error",
+    422: "invalid_request_error",
     503: "overloaded_error",
+    529: "overloaded_error",
     504: "timeout_error",
 }
 """Anthropic, "Errors": the broad type of each status."""

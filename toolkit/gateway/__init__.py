@@ -9,6 +9,7 @@
 | `refusal_log` | which refusals become rows, and the count of the rest |
 | `call` | judging a call, holding, settling |
 | `passage` | forwarding an admitted call and passing its answer on |
+| `fault` | what an upstream's error becomes for the caller |
 | `upstreams` | the HTTP client |
 | `answers` | what is sent back |
 | `app` | the Starlette application |

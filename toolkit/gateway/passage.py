@@ -20,6 +20,7 @@ from toolkit.dialects.fields import named
 from toolkit.dialects.meter import BYTES_PER_TOKEN, StreamMeter
 from toolkit.dialects.shape import Dialect
 from toolkit.errors import Refusal, RefusalType
+from toolkit.gateway import fault
 from toolkit.gateway.answers import JSON, LEFT_OUT, head, hold_id, send_refusal, send_whole
 from toolkit.gateway.call import Admission, Request, Teller
 from toolkit.gateway.upstreams import Exchange, NotConfigured, UpstreamBroke, Upstreams, UpstreamSlow
@@ -27,11 +28,9 @@ from toolkit.leases import Progress
 from toolkit.metering import Metered
 from toolkit.policy import Outcome
 from toolkit.pricing import usd
+from toolkit.scrub import Scrubber
 
 logger = logging.getLogger("keydesk.gateway")
-
-PASSED_THROUGH = frozenset({400, 408, 413, 422, 429})
-"""Upstream errors that are the caller's to read; all others are ours to explain."""
 
 CLIENT_CLOSED = 499
 """Status in the request log of a caller who left before the answer (as nginx writes it)."""
@@ -137,11 +136,10 @@ class Passage:
             with self._open() as exchange:
                 await exchange.send()
                 self._first_byte_ms = milliseconds_since(self._started)
-                answer = await exchange.read()
                 if exchange.status >= 300:
-                    await self._upstream_error(exchange, answer)
+                    await self._upstream_error(exchange)
                 else:
-                    await self._answer_whole(exchange, answer)
+                    await self._answer_whole(exchange, await exchange.read())
         except asyncio.CancelledError:
             # Not by the caller: one who leaves cancels nothing here.
             self._settle_aborted(None, "the gateway was stopped")
@@ -171,7 +169,9 @@ class Passage:
             return
         headers = self._headers(exchange.content_type)
         headers.append((b"x-cost-usd", usd(receipt.cost).encode()))
-        await send_whole(self._send, exchange.status, headers, self._scrubbed(answer) if failed else answer)
+        if failed:
+            answer = fault.in_answer(parsed, self._shape.model, self._scrubber())
+        await send_whole(self._send, exchange.status, headers, answer)
 
     async def _stream(self) -> None:
         """Forward a call and pass its answer on as it comes; stops the upstream when the caller leaves."""
@@ -201,7 +201,7 @@ class Passage:
             with self._open() as exchange:
                 await exchange.send()
                 if exchange.status >= 300:
-                    await self._upstream_error(exchange, await exchange.read())
+                    await self._upstream_error(exchange)
                     return
                 kind = exchange.content_type.lower()
                 self._sse = kind.startswith(b"text/event-stream")
@@ -258,13 +258,18 @@ class Passage:
             outcome, refusal = Outcome.UPSTREAM_ERROR, RefusalType.UPSTREAM_ERROR
             # What is kept may begin with text of the answer, which the log must not hold.
             error = self._told(200, next((piece for piece in kept if b"error" in piece), b""))
-            kept = [self._scrubbed(piece) for piece in kept]
+            kept = [self._fit(piece, meter) for piece in kept]
         metered = self._metered_stream(meter)
         receipt = await self._settle(outcome, 200, metered, refusal=refusal, response_id=meter.response_id, error=error)
         if receipt is None:
             await self._send_error_event(meter, _written_off())
         else:
             await self._send_piece(b"".join(kept), more=False)
+
+    def _fit(self, piece: bytes, meter: StreamMeter) -> bytes:
+        """Return a piece of a stream that the upstream ended with an error, fit for the caller."""
+        fit = fault.in_piece(piece, self._shape.model, self._scrubber(), sse=self._sse)
+        return self._error_event(meter, _refusal_of(UpstreamBroke(), sent=True)) if fit is None else fit
 
     async def _break_stream(self, meter: StreamMeter, error: Exception) -> None:
         refusal = _refusal_of(error, sent=True)
@@ -278,15 +283,17 @@ class Passage:
         )
         await self._send_error_event(meter, refusal)
 
-    async def _send_error_event(self, meter: StreamMeter, refusal: Refusal) -> None:
-        event = self._dialect.error_event(
+    def _error_event(self, meter: StreamMeter, refusal: Refusal) -> bytes:
+        return self._dialect.error_event(
             refusal,
             self._request.id,
             sse=self._sse,
             endpoint=self._shape.endpoint,
             started=meter.started,
         )
-        await self._send_piece(event, more=False)
+
+    async def _send_error_event(self, meter: StreamMeter, refusal: Refusal) -> None:
+        await self._send_piece(self._error_event(meter, refusal), more=False)
 
     # -- endings ------------------------------------------------------------------------------------------------
 
@@ -319,7 +326,7 @@ class Passage:
             if metered and (metered.doubt or metered.overrun_reason):
                 ending.usage_doubt, ending.overrun_reason = metered.doubt, metered.overrun_reason
                 if metered.provider_usage:
-                    ending.provider_usage = self._scrubbed(metered.provider_usage.encode()).decode()
+                    ending.provider_usage = self._scrubber().for_operators(metered.provider_usage.encode())
             self._settlement = self._teller.settle(self._call, ending)
         return self._settlement
 
@@ -369,33 +376,24 @@ class Passage:
         await self._settle(Outcome.UPSTREAM_ERROR, refusal.status, None, refusal=refusal.type, error=str(error))
         await send_refusal(self._send, refusal, self._request.id, self._request.dialect, self._extra())
 
-    async def _upstream_error(self, exchange: Exchange, answer: bytes) -> None:
+    async def _upstream_error(self, exchange: Exchange) -> None:
         """The upstream answered with an error: nothing is charged; it is passed through or explained."""
-        passed = exchange.status in PASSED_THROUGH
-        refusal = Refusal(
-            RefusalType.UPSTREAM_ERROR,
-            f"The provider of '{self._shape.model}' could not answer this call (its status: {exchange.status}). "
-            "Nothing was charged. Try again; if it lasts, give the operator the request id.",
-            headers={"x-should-retry": "false"},
-        )
-        status = exchange.status if passed else refusal.status
+        answer = await exchange.read_error(fault.LARGEST_ERROR)
+        found = fault.of_answer(exchange.status, answer, exchange.retry, self._shape.model, self._scrubber())
+        refusal = found.refusal
         error = self._told(exchange.status, answer)
-        await self._settle(Outcome.UPSTREAM_ERROR, status, None, refusal=refusal.type, error=error)
-        if not passed:
+        await self._settle(Outcome.UPSTREAM_ERROR, refusal.status, None, refusal=refusal.type, error=error)
+        if found.body is None:
             await send_refusal(self._send, refusal, self._request.id, self._request.dialect, self._extra())
-            return
-        headers = self._headers(exchange.content_type)
-        if exchange.retry_after is not None:
-            headers.append((b"retry-after", exchange.retry_after.encode("latin-1", "replace")))
-        await send_whole(self._send, status, headers, self._scrubbed(answer))
+        else:
+            await send_whole(self._send, refusal.status, self._headers(JSON), found.body)
 
-    def _scrubbed(self, words: bytes) -> bytes:
-        """Return what the upstream said without our credential, which some repeat in their errors."""
-        return words.replace(self._credential.encode(), b"[removed]")
+    def _scrubber(self) -> Scrubber:
+        return Scrubber(self._credential, self._admission.model.base_url)
 
     def _told(self, status: int, words: bytes) -> str:
         """Return an upstream's error as the operator reads it."""
-        return f"upstream {self._call.upstream} answered {status}: {self._scrubbed(words).decode(errors='replace')}"
+        return f"upstream {self._call.upstream} answered {status}: {self._scrubber().for_operators(words)}"
 
     def _extra(self) -> dict[str, str]:
         extra = {"x-hold-id": hold_id(self._request.id)}

@@ -5,6 +5,7 @@ benchmarks/clients.py.
 """
 
 import asyncio
+import re
 import zlib
 from collections.abc import AsyncIterator, Mapping
 from types import TracebackType
@@ -14,6 +15,12 @@ from toolkit.settings import Settings
 
 LARGEST_ANSWER = 256 * 1024 * 1024
 """Bytes of a non-streamed answer that are taken before the upstream is given up."""
+
+_WHEN = {
+    "retry-after": re.compile(r"\d{1,7}(?:\.\d{1,6})?|[A-Z][a-z]{2}, [0-9A-Za-z :]{20,30}"),
+    "retry-after-ms": re.compile(r"\d{1,10}(?:\.\d{1,6})?"),
+}
+"""Headers that say when to try again, and what they can say: RFC 9110, 10.2.3; milliseconds as OpenAI's SDKs read."""
 
 LARGEST_PIECE = 1024 * 1024
 """Bytes that are decompressed at a time."""
@@ -35,7 +42,8 @@ class Exchange:
     """One request to an upstream and its answer. Use as a context manager: leaving it early closes the connection.
 
     Attributes:
-        status, content_type, retry_after: of the answer, once `send` has returned.
+        status, content_type, retry: of the answer, once `send` has returned; `retry` has `Retry-After` and
+            `retry-after-ms`, if they say when.
     """
 
     def __init__(self, pool: Pool, settings: Settings, url: str, headers: Mapping[str, str], body: bytes) -> None:
@@ -50,7 +58,7 @@ class Exchange:
         self._decoder: zlib._Decompress | None = None
         self.status = 0
         self.content_type = b""
-        self.retry_after: str | None = None
+        self.retry: dict[str, str] = {}
 
     @property
     def sent(self) -> bool:
@@ -95,8 +103,9 @@ class Exchange:
         self.status = connection.status
         headers = connection.headers
         self.content_type = headers.get(b"content-type", b"application/octet-stream")
-        retry_after = headers.get(b"retry-after")
-        self.retry_after = None if retry_after is None else retry_after.decode("latin-1")
+        if self.status >= 300:
+            found = ((name, headers.get(name.encode(), b"").decode("latin-1")) for name in _WHEN)
+            self.retry = {name: value for name, value in found if _WHEN[name].fullmatch(value)}
         encoding = headers.get(b"content-encoding", b"identity").lower()
         if encoding in {b"gzip", b"x-gzip", b"deflate"}:  # though we asked for none
             self._decoder = zlib.decompressobj(zlib.MAX_WBITS | 32)
@@ -147,6 +156,17 @@ class Exchange:
                 raise UpstreamBroke("the answer is too large")
             parts.append(chunk)
         return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    async def read_error(self, limit: int) -> bytes:
+        """Return the body of an error, or its first `limit` bytes and a little more.
+
+        Raises as `read`.
+        """
+        parts, size = [], 0
+        while size <= limit and (chunk := await self._next()):
+            size += len(chunk)
+            parts.append(chunk)
+        return b"".join(parts)
 
     def _limit(self, seconds: float) -> float:
         return min(self._clock() + seconds, self._deadline)
