@@ -1,11 +1,13 @@
 """What a body may be, and what is judged before it is read."""
 
 import json
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.conftest import usd
+from tests.conftest import Running, World, free_port, gateway_process, usd
 from tests.gateway.conftest import KINDS, Gate, Reply, make_gate, read_reply, request_of
 from tests.gateway.test_refusals import assert_refused
 from toolkit import catalog, plans, wallet
@@ -13,9 +15,9 @@ from toolkit.dialects.body import MAX_DEPTH, MAX_VALUES
 from toolkit.pricing import MILLION, PriceSheet
 
 
-def announce(gate: Gate, path: str, size: int = 1_000_000) -> Reply:
+def announce(gate: Gate, path: str, size: int = 1_000_000, *, timeout: float = 20) -> Reply:
     """Send a head that announces a body and nothing of the body; return the answer, if one comes."""
-    with gate.connection(timeout=5) as connection:
+    with gate.connection(timeout=timeout) as connection:
         connection.putrequest("POST", path)
         connection.putheader("Authorization", f"Bearer {gate.secret}")
         connection.putheader("Content-Length", str(size))
@@ -94,8 +96,13 @@ def test_a_key_that_may_call_something_free_is_heard(gate: Gate) -> None:
 
 def test_a_body_no_model_of_the_key_could_need_is_refused_by_its_length(gate: Gate) -> None:
     """28 MiB for media, and 16 bytes for each token of the largest context that the key may call."""
+    with gate.desk.write() as tx:
+        plan = plans.add(tx, f"no embeddings for {gate.key_id}", MILLION, ["gpt-test", "claude-test"])
+    chatty = gate.another("chatty", plan=plan.id)
     limit = 16 * 100_000 + (28 << 20)
-    assert_refused(gate, announce(gate, CHAT, limit + 1), 413, "request_too_large", f"{limit:,} bytes")
+    assert_refused(chatty, announce(chatty, CHAT, limit + 1), 413, "request_too_large", f"{limit:,} bytes")
+    with pytest.raises(TimeoutError):  # a key that may call an embedding model may send more: its body is waited for
+        announce(gate, CHAT, limit + 1, timeout=0.5)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -148,3 +155,13 @@ def test_values_and_depth_are_bounded_in_every_dialect(gate: Gate, kind: str) ->
     body["metadata"] = 0
     text = json.dumps(body).replace('"metadata": 0', '"metadata": ' + "[" * MAX_DEPTH + "]" * MAX_DEPTH)
     assert "128 levels" in gate.send(path, text.encode()).message
+
+
+def test_a_small_limit_holds_for_small_bodies(world: World, tmp_path: Path) -> None:
+    """`KEYDESK_BODY_LIMIT` may be lower than what counts as large."""
+    settings = replace(world.desk.settings, gateway_port=free_port())
+    running = Running(world, f"http://127.0.0.1:{settings.gateway_port}", "", tmp_path / "log", None)  # type: ignore[arg-type]
+    with gateway_process(settings, running.log, {"KEYDESK_BODY_LIMIT": "2000"}):
+        gate = make_gate(running)
+        replies = [gate.ask("chat", "x" * 2_000), announce(gate, CHAT, 2_001)]
+    assert [(reply.status, "KEYDESK_BODY_LIMIT" in reply.message) for reply in replies] == [(413, True)] * 2

@@ -4,7 +4,10 @@
 |---|---|
 | `paths` | which dialect and endpoint a path means |
 | `caller` | where the caller's credential is |
-| `bodies` | how much a key may send |
+| `bodies` | how much a key may send, and what becomes of large bodies |
+| `readers` | the processes that read what is large |
+| `turns` | who gets what there is little of |
+| `blocks` | bytes that came in pieces |
 | `book` | keys, models and prices in memory, and the proof that they are current |
 | `refusal_log` | which refusals become rows, and the count of the rest |
 | `call` | judging a call, holding, settling |

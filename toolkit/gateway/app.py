@@ -24,10 +24,12 @@ from toolkit.credentials import RequestIds, new_id
 from toolkit.database import Store
 from toolkit.dialects import MODULES
 from toolkit.dialects.shape import ModelInfo
+from toolkit.dialects.skim import LIGHT_SIZE, is_light
 from toolkit.errors import Refusal, RefusalType, Unavailable
 from toolkit.gateway import paths
 from toolkit.gateway.answers import early_refusal, send_json, send_refusal
-from toolkit.gateway.bodies import MEDIA_ALLOWANCE, check_size
+from toolkit.gateway.blocks import Blocks
+from toolkit.gateway.bodies import MEDIA_ALLOWANCE, Bodies, LargeBody, check_size
 from toolkit.gateway.book import Book
 from toolkit.gateway.call import Request, Teller, find_model
 from toolkit.gateway.caller import dialect_of_shared_path, find_secret, secret_in_url, wants_sse
@@ -35,11 +37,13 @@ from toolkit.gateway.door import prove
 from toolkit.gateway.field_policy import UnknownNames
 from toolkit.gateway.lease import Keeper
 from toolkit.gateway.passage import Passage
+from toolkit.gateway.readers import Readers
 from toolkit.gateway.refusal_log import RefusalLog
 from toolkit.gateway.server import protocol, run
 from toolkit.gateway.upstreams import Upstreams
 from toolkit.policy import KeyFacts, NotAdmitted
 from toolkit.processes import end_with
+from toolkit.reader import Headers
 from toolkit.settings import Settings
 from toolkit.tally import Tallies
 from toolkit.tills import open_till
@@ -58,13 +62,14 @@ WORKER_WITHIN = 30
 class Gateway:
     """The ASGI endpoint of every path that callers use."""
 
-    def __init__(self, settings: Settings, book: Book, teller: Teller, upstreams: Upstreams) -> None:
+    def __init__(self, settings: Settings, book: Book, teller: Teller, upstreams: Upstreams, bodies: Bodies) -> None:
         self._settings = settings
         self._book = book
         self._teller = teller
         self._upstreams = upstreams
         self._ids = RequestIds()
         self._complained = float("-inf")
+        self._bodies = bodies
         self._certain = min(settings.body_limit, MEDIA_ALLOWANCE)
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Coroutine[Any, Any, None]:
@@ -120,45 +125,80 @@ class Gateway:
         prove(scope)
         try:
             key = await self._teller.check_funds(request, key)
-            request.body = await self._read_body(request.headers, key, receive)
+            request.body = await self._read_body(request, key, receive)
         except NotAdmitted:
             raise  # and is logged there, as wherever it comes from
         except Refusal as refusal:
             await self._teller.log_unread(request, key, refusal)
             raise
+        if isinstance(request.body, LargeBody):
+            try:
+                await self._pass(request, key, receive, send)
+            finally:
+                await request.body.close()
+        else:
+            await self._pass(request, key, receive, send)
+
+    async def _pass(self, request: Request, key: KeyFacts, receive: Receive, send: Send) -> None:
         admission = await self._teller.admit(request, key)
         await Passage(self._teller, self._upstreams, request, admission, receive, send).run()
 
-    async def _read_body(self, headers: list[tuple[bytes, bytes]], key: KeyFacts, receive: Receive) -> bytes:
-        for name, value in headers:
-            if name == b"content-length" and value.isdigit():
-                self._check_size(int(value), key)
-            if name == b"content-encoding" and value.lower() != b"identity":
-                raise Refusal(RefusalType.INVALID_REQUEST, "Send the body uncompressed, without Content-Encoding.")
-        parts: list[bytes] = []
-        size = 0
+    async def _read_body(self, request: Request, key: KeyFacts, receive: Receive) -> bytes | LargeBody:
+        size = _announced(request.headers)
+        await self._check_size(size, request, key)
+        if size > LIGHT_SIZE:
+            return await self._read_large(await self._bodies.begin(key, size), request, key, receive)
+        parts = Blocks()
         while True:
-            message = await self._next_part(receive)
+            part, more = await self._next_part(receive)
+            await self._check_size(parts.size + len(part), request, key)
+            if not more and not parts.size:
+                return part if is_light(part) else self._bodies.heavy(key, part)  # as most, it came in one piece
+            parts.add(part)
+            if parts.size > LIGHT_SIZE:  # it did not say how large it is
+                large = await self._bodies.begin(key, self._settings.body_limit)
+                large.add(b"".join(parts.take()))
+                return await self._read_large(large, request, key, receive)
+            if not more:
+                whole = b"".join(parts.take())
+                return whole if is_light(whole) else self._bodies.heavy(key, whole)
+
+    async def _read_large(self, body: LargeBody, request: Request, key: KeyFacts, receive: Receive) -> LargeBody:
+        try:
+            more = True
+            while more:
+                part, more = await self._next_part(receive)
+                body.add(part)
+                await self._check_size(body.size, request, key)
+        except BaseException:
+            body.drop()
+            raise
+        return body
+
+    async def _check_size(self, size: int, request: Request, key: KeyFacts) -> None:
+        if size <= self._certain:  # whatever the key may call; most bodies are smaller
+            return
+        for last in (False, True):
+            try:
+                check_size(size, key, self._book.catalog, self._book.now(), self._settings.body_limit)
+                return
+            except Refusal:
+                if last:
+                    raise
+                key = await self._book.current_key(request.digests)  # nobody is refused by what was so once
+
+    async def _next_part(self, receive: Receive) -> tuple[bytes, bool]:
+        """Return the next part of a body, and whether there are more."""
+        reading = _Begun(receive())
+        try:
+            if reading.done:  # as most are, since the body has come with the head: it costs no timer
+                message = reading.result
+            else:
+                async with asyncio.timeout(self._settings.idle_timeout):
+                    message = await reading
             if message["type"] == "http.disconnect":
                 raise ClientDisconnect
-            part = message.get("body", b"")
-            size += len(part)
-            self._check_size(size, key)
-            parts.append(part)
-            if not message.get("more_body"):
-                return parts[0] if len(parts) == 1 else b"".join(parts)
-
-    def _check_size(self, size: int, key: KeyFacts) -> None:
-        if size > self._certain:  # whatever the key may call; most bodies are smaller
-            check_size(size, key, self._book.catalog, self._settings.body_limit)
-
-    async def _next_part(self, receive: Receive) -> Message:
-        reading = _Begun(receive())
-        if reading.done:  # as most are, since the body has come with the head: it costs no timer
-            return reading.result
-        try:
-            async with asyncio.timeout(self._settings.idle_timeout):
-                return await reading
+            return message.get("body", b""), message.get("more_body", False)
         except TimeoutError:
             raise Refusal(RefusalType.INVALID_REQUEST, "The request body stopped before its end.") from None
 
@@ -192,6 +232,21 @@ class Gateway:
         except Refusal as refusal:
             raise await self._teller.told(refusal, key, name) from None
         await send_json(send, 200, request.id, dialect, module.listed(next(i for i in infos if i.id == name)))
+
+
+def _announced(headers: Headers) -> int:
+    """Return the size of a body, 0 if it is not told.
+
+    Raises:
+        Refusal: it is encoded.
+    """
+    size = 0
+    for name, value in headers:
+        if name == b"content-length" and value.isdigit():
+            size = int(value)
+        if name == b"content-encoding" and value.lower() != b"identity":
+            raise Refusal(RefusalType.INVALID_REQUEST, "Send the body uncompressed, without Content-Encoding.")
+    return size
 
 
 class _Begun:
@@ -262,6 +317,7 @@ def create_app(settings: Settings | None = None) -> Starlette:
     book = Book(store, keyring, cashier, tallies)
     upstreams = Upstreams(settings)
     teller = Teller(book, RefusalLog(cashier, tallies), UnknownNames(tallies), new_id("gateway"))
+    readers = Readers()
     keeper = Keeper(store, teller, settings.lease)
 
     @contextlib.asynccontextmanager
@@ -280,6 +336,7 @@ def create_app(settings: Settings | None = None) -> Starlette:
             await asyncio.to_thread(tallies.stop)
             await keeper.stop()
             await upstreams.close()
+            readers.close()
             store.close()
 
     async def health(_request: HttpRequest) -> Response:
@@ -289,7 +346,7 @@ def create_app(settings: Settings | None = None) -> Starlette:
             return JSONResponse({"status": "unavailable"}, status_code=503)
         return JSONResponse({"status": "ok"})
 
-    gateway = Gateway(settings, book, teller, upstreams)
+    gateway = Gateway(settings, book, teller, upstreams, Bodies(settings.body_limit, readers))
     return _Application(gateway, routes=[Route(HEALTH, health)], lifespan=lifespan)
 
 

@@ -8,11 +8,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol, TypeVar
 
-from toolkit import tags
 from toolkit.billing import Admit, Admitted, Call, Ending, Receipt, Refuse, Settle, cost_of
 from toolkit.books import Stale
-from toolkit.dialects import MODULES, headers
-from toolkit.dialects.body import MAX_NUMBERS, MAX_VALUES, parse_object
+from toolkit.dialects import headers
 from toolkit.dialects.fields import named
 from toolkit.dialects.headers import Onward
 from toolkit.dialects.shape import EMBEDDING_ENDPOINTS, FREE_ENDPOINTS, Dialect, Shape
@@ -20,6 +18,7 @@ from toolkit.errors import Refusal, RefusalType, Unavailable
 from toolkit.estimate import HoldBound, check_text, hold_bound, likely_input
 from toolkit.funds import Afford
 from toolkit.gateway.answers import LEFT_OUT
+from toolkit.gateway.bodies import LargeBody
 from toolkit.gateway.book import LARGEST_KEY_CACHE, Book
 from toolkit.gateway.field_policy import UnknownNames, check_window, judge_unknown
 from toolkit.gateway.paths import PATH_OF, Target
@@ -29,6 +28,7 @@ from toolkit.metering import Gauge
 from toolkit.offer import Catalog, DatedSheet, ModelFacts
 from toolkit.policy import KeyFacts
 from toolkit.pricing import billing_month, usd
+from toolkit.reader import read_request
 
 logger = logging.getLogger("keydesk.gateway")
 
@@ -53,7 +53,7 @@ class Request:
     target: Target
     digests: list[str]
     headers: list[tuple[bytes, bytes]]
-    body: bytes
+    body: bytes | LargeBody
     wants_sse: bool
 
 
@@ -177,13 +177,13 @@ class Teller:
             now = self.book.now()
             call: Call | None = None
             try:
-                if body is None or shape is None:
-                    most = MAX_NUMBERS if request.target.endpoint in EMBEDDING_ENDPOINTS else MAX_VALUES
-                    body = parse_object(request.body, most)
-                    shape = MODULES[request.dialect].inspect(
-                        request.target.endpoint, body, len(request.body), request.target.model
-                    )
-                    tagged = tags.read(request.dialect, body, request.headers)
+                if shape is None:
+                    asked = request.dialect, request.target.endpoint, request.target.model, request.headers
+                    if isinstance(request.body, LargeBody):
+                        shape, tagged = await request.body.inspect(*asked)
+                    else:
+                        reading = read_request(*asked, request.body)
+                        body, shape, tagged = reading.body, reading.shape, reading.tags
                 call, model, bound = _price(request, key, now, shape, onward, tagged, catalog)
                 left_out = ()
                 if unknown := shape.unknown + onward.unknown:
@@ -336,7 +336,7 @@ class Admission:
 
     call: Call
     shape: Shape
-    body: dict[str, Any]
+    body: dict[str, Any] | None  # a large one is elsewhere
     onward: Onward
     left_out: tuple[str, ...]
     model: ModelFacts

@@ -22,6 +22,7 @@ from toolkit.dialects.shape import Dialect
 from toolkit.errors import Refusal, RefusalType
 from toolkit.gateway import fault
 from toolkit.gateway.answers import JSON, LEFT_OUT, head, hold_id, send_refusal, send_whole
+from toolkit.gateway.bodies import LargeBody
 from toolkit.gateway.call import Admission, Request, Teller
 from toolkit.gateway.upstreams import Exchange, NotConfigured, UpstreamBroke, Upstreams, UpstreamSlow
 from toolkit.leases import Progress
@@ -93,20 +94,24 @@ class Passage:
 
     # -- forwarding ---------------------------------------------------------------------------------------------
 
-    def _open(self) -> Exchange:
+    async def _open(self) -> Exchange:
         model, shape, admitted = self._admission.model, self._shape, self._admission.admitted
         # White space at its end is the commonest fault of a credential, and no header may hold a line break.
         self._credential = (self._upstreams.credential(model.credential_env) or "").strip()
         if not self._credential:
             raise NotConfigured(f"the credential {model.credential_env} of upstream {model.upstream} is not set")
-        changed = self._dialect.rewrite(
-            shape.endpoint,
-            self._admission.body,
-            upstream_model=model.upstream_model,
-            output_bound=admitted.output_bound if shape.output and shape.output_bound is None else None,
-            include_usage=shape.stream and not shape.usage_asked,
-            leave_out_unknown=bool(self._admission.left_out),
-        )
+        changes: dict[str, Any] = {
+            "upstream_model": model.upstream_model,
+            "output_bound": admitted.output_bound if shape.output and shape.output_bound is None else None,
+            "include_usage": shape.stream and not shape.usage_asked,
+            "leave_out_unknown": bool(self._admission.left_out),
+        }
+        body: bytes | list[bytes]
+        if isinstance(self._request.body, LargeBody):
+            body = await self._request.body.rewrite(**changes)
+        else:
+            changed = self._dialect.rewrite(shape.endpoint, self._admission.body or {}, **changes)
+            body = self._request.body if changed is None else dump_object(changed)
         path = self._dialect.upstream_path(
             shape.endpoint, model.upstream_model, shape.stream, alt_sse=self._request.wants_sse
         )
@@ -118,9 +123,13 @@ class Passage:
             "accept-encoding": "identity",
             "x-request-id": self._request.id,
         }
-        body = self._request.body if changed is None else dump_object(changed)
         self._exchange = self._upstreams.exchange(model.base_url + path, headers, body)
         return self._exchange
+
+    async def _send_request(self, exchange: Exchange) -> None:
+        await exchange.send()
+        if isinstance(self._request.body, LargeBody):
+            self._request.body.drop()
 
     @property
     def _sent(self) -> bool:
@@ -133,8 +142,8 @@ class Passage:
         """
         task = self._teller.enter()
         try:
-            with self._open() as exchange:
-                await exchange.send()
+            with await self._open() as exchange:
+                await self._send_request(exchange)
                 self._first_byte_ms = milliseconds_since(self._started)
                 if exchange.status >= 300:
                     await self._upstream_error(exchange)
@@ -144,7 +153,7 @@ class Passage:
             # Not by the caller: one who leaves cancels nothing here.
             self._settle_aborted(None, "the gateway was stopped")
             await self._say_stopped()
-        except (UpstreamBroke, UpstreamSlow) as error:
+        except (UpstreamBroke, UpstreamSlow, Refusal) as error:
             await self._no_answer(error)
         finally:
             self._ensure_settled()
@@ -198,8 +207,8 @@ class Passage:
     async def _pass_stream(self) -> None:
         meter: StreamMeter | None = None
         try:
-            with self._open() as exchange:
-                await exchange.send()
+            with await self._open() as exchange:
+                await self._send_request(exchange)
                 if exchange.status >= 300:
                     await self._upstream_error(exchange)
                     return
@@ -232,7 +241,7 @@ class Passage:
             left = self._leaving is not None and self._leaving.done()
             self._settle_aborted(meter, "the caller left" if left else "the gateway was stopped")
             raise
-        except (UpstreamBroke, UpstreamSlow, ValueError) as error:
+        except (UpstreamBroke, UpstreamSlow, ValueError, Refusal) as error:
             if meter is None or not self._begun:
                 await self._no_answer(error)
             else:
@@ -421,6 +430,8 @@ def _written_off() -> Refusal:
 
 
 def _refusal_of(error: Exception, *, sent: bool) -> Refusal:
+    if isinstance(error, Refusal):
+        return error
     headers = {"x-should-retry": "false"} if sent else {}
     if isinstance(error, UpstreamSlow):
         return Refusal(

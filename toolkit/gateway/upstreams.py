@@ -26,6 +26,10 @@ LARGEST_PIECE = 1024 * 1024
 """Bytes that are decompressed at a time."""
 
 
+Body = bytes | list[bytes]
+"""Of a request: in one piece, or in blocks if it is large."""
+
+
 class UpstreamBroke(Exception):  # an event of the wire, turned into a refusal by `call`
     """The upstream could not be reached, or its answer ended before its end."""
 
@@ -46,7 +50,7 @@ class Exchange:
             `retry-after-ms`, if they say when.
     """
 
-    def __init__(self, pool: Pool, settings: Settings, url: str, headers: Mapping[str, str], body: bytes) -> None:
+    def __init__(self, pool: Pool, settings: Settings, url: str, headers: Mapping[str, str], body: Body) -> None:
         self._pool = pool
         self._settings = settings
         self._url = url
@@ -89,12 +93,16 @@ class Exchange:
         limit = self._limit(self._settings.first_byte_timeout)
         try:
             address, opening = split_url(self._url)
-            request = request_bytes(opening, self._headers, self._body)
+            body, self._body = self._body, b""
+            first, rest = (body, []) if isinstance(body, bytes) else (b"", body)
+            request = request_bytes(opening, self._headers, first, len(first) + sum(map(len, rest)))
             connection = self._pool.kept(address) or await self._pool.connection(
                 address, min(limit, self._limit(self._settings.connect_timeout))
             )
             self._connection = connection
             connection.send(request)
+            if rest:
+                await connection.send_rest(rest, limit)
             await connection.read_head(limit)
         except TimeoutError:
             raise UpstreamSlow("no answer within the time limit") from None
@@ -202,7 +210,7 @@ class Upstreams:
         """Return our credential for an upstream, as it stands now: it may be rotated without a restart."""
         return self._settings.upstream_credential(name)
 
-    def exchange(self, url: str, headers: Mapping[str, str], body: bytes) -> Exchange:
+    def exchange(self, url: str, headers: Mapping[str, str], body: Body) -> Exchange:
         """Prepare a POST to an upstream."""
         assert self._pool is not None  # noqa: S101 - opened with the gateway
         return Exchange(self._pool, self._settings, url, headers, body)

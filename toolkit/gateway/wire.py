@@ -59,13 +59,23 @@ def split_url(url: str) -> tuple[Address, str]:
     return address, f"POST {target} HTTP/1.1\r\nHost: {authority}"
 
 
-def request_bytes(opening: str, headers: Mapping[str, str], body: bytes) -> bytes:
-    """Return the bytes of a request; `opening` is from `split_url`.
+def request_bytes(opening: str, headers: Mapping[str, str], body: bytes, length: int | None = None) -> bytes:
+    """Return the bytes of a request.
+
+    Args:
+        opening: from `split_url`.
+        headers: all but Host and Content-Length.
+        body: what goes along with the head.
+        length: bytes of the whole body, if more of it follows.
 
     Raises:
         ValueError: a header cannot be sent as it is.
     """
-    lines = [opening, *[f"{name}: {value}" for name, value in headers.items()], f"Content-Length: {len(body)}\r\n\r\n"]
+    lines = [
+        opening,
+        *[f"{name}: {value}" for name, value in headers.items()],
+        f"Content-Length: {len(body) if length is None else length}\r\n\r\n",
+    ]
     text = "\r\n".join(lines)
     breaks = len(lines) + 2  # the opening and the end have more than their own
     if text.count("\n") != breaks or text.count("\r") != breaks or "\0" in text:
@@ -90,6 +100,7 @@ class Connection(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
         self._limit = 0.0
         self._idle = True
+        self._full = False
         self._begin()
 
     def _begin(self) -> None:
@@ -102,6 +113,7 @@ class Connection(asyncio.Protocol):
         self._taken = 0
         self._paused = False
         self._done = False
+        self._unsent = False
         self._reusable = False
         self._error: ConnectionError | None = None
 
@@ -117,6 +129,27 @@ class Connection(asyncio.Protocol):
         self._begin()
         self._idle = False
         self._transport.write(request)
+
+    async def send_rest(self, blocks: list[bytes], limit: float) -> None:
+        """Send a large body, as fast as the other side takes it; stop when the answer comes first.
+
+        Args:
+            blocks: which are forgotten as they are sent.
+            limit: on the loop's clock.
+
+        Raises:
+            ConnectionError, TimeoutError: it was not taken.
+        """
+        blocks.reverse()
+        while blocks:
+            while self._full and not self._error and not self._has_head:
+                await self._news(limit)
+            if self._error:
+                raise self._error
+            if self._has_head:
+                self._unsent = True
+                return
+            self._transport.write(blocks.pop())
 
     async def read_head(self, limit: float) -> None:
         """Wait for the answer's head.
@@ -160,7 +193,7 @@ class Connection(asyncio.Protocol):
     def release(self) -> None:
         """Give the connection back, if its call is over in every respect; else close it."""
         self._idle = True
-        if self._reusable and self.is_open and not self._transport.get_write_buffer_size():
+        if self._reusable and self.is_open and not self._unsent and not self._transport.get_write_buffer_size():
             self._parts = []
             self._resume()
             self._pool.keep(self)
@@ -229,6 +262,15 @@ class Connection(asyncio.Protocol):
             return
         if not self._has_head and self._head_size > LARGEST_HEAD:
             self._fail("the head does not end")
+        self._wake()
+
+    def pause_writing(self) -> None:
+        """Note that what was written is not taken yet."""
+        self._full = True
+
+    def resume_writing(self) -> None:
+        """Note that more may be written."""
+        self._full = False
         self._wake()
 
     def connection_lost(self, error: Exception | None) -> None:

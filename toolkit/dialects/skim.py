@@ -1,0 +1,117 @@
+"""Read JSON that is too large to be built, for what is short in it: usage, ids, reasons. Pure.
+
+What a provider sends is input from outside, too. A long string becomes an empty one, and of a long array or object the
+first items are kept; what is left out is passed over without building anything.
+"""
+
+import json
+import re
+from typing import Any
+
+from toolkit.dialects.body import MAX_DEPTH, count_values
+from toolkit.dialects.sse import data_of, element_of, name_of
+
+LONGEST_STRING = 1_024
+"""Bytes of a string that is kept."""
+
+MOST_ITEMS = 128
+"""Items of an array or object that are kept; as many as there may be choices."""
+
+MOST_TOKENS = 20_000
+"""Strings, brackets and commas after which only the outer two levels are kept."""
+
+_MOST_STEPS = 4_000_000
+"""Tokens looked at one by one; what has more is made to keep somebody busy."""
+
+ALWAYS_LIGHT, LIGHT_SIZE, LIGHT_VALUES = 32 * 1024, 512 * 1024, 8_000
+"""Bytes of a JSON text that is read at once whatever it holds; bytes and values of one that is light all the same."""
+
+_STRING = rb'"(?:[^"\\]++|\\.)*+"'
+_TOKEN = re.compile(_STRING + rb'|[{}\[\],]|"', re.DOTALL)
+
+
+def _balanced(levels: int) -> bytes:
+    """Return the pattern of what stands in a bracket, with so many levels of brackets in it."""
+    flat = rb'[^"{}\[\]]++|' + _STRING
+    if levels:
+        inner = _balanced(levels - 1)
+        flat += rb"|\[" + inner + rb"\]|\{" + inner + rb"\}"
+    return rb"(?:" + flat + rb")*+"
+
+
+# Passes over what is not kept by the thousand brackets: each by itself would take half a microsecond.
+_SKIPPED = re.compile(_balanced(3), re.DOTALL)
+_REST = re.compile(rb"\s*+\Z")
+
+
+def is_light(text: bytes) -> bool:
+    """Whether reading a JSON text takes a few milliseconds at most."""
+    size = len(text)
+    return size <= ALWAYS_LIGHT or (size <= LIGHT_SIZE and count_values(text) <= LIGHT_VALUES)
+
+
+def skim(text: bytes) -> tuple[dict[str, Any] | None, int]:
+    """Return a JSON object without what is long in it, and how many bytes were left out.
+
+    None if it is no object, ends too early, or is nested too deeply. What is left out is not checked.
+    """
+    kept: list[bytes] = []
+    items: list[int] = []  # of each open array and object
+    left_out = tokens = start = position = 0
+    skipping = 0  # how many levels were open where it began; 0: nothing is skipped
+    while match := _TOKEN.search(text, _SKIPPED.match(text, position).end() if skipping else position):  # type: ignore[union-attr]
+        begin, position = match.span()
+        token = text[begin]
+        tokens += 1
+        if token == 34:  # a quote
+            if position - begin == 1:
+                return None, 0  # it has no end
+            if not skipping and position - begin > LONGEST_STRING:
+                kept += [text[start:begin], b'""']
+                left_out += position - begin
+                start = position
+        elif token in b"{[":
+            items.append(0)
+            if len(items) > MAX_DEPTH:
+                return None, 0
+            if not skipping and tokens > MOST_TOKENS and len(items) > 2:
+                kept.append(text[start:position])
+                skipping, start = len(items), position
+        elif token in b"}]":
+            if skipping == len(items):
+                left_out += begin - start
+                skipping, start = 0, begin
+            if items:
+                items.pop()
+            if not items:
+                break
+        elif items and not skipping:
+            items[-1] += 1
+            if items[-1] >= MOST_ITEMS:
+                kept.append(text[start:begin])
+                skipping, start = len(items), begin
+        if not items or tokens > _MOST_STEPS:
+            return None, 0
+    if items or _REST.match(text, position) is None:
+        return None, 0
+    kept.append(text[start:position])
+    try:
+        value = json.loads(b"".join(kept).decode(errors="replace").removeprefix("\ufeff"))
+    except (ValueError, RecursionError):
+        return None, 0
+    return (value, left_out) if isinstance(value, dict) else (None, 0)
+
+
+def stand_in(piece: bytes, *, sse: bool) -> tuple[bytes, int]:
+    """Return a piece of a stream that says the same as a long one in short, and how many bytes it leaves out.
+
+    Args:
+        piece: as the splitters of `sse` give it.
+        sse: whether it is a server-sent event; else it is an element of an array.
+    """
+    value, left_out = skim((data_of(piece) if sse else element_of(piece)) or b"")
+    data = b"" if value is None else json.dumps(value).encode()
+    if not sse:
+        return data or b"0", left_out
+    name = name_of(piece)
+    return (b"" if name is None else b"event: " + name[:LONGEST_STRING] + b"\n") + b"data: " + data + b"\n\n", left_out
