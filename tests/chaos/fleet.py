@@ -107,6 +107,15 @@ class Process:
         self._running.wait()
 
 
+@dataclass(frozen=True)
+class Liar:
+    """A provider that answers as none should: where it is, and which calls reached it."""
+
+    process: Process
+    url: str
+    journal: Path
+
+
 @dataclass
 class Fleet:
     """A witness, gateways over one store, and what else a Keydesk runs.
@@ -159,6 +168,13 @@ class Fleet:
         arguments = ["gateway", "--port", str(port), "--workers", str(workers)]
         self.gateways.append(self._keydesk(f"gateway-{len(self.gateways)}", arguments, f"{url}/healthz"))
         self.urls.append(url)
+
+    def add_liar(self, seed: int) -> "Liar":
+        """Return a provider that answers as none should."""
+        port, journal = free_port(), self.folder / "liar.log"
+        arguments = ["-m", "tests.chaos.liar", "--port", str(port), "--journal", str(journal), "--seed", str(seed)]
+        url = f"http://127.0.0.1:{port}"
+        return Liar(self._process("liar", arguments, f"{url}/"), url, journal)
 
     def _keydesk(self, name: str, arguments: list[str], health: str = "") -> Process:
         return self._process(name, ["-m", "toolkit.cli", *arguments], health)

@@ -1,0 +1,247 @@
+"""Hostile callers and hostile providers: whatever they send, no call fails for it, nothing is lost, nothing grows.
+
+Attackers (`attacks`) send requests that nobody should, to a gateway whose providers (`liar`) answer as none should,
+while a neighbour makes honest calls. The gateway must answer every whole request, never with a 500; each call that
+reached a provider is a row, and each that a provider would bill is charged; the neighbour gets every answer; in the
+end no hold is left, the books balance, and files and memory are as they were.
+"""
+
+import asyncio
+import os
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.chaos.attacks import MODELS, Attack, Attacker, neighbour
+from tests.chaos.fleet import Fleet
+from tests.chaos.report import Report
+from tests.chaos.stage import Stage
+from tests.chaos.stores import Place, children, log_rows, open_reader, wait_until
+from toolkit import catalog, keys, plans
+from toolkit.credentials import new_secret
+from toolkit.dialects.shape import Dialect
+from toolkit.pricing import NANO, PriceSheet
+
+CALLERS = 16
+RICH = 1_000_000 * NANO
+LONGEST = 90.0
+"""Seconds in which a whole request must be answered; far more than any should take on a machine with other work."""
+
+SETTLED_WITHIN = 120.0
+WARM = 50
+"""Attacks before the files of the beginning are counted."""
+
+LONG = 600
+"""Seconds of a run from which on its memory is judged: a short one is still warming up."""
+
+GROWTH = 1.1
+
+
+@dataclass
+class _Seen:
+    """What came back."""
+
+    statuses: Counter[str] = field(default_factory=Counter)
+    kinds: Counter[str] = field(default_factory=Counter)
+    wrong: list[str] = field(default_factory=list)
+    neighbours: int = 0
+    memory: list[tuple[float, int]] = field(default_factory=list)
+
+
+def run(
+    place: Place, folder: Path, *, seconds: int, seed: int = 1, progress: Callable[[str], None] = lambda _: None
+) -> Report:
+    """Attack a gateway for a time, and judge what it did.
+
+    Args:
+        place: the key store, empty.
+        folder: for data and logs.
+        seconds: of attacks.
+        seed: of what is sent and answered.
+        progress: told how far it is.
+    """
+    report = Report(f"hostile on {place.kind}")
+    fleet = Fleet(folder, place.url, lease=30)
+    fleet.add_gateway()
+    liar = fleet.add_liar(seed)
+    stage = Stage(folder, fleet.environment)
+    try:
+        secrets, honest = _set_up(stage, liar.url)
+        with fleet.running(liar.process, fleet.gateways[0], fleet.drain):
+            pid = fleet.gateways[0].pid
+            asyncio.run(_warm_up(fleet.urls[0], Attacker(seed, secrets), neighbour(honest)))
+            files = _files(pid)
+            seen = asyncio.run(_attack(fleet.urls[0], pid, Attacker(seed, secrets), honest, seconds, progress))
+            wait_until(lambda: not _held(stage), "the last hold to be released", SETTLED_WITHIN)
+            # Connections to providers are kept for a while.
+            wait_until(lambda: _files(pid) <= files, "the open files to be those of the beginning", SETTLED_WITHIN)
+            report.require(fleet.gateways[0].is_alive() and fleet.gateways[0].pid == pid, "the gateway did not survive")
+        _judge(report, stage, seen, liar.journal, seconds)
+        log = fleet.gateways[0].log.read_text(errors="replace")
+        report.require(
+            "Traceback" not in log, f"the gateway's log has a traceback: {log[log.find('Traceback') :][:600]}"
+        )
+    except TimeoutError as error:
+        report.violations.append(str(error))
+    finally:
+        stage.close()
+    return report
+
+
+def _set_up(stage: Stage, liar_url: str) -> tuple[list[str], str]:
+    """Make models of the liar in each dialect, and keys; return the attackers' secrets and the neighbour's."""
+    dialects = {Dialect.OPENAI: MODELS["chat"], Dialect.ANTHROPIC: MODELS["messages"], Dialect.GEMINI: "fuzz-gemini"}
+    with stage.desk.write() as tx:
+        for dialect, model in dialects.items():
+            root = f"{liar_url}/v1" if dialect is Dialect.OPENAI else liar_url
+            catalog.add_upstream(tx, f"liar-{dialect}", dialect, root, "TEST_UPSTREAM_KEY")
+            catalog.add_model(
+                tx,
+                model,
+                f"liar-{dialect}",
+                sheet=PriceSheet.flat(input=NANO, output=10 * NANO),
+                context_window=100_000,
+                default_output=4_096,
+                max_output=8_192,
+            )
+        plan = plans.add(tx, "fuzz", 1_000_000, list(dialects.values())).id
+    rich, poor = stage.add_org("rich", RICH), stage.add_org("poor", 1)
+    made = []
+    with stage.desk.write() as tx:
+        for name, org, limit in (("a", rich, None), ("b", rich, RICH), ("c", poor, None), ("honest", rich, None)):
+            new = keys.create(tx, stage.desk.keyring, org=org, name=name, plan=plan, monthly_limit=limit)
+            made.append(new.secret)
+    *attackers, honest = made
+    return [*attackers, *attackers[:2], new_secret()], honest
+
+
+async def _warm_up(url: str, attacker: Attacker, honest: bytes) -> None:
+    """Let the gateway open what it opens once: its threads, readers and connections."""
+    drawn = [attacker.attack().data for _ in range(WARM)]
+    await asyncio.gather(*(_visit(url, data, LONGEST) for data in [*drawn, honest]))
+
+
+async def _attack(
+    url: str, pid: int, attacker: Attacker, honest: str, seconds: int, progress: Callable[[str], None]
+) -> _Seen:
+    seen, began = _Seen(), time.monotonic()
+
+    async def attack() -> None:
+        while time.monotonic() - began < seconds:
+            drawn = attacker.attack()
+            seen.kinds[drawn.kind] += 1
+            await _one(url, drawn, seen)
+
+    async def neighbourly() -> None:
+        while time.monotonic() - began < seconds:
+            answer = await _visit(url, neighbour(honest), LONGEST)
+            seen.neighbours += 1
+            if not (answer or b"").startswith(b"HTTP/1.1 200"):
+                seen.wrong.append(f"the neighbour got {answer and answer[:200]!r}")
+
+    async def watch() -> None:
+        shown = began
+        while time.monotonic() - began < seconds:
+            seen.memory.append((time.monotonic() - began, _memory(pid)))
+            if time.monotonic() - shown > 30:
+                shown = time.monotonic()
+                progress(f"hostile: {seen.kinds.total():,} attacks, {seen.memory[-1][1] / 1e6:,.0f} MB")
+            await asyncio.sleep(1)
+
+    await asyncio.gather(*(attack() for _ in range(CALLERS)), neighbourly(), watch())
+    return seen
+
+
+async def _one(url: str, drawn: Attack, seen: _Seen) -> None:
+    answer = await _visit(url, drawn.data, LONGEST, drawn.leave)
+    if answer is None:
+        if drawn.whole:
+            seen.wrong.append(f"no answer within {LONGEST:.0f} s to {drawn.kind}: {drawn.data[:300]!r}")
+        return
+    status = answer[9:12].decode("latin-1") if answer.startswith(b"HTTP/1.") else "none" if not answer else "odd"
+    seen.statuses[status] += 1
+    if status in {"500", "odd"} or (status == "none" and drawn.whole):
+        seen.wrong.append(f"{answer[:200]!r} in answer to {drawn.kind}: {drawn.data[:400]!r}")
+
+
+async def _visit(url: str, data: bytes, limit: float, leave: int | None = None) -> bytes | None:
+    """Send bytes and return all that comes back (or the first `leave` bytes); None if it takes too long."""
+    host, _, port = url.removeprefix("http://").partition(":")
+    answer = b""
+    try:
+        async with asyncio.timeout(limit):
+            reader, writer = await asyncio.open_connection(host, int(port), limit=2**20)
+            try:
+                writer.write(data)
+                if leave is None and data:
+                    writer.write_eof()  # what is no whole request ends here, and is not waited for
+                while (leave is None or len(answer) < leave) and (part := await reader.read(65_536)):
+                    answer += part
+            except ConnectionError:
+                pass  # a server that has said no need not read on
+            finally:
+                writer.transport.abort() if leave is not None else writer.close()
+    except TimeoutError:
+        return None
+    except OSError:
+        return answer
+    return answer
+
+
+def _memory(pid: int) -> int:
+    """Return the bytes that a process and its children have resident."""
+    total = 0
+    for each in [pid, *children(pid)]:
+        try:
+            (line,) = (x for x in Path(f"/proc/{each}/status").read_text().splitlines() if x.startswith("VmRSS:"))
+        except (OSError, ValueError):
+            continue
+        total += int(line.split()[1]) * 1024
+    return total
+
+
+def _files(pid: int) -> int:
+    return len(os.listdir(f"/proc/{pid}/fd"))  # noqa: PTH208 - /proc has no entries that a Path could hold on to
+
+
+def _held(stage: Stage) -> bool:
+    from toolkit import holds
+
+    with stage.desk.read() as tx:
+        return bool(holds.open_holds(tx))
+
+
+def _judge(report: Report, stage: Stage, seen: _Seen, journal: Path, seconds: int) -> None:
+    reader = open_reader(stage.desk.settings.store_url)
+    try:
+        rows = {row["request_id"]: row for row in log_rows(reader, stage.ledger)}
+    finally:
+        reader.close()
+    forwarded = [line.split() for line in journal.read_text().splitlines()]
+    for request_id, kind in forwarded:
+        row = rows.get(request_id)
+        report.require(row is not None, f"{request_id} reached the provider and is no row")
+        if row is not None and kind == "billed":
+            report.require(row["cost"] > 0, f"{request_id} would be billed and was not charged: {row}")
+    for row in rows.values():
+        report.require(row["cost"] >= 0, f"{row['request_id']} was charged {row['cost']}")
+        estimated = row["usage_source"] == "estimated"
+        report.require(not estimated or row["cost"] <= row["held"], f"an estimate exceeds its hold: {row}")
+    report.violations += seen.wrong
+    early = [size for at, size in seen.memory if seconds / 6 <= at < seconds / 5]
+    late = [size for at, size in seen.memory if at >= seconds * 0.95]
+    if seconds >= LONG and early and late:
+        report.require(max(late) <= GROWTH * max(early), f"memory grew from {max(early):,} to {max(late):,} bytes")
+    report.figures |= {
+        "attacks": seen.kinds.total(),
+        **{f"  {kind}": count for kind, count in sorted(seen.kinds.items())},
+        **{f"  answered {status}": count for status, count in sorted(seen.statuses.items())},
+        "calls that reached a provider": len(forwarded),
+        "  that it would bill": sum(kind == "billed" for _, kind in forwarded),
+        "neighbour's calls": seen.neighbours,
+        "memory early, MB": max(early, default=0) // 10**6,
+        "memory at the end, MB": max(late, default=0) // 10**6,
+    }
+    report.violations += stage.reconcile()
