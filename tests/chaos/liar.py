@@ -62,16 +62,27 @@ class Answer(NamedTuple):
 
 
 class Asked(NamedTuple):
-    """What a request was for."""
+    """What a request was for.
+
+    Args:
+        dialect: or what of it has a form of answer of its own.
+        stream: whether the answer is one.
+        free: whether no provider bills it.
+    """
 
     dialect: str
     stream: bool
+    free: bool = False
 
 
 def asked_by(path: bytes, body: bytes) -> Asked:
     """Return what a request is for, by the paths that the gateway calls."""
-    if b"generateContent" in path or b"GenerateContent" in path:
-        return Asked("gemini", b"stream" in path)
+    if b"count" in path:
+        return Asked("anthropic" if b"/messages" in path else "gemini", stream=False, free=True)
+    if b"/embeddings" in path:
+        return Asked("embeddings", stream=False)
+    if b"GenerateContent" in path or b"generateContent" in path:
+        return Asked("gemini" if b"alt=sse" in path or b"stream" not in path else "array", b"stream" in path)
     stream = b'"stream":true' in body.replace(b" ", b"")
     return Asked("anthropic" if b"/messages" in path else "responses" if b"/responses" in path else "chat", stream)
 
@@ -83,13 +94,16 @@ def usage(dialect: str, counts: Callable[[], Any]) -> dict[str, Any]:
         "responses": ("input_tokens", "output_tokens", "total_tokens"),
         "anthropic": ("input_tokens", "output_tokens", "cache_read_input_tokens", "cache_creation_input_tokens"),
         "gemini": ("promptTokenCount", "candidatesTokenCount", "totalTokenCount", "thoughtsTokenCount"),
+        "embeddings": ("prompt_tokens", "total_tokens"),
     }
     inner = {
         "chat": {"prompt_tokens_details": {"cached_tokens": counts()}},
         "responses": {"input_tokens_details": {"cached_tokens": counts()}},
         "anthropic": {"cache_creation": {"ephemeral_1h_input_tokens": counts()}},
         "gemini": {"cachedContentTokenCount": counts()},
+        "embeddings": {},
     }
+    dialect = "gemini" if dialect == "array" else dialect
     return {name: counts() for name in names[dialect]} | inner[dialect]
 
 
@@ -120,6 +134,7 @@ def body_of(dialect: str, used: object) -> dict[str, Any]:
             "candidates": [{"content": {"role": "model", "parts": [{"text": text}]}, "finishReason": "STOP"}],
         },
     }
+    bodies["embeddings"] = {"object": "list", "data": [{"object": "embedding", "index": 0, "embedding": [0.5]}]}
     name = "usageMetadata" if dialect == "gemini" else "usage"
     return bodies[dialect] | ({} if used is None else {name: used})
 
@@ -205,9 +220,15 @@ class Liar:
         if not asked.stream:
             body = json.dumps(body_of(asked.dialect, used)).encode()
             return Answer([head(b"200", b"application/json", len(body)), *self._split(body)], billed=True)
+        kind = b"text/event-stream"
         whole = b"".join(sse(asked.dialect, used, self._draw.choice(["\n", "\n", "\r\n"])))
+        if asked.dialect == "array":
+            whole, kind = (
+                json.dumps([content for _, content in events_of("gemini", used)]).encode(),
+                b"application/json",
+            )
         parts = [chunk(piece) for piece in self._split(whole)]
-        return Answer([head(b"200", b"text/event-stream", None), *parts, b"0\r\n\r\n"], billed=True)
+        return Answer([head(b"200", kind, None), *parts, b"0\r\n\r\n"], billed=True)
 
     def _split(self, data: bytes) -> list[bytes]:
         cuts = sorted({self._draw.randrange(len(data)) for _ in range(self._draw.choice([0, 1, 6]))} - {0})
@@ -347,8 +368,10 @@ class Caller(asyncio.Protocol):
             self._begin()
             return
         body = b"".join(self._parts)
-        answer = self._liar.answer(asked_by(self._path, body), HONEST in body)
-        os.write(self._journal, self._request_id + (b" billed\n" if answer.billed else b" free\n"))
+        asked = asked_by(self._path, body)
+        answer = self._liar.answer(asked, HONEST in body)
+        billed = answer.billed and not asked.free
+        os.write(self._journal, self._request_id + (b" billed\n" if billed else b" free\n"))
         self._begin()
         for piece in answer.pieces:
             if not self._transport.is_closing():
