@@ -17,13 +17,13 @@ from pathlib import Path
 import click
 
 from tests.buckets import NAME, serving
-from tests.chaos import caps, crash, ledger, revocation
+from tests.chaos import caps, crash, hostile, ledger, revocation
 from tests.chaos.report import Report
 from tests.chaos.stores import Place, open_place
 
 CALLERS = 200
 KINDS = ("sqlite", "postgresql")
-PARTS = ("caps", "revocation", "crash", "ledger")
+PARTS = ("caps", "revocation", "crash", "ledger", "hostile")
 TOGETHER = 20
 """Kills over one store, before the next ones get a new one."""
 
@@ -39,7 +39,7 @@ TOGETHER = 20
     default="",
     help=f"What is killed, with commas between, instead: {', '.join(crash.VICTIMS + crash.SERVER_VICTIMS)}.",
 )
-@click.option("--seconds", default=300, show_default=True, help="Of producing, draining, merging, reading and killing.")
+@click.option("--seconds", default=300, show_default=True, help="Of the ledger's run, and of attacks.")
 @click.option("--bucket", is_flag=True, help="The ledger's segments in a bucket, on an S3 server of the run's own.")
 @click.option("--seed", type=int, help="Of everything drawn at random.  [default: another one each time]")
 def main(
@@ -70,6 +70,9 @@ def main(
             with _bucket() if bucket else nullcontext("") as root:
                 return ledger.run(place, folder, seconds=seconds, root=root, seed=seed, progress=click.echo)
 
+        def run_hostile(place: Place, folder: Path) -> Report:
+            return hostile.run(place, folder, seconds=seconds, seed=seed, progress=click.echo)
+
         for name in PARTS:
             if only and name not in only:
                 continue
@@ -79,6 +82,8 @@ def main(
                 report = _run(run_revocation, kind)
             elif name == "ledger":
                 report = _run(run_ledger, kind)
+            elif name == "hostile":
+                report = _run(run_hostile, kind)
             else:
                 report = _crash(kind, drawn, seed)
             reports.append(report)
