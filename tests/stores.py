@@ -53,7 +53,7 @@ class Stores:
             self._prepared[kind, name] = url
         if kind == "postgresql":
             return self._make_database(_database(self._prepared[kind, name]))
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         shutil.copy(self._folder / name / "keydesk.db", folder)
         return _sqlite_url(folder)
 

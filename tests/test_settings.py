@@ -45,6 +45,7 @@ def test_every_setting_is_read(tmp_path: Path) -> None:
     """Each row of the table changes the settings."""
     given = {
         "KEYDESK_DATA_DIR": str(tmp_path / "elsewhere"),
+        "KEYDESK_DATA_GROUP": "analysts",
         "KEYDESK_STORE_URL": "sqlite:///other.db",
         "KEYDESK_LEDGER_ROOT": str(tmp_path / "segments"),
         "KEYDESK_PEPPER": PEPPER,

@@ -13,6 +13,7 @@ import sys
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,7 @@ from toolkit.cli import first_start
 from toolkit.database import SYSTEM
 from toolkit.demo import data
 from toolkit.desk import Desk
-from toolkit.errors import Conflict
+from toolkit.errors import Conflict, Unavailable
 from toolkit.settings import Settings
 
 PORTS = ("KEYDESK_GATEWAY_PORT", "KEYDESK_DASHBOARD_PORT", "KEYDESK_DEMO_PORT")
@@ -194,18 +195,135 @@ def test_json_names_the_addresses(started: Site) -> None:
     assert facts["first_start"] is None
 
 
+def test_a_gateway_that_cannot_start_ends_it_all(site: Site) -> None:
+    """Its name is said, with the end of its log, and no other process goes on."""
+    settings = site.settings()
+    site.data.mkdir(mode=0o700)
+    with up.Supervisor(settings, {"KEYDESK_LEASE": "none"}) as supervisor, pytest.raises(Unavailable) as ended:
+        supervisor.start(lambda _name: None, lambda _line: None)
+    assert "The gateway ended by itself" in str(ended.value)
+    assert "KEYDESK_LEASE='none' is not a number" in str(ended.value)
+    assert "gateway.log" in str(ended.value)
+    assert site.processes() == []
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """A Keydesk that runs on through the tests that kill its parts: with credentials, an odd path, locale and umask."""
+    folder = tmp_path_factory.mktemp("kept") / "Schlüssel"
+    folder.mkdir()
+    site = make_site(folder)
+    secrets = folder / "secrets"
+    secrets.write_text("FILED_CREDENTIAL=from-the-file\n")
+    site.env.update(
+        LC_ALL="C",
+        OPENAI_API_KEY="of-openai",
+        DEMO_UPSTREAM_KEY="of-the-demo",
+        FILED_CREDENTIAL="also-set",
+        KEYDESK_SECRETS_FILE=str(secrets),
+        KEYDESK_PUBLIC_URL="https://llm.example.com/keydesk/",
+        KEYDESK_DASHBOARD_URL="https://desk.example.com, http://127.0.0.1:1",
+    )
+    before = os.umask(0)
+    try:
+        with site.running():
+            os.umask(before)
+            yield site
+    finally:
+        os.umask(before)
+    assert "Traceback" not in site.said
+
+
+def part(site: Site, arguments: str) -> int:
+    """Return the id of the process that runs `keydesk ARGUMENTS` for a site, -1 while there is none."""
+    found = [pid for pid in site.processes() if _command(pid).endswith(f"toolkit.cli {arguments}")]
+    return found[0] if found else -1
+
+
+def running(site: Site, arguments: str) -> bool:
+    """Whether a process runs `keydesk ARGUMENTS` for a site."""
+    return part(site, arguments) > 0
+
+
+def kill(site: Site, arguments: str) -> int:
+    """Kill the process that runs `keydesk ARGUMENTS` for a site; return its id."""
+    wait_until(partial(running, site, arguments), f"the {arguments}", START)
+    pid = part(site, arguments)
+    os.kill(pid, signal.SIGKILL)
+    return pid
+
+
 @needs_proc
 @pytest.mark.timeout(240)
-def test_a_part_that_dies_is_named_and_everything_stops(started: Site) -> None:
-    """When the gateway ends by itself, its name is said, and no other process goes on."""
-    with started.running() as process:
-        (gateway,) = (pid for pid in started.processes() if _command(pid).endswith("toolkit.cli gateway"))
-        os.kill(gateway, signal.SIGKILL)
-        assert process.wait(30) == 1
-    assert "The gateway ended by itself" in started.said
-    assert "gateway.log" in started.said
-    assert "Traceback" not in started.said
-    assert started.processes() == []
+def test_calls_go_on_when_other_parts_are_killed(kept: Site) -> None:
+    """The kernel may take dashboard and drain at any moment: a stream under way ends as it should."""
+    welcome = (kept.data / "first-start.txt").read_text()
+    (secret,) = re.findall(r"sk-\w+", welcome)
+    ask = {"role": "user", "content": "Hello [[demo tokens=40 chunk_delay=0.05]]"}
+    request = urllib.request.Request(
+        kept.url("KEYDESK_GATEWAY_PORT", "/v1/chat/completions"),
+        json.dumps({"model": "gpt-5-mini", "stream": True, "messages": [ask]}).encode(),
+        {"Authorization": f"Bearer {secret}", "Content-Type": "application/json"},
+    )
+    gateway = part(kept, "gateway")
+    with urllib.request.urlopen(request, timeout=60) as stream:
+        assert stream.readline().startswith(b"data: ")
+        dashboard, drain = kill(kept, "dashboard"), kill(kept, "ledger sync --follow")
+        wait_until(lambda: not {dashboard, drain} & set(kept.processes()), "the two to be gone", START)
+        assert stream.read().rstrip().endswith(b"data: [DONE]")
+    wait_until(lambda: part(kept, "dashboard") not in {-1, dashboard}, "another dashboard", START)
+    wait_until(lambda: part(kept, "ledger sync --follow") not in {-1, drain}, "another drain", START)
+    wait_until(lambda: answers(kept.url("KEYDESK_DASHBOARD_PORT", "/_stcore/health")), "the dashboard", START)
+    wait_until(lambda: "The dashboard answers again." in kept.said, "the line that says so", START)
+    for name in ("dashboard", "ledger drain"):
+        assert f"The {name} ended by itself (exit code -9), and is started again in 1 s." in kept.said
+    assert part(kept, "gateway") == gateway
+
+
+@needs_proc
+@pytest.mark.timeout(240)
+def test_a_gateway_that_dies_later_is_started_again(kept: Site) -> None:
+    """It is there again, and so is the end of what the one before printed."""
+    gateway = kill(kept, "gateway")
+    wait_until(lambda: part(kept, "gateway") not in {-1, gateway}, "another gateway", START)
+    wait_until(lambda: "The gateway answers again." in kept.said, "its answer", START)
+    assert answers(kept.url("KEYDESK_GATEWAY_PORT", "/healthz"))
+    assert (kept.data / "logs" / "gateway.log").read_text().count("UTC: the gateway starts") == 2
+
+
+@needs_proc
+def test_only_the_gateway_has_credentials_of_upstreams(kept: Site) -> None:
+    """Neither variables that upstreams name or may name, nor where the secrets file is, reach the other parts."""
+    withheld = {"OPENAI_API_KEY", "DEMO_UPSTREAM_KEY", "FILED_CREDENTIAL", "KEYDESK_SECRETS_FILE"}
+    for arguments in ("gateway", "dashboard", "ledger sync --follow", "demo"):
+        wait_until(partial(running, kept, arguments), f"the {arguments}", START)
+        variables = Path(f"/proc/{part(kept, arguments)}/environ").read_bytes().split(b"\0")
+        names = {variable.partition(b"=")[0].decode() for variable in variables}
+        assert names & withheld == (withheld if arguments == "gateway" else set()), arguments
+
+
+def test_what_runs_is_private_whatever_the_umask(kept: Site) -> None:
+    """Folders and files of a first start are for one user alone."""
+    found = {path: stat.S_IMODE(path.stat().st_mode) for path in (kept.data, *kept.data.rglob("*"))}
+    assert {path: mode for path, mode in found.items() if mode != (0o700 if path.is_dir() else 0o600)} == {}
+
+
+def test_greetings_show_the_addresses_that_others_see(kept: Site) -> None:
+    """The settings' addresses stand in the greeting and in the first call, in place of this machine's own."""
+    assert "Dashboard   https://desk.example.com\n" in kept.said
+    assert "Gateway     https://llm.example.com/keydesk\n" in kept.said
+    assert "curl https://llm.example.com/keydesk/v1/chat/completions" in (kept.data / "first-start.txt").read_text()
+
+
+@needs_proc
+def test_commands_work_in_any_locale(kept: Site) -> None:
+    """A path that the C locale cannot spell is none that stops a command."""
+    for arguments in (["keys", "list"], ["ledger", "status"], ["reconcile"]):
+        command = [sys.executable, "-m", "toolkit.cli", *arguments]
+        ran = subprocess.run(
+            command, env=os.environ | kept.env, capture_output=True, cwd=ROOT, timeout=100, check=False
+        )
+        assert ran.returncode == 0, ran.stderr
 
 
 def _command(pid: int) -> str:
@@ -315,7 +433,7 @@ def test_a_welcome_hides_its_secrets() -> None:
 
 @pytest.mark.parametrize(
     ("host", "address"),
-    [("127.0.0.1", "http://127.0.0.1:1"), ("0.0.0.0", "http://127.0.0.1:1"), ("::", "http://[::1]:1")],
+    [("127.0.0.1", "http://127.0.0.1:1"), ("0.0.0.0", "http://127.0.0.1:1"), ("::", "http://127.0.0.1:1")],
 )
 def test_addresses_can_be_opened(host: str, address: str) -> None:
     """Where a server listens everywhere, the address printed is one that a browser can open."""

@@ -29,7 +29,7 @@ from sqlalchemy.exc import ArgumentError, DatabaseError, DBAPIError, InternalErr
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 
-from toolkit import engines, migrations, words
+from toolkit import engines, migrations, permissions, words
 from toolkit.errors import InvalidInput, Unavailable
 from toolkit.models import CatalogVersion, Organisation, micros, moment
 from toolkit.policy import Role
@@ -237,11 +237,15 @@ class Store:
             if not make:
                 if path.stat().st_size == 0:  # to look into it would make it a database
                     raise self._missing()
+                if not os.access(path, os.R_OK, effective_ids=True):
+                    raise self._not_yours()
                 return
-            path.parent.mkdir(parents=True, exist_ok=True)
+            permissions.make_folder(path.parent)
             path.touch(mode=0o600)  # SQLite gives its other files the same rights
         except (FileNotFoundError, NotADirectoryError) as error:
             raise self._missing() from error
+        except PermissionError as error:
+            raise self._not_yours() from error
         except OSError as error:
             verb = "made" if make else "read"
             raise Unavailable(f"The key store {path} cannot be {verb}: {error.strerror}.") from error
@@ -254,6 +258,13 @@ class Store:
     def _version(self) -> int:
         with self.read(SYSTEM) as tx:
             return migrations.schema_version(tx.session.connection())
+
+    def _not_yours(self) -> Unavailable:
+        return Unavailable(
+            f"The key store {self._path} is not for this user to read or make. Work as the user that Keydesk runs as, "
+            "or with a role of your own where the key store is PostgreSQL (KEYDESK_STORE_URL). Members of "
+            "KEYDESK_DATA_GROUP read the Parquet files of the ledger, with tools that need nothing else."
+        )
 
     def _missing(self) -> Unavailable:
         where = f"in {self.name}. Is KEYDESK_STORE_URL right?" if self.is_postgres else f"at {self._path}. {_FOLDER}"

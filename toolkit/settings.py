@@ -6,12 +6,14 @@ Every setting is a row of `TABLE` (name, default, help); `docs/settings.md` is t
 import os
 import secrets
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
+from toolkit import permissions
 from toolkit.addresses import parse_origins, parse_url
 from toolkit.credentials import Keyring
 from toolkit.errors import InvalidInput
@@ -31,6 +33,11 @@ class Setting(NamedTuple):
 
 TABLE = (
     Setting("KEYDESK_DATA_DIR", "data", "Folder of everything Keydesk writes; by default the one of the checkout."),
+    Setting(
+        "KEYDESK_DATA_GROUP",
+        "",
+        "Group (name or id) that may read the ledger's segments; empty: nobody but the user that Keydesk runs as.",
+    ),
     Setting(
         "KEYDESK_STORE_URL",
         "",
@@ -87,6 +94,7 @@ class Settings:
     """What a Keydesk process needs to know; times in seconds, sizes in bytes."""
 
     data_dir: Path
+    data_group: str
     store_url: str
     ledger_root: Path | str  # a string is s3://BUCKET/PREFIX
     secrets_file: Path | None
@@ -146,6 +154,7 @@ class Settings:
         secrets_file, public_url = text("KEYDESK_SECRETS_FILE"), text("KEYDESK_PUBLIC_URL")
         return cls(
             data_dir=data_dir,
+            data_group=text("KEYDESK_DATA_GROUP"),
             store_url=text("KEYDESK_STORE_URL") or f"sqlite:///{quote(str(data_dir / 'keydesk.db'))}",
             ledger_root=_ledger_root(text("KEYDESK_LEDGER_ROOT"), data_dir),
             secrets_file=Path(secrets_file).expanduser().resolve() if secrets_file else None,
@@ -200,6 +209,40 @@ class Settings:
         """Whether there is a pepper: one that is missing may only be made where no key needs it."""
         return bool(self.pepper_text) or self.pepper_file.exists()
 
+    def keep_private(self) -> list[str]:
+        """Take from everybody else what they may read of the data folder and the ledger, but for KEYDESK_DATA_GROUP.
+
+        Returns:
+            What was changed, and what a person should see to, for the log.
+
+        Raises:
+            InvalidInput: there is no such group, or nothing can be handed to it.
+        """
+        group = permissions.find_group(self.data_group) if self.data_group else None
+        ledger = self.ledger_root if isinstance(self.ledger_root, Path) else None
+        if group is None or ledger is None:
+            done = [permissions.keep(folder) for folder in (self.data_dir, ledger) if folder is not None]
+        elif self.data_dir.is_relative_to(ledger):
+            raise InvalidInput("KEYDESK_DATA_GROUP would read the whole data folder: give KEYDESK_LEDGER_ROOT its own.")
+        else:
+            if self.data_dir.exists():
+                permissions.make_folder(ledger)
+            passing = ledger.is_relative_to(self.data_dir)
+            mode = permissions.PASSAGE if passing else permissions.FOLDER
+            done = [
+                permissions.keep(ledger, permissions.SHARED_FOLDER, group),
+                permissions.keep(self.data_dir, mode, group if passing else None, but=ledger),
+            ]
+        return [line for line in (*done, self._open_store()) if line]
+
+    def _open_store(self) -> str | None:
+        """Return a warning if the key store is a file that others may read."""
+        path = Path(unquote(self.store_url.removeprefix("sqlite:///")))
+        with suppress(OSError):
+            if self.store_url.startswith("sqlite:///") and path.stat().st_mode & 0o077:
+                return f"Others may read the key store {path}. Run: chmod 600 {path}"
+        return None
+
     def keyring(self) -> Keyring:
         """Return the peppers from KEYDESK_PEPPER, else from the file `pepper` (made at first use, mode 0600).
 
@@ -216,6 +259,14 @@ class Settings:
         if path.stat().st_mode & 0o077:
             raise InvalidInput(f"{path} may be read by others. Run: chmod 600 {path}")
         return _keyring_from(path.read_text(), str(path))
+
+    def credential_names(self, environ: Mapping[str, str]) -> set[str]:
+        """Return the names of variables that an upstream's credential may stand in, and those of the secrets file."""
+        names = {name for name in environ if name.endswith("_API_KEY")}
+        with suppress(OSError):
+            if self.secrets_file is not None:
+                names.update(line.partition("=")[0].strip() for line in self.secrets_file.read_text().splitlines())
+        return names
 
     def upstream_credential(self, reference: str) -> str | None:
         """Return the upstream credential named `reference`, as it is now: it may be rotated without a restart."""
@@ -263,7 +314,7 @@ def write_private(path: Path, text: str, *, replace: bool = True) -> None:
 
     With `replace=False` an existing file stays as it is: of two processes that start at once, one wins.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    permissions.make_folder(path.parent)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w") as file:

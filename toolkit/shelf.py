@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from toolkit import permissions
 from toolkit.errors import Unavailable
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ class Folder:
     """A folder of this machine, or one that machines share.
 
     Args:
-        root: need not be there.
+        root: need not be there; whoever may read it may read what is made in it.
     """
 
     def __init__(self, root: Path) -> None:
@@ -81,14 +82,14 @@ class Folder:
         """Put a new file there: under a temporary name, flushed, renamed, and the name flushed."""
         target = self.root / path
         with _clearly("written", target):
-            folders = [target.parent]
-            if not target.parent.exists():
-                target.parent.mkdir(parents=True, exist_ok=True)
-                folders += target.parents[1:3]
+            made = permissions.make_below(self.root, target.parent)
+            folders = dict.fromkeys((target.parent, *(path.parent for path in made)))
             temporary = target.with_suffix(".tmp")
-            file = temporary.open("xb")
+            mode = permissions.file_mode(self.root)
+            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
             try:
-                with file:
+                with os.fdopen(descriptor, "wb") as file:
+                    os.fchmod(descriptor, mode)
                     file.write(content)
                     file.flush()
                     os.fsync(file.fileno())

@@ -1,7 +1,10 @@
-"""The supervisor behind `keydesk up`: starts the processes, waits until each answers, and stops them together.
+"""The supervisor behind `keydesk up`: starts the processes, keeps them running, and stops them together.
 
-Each process writes into a log of its own, which starts anew with it. They live in sessions of their own, so that
-Ctrl-C reaches the supervisor alone, and on Linux the kernel ends them when the supervisor is killed.
+Only a gateway that cannot start ends it all. Whatever else ends by itself is started again, after a pause that doubles
+from one end to the next; the others go on meanwhile, and so do their calls.
+
+Each process writes into a log of its own. They live in sessions of their own, so that Ctrl-C reaches the supervisor
+alone, and on Linux the kernel ends them when the supervisor is killed.
 """
 
 import fcntl
@@ -12,14 +15,16 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import IO, Self
 
+from toolkit import permissions
 from toolkit.errors import Conflict, Unavailable
 from toolkit.listening import EVERYWHERE, bind
+from toolkit.part_log import PartLog
 from toolkit.processes import end_with
 from toolkit.settings import Settings
 
@@ -29,8 +34,10 @@ START_WITHIN = 90.0
 STOP_WITHIN = 10.0
 """Seconds that processes may take to end, on top of the gateway's grace for calls under way, before they are killed."""
 
+LONGEST_PAUSE = 60.0
+"""Seconds until a part that ended is started again, at most; one that lived longer than that begins anew at 1 s."""
+
 POLL = 0.1
-LOG_LINES = 15
 _NEEDED = ("duckdb", "httptools", "pandas", "plotly", "pyarrow", "starlette", "streamlit", "uvicorn")
 
 
@@ -45,6 +52,7 @@ class Part:
         health: path that answers 200 once it is ready.
         setting: the setting that moves its port.
         last: whether it ends after the others, which may still need it.
+        calls: whether it is the one that calls upstreams, and without which nothing else is worth starting.
     """
 
     name: str
@@ -54,6 +62,7 @@ class Part:
     health: str = ""
     setting: str = ""
     last: bool = False
+    calls: bool = False
 
 
 def parts(settings: Settings) -> list[Part]:
@@ -68,7 +77,15 @@ def parts(settings: Settings) -> list[Part]:
             "KEYDESK_DEMO_PORT",
             last=True,
         ),
-        Part("gateway", ("gateway",), settings.host, settings.gateway_port, "/healthz", "KEYDESK_GATEWAY_PORT"),
+        Part(
+            "gateway",
+            ("gateway",),
+            settings.host,
+            settings.gateway_port,
+            "/healthz",
+            "KEYDESK_GATEWAY_PORT",
+            calls=True,
+        ),
         Part(
             "dashboard",
             ("dashboard",),
@@ -164,6 +181,29 @@ class StopSignals:
         return self.count > 0
 
 
+@dataclass(slots=True)
+class _Place:
+    """A part, and the process that is it just now.
+
+    Args:
+        part: the part.
+        log: what its processes print.
+        process: the latest one.
+        started: when it was started, seconds of the monotonic clock.
+        ends: how often it has ended by itself, one soon after the other.
+        due: when it is to be started again; None while it runs.
+        ready: whether it has answered.
+    """
+
+    part: Part
+    log: PartLog
+    process: "subprocess.Popen[bytes] | None" = None
+    started: float = 0.0
+    ends: int = 0
+    due: float | None = None
+    ready: bool = False
+
+
 class Supervisor:
     """Runs the parts of a Keydesk while its `with` block lasts; leaving the block stops them.
 
@@ -171,19 +211,21 @@ class Supervisor:
 
     Args:
         settings: whose data folder holds the logs.
-        environment: variables for all parts, beside those of this process.
+        environment: variables for the gateway, beside those of this process.
 
     Raises:
         Conflict: another supervisor runs on this data folder.
     """
 
     def __init__(self, settings: Settings, environment: dict[str, str]) -> None:
-        self.logs = settings.logs_dir
+        self._settings = settings
         self._stop_within = settings.shutdown_grace + STOP_WITHIN
         self._signals = StopSignals()
-        self._parts = parts(settings)
-        self._environment = {**os.environ, "PYTHONUNBUFFERED": "1", **environment}
-        self._running: list[tuple[Part, subprocess.Popen[bytes]]] = []
+        logs = settings.logs_dir
+        self._places = [_Place(part, PartLog(logs / f"{part.name.replace(' ', '-')}.log")) for part in parts(settings)]
+        self._ours = environment
+        self._credentials: Collection[str] = ()
+        self._tell: Callable[[str], None]
         self._lock = _lock(settings.lock_file)
 
     def __enter__(self) -> Self:
@@ -197,75 +239,105 @@ class Supervisor:
         self._lock.close()
         self._signals.__exit__(kind, error, trace)
 
-    def start(self, progress: Callable[[str], None]) -> bool:
+    def start(
+        self, progress: Callable[[str], None], tell: Callable[[str], None], credentials: Collection[str] = ()
+    ) -> bool:
         """Start every part and wait until each answers; return False if it was told to stop meanwhile.
 
         Args:
             progress: called with the name of each part that is ready.
+            tell: called with a sentence for each part that ends by itself, then and later.
+            credentials: names of variables that the gateway alone gets.
 
         Raises:
-            Unavailable: a part ended or does not answer; the message has the end of its log.
+            Unavailable: the gateway ended or does not answer; the message has the end of its log.
         """
-        self.logs.mkdir(parents=True, exist_ok=True)
-        for part in self._parts:
-            self._running.append((part, self._spawn(part)))
-        waiting = [part for part in self._parts if part.port is not None]
+        self._tell, self._credentials = tell, credentials
+        permissions.make_folder(self._settings.logs_dir)
+        for place in self._places:
+            self._spawn(place)
         deadline = time.monotonic() + START_WITHIN
-        while waiting:
+        while waiting := [place for place in self._places if place.part.port and not (place.ready or place.ends)]:
             if self._signals.wait(POLL):
                 return False
-            self._require_alive()
-            for part in [part for part in waiting if _answers(part)]:
-                waiting.remove(part)
-                progress(part.name)
-            if waiting and time.monotonic() > deadline:
-                name = waiting[0].name
-                raise Unavailable(f"The {name} did not answer within {START_WITHIN:.0f} s. {self._log_end(name)}")
+            self._tend()
+            for place in waiting:
+                if place.due is None and _answers(place.part):
+                    place.ready = True
+                    progress(place.part.name)
+            if time.monotonic() > deadline:
+                break
+        for place in waiting:
+            late = f"The {place.part.name} did not answer within {START_WITHIN:.0f} s. {place.log.end()}"
+            if place.part.calls:
+                raise Unavailable(late)
+            tell(late)
         return True
 
     def watch(self) -> None:
-        """Wait until told to stop.
+        """Keep the parts running until told to stop."""
+        while not self._signals.wait(POLL):
+            self._tend()
+            for place in self._places:
+                if place.part.port and place.due is None and not place.ready and _answers(place.part):
+                    place.ready = True
+                    self._tell(f"The {place.part.name} answers again.")
+
+    def _tend(self) -> None:
+        """Start again what has ended, each when its pause is over, and put aside logs that have grown.
 
         Raises:
-            Unavailable: a part ended by itself; the message has the end of its log.
+            Unavailable: the gateway has ended before it ever answered.
         """
-        while not self._signals.wait(POLL):
-            self._require_alive()
+        for place in self._places:
+            place.log.rotate()
+            if place.due is not None:
+                if time.monotonic() >= place.due:
+                    self._spawn(place)
+                continue
+            code = place.process.poll() if place.process is not None else None
+            if code is None:
+                continue
+            ended = f"The {place.part.name} ended by itself (exit code {code})"
+            if place.part.calls and not (place.ready or place.ends):
+                raise Unavailable(f"{ended}. {place.log.end()}")
+            lived = time.monotonic() - place.started
+            place.ends = place.ends + 1 if lived < LONGEST_PAUSE else 1
+            pause = min(2.0 ** (place.ends - 1), LONGEST_PAUSE)
+            place.due, place.ready = time.monotonic() + pause, False
+            self._tell(f"{ended}, and is started again in {pause:.0f} s. {place.log.end()}")
 
-    def _spawn(self, part: Part) -> "subprocess.Popen[bytes]":
-        with self._log(part.name).open("wb") as log:
-            return subprocess.Popen(  # noqa: S603 - our own command
-                [sys.executable, "-m", "toolkit.cli", *part.arguments],
+    def _spawn(self, place: _Place) -> None:
+        log = place.log.begin(place.part.name)
+        try:
+            place.process = subprocess.Popen(  # noqa: S603 - our own command
+                [sys.executable, "-m", "toolkit.cli", *place.part.arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env=self._environment,
+                env=self._environment(place.part),
                 start_new_session=True,
                 preexec_fn=end_with(os.getpid()),  # noqa: PLW1509 - one system call; the supervisor has one thread
             )
+        finally:
+            os.close(log)
+        place.started, place.due = time.monotonic(), None
 
-    def _require_alive(self) -> None:
-        for part, process in self._running:
-            code = process.poll()
-            if code is not None:
-                raise Unavailable(f"The {part.name} ended by itself (exit code {code}). {self._log_end(part.name)}")
-
-    def _log(self, name: str) -> Path:
-        return self.logs / f"{name.replace(' ', '-')}.log"
-
-    def _log_end(self, name: str) -> str:
-        path = self._log(name)
-        lines = path.read_text(errors="replace").splitlines()[-LOG_LINES:]
-        if not lines:
-            return f"Its log {path} is empty."
-        return f"The end of {path}:\n" + "\n".join(f"  {line}" for line in lines)
+    def _environment(self, part: Part) -> dict[str, str]:
+        """Return a part's variables: all of this process's for the one that calls upstreams, else no credentials."""
+        unbuffered = {"PYTHONUNBUFFERED": "1"}
+        if part.calls:
+            return {**os.environ, **unbuffered, **self._ours}
+        withheld = {"KEYDESK_SECRETS_FILE", *self._credentials}
+        return {name: value for name, value in os.environ.items() if name not in withheld} | unbuffered
 
     def _stop(self) -> None:
         """End every part: first those that serve, then those that they need; kill what is left at the deadline."""
         patience = max(self._signals.count, 1)
         deadline = time.monotonic() + self._stop_within
+        running = [(place.part, place.process) for place in self._places if place.process is not None]
         for last in (False, True):
-            group = [process for part, process in self._running if part.last is last]
+            group = [process for part, process in running if part.last is last]
             for process in group:
                 if process.poll() is None:
                     process.terminate()
@@ -273,7 +345,7 @@ class Supervisor:
                 if time.monotonic() > deadline or self._signals.count > patience:
                     break
                 time.sleep(POLL / 4)
-        for _, process in self._running:
+        for _, process in running:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
@@ -281,8 +353,8 @@ class Supervisor:
 
 def _lock(path: Path) -> IO[str]:
     """Return the lock file, held until it is closed or the process ends."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    file = path.open("w")
+    permissions.make_folder(path.parent)
+    file = os.fdopen(permissions.append_to(path), "w")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:

@@ -15,6 +15,7 @@ from toolkit.errors import InvalidInput, KeydeskError, NotConfirmed
 
 if TYPE_CHECKING:
     from toolkit.desk import Desk
+    from toolkit.settings import Settings
 
 
 class Failure(click.ClickException):
@@ -164,6 +165,12 @@ class App:
             raise InvalidInput("There is no terminal to ask for the password on: use --password-stdin.")
         password: str = click.prompt("New password", hide_input=True, confirmation_prompt="Once more", err=True)
         return password
+
+
+def keep_private(settings: "Settings") -> None:
+    """Keep what Keydesk has written from this machine's other users, and say what was changed for it."""
+    for line in settings.keep_private():
+        click.echo(line, err=True)
 
 
 pass_app = click.make_pass_decorator(App)

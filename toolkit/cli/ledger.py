@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, cast
 import click
 
 from toolkit import accounts, keys, plans, refusals, tags
-from toolkit.cli.app import App, Group, pass_app
+from toolkit.cli.app import App, Group, keep_private, pass_app
 from toolkit.cli.command_line import to_paste
 from toolkit.cli.values import Moment
 from toolkit.dialects.shape import Dialect
@@ -89,6 +89,7 @@ def status(app: App) -> None:
 @pass_app
 def sync(app: App, follow: bool) -> None:
     """Move rows from the key store's outbox into the ledger's segments."""
+    keep_private(app.desk.settings)
     moved = _follow(app.desk.ledger) if follow else app.desk.ledger.sync()
     app.done(f"Moved {moved:,} rows into the ledger.", {"moved": moved})
 

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 import click
 
 import toolkit
-from toolkit.cli.app import App, Command, Group, pass_app, shared_options
+from toolkit.cli.app import App, Command, Group, keep_private, pass_app, shared_options
 from toolkit.cli.command_line import short, to_paste
 from toolkit.errors import InvalidInput
 from toolkit.settings import Settings, write_private
 
 if TYPE_CHECKING:
     from toolkit.cli.first_start import Welcome
+    from toolkit.desk import Desk
 
 _PORT = click.IntRange(1, 65535)
 
@@ -37,6 +38,7 @@ def up_command(app: App) -> None:
     settings = Settings.from_env()
     say = _silent if app.as_json else click.echo
     up.check(settings)
+    keep_private(settings)
     supervisor = up.Supervisor(settings, {CREDENTIAL: os.environ.get(CREDENTIAL, "demo")})
     say(click.style(f"Keydesk {toolkit.__version__}", bold=True))
     try:
@@ -46,11 +48,13 @@ def up_command(app: App) -> None:
         if first:
             first_start.prepare(app.desk, quiet=app.as_json)
         follow_port(app.desk)
+        credentials = _credentials(app.desk)
     except KeyboardInterrupt:
         say("\nStopped. The next start goes on from here.")
         click.get_current_context().exit(130)
     with supervisor:
-        if supervisor.start(lambda name: say(f"  {name.capitalize():<15} ready")):
+        ready = supervisor.start(lambda name: say(f"  {name.capitalize():<15} ready"), _warn, credentials)
+        if ready:
             gateway = settings.public_url or up.url(settings.host, settings.gateway_port)
             dashboard = next(iter(settings.dashboard_origins), up.url(settings.host, settings.dashboard_port))
             welcome = first_start.finish(app.desk, gateway) if first else None
@@ -58,6 +62,19 @@ def up_command(app: App) -> None:
             supervisor.watch()
         say("\nStopping …")
     say("Stopped.")
+
+
+def _credentials(desk: "Desk") -> set[str]:
+    """Return the names of variables with upstreams' credentials: those that upstreams have, and might get."""
+    from toolkit import catalog
+
+    with desk.read() as tx:
+        named = {upstream.credential_env for upstream in catalog.list_upstreams(tx)}
+    return named | desk.settings.credential_names(os.environ)
+
+
+def _warn(line: str) -> None:
+    click.echo(line, err=True)
 
 
 def _silent(_line: str) -> None:
@@ -101,6 +118,7 @@ def gateway_command(app: App, host: str | None, port: int | None, workers: int) 
     from toolkit.gateway import app as gateway
 
     settings = Settings.from_env()
+    keep_private(settings)
     gateway.serve(settings, host or settings.host, port or settings.gateway_port, workers)
 
 
@@ -108,7 +126,8 @@ def gateway_command(app: App, host: str | None, port: int | None, workers: int) 
 @pass_app
 def dashboard_command(app: App) -> None:
     """Run the dashboard."""
-    settings = app.desk.settings
+    settings = Settings.from_env()
+    keep_private(settings)
     app.desk.keyring  # noqa: B018 - a missing pepper is said here, in words
     script = Path(toolkit.__file__).resolve().parent.parent / "app.py"
     if not script.exists():
