@@ -10,7 +10,7 @@ import pytest
 
 from tests.account import Account, dollars, fixed
 from tests.conftest import World, make_world, usd
-from toolkit import accounts, database, findings, holds
+from toolkit import accounts, catalog, database, findings, holds
 from toolkit.billing import Call, Ending
 from toolkit.credentials import hash_password
 from toolkit.database import Actor, Transaction
@@ -91,6 +91,20 @@ class Scene:
         call = account.call(received_at=at, sheet=dollars(cost), multiplier=MILLION, **options)
         account.admit(call, fixed(cost if hold is None else hold))
         account.settle(call, Ending(outcome, at + MINUTE, 200, Usage(source=source), duration_ms=60_000))
+
+    def ending(self, key: NewSecret, usage: Usage, **facts: Any) -> str:
+        """Let a call of a day ago, for which hardly anything was held, end with this usage and these facts of it.
+
+        Returns:
+            Its request id.
+        """
+        account, at = self._account(key), NOW - DAY
+        with self.desk.read() as tx:
+            (price,) = catalog.list_prices(tx, "gpt-test")
+        call = account.call(received_at=at, price_id=price.id)
+        account.admit(call, fixed(1))
+        account.settle(call, Ending(Outcome.COMPLETED, at + MINUTE, 200, usage, duration_ms=60_000, **facts))
+        return call.request_id
 
     def refuse(self, key: NewSecret, at: datetime, refusal: RefusalType, **options: Any) -> None:
         """Let a call of a key be refused."""

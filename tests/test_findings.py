@@ -52,7 +52,7 @@ from toolkit.policy import Outcome, Role
 from toolkit.pricing import MILLION, PriceSheet
 from toolkit.settings import Settings
 from toolkit.tally import Counted
-from toolkit.usage import UsageSource
+from toolkit.usage import Usage, UsageSource
 
 __all__ = ["scene"]  # a fixture
 
@@ -115,6 +115,7 @@ def worsen(scene: Scene) -> Scene:
     for number in range(20):
         outcome = Outcome.ABANDONED if number % 2 else Outcome.ABORTED
         scene.call(busy, NOW - DAY, usd(0.01), outcome=outcome, source=UsageSource.ESTIMATED)
+    scene.ending(busy, Usage(1, output_tokens=9), usage_doubt="no input tokens")
     near = scene.key("near", age=5 * DAY, monthly_limit=usd(3))
     scene.call(near, NOW - DAY, usd(3), hold=usd(2))
     with scene.acting(NOW - 12 * HOUR, EVE) as tx:
@@ -203,6 +204,8 @@ def parse(line: str) -> None:
         command, context = found, click.Context(found, parent=context, info_name=name)
         if not words:
             return
+        if words[0].startswith("-"):  # options of a group that does something by itself
+            break
     command.make_context(context.info_name or "", words, parent=context.parent)
 
 

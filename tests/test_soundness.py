@@ -9,7 +9,7 @@ from sqlalchemy import delete, update
 from tests.account import INSTANCE, fixed
 from tests.audits import BEGINNING, DAY, HOUR, NOW, PASSWORD, Scene, scene
 from tests.conftest import ADMIN, usd
-from toolkit import accounts, audit, catalog, leases, plans, reconcile, unknown_fields, wallet
+from toolkit import accounts, audit, catalog, corrections, leases, plans, reconcile, unknown_fields, wallet
 from toolkit.credentials import hash_password
 from toolkit.database import Actor
 from toolkit.dialects.fields import UnknownFields
@@ -18,7 +18,7 @@ from toolkit.models import AuditHead, AuditRow, GatewayInstance, Organisation, P
 from toolkit.policy import Outcome, Role
 from toolkit.pricing import PriceSheet
 from toolkit.tally import Counted
-from toolkit.usage import UsageSource
+from toolkit.usage import OverrunReason, Usage, UsageSource
 
 __all__ = ["scene"]  # a fixture
 
@@ -258,8 +258,50 @@ def test_overruns_are_found(scene: Scene) -> None:
     scene.call(key, NOW - 31 * DAY, usd(9), hold=usd(2))
     (finding,) = scene.found("calls-overrun")
     assert (finding.subject, finding.severity) == ("app", Severity.MEDIUM)
-    assert finding.evidence == {"calls": 1, "overrun_nano": usd(1), "models": ["gpt-test"]}
+    assert finding.evidence == {"calls": 1, "overrun_nano": usd(1), "models": ["gpt-test"], "reasons": []}
     assert "`keydesk requests --overruns --key app`" in finding.action
+
+
+@pytest.mark.parametrize(
+    ("usage", "reason", "words"),
+    [
+        (Usage(150_000), "context_window", "`keydesk models update gpt-test --context-window 150000`"),
+        (Usage(10, output_tokens=8_000), "output_bound", "`keydesk models update gpt-test --default-output 8000`"),
+        (Usage(10, output_tokens=20_000), "output_bound", "`keydesk models update gpt-test --default-output 8192`"),
+        (Usage(90_000), "context_window", "`keydesk models list`"),
+        (Usage(10, output_tokens=100), "output_bound", "`keydesk models list`"),
+        (Usage(10), "unknown_field", "fields that Keydesk does not know"),
+    ],
+)
+def test_an_overrun_proposes_the_right_limit(scene: Scene, usage: Usage, reason: str, words: str) -> None:
+    """The model's window, or the bound that is held by default, to what was seen; another key's own limits stay."""
+    scene.ending(scene.key("app"), usage, overrun_reason=OverrunReason(reason))
+    (finding,) = scene.found("calls-overrun")
+    assert words in finding.action
+    assert finding.evidence["reasons"] == [reason]
+
+
+def test_doubtful_calls_are_found_until_they_are_corrected(scene: Scene) -> None:
+    """With their sum, the charge that the provider's counts would make, and the command that books it."""
+    key = scene.key("app")
+    said = '{"prompt_tokens":1000000,"completion_tokens":7}'
+    cut = scene.ending(
+        key, Usage(300, output_tokens=7), usage_doubt="1,000,000 input tokens, more than", provider_usage=said
+    )
+    scene.ending(key, Usage(300), usage_doubt="prompt_tokens is negative", provider_usage='{"prompt_tokens":-5}')
+    (finding,) = scene.found("calls-doubtful")
+    assert (finding.subject, finding.severity) == ("gpt-test", Severity.MEDIUM)
+    assert "2 calls of the last 30 days" in finding.sentence
+    assert "input tokens, more than" in finding.sentence
+    assert "prompt_tokens is negative" in finding.sentence
+    # (1,000,000 × 2,000 + 7 × 10,000) × 1.25 nano-USD
+    assert f"`keydesk requests correct {cut} --charge 2.5000875 --reason 'as the provider reported'`" in finding.action
+    assert finding.evidence["reported_nano"] == 2_500_087_500
+    assert finding.evidence["cost_nano"] == (300 * 2_000 + 7 * 10_000 + 300 * 2_000) * 5 // 4
+    corrections.correct(scene.desk, cut, 0, "a gift", confirm=cut)
+    (finding,) = scene.found("calls-doubtful")
+    assert "1 call of" in finding.sentence
+    assert "requests correct" not in finding.action
 
 
 @pytest.mark.parametrize("check", ["calls-estimated", "calls-abandoned"])

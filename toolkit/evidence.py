@@ -1,6 +1,6 @@
 """Evidence: what the audits judge.
 
-`read` takes the key store in one snapshot and the ledger in two queries. The checks that judge it (`hygiene`,
+`read` takes the key store in one snapshot and the ledger in three queries. The checks that judge it (`hygiene`,
 `activity`, `repricing`, `soundness`) are pure; `findings` runs them all. `docs/audits.md` lists them.
 """
 
@@ -15,17 +15,19 @@ from typing import Any, NamedTuple
 from sqlalchemy import ColumnElement, func, or_, select, true
 from sqlalchemy.orm import InstrumentedAttribute
 
-from toolkit import anomalies, audit, catalog, holds, plans, reconcile, refusals, unknown_fields
+from toolkit import anomalies, audit, catalog, holds, logged, plans, reconcile, refusals, unknown_fields
 from toolkit.audit import BrokenLink
 from toolkit.database import Transaction
 from toolkit.errors import RefusalType
 from toolkit.holds import OpenHold
 from toolkit.ledger import Ledger
+from toolkit.logged import Calls, Doubted
 from toolkit.models import (
     ApiKey,
     AuditRow,
     KeyMonth,
     LiveSecret,
+    Model,
     Operator,
     Organisation,
     Plan,
@@ -34,7 +36,6 @@ from toolkit.models import (
     RetiredSecret,
     SignInFailure,
 )
-from toolkit.period import Period
 from toolkit.policy import KeyStatus
 from toolkit.reconcile import Run
 from toolkit.unknown_fields import Seen
@@ -132,35 +133,6 @@ class Break(NamedTuple):
     at: datetime
 
 
-class Calls(NamedTuple):
-    """Rows of the request log that are alike; money in nano-USD.
-
-    Args:
-        recent: whether they lie in the period; else in the days before it that scopes are judged by.
-        forwarded, response_ids: of abandoned calls, how many had certainly been forwarded, and some of the ids by which
-            the provider knows them.
-        last_at: microseconds since 1970.
-    """
-
-    key_id: str
-    model: str | None
-    upstream: str | None
-    dialect: str
-    endpoint: str
-    outcome: str
-    refusal: str | None
-    usage_source: str | None
-    recent: bool
-    calls: int
-    cost: int
-    held: int
-    overruns: int
-    overrun: int
-    forwarded: int
-    response_ids: list[str]
-    last_at: int
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
     """What an actor may see of the key store and of the ledger at one moment.
@@ -177,12 +149,14 @@ class Evidence:
         last_unauthorized: when a key's old or dead secret was last refused.
         retired: rotated and deleted secrets that were used since.
         acts: of the period and of `HISTORY` before it; those that add operators, plans and prices from the beginning.
-        people, failures, prices, last_run, unknown: the platform's; the last are fields that nobody knows.
+        people, failures, prices, models, last_run, unknown: the platform's; models by id; the last are fields that
+            nobody knows.
         breaks: where an audit chain does not hold.
         holds: money set aside for calls under way.
         repeated: payments whose reference was credited more than once though nobody said that it should be, each with
             all its credits, the oldest first.
         calls: the request log, summed up.
+        doubted: calls of the period whose usage is doubted.
     """
 
     now: datetime
@@ -201,12 +175,14 @@ class Evidence:
     people: list[Person]
     failures: list[Failures]
     prices: list[Price]
+    models: dict[str, Model]
     last_run: Run | None
     unknown: list[Seen]
     breaks: list[Break]
     holds: list[OpenHold]
     repeated: list[list[Payment]]
     calls: list[Calls]
+    doubted: list[Doubted]
     _named: Counter[str] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -247,7 +223,7 @@ def read(ledger: Ledger, thresholds: Thresholds, known_heads: dict[str, str] | N
     """Return what the actor of a ledger may see.
 
     Args:
-        ledger: its key store is read in one snapshot; the calls in two queries of their own, just before.
+        ledger: its key store is read in one snapshot; the calls in three queries of their own, just before.
         thresholds: how far back to look.
         known_heads: heads of audit chains that were exported earlier; see `audit.verify`.
         now: the moment to judge by, UTC; the store's present moment by default.
@@ -259,7 +235,9 @@ def read(ledger: Ledger, thresholds: Thresholds, known_heads: dict[str, str] | N
     if now is None:
         with ledger.store.read(ledger.actor) as tx:
             now = tx.now
-    calls = _calls(ledger, now, thresholds)
+    period, scope = timedelta(days=thresholds.period), timedelta(days=thresholds.scope)
+    calls = logged.calls(ledger, now - period, now - max(scope, period))
+    doubts = logged.doubted(ledger, now - period)
     first = date.fromisoformat(f"{last_months(now)[-1]}-01")
     unusual = anomalies.beyond_usual(ledger, now, days=(now.date() - first).days + 1)
     whole = ledger.actor.org_id is None
@@ -283,33 +261,15 @@ def read(ledger: Ledger, thresholds: Thresholds, known_heads: dict[str, str] | N
             people=_people(tx) if whole else [],
             failures=_failures(tx) if whole else [],
             prices=catalog.list_prices(tx) if whole else [],
+            models={model.id: model for model in catalog.list_models(tx)} if whole else {},
             last_run=reconcile.last_run(tx) if whole else None,
             unknown=unknown_fields.seen(tx) if whole else [],
             breaks=_breaks(tx, known_heads),
             holds=holds.open_holds(tx),
             repeated=repeated_credits(tx, orgs),
             calls=calls,
+            doubted=doubts,
         )
-
-
-def _calls(ledger: Ledger, now: datetime, thresholds: Thresholds) -> list[Calls]:
-    start = now - timedelta(days=max(thresholds.scope, thresholds.period))
-    rows = ledger.sql(
-        """
-        SELECT key_id, model, upstream, dialect, endpoint, outcome, refusal, usage_source, admitted_at >= ? AS recent,
-               count(*) AS calls, sum(cost)::BIGINT AS cost, sum(held)::BIGINT AS held,
-               count(*) FILTER (WHERE overrun > 0) AS overruns, sum(overrun)::BIGINT AS overrun,
-               count(seen_bytes) AS forwarded,
-               coalesce(list(response_id ORDER BY request_id)
-                   FILTER (outcome = 'abandoned' AND response_id IS NOT NULL), [])
-                   [1:20] AS response_ids,
-               epoch_us(max(admitted_at)) AS last_at
-        FROM usage GROUP BY ALL ORDER BY ALL
-        """,
-        [now - timedelta(days=thresholds.period)],
-        period=Period(start),
-    )
-    return [Calls(*row) for row in zip(*(column.to_pylist() for column in rows.columns), strict=True)]
 
 
 def _orgs(tx: Transaction) -> dict[str, Organisation]:

@@ -65,6 +65,7 @@ CHECKS = (
     Check("fields-unknown", "fields that Keydesk does not know", soundness.unknown_fields, platform=True),
     Check("calls-estimated", "estimated charges", soundness.estimated),
     Check("calls-abandoned", "abandoned calls", soundness.abandoned),
+    Check("calls-doubtful", "charges by other counts than the provider's", soundness.doubtful),
     Check("calls-overrun", "calls that cost more than was held", soundness.overruns),
 )
 """All checks, in the order of `docs/audits.md`."""

@@ -1,6 +1,8 @@
 """Soundness: can the records be relied upon? Pure; each function is one check of `findings`."""
 
+import re
 import shlex
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from decimal import Decimal
@@ -8,12 +10,13 @@ from itertools import groupby
 
 from toolkit.audit import PLATFORM
 from toolkit.dialects.fields import UnknownFields
-from toolkit.evidence import Calls, Evidence, Thresholds
+from toolkit.evidence import Evidence, Thresholds
 from toolkit.finding import Finding, Severity, counted, days_between, listed, stamp
+from toolkit.logged import Calls, charge_reported
 from toolkit.models import Organisation
 from toolkit.policy import Outcome
-from toolkit.pricing import show_usd
-from toolkit.usage import UsageSource
+from toolkit.pricing import show_usd, usd
+from toolkit.usage import OverrunReason, UsageSource
 from toolkit.words import folded
 
 
@@ -150,6 +153,12 @@ def repeated_payments(evidence: Evidence, thresholds: Thresholds) -> Iterator[Fi
 
 _MOST_IDS = 20
 
+_MOST_SAID = 3
+"""Reasons, and commands, that a finding spells out."""
+
+_MOST_SHOWN = 100
+"""Request ids that a finding has as evidence."""
+
 
 def unknown_fields(evidence: Evidence, thresholds: Thresholds) -> Iterator[Finding]:
     """An upstream whose calls have lately had fields, betas or headers of which nobody knows what they change."""
@@ -281,9 +290,84 @@ def overruns(evidence: Evidence, thresholds: Thresholds) -> Iterator[Finding]:
             Severity.MEDIUM,
             f"{counted(calls, 'call')} of the last {thresholds.period} days cost {show_usd(amount)} more than was "
             f"held; models: {listed(models)}.",
-            f"Look at them: `keydesk requests --overruns --key {subject.argument}`. What is held for the model is too "
-            "low: see whether its limits are right, `keydesk models list`. ",
-            {"calls": calls, "overrun_nano": amount, "models": models},
+            f"Look at them: `keydesk requests --overruns --key {subject.argument}`. {_cures(rows, evidence)}",
+            {"calls": calls, "overrun_nano": amount, "models": models, "reasons": sorted(_reasons(rows))},
+        )
+
+
+def _reasons(rows: list[Calls]) -> set[str]:
+    return {row.overrun_reason for row in rows if row.overrun_reason}
+
+
+def _cures(rows: list[Calls], evidence: Evidence) -> str:
+    """Return what would have held enough: the figures that the models' limits should have, by what was seen."""
+    cures = []
+    for name, of_model in groupby(sorted(rows, key=lambda row: row.model or ""), key=lambda row: row.model or ""):
+        members = list(of_model)
+        model, words = evidence.models.get(name), shlex.quote(name)
+        given, made = max(row.most_input for row in members), max(row.most_output for row in members)
+        if model is None:
+            continue
+        if OverrunReason.CONTEXT_WINDOW in _reasons(members) and given > model.context_window:
+            cures.append(
+                f"{name} took {given:,} tokens of input: `keydesk models update {words} --context-window {given}`."
+            )
+        if OverrunReason.OUTPUT_BOUND in _reasons(members) and made > model.default_output:
+            # What was made by several choices together may be more than one can make.
+            bound = min(made, model.max_output)
+            cures.append(
+                f"{name} made {made:,} tokens of output, beyond its bound: `keydesk models update {words} "
+                f"--default-output {bound}` holds that much where the caller gives no bound."
+            )
+    if OverrunReason.UNKNOWN_FIELD in _reasons(rows):
+        cures.append("Some requests had fields that Keydesk does not know, which may change a price or a bound.")
+    return (
+        " ".join(cures)
+        or "What is held for the model is too low: see whether its limits are right, `keydesk models list`."
+    )
+
+
+def doubtful(evidence: Evidence, thresholds: Thresholds) -> Iterator[Finding]:
+    """A model whose calls were charged by other counts than the provider's, for those cannot be."""
+    prices = {price.id: price.sheet for price in evidence.prices}
+    for model, of_model in groupby(sorted(evidence.doubted, key=lambda call: call.model), key=lambda call: call.model):
+        calls = list(of_model)
+        reported = {call.request_id: charge_reported(call, prices) for call in calls}
+        cost = sum(call.cost for call in calls)
+        by_report = sum(cost if cost is not None else 0 for cost in reported.values())
+        apart = sorted(
+            (call for call in calls if reported[call.request_id] not in (None, call.cost)),
+            key=lambda call: (-abs((reported[call.request_id] or 0) - call.cost), call.request_id),
+        )
+        whys = Counter(re.sub(r"^[\d,]+ ", "", why) for call in calls for why in call.doubt.split("; "))
+        sentence = (
+            f"{counted(len(calls), 'call')} of the last {thresholds.period} days, {show_usd(cost)}, were charged by "
+            f"other counts than the provider's: {listed([why for why, _ in whys.most_common(_MOST_SAID)])}."
+        )
+        action = "`keydesk requests --doubtful` lists them; compare with the provider's invoice. "
+        if apart:
+            action += "If the provider's counts are right, book what they make: " + "; ".join(
+                f"`keydesk requests correct {call.request_id} --charge {usd(reported[call.request_id] or 0)} "
+                f"--reason 'as the provider reported'`"
+                for call in apart[:_MOST_SAID]
+            )
+            action += f"; and {len(apart) - _MOST_SAID:,} more." if len(apart) > _MOST_SAID else "."
+        yield Finding(
+            check="calls-doubtful",
+            severity=Severity.MEDIUM,
+            kind="model",
+            subject_id=model,
+            subject=model,
+            org=None,
+            since=min(call.admitted_at for call in calls),
+            sentence=sentence,
+            action=action.strip(),
+            evidence={
+                "calls": len(calls),
+                "cost_nano": cost,
+                "reported_nano": by_report if apart else None,
+                "request_ids": [call.request_id for call in calls[:_MOST_SHOWN]],
+            },
         )
 
 
