@@ -42,7 +42,7 @@ def cpu_seconds(pid: int) -> float:
     ticks a hundred times a second on most machines.
     """
     ticks = 0
-    for each in _tree(pid):
+    for each in tree(pid):
         with suppress(OSError):
             ticks += sum(map(int, _stat(each)[11:15]))
     return ticks / _TICK
@@ -71,7 +71,8 @@ def _stat(pid: int) -> list[str]:
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
 
 
-def _tree(pid: int) -> list[int]:
+def tree(pid: int) -> list[int]:
+    """Return a process and all that it has started, and they."""
     found = [pid]
     for each in found:
         for task in Path(f"/proc/{each}/task").glob("*/children"):
