@@ -34,11 +34,12 @@ notebooks: $(VENV)/.notebooks ## Open the notebooks in JupyterLab
 reports: $(VENV)/.notebooks ## Run the notebooks and write HTML pages into artifacts/reports (ORG="…" MONTH=2026-10)
 	@scripts/reports --org "$$ORG" --month "$$MONTH"
 
-bench: $(VENV)/.test ## Measure billing, the whole gateway, and HTTP clients (minutes)
+bench: $(VENV)/.test ## Measure billing, the whole gateway, HTTP clients and hostile callers (minutes)
 	@python -m benchmarks.admission
 	@python -m benchmarks.gateway
 	@python -m benchmarks.gateway --quick --profile
 	@python -m benchmarks.clients --secs 0.2 --rounds 3
+	@python -m benchmarks.hostile
 
 chaos: $(VENV)/.test ## Kill, revoke, overspend and drain for an hour and more, on both stores (docs/chaos.md)
 	@python -m tests.chaos
