@@ -50,7 +50,7 @@ def main() -> None:
 def make(store: Store, many: int, orgs: int, counters: int) -> None:
     """Make organisations, keys with this month's totals, and counts of refusals in the minutes up to now."""
     now, made = utc_now(), dict[str, Any](created_at=utc_now(), created_by="benchmark")
-    minute, refused = micros(now) // 60_000_000, {"refused": 1}
+    minute = micros(now) // 60_000_000
     with store.write(SYSTEM) as tx:
         tx.session.execute(Organisation.__table__.insert(), [_org(n) | made for n in range(max(orgs, calls.ORGS))])
         plans = [{"id": f"plan_{n:012d}", "name": f"plan {n}", "multiplier": 10**6} for n in range(calls.PLANS)]
