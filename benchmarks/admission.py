@@ -126,7 +126,7 @@ def desk_of(environ: dict[str, str]) -> Iterator[Desk]:
 def set_stage(name: str, desk: Desk, count: int, server: int | None) -> Stage:
     """Make `count` keys that have enough money."""
     with desk.write() as tx:
-        catalog.add_upstream(tx, "mock", Dialect.OPENAI, "http://127.0.0.1:9", "NONE")
+        catalog.add_upstream(tx, "mock", Dialect.OPENAI, "http://127.0.0.1:9", "NO_API_KEY")
         catalog.add_model(tx, "mock", "mock", sheet=SHEET)
         plan = plans.add(tx, "plan", MILLION, ["mock"])
         org = accounts.add_org(tx, "org")

@@ -185,7 +185,7 @@ class Rig:
             "KEYDESK_DATA_DIR": str(folder),
             "KEYDESK_STORE_URL": store.url if store else "",
             "KEYDESK_GATEWAY_PORT": str(port),
-            "BENCHMARK_UPSTREAM_KEY": "upstream-key",
+            "BENCHMARK_UPSTREAM_API_KEY": "upstream-key",
         }
         settings = {name: value for name, value in environment.items() if name.startswith("KEYDESK_")}
         desk = Desk.open(Settings.from_env(settings), Actor.trusted("benchmark"), make=True)
@@ -292,7 +292,7 @@ def stop(process: "subprocess.Popen[bytes]") -> None:
 def fill(desk: Desk, upstream: str) -> list[str]:
     """Fill an empty Keydesk with a model, an organisation with money, and keys with limits; return their secrets."""
     with desk.write() as tx:
-        catalog.add_upstream(tx, "upstream", Dialect.OPENAI, f"{upstream}/v1", "BENCHMARK_UPSTREAM_KEY")
+        catalog.add_upstream(tx, "upstream", Dialect.OPENAI, f"{upstream}/v1", "BENCHMARK_UPSTREAM_API_KEY")
         catalog.add_model(tx, "bench", "upstream", sheet=SHEET, context_window=100_000, max_output=8_192)
         plan = plans.add(tx, "plan", MILLION, ["bench"])
         org = accounts.add_org(tx, "org")

@@ -219,7 +219,7 @@ def make_world(desk: Desk, upstream: str = NOWHERE, money: int = usd(100)) -> Wo
     }
     with desk.write() as tx:
         for dialect, base in bases.items():
-            catalog.add_upstream(tx, f"test-{dialect}", dialect, base, "TEST_UPSTREAM_KEY")
+            catalog.add_upstream(tx, f"test-{dialect}", dialect, base, "TEST_UPSTREAM_API_KEY")
         models = [
             ("gpt-test", Dialect.OPENAI, OPENAI_SHEET),
             ("claude-test", Dialect.ANTHROPIC, ANTHROPIC_SHEET),
@@ -347,7 +347,7 @@ def gateway_process(
     """Run `keydesk gateway` on the port that the settings name."""
     variables = environment(settings) | {
         "KEYDESK_GATEWAY_PORT": str(settings.gateway_port),
-        "TEST_UPSTREAM_KEY": CREDENTIAL,
+        "TEST_UPSTREAM_API_KEY": CREDENTIAL,
     }
     health = f"http://127.0.0.1:{settings.gateway_port}/healthz"
     return process(["-m", "toolkit.cli", "gateway", "--workers", str(workers)], health, variables | (env or {}), log)

@@ -115,7 +115,7 @@ def test_every_price_of_the_package_is_copied_or_not_found() -> None:
 def test_a_base_url_that_cannot_be_is_refused(desk: Desk, url: str) -> None:
     """Not a web address, or one with a query or a credential in it."""
     with desk.write() as tx, pytest.raises(InvalidInput, match="base URL"):
-        catalog.add_upstream(tx, "mine", Dialect.OPENAI, url, "KEY")
+        catalog.add_upstream(tx, "mine", Dialect.OPENAI, url, "SOME_API_KEY")
 
 
 @pytest.mark.parametrize(
@@ -131,9 +131,9 @@ def test_the_url_of_an_endpoint_is_no_base_url(desk: Desk, dialect: Dialect, url
     """The right base URL is suggested, whether an upstream is added or changed."""
     with desk.write() as tx:
         with pytest.raises(InvalidInput) as refused:
-            catalog.add_upstream(tx, "mine", dialect, url, "KEY")
+            catalog.add_upstream(tx, "mine", dialect, url, "SOME_API_KEY")
         assert str(refused.value).endswith(f": {base}")
-        catalog.add_upstream(tx, "mine", dialect, base, "KEY")
+        catalog.add_upstream(tx, "mine", dialect, base, "SOME_API_KEY")
         with pytest.raises(InvalidInput, match="one endpoint"):
             catalog.update_upstream(tx, "mine", base_url=url)
 
@@ -142,7 +142,7 @@ def test_the_url_of_an_endpoint_is_no_base_url(desk: Desk, dialect: Dialect, url
 def test_a_base_url_is_kept_without_its_last_slash(desk: Desk, url: str) -> None:
     """So that paths can be put behind it."""
     with desk.write() as tx:
-        assert catalog.add_upstream(tx, "mine", Dialect.OPENAI, url, "KEY").base_url == url.rstrip("/")
+        assert catalog.add_upstream(tx, "mine", Dialect.OPENAI, url, "SOME_API_KEY").base_url == url.rstrip("/")
 
 
 @pytest.mark.parametrize("variable", ["", "sk-proj-abc", "A B", "1X", "X" * 129, "Ключ"])
@@ -155,7 +155,7 @@ def test_a_credential_is_named_not_given(desk: Desk, variable: str) -> None:
 def test_an_upstreams_name_is_taken_once(world: World) -> None:
     """The message names it."""
     with world.desk.write() as tx, pytest.raises(Conflict, match="test-openai"):
-        catalog.add_upstream(tx, "test-openai", Dialect.OPENAI, "https://api.example.com", "KEY")
+        catalog.add_upstream(tx, "test-openai", Dialect.OPENAI, "https://api.example.com", "SOME_API_KEY")
 
 
 # -- models and prices --------------------------------------------------------------------------------------------
@@ -207,7 +207,7 @@ def test_a_model_that_makes_no_sense_is_refused(world: World, options: dict[str,
 def test_a_model_is_pointed_to_another_upstream(world: World) -> None:
     """Gateways see the new place; what was not given stays, price included; the audit row has before and after."""
     with world.desk.write() as tx:
-        catalog.add_upstream(tx, "real", Dialect.OPENAI, "https://api.example.com/v1", "KEY")
+        catalog.add_upstream(tx, "real", Dialect.OPENAI, "https://api.example.com/v1", "SOME_API_KEY")
         before = catalog.load(tx)
         catalog.update_model(tx, "gpt-test", upstream="real", upstream_model="gpt-5", max_output=9_000)
         after = catalog.load(tx)
@@ -327,7 +327,7 @@ def test_every_change_raises_the_catalog_version(world: World) -> None:
 
     with world.desk.write() as tx:
         seen = [version(tx)]
-        catalog.add_upstream(tx, "more", Dialect.OPENAI, "https://api.example.com", "KEY")
+        catalog.add_upstream(tx, "more", Dialect.OPENAI, "https://api.example.com", "SOME_API_KEY")
         seen.append(version(tx))
         catalog.add_model(tx, "more", "more", sheet=OPENAI_SHEET)
         seen.append(version(tx))
@@ -363,7 +363,7 @@ def test_only_the_platform_changes_the_catalog(world: World, role: Role) -> None
     """Upstreams, models, prices and plans are the platform's alone."""
     with world.desk.acting_as(Actor("x@example.com", role, world.org_id)).write() as tx:
         for act in (
-            lambda: catalog.add_upstream(tx, "mine", Dialect.OPENAI, "https://api.example.com", "KEY"),
+            lambda: catalog.add_upstream(tx, "mine", Dialect.OPENAI, "https://api.example.com", "SOME_API_KEY"),
             lambda: catalog.add_model(tx, "mine", "test-openai", sheet=OPENAI_SHEET),
             lambda: catalog.set_price(tx, "gpt-test", OPENAI_SHEET),
             lambda: catalog.refresh_prices(tx),
@@ -381,3 +381,33 @@ def test_a_price_entry_is_audited_and_holds_its_sheet(world: World) -> None:
     assert acts == ["price.set"]
     assert isinstance(price, Price)
     assert PriceSheet.from_json(price.sheet).tier(0).output == usd(10)
+
+
+@pytest.mark.parametrize("name", ["PATH", "KEYDESK_PEPPER", "KEYDESK_PEPPER_API_KEY", "SECRET"])
+def test_a_credential_that_would_send_something_else_is_refused(desk: Desk, name: str) -> None:
+    """When an upstream is added and when it is changed; the message says what would be right."""
+    with desk.write() as tx:
+        with pytest.raises(InvalidInput, match=name):
+            catalog.add_upstream(tx, "mine", Dialect.OPENAI, "https://api.example.com", name)
+        catalog.add_upstream(tx, "mine", Dialect.OPENAI, "https://api.example.com", "SOME_API_KEY")
+        with pytest.raises(InvalidInput, match=name):
+            catalog.update_upstream(tx, "mine", credential_env=name)
+
+
+def test_an_upstream_is_moved_to_no_metadata_service(desk: Desk) -> None:
+    """Nor added there."""
+    with desk.write() as tx:
+        catalog.add_upstream(tx, "mine", Dialect.OPENAI, "https://api.example.com", "SOME_API_KEY")
+        with pytest.raises(InvalidInput, match="never called"):
+            catalog.update_upstream(tx, "mine", base_url="http://169.254.169.254/latest")
+
+
+@pytest.mark.parametrize("name", ["x" * 257, "a\u202eb", "a\nb"])
+def test_a_name_at_the_upstream_has_a_length_and_is_what_it_looks_like(world: World, name: str) -> None:
+    """When a model is added and when it is changed."""
+    sheet = PriceSheet.flat(input=1, output=1)
+    with world.desk.write() as tx:
+        with pytest.raises(InvalidInput, match="name of the model at the upstream"):
+            catalog.add_model(tx, "fresh", "test-openai", upstream_model=name, sheet=sheet)
+        with pytest.raises(InvalidInput, match="name of the model at the upstream"):
+            catalog.update_model(tx, "gpt-test", upstream_model=name)

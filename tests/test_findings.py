@@ -47,6 +47,7 @@ from toolkit.models import (
     Reconciliation,
     RefusalCount,
     RetiredSecret,
+    Upstream,
 )
 from toolkit.policy import Outcome, Role
 from toolkit.pricing import MILLION, PriceSheet
@@ -139,6 +140,7 @@ def worsen(scene: Scene) -> Scene:
     scene.clock.now = NOW - DAY
     with scene.desk.write() as tx:
         accounts.add_org(tx, "Umbrella").name = "ACME"  # as a store of an older version may have it
+        tx.session.execute(update(Upstream).where(Upstream.name == "test-gemini").values(credential_env="PATH"))
     account = Account(scene.world, scene.till, free.secret, free.key.id)
     account.admit(account.call(received_at=NOW - DAY), fixed(usd(1)))
     scene.clock.now = NOW - 9 * DAY

@@ -50,6 +50,7 @@ def test_every_setting_is_read(tmp_path: Path) -> None:
         "KEYDESK_LEDGER_ROOT": str(tmp_path / "segments"),
         "KEYDESK_PEPPER": PEPPER,
         "KEYDESK_SECRETS_FILE": str(tmp_path / "secrets"),
+        "KEYDESK_UPSTREAM_CREDENTIALS": "LOCAL_TOKEN",
         "KEYDESK_HOST": "0.0.0.0",
         "KEYDESK_TRUSTED_PROXIES": "10.0.0.0/8, ::1",
         "KEYDESK_PUBLIC_URL": "https://llm.example.com",
@@ -193,3 +194,26 @@ def test_a_private_file_is_replaced_or_kept(tmp_path: Path) -> None:
     assert path.read_text() == "third"
     assert path.stat().st_mode & 0o777 == 0o600
     assert [file.name for file in path.parent.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize(
+    "name", ["KEYDESK_PEPPER", "keydesk_store_url", "KEYDESK_X_API_KEY", "PATH", "HOME", "OPENAI_KEY", "MY_API_KEY_2"]
+)
+def test_what_is_no_credential_is_never_sent(tmp_path: Path, name: str) -> None:
+    """Neither Keydesk's own settings, even if they are listed or in the file, nor the process's other variables."""
+    assert read(tmp_path).credential_fault(name)
+    file = tmp_path / "secrets"
+    file.write_text("KEYDESK_PEPPER=x\nkeydesk_store_url=x\nKEYDESK_X_API_KEY=x\n")
+    listed = read(tmp_path, KEYDESK_SECRETS_FILE=str(file), KEYDESK_UPSTREAM_CREDENTIALS="KEYDESK_PEPPER")
+    assert listed.credential_fault(name)
+
+
+def test_what_is_a_credential_may_be_sent(tmp_path: Path) -> None:
+    """By its name's end, by being listed, or by standing in the secrets file; the file counts as it is now."""
+    file = tmp_path / "secrets"
+    settings = read(tmp_path, KEYDESK_SECRETS_FILE=str(file), KEYDESK_UPSTREAM_CREDENTIALS=" LOCAL_TOKEN, OTHER ")
+    for name in ("OPENAI_API_KEY", "LOCAL_TOKEN", "OTHER"):
+        assert settings.credential_fault(name) is None
+    assert "KEYDESK_UPSTREAM_CREDENTIALS" in (settings.credential_fault("FROM_FILE") or "")
+    file.write_text("FROM_FILE=x\n")
+    assert settings.credential_fault("FROM_FILE") is None

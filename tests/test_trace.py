@@ -120,7 +120,7 @@ def replay(world: World, witness: str, folder: Path, rows: Sequence[Row]) -> Non
     settings = replace(world.desk.settings, gateway_port=free_port())
     desk = Desk(settings, world.desk.store, ADMIN)
     with desk.write() as tx:
-        catalog.add_upstream(tx, "witness", Dialect.OPENAI, witness, "TEST_UPSTREAM_KEY")
+        catalog.add_upstream(tx, "witness", Dialect.OPENAI, witness, "TEST_UPSTREAM_API_KEY")
         catalog.add_model(tx, "trace", "witness", sheet=SHEET, context_window=1_000_000, max_output=100_000)
         plan = plans.add(tx, "trace", MILLION * 5 // 4, ["trace"])
     made = [replace(world, plan_id=plan.id).key(f"key {number}") for number in range(KEYS)]

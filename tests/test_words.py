@@ -64,11 +64,3 @@ def test_folding_forgets_case_and_nothing_else_that_matters(name: str) -> None:
     """A name and its upper and lower case fold alike where Unicode says so, and folding twice changes nothing more."""
     assert words.folded(words.folded(name)) == words.folded(name)
     assert words.folded(unicodedata.normalize("NFD", name)) == words.folded(unicodedata.normalize("NFC", name))
-
-
-@given(st.text(max_size=40), st.integers(1, 40))
-def test_what_is_clipped_is_no_longer_than_asked(text: str, longest: int) -> None:
-    """What fits stays as it is."""
-    clipped = words.clipped(text, longest)
-    assert len(clipped) <= longest
-    assert clipped == text or (clipped.endswith("…") and text.startswith(clipped[:-1]))

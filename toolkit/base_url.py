@@ -3,8 +3,12 @@
 import re
 from urllib.parse import urlsplit
 
+from toolkit.destinations import fault_of_host
 from toolkit.dialects.shape import Dialect
 from toolkit.errors import InvalidInput
+
+LONGEST = 512
+"""Characters."""
 
 _ENDPOINT = {
     Dialect.OPENAI: re.compile(r"/(chat/completions|completions|embeddings|responses)/?$"),
@@ -18,8 +22,11 @@ def check_base_url(base_url: str, dialect: Dialect) -> None:
     """Refuse what cannot be the base URL of an upstream.
 
     Raises:
-        InvalidInput: no URL of http or https, one with a query or a credential, or that of a single endpoint.
+        InvalidInput: no URL of http or https, one with a query or a credential, that of a single endpoint, or of a
+            place that is never called (`destinations`).
     """
+    if len(base_url) > LONGEST:
+        raise InvalidInput(f"The base URL has {len(base_url):,} characters; at most {LONGEST} are allowed.")
     try:
         parts = urlsplit(base_url)
         whole = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
@@ -27,6 +34,8 @@ def check_base_url(base_url: str, dialect: Dialect) -> None:
         whole = False
     if not whole or parts.query or parts.fragment or not base_url.isprintable() or " " in base_url:
         raise InvalidInput(f"The base URL {base_url!r} must look like https://api.example.com/v1.")
+    if fault := fault_of_host(parts.hostname or ""):
+        raise InvalidInput(f"The base URL {base_url!r} cannot be used: {fault}, which is never called.")
     if parts.username or parts.password:
         raise InvalidInput("The base URL must hold no credential: name its variable with --credential-env.")
     base = _ENDPOINT[dialect].sub("", base_url)

@@ -26,6 +26,9 @@ from toolkit.usage import OverrunReason, Usage
 REFUSAL_ROWS_PER_MINUTE = 60
 """Rows of the request log that one key gets for one reason in one minute; further refusals are only counted."""
 
+LONGEST_RESPONSE_ID = 200
+"""Characters of a provider's id of its answer that are kept; theirs have a few dozen."""
+
 RECENT_WEIGHT = 8
 """Weight of the past in the moving average of policy `expected`: about the last dozen calls."""
 
@@ -386,7 +389,7 @@ def _row(call: Call, ending: Ending, cost: int, held: int, overrun: int) -> LogR
         call.stream,
         redact(call.model) if call.model else None,  # a caller may mistake their secret for a model's name
         call.upstream,
-        storable(ending.response_id) if ending.response_id else None,
+        storable(ending.response_id)[:LONGEST_RESPONSE_ID] if ending.response_id else None,
         ending.usage.source if ending.usage else None,
         usage.input_tokens,
         usage.cached_input_tokens,

@@ -11,10 +11,11 @@ from typing import Any
 
 from sqlalchemy import select, update
 
-from toolkit import accounts, audit
+from toolkit import accounts, audit, words
 from toolkit.base_url import check_base_url
 from toolkit.credentials import new_id
 from toolkit.database import Transaction, lock_catalog
+from toolkit.destinations import fault_of_url
 from toolkit.dialects.fields import UnknownFields
 from toolkit.dialects.shape import Dialect
 from toolkit.errors import Conflict, InvalidInput, NotFound
@@ -22,11 +23,14 @@ from toolkit.models import CatalogVersion, Model, Plan, PlanModel, Price, Upstre
 from toolkit.offer import Catalog, DatedSheet, ModelFacts, PlanFacts
 from toolkit.pricing import PriceSheet
 from toolkit.public_prices import public_price
+from toolkit.settings import Settings
 
 UNKNOWN_CONTEXT_WINDOW = 131_072
 LARGEST_DEFAULT_OUTPUT = 16_384
 UNKNOWN_MAX_OUTPUT = 16_384
 LARGEST_TOKEN_COUNT = 100_000_000
+LONGEST_UPSTREAM_MODEL = 256
+"""Characters."""
 
 PRICE_PROVIDER = {Dialect.OPENAI: "openai", Dialect.ANTHROPIC: "anthropic", Dialect.GEMINI: "google"}
 """Which provider of genai-prices a dialect's models are looked up at, unless `price_as` says otherwise."""
@@ -143,6 +147,13 @@ def describe_unknown_fields(subject: Upstream | Plan) -> dict[str, str]:
 def _check_credential_name(name: str) -> None:
     if _VARIABLE.fullmatch(name) is None:
         raise InvalidInput(f"{name!r} cannot be the name of an environment variable. Give the name, not the value.")
+    if fault := Settings.from_env().credential_fault(name):
+        raise InvalidInput(f"{fault}.")
+
+
+def upstream_fault(upstream: Upstream) -> str | None:
+    """Return why a gateway with this process's settings never calls an upstream, in words; None if it does."""
+    return fault_of_url(upstream.base_url) or Settings.from_env().credential_fault(upstream.credential_env)
 
 
 def list_upstreams(tx: Transaction) -> list[Upstream]:
@@ -206,7 +217,7 @@ def add_model(
     model = Model(
         id=model_id,
         upstream=upstream,
-        upstream_model=upstream_model or model_id,
+        upstream_model=_upstream_model(upstream_model or model_id),
         context_window=_tokens(context_window, "context window"),
         default_output=_tokens(default_output, "default output"),
         max_output=max_output,
@@ -246,7 +257,7 @@ def update_model(
     before = _describe_model(model)
     after = before | {
         "upstream": _same_dialect(tx, model, upstream or model.upstream),
-        "upstream_model": upstream_model or model.upstream_model,
+        "upstream_model": _upstream_model(upstream_model or model.upstream_model),
         "context_window": _kept(context_window, model.context_window, "context window"),
         "default_output": _kept(default_output, model.default_output, "default output"),
         "max_output": _kept(max_output, model.max_output, "maximum output"),
@@ -259,6 +270,10 @@ def update_model(
         changed(tx)
         audit.record(tx, "model.update", model_id, before=before, after=after)
     return model
+
+
+def _upstream_model(name: str) -> str:
+    return words.check_line(name, "name of the model at the upstream", LONGEST_UPSTREAM_MODEL)
 
 
 def _describe_model(model: Model) -> dict[str, Any]:

@@ -35,6 +35,7 @@ from toolkit.models import (
     Price,
     RetiredSecret,
     SignInFailure,
+    Upstream,
 )
 from toolkit.policy import KeyStatus
 from toolkit.reconcile import Run
@@ -151,6 +152,7 @@ class Evidence:
         acts: of the period and of `HISTORY` before it; those that add operators, plans and prices from the beginning.
         people, failures, prices, models, last_run, unknown: the platform's; models by id; the last are fields that
             nobody knows.
+        uncalled: upstreams that the gateway never calls, and why; the platform's.
         breaks: where an audit chain does not hold.
         holds: money set aside for calls under way.
         repeated: payments whose reference was credited more than once though nobody said that it should be, each with
@@ -178,6 +180,7 @@ class Evidence:
     models: dict[str, Model]
     last_run: Run | None
     unknown: list[Seen]
+    uncalled: list[tuple[Upstream, str]]
     breaks: list[Break]
     holds: list[OpenHold]
     repeated: list[list[Payment]]
@@ -264,6 +267,7 @@ def read(ledger: Ledger, thresholds: Thresholds, known_heads: dict[str, str] | N
             models={model.id: model for model in catalog.list_models(tx)} if whole else {},
             last_run=reconcile.last_run(tx) if whole else None,
             unknown=unknown_fields.seen(tx) if whole else [],
+            uncalled=_uncalled(tx) if whole else [],
             breaks=_breaks(tx, known_heads),
             holds=holds.open_holds(tx),
             repeated=repeated_credits(tx, orgs),
@@ -373,6 +377,10 @@ def _facts(text: str | None) -> dict[str, Any]:
 def _people(tx: Transaction) -> list[Person]:
     columns = (Operator.id, Operator.email, Operator.role, Operator.org_id, Operator.created_at)
     return [Person(*facts) for facts in tx.session.execute(select(*columns).order_by(Operator.email))]
+
+
+def _uncalled(tx: Transaction) -> list[tuple[Upstream, str]]:
+    return [(upstream, fault) for upstream in catalog.list_upstreams(tx) if (fault := catalog.upstream_fault(upstream))]
 
 
 def _failures(tx: Transaction) -> list[Failures]:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from sqlalchemy import delete, select, text
 
-from toolkit.billing import Abandon, storable
+from toolkit.billing import LONGEST_RESPONSE_ID, Abandon, storable
 from toolkit.books import Hold
 from toolkit.database import SYSTEM, Store, Transaction, store_now
 from toolkit.models import GatewayInstance, micros
@@ -33,9 +33,6 @@ class Progress(NamedTuple):
     response_id: str | None
     seen_bytes: int
 
-
-LONGEST_ID = 200
-"""Characters of a provider's id of an answer that are noted."""
 
 _NOTE_SQLITE = text(
     "UPDATE hold SET response_id = at.response_id, seen_bytes = at.seen_bytes"
@@ -63,7 +60,7 @@ def note_progress(tx: Transaction, calls: Mapping[str, Progress]) -> None:
         calls: by request id; those without a hold are passed over.
     """
     rows = [
-        (request_id, storable(response_id)[:LONGEST_ID] if response_id else None, seen)
+        (request_id, storable(response_id)[:LONGEST_RESPONSE_ID] if response_id else None, seen)
         for request_id, (response_id, seen) in calls.items()
     ]
     if rows:

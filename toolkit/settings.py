@@ -54,6 +54,11 @@ TABLE = (
         "",
         "File of NAME=VALUE lines with upstream credentials, read before the environment.",
     ),
+    Setting(
+        "KEYDESK_UPSTREAM_CREDENTIALS",
+        "",
+        "Names of upstream credentials, comma-separated, that do not end in _API_KEY and are not in the secrets file.",
+    ),
     Setting("KEYDESK_HOST", "127.0.0.1", "Address that gateway and dashboard listen on."),
     Setting(
         "KEYDESK_TRUSTED_PROXIES",
@@ -98,6 +103,7 @@ class Settings:
     store_url: str
     ledger_root: Path | str  # a string is s3://BUCKET/PREFIX
     secrets_file: Path | None
+    upstream_credentials: frozenset[str]
     host: str
     trusted_proxies: Proxies
     public_url: str  # empty where it follows from host and port
@@ -158,6 +164,9 @@ class Settings:
             store_url=text("KEYDESK_STORE_URL") or f"sqlite:///{quote(str(data_dir / 'keydesk.db'))}",
             ledger_root=_ledger_root(text("KEYDESK_LEDGER_ROOT"), data_dir),
             secrets_file=Path(secrets_file).expanduser().resolve() if secrets_file else None,
+            upstream_credentials=frozenset(
+                filter(None, map(str.strip, text("KEYDESK_UPSTREAM_CREDENTIALS").split(",")))
+            ),
             host=text("KEYDESK_HOST"),
             trusted_proxies=Proxies.parse(text("KEYDESK_TRUSTED_PROXIES"), "KEYDESK_TRUSTED_PROXIES"),
             public_url=public_url and parse_url(public_url, "KEYDESK_PUBLIC_URL"),
@@ -269,16 +278,35 @@ class Settings:
         return names
 
     def upstream_credential(self, reference: str) -> str | None:
-        """Return the upstream credential named `reference`, as it is now: it may be rotated without a restart."""
-        if self.secrets_file is not None:
-            try:
-                seen = self.secrets_file.stat()
-            except FileNotFoundError:
-                return os.environ.get(reference)
-            held = _credentials(self.secrets_file, seen.st_mtime_ns, seen.st_ctime_ns, seen.st_size, seen.st_ino)
-            if reference in held:
-                return held[reference]
-        return os.environ.get(reference)
+        """Return the upstream credential named `reference`, as it is now: it may be rotated without a restart.
+
+        Whether it may be sent at all, `credential_fault` says.
+        """
+        held = self._secrets()
+        return held[reference] if reference in held else os.environ.get(reference)
+
+    def credential_fault(self, reference: str) -> str | None:
+        """Return why what is named `reference` is never sent to an upstream, in words; None if it may be.
+
+        A row of the key store says which variable an upstream gets: it must not be able to name each that is here.
+        """
+        if reference.upper().startswith("KEYDESK_"):
+            return f"{reference} is a setting of Keydesk and never sent to an upstream"
+        if reference.endswith("_API_KEY") or reference in self.upstream_credentials or reference in self._secrets():
+            return None
+        return (
+            f"{reference} is not the name of an upstream's credential: those end in _API_KEY, stand in the file that "
+            "KEYDESK_SECRETS_FILE names, or are listed in KEYDESK_UPSTREAM_CREDENTIALS"
+        )
+
+    def _secrets(self) -> Mapping[str, str]:
+        if self.secrets_file is None:
+            return {}
+        try:
+            seen = self.secrets_file.stat()
+        except FileNotFoundError:
+            return {}
+        return _credentials(self.secrets_file, seen.st_mtime_ns, seen.st_ctime_ns, seen.st_size, seen.st_ino)
 
 
 @lru_cache(maxsize=1)

@@ -60,6 +60,24 @@ def alike_names(evidence: Evidence, thresholds: Thresholds) -> Iterator[Finding]
             )
 
 
+def uncalled_upstreams(evidence: Evidence, thresholds: Thresholds) -> Iterator[Finding]:  # noqa: ARG001 - as all checks
+    """An upstream that the gateway never calls: its credential's name or its address is one that could do harm."""
+    for upstream, fault in evidence.uncalled:
+        yield Finding(
+            check="upstream-uncalled",
+            severity=Severity.HIGH,
+            kind="upstream",
+            subject_id=upstream.name,
+            subject=upstream.name,
+            org=None,
+            since=upstream.created_at,
+            sentence=f"Its models cannot be called: {fault}.",
+            action="See in `keydesk audit` who entered it and why. `keydesk upstreams update` gives it another "
+            "--credential-env or --base-url.",
+            evidence={"base_url": upstream.base_url, "credential": upstream.credential_env},
+        )
+
+
 def violations(evidence: Evidence, thresholds: Thresholds) -> Iterator[Finding]:  # noqa: ARG001 - as all checks
     """An invariant of the books that the last reconciliation found broken."""
     run = evidence.last_run

@@ -82,11 +82,6 @@ def folded(name: str) -> str:
     return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
 
 
-def clipped(text: str, longest: int) -> str:
-    """Return what a program said, such as a provider's id, cut to a length; an ellipsis shows where."""
-    return text if len(text) <= longest else f"{text[: longest - 1]}…"
-
-
 def _checked(text: str, what: str, longest: int, allowed: str = "") -> str:
     if len(text) > longest:
         raise InvalidInput(f"The {what} has {len(text):,} characters; at most {longest} are allowed.")

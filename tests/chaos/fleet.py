@@ -138,7 +138,7 @@ class Fleet:
             "KEYDESK_STORE_URL": self.store_url,
             "KEYDESK_LEASE": str(self.lease),
             "KEYDESK_SHUTDOWN_GRACE": "3",
-            "TEST_UPSTREAM_KEY": CREDENTIAL,
+            "TEST_UPSTREAM_API_KEY": CREDENTIAL,
         }
         self.witness_port, self.dashboard_port = free_port(), free_port()
         self.witness_journal = self.folder / "witness.log"

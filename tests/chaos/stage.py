@@ -60,7 +60,7 @@ class Stage:
     def open(self, witness_url: str) -> None:
         """Fill the empty store."""
         with self.desk.write() as tx:
-            catalog.add_upstream(tx, "witness", Dialect.OPENAI, witness_url, "TEST_UPSTREAM_KEY")
+            catalog.add_upstream(tx, "witness", Dialect.OPENAI, witness_url, "TEST_UPSTREAM_API_KEY")
             catalog.add_model(
                 tx,
                 MODEL,

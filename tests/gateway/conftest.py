@@ -273,7 +273,7 @@ class Gate:
         upstream: str,
         dialect: Dialect = Dialect.OPENAI,
         *,
-        credential_env: str = "TEST_UPSTREAM_KEY",
+        credential_env: str = "TEST_UPSTREAM_API_KEY",
         upstream_model: str | None = None,
     ) -> "Behind":
         """Add a model that another upstream serves; return its name and a key that may call it."""
@@ -347,7 +347,7 @@ def gateways(
                 )
                 plan = plans.add(tx, "gateway tests", MILLION * 5 // 4, PLANNED)
             log = folder / "gateway.log"
-            spoiled = {"TEST_SPOILED_KEY": f"{CREDENTIAL}\n", "TEST_BROKEN_KEY": "one\ntwo"}
+            spoiled = {"TEST_SPOILED_API_KEY": f"{CREDENTIAL}\n", "TEST_BROKEN_API_KEY": "one\ntwo"}
             server = stack.enter_context(gateway_process(desk.settings, log, spoiled, workers=workers))
             url = f"http://127.0.0.1:{desk.settings.gateway_port}"
             return Running(replace(world, plan_id=plan.id), url, upstream, log, server)

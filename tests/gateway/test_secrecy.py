@@ -197,5 +197,5 @@ def test_answers_never_hold_our_credential(gate: Gate, kind: str, stream: bool, 
     reply = gate.ask(kind, f"[[demo {order}]]", stream=stream)
     everything = reply.body + str(reply.headers).encode()
     assert CREDENTIAL.encode() not in everything
-    assert b"TEST_UPSTREAM_KEY" not in everything
+    assert b"TEST_UPSTREAM_API_KEY" not in everything
     assert b"127.0.0.1" not in everything

@@ -7,7 +7,9 @@ import pytest
 
 from tests.conftest import CREDENTIAL
 from tests.gateway.conftest import Gate, Script, http_answer, raw_upstream
+from toolkit import catalog
 from toolkit.dialects.shape import Dialect
+from toolkit.models import Model, Upstream
 
 JSON = "Content-Type: application/json"
 EVENTS = "Content-Type: text/event-stream"
@@ -168,20 +170,48 @@ def test_anthropic_stream_that_breaks_before_any_output(gate: Gate) -> None:
 def test_missing_upstream_credential(gate: Gate) -> None:
     """The caller gets a 502; the operator reads in the row which variable is not set. The upstream is not called."""
     with raw_upstream([http_answer(b"{}", JSON)]) as upstream:
-        behind = gate.behind(upstream.url, credential_env="KEYDESK_TEST_NOT_SET")
+        behind = gate.behind(upstream.url, credential_env="TEST_NOT_SET_API_KEY")
         reply = behind.ask("chat")
         assert upstream.requests == []
     row = behind.gate.row()
     assert reply.status == 502
-    assert "KEYDESK_TEST_NOT_SET" not in reply.message
-    assert "KEYDESK_TEST_NOT_SET" in (row.error or "")
+    assert "TEST_NOT_SET_API_KEY" not in reply.message
+    assert "TEST_NOT_SET_API_KEY" in (row.error or "")
     assert "not set" in (row.error or "")
+
+
+@pytest.mark.parametrize("name", ["PATH", "KEYDESK_STORE_URL"])
+def test_an_older_row_sends_no_other_variable(gate: Gate, name: str) -> None:
+    """What somebody wrote into the store by hand, or an older version let in, is read again when it is used."""
+    with raw_upstream([http_answer(b"{}", JSON)]) as upstream:
+        behind = gate.behind(upstream.url)
+        with gate.desk.write() as tx:
+            model = tx.session.get_one(Model, behind.model)
+            tx.session.get_one(Upstream, model.upstream).credential_env = name
+            catalog.changed(tx)
+        reply = behind.ask("chat")
+        assert upstream.requests == []
+    assert reply.status == 502
+    assert name not in reply.message
+    assert f"{name} is" in (behind.gate.row().error or "")
+
+
+def test_an_address_is_judged_when_connecting(gate: Gate) -> None:
+    """A name that resolves to a metadata service, or an older row with its address, is not called."""
+    behind = gate.behind("http://127.0.0.1:9")
+    for base_url in ("http://169.254.169.254/v1", "http://[::ffff:169.254.169.254]/v1"):
+        with gate.desk.write() as tx:
+            model = tx.session.get_one(Model, behind.model)
+            tx.session.get_one(Upstream, model.upstream).base_url = base_url
+            catalog.changed(tx)
+        assert behind.ask("chat").status == 502
+    assert {("never called" in (row.error or ""), row.cost) for row in behind.gate.rows()} == {(True, 0)}
 
 
 def test_line_break_at_the_end_of_the_credential(gate: Gate) -> None:
     """A credential that was stored with its line's end works all the same."""
     with raw_upstream([http_answer(b'{"id":"x"}', JSON)]) as upstream:
-        assert gate.behind(upstream.url, credential_env="TEST_SPOILED_KEY").ask("chat").status == 200
+        assert gate.behind(upstream.url, credential_env="TEST_SPOILED_API_KEY").ask("chat").status == 200
         assert f"authorization: bearer {CREDENTIAL}\r\n".encode() in upstream.requests[0].lower()
 
 
@@ -189,7 +219,7 @@ def test_line_break_at_the_end_of_the_credential(gate: Gate) -> None:
 def test_credential_that_no_header_can_hold(gate: Gate, stream: bool) -> None:
     """A line break inside a credential is the operator's mistake: a 502 for the caller, and no header injected."""
     with raw_upstream([http_answer(b'{"id":"x"}', JSON)]) as upstream:
-        behind = gate.behind(upstream.url, credential_env="TEST_BROKEN_KEY")
+        behind = gate.behind(upstream.url, credential_env="TEST_BROKEN_API_KEY")
         assert behind.ask("chat", stream=stream).status == 502
         assert upstream.requests == []
     assert behind.gate.row().error

@@ -37,7 +37,7 @@ from toolkit.usage import Usage, UsageSource
 
 CALLS = 45_000
 
-CREDENTIAL = "DEMO_UPSTREAM_KEY"
+CREDENTIAL = "DEMO_UPSTREAM_API_KEY"
 """The environment variable that demo upstreams take their credential from; any value will do."""
 
 BATCH = 2_000
@@ -90,7 +90,7 @@ def load(desk: Desk, progress: Callable[[int, int], None] | None = None, *, call
 
 
 def follow_port(desk: Desk) -> None:
-    """Point the demo upstreams to where the settings now say that the demo upstream listens.
+    """Point the demo upstreams to where the settings now say that the demo upstream listens, with its credential.
 
     One that an operator has pointed elsewhere is left alone.
     """
@@ -100,7 +100,7 @@ def follow_port(desk: Desk) -> None:
         for dialect, url in _base_urls(desk).items():
             name = f"demo-{dialect}"
             if re.fullmatch(rf"http://127\.0\.0\.1:\d+/{_BASES[dialect]}", found.get(name, "")):
-                catalog.update_upstream(tx, name, base_url=url)
+                catalog.update_upstream(tx, name, base_url=url, credential_env=CREDENTIAL)
 
 
 def _base_urls(desk: Desk) -> dict[Dialect, str]:

@@ -207,7 +207,13 @@ class Upstreams:
         return self._settings.call_timeout
 
     def credential(self, name: str) -> str | None:
-        """Return our credential for an upstream, as it stands now: it may be rotated without a restart."""
+        """Return our credential for an upstream, as it stands now: it may be rotated without a restart.
+
+        Raises:
+            NotConfigured: the name is none of an upstream's credential; an older row may have any.
+        """
+        if fault := self._settings.credential_fault(name):
+            raise NotConfigured(f"{fault}. `keydesk upstreams update` names another one")
         return self._settings.upstream_credential(name)
 
     def exchange(self, url: str, headers: Mapping[str, str], body: Body) -> Exchange:

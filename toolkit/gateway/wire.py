@@ -16,6 +16,8 @@ from urllib.parse import quote, urlsplit
 import aiohappyeyeballs
 import httptools
 
+from toolkit.destinations import fault_of_address
+
 READ_AHEAD = 256 * 1024
 """Bytes of an answer that may wait for a slow caller before the upstream is made to wait."""
 
@@ -367,6 +369,10 @@ class Pool:
 
     async def _connect(self, address: Address) -> Connection:
         infos = await self._loop.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
+        for *_, resolved in infos:
+            # Here and not by the name: what it resolves to is up to whoever answers for it, and may change.
+            if fault := fault_of_address(str(resolved[0])):
+                raise ConnectionError(f"{fault}, which is never called")
         wire = await aiohappyeyeballs.start_connection(infos, happy_eyeballs_delay=_SECOND_ADDRESS)
         try:
             wire.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, True)
