@@ -335,3 +335,25 @@ def test_rights_are_the_services_word(visit: Open, world: World, monkeypatch: py
     page.click("confirm")
     assert "Your rights have changed, so what was open here has been closed." in page.text
     assert stored(world, "guarded").status == KeyStatus.ACTIVE
+
+
+def test_details_name_nobody_of_the_platform_to_an_organisation(visit: Open, world: World) -> None:
+    """Its people read "platform"; the platform reads the name."""
+    key = world.key("app").key
+    assert "admin@keydesk.local" in visit("keys").choose(key.id, "Details").text
+    text = visit("keys", Role.ANALYST, world.org_id).choose(key.id, "Details").text
+    assert "admin@keydesk.local" not in text
+    assert "by platform" in text
+
+
+def test_a_suspended_organisations_keys_are_shown_as_such(visit: Open, world: World) -> None:
+    """In the list and in the details; a disabled key stays disabled, as its callers are told."""
+    key, other = world.key("app").key, world.key("other").key
+    with world.desk.write() as tx:
+        keys.disable(tx, other.id, confirm="other")
+        accounts.suspend_org(tx, "Acme", confirm="Acme")
+    page = visit("keys", Role.ORG_ADMIN, world.org_id)
+    assert "Org suspended" in page.text
+    assert "Disabled" in page.text
+    assert "0 active" in page.text
+    assert "app Org suspended" in page.choose(key.id, "Details").text

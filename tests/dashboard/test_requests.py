@@ -225,3 +225,13 @@ def test_receipt_makes_the_charge(
     )
     assert bill.cost == charge(usage, sheet, 1_234_567)
     assert sum((line.amount for line in bill.lines), Decimal(0)) == bill.base
+
+
+@pytest.mark.parametrize("role", [Role.ORG_ADMIN, Role.ANALYST])
+def test_the_filter_names_no_other_tenants_models(visit: Open, world: World, role: Role) -> None:
+    """People of one organisation choose among the models of its keys' plans; the platform among all."""
+    world.key("app")
+    assert "other-test" in visit("requests").app.selectbox(key="request_model").options
+    offered = visit("requests", role, world.org_id).app.selectbox(key="request_model").options
+    assert "gpt-test" in offered
+    assert "other-test" not in offered
