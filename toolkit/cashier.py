@@ -5,6 +5,8 @@ the strict rules cost microseconds a call and one disk flush a batch, and the ev
 """
 
 import asyncio
+import math
+import time
 from collections.abc import Sequence
 from queue import SimpleQueue
 from threading import Thread
@@ -36,6 +38,8 @@ class Cashier:
         self._idle = asyncio.Event()
         self._idle.set()
         self._closed = False
+        self.committed = self.failed = -math.inf
+        """When a commit last succeeded, and when the store last took none; on the monotonic clock."""
 
     def start(self) -> None:
         """Begin to work for the running event loop; nothing is asked for before."""
@@ -96,8 +100,11 @@ class Cashier:
 
     def _judge(self, jobs: Sequence[Job[Any]]) -> list[Any]:
         try:
-            return self._till.run(jobs)
+            results = self._till.run(jobs)
+            self.committed = time.monotonic()
+            return results
         except Unavailable as error:
+            self.failed = time.monotonic()
             return [Unavailable(str(error)) for _ in jobs]  # one each: raising adds to an exception
         except Exception as error:  # noqa: BLE001 - delivered to the one who asked
             if len(jobs) == 1:

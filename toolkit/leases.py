@@ -83,6 +83,21 @@ def renew(tx: Transaction, instance_id: str, length: timedelta) -> datetime:
     return now
 
 
+def is_known(tx: Transaction, instance_id: str) -> bool:
+    """Whether nobody has ended a gateway instance's lease; until the transaction's end nobody does."""
+    return tx.session.get(GatewayInstance, instance_id, with_for_update=True) is not None
+
+
+def touch(tx: Transaction, instance_id: str) -> None:
+    """Write a gateway instance's row: a commit that shows whether the key store takes one.
+
+    The lease ends a microsecond later: SQLite writes nothing for a row that stays as it is.
+    """
+    found = tx.session.get(GatewayInstance, instance_id, with_for_update=True)
+    if found is not None:
+        found.lease_until += timedelta(microseconds=1)
+
+
 def end(tx: Transaction, instance_id: str) -> None:
     """Say that a gateway instance has stopped; what it still holds may be swept."""
     tx.session.execute(delete(GatewayInstance).where(GatewayInstance.id == instance_id))

@@ -1,5 +1,6 @@
 """A gateway's lease: who cannot renew it stops in time, who has died is swept, and what nobody knows is released."""
 
+import asyncio
 import contextlib
 import http.client
 import signal
@@ -20,9 +21,17 @@ from tests.conftest import ADMIN, NOWHERE, Running, World, free_port, gateway_pr
 from tests.gateway.conftest import Gate, make_gate
 from toolkit import catalog, credentials, leases, verify
 from toolkit.billing import Admit, Admitted, Call
+from toolkit.cashier import Cashier
 from toolkit.database import utc_now
 from toolkit.desk import Desk
+from toolkit.gateway import lease
+from toolkit.gateway.book import Book
+from toolkit.gateway.call import Teller
+from toolkit.gateway.field_policy import UnknownNames
+from toolkit.gateway.lease import Keeper
+from toolkit.gateway.refusal_log import RefusalLog
 from toolkit.models import CatalogVersion, GatewayInstance, Hold, OutboxRow
+from toolkit.tally import Tallies
 from toolkit.tills import open_till
 
 pytestmark = pytest.mark.both_stores
@@ -285,3 +294,100 @@ def test_a_gateway_that_stood_still_longer_than_its_lease_charges_nothing_late(
 def pause(process: subprocess.Popen[bytes]) -> None:
     """Stop a process until it is told to go on."""
     process.send_signal(signal.SIGSTOP)
+
+
+# -- the keeper itself -----------------------------------------------------------------------------------------
+
+
+class Kept:
+    """A keeper in the running event loop, and a call that it may end.
+
+    Args:
+        world: whose store holds the lease.
+        seconds: length of the lease.
+    """
+
+    def __init__(self, world: World, seconds: float) -> None:
+        store = world.desk.store
+        self.tallies = Tallies(store)
+        self.cashier = Cashier(open_till(store))
+        book = Book(store, world.desk.keyring, self.cashier, self.tallies)
+        refusals, unknown = RefusalLog(self.cashier, self.tallies), UnknownNames(self.tallies)
+        self.teller = Teller(book, refusals, unknown, credentials.new_id("gateway"))
+        self.keeper = Keeper(store, self.teller, seconds)
+
+    async def __aenter__(self) -> "Kept":
+        await self.keeper.start()
+        self.call = self.teller.start(asyncio.sleep(3600))
+        await asyncio.sleep(0)
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        self.call.cancel()
+        await self.keeper.stop()
+
+    async def regain(self) -> None:
+        """Wait until a second lease holds."""
+        await asyncio.to_thread(wait_until, lambda: self.teller.lease == 2, "the second lease")
+
+    async def lose(self) -> None:
+        """Wait until the call is ended."""
+        await asyncio.wait({self.call}, timeout=30)
+        assert self.call.cancelled()
+
+
+def test_a_late_loop_ends_no_call_while_the_lease_is_renewed(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    """Though the time of the alarm is long past: what counts is what the thread has renewed."""
+
+    async def stand_still() -> None:
+        async with Kept(world, 1.2) as kept:
+            first = kept.keeper.until
+            wait_until(lambda: time.monotonic() > first and kept.keeper.until > first + 0.1, "renewals")
+            for _ in range(20):
+                await asyncio.sleep(0.01)
+            assert kept.teller.lease == 1
+            assert not kept.call.done()
+
+    asyncio.run(stand_still())
+    assert "lease" not in caplog.text
+
+
+def test_a_loop_that_does_not_answer_lets_the_lease_go(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    """After the lease's length it is not renewed; when the loop goes on its calls are ended, and it begins anew."""
+
+    async def stand_still() -> None:
+        async with Kept(world, 0.6) as kept:
+            wait_until(lambda: "is not renewed" in caplog.text, "the thread to give up")
+            wait_until(lambda: time.monotonic() > kept.keeper.until, "the end of the lease")
+            await kept.lose()
+            await kept.regain()
+
+    asyncio.run(stand_still())
+    assert f"the lease is lost: {lease.SILENT}; all calls are ended" in caplog.text
+
+
+def test_a_store_that_is_away_is_named(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    """The message says which of the two has happened."""
+
+    async def wait() -> None:
+        async with Kept(world, 0.6) as kept:
+            with store_away(world.desk):
+                await kept.lose()
+            await kept.regain()
+
+    asyncio.run(wait())
+    assert f"the lease is lost: {lease.AWAY}; all calls are ended" in caplog.text
+
+
+def test_a_lease_that_somebody_has_ended_is_lost(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    """Its calls have been written off, so that a renewal is none."""
+
+    async def be_swept() -> None:
+        async with Kept(world, 0.6) as kept:
+            with world.desk.write() as tx:
+                leases.end(tx, kept.teller.instance_id)
+            await kept.lose()
+            assert kept.teller.lease == 2
+
+    asyncio.run(be_swept())
+    assert f"the lease is lost: {lease.SWEPT}; all calls are ended" in caplog.text

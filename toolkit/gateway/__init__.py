@@ -15,6 +15,8 @@
 | `fault` | what an upstream's error becomes for the caller |
 | `upstreams` | the HTTP client |
 | `answers` | what is sent back |
+| `lease` | the keeper of the gateway's lease |
+| `readiness` | whether calls can be admitted |
 | `app` | the Starlette application |
 | `server` | uvicorn, with our connections |
 | `connection` | HTTP/1.1 as callers speak it, read within bounds |

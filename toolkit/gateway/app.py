@@ -38,6 +38,7 @@ from toolkit.gateway.field_policy import UnknownNames
 from toolkit.gateway.lease import Keeper
 from toolkit.gateway.passage import Passage
 from toolkit.gateway.readers import Readers
+from toolkit.gateway.readiness import Readiness
 from toolkit.gateway.refusal_log import RefusalLog
 from toolkit.gateway.server import protocol, run
 from toolkit.gateway.upstreams import Upstreams
@@ -51,6 +52,12 @@ from toolkit.tills import open_till
 logger = logging.getLogger("keydesk.gateway")
 
 HEALTH = "/healthz"
+"""Answered as long as the process answers at all."""
+
+READY = "/readyz"
+"""Answered 200 as long as calls can be admitted."""
+
+_OWN = frozenset({HEALTH, READY})
 
 AFTER_GRACE = 0.5
 """Seconds for calls whose connections the server has given up, before they are ended and settled."""
@@ -298,7 +305,7 @@ class _Application(Starlette):
         self._gateway = gateway
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Coroutine[Any, Any, None]:
-        if scope["type"] == "http" and scope["path"] != HEALTH:
+        if scope["type"] == "http" and scope["path"] not in _OWN:
             return self._gateway(scope, receive, send)
         return super().__call__(scope, receive, send)
 
@@ -339,15 +346,24 @@ def create_app(settings: Settings | None = None) -> Starlette:
             readers.close()
             store.close()
 
+    readiness = Readiness(
+        store,
+        teller.instance_id,
+        (lambda: (cashier.committed, cashier.failed), lambda: (keeper.renewed, keeper.failed)),
+        lambda: bool(teller.lease),
+    )
+
     async def health(_request: HttpRequest) -> Response:
-        try:
-            await book.ping()
-        except Unavailable:
-            return JSONResponse({"status": "unavailable"}, status_code=503)
         return JSONResponse({"status": "ok"})
 
+    async def ready(_request: HttpRequest) -> Response:
+        fault = await readiness.fault()
+        if fault is None:
+            return JSONResponse({"status": "ready"})
+        return JSONResponse({"status": "unavailable", "reason": fault}, status_code=503)
+
     gateway = Gateway(settings, book, teller, upstreams, Bodies(settings.body_limit, readers))
-    return _Application(gateway, routes=[Route(HEALTH, health)], lifespan=lifespan)
+    return _Application(gateway, routes=[Route(HEALTH, health), Route(READY, ready)], lifespan=lifespan)
 
 
 def create_worker() -> Starlette:

@@ -137,14 +137,6 @@ class Book:
         """
         return await self._read(lambda tx: verify.org_has(tx, org_id, model))
 
-    async def ping(self) -> None:
-        """Ask the key store anything.
-
-        Raises:
-            Unavailable: it cannot be reached.
-        """
-        await self._read(_catalog_version)
-
     async def receipt(self, request_id: str) -> Receipt | None:
         """Return what a call was charged, if its settlement is in the outbox; for one whose commit got no answer.
 
