@@ -209,6 +209,16 @@ REFUSED = [
     (chat, {"extra_headers": {"anthropic-beta": "context-1m-2025-08-07"}}, "extra_headers"),
     (chat, {"kv_transfer_params": {"remote_host": "x"}}, "kv_transfer_params"),
     (chat, {"api_base": "https://example.com"}, "api_base"),
+    (chat, {"extra_body": {"google": {"cached_content": "cachedContents/1"}}}, "extra_body.google.cached_content"),
+    (chat, {"anthropic_beta": ["context-1m-2025-08-07"]}, "anthropic_beta"),
+    (chat, {"mcp_servers": [{"url": "https://example.com"}]}, "mcp_servers"),
+    (chat, {"num_retries": 3}, "num_retries"),
+    (chat, {"n_cmpl": 3}, "n_cmpl"),
+    (
+        messages,
+        {"messages": [{"role": "user", "content": "x", "tools": [{"type": "web_search"}]}]},
+        "messages[0].tools",
+    ),
     (responses, {"reasoning": {"mode": "pro"}}, "reasoning.mode"),
     (responses, {"extra_body": {"background": True}}, "extra_body.background"),
     (responses, {"extra_body": {"max_output_tokens": 5}}, "extra_body.max_output_tokens"),
@@ -234,7 +244,21 @@ def test_what_changes_price_or_crosses_tenants_is_refused_also_where_it_is_neste
     assert (caught.value.type, caught.value.param) == (RefusalType.UNSUPPORTED_FEATURE, param)
 
 
-OTHER_CASE = [
+OTHER_CASE: list[tuple[typing.Callable[..., Shape], dict[str, Any], str]] = [
+    (chat, {"tools": [{"type": "function", "Type": "web_search", "function": {"name": "f"}}]}, "tools[0].Type"),
+    (chat, {"messages": [{"role": "user", "content": "x", "Content": [{"type": "file"}]}]}, "messages[0].Content"),
+    (
+        chat,
+        {"messages": [{"role": "user", "content": [{"type": "text", "text": "x", "Type": "image_url"}]}]},
+        "messages[0].content[0].Type",
+    ),
+    (responses, {"input": [{"role": "user", "content": "x", "Type": "item_reference"}]}, "input[0].Type"),
+    (messages, {"messages": [{"role": "user", "content": "x", "CONTENT": []}]}, "messages[0].CONTENT"),
+    (
+        messages,
+        {"messages": [{"role": "user", "content": [{"type": "text", "text": "x", "Source": {}}]}]},
+        "messages[0].content[0].Source",
+    ),
     (chat, {"extra_body": {"Service_Tier": "flex"}}, "extra_body.Service_Tier"),
     (chat, {"Stream_Options": {"include_usage": False}}, "Stream_Options"),
     (chat, {"Extra_Body": {"n": 3}}, "Extra_Body"),

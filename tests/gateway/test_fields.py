@@ -61,11 +61,16 @@ ANSWERS = {
 
 @contextmanager
 def behind(
-    gate: Gate, dialect: Dialect, upstream: UnknownFields = PASS, plan: UnknownFields = PASS
+    gate: Gate,
+    dialect: Dialect,
+    upstream: UnknownFields = PASS,
+    plan: UnknownFields = PASS,
+    *,
+    answer: bytes | None = None,
 ) -> Iterator[tuple[Behind, RawUpstream]]:
     """A model at an upstream of the test's own, with its and its plan's say on unknown fields."""
-    answer = http_answer(json.dumps(ANSWERS[dialect]).encode(), "Content-Type: application/json")
-    with raw_upstream([answer]) as raw:
+    whole = http_answer(json.dumps(ANSWERS[dialect]).encode(), "Content-Type: application/json")
+    with raw_upstream([answer or whole]) as raw:
         found = gate.behind(raw.url, dialect)
         with gate.desk.write() as tx:
             facts = catalog.load(tx)
@@ -118,6 +123,16 @@ def test_left_out_is_named_on_a_refusal_too(gate: Gate) -> None:
         model.gate.update(monthly_limit=0)
         reply = model.ask("chat", fooBar=1)
         assert (reply.status, reply.headers["x-keydesk-left-out"]) == (402, "fooBar")
+
+
+def test_left_out_is_named_on_a_stream_too(gate: Gate) -> None:
+    """In its head, and the stream's own options keep what is known."""
+    events = b"".join(b"data: " + data + b"\n\n" for data in (json.dumps(ANSWERS[Dialect.OPENAI]).encode(), b"[DONE]"))
+    answer = http_answer(events, "Content-Type: text/event-stream")
+    with behind(gate, Dialect.OPENAI, LEAVE_OUT, answer=answer) as (model, raw):
+        reply = model.ask("chat", stream=True, stream_options={"include_obfuscation": False, "new": 1})
+        assert (reply.status, reply.headers["x-keydesk-left-out"]) == (200, "stream_options.new")
+        assert forwarded(raw)[1]["stream_options"] == {"include_obfuscation": False, "include_usage": True}
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from toolkit.dialects.anthropic_fields import BETAS_IN_BODY, BODY, FOREIGN_BLOCK, STORED
+from toolkit.dialects.anthropic_fields import BETAS_IN_BODY, BLOCK, BODY, FOREIGN_BLOCK, MESSAGE, STORED
 from toolkit.dialects.body import (
     MAX_OUTPUT_BOUND,
     invalid,
@@ -67,6 +67,8 @@ def inspect(endpoint: str, body: dict[str, Any], size: int, path_model: str | No
         raise invalid("'messages' must be an array with at least one message.", "messages")
     tally.messages = len(messages)
     for index, message in enumerate(messages):
+        if not MESSAGE.fine(message):
+            MESSAGE.refuse(message, f"messages[{index}]")
         if isinstance(message.get("content"), list):
             where = f"messages[{index}]"
             _walk_blocks(read_objects(message, "content", where), f"{where}.content", tally)
@@ -117,6 +119,8 @@ def _walk_blocks(blocks: Sequence[dict[str, Any]], where: str, tally: Tally) -> 
     for index, block in enumerate(blocks):
         field = f"{where}[{index}]"
         kind = read_kind(block, field)
+        if not BLOCK.fine(block):
+            BLOCK.refuse(block, field)
         _check_cache_control(block, field)
         if kind in _TEXT_BLOCKS:
             continue

@@ -153,6 +153,23 @@ BODY = Fields(
 )
 """The body of `messages` and `messages/count_tokens`."""
 
+# -- messages ---------------------------------------------------------------------------------------------------
+
+MESSAGE = Fields(
+    plain("clear_at"),
+    covered(Effect.CONTEXT, "walked, block by block", "role", "content"),
+    {"output_config": Field(Effect.NONE, inside=Fields(plain("effort")))},
+    refused(Effect.PRICE, "tools are judged at the request's own level; give them there", "tools"),
+)
+"""A message."""
+
+BLOCK = Fields(
+    plain("text", "id", "name", "input", "tool_use_id", "is_error", "thinking", "signature", "title", "context"),
+    covered(Effect.CONTEXT, "walked", "type", "source", "content"),
+    covered(Effect.PRICE, "both lifetimes have prices, and the dearer is held", "cache_control"),
+)
+"""A block of a message."""
+
 # -- betas ------------------------------------------------------------------------------------------------------
 
 _CARRIED = "by a body field or tool, which is judged by itself"

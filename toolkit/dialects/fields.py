@@ -127,7 +127,9 @@ class Fields:
         self._nested = tuple(nested.items())
         self._settled = frozenset(name for name, row in self.rows.items() if not row.refused)
         self._guarded = {
-            name.casefold(): name for name, row in spelled.items() if row.effect is not Effect.NONE or row.inside
+            name.casefold(): name
+            for name, row in spelled.items()
+            if row.effect is not Effect.NONE or row.inside is not None or name == "type"
         }
 
     def check(self, obj: Mapping[str, Any], where: str, unknown: list[str]) -> None:
@@ -165,7 +167,9 @@ class Fields:
         return True
 
     def refuse(self, obj: Mapping[str, Any], where: str) -> None:
-        """Refuse the first field of `obj` that may not be; what is unknown is nobody's business here."""
+        """Refuse the first field of `obj` that may not be, as `check`; what is unknown is nobody's business here."""
+        if not self.names.issuperset(obj):
+            self._note(obj, where, [])
         if not self._looked_names.isdisjoint(obj):
             self._look(obj, where, [])
 

@@ -101,8 +101,6 @@ BODY = _fields(
     {
         "generateContentRequest": Field(Effect.CONTEXT, covered="judged as a request", inside=_REQUEST),
         "requests": Field(Effect.CONTEXT, covered="each is judged as a request", inside=_REQUEST),
-        "instances": Field(Effect.CONTEXT, covered=_HOLD_INPUT),
-        "parameters": Field(Effect.NONE),
     },
 )
 """The body of every endpoint."""

@@ -17,6 +17,7 @@ _OTHER_MODEL = "another model than the one named may answer, at another price"
 _KEPT = "what the provider would keep is shared by everybody behind this gateway"
 _SEARCH = "web search has no price here; search in your own code and send the results"
 _BACKGROUND = "the usage of a background answer is not seen by this gateway"
+_COMPACTION = "compaction at the provider uses tokens that no bound of this call covers"
 _SERVER = "it reaches into the server's own memory or network, which other tenants share"
 _HEADERS = "what a request's headers and address say is not taken from its body"
 
@@ -172,7 +173,21 @@ _COMPATIBLE = {
     **refused(Effect.PRICE, _SEARCH, "search_options", "search_settings", "plugins"),
     **refused(Effect.PRICE, _SEARCH, "enable_search", allowed=(False,)),
     **refused(Effect.PRICE, "it may leave the usage out of the answer", "response_fields"),
-    **refused(Effect.STATE, _BACKGROUND, "deferred", allowed=(False,)),
+    **refused(Effect.STATE, _BACKGROUND, "deferred", "background", allowed=(False,)),
+    **refused(Effect.PRICE, "the answers are billed one by one; use 'n'", "n_cmpl", "num_return_sequences"),
+    **refused(Effect.PRICE, "each further try is billed too", "num_retries", allowed=(0,)),
+    **refused(Effect.PRICE, "fast mode has no price here", "speed", allowed=("standard",)),
+    **refused(Effect.PRICE, "a fixed region has no price here", "inference_geo", allowed=("global",)),
+    **refused(Effect.PRICE, "servers that the provider calls have no price here", "mcp_servers"),
+    **refused(Effect.STATE, STORED, "container", "cached_content", "cachedContent"),
+    **refused(Effect.CONTEXT, _COMPACTION, "context_management"),
+    "google": Field(
+        Effect.NONE,
+        inside=Fields(
+            plain("thinking_config", "thought_tag_marker", "safety_settings"),
+            refused(Effect.STATE, STORED, "cached_content", "cachedContent"),
+        ),
+    ),
     **refused(
         Effect.STATE,
         _SERVER,
@@ -183,7 +198,17 @@ _COMPATIBLE = {
     **refused(
         Effect.STATE,
         _HEADERS,
-        *("extra_headers", "extra_query", "api_base", "base_url", "api_key", "api_version", "custom_llm_provider"),
+        *(
+            "extra_headers",
+            "extra_query",
+            "headers",
+            "anthropic_beta",
+            "api_base",
+            "base_url",
+            "api_key",
+            "api_version",
+            "custom_llm_provider",
+        ),
     ),
 }
 """What servers that speak OpenAI's dialect take on chat completions beside OpenAI's own fields."""
@@ -212,7 +237,6 @@ _CHAT = Fields(
     refused(Effect.PRICE, _SEARCH, "web_search_options", bare=True),
 )
 
-_COMPACTION = "compaction at the provider uses tokens that no bound of this call covers"
 _RESPONSES = Fields(
     _SAMPLING,
     _SERVING,
@@ -277,13 +301,26 @@ BODIES = {
 BREAKPOINT = Fields(_BREAKPOINT.rows, refused(Effect.STATE, STORED, "comparison_response_id"))
 """`prompt_cache_breakpoint` of a part."""
 
-FILE = Fields(
-    refused(Effect.STATE, "uploaded files are shared by everybody behind this gateway; send the content", "file_id")
+MESSAGE = Fields(
+    plain("name", "tool_calls", "tool_call_id", "refusal", "function_call", "reasoning", "reasoning_content"),
+    covered(Effect.CONTEXT, "walked, part by part", "role", "content"),
+    refused(Effect.STATE, "it refers to audio kept at the provider; send the text", "audio"),
 )
-"""A part that may refer to an uploaded file."""
-
-MESSAGE = Fields(refused(Effect.STATE, "it refers to audio kept at the provider; send the text", "audio"))
 """A message of a chat."""
+
+ITEM = Fields(
+    plain("id", "status", "name", "arguments", "input", "call_id", "summary", "phase", "action", "namespace", "async"),
+    covered(Effect.CONTEXT, "walked", "type", "role", "content", "output", "tools", "encrypted_content"),
+    covered(Effect.STATE, "`type: local` alone", "environment"),
+)
+"""An item of a response's input."""
+
+PART = Fields(
+    plain("text", "detail"),
+    covered(Effect.CONTEXT, "walked", "type", "image_url", "file", "input_audio", "file_data", "file_url"),
+    refused(Effect.STATE, "uploaded files are shared by everybody behind this gateway; send the content", "file_id"),
+)
+"""A part of a message."""
 
 # -- headers ----------------------------------------------------------------------------------------------------
 

@@ -25,10 +25,11 @@ from toolkit.dialects.openai_fields import (
     BREAKPOINT,
     CHAT,
     EMBEDDINGS,
-    FILE,
     HOSTED_TOOL,
+    ITEM,
     MESSAGE,
     OTHER_BOUNDS,
+    PART,
     RESPONSES,
     STORED,
     TOOLS,
@@ -108,7 +109,7 @@ def _inspect_chat(body: dict[str, Any], size: int) -> Shape:
         raise invalid("'messages' must be an array with at least one message.", "messages")
     tally.messages = len(messages)
     for index, message in enumerate(messages):
-        if "audio" in message:
+        if not MESSAGE.fine(message):
             MESSAGE.refuse(message, f"messages[{index}]")
         content = message.get("content")
         if content is not None and not isinstance(content, str):
@@ -221,6 +222,8 @@ def _other_bound(body: dict[str, Any]) -> int | None:
 
 
 def _walk_item(item: dict[str, Any], where: str, tally: Tally) -> None:
+    if not ITEM.fine(item):
+        ITEM.refuse(item, where)
     kind = read_kind(item, where) or "message"
     if kind not in _ITEMS:
         raise unsupported(f"{where}.type", f"{shown(kind)}: {_FOREIGN_ITEM}")
@@ -254,10 +257,11 @@ def _walk_parts(parts: Sequence[dict[str, Any]], where: str, tally: Tally) -> No
         if "prompt_cache_breakpoint" in part:
             mark = read_object(part, "prompt_cache_breakpoint", field)
             BREAKPOINT.refuse(mark, f"{field}.prompt_cache_breakpoint")
+        if not PART.fine(part):
+            PART.refuse(part, field)
         if kind in _TEXT_PARTS:
             continue
         if kind in ("image_url", "input_image", "computer_screenshot"):
-            FILE.refuse(part, field)
             given = part.get("image_url")
             picture = given if isinstance(given, dict) else {"url": given, "detail": part.get("detail")}
             address = picture.get("url")
@@ -265,9 +269,8 @@ def _walk_parts(parts: Sequence[dict[str, Any]], where: str, tally: Tally) -> No
                 raise invalid(f"'{field}.image_url' must hold a URL, not {shown(address)}.", f"{field}.image_url")
             tally.address(Kind.PICTURE, address, picture.get("detail"))
         elif kind in ("file", "input_file"):
-            FILE.refuse(part, field)
             file = read_object(part, "file", field)
-            FILE.refuse(file, f"{field}.file")
+            PART.refuse(file, f"{field}.file")
             _count_file(file or part, tally)
         elif kind == "input_audio":
             raise unsupported(f"{field}.type", f"'input_audio': {AUDIO}; send a transcript")
