@@ -188,11 +188,13 @@ class Model:
         self.log[call_id] = (Outcome.ABANDONED, 0, one.amount, 0)
         return True
 
-    def refuse(self, call_id: str, key: str, reason: str, minute: int) -> None:
+    def refuse(self, call_id: str, key: str, reason: str, minute: int) -> bool:
         """Log a refusal, up to sixty a minute."""
         self.refused[key, reason, minute] += 1
-        if self.refused[key, reason, minute] <= REFUSAL_ROWS_PER_MINUTE:
+        is_row = self.refused[key, reason, minute] <= REFUSAL_ROWS_PER_MINUTE
+        if is_row:
             self.log[call_id] = (Outcome.REFUSED, 0, 0, 0)
+        return is_row
 
     def books(self) -> dict[str, Any]:
         """All that the store must say."""

@@ -122,14 +122,29 @@ def test_an_id_twice_does_not_hurt_the_neighbours(account: Account) -> None:
     first, second, third = asks(account, 3)
 
     async def visit(cashier: Cashier) -> list[Any]:
-        jobs = [first, second, first, third]
+        await cashier.ask(first)
+        jobs = [second, first, third]
         return await asyncio.gather(*(cashier.ask(job) for job in jobs), return_exceptions=True)
 
     answers, sizes = serve(account, visit)
-    assert [isinstance(answer, Admitted) for answer in answers] == [True, True, False, True]
-    assert isinstance(answers[2], UNIQUE)
-    assert sizes == [4, 1, 1, 1, 1]
+    assert [isinstance(answer, Admitted) for answer in answers] == [True, False, True]
+    assert isinstance(answers[1], UNIQUE)
+    assert sizes == [1, 3, 1, 1, 1]
     assert account.count("hold") == account.org()["held"] == 3
+
+
+def test_an_id_twice_in_one_batch_is_noticed_there(account: Account) -> None:
+    """The second one gets an error, and nothing else is tried again."""
+    first, second = asks(account, 2)
+
+    async def visit(cashier: Cashier) -> list[Any]:
+        jobs = [first, first, second]
+        return await asyncio.gather(*(cashier.ask(job) for job in jobs), return_exceptions=True)
+
+    answers, sizes = serve(account, visit)
+    assert [type(answer) for answer in answers] == [Admitted, ValueError, Admitted]
+    assert sizes == [3]
+    assert account.count("hold") == account.org()["held"] == 2
 
 
 def test_an_amount_too_large_does_not_hurt_the_neighbours(account: Account) -> None:

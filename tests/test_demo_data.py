@@ -256,7 +256,7 @@ def test_real_calls_do_not_disturb_a_load(tmp_path: Path) -> None:
     call = Call("req_real", facts, NOW, "openai", "chat/completions", stream=False, model="gpt-5")
     refusal = Refusal(RefusalType.BILLING_SHORTFALL, "no money")
     with closing(open_till(desk.store)) as till:
-        assert till.run([Refuse(call, refusal, NOW, version)]) == [None]
+        assert till.run([Refuse(call, refusal, NOW, version)]) == [True]
     assert data.load(desk, calls=300) > 250
     assert rows(desk, "SELECT count(*) FROM usage WHERE org = 'Real'") == [(1,)]
     assert rows(desk, "SELECT count(*) > 250 FROM usage WHERE org <> 'Real'") == [(True,)]
