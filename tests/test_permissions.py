@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ADMIN, Run
-from toolkit import permissions
+from toolkit import permissions, views
 from toolkit.desk import Desk
 from toolkit.errors import InvalidInput
 from toolkit.settings import Settings, write_private
@@ -176,6 +176,13 @@ def test_a_key_store_that_others_may_read_is_a_warning(desk: Desk, run: Run) -> 
     assert f"Others may read the key store {path}. Run: chmod 600 {path}" in result.stderr
     path.chmod(0o600)
     assert run("ledger", "sync").stderr == ""
+
+
+def test_what_queries_spill_is_private() -> None:
+    """Rows that a large query writes to the disk are in a folder for this user alone."""
+    with views.engine() as connection:
+        (folder,) = connection.execute("SELECT current_setting('temp_directory')").fetchone() or ("",)
+    assert mode(Path(folder)) == 0o700
 
 
 def test_nobody_elses_folder_is_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

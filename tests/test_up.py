@@ -10,6 +10,7 @@ import socket
 import stat
 import subprocess
 import sys
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT, answers, free_port, wait_until
-from toolkit import accounts, sessions, up
+from toolkit import accounts, sessions, throttle, up
 from toolkit.cli import first_start
 from toolkit.database import SYSTEM
 from toolkit.demo import data
@@ -300,6 +301,20 @@ def test_only_the_gateway_has_credentials_of_upstreams(kept: Site) -> None:
         variables = Path(f"/proc/{part(kept, arguments)}/environ").read_bytes().split(b"\0")
         names = {variable.partition(b"=")[0].decode() for variable in variables}
         assert names & withheld == (withheld if arguments == "gateway" else set()), arguments
+
+
+def test_sign_ins_over_a_socket_count_for_its_own_address(kept: Site) -> None:
+    """The dashboard's server believes no header from this machine either: the ninth wrong password has to wait."""
+    form = b"email=admin%40keydesk.local&password=wrong+horse+battery"
+    told = []
+    for number in range(throttle.PAIR.tries + 1):
+        headers = {"X-Forwarded-For": f"198.51.100.{number}", "Sec-Fetch-Site": "same-origin"}
+        request = urllib.request.Request(kept.url("KEYDESK_DASHBOARD_PORT", "/auth/sign-in"), form, headers)
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            urllib.request.urlopen(request, timeout=60)
+        told.append(refused.value.read().decode())
+        refused.value.close()
+    assert ["Too many failed tries" in page for page in told] == [False] * throttle.PAIR.tries + [True]
 
 
 def test_what_runs_is_private_whatever_the_umask(kept: Site) -> None:

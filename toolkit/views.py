@@ -5,13 +5,13 @@ Arrow, some thousands at a time. The snapshot is let go before the query runs, s
 waiting. `docs/ledger.md` describes the views.
 """
 
-import os
+import atexit
 import re
+import shutil
 import tempfile
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager
-from functools import partial
-from pathlib import Path
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any, cast
 
 from sqlalchemy import BigInteger, ColumnElement, Table, select, true, type_coerce
@@ -210,6 +210,14 @@ def only_reading(connection: "duckdb.DuckDBPyConnection", query: str) -> "duckdb
     return statements[0]
 
 
+@cache
+def _spill_folder() -> str:
+    """Return where large queries of this process write rows: a folder for its user alone, gone when it ends."""
+    folder = tempfile.mkdtemp(prefix="keydesk-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
 def engine() -> "duckdb.DuckDBPyConnection":
     """Return a connection to the process's one engine, so that all ledgers share what it remembers of the files.
 
@@ -222,7 +230,7 @@ def engine() -> "duckdb.DuckDBPyConnection":
         config={
             "autoinstall_known_extensions": False,
             "autoload_known_extensions": False,
-            "temp_directory": str(Path(tempfile.gettempdir()) / f"keydesk-{os.getpid()}"),
+            "temp_directory": _spill_folder(),
         },
     )
     connection.execute("SET GLOBAL TimeZone = 'UTC'")

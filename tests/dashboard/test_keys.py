@@ -4,11 +4,13 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from streamlit.runtime.context import ContextProxy
 
 from tests.conftest import World, usd
-from tests.dashboard.conftest import Visit
-from toolkit import accounts, audit, keys
+from tests.dashboard.conftest import PASSWORD, Visit
+from toolkit import accounts, audit, keys, sessions
 from toolkit.credentials import is_well_formed
+from toolkit.dashboard import identity, streamlit_sessions
 from toolkit.models import ApiKey, KeyMonth, RetiredSecret
 from toolkit.policy import HoldPolicy, KeyStatus, Role
 from toolkit.pricing import billing_month
@@ -322,6 +324,22 @@ def test_org_admin_without_a_plan_is_told_whom_to_ask(visit: Open, world: World)
     page = visit("keys", Role.ORG_ADMIN, world.org_id).click("create")
     assert "A platform admin creates its first key." in page.text
     assert page.app.button(key="confirm").disabled
+
+
+def test_what_a_tab_holds_is_dropped_with_the_sign_in(
+    visit: Open, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An open secret is gone in the first run that is for another sign-in, be it of the same person."""
+    key = world.key("guarded").key
+    page = visit("keys").choose(key.id, "Rotate").click("confirm")
+    (secret,) = {code.value for code in page.app.code if code.value.startswith("sk-")}
+    assert secret in page.run().text
+    email = f"{Role.PLATFORM_ADMIN}-None@keydesk.test".lower()
+    again = identity.seal(sessions.sign_in(world.desk.store, email, PASSWORD, "test"))
+    monkeypatch.setattr(ContextProxy, "headers", {streamlit_sessions.HEADER: again})
+    assert secret not in page.run().text
+    assert "Copy the secret now." not in page.text
+    assert "guarded" in page.text
 
 
 def test_rights_are_the_services_word(visit: Open, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
