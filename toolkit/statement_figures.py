@@ -262,6 +262,7 @@ def build(
         "wallet": _with_usd(bridge, tuple(bridge)),
         "credits": credited,
         "adjustments": adjustments,
+        **_with_usd({"corrected": _corrected(adjustments)}, ("corrected",)),
         "since": _with_usd(since | {"balance": org.balance}, (*since, "balance")),
         "before": _before(last, before),
         "previous_sha256": last.sha256 if last else None,
@@ -385,6 +386,11 @@ def _about(entry: WalletEntry, month: str) -> Figures:
         }
     named = [of for of in _MONTH.findall(f"{entry.reason} {entry.reference}") if of < month]
     return {"corrects": named[0] if named else None, "key_id": None, "calls": 0}
+
+
+def _corrected(adjustments: Iterable[Mapping[str, Any]]) -> int:
+    """Return what corrections added to charges of calls, nano-USD; below zero if they gave back more."""
+    return -sum(int(line["amount"]) for line in adjustments if line["kind"] == CORRECTED_CALL)
 
 
 def _correction(tx: Transaction, place: tuple[str, str], calls: int, charged: int) -> Figures:
