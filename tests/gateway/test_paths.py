@@ -6,6 +6,8 @@ import socket
 import pytest
 
 from tests.gateway.conftest import Gate, request_of
+from toolkit.errors import Refusal
+from toolkit.gateway import paths
 
 
 @pytest.mark.parametrize(
@@ -129,3 +131,31 @@ def test_unknown_action_of_a_model(gate: Gate) -> None:
     reply = gate.send("/v1beta/models/gemini-test:frob", {})
     assert reply.status == 404
     assert "no action 'frob'" in reply.message
+
+
+def test_a_hint_costs_no_more_for_a_longer_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is looked for in short paths alone, so that nobody makes the gateway search."""
+    looked: list[str] = []
+    find = paths.find
+
+    def looking(path: str) -> paths.Target | None:
+        looked.append(path)
+        return find(path)
+
+    monkeypatch.setattr(paths, "find", looking)
+    costs = []
+    for times in (1_000, 2_000):
+        with pytest.raises(Refusal):
+            paths.resolve("GET", "/v1" * times)
+        costs.append((len(looked), sum(map(len, looked))))
+        looked.clear()
+    (few, short), (many, long) = costs
+    assert few == many == 1
+    assert long == 2 * short
+
+
+def test_a_path_has_a_length() -> None:
+    """Over 8 kB it is not even looked at."""
+    with pytest.raises(Refusal) as caught:
+        paths.resolve("GET", "/v1" * 15_000)
+    assert caught.value.status == 414

@@ -198,3 +198,18 @@ def test_header_that_cannot_be_sent(value: str) -> None:
 def test_first_lines(url: str, opening: str) -> None:
     """Path and host are written as HTTP wants them, and nothing is encoded twice."""
     assert split_url(url)[1] == opening
+
+
+@pytest.mark.parametrize("status", [b"000", b"042", b"099", b"101", b"600", b"999"])
+def test_a_status_that_is_none_is_no_answer(status: bytes) -> None:
+    """Below 100 and above 599 there are none, and nobody asked for another protocol (RFC 9110)."""
+
+    async def ask() -> None:
+        answer = ANSWER.replace(b"200", status)
+        async with serving(answer + ANSWER) as (_, pool, url):
+            connection = await begin(pool, url)
+            with pytest.raises(ConnectionError):
+                await connection.read_head(soon())
+            assert not connection.is_open
+
+    asyncio.run(ask())

@@ -45,6 +45,9 @@ class Reading(NamedTuple):
     expects: bool = False
 
 
+_PLAIN = Reading()
+
+
 def read(watched: Headers, version: str) -> Reading:
     """Read the headers in `WATCHED`.
 
@@ -55,6 +58,8 @@ def read(watched: Headers, version: str) -> Reading:
     Raises:
         Stop: they are no HTTP, or could be read in two ways.
     """
+    if len(watched) == 1 and watched[0][0] == b"host":  # as it is with almost all
+        return _PLAIN
     hosts = 0
     offer, expects = b"", False
     for name, value in watched:
