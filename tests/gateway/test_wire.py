@@ -6,7 +6,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from toolkit.gateway.upstreams import Exchange
 from toolkit.gateway.wire import Connection, Pool, request_bytes, split_url
+from toolkit.settings import Settings
 
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
@@ -80,6 +82,24 @@ def test_connection_is_kept() -> None:
         early = b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n" + ANSWER
         async with serving(ANSWER, early, ANSWER) as (desk, pool, url):
             assert [await whole(await begin(pool, url)) for _ in range(3)] == [b"ok"] * 3
+            assert desk.connections == 1
+
+    asyncio.run(run())
+
+
+def test_each_exchange_counts_its_own_bytes(settings: Settings) -> None:
+    """Also when its connection serves another call by now."""
+
+    async def run() -> None:
+        longer = ANSWER.replace(b"Length: 2", b"Length: 5") + b"ays"
+        async with serving(ANSWER, longer) as (desk, pool, url):
+            exchanges = [Exchange(pool, settings, url, {}, b"{}") for _ in range(2)]
+            assert [exchange.received for exchange in exchanges] == [0, 0]
+            for exchange in exchanges:
+                with exchange:
+                    await exchange.send()
+                    await exchange.read()
+            assert [exchange.received for exchange in exchanges] == [2, 5]
             assert desk.connections == 1
 
     asyncio.run(run())

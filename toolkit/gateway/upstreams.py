@@ -63,6 +63,8 @@ class Exchange:
         self.status = 0
         self.content_type = b""
         self.retry: dict[str, str] = {}
+        self._received = 0
+        self._over = False
 
     @property
     def sent(self) -> bool:
@@ -72,7 +74,9 @@ class Exchange:
     @property
     def received(self) -> int:
         """Bytes of the answer's body that have come, as they were sent."""
-        return self._connection.received if self._connection is not None else 0
+        if self._connection is None or self._over:
+            return self._received
+        return self._connection.received
 
     def __enter__(self) -> "Exchange":
         self._deadline = self._clock() + self._settings.call_timeout
@@ -82,6 +86,7 @@ class Exchange:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._connection is not None:
+            self._received, self._over = self._connection.received, True  # the next call's bytes are not this one's
             self._connection.release()  # keeps it if the answer was read to its end
 
     async def send(self) -> None:
