@@ -48,6 +48,7 @@ from toolkit.models import (
     RefusalCount,
     RetiredSecret,
     Upstream,
+    WalletEntry,
 )
 from toolkit.policy import Outcome, Role
 from toolkit.pricing import MILLION, PriceSheet
@@ -140,6 +141,8 @@ def worsen(scene: Scene) -> Scene:
     scene.clock.now = NOW - DAY
     with scene.desk.write() as tx:
         accounts.add_org(tx, "Umbrella").name = "ACME"  # as a store of an older version may have it
+        again = {"kind": "credit", "amount": 1, "reference": "FIRST PAYMENT", "reason": "", "created_by": EVE}
+        tx.session.add(WalletEntry(id="entry_again", org_id=scene.world.org_id, created_at=NOW - DAY, **again))
         tx.session.execute(update(Upstream).where(Upstream.name == "test-gemini").values(credential_env="PATH"))
     account = Account(scene.world, scene.till, free.secret, free.key.id)
     account.admit(account.call(received_at=NOW - DAY), fixed(usd(1)))

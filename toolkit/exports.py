@@ -106,10 +106,11 @@ def export(
     if form not in {"parquet", "csv", "duckdb"} or (format, form) == ("focus", "duckdb"):
         raise InvalidInput(f"FOCUS is written as .csv or .parquet, not as {path.name}.")
     condition, values = _condition(only or {}, tags or {}, where)
+    asked = f"usage {' '.join(_NAMED)} {where}" if form == "duckdb" else f"usage {where}"
     with (
         _appearing(path) as file,
         closing(_engine(file.parent)) as engine,
-        views.opened(engine, ledger.store, ledger.root, ledger.actor, f"usage {where}", period) as cursor,
+        views.opened(engine, ledger.store, ledger.root, ledger.actor, asked, period) as cursor,
         _not_the_ledgers(file.parent),
     ):
         _require_condition(cursor, where)
@@ -253,6 +254,10 @@ def _reported(spans: list[_Span], progress: Callable[[int, int], None] | None) -
             progress(done, calls)
 
 
+_NAMED = {"keys": "key_id", "orgs": "org_id", "plans": "plan_id"}
+"""Tables that a DuckDB database has beside the calls: what the calls name, and by which column."""
+
+
 def _insert(
     cursor: "duckdb.DuckDBPyConnection", file: Path, query: str, spans: Iterator[_Span], values: dict[str, Any]
 ) -> int:
@@ -263,7 +268,7 @@ def _insert(
     for span in spans:
         ((inserted,),) = cursor.execute(f"INSERT INTO target.usage {query}", values | span.values()).fetchall()
         rows += inserted
-    for table, column in {"keys": "key_id", "orgs": "org_id", "plans": "plan_id"}.items():
+    for table, column in _NAMED.items():
         named = f"SELECT {column} FROM target.usage"
         cursor.execute(f"CREATE TABLE target.{table} AS FROM {table} WHERE id IN ({named}) ORDER BY id")
     cursor.execute("DETACH target")
