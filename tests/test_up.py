@@ -319,8 +319,13 @@ def test_sign_ins_over_a_socket_count_for_its_own_address(kept: Site) -> None:
 
 def test_what_runs_is_private_whatever_the_umask(kept: Site) -> None:
     """Folders and files of a first start are for one user alone."""
-    found = {path: stat.S_IMODE(path.stat().st_mode) for path in (kept.data, *kept.data.rglob("*"))}
-    assert {path: mode for path, mode in found.items() if mode != (0o700 if path.is_dir() else 0o600)} == {}
+    found = {}
+    for path in (kept.data, *kept.data.rglob("*")):
+        with contextlib.suppress(FileNotFoundError):  # the drain is at work
+            found[path] = path.stat().st_mode
+    assert len(found) > 10
+    wanted = {True: 0o700, False: 0o600}
+    assert {path for path, mode in found.items() if stat.S_IMODE(mode) != wanted[stat.S_ISDIR(mode)]} == set()
 
 
 def test_greetings_show_the_addresses_that_others_see(kept: Site) -> None:

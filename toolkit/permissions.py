@@ -95,13 +95,13 @@ def keep(folder: Path, mode: int = FOLDER, group: int | None = None, *, but: Pat
     if stat.S_IMODE(found.st_mode) == mode and group in {None, found.st_gid}:
         return None
     shared = group if mode == SHARED_FOLDER else None
+    _set(folder, mode, group)  # first, since what others make in it meanwhile goes by it
     for parent, folders, files in os.walk(folder):
         folders[:] = [name for name in folders if Path(parent, name) != but]
         for path in (Path(parent, name) for name in files):
             _set(path, FILE if shared is None else SHARED_FILE, shared)
         if Path(parent) != folder:
             _set(Path(parent), FOLDER if shared is None else SHARED_FOLDER, shared)
-    _set(folder, mode, group)
     if group is None:
         return f"{folder} is for this user alone to read now, and all that is in it."
     if shared is None:

@@ -38,11 +38,11 @@ def up_command(app: App) -> None:
     settings = Settings.from_env()
     say = _silent if app.as_json else click.echo
     up.check(settings)
-    keep_private(settings)
     supervisor = up.Supervisor(settings, {CREDENTIAL: os.environ.get(CREDENTIAL, "demo")})
     say(click.style(f"Keydesk {toolkit.__version__}", bold=True))
     try:
         app.open(make=True)
+        keep_private(settings)
         app.desk.keyring  # noqa: B018 - made here, or found missing, rather than by several processes at once
         first = first_start.is_due(app.desk)
         if first:
