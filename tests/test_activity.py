@@ -69,6 +69,14 @@ def test_acts_at_unusual_hours_are_found(eve: Scene) -> None:
     assert [finding.severity for finding in eve.found("operator-unusual-hours")] == [Severity.MEDIUM]
 
 
+@pytest.mark.parametrize("act_of_money", ["wallet.credit", "wallet.adjustment", "wallet.correct"])
+def test_money_moved_at_an_unusual_hour_is_graver(eve: Scene, act_of_money: str) -> None:
+    """A credit, an adjustment and the correction of a charge all move money."""
+    habits(eve, [9, 12, 14, 16])
+    act(eve, at_hour(3), act_of_money)
+    assert [finding.severity for finding in eve.found("operator-unusual-hours")] == [Severity.MEDIUM]
+
+
 def test_midnight_is_near_both_its_sides(eve: Scene) -> None:
     """Who acts at 23 is not asked about 1:00, but about 2:00."""
     habits(eve, [23])

@@ -32,6 +32,7 @@ GRAVE = REVEALING | {
     "upstream.add",
     "upstream.update",
     "wallet.adjustment",
+    "wallet.correct",
     "wallet.credit",
 }
 """Acts that show a secret, move money, or let somebody in."""
