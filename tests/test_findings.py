@@ -28,6 +28,7 @@ from toolkit import (
     throttle,
     unknown_fields,
     verify,
+    wallet,
 )
 from toolkit.cli import cli
 from toolkit.cli.app import App
@@ -138,6 +139,10 @@ def worsen(scene: Scene) -> Scene:
         plans.update(tx, "standard", multiplier=MILLION)
         cheap = plans.add(tx, "cheap", MILLION, ["gpt-test"]).id
         keys.update(tx, keys.find(tx, "never").id, plan=cheap)
+    with scene.acting(NOW - 9 * DAY) as tx:
+        wallet.credit(tx, "Acme", usd(1), "INV-1")
+        wallet.credit(tx, "Acme", usd(1), "inv-1", same_reference=True)
+        tx.session.execute(update(WalletEntry).values(same_reference=False))  # as an older version had it
     scene.clock.now = NOW - DAY
     with scene.desk.write() as tx:
         accounts.add_org(tx, "Umbrella").name = "ACME"  # as a store of an older version may have it
@@ -207,7 +212,7 @@ def parse(line: str) -> None:
         name, found, words = command.resolve_command(context, words)
         assert found is not None, line
         command, context = found, click.Context(found, parent=context, info_name=name)
-        if not words:
+        if words in ([], ["--help"]):
             return
         if words[0].startswith("-"):  # options of a group that does something by itself
             break
