@@ -180,7 +180,7 @@ class Keydesk:
     async def whole(self, url: str, body: bytes) -> bytes:
         async with await self.exchange(url, body) as exchange:
             await exchange.send()
-            return bytes(await exchange.read())
+            return b"".join([chunk async for chunk in exchange.chunks()])
 
     async def stream(self, url: str, body: bytes) -> AsyncIterator[bytes]:
         async with await self.exchange(url, body) as exchange:

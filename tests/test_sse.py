@@ -2,6 +2,7 @@
 
 import json
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from hypothesis import example, given
@@ -115,3 +116,47 @@ def test_element_passes_before_the_next_one_starts() -> None:
     assert splitter.feed(b',\r\n{"a": {"b": "}') == []
     assert splitter.feed(b'"}}') == [b',\r\n{"a": {"b": "}"}}']
     assert splitter.feed(b"]") == [b"]"]
+
+
+def looked_at(splitter: Any, chunks: list[bytes], monkeypatch: pytest.MonkeyPatch) -> int:
+    """Return how many bytes a splitter's patterns are given while it takes chunks."""
+    total = 0
+
+    class Counted:
+        def __init__(self, pattern: Any) -> None:
+            self.pattern = pattern
+
+        def __getattr__(self, name: str) -> Any:
+            def call(data: bytes, start: int = 0) -> Any:
+                nonlocal total
+                total += len(data) - start
+                return getattr(self.pattern, name)(data, start)
+
+            return call
+
+    with monkeypatch.context() as patch:
+        for name in ("_TOKEN", "_REST_OF_STRING", "_BLANK_LINE", "_LINE_ENDS"):
+            patch.setattr(sse, name, Counted(getattr(sse, name)))
+        for chunk in chunks:
+            splitter.feed(chunk)
+    return total
+
+
+@pytest.mark.parametrize(
+    ("make", "chunk"),
+    [
+        (ArraySplitter, b'\\"' * 500),
+        (ArraySplitter, b"x" * 1_000),
+        (ArraySplitter, b"\\" * 999),
+        (EventSplitter, b"\n" * 1_000),
+        (EventSplitter, b"\r\n" * 500),
+        (EventSplitter, b"x\n" * 500),
+        (EventSplitter, b"x" * 1_000),
+    ],
+)
+def test_no_byte_is_looked_at_again_and_again(make: Any, chunk: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Twice as many chunks of an event that does not end are twice the work."""
+    start = [b'[{"a":"' if make is ArraySplitter else b""]
+    few = looked_at(make(), start + [chunk] * 50, monkeypatch)
+    many = looked_at(make(), start + [chunk] * 100, monkeypatch)
+    assert many <= 2.2 * few

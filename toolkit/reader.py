@@ -139,8 +139,8 @@ class _Desk:
         return None, b""
 
     def skim(self, raw: bytes) -> tuple[Any, bytes]:
-        """Return a JSON object without what is long in it."""
-        return skim(raw)[0], b""
+        """Return a JSON object without what is long in it, and how many bytes that is."""
+        return skim(raw), b""
 
     def stand_in(self, raw: bytes, *, sse: bool) -> tuple[Any, bytes]:
         """Return a short piece of a stream that says the same as a long one, and how many bytes of text it lacks."""

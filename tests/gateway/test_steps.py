@@ -21,7 +21,7 @@ from tests.conftest import (
     process,
     settings_for,
 )
-from tests.gateway.conftest import Gate, make_gate
+from tests.gateway.conftest import Gate, http_answer, make_gate, raw_upstream
 from toolkit import catalog, plans
 from toolkit.desk import Desk
 from toolkit.pricing import MILLION
@@ -150,3 +150,57 @@ def test_no_body_holds_the_loop(watched: Watched, name: str) -> None:
     taken, step = watched.longest(lambda: heads.append(watched.post(path, body, chunks=chunks)))
     assert heads[0].split(b" ", 2)[1] == status, heads[0][:600]
     assert taken <= MOST, step
+
+
+EMBEDDED = b'{"object":"list","data":[' + b",".join([b'{"embedding":[' + b"-0.0123456789," * 3_000 + b"1]}"] * 400)
+USED = b'"usage":{"prompt_tokens":7,"completion_tokens":9,"total_tokens":16}'
+EVENT = b'data: {"id":"x","choices":[{"index":0,"delta":{"content":"a"}}]}\n\n'
+STREAM = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"
+LAST = b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}],' + USED + b"}\n\ndata: [DONE]\n\n"
+
+ANSWERS: dict[str, tuple[bool, Callable[[], bytes]]] = {
+    "embeddings": (False, lambda: http_answer(EMBEDDED + b"]," + USED + b"}", "Content-Type: application/json")),
+    "small values": (
+        False,
+        lambda: http_answer(b'{"id":"x","a":' + filled(b"[", b"[],", b"1],") + USED + b"}"),
+    ),
+    "one string": (False, lambda: http_answer(b'{"id":"x","a":' + filled(b'"', b"\\n", b'",') + USED + b"}")),
+    "many small events": (True, lambda: STREAM + EVENT * 30_000 + LAST),
+    "many empty events": (True, lambda: STREAM + b"data: {}\n\n" * 100_000 + LAST),
+    "line ends": (True, lambda: STREAM + b"\n" * 8_000_000 + LAST),
+    "a heavy event": (True, lambda: STREAM + b'data: {"x":' + filled(b"[", b"[],", b"1]}\n\n", 12 << 20) + LAST),
+    "a long event": (
+        True,
+        lambda: STREAM + b'data: {"choices":[{"delta":{"content":' + filled(b'"', b"x", b'"}}]}\n\n', 12 << 20) + LAST,
+    ),
+    "an event of many lines": (True, lambda: STREAM + b"data: 1\n" * 1_000_000 + b"\n" + LAST),
+}
+
+
+@pytest.mark.parametrize("name", ANSWERS)
+def test_no_answer_holds_the_loop(watched: Watched, name: str) -> None:
+    """Large answers and events are read elsewhere, passed on whole, and charged by what they report."""
+    stream, make = ANSWERS[name]
+    answer = make()
+    with raw_upstream([answer]) as upstream:
+        behind = watched.gate.behind(upstream.url)
+        replies: list[bytes] = []
+        taken, step = watched.longest(lambda: replies.append(behind.ask("chat", stream=stream).body))
+    assert taken <= MOST, step
+    (row,) = behind.gate.rows()
+    assert row.error is None
+    assert (row.outcome, row.usage_source, row.input_tokens, row.output_tokens) == ("completed", "reported", 7, 9)
+    body = answer.partition(b"\r\n\r\n")[2]
+    assert replies[0] == body
+
+
+def test_a_line_that_never_ends_ends(watched: Watched) -> None:
+    """Beyond 16 MiB of one event the stream is broken off with the dialect's error event."""
+    with raw_upstream([STREAM, EVENT, *[b"x" * (1 << 20)] * 40]) as upstream:
+        behind = watched.gate.behind(upstream.url)
+        replies: list[bytes] = []
+        taken, step = watched.longest(lambda: replies.append(behind.ask("chat", stream=True).body))
+    assert taken <= MOST, step
+    assert replies[0].startswith(EVENT)
+    assert b'"upstream_error"' in replies[0]
+    assert behind.gate.rows()[0].outcome == "upstream_error"

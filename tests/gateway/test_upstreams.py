@@ -115,7 +115,7 @@ def test_content_type_of_a_stream_may_be_written_in_any_case(gate: Gate) -> None
 
 
 def test_huge_event(gate: Gate) -> None:
-    """An event that never ends is given up at 32 MiB: the stream ends with our error, and memory stays bounded."""
+    """An event that never ends is given up at 16 MiB: the stream ends with our error, and memory stays bounded."""
     piece = b"x" * (1 << 20)
     head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"
     first = b'data: {"id":"x","choices":[{"index":0,"delta":{"content":"hello"}}]}\n\n'
@@ -126,7 +126,7 @@ def test_huge_event(gate: Gate) -> None:
     assert reply.body.startswith(first)
     assert b"failed or broke off" in reply.body[-600:]
     assert (row.outcome, row.output_tokens) == ("upstream_error", 2)
-    assert "32 MiB" in (row.error or "")
+    assert "16 MiB" in (row.error or "")
 
 
 def test_large_event_below_the_bound_passes(gate: Gate) -> None:

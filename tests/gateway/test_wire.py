@@ -98,7 +98,7 @@ def test_each_exchange_counts_its_own_bytes(settings: Settings) -> None:
             for exchange in exchanges:
                 with exchange:
                     await exchange.send()
-                    await exchange.read()
+                    b"".join([chunk async for chunk in exchange.chunks()])
             assert [exchange.received for exchange in exchanges] == [2, 5]
             assert desk.connections == 1
 

@@ -8,14 +8,15 @@ import json
 from enum import Enum, auto
 from typing import Any
 
+from toolkit.dialects.skim import ALWAYS_LIGHT, is_light
 from toolkit.dialects.sse import ArraySplitter, EventSplitter, data_of, element_of
 from toolkit.usage import Report
 
 BYTES_PER_TOKEN = 4
 """What streamed text is worth when the answer broke off before usage came: OpenAI, "What are tokens"."""
 
-FOLD_AT = 256 * 1024
-"""Bytes of deltas kept unparsed; most answers are shorter and are then never parsed at all."""
+FOLD_AT, FOLD_PIECES = 256 * 1024, 1_000
+"""Bytes and number of deltas kept unparsed; most answers are shorter and are then never parsed at all."""
 
 MOST_LOOKS_FOR_ID = 4
 """Chunks parsed in search of the answer's id; the first has it, or one that follows an empty preamble."""
@@ -64,6 +65,7 @@ class StreamMeter:
         self._delta_bytes = 0
         self._folded_bytes = 0
         self._report: Report | None = None
+        self._later: list[bytes] = []
 
     def feed(self, chunk: bytes) -> list[bytes]:
         """Take bytes from the upstream; return the pieces to send on now, in order.
@@ -71,9 +73,45 @@ class StreamMeter:
         Raises:
             ValueError: one event is larger than a stream may have.
         """
+        return self._take(self._splitter.feed(chunk))
+
+    @property
+    def heavy(self) -> bytes | None:
+        """A piece that takes too long to be read here: `resume` with what stands in for it, before the next chunk."""
+        return self._later[0] if self._later else None
+
+    def resume(self, short: bytes, left_out: int) -> list[bytes]:
+        """Judge the heavy piece by a short one that says the same, and go on; return the pieces to send on now.
+
+        Args:
+            short: the piece without what is long in it.
+            left_out: bytes of text that it lacks.
+        """
+        pieces, self._later = self._later, []
+        counted = self._delta_bytes, self._folded_bytes
+        fate = self._judge(short)
+        if (self._delta_bytes, self._folded_bytes) != counted:  # it is one of those whose text counts
+            self._folded_bytes += left_out
+        return self._take([short if self.failed else pieces[0], *pieces[1:]], fate)
+
+    def end(self) -> None:
+        """Note that the body ended cleanly; then `resume` with a heavy piece, if there is one, and `finish`."""
+        rest = self._splitter.rest()
+        if not is_light(rest):
+            self._splitter = EventSplitter()
+            self._later = [rest]
+
+    def _take(self, pieces: list[bytes], first: Fate | None = None) -> list[bytes]:
+        """Judge pieces, the first of which may have been judged already."""
         passed: list[bytes] = []
-        for piece in self._splitter.feed(chunk):
-            fate = self._judge(piece)
+        for place, piece in enumerate(pieces):
+            if first is not None:
+                fate, first = first, None
+            elif len(piece) > ALWAYS_LIGHT and not is_light(piece):
+                self._later = pieces[place:]
+                break
+            else:
+                fate = self._judge(piece)
             if fate is Fate.NEXT:
                 passed += self._held
                 self._held = [piece]
@@ -121,7 +159,7 @@ class StreamMeter:
     def _keep(self, piece: bytes) -> None:
         self._deltas.append(piece)
         self._delta_bytes += len(piece)
-        if self._delta_bytes > FOLD_AT:
+        if self._delta_bytes > FOLD_AT or len(self._deltas) > FOLD_PIECES:
             self._fold()
 
     def _fold(self) -> None:

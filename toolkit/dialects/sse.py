@@ -6,7 +6,7 @@ which is what Gemini sends when `alt=sse` is not asked for.
 
 import re
 
-MAX_EVENT = 32 * 1024 * 1024
+MAX_EVENT = 16 * 1024 * 1024
 """Bytes of one event; more than any provider sends, and little enough to keep in memory."""
 
 # The groups are atomic: without that, "\r\n" alone would match as "\r" followed by "\n". After a line that ended
@@ -15,8 +15,11 @@ _BLANK_LINE = re.compile(rb"(?>\r\n|\n)(?>\r\n|\n|\r(?!\Z))|\r(?>\r\n|\r)")
 _LINE_ENDS = re.compile(rb"[\r\n]*")
 _LONGEST_BLANK_LINE = 4
 
-# The group matches the opening quote of a string that the chunk's end cuts off.
-_TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+"|(")|[{}\[\]]', re.DOTALL)
+_NAME = re.compile(rb"(?:\A|[\r\n])event:[ ]?+([^\r\n]*+)")
+
+# The group is empty in a string that has no end yet.
+_REST_OF_STRING = re.compile(rb'(?:[^"\\]++|\\.)*+("?)', re.DOTALL)
+_TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+("?)|[{}\[\]]', re.DOTALL)
 
 
 class EventSplitter:
@@ -28,6 +31,8 @@ class EventSplitter:
     def __init__(self) -> None:
         self._pending = bytearray()
         self._scanned = 0
+        self._at_ends = True
+        """Whether nothing but line ends has come of the next event."""
 
     def feed(self, chunk: bytes) -> list[bytes]:
         """Return the events that this chunk completes, each with the empty line that ends it.
@@ -46,21 +51,24 @@ class EventSplitter:
         start = 0
         position = self._scanned
         while start < len(data):
-            if data[start] in b"\r\n":
-                position = max(position, _past_line_ends(data, start))
+            if self._at_ends:
+                ends = _past_line_ends(data, max(start, position))
+                position = max(position, ends)
+                self._at_ends = ends == len(data)
             end = _past_blank_line(data, position)
             if end < 0:
                 break
-            events.append(bytes(data[start:end]))
+            events.append(_cut(data, start, end))
             start = position = end
+            self._at_ends = True
         if data is pending:
             del pending[:start]
         elif start < len(chunk):
             pending += chunk[start:]
         # What was searched need not be searched again, except that it may end in part of an empty line.
-        self._scanned = max(len(pending) - _LONGEST_BLANK_LINE + 1, 0)
+        self._scanned = max(len(pending) - _LONGEST_BLANK_LINE + 1, position - start)
         if len(pending) > MAX_EVENT:
-            raise ValueError("an event of the stream is longer than 32 MiB")
+            raise ValueError("an event of the stream is longer than 16 MiB")
         return events
 
     def rest(self) -> bytes:
@@ -78,10 +86,8 @@ def data_of(event: bytes) -> bytes | None:
 
 def name_of(event: bytes) -> bytes | None:
     """Return an event's name; None if it has none."""
-    for line in event.splitlines():
-        if line.startswith(b"event:"):
-            return line[6:].removeprefix(b" ")
-    return None
+    match = _NAME.search(event)
+    return match.group(1) if match else None
 
 
 class ArraySplitter:
@@ -106,29 +112,31 @@ class ArraySplitter:
         pending = self._pending
         pending += chunk
         if len(pending) > MAX_EVENT + len(chunk):
-            raise ValueError("an element of the stream is longer than 32 MiB")
-        if self._in_string and b'"' not in chunk:
-            return []
+            raise ValueError("an element of the stream is longer than 16 MiB")
+        new = bytes(memoryview(pending)[self._scanned :])  # each byte is looked at once
+        position = 0
+        if self._in_string:
+            rest = _REST_OF_STRING.match(new)
+            position = rest.end() if rest else 0
+            self._in_string = not (rest and rest.group(1))
         pieces: list[bytes] = []
         start = 0
-        position = self._scanned
-        self._in_string = False
-        for match in _TOKEN.finditer(bytes(memoryview(pending)[position:])):
-            if match.lastindex:
-                self._in_string = True
-                self._scanned = position + match.start()
-                break
-            token = match.group()
-            if token in (b"{", b"["):
+        seen = position
+        for match in () if self._in_string else _TOKEN.finditer(new, position):
+            token = match.group()[:1]
+            if token == b'"':
+                if not match.group(1):
+                    self._in_string = True
+                    seen = match.end()
+            elif token in b"{[":
                 self._depth += 1
-            elif token in (b"}", b"]"):
+            else:
                 self._depth -= 1
                 if self._depth <= 1:
-                    end = position + match.end()
-                    pieces.append(bytes(pending[start:end]))
+                    end = self._scanned + match.end()
+                    pieces.append(_cut(pending, start, end))
                     start = end
-        if not self._in_string:
-            self._scanned = len(pending)
+        self._scanned += seen if self._in_string else len(new)
         del pending[:start]
         self._scanned -= start
         return pieces
@@ -142,6 +150,11 @@ def element_of(piece: bytes) -> bytes:
     """Return the element of a piece, without what stood before it; empty for the closing bracket."""
     element = piece.lstrip(b" \t\r\n[,").rstrip()
     return b"" if element == b"]" else element
+
+
+def _cut(data: bytes | bytearray, start: int, end: int) -> bytes:
+    with memoryview(data) as view:  # copied once: it may be large
+        return bytes(view[start:end])
 
 
 # Most chunks are just this, and regular expressions cost several times as much.

@@ -6,6 +6,8 @@
 | `caller` | where the caller's credential is |
 | `bodies` | how much a key may send, and what becomes of large bodies |
 | `readers` | the processes that read what is large |
+| `intake` | what upstreams answer, taken in and read |
+| `failures` | what a caller is told when an admitted call has failed |
 | `turns` | who gets what there is little of |
 | `blocks` | bytes that came in pieces |
 | `book` | keys, models and prices in memory, and the proof that they are current |

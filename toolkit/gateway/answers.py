@@ -47,6 +47,17 @@ async def send_whole(send: Send, status: int, headers: list[tuple[bytes, bytes]]
     await send({"type": "http.response.body", "body": body})
 
 
+async def send_blocks(send: Send, status: int, headers: list[tuple[bytes, bytes]], blocks: list[bytes]) -> None:
+    """Send an answer that may be large, as fast as the caller takes it."""
+    if len(blocks) <= 1:
+        await send_whole(send, status, headers, b"".join(blocks))
+        return
+    size = str(sum(map(len, blocks))).encode()
+    await send({"type": "http.response.start", "status": status, "headers": [*headers, (b"content-length", size)]})
+    for place, block in enumerate(blocks):
+        await send({"type": "http.response.body", "body": block, "more_body": place + 1 < len(blocks)})
+
+
 async def send_json(
     send: Send, status: int, request_id: str, dialect: Dialect, value: Any, extra: dict[str, str] | None = None
 ) -> None:

@@ -35,6 +35,7 @@ from toolkit.gateway.call import Request, Teller, find_model
 from toolkit.gateway.caller import dialect_of_shared_path, find_secret, secret_in_url, wants_sse
 from toolkit.gateway.door import prove
 from toolkit.gateway.field_policy import UnknownNames
+from toolkit.gateway.intake import Intake
 from toolkit.gateway.lease import Keeper
 from toolkit.gateway.passage import Passage
 from toolkit.gateway.readers import Readers
@@ -77,6 +78,7 @@ class Gateway:
         self._ids = RequestIds()
         self._complained = float("-inf")
         self._bodies = bodies
+        self._intake = Intake(bodies.readers, settings.call_timeout)
         self._certain = min(settings.body_limit, MEDIA_ALLOWANCE)
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Coroutine[Any, Any, None]:
@@ -148,7 +150,7 @@ class Gateway:
 
     async def _pass(self, request: Request, key: KeyFacts, receive: Receive, send: Send) -> None:
         admission = await self._teller.admit(request, key)
-        await Passage(self._teller, self._upstreams, request, admission, receive, send).run()
+        await Passage(self._teller, self._upstreams, self._intake, request, admission, receive, send).run()
 
     async def _read_body(self, request: Request, key: KeyFacts, receive: Receive) -> bytes | LargeBody:
         size = _announced(request.headers)

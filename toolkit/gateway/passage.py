@@ -5,7 +5,6 @@ cannot cancel a charge. The last byte of an answer is sent only after its charge
 """
 
 import asyncio
-import json
 import logging
 import time
 from collections.abc import Coroutine
@@ -21,9 +20,12 @@ from toolkit.dialects.meter import BYTES_PER_TOKEN, StreamMeter
 from toolkit.dialects.shape import Dialect
 from toolkit.errors import Refusal, RefusalType
 from toolkit.gateway import fault
-from toolkit.gateway.answers import JSON, LEFT_OUT, head, hold_id, send_refusal, send_whole
+from toolkit.gateway.answers import JSON, LEFT_OUT, head, hold_id, send_blocks, send_refusal, send_whole
+from toolkit.gateway.blocks import BLOCK
 from toolkit.gateway.bodies import LargeBody
 from toolkit.gateway.call import Admission, Request, Teller
+from toolkit.gateway.failures import refusal_of, stopped, written_off
+from toolkit.gateway.intake import Intake, Whole
 from toolkit.gateway.upstreams import Exchange, NotConfigured, UpstreamBroke, Upstreams, UpstreamSlow
 from toolkit.leases import Progress
 from toolkit.metering import Metered
@@ -36,9 +38,10 @@ logger = logging.getLogger("keydesk.gateway")
 CLIENT_CLOSED = 499
 """Status in the request log of a caller who left before the answer (as nginx writes it)."""
 
-STOPPED = "The gateway was stopped before the provider had answered. Give the operator the request id if it lasts."
-
 LONGEST_DETAIL = 500
+
+STEP = 8 * 1024
+"""Bytes of a stream that are looked at in one step of the loop."""
 
 GRACE = 2.0
 """Seconds beyond the time limit of a call in which it may end by itself."""
@@ -51,6 +54,7 @@ class Passage:
         self,
         teller: Teller,
         upstreams: Upstreams,
+        intake: Intake,
         request: Request,
         admission: Admission,
         receive: Receive,
@@ -58,6 +62,7 @@ class Passage:
     ) -> None:
         self._teller = teller
         self._upstreams = upstreams
+        self._intake = intake
         self._request = request
         self._call = admission.call
         self._shape = admission.shape
@@ -126,8 +131,7 @@ class Passage:
         self._exchange = self._upstreams.exchange(model.base_url + path, headers, body)
         return self._exchange
 
-    async def _send_request(self, exchange: Exchange) -> None:
-        await exchange.send()
+    def _drop_body(self) -> None:
         if isinstance(self._request.body, LargeBody):
             self._request.body.drop()
 
@@ -143,12 +147,13 @@ class Passage:
         task = self._teller.enter()
         try:
             with await self._open() as exchange:
-                await self._send_request(exchange)
+                await exchange.send()
+                self._drop_body()
                 self._first_byte_ms = milliseconds_since(self._started)
                 if exchange.status >= 300:
                     await self._upstream_error(exchange)
                 else:
-                    await self._answer_whole(exchange, await exchange.read())
+                    await self._answer_whole(exchange)
         except asyncio.CancelledError:
             # Not by the caller: one who leaves cancels nothing here.
             self._settle_aborted(None, "the gateway was stopped")
@@ -159,28 +164,35 @@ class Passage:
             self._ensure_settled()
             self._teller.leave(task)
 
-    async def _answer_whole(self, exchange: Exchange, answer: bytes) -> None:
-        parsed = _parsed(answer)
+    async def _answer_whole(self, exchange: Exchange) -> None:
+        answer = self._intake.whole(self._call.key.org_id)
+        try:
+            await answer.take_in(exchange)
+            await self._pass_whole(exchange, answer)
+        finally:
+            answer.drop()
+
+    async def _pass_whole(self, exchange: Exchange, answer: Whole) -> None:
+        parsed, left_out = await self._intake.parse(answer, self._call.key.org_id)
         if parsed is None:
             raise UpstreamBroke(f"it answered {exchange.status} with what is no JSON object")
         failed = bool(parsed.get("error"))  # some servers say 200 and mean an error
-        metered = None if self._shape.free else self._metered_whole(parsed, len(answer), failed)
+        metered = None if self._shape.free else self._metered_whole(parsed, answer.size, left_out, failed)
         receipt = await self._settle(
             Outcome.UPSTREAM_ERROR if failed else Outcome.COMPLETED,
             exchange.status,
             metered,
             refusal=RefusalType.UPSTREAM_ERROR if failed else None,
             response_id=self._dialect.response_id_of(parsed),
-            error=self._told(exchange.status, answer) if failed else None,
+            error=self._told(exchange.status, b"".join(answer.blocks[:1])) if failed else None,
         )
         if receipt is None:
-            await send_refusal(self._send, _written_off(), self._request.id, self._request.dialect, self._extra())
+            await send_refusal(self._send, written_off(), self._request.id, self._request.dialect, self._extra())
             return
         headers = self._headers(exchange.content_type)
         headers.append((b"x-cost-usd", usd(receipt.cost).encode()))
-        if failed:
-            answer = fault.in_answer(parsed, self._shape.model, self._scrubber())
-        await send_whole(self._send, exchange.status, headers, answer)
+        blocks = [fault.in_answer(parsed, self._shape.model, self._scrubber())] if failed else answer.blocks
+        await send_blocks(self._send, exchange.status, headers, blocks)
 
     async def _stream(self) -> None:
         """Forward a call and pass its answer on as it comes; stops the upstream when the caller leaves."""
@@ -208,14 +220,15 @@ class Passage:
         meter: StreamMeter | None = None
         try:
             with await self._open() as exchange:
-                await self._send_request(exchange)
+                await exchange.send()
+                self._drop_body()
                 if exchange.status >= 300:
                     await self._upstream_error(exchange)
                     return
                 kind = exchange.content_type.lower()
                 self._sse = kind.startswith(b"text/event-stream")
                 if not self._sse and not (self._may_be_array and kind.startswith(JSON)):
-                    await self._answer_whole(exchange, await exchange.read())
+                    await self._answer_whole(exchange)
                     return
                 meter = self._meter = self._dialect.Meter(
                     self._shape.endpoint,
@@ -223,18 +236,13 @@ class Passage:
                     drop_usage=not self._shape.usage_asked,
                     choices=self._shape.choices,
                 )
-                start = {
-                    "type": "http.response.start",
-                    "status": exchange.status,
-                    "headers": self._headers(exchange.content_type),
-                }
+                headers = self._headers(exchange.content_type)
                 self._begun = True
-                await self._send(start)
+                await self._send({"type": "http.response.start", "status": exchange.status, "headers": headers})
                 async for chunk in exchange.chunks():
                     if self._first_byte_ms is None:
                         self._first_byte_ms = milliseconds_since(self._started)
-                    if pieces := meter.feed(chunk):
-                        await self._send_piece(b"".join(pieces))
+                    await self._pass_chunk(meter, chunk)
             await self._finish_stream(meter)
         except asyncio.CancelledError:
             # What the upstream made until now is charged, unless its end is being settled.
@@ -249,6 +257,22 @@ class Passage:
         finally:
             self._ensure_settled()
 
+    async def _pass_chunk(self, meter: StreamMeter, chunk: bytes) -> None:
+        """Pass on what has come; it may be thousands of events, so others go on between."""
+        for start in range(0, len(chunk), STEP):
+            if start:
+                await asyncio.sleep(0)
+            if pieces := meter.feed(chunk[start : start + STEP]):  # bytes that are not cut are not copied
+                await self._send_piece(b"".join(pieces))
+            while meter.heavy is not None:
+                await self._pass_heavy(meter, meter.heavy)
+
+    async def _pass_heavy(self, meter: StreamMeter, piece: bytes) -> None:
+        """Have an event read elsewhere that would take long here, and pass it on."""
+        for passed in meter.resume(*await self._intake.stand_in(piece, self._call.key.org_id, sse=self._sse)):
+            for start in range(0, len(passed), BLOCK):
+                await self._send_piece(passed[start : start + BLOCK])
+
     @property
     def _may_be_array(self) -> bool:
         return self._request.dialect is Dialect.GEMINI and not self._request.wants_sse
@@ -258,6 +282,9 @@ class Passage:
 
     async def _finish_stream(self, meter: StreamMeter) -> None:
         """The body ended cleanly: settle, then send what was kept back, or an error event if the end was missing."""
+        meter.end()
+        while meter.heavy is not None:
+            await self._pass_heavy(meter, meter.heavy)
         kept = meter.finish()
         if not meter.complete and not meter.failed:
             await self._break_stream(meter, UpstreamBroke("the stream ended without its last event"))
@@ -271,17 +298,17 @@ class Passage:
         metered = self._metered_stream(meter)
         receipt = await self._settle(outcome, 200, metered, refusal=refusal, response_id=meter.response_id, error=error)
         if receipt is None:
-            await self._send_error_event(meter, _written_off())
+            await self._send_error_event(meter, written_off())
         else:
             await self._send_piece(b"".join(kept), more=False)
 
     def _fit(self, piece: bytes, meter: StreamMeter) -> bytes:
         """Return a piece of a stream that the upstream ended with an error, fit for the caller."""
         fit = fault.in_piece(piece, self._shape.model, self._scrubber(), sse=self._sse)
-        return self._error_event(meter, _refusal_of(UpstreamBroke(), sent=True)) if fit is None else fit
+        return self._error_event(meter, refusal_of(UpstreamBroke(), sent=True)) if fit is None else fit
 
     async def _break_stream(self, meter: StreamMeter, error: Exception) -> None:
-        refusal = _refusal_of(error, sent=True)
+        refusal = refusal_of(error, sent=True)
         await self._settle(
             Outcome.UPSTREAM_ERROR,
             200,
@@ -353,15 +380,17 @@ class Passage:
         response_id = meter.response_id if meter else None
         self._settle(Outcome.ABORTED, CLIENT_CLOSED, metered, response_id=response_id, error=why)
 
-    def _metered_whole(self, answer: dict[str, Any], size: int, failed: bool) -> Metered | None:
-        """Return what a whole answer of `size` bytes used; None if it failed and reports nothing."""
+    def _metered_whole(self, answer: dict[str, Any], size: int, left_out: int, failed: bool) -> Metered | None:
+        """Return what a whole answer used, of whose bytes some are left out; None if it failed and reports nothing."""
         gauge, endpoint = self._admission.gauge(), self._shape.endpoint
         report = self._dialect.usage_of(endpoint, answer)
         if failed and (report is None or not (report.usage.input_tokens or report.usage.output_tokens)):
             return None
         if report is None:
             return gauge.unreported(-(-size // BYTES_PER_TOKEN))
-        return gauge.reported(report, lambda: -(-self._dialect.text_bytes_of(endpoint, answer) // BYTES_PER_TOKEN))
+        return gauge.reported(
+            report, lambda: -(-(self._dialect.text_bytes_of(endpoint, answer) + left_out) // BYTES_PER_TOKEN)
+        )
 
     def _metered_stream(self, meter: StreamMeter) -> Metered | None:
         """Return what a stream used: as reported at its end, else what was seen of it; None if that was nothing."""
@@ -373,15 +402,13 @@ class Passage:
         return None
 
     async def _say_stopped(self) -> None:
-        headers = {"x-should-retry": "false"} if self._sent else {}
-        refusal = Refusal(RefusalType.UNAVAILABLE, STOPPED, headers=headers)
-        await send_refusal(self._send, refusal, self._request.id, self._request.dialect, self._extra())
+        await send_refusal(self._send, stopped(sent=self._sent), self._request.id, self._request.dialect, self._extra())
 
     async def _no_answer(self, error: Exception) -> None:
         """The upstream gave nothing: nothing is charged."""
         if isinstance(error, NotConfigured):
             logger.error("call %s could not be forwarded: %s", self._request.id, error)
-        refusal = _refusal_of(error, sent=self._sent)
+        refusal = refusal_of(error, sent=self._sent)
         await self._settle(Outcome.UPSTREAM_ERROR, refusal.status, None, refusal=refusal.type, error=str(error))
         await send_refusal(self._send, refusal, self._request.id, self._request.dialect, self._extra())
 
@@ -419,42 +446,3 @@ class Passage:
 def milliseconds_since(start: float) -> int:
     """Return whole milliseconds since a reading of `time.perf_counter`."""
     return round((time.perf_counter() - start) * 1000)
-
-
-def _written_off() -> Refusal:
-    """Return what a caller gets whose call was written off: nobody reads the end of what is not charged."""
-    return Refusal(
-        RefusalType.UNAVAILABLE,
-        "The gateway had lost touch with its key store, and this call was written off. It is not charged; try again.",
-    )
-
-
-def _refusal_of(error: Exception, *, sent: bool) -> Refusal:
-    if isinstance(error, Refusal):
-        return error
-    headers = {"x-should-retry": "false"} if sent else {}
-    if isinstance(error, UpstreamSlow):
-        return Refusal(
-            RefusalType.UPSTREAM_TIMEOUT,
-            f"The provider did not answer in time: {error}. Ask for less output, stream, or try again later.",
-            headers={"x-should-retry": "false"},
-        )
-    if isinstance(error, NotConfigured):
-        return Refusal(
-            RefusalType.UPSTREAM_ERROR,
-            "This gateway is not set up to call the provider of this model. Give the operator the request id.",
-            headers={"x-should-retry": "false"},
-        )
-    return Refusal(
-        RefusalType.UPSTREAM_ERROR,
-        "The connection to the provider failed or broke off. Try again; if it lasts, give the operator the request id.",
-        headers=headers,
-    )
-
-
-def _parsed(answer: bytes) -> dict[str, Any] | None:
-    try:
-        value = json.loads(answer.decode(errors="replace").removeprefix("\ufeff"))
-    except (ValueError, RecursionError):
-        return None
-    return value if isinstance(value, dict) else None

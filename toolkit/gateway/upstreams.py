@@ -72,6 +72,12 @@ class Exchange:
         return self._connection is not None
 
     @property
+    def announced(self) -> int | None:
+        """Bytes that the answer's body says it has; None if it does not say."""
+        length = self._connection.headers.get(b"content-length", b"") if self._connection is not None else b""
+        return int(length) if length.isdigit() and self._decoder is None else None
+
+    @property
     def received(self) -> int:
         """Bytes of the answer's body that have come, as they were sent."""
         if self._connection is None or self._over:
@@ -156,24 +162,10 @@ class Exchange:
             if piece or not data:
                 return piece
 
-    async def read(self, limit: int = LARGEST_ANSWER) -> bytes:
-        """Return the whole body.
-
-        Raises:
-            UpstreamBroke, UpstreamSlow: as `chunks`; also when it is larger than `limit` bytes.
-        """
-        parts, size = [], 0
-        while chunk := await self._next():
-            size += len(chunk)
-            if size > limit:
-                raise UpstreamBroke("the answer is too large")
-            parts.append(chunk)
-        return parts[0] if len(parts) == 1 else b"".join(parts)
-
     async def read_error(self, limit: int) -> bytes:
         """Return the body of an error, or its first `limit` bytes and a little more.
 
-        Raises as `read`.
+        Raises as `chunks`.
         """
         parts, size = [], 0
         while size <= limit and (chunk := await self._next()):

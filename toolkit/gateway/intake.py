@@ -1,0 +1,120 @@
+"""Taking in what upstreams answer: what is large is kept in blocks, within bounds, and read by a process."""
+
+import json
+from typing import Any
+
+from toolkit.dialects.skim import LIGHT_SIZE, is_light
+from toolkit.errors import Refusal
+from toolkit.gateway.blocks import Blocks
+from toolkit.gateway.readers import ReaderFailed, Readers
+from toolkit.gateway.turns import Turns
+from toolkit.gateway.upstreams import LARGEST_ANSWER, Exchange, UpstreamBroke
+
+ROOM = 4
+"""Largest answers that the gateway keeps in memory at once; half of them of one organisation."""
+
+WAITING = 1_024
+"""Large answers of one organisation that may wait for room, unread."""
+
+
+class Whole:
+    """A whole answer; `drop` it when it has been sent.
+
+    Args:
+        room: of the gateway's large answers.
+        org: whose call it answers.
+    """
+
+    def __init__(self, room: Turns, org: str) -> None:
+        self._room = room
+        self._org = org
+        self._held = 0
+        self.size = 0
+        self.blocks: list[bytes] = []
+
+    async def take_in(self, exchange: Exchange) -> None:
+        """Read it.
+
+        Raises:
+            UpstreamBroke, UpstreamSlow: as `Exchange.chunks`; also when it is too large.
+            Refusal: unavailable; there was no room for long.
+        """
+        came = Blocks()
+        async for chunk in exchange.chunks():
+            came.add(chunk)
+            if came.size > LIGHT_SIZE and not self._held:
+                most = min(exchange.announced or LARGEST_ANSWER, LARGEST_ANSWER)
+                await self._room.take(self._org, most)
+                self._held = most
+            if came.size > LARGEST_ANSWER:
+                raise UpstreamBroke("the answer is too large")
+        self.size = came.size
+        self.blocks = came.take()
+
+    def drop(self) -> None:
+        """Let go of the bytes, and of the room that they take."""
+        self.blocks = []
+        if self._held:
+            self._room.give(self._org, self._held)
+            self._held = 0
+
+
+class Intake:
+    """What all answers of a gateway share.
+
+    Args:
+        readers: who reads what is large.
+        patience: seconds that a large answer waits for room.
+    """
+
+    def __init__(self, readers: Readers, patience: float) -> None:
+        self._readers = readers
+        self._room = Turns(
+            ROOM * LARGEST_ANSWER,
+            ROOM // 2 * LARGEST_ANSWER,
+            waiting=WAITING,
+            patience=patience,
+            what="more large answers of this organisation",
+        )
+
+    def whole(self, org: str) -> Whole:
+        """Return what takes in a whole answer to a call of an organisation."""
+        return Whole(self._room, org)
+
+    async def parse(self, answer: Whole, org: str) -> tuple[dict[str, Any] | None, int]:
+        """Return an answer's JSON object, and how many bytes of it are not in there, because they are long.
+
+        None if it is none. What nobody could read in time is an object that says nothing.
+        """
+        if answer.size <= LIGHT_SIZE:
+            text = b"".join(answer.blocks)
+            if is_light(text):
+                return parsed(text), 0
+        try:
+            async with self._readers.leased(org) as reader:
+                (found, left_out), _ = await reader.ask("skim", answer.blocks)
+        except (ReaderFailed, Refusal):
+            return {}, answer.size
+        return found, left_out
+
+    async def stand_in(self, piece: bytes, org: str, *, sse: bool) -> tuple[bytes, int]:
+        """Return a short piece of a stream that says the same as a long one, and how many bytes it leaves out.
+
+        Raises:
+            UpstreamBroke: nobody could read it in time.
+        """
+        try:
+            async with self._readers.leased(org) as reader:
+                (short, left_out), _ = await reader.ask("stand_in", [piece], sse=sse)
+        except (ReaderFailed, Refusal):
+            raise UpstreamBroke("an event of the stream took too long to read") from None
+        return short, left_out
+
+
+def parsed(answer: bytes) -> dict[str, Any] | None:
+    """Return the JSON object that an answer is; None if it is none."""
+    try:
+        value = json.loads(answer.decode(errors="replace").removeprefix("\ufeff"))
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
