@@ -5,7 +5,6 @@ that it never does; of the unknown those go on that begin as the provider's own 
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -46,8 +45,7 @@ class Betas(NamedTuple):
     window: Window | None
 
 
-@dataclass(frozen=True, slots=True)
-class Onward:
+class Onward(NamedTuple):
     """A caller's headers that go on.
 
     Args:
@@ -71,38 +69,55 @@ def read(dialect: Dialect, headers: Iterable[tuple[bytes, bytes]]) -> Onward:
         headers: names in lower case.
     """
     onward: dict[str, str] = {}
-    prefix = _PREFIX[dialect]
-    own = False
+    own: list[tuple[bytes, bytes]] = []
+    size, prefix = 0, _PREFIX[dialect]
     for name, value in headers:
-        if name in ALWAYS or name.startswith(prefix):
-            own = own or name not in ALWAYS
-            known, text = name.decode("latin-1"), value.decode("latin-1")
-            onward[known] = f"{onward[known]}, {text}" if known in onward else text
-    return _judged(dialect, onward) if own else Onward(onward, (), onward, None)
+        if name in ALWAYS:
+            _join(onward, name, value)
+        elif name.startswith(prefix):
+            own.append((name, value))
+            size += len(name) + len(value)
+    if not own:
+        return Onward(onward, (), onward, None)
+    # A client sends the same with each of its calls.
+    judged = (_remembered if size <= _LONGEST_REMEMBERED else _judged)(dialect, tuple(own))
+    passed = {**onward, **judged.headers}
+    known = {**onward, **judged.known} if judged.unknown else passed
+    return Onward(passed, judged.unknown, known, judged.window)
 
 
-def _judged(dialect: Dialect, headers: dict[str, str]) -> Onward:
-    rows, prefix = KNOWN[dialect], _PREFIX[dialect].decode()
+def _join(joined: dict[str, str], name: bytes, value: bytes) -> None:
+    known, text = name.decode("latin-1"), value.decode("latin-1")
+    joined[known] = f"{joined[known]}, {text}" if known in joined else text
+
+
+def _judged(dialect: Dialect, own: tuple[tuple[bytes, bytes], ...]) -> Onward:
+    joined: dict[str, str] = {}
+    for name, value in own:
+        _join(joined, name, value)
     passed: dict[str, str] = {}
     known: dict[str, str] = {}
     unknown: list[str] = []
     window: Window | None = None
-    for name, text in headers.items():
-        row = rows.get(name)
-        if row is None and name.startswith(prefix):
+    for header, text in joined.items():
+        row = KNOWN[dialect].get(header)
+        if row is None:
             if dialect in _UNKNOWN_GO_ON:
-                unknown.append(name)
-                passed[name] = text
-        elif row is None or not row.dropped:
-            passed[name] = known[name] = text
-            if name in BETAS:
-                betas = read_betas(name, text)
-                unknown += [f"{name}={beta}" for beta in betas.unknown]
+                unknown.append(header)
+                passed[header] = text
+        elif not row.dropped:
+            passed[header] = known[header] = text
+            if header in BETAS:
+                betas = read_betas(header, text)
+                unknown += [f"{header}={beta}" for beta in betas.unknown]
                 window = betas.window or window
-                known[name] = betas.known
+                known[header] = betas.known
                 if not betas.known:
-                    del known[name]
+                    del known[header]
     return Onward(passed, tuple(unknown[:MOST_UNKNOWN]), known, window)
+
+
+_remembered = lru_cache(maxsize=256)(_judged)
 
 
 def read_betas(header: str, text: str) -> Betas:
@@ -112,10 +127,6 @@ def read_betas(header: str, text: str) -> Betas:
         header: a name in `BETAS`.
         text: its values, with commas between them.
     """
-    return _remembered(header, text) if len(text) <= _LONGEST_REMEMBERED else _read_betas(header, text)
-
-
-def _read_betas(header: str, text: str) -> Betas:
     rows = BETAS[header]
     unknown: dict[str, None] = {}
     known: list[str] = []
@@ -129,6 +140,3 @@ def _read_betas(header: str, text: str) -> Betas:
         if row.window > (window.tokens if window else 0):
             window = Window(row.window, f"{header}: {value}")
     return Betas(tuple(unknown), ",".join(known), window)
-
-
-_remembered = lru_cache(maxsize=256)(_read_betas)
