@@ -467,7 +467,7 @@ def test_set_up_of_a_provider(run: Run, read: Read) -> None:
     """Upstream, model with prices, plan: each is added and listed with what was given."""
     base = "https://api.openai.com/v1"
     upstream = ["upstreams", "add", "openai", "--dialect", "openai", "--base-url", base]
-    assert read(*upstream, "--credential-env", "OPENAI_KEY")["credential_env"] == "OPENAI_KEY"
+    assert read(*upstream, "--credential-env", "OPENAI_API_KEY")["credential_env"] == "OPENAI_API_KEY"
     prices = ["--input-price", "0.25", "--cached-input-price", "0.025", "--output-price", "2"]
     read("models", "add", "mini", "--upstream", "openai", "--upstream-model", "gpt-5-mini", *prices)
     read("plans", "add", "basic", "--multiplier", "1.1", "--models", "mini")
@@ -517,7 +517,7 @@ def test_unknown_fields_are_an_option_of_upstreams_and_plans(world: World, run: 
 def test_a_model_is_moved_to_a_real_provider(world: World, run: Run, read: Read) -> None:
     """Its public id and price stay; nothing to change is a usage error."""
     upstream = ["upstreams", "add", "real", "--dialect", "openai", "--base-url", "https://api.openai.com/v1"]
-    read(*upstream, "--credential-env", "OPENAI_KEY")
+    read(*upstream, "--credential-env", "OPENAI_API_KEY")
     model = read(
         "models", "update", "gpt-test", "--upstream", "real", "--upstream-model", "gpt-5", "--max-output", "9000"
     )
@@ -542,7 +542,7 @@ def test_where_a_models_price_is_from_is_said(world: World, run: Run) -> None:
 def test_prices_are_copied_and_superseded(run: Run, read: Read) -> None:
     """Without prices a model's are copied; a price set later is a second entry; refresh leaves given prices alone."""
     upstream = ["upstreams", "add", "o", "--dialect", "openai", "--base-url", "https://api.openai.com/v1"]
-    read(*upstream, "--credential-env", "OPENAI_KEY")
+    read(*upstream, "--credential-env", "OPENAI_API_KEY")
     assert str(read("models", "add", "gpt-5-mini", "--upstream", "o")["price_source"]).startswith("genai-prices")
     read("prices", "set", "gpt-5-mini", "--input-price", "1", "--output-price", "3", "--from", "2099-01-01")
     entries = json.loads(run("prices", "list", "gpt-5-mini", "--json").stdout)

@@ -219,7 +219,7 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     site.env.update(
         LC_ALL="C",
         OPENAI_API_KEY="of-openai",
-        DEMO_UPSTREAM_KEY="of-the-demo",
+        DEMO_UPSTREAM_API_KEY="of-the-demo",
         FILED_CREDENTIAL="also-set",
         KEYDESK_SECRETS_FILE=str(secrets),
         KEYDESK_PUBLIC_URL="https://llm.example.com/keydesk/",
@@ -295,7 +295,7 @@ def test_a_gateway_that_dies_later_is_started_again(kept: Site) -> None:
 @needs_proc
 def test_only_the_gateway_has_credentials_of_upstreams(kept: Site) -> None:
     """Neither variables that upstreams name or may name, nor where the secrets file is, reach the other parts."""
-    withheld = {"OPENAI_API_KEY", "DEMO_UPSTREAM_KEY", "FILED_CREDENTIAL", "KEYDESK_SECRETS_FILE"}
+    withheld = {"OPENAI_API_KEY", "DEMO_UPSTREAM_API_KEY", "FILED_CREDENTIAL", "KEYDESK_SECRETS_FILE"}
     for arguments in ("gateway", "dashboard", "ledger sync --follow", "demo"):
         wait_until(partial(running, kept, arguments), f"the {arguments}", START)
         variables = Path(f"/proc/{part(kept, arguments)}/environ").read_bytes().split(b"\0")
