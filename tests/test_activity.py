@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import update
 
 from tests.audits import BEGINNING, DAY, HOUR, MINUTE, NOW, Scene, scene
-from toolkit import accounts, audit, keys, sessions
+from toolkit import accounts, audit, keys, operators, sessions
 from toolkit.database import SYSTEM, Actor
 from toolkit.errors import SignInFailed
 from toolkit.finding import Severity
@@ -209,6 +209,17 @@ def test_new_operators_are_found(eve: Scene) -> None:
         "added_by": "admin@keydesk.local",
         "added_at": NOW - 3 * DAY,
     }
+
+
+def test_a_new_operator_who_was_removed_again_is_found_as_such(eve: Scene) -> None:
+    """What is left to look at is what they did; there is nobody to disable."""
+    eve.operator("guest@keydesk.local", Role.ANALYST, NOW - 3 * DAY)
+    with eve.acting(NOW - 2 * DAY) as tx:
+        operators.remove(tx, "guest@keydesk.local", confirm="guest@keydesk.local")
+    (found,) = [finding for finding in eve.found("operator-new") if finding.subject == "guest@keydesk.local"]
+    assert found.sentence.endswith("and removed since.")
+    assert "keydesk audit" in found.action
+    assert "operators disable" not in found.action
 
 
 def test_an_operator_written_into_the_store_is_found(eve: Scene) -> None:

@@ -502,6 +502,9 @@ def test_unknown_fields_are_an_option_of_upstreams_and_plans(world: World, run: 
     (before,) = [row for row in json.loads(run("upstreams", "list", "--json").stdout) if row["name"] == "test-openai"]
     assert before["unknown_fields"] == "pass"
     assert read("upstreams", "update", "test-openai", "--unknown-fields", "leave_out")["unknown_fields"] == "leave_out"
+    assert (
+        "unknown fields: leave_out" in run("upstreams", "update", "test-openai", "--unknown-fields", "leave_out").stdout
+    )
     base = ["upstreams", "add", "u", "--dialect", "openai", "--base-url", "https://example.com/v1"]
     assert read(*base, "--credential-env", "U_API_KEY", "--unknown-fields", "refuse")["unknown_fields"] == "refuse"
     assert "leave_out" in run("upstreams", "list").stdout
@@ -512,6 +515,7 @@ def test_unknown_fields_are_an_option_of_upstreams_and_plans(world: World, run: 
     log = run("audit", "--json").stdout
     assert "leave_out" in log
     assert run("plans", "update", "basic", "--unknown-fields", "maybe").exit_code == 2
+    assert run("upstreams", "update", "test-openai").exit_code == 2
 
 
 def test_a_model_is_moved_to_a_real_provider(world: World, run: Run, read: Read) -> None:

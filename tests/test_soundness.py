@@ -150,7 +150,10 @@ def test_fields_that_nobody_knows_are_found_by_upstream(scene: Scene) -> None:
     assert finding.evidence["names"] == {"generationConfig.x": 9, "fooBar": 7}
     with scene.acting(NOW) as tx:
         catalog.update_upstream(tx, "test-openai", unknown_fields=UnknownFields.REFUSE)
-    assert scene.found("fields-unknown")[0].severity is Severity.INFO
+    (refused,) = scene.found("fields-unknown")
+    assert refused.severity is Severity.INFO
+    assert "leave_out" not in refused.action  # they no longer go on
+    assert "`keydesk upstreams update test-openai --unknown-fields pass`" in refused.action
     org_only = scene.desk.acting_as(Actor("ann", Role.ANALYST, scene.world.org_id)).ledger
     assert "fields-unknown" in {check.id for check in scene.report(org_only).skipped}
 

@@ -192,13 +192,16 @@ def trusted_acts(evidence: Evidence, thresholds: Thresholds) -> Iterator[Finding
 
 
 def new_operators(evidence: Evidence, thresholds: Thresholds) -> Iterator[Finding]:
-    """Somebody who may sign in since the period began."""
-    for act in _recent(evidence, thresholds):
+    """Somebody who may sign in since the period began, or could until removed."""
+    recent = _recent(evidence, thresholds)
+    removed = {act.subject for act in recent if act.action == "operator.remove"}
+    for act in recent:
         if act.action != "operator.add":
             continue
         email, role = str(act.after.get("email", act.subject)), str(act.after.get("role", "?"))
         first = act.actor == SYSTEM.name
         by, who = ("the first start of Keydesk", "whoever started it") if first else (act.actor, act.actor)
+        gone = act.subject in removed
         yield Finding(
             check="operator-new",
             severity=Severity.MEDIUM if role == Role.PLATFORM_ADMIN else Severity.INFO,
@@ -207,8 +210,9 @@ def new_operators(evidence: Evidence, thresholds: Thresholds) -> Iterator[Findin
             subject=email,
             org=evidence.org_name(act.chain) if act.chain in evidence.orgs else None,
             since=act.at,
-            sentence=f"Added as {role} by {by} at {stamp(act.at)}.",
-            action=f"Confirm it with {who}. If nobody vouches for it: `keydesk operators disable {email}`.",
+            sentence=f"Added as {role} by {by} at {stamp(act.at)}" + (", and removed since." if gone else "."),
+            action=f"Confirm it with {who}. If nobody vouches for it: "
+            + ("see in `keydesk audit` what was done meanwhile." if gone else f"`keydesk operators disable {email}`."),
             evidence={"role": role, "added_by": act.actor, "added_at": act.at},
         )
 

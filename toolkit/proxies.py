@@ -57,10 +57,6 @@ class Proxies:
         """
         return cls(tuple(_network(entry.strip(), name) for entry in text.split(",") if entry.strip()))
 
-    def trusts(self, address: str) -> bool:
-        """Whether an address is one of the trusted proxies."""
-        return bool(self.networks) and self._trusts(_parsed(address))
-
     def origin(self, peer: str, scheme: str, headers: Iterable[tuple[bytes, bytes]]) -> Origin:
         """Return where a connection comes from.
 

@@ -205,12 +205,13 @@ def unknown_fields(evidence: Evidence, thresholds: Thresholds) -> Iterator[Findi
                 if passing
                 else " They are left out or refused."
             ),
-            action=f"See in the provider's documentation what they change. `keydesk upstreams update {name} "
-            f"--unknown-fields leave_out` leaves them out"
+            action="See in the provider's documentation what they change. "
             + (
-                f", `keydesk plans update {shlex.quote(passing[0])} --unknown-fields leave_out` for one plan alone."
+                f"`keydesk upstreams update {name} --unknown-fields leave_out` leaves them out, `keydesk plans update "
+                f"{shlex.quote(passing[0])} --unknown-fields leave_out` for one plan alone."
                 if passing
-                else "; `pass` instead of it lets them through."
+                else f"If nothing that costs, `keydesk upstreams update {name} --unknown-fields pass` lets them "
+                "through, unless the key's plan is stricter."
             ),
             evidence={
                 "names": names,

@@ -23,7 +23,8 @@ from toolkit.pricing import PriceSheet, show_multiplier
 _unknown_fields = click.option(
     "--unknown-fields",
     type=click.Choice([choice.value for choice in UnknownFields]),
-    help="What becomes of request fields and betas that Keydesk does not know; the stricter of upstream and plan wins.",
+    help="What becomes of request fields and betas that Keydesk does not know; the stricter of upstream and plan wins. "
+    "New ones have `pass`.",
 )
 
 
@@ -65,12 +66,17 @@ def update_upstream(
     app: App, name: str, base_url: str | None, credential_env: str | None, unknown_fields: str | None
 ) -> None:
     """Change where an endpoint is, its credential, or what becomes of unknown fields. The next call goes by it."""
+    _require_one({"base_url": base_url, "credential_env": credential_env, "unknown_fields": unknown_fields})
     unknown = UnknownFields(unknown_fields) if unknown_fields else None
     with app.desk.write() as tx:
         upstream = catalog.update_upstream(
             tx, name, base_url=base_url, credential_env=credential_env, unknown_fields=unknown
         )
-    app.done(f"The upstream {upstream.name!r} is at {upstream.base_url}.", _upstream(upstream))
+    app.done(
+        f"The upstream {upstream.name!r} is at {upstream.base_url}, with the credential {upstream.credential_env}; "
+        f"unknown fields: {upstream.unknown_fields}.",
+        _upstream(upstream),
+    )
 
 
 @upstreams_command.command("list")
@@ -359,7 +365,11 @@ def update_plan(
         plan = plans.update(tx, plan.id, multiplier=multiplier, models=whole, unknown_fields=unknown)
         facts = _plan(tx, plan)
     included = ", ".join(facts["models"])
-    app.done(f"The plan {plan.name!r} is {show_multiplier(plan.multiplier)} the base price of {included}.", facts)
+    app.done(
+        f"The plan {plan.name!r} is {show_multiplier(plan.multiplier)} the base price of {included}; "
+        f"unknown fields: {plan.unknown_fields}.",
+        facts,
+    )
 
 
 def _edited(included: list[str], added: list[str], removed: list[str]) -> list[str]:

@@ -103,13 +103,16 @@ def remove(app: App, email: str, yes: bool, reason: str) -> None:
 
 @operators_command.command("set-role")
 @click.argument("email")
-@click.argument("role", type=_ROLE)
+@click.argument("role", type=_ROLE, metavar="ROLE")
 @click.option("--org", metavar="ORG", help="The organisation for the new role.  [default: the present one]")
 @_YES
 @_REASON
 @pass_app
 def set_role(app: App, email: str, role: str, org: str | None, yes: bool, reason: str) -> None:
-    """Give an operator another role, and sign them out everywhere."""
+    """Give an operator another role, and sign them out everywhere.
+
+    ROLE is platform_admin, org_admin or analyst.
+    """
 
     def verb(tx: Transaction, email: str, *, confirm: str, reason: str) -> Operator:
         org_id = _org_id(tx, org)

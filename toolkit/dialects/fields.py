@@ -189,13 +189,6 @@ class Fields:
             return {name: changes.get(name, value) for name, value in obj.items() if name in self.names}
         return {**obj, **changes} if changes else obj
 
-    def _refuse_twice(self, obj: Mapping[str, Any], where: str) -> None:
-        for name, snake in self._snake.items():
-            if snake in obj and name in obj:
-                raise invalid(
-                    f"'{path(where, name)}' and '{path(where, snake)}' are the same field.", path(where, name)
-                )
-
     def _note(self, obj: Mapping[str, Any], where: str, unknown: list[str]) -> None:
         for name in obj:
             if name in self.names:
