@@ -19,6 +19,7 @@ from toolkit.models import Hold as HoldRow
 from toolkit.tills import BATCH, open_till
 
 DIED = "the gateway that made this call ended without settling it"
+UNSETTLED = "the gateway that made this call could not settle it"
 FORGOTTEN = "the gateway did not learn that this call had been admitted, and did not forward it"
 
 

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import http.client
 import signal
+import sqlite3
 import subprocess
 import threading
 import time
@@ -13,24 +14,29 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
-from sqlalchemy import select
+from sqlalchemy import delete, select
 
 from tests.account import fixed
 from tests.conftest import ADMIN, NOWHERE, Running, World, free_port, gateway_process, wait_until
 from tests.gateway.conftest import Gate, make_gate
 from toolkit import catalog, credentials, leases, verify
-from toolkit.billing import Admit, Admitted, Call
+from toolkit.billing import Admit, Admitted, Call, Ending
 from toolkit.cashier import Cashier
 from toolkit.database import utc_now
 from toolkit.desk import Desk
+from toolkit.errors import Unavailable
+from toolkit.gateway import call as gateway_call
 from toolkit.gateway import lease
 from toolkit.gateway.book import Book
 from toolkit.gateway.call import Teller
 from toolkit.gateway.field_policy import UnknownNames
 from toolkit.gateway.lease import Keeper
 from toolkit.gateway.refusal_log import RefusalLog
+from toolkit.leases import Progress
 from toolkit.models import CatalogVersion, GatewayInstance, Hold, OutboxRow
+from toolkit.policy import KeyFacts, Outcome
 from toolkit.tally import Tallies
 from toolkit.tills import open_till
 
@@ -391,3 +397,108 @@ def test_a_lease_that_somebody_has_ended_is_lost(world: World, caplog: pytest.Lo
 
     asyncio.run(be_swept())
     assert f"the lease is lost: {lease.SWEPT}; all calls are ended" in caplog.text
+
+
+def test_a_lease_that_was_ended_is_lost_though_its_renewal_fails(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    """That it was ended is known before the renewal is committed, which may never be."""
+
+    class Unwritable:
+        def progress(self, _least_age: float) -> Progress:
+            return Progress(object(), 0)  # type: ignore[arg-type]
+
+    async def be_swept() -> None:
+        async with Kept(world, 0.6) as kept:
+            with world.desk.write() as tx:
+                leases.end(tx, kept.teller.instance_id)
+            kept.teller.open_calls["req_1"] = Unwritable()
+            await kept.lose()
+
+    asyncio.run(be_swept())
+    assert "the lease was not renewed" in caplog.text
+
+
+@contextlib.contextmanager
+def refusing(desk: Desk) -> Iterator[None]:
+    """Let nobody settle, and tell so at once."""
+    with closing(desk.store.connect_postgres() if desk.store.is_postgres else desk.store.connect()) as connection:
+
+        def rename(old: str, new: str) -> None:
+            connection.execute("BEGIN IMMEDIATE" if isinstance(connection, sqlite3.Connection) else "BEGIN")
+            connection.execute(f"ALTER TABLE {old} RENAME TO {new}")
+            connection.execute("COMMIT")
+
+        rename("hold", "hold_away")
+        yield
+        rename("hold_away", "hold")
+
+
+def hold_for(world: World, teller: Teller, facts: KeyFacts, request_id: str) -> Call:
+    """Let a gateway place a hold for a call; return it."""
+    with world.desk.read() as tx:
+        version = tx.session.scalars(select(CatalogVersion.version)).one()
+    call = Call(request_id, facts, utc_now(), "openai", "chat/completions", stream=False)
+    with closing(open_till(world.desk.store)) as till:
+        (placed,) = till.run([Admit(call, fixed(1000), version, teller.instance_id)])
+    assert isinstance(placed, Admitted)
+    return call
+
+
+def facts_of_a_key(world: World) -> KeyFacts:
+    """Return the facts of a new key."""
+    digests = [digest.value for digest in world.desk.keyring.digests(world.key().secret)]
+    with world.desk.read() as tx:
+        facts = verify.lookup(tx, digests)
+    assert facts is not None
+    return facts
+
+
+ENDING = Ending(Outcome.ABORTED, utc_now(), 499)
+
+
+def test_a_call_whose_settlement_was_given_up_is_written_off_as_such(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may have been forwarded, so that its row must not say that it was not."""
+    monkeypatch.setattr(gateway_call, "SETTLE_PATIENCE", 0.0)
+
+    async def give_up() -> None:
+        facts = facts_of_a_key(world)
+        async with Kept(world, 6.0) as kept:
+            kept.cashier.start()
+            call = hold_for(world, kept.teller, facts, "req_made")
+            kept.teller.open_calls[call.request_id] = None
+            with refusing(world.desk), pytest.raises(Unavailable):
+                await kept.teller.settle(call, ENDING)
+            hold_for(world, kept.teller, facts, "req_never_learnt_of")
+            await asyncio.to_thread(wait_until, lambda: len(log(world.desk)) == 2, "the holds to be written off")
+            errors = {request_id: row.error for request_id, row in log(world.desk).items()}
+            assert errors == {"req_made": leases.UNSETTLED, "req_never_learnt_of": leases.FORGOTTEN}
+            await asyncio.to_thread(wait_until, lambda: not kept.teller.unsettled, "the call to be forgotten")
+            await kept.cashier.stop()
+
+    asyncio.run(give_up())
+
+
+def test_a_settlement_that_fails_when_tried_again_is_told(world: World) -> None:
+    """Whoever waits for it learns why, and the call is none that the gateway has."""
+
+    async def fail() -> None:
+        facts = facts_of_a_key(world)
+        async with Kept(world, 60.0) as kept:
+            kept.cashier.start()
+            call = hold_for(world, kept.teller, facts, "req_1")
+            await kept.teller.settle(call, ENDING)
+            kept.teller.open_calls[hold_for(world, kept.teller, facts, "req_1").request_id] = None
+            with refusing(world.desk):
+                settled = kept.teller.settle(call, ENDING)
+                await asyncio.to_thread(wait_until, lambda: kept.cashier.failed > 0, "the first try to fail")
+            with pytest.raises((sqlite3.IntegrityError, psycopg.IntegrityError)):  # there is its row already
+                await asyncio.wait_for(settled, 20)
+            assert kept.teller.open_calls == {}
+            await kept.cashier.stop()
+            with world.desk.write() as tx:
+                tx.session.execute(delete(OutboxRow))  # else nobody could write the call off
+
+    asyncio.run(fail())

@@ -82,6 +82,8 @@ class Teller:
         self.open_calls: dict[str, UnderWay | None] = {}
         """Calls that may hold money: their admission has been asked for, and their settlement is not done. With what
         forwards them, from when it does."""
+        self.unsettled: set[str] = set()
+        """Calls that nobody tries to settle any more, though they may hold money: they could have been forwarded."""
         self.lease = 0
         """Number of the lease that holds, 0 without one: then no call is admitted."""
         self._paying: set[str] = set()
@@ -285,6 +287,9 @@ class Teller:
                     logger.error("call %s could not be settled: no key store", call.request_id)  # noqa: TRY400
                     self._not_settled(call, error, settled)
                     return
+            except Exception as error:  # noqa: BLE001 - given to whoever waits
+                self._not_settled(call, error, settled)
+                return
             else:
                 self._settled(call, receipt, settled)
                 return
@@ -310,6 +315,7 @@ class Teller:
             settled.set_result(receipt)
 
     def _not_settled(self, call: Call, error: BaseException, settled: "asyncio.Future[Receipt | None]") -> None:
+        self.unsettled.add(call.request_id)
         self.open_calls.pop(call.request_id, None)
         if not settled.done():
             settled.set_exception(error)

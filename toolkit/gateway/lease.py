@@ -167,8 +167,7 @@ class Keeper:
             self._alarm = self._loop.call_later(left, self._look)
             return
         self._alarm = None
-        if self._teller.lease:
-            self._lose(self._why)
+        self._lose(self._why)
 
     def _lose(self, why: str) -> None:
         logger.error("the lease is lost: %s; all calls are ended", why)
@@ -192,13 +191,19 @@ class Keeper:
                     logger.warning("%d holds of a gateway that had died were released", swept)
 
     async def _release_forgotten(self) -> None:
-        """Write off holds that this gateway placed without having learnt so: the answer to a commit got lost."""
-        holds = await self._by_hand(self._held)
+        """Write off holds that nobody settles: the answer to a commit got lost, or the settlement was given up."""
+        holds = {hold.request_id: hold for hold in await self._by_hand(self._held)}
         # Asked now, not before: whoever has settled meanwhile holds nothing, and whoever is new is not in the list.
-        if forgotten := [hold for hold in holds if hold.request_id not in self._teller.open_calls]:
-            count = await self._by_hand(leases.abandon, self._store, forgotten, leases.FORGOTTEN)
-            if count:
-                logger.warning("%d holds that this gateway had not learnt of were released", count)
+        unsettled = self._teller.unsettled = self._teller.unsettled & holds.keys()
+        forgotten = holds.keys() - self._teller.open_calls.keys() - unsettled
+        for calls, why, said in (
+            (unsettled, leases.UNSETTLED, "calls that could not be settled were written off"),
+            (forgotten, leases.FORGOTTEN, "holds that this gateway had not learnt of were released"),
+        ):
+            if calls:
+                found = [holds[call] for call in calls]
+                if count := await self._by_hand(leases.abandon, self._store, found, why):
+                    logger.warning("%d %s", count, said)
 
     def _held(self) -> list[Hold]:
         with self._store.read(SYSTEM) as tx:

@@ -157,7 +157,8 @@ class Passage:
         except asyncio.CancelledError:
             # Not by the caller: one who leaves cancels nothing here.
             self._settle_aborted(None, "the gateway was stopped")
-            await self._say_stopped()
+            if not self._begun:
+                await self._say_stopped()
         except (UpstreamBroke, UpstreamSlow, Refusal) as error:
             await self._no_answer(error)
         finally:
@@ -192,6 +193,7 @@ class Passage:
         headers = self._headers(exchange.content_type)
         headers.append((b"x-cost-usd", usd(receipt.cost).encode()))
         blocks = [fault.in_answer(parsed, self._shape.model, self._scrubber())] if failed else answer.blocks
+        self._begun = True
         await send_blocks(self._send, exchange.status, headers, blocks)
 
     async def _stream(self) -> None:
@@ -207,6 +209,8 @@ class Passage:
             leaving.cancel()
             passing.cancel()
             await asyncio.wait({passing})
+            if self._settlement is None:  # it was cancelled before its first step
+                self._settle_aborted(None, "the gateway was stopped")
         if not passing.cancelled():
             passing.result()
         elif not self._begun and not left:
@@ -321,11 +325,7 @@ class Passage:
 
     def _error_event(self, meter: StreamMeter, refusal: Refusal) -> bytes:
         return self._dialect.error_event(
-            refusal,
-            self._request.id,
-            sse=self._sse,
-            endpoint=self._shape.endpoint,
-            started=meter.started,
+            refusal, self._request.id, sse=self._sse, endpoint=self._shape.endpoint, started=meter.started
         )
 
     async def _send_error_event(self, meter: StreamMeter, refusal: Refusal) -> None:

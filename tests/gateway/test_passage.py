@@ -1,0 +1,151 @@
+"""The way of one call, step by step of the loop: whatever ends it, and when, its hold ends with it."""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+from starlette.types import Message
+
+from tests.conftest import CREDENTIAL, World
+from tests.gateway.conftest import Script, http_answer, raw_upstream
+from toolkit import catalog, credentials
+from toolkit.cashier import Cashier
+from toolkit.dialects.shape import Dialect
+from toolkit.gateway import paths
+from toolkit.gateway.blocks import BLOCK
+from toolkit.gateway.book import Book
+from toolkit.gateway.call import Request, Teller
+from toolkit.gateway.field_policy import UnknownNames
+from toolkit.gateway.intake import Intake
+from toolkit.gateway.passage import Passage
+from toolkit.gateway.readers import Readers
+from toolkit.gateway.refusal_log import RefusalLog
+from toolkit.gateway.upstreams import Upstreams
+from toolkit.models import Hold, OutboxRow
+from toolkit.tally import Tallies
+from toolkit.tills import open_till
+
+
+class Counter:
+    """What calls of one key need, in the running event loop.
+
+    Args:
+        world: whose key calls.
+    """
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        desk = world.desk
+        self.secret = world.key().secret
+        self.cashier = Cashier(open_till(desk.store))
+        tallies = Tallies(desk.store)
+        self.book = Book(desk.store, desk.keyring, self.cashier, tallies)
+        log, unknown = RefusalLog(self.cashier, tallies), UnknownNames(tallies)
+        self.teller = Teller(self.book, log, unknown, credentials.new_id("gateway"))
+        self.teller.lease = 1
+        self.upstreams = Upstreams(desk.settings)
+        self.readers = Readers()
+
+    async def __aenter__(self) -> "Counter":
+        self.cashier.start()
+        await self.book.open()
+        await self.upstreams.open()
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        await self.teller.drain(0)
+        await self.cashier.stop()
+        await self.upstreams.close()
+        self.readers.close()
+
+    async def call(self, send: Callable[[Message], Awaitable[None]], *, stream: bool) -> Passage:
+        """Have a call admitted."""
+        body = {"model": "gpt-test", "messages": [{"role": "user", "content": "hello"}], "stream": stream}
+        target = paths.resolve("POST", "/v1/chat/completions")
+        digests = self.book.digests(self.secret)
+        number = credentials.new_request_id(0)
+        request = Request(number, Dialect.OPENAI, target, digests, [], json.dumps(body).encode(), wants_sse=False)
+        admission = await self.teller.admit(request, await self.book.key(digests))
+        receive = asyncio.Event().wait  # the caller stays
+        intake = Intake(self.readers, 10)
+        return Passage(self.teller, self.upstreams, intake, request, admission, receive, send)  # type: ignore[arg-type]
+
+    def held(self) -> list[str]:
+        """Return the calls that hold money, in the store and by what the teller knows."""
+        with self.world.desk.read() as tx:
+            return [*tx.session.scalars(select(Hold.request_id)), *self.teller.open_calls]
+
+    def row(self) -> OutboxRow:
+        """Return the call's row."""
+        with self.world.desk.read() as tx:
+            return tx.session.scalars(select(OutboxRow)).one()
+
+
+def run(world: World, work: Callable[[Counter], Awaitable[None]]) -> None:
+    """Run something with a counter."""
+
+    async def all_of_it() -> None:
+        async with Counter(world) as counter:
+            await work(counter)
+
+    asyncio.run(all_of_it())
+
+
+def test_a_stream_that_is_ended_before_its_first_step_is_settled(world: World) -> None:
+    """The gateway stops, or its lease is lost, in the very turn of the loop in which the call begins."""
+    sent: list[Any] = []
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    async def work(counter: Counter) -> None:
+        passage = await counter.call(send, stream=True)
+        caller = asyncio.create_task(passage.run())
+        await asyncio.sleep(0)  # it makes the task that forwards, and no more
+        counter.teller.abort()
+        await caller
+        await counter.teller.drain(0)
+        assert counter.held() == []
+        row = counter.row()
+        assert (row.outcome, row.cost, row.error) == ("aborted", 0, "the gateway was stopped")
+        assert sent[0]["status"] == 503
+
+    run(world, work)
+
+
+def test_a_whole_answer_that_is_ended_while_it_is_sent_gets_no_second_head(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has been charged; whoever does not get all of it sees the connection end."""
+    monkeypatch.setenv("TEST_UPSTREAM_API_KEY", CREDENTIAL)
+    usage = {"prompt_tokens": 10, "completion_tokens": 5}
+    answer = json.dumps({"id": "x", "choices": [], "usage": usage, "more": "x" * 2 * BLOCK}).encode()
+    script: Script = [http_answer(answer, "Content-Type: application/json")]
+    heads: list[int] = []
+
+    async def work(counter: Counter) -> None:
+        sending = asyncio.Event()
+
+        async def send(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                heads.append(message["status"])
+            elif message["more_body"]:
+                sending.set()
+                await asyncio.Event().wait()  # a caller who does not read
+
+        passage = await counter.call(send, stream=False)
+        caller = asyncio.create_task(passage.run())
+        await sending.wait()
+        counter.teller.abort()
+        await asyncio.wait({caller})
+        assert counter.held() == []
+        assert counter.row().outcome == "completed"
+
+    with raw_upstream(script) as upstream:
+        with world.desk.write() as tx:
+            catalog.update_upstream(tx, "test-openai", base_url=upstream.url)
+        run(world, work)
+    assert heads == [200]
