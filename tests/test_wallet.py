@@ -81,8 +81,10 @@ def test_one_payment_for_two_organisations_is_credited_when_that_is_said(world: 
         rival = accounts.add_org(tx, "Rival").id
         wallet.credit(tx, "Rival", usd(3), "inv-1", same_reference=True)
         accounts.add_org(tx, "Third")
-        with pytest.raises(Conflict):
+        with pytest.raises(Conflict, match="--same-reference"):
             wallet.credit(tx, "Third", usd(3), "INV-1")
+        with pytest.raises(Conflict, match=r"nothing was booked\.$"):  # one organisation has one credit of a payment
+            wallet.credit(tx, "Acme", usd(3), "inv-1")
     with world.desk.acting_as(Actor("x@example.com", Role.ORG_ADMIN, rival)).read() as tx:
         (entry,) = wallet.entries(tx, "Rival")
         acts = audit.rows(tx)

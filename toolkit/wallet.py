@@ -98,7 +98,7 @@ def _enter(
         elsewhere = tx.session.scalar(select(WalletEntry).where(WalletEntry.reference_key == key))
         if elsewhere is not None:
             if not same_reference:
-                raise _credited_before(tx, reference, elsewhere)
+                raise _credited_before(tx, org, reference, elsewhere)
             key = None
         same_reference = elsewhere is not None
     entry = WalletEntry(
@@ -130,13 +130,14 @@ def _enter(
     return entry
 
 
-def _credited_before(tx: Transaction, reference: str, earlier: WalletEntry) -> Conflict:
-    org = tx.session.get_one(Organisation, earlier.org_id)
+def _credited_before(tx: Transaction, org: Organisation, reference: str, earlier: WalletEntry) -> Conflict:
+    name = tx.session.get_one(Organisation, earlier.org_id).name
     spelled = "" if earlier.reference == reference else f", as {earlier.reference!r}"
+    way_out = " Should one payment really be for both, say so: --same-reference, or same_reference=True in Python."
     return Conflict(
-        f"Reference {reference!r} was already used for a credit of {show_usd(earlier.amount)} to {org.name!r} at "
-        f"{earlier.created_at:%Y-%m-%d %H:%M} UTC{spelled}; nothing was booked. Should one payment really be for both, "
-        "say so: --same-reference, or same_reference=True in Python."
+        f"Reference {reference!r} was already used for a credit of {show_usd(earlier.amount)} to {name!r} at "
+        f"{earlier.created_at:%Y-%m-%d %H:%M} UTC{spelled}; nothing was booked."
+        + ("" if earlier.org_id == org.id else way_out)
     )
 
 
