@@ -1,5 +1,6 @@
 """The page Reconciliation: what each role sees of the last run, of stuck holds, overruns and hold accuracy."""
 
+import re
 from collections.abc import Callable
 from datetime import timedelta
 
@@ -58,7 +59,7 @@ def test_violations_are_spelled_out(visit: Open, world: World, books: Books) -> 
     """What is wrong stands there in a sentence beside what must hold."""
     books.execute("UPDATE organisation SET settled = settled + 5")
     page = visit("reconciliation").click("run_now")
-    assert "Result 1 failed of 14 checks; details below" in page.text
+    assert re.search(r"Result 1 failed of \d+ checks; details below", page.text)
     assert (
         "Each wallet's settlements are the sum of its calls invariant I3 "
         "Acme: the wallet settled 0.000000005 USD, its calls cost 0 USD." in page.text
