@@ -101,7 +101,7 @@ def _set_up(stage: Stage, liar_url: str) -> tuple[list[str], str]:
     with stage.desk.write() as tx:
         for dialect, model in dialects.items():
             root = f"{liar_url}/v1" if dialect is Dialect.OPENAI else liar_url
-            catalog.add_upstream(tx, f"liar-{dialect}", dialect, root, "TEST_UPSTREAM_KEY")
+            catalog.add_upstream(tx, f"liar-{dialect}", dialect, root, "TEST_UPSTREAM_API_KEY")
             catalog.add_model(
                 tx,
                 model,

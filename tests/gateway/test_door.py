@@ -230,7 +230,10 @@ def test_silent_connections_shut_nobody_out(gate: Gate, tmp_path: Path) -> None:
     log = tmp_path / "gateway.log"
     port = free_port()
     url = f"http://127.0.0.1:{port}"
-    variables = environment(gate.desk.settings) | {"KEYDESK_GATEWAY_PORT": str(port), "TEST_UPSTREAM_KEY": CREDENTIAL}
+    variables = environment(gate.desk.settings) | {
+        "KEYDESK_GATEWAY_PORT": str(port),
+        "TEST_UPSTREAM_API_KEY": CREDENTIAL,
+    }
     with process(["-c", FEW_FILES], f"{url}/healthz", variables, log):
         neighbour = replace(gate, running=replace(gate.running, url=url))
         with crowd(port, 150), crowd(port, 150):
