@@ -116,7 +116,8 @@ def prepare_sqlite(connection: sqlite3.Connection, synchronous: str) -> None:
     """Set what holds for every connection: WAL, as durable as `synchronous` says, foreign keys on."""
     # The driver's own transaction handling is off: whoever begins says BEGIN.
     connection.isolation_level = None
-    for pragma in ("journal_mode=WAL", f"synchronous={synchronous}", "foreign_keys=ON"):
+    _patiently(connection, "PRAGMA journal_mode=WAL", LOCK_TIMEOUT)  # others may be making the database, too
+    for pragma in (f"synchronous={synchronous}", "foreign_keys=ON"):
         connection.execute(f"PRAGMA {pragma}")
 
 
@@ -133,10 +134,14 @@ def begin_immediate(connection: sqlite3.Connection, patience: float) -> None:
     Raises:
         sqlite3.OperationalError: another writer was at it for too long.
     """
+    _patiently(connection, "BEGIN IMMEDIATE", patience)
+
+
+def _patiently(connection: sqlite3.Connection, statement: str, patience: float) -> None:
     give_up = time.monotonic() + patience
     while True:
         try:
-            connection.execute("BEGIN IMMEDIATE")
+            connection.execute(statement)
         except sqlite3.OperationalError as error:
             if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() >= give_up:
                 raise
