@@ -217,3 +217,17 @@ def test_what_is_a_credential_may_be_sent(tmp_path: Path) -> None:
     assert "KEYDESK_UPSTREAM_CREDENTIALS" in (settings.credential_fault("FROM_FILE") or "")
     file.write_text("FROM_FILE=x\n")
     assert settings.credential_fault("FROM_FILE") is None
+
+
+def test_every_name_that_a_credential_may_have_is_known(tmp_path: Path) -> None:
+    """So `keydesk up` keeps them all from parts that call nobody: by ending, by the list, by the secrets file."""
+    secrets = tmp_path / "secrets"
+    secrets.write_text("IN_FILE=x\n# a remark\n")
+    environ = {"KEYDESK_SECRETS_FILE": str(secrets), "KEYDESK_UPSTREAM_CREDENTIALS": "LISTED, LISTED_TOO"}
+    settings = Settings.from_env(environ)
+    assert settings.credential_names({"OPENAI_API_KEY": "x", "PATH": "x"}) == {
+        "OPENAI_API_KEY",
+        "LISTED",
+        "LISTED_TOO",
+        "IN_FILE",
+    }

@@ -271,10 +271,9 @@ class Settings:
 
     def credential_names(self, environ: Mapping[str, str]) -> set[str]:
         """Return the names of variables that an upstream's credential may stand in, and those of the secrets file."""
-        names = {name for name in environ if name.endswith("_API_KEY")}
+        names = {name for name in environ if name.endswith("_API_KEY")} | self.upstream_credentials
         with suppress(OSError):
-            if self.secrets_file is not None:
-                names.update(line.partition("=")[0].strip() for line in self.secrets_file.read_text().splitlines())
+            names |= self._secrets().keys()
         return names
 
     def upstream_credential(self, reference: str) -> str | None:
