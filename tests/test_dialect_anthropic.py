@@ -119,6 +119,8 @@ def test_media_by_address_are_counted() -> None:
     }
 
 
+PICTURE = {"type": "image", "source": {"type": "url", "url": "https://example.com/a.png"}}
+
 INVALID: list[tuple[str, Callable[[], Shape]]] = [
     ("max_tokens", lambda: inspect(max_tokens=0)),
     ("max_tokens", lambda: inspect(max_tokens=-5)),
@@ -143,6 +145,19 @@ INVALID: list[tuple[str, Callable[[], Shape]]] = [
         lambda: inspect(messages=content({"type": "image", "source": {"type": "s3"}})),
     ),
     ("messages[0].content[0].type", lambda: inspect(messages=content({"type": {}}))),
+    ("messages[0].content", lambda: inspect(messages=[{"role": "user", "content": PICTURE}])),
+    (
+        "messages[0].content[0].content",
+        lambda: inspect(messages=content({"type": "tool_result", "content": PICTURE})),
+    ),
+    (
+        "messages[0].content[0].source.content",
+        lambda: inspect(messages=content({"type": "document", "source": {"type": "content", "content": PICTURE}})),
+    ),
+    (
+        "messages[0].content[0].source.Type",
+        lambda: inspect(messages=content({"type": "image", "source": {"type": "base64", "data": "", "Type": "url"}})),
+    ),
 ]
 
 

@@ -183,6 +183,10 @@ INVALID: list[tuple[str, Callable[[], Shape]]] = [
     ("messages[0].content[0]", lambda: chat(messages=content("hello"))),
     ("messages[0].content[0].type", lambda: chat(messages=content({"type": ["text"]}))),
     ("messages[0].content[0].image_url", lambda: chat(messages=content({"type": "image_url"}))),
+    (
+        "messages[0].content[0].image_url.URL",
+        lambda: chat(messages=content({"type": "image_url", "image_url": {"url": "data:,", "URL": "https://x"}})),
+    ),
     ("tools[0].type", lambda: chat(tools=[{"name": "f"}])),
     ("input", lambda: responses(input=5)),
     ("Max_Tokens", lambda: chat(Max_Tokens=5)),

@@ -53,6 +53,35 @@ def test_what_is_no_whole_object_is_none(text: bytes) -> None:
     assert skim.skim(text) == (None, 0)
 
 
+DETAILED = {"input_tokens": 9, "input_tokens_details": {"cached_tokens": 8}, "cache_creation": {"ephemeral": 1}}
+
+
+@pytest.mark.parametrize("long", [{"answer": [{"x": [{"y": "z"}] * 2_000}] * 20}, {"answer": {"x": [[1]] * 30_000}}])
+def test_usage_and_its_details_are_read_behind_thousands_of_values(long: dict[str, Any]) -> None:
+    """An answer with log probabilities, or one that repeats many tools, says what it used last."""
+    found, _ = skim.skim(json.dumps({"id": "r", **long, "usage": DETAILED}).encode())
+    assert found is not None
+    assert found["usage"] == DETAILED
+    found, _ = skim.skim(json.dumps({"response": {"id": "r", **long, "usage": DETAILED}}).encode())
+    assert found is not None
+    assert found["response"]["usage"] == DETAILED
+
+
+def test_names_of_usage_do_not_make_much_of_an_answer_be_built() -> None:
+    """Who names everything so gets a bounded part of it built."""
+    inner: dict[str, Any] = {"usage": {"usage": {}}}
+    found, _ = skim.skim(json.dumps({"a": [inner] * 20_000, "b": {"c": [inner] * 20_000, "usage": inner}}).encode())
+    assert len(json.dumps(found)) < 50_000
+
+
+@pytest.mark.parametrize("value", ["[" * 5_000 + "]" * 5_000, "1" * 5_000, "-" + "1" * 5_000])
+def test_what_cannot_be_built_hides_no_usage(value: str) -> None:
+    """Arguments of a tool are JSON in some dialects: a model nests them deeply, or makes long numbers, if asked to."""
+    found, _ = skim.skim(f'{{"content":{{"input":{value}}},"usage":{{"output_tokens":9}}}}'.encode())
+    assert found is not None
+    assert found["usage"] == {"output_tokens": 9}
+
+
 def test_work_is_bounded_by_tokens_and_not_by_brackets() -> None:
     """What is left out is passed over by the thousand: few steps for many brackets."""
     text = b'{"a":[' + b"[[],{}]," * 100_000 + b'1],"usage":{}}'
@@ -116,6 +145,16 @@ def test_the_text_of_a_heavy_delta_counts() -> None:
     assert meter.feed(piece) == []
     assert meter.resume(*stand_in(piece, sse=True)) == [piece]
     assert abs(meter.output_seen - 150_000) < 10
+
+
+@pytest.mark.parametrize(("dialect", "endpoint"), [(Dialect.GEMINI, "streamGenerateContent"), (Dialect.OPENAI, "chat")])
+def test_the_bytes_of_an_event_that_cannot_be_read_count(dialect: Dialect, endpoint: str) -> None:
+    """The caller has got it, so it is not free; a comment is no event."""
+    meter = MODULES[dialect].Meter(endpoint, sse=True)
+    meter.feed(b": a comment\n\n")
+    assert meter.output_seen == 0
+    meter.feed(b'data: {"candidates":[{"finishReason":"STOP","n":' + b"1" * 8_000 + b"}]}\n\n")
+    assert meter.output_seen > 2_000
 
 
 def test_an_event_without_its_end_may_be_heavy() -> None:

@@ -24,6 +24,7 @@ HOPELESS: dict[str, Script] = {
     "no content": [b"HTTP/1.1 204 No Content\r\n\r\n"],
     "cut off": [http_answer(b'{"id":', JSON, length=1000)],
     "broken gzip": [http_answer(b"this is not gzip", JSON, "Content-Encoding: gzip")],
+    "more than gzip": [http_answer(gzip.compress(b'{"id":"x"}') + b"more", JSON, "Content-Encoding: gzip")],
     "unknown encoding": [http_answer(b"???", JSON, "Content-Encoding: br")],
     "bad chunk": [b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n"],
     "endless header": [b"HTTP/1.1 200 OK\r\nX-Long: " + b"a" * 100_000 + b"\r\n\r\n"],

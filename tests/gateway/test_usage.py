@@ -207,6 +207,16 @@ def test_embeddings_are_bounded_by_their_inputs(gate: Gate) -> None:
         assert row.input_tokens == (300_000 if doubted else used)
 
 
+@pytest.mark.parametrize("value", ["[" * 2_000 + "]" * 2_000, "1" * 5_000])
+def test_arguments_that_cannot_be_built_are_not_free(gate: Gate, value: str) -> None:
+    """A model makes them when it is asked to, and the provider bills them: the call is answered and charged."""
+    use = '{"type":"tool_use","id":"t","name":"f","input":' + value + "}"
+    answer = '{"id":"x","type":"message","content":[' + use + '],"usage":{"input_tokens":10,"output_tokens":20}}'
+    reply, row = ask(gate, "messages", http_answer(answer.encode(), "Content-Type: application/json"), streamed=False)
+    assert reply.body == answer.encode()
+    assert (row.input_tokens, row.output_tokens, row.usage_source) == (10, 20, "reported")
+
+
 def test_the_report_that_is_kept_has_no_credential(gate: Gate) -> None:
     """A provider that repeats our credential in its usage does not get it into the request log."""
     usage = counts("chat", -1, 5) | {gate.secret: 1, "note": "x" * 5_000, CREDENTIAL: 3}

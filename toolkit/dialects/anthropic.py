@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from toolkit.dialects.anthropic_fields import BETAS_IN_BODY, BLOCK, BODY, FOREIGN_BLOCK, MESSAGE, STORED
+from toolkit.dialects.anthropic_fields import BETAS_IN_BODY, BLOCK, BODY, FOREIGN_BLOCK, MESSAGE, SOURCE, STORED
 from toolkit.dialects.body import (
     MAX_OUTPUT_BOUND,
     invalid,
@@ -69,7 +69,7 @@ def inspect(endpoint: str, body: dict[str, Any], size: int, path_model: str | No
     for index, message in enumerate(messages):
         if not MESSAGE.fine(message):
             MESSAGE.refuse(message, f"messages[{index}]")
-        if isinstance(message.get("content"), list):
+        if not isinstance(message.get("content"), str):
             where = f"messages[{index}]"
             _walk_blocks(read_objects(message, "content", where), f"{where}.content", tally)
     if body.get("system") is not None:
@@ -130,7 +130,7 @@ def _walk_blocks(blocks: Sequence[dict[str, Any]], where: str, tally: Tally) -> 
             _walk_source(block, field, Kind.PDF, tally)
             tally.whole_context = True
         elif kind == "tool_result":
-            if isinstance(block.get("content"), list):
+            if not isinstance(block.get("content"), str):
                 _walk_blocks(read_objects(block, "content", field), f"{field}.content", tally)
         else:
             raise unsupported(f"{field}.type", f"{shown(kind)}: {FOREIGN_BLOCK}")
@@ -139,6 +139,7 @@ def _walk_blocks(blocks: Sequence[dict[str, Any]], where: str, tally: Tally) -> 
 def _walk_source(block: dict[str, Any], where: str, medium: Kind, tally: Tally) -> None:
     field = f"{where}.source"
     source = read_object(block, "source", where)
+    SOURCE.refuse(source, field)
     kind = read_kind(source, field)
     data = source.get("data")
     if kind == "base64" and isinstance(data, str):
@@ -149,7 +150,7 @@ def _walk_source(block: dict[str, Any], where: str, medium: Kind, tally: Tally) 
     elif kind == "text":
         pass
     elif kind == "content":
-        if isinstance(source.get("content"), list):
+        if not isinstance(source.get("content"), str):
             _walk_blocks(read_objects(source, "content", field), f"{field}.content", tally)
     elif kind == "file":
         raise unsupported(f"{field}.type", f"'file': {STORED}")

@@ -170,6 +170,9 @@ BLOCK = Fields(
 )
 """A block of a message."""
 
+SOURCE = Fields(covered(Effect.CONTEXT, "walked", "type", "media_type", "data", "url", "content", "file_id"))
+"""The `source` of a block."""
+
 # -- betas ------------------------------------------------------------------------------------------------------
 
 _CARRIED = "by a body field or tool, which is judged by itself"

@@ -145,6 +145,7 @@ class Meter(StreamMeter):
             self._looks += 1
             event = self._parse(piece)
             if event is None:
+                self._keep(piece)
                 return Fate.PASS
             self.response_id = self.response_id or response_id_of(event)
             if event.get("error"):

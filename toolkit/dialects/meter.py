@@ -167,12 +167,14 @@ class StreamMeter:
             event = self._parse(piece)
             if event is not None:
                 self._folded_bytes += self._text_bytes(event)
+            elif (data := self._data(piece)).startswith(b"{"):  # the caller got it: it counts, though we cannot read it
+                self._folded_bytes += len(data)
         self._deltas.clear()
         self._delta_bytes = 0
 
     def _parse(self, piece: bytes) -> dict[str, Any] | None:
         """Return a piece's JSON object; None if it has none, since a provider's comment is no error of ours."""
-        data = data_of(piece) if self._sse else element_of(piece)
+        data = self._data(piece)
         if not data:
             return None
         try:
@@ -180,6 +182,9 @@ class StreamMeter:
         except (ValueError, RecursionError):
             return None
         return value if isinstance(value, dict) else None
+
+    def _data(self, piece: bytes) -> bytes:
+        return (data_of(piece) or b"") if self._sse else element_of(piece)
 
 
 def length_of(value: object) -> int:

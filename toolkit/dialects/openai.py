@@ -128,6 +128,7 @@ class Meter(StreamMeter):
             return Fate.PASS
         event = self._parse(piece)
         if event is None:
+            self._keep(piece)
             return Fate.PASS
         self._looks += 1
         self.response_id = self.response_id or response_id_of(event)

@@ -322,6 +322,9 @@ PART = Fields(
 )
 """A part of a message."""
 
+PICTURE = Fields(covered(Effect.CONTEXT, "walked", "url", "detail"))
+"""`image_url` of a part."""
+
 # -- headers ----------------------------------------------------------------------------------------------------
 
 BETAS = {

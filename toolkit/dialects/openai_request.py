@@ -30,6 +30,7 @@ from toolkit.dialects.openai_fields import (
     MESSAGE,
     OTHER_BOUNDS,
     PART,
+    PICTURE,
     RESPONSES,
     STORED,
     TOOLS,
@@ -264,6 +265,7 @@ def _walk_parts(parts: Sequence[dict[str, Any]], where: str, tally: Tally) -> No
         if kind in ("image_url", "input_image", "computer_screenshot"):
             given = part.get("image_url")
             picture = given if isinstance(given, dict) else {"url": given, "detail": part.get("detail")}
+            PICTURE.refuse(picture, f"{field}.image_url")
             address = picture.get("url")
             if not isinstance(address, str):
                 raise invalid(f"'{field}.image_url' must hold a URL, not {shown(address)}.", f"{field}.image_url")

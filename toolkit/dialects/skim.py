@@ -18,7 +18,10 @@ MOST_ITEMS = 128
 """Items of an array or object that are kept; as many as there may be choices."""
 
 MOST_TOKENS = 20_000
-"""Strings, brackets and commas after which only the outer two levels are kept."""
+"""Strings, brackets and commas after which only the outer two levels are kept, and what is named as usage is."""
+
+MOST_NAMED = 64
+"""Objects that are kept all the same, deeper than that, because they are named as usage is."""
 
 _MOST_STEPS = 4_000_000
 """Tokens looked at one by one; what has more is made to keep somebody busy."""
@@ -39,9 +42,24 @@ def _balanced(levels: int) -> bytes:
     return rb"(?:" + flat + rb")*+"
 
 
+# What stands before an object that may report usage: it comes last, behind all that is long.
+_USAGE = re.compile(rb'"(?:usage|usageMetadata|cache_creation|\w{1,32}_details)"\s{0,8}:\s{0,8}\Z')
+_LONGEST_BEFORE = 64
+_DEEPEST_USAGE = 4  # response.usage.input_tokens_details
+
 # Passes over what is not kept by the thousand brackets: each by itself would take half a microsecond.
 _SKIPPED = re.compile(_balanced(3), re.DOTALL)
 _REST = re.compile(rb"\s*+\Z")
+
+_LONGEST_NUMBER = 300
+"""Digits of a whole number that is read as one; Python reads no more than 4,300."""
+
+
+def _whole(digits: str) -> int | float:
+    return int(digits) if len(digits) <= _LONGEST_NUMBER else float(digits)
+
+
+_DECODER = json.JSONDecoder(parse_int=_whole)
 
 
 def is_light(text: bytes) -> bool:
@@ -53,11 +71,11 @@ def is_light(text: bytes) -> bool:
 def skim(text: bytes) -> tuple[dict[str, Any] | None, int]:
     """Return a JSON object without what is long in it, and how many bytes were left out.
 
-    None if it is no object, ends too early, or is nested too deeply. What is left out is not checked.
+    None if it is no object or ends too early. What is left out, such as what is nested deeply, is not checked.
     """
     kept: list[bytes] = []
     items: list[int] = []  # of each open array and object
-    left_out = tokens = start = position = 0
+    left_out = tokens = named = start = position = 0
     skipping = 0  # how many levels were open where it began; 0: nothing is skipped
     while match := _TOKEN.search(text, _SKIPPED.match(text, position).end() if skipping else position):  # type: ignore[union-attr]
         begin, position = match.span()
@@ -72,11 +90,14 @@ def skim(text: bytes) -> tuple[dict[str, Any] | None, int]:
                 start = position
         elif token in b"{[":
             items.append(0)
-            if len(items) > MAX_DEPTH:
-                return None, 0
-            if not skipping and tokens > MOST_TOKENS and len(items) > 2:
-                kept.append(text[start:position])
-                skipping, start = len(items), position
+            if skipping or (len(items) <= MAX_DEPTH and (tokens <= MOST_TOKENS or len(items) <= 2)):
+                continue
+            reports = len(items) <= _DEEPEST_USAGE and _USAGE.search(text, max(begin - _LONGEST_BEFORE, 0), begin)
+            if reports and named < MOST_NAMED:
+                named += 1
+                continue
+            kept.append(text[start:position])
+            skipping, start = len(items), position
         elif token in b"}]":
             if skipping == len(items):
                 left_out += begin - start
@@ -96,7 +117,7 @@ def skim(text: bytes) -> tuple[dict[str, Any] | None, int]:
         return None, 0
     kept.append(text[start:position])
     try:
-        value = json.loads(b"".join(kept).decode(errors="replace").removeprefix("\ufeff"))
+        value = _DECODER.decode(b"".join(kept).decode(errors="replace").removeprefix("\ufeff"))
     except (ValueError, RecursionError):
         return None, 0
     return (value, left_out) if isinstance(value, dict) else (None, 0)

@@ -1,6 +1,7 @@
 """Taking in what upstreams answer: what is large is kept in blocks, within bounds, and read by a process."""
 
 import json
+from contextlib import suppress
 from typing import Any
 
 from toolkit.dialects.skim import LIGHT_SIZE, is_light
@@ -89,7 +90,8 @@ class Intake:
         if answer.size <= LIGHT_SIZE:
             text = b"".join(answer.blocks)
             if is_light(text):
-                return parsed(text), 0
+                with suppress(Unbuildable):
+                    return parsed(text), 0
         try:
             async with self._readers.leased(org) as reader:
                 (found, left_out), _ = await reader.ask("skim", answer.blocks)
@@ -111,10 +113,20 @@ class Intake:
         return short, left_out
 
 
+class Unbuildable(Exception):
+    """JSON that is nested too deeply to be built, or holds a number of thousands of digits."""
+
+
 def parsed(answer: bytes) -> dict[str, Any] | None:
-    """Return the JSON object that an answer is; None if it is none."""
+    """Return the JSON object that an answer is; None if it is none.
+
+    Raises:
+        Unbuildable: it can be skimmed only. A model makes such arguments of tools when it is asked to.
+    """
     try:
         value = json.loads(answer.decode(errors="replace").removeprefix("\ufeff"))
-    except (ValueError, RecursionError):
+    except json.JSONDecodeError:
         return None
+    except (ValueError, RecursionError):
+        raise Unbuildable from None
     return value if isinstance(value, dict) else None

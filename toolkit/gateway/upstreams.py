@@ -156,10 +156,14 @@ class Exchange:
     async def _decoded(self, connection: Connection, decoder: "zlib._Decompress") -> bytes:
         while True:
             data = decoder.unconsumed_tail or await connection.read(self._limit(self._settings.idle_timeout))
-            if not data and not decoder.eof:
+            if decoder.eof:
+                if data or decoder.unused_data:  # zlib would keep all of it
+                    raise ConnectionError("more than the compressed data came")
+                return b""
+            if not data:
                 raise ConnectionError("the compressed data have no end")
             piece = decoder.decompress(data, LARGEST_PIECE)
-            if piece or not data:
+            if piece:
                 return piece
 
     async def read_error(self, limit: int) -> bytes:
