@@ -91,8 +91,8 @@ class Seen:
 class Served:
     """A running server whose application notes what it is asked.
 
-    A request whose path is /prove shows a valid key; one for /early is answered before its body is read; one for
-    /wait is answered once `go_on` is set.
+    A request whose path is /prove shows a valid key of the owner that its query names; one for /early is answered
+    before its body is read; one for /wait is answered once `go_on` is set.
     """
 
     port: int
@@ -106,7 +106,7 @@ class Served:
         seen = Seen(scope["method"], scope["path"], dict(scope["headers"]), scope["client"], scope["scheme"])
         self.seen.append(seen)
         if scope["path"] == "/prove":
-            prove(scope)
+            prove(scope, scope["query_string"].decode())
         if scope["path"] == "/wait":
             await asyncio.to_thread(self.go_on.wait, PATIENCE)
         more = scope["path"] != "/early"

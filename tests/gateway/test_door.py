@@ -193,6 +193,33 @@ def test_in_all_there_is_room_for_the_next(monkeypatch: pytest.MonkeyPatch) -> N
         assert answered(proven)
 
 
+def test_whoever_has_a_key_shuts_nobody_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Connections that rest, or drip a body, make room, the longest-waiting of whoever has most; a call goes on."""
+    monkeypatch.setattr(resource, "getrlimit", lambda _which: (0, 0))  # so that the least holds: 8
+    with served(PATIENT) as server, contextlib.ExitStack() as stack:
+        asking, other, *greedy = [stack.enter_context(connected(server.port)) for _ in range(4)]
+        other.sendall(b"GET /prove?other HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert answered(other)
+        for client in (asking, *greedy):
+            client.sendall(b"GET /prove?greedy HTTP/1.1\r\nHost: a\r\n\r\n")
+            assert answered(client)
+        asking.sendall(b"GET /wait HTTP/1.1\r\nHost: a\r\n\r\n")
+        wait_until(lambda: len(server.seen) == 5, "the call to be under way")
+        for number in range(20):
+            client = stack.enter_context(connected(server.port))
+            client.sendall(b"POST /prove?greedy HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n")
+            wait_until(lambda seen=number: len(server.seen) == 6 + seen, "the request to be seen")  # type: ignore[misc]
+        with connected(server.port) as neighbour:
+            neighbour.sendall(GET)
+            assert answered(neighbour)
+        assert len(server.door.connections) <= 9
+        assert hung_up(greedy[0])
+        other.sendall(PROVE)
+        assert answered(other)
+        server.go_on.set()
+        assert answered(asking)
+
+
 def test_what_was_ended_is_logged_once_a_minute(caplog: pytest.LogCaptureFixture) -> None:
     """One line with counts, however many there were."""
     with caplog.at_level(logging.WARNING, "keydesk.server"), served(replace(QUICK, look=0.3)) as server:

@@ -131,7 +131,7 @@ class Gateway:
             await self._list_models(request, scope, send)
             return
         key = await self._book.key(request.digests)  # no body is read for a caller without a key, or without money
-        prove(scope)
+        prove(scope, key.org_id)
         try:
             key = await self._teller.check_funds(request, key)
             request.body = await self._read_body(request, key, receive)
@@ -214,7 +214,7 @@ class Gateway:
     async def _list_models(self, request: Request, scope: Scope, send: Send) -> None:
         target, dialect = request.target, request.dialect
         key = await self._book.current_key(request.digests)
-        prove(scope)
+        prove(scope, key.org_id)
         catalog = self._book.catalog
         now = self._book.now()
         module = MODULES[dialect]

@@ -46,7 +46,7 @@ class HttpConnection(HttpToolsProtocol):
     """One connection. The application finds it in the scope's state, see `door.prove`.
 
     Attributes:
-        proven: whether a valid key or session has come over it.
+        proven: whether a valid key or session has come over it; owner says whose.
         deadline: on the loop's clock, when `expire` is called.
         since: on the loop's clock, when it was made.
         network: what its address is counted under.
@@ -75,6 +75,7 @@ class HttpConnection(HttpToolsProtocol):
         )
         self.url = b""
         self.proven = False
+        self.owner = ""
         self._active: RequestResponseCycle | None = None
         self._ending = False
         self._in_head = False
@@ -93,6 +94,11 @@ class HttpConnection(HttpToolsProtocol):
     def busy(self) -> bool:
         """Whether a request is being read or answered."""
         return self._active is not None and not self._active.response_complete
+
+    @property
+    def waits(self) -> bool:
+        """Whether its caller has to send something before there is something to do."""
+        return self._active is None or self._active.response_complete or self._active.more_body
 
     # -- called by the transport --------------------------------------------------------------------------------
 

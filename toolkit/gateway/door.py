@@ -1,8 +1,9 @@
-"""The door: how many connections a server bears, and for how long, from callers who have shown nothing yet.
+"""The door: how many connections a server bears, and for how long, above all from callers who have shown nothing yet.
 
 A connection is *proven* once a valid key or session has come over it: the application says so, by `prove`. Until then
-it may be anybody's, so its time and its number are bounded. One look at all connections, twice a second, serves every
-deadline: none of them needs a timer of its own.
+it may be anybody's, so its time and its number are bounded. Whoever has a key can open connections without end, too:
+where there are too many, of the proven those are ended that wait for what their callers send. One look at all
+connections, twice a second, serves every deadline: none of them needs a timer of its own.
 """
 
 import asyncio
@@ -33,6 +34,9 @@ NEVER = math.inf
 STATE = "connection"
 """Where a request's scope has its connection, in its `state`."""
 
+_AT_ONCE = 16
+"""A share of the proven connections that wait, one in so many, is ended at once: to find them all are looked at."""
+
 _ROTATED = 64
 """Connections whose request is being answered that are passed over in search of one that waits."""
 
@@ -54,7 +58,8 @@ class Limits:
         linger: until a connection is closed whose caller still sends.
         young: how long an unproven connection counts towards no address.
         of_address: older unproven connections of one address, for IPv6 of one /64 network.
-        share: of the files that the process may open, for unproven connections in all.
+        share: of the files that the process may open, for connections in all; proven ones that wait for nothing but
+            their answers are never ended.
         look: between two looks at all connections.
     """
 
@@ -75,15 +80,16 @@ class Limits:
     look: float = 0.5
 
 
-def prove(scope: MutableMapping[str, Any]) -> None:
+def prove(scope: MutableMapping[str, Any], owner: str = "") -> None:
     """Say that a valid key or session came with a request.
 
     Args:
         scope: the request's, as the server made it. Another server's scope is left alone.
+        owner: whose connections are counted together.
     """
     connection = scope.get("state", {}).get(STATE)
     if connection is not None:
-        connection.proven = True
+        connection.proven, connection.owner = True, owner
 
 
 class Door:
@@ -106,18 +112,25 @@ class Door:
         self._unproven: OrderedDict[HttpConnection, None] = OrderedDict()
         self.looks = 0
         """How often all of them have been looked at."""
-        self._most: int | None = None
+        self._most = 0
+        self._full_of_answers = -1  # the look after which no proven connection was found to wait
         self.ended: Counter[str] = Counter()
         """How many were ended, by the reason, since it was last logged."""
         self._logged = -math.inf
 
     def enter(self, connection: "HttpConnection") -> None:
-        """Take a new connection, at the expense of the longest-waiting unproven one if there are too many."""
-        if self._most is None:
+        """Take a new connection, at the expense of one that waits if there are too many."""
+        if not self._most:
             self._begin(connection.loop)
         self.connections.add(connection)
-        if len(self._unproven) >= (self._most or 0):
-            self._make_room()
+        if len(self.connections) > self._most:
+            while self._unproven and (oldest := next(iter(self._unproven))).proven:
+                del self._unproven[oldest]
+            # The greater number yields: strangers do not crowd out callers, nor a caller everybody else.
+            if 2 * len(self._unproven) < len(self.connections) - 1:
+                self._end_waiting()
+            else:
+                self._make_room()
         self._unproven[connection] = None
 
     def leave(self, connection: "HttpConnection") -> None:
@@ -169,11 +182,24 @@ class Door:
                 self._turn_away(oldest)
                 return
             self._unproven[oldest] = None
-        self._turn_away(next(iter(self._unproven)))
+        if self._unproven:
+            self._turn_away(next(iter(self._unproven)))
 
-    def _turn_away(self, connection: "HttpConnection") -> None:
+    def _end_waiting(self) -> None:
+        """End the longest-waiting proven connections of whoever has most."""
+        if self._full_of_answers == self.looks:
+            return
+        owned = Counter(connection.owner for connection in self.connections if connection.proven)
+        waiting = [connection for connection in self.connections if connection.proven and connection.waits]
+        waiting.sort(key=lambda connection: (-owned[connection.owner], connection.busy, connection.deadline))
+        if not waiting:
+            self._full_of_answers = self.looks
+        for connection in waiting[: -(-len(waiting) // _AT_ONCE)]:
+            self._turn_away(connection, "were too many that waited")
+
+    def _turn_away(self, connection: "HttpConnection", why: str = "had shown no valid key or session") -> None:
         self.leave(connection)
-        self.note("had shown no valid key or session")
+        self.note(why)
         connection.transport.abort()
 
 
