@@ -10,11 +10,13 @@ from sqlalchemy import select
 from starlette.types import Message
 
 from tests.conftest import CREDENTIAL, World
-from tests.gateway.conftest import Script, http_answer, raw_upstream
+from tests.gateway.conftest import raw_upstream
+from tests.gateway.test_readers import happens
 from toolkit import catalog, credentials
 from toolkit.cashier import Cashier
 from toolkit.dialects.shape import Dialect
-from toolkit.gateway import paths
+from toolkit.dialects.skim import LIGHT_SIZE
+from toolkit.gateway import answers, paths
 from toolkit.gateway.blocks import BLOCK
 from toolkit.gateway.book import Book
 from toolkit.gateway.call import Request, Teller
@@ -48,6 +50,7 @@ class Counter:
         self.teller.lease = 1
         self.upstreams = Upstreams(desk.settings)
         self.readers = Readers()
+        self.intake = Intake(self.readers, 10)
 
     async def __aenter__(self) -> "Counter":
         self.cashier.start()
@@ -70,8 +73,8 @@ class Counter:
         request = Request(number, Dialect.OPENAI, target, digests, [], json.dumps(body).encode(), wants_sse=False)
         admission = await self.teller.admit(request, await self.book.key(digests))
         receive = asyncio.Event().wait  # the caller stays
-        intake = Intake(self.readers, 10)
-        return Passage(self.teller, self.upstreams, intake, request, admission, receive, send)  # type: ignore[arg-type]
+        way = request, admission, receive, send
+        return Passage(self.teller, self.upstreams, self.intake, *way)  # type: ignore[arg-type]
 
     def held(self) -> list[str]:
         """Return the calls that hold money, in the store and by what the teller knows."""
@@ -121,9 +124,6 @@ def test_a_whole_answer_that_is_ended_while_it_is_sent_gets_no_second_head(
 ) -> None:
     """It has been charged; whoever does not get all of it sees the connection end."""
     monkeypatch.setenv("TEST_UPSTREAM_API_KEY", CREDENTIAL)
-    usage = {"prompt_tokens": 10, "completion_tokens": 5}
-    answer = json.dumps({"id": "x", "choices": [], "usage": usage, "more": "x" * 2 * BLOCK}).encode()
-    script: Script = [http_answer(answer, "Content-Type: application/json")]
     heads: list[int] = []
 
     async def work(counter: Counter) -> None:
@@ -144,8 +144,70 @@ def test_a_whole_answer_that_is_ended_while_it_is_sent_gets_no_second_head(
         assert counter.held() == []
         assert counter.row().outcome == "completed"
 
-    with raw_upstream(script) as upstream:
+    run_with_large_answers(world, monkeypatch, work)
+    assert heads == [200]
+
+
+def test_a_caller_who_does_not_read_a_large_answer_is_given_up(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Others wait for the room that it takes."""
+    monkeypatch.setattr(answers, "FIRST", 0.1)
+    monkeypatch.setattr(answers, "PACE", 1 << 30)
+
+    async def work(counter: Counter) -> None:
+        caller = asyncio.create_task((await counter.call(nobody_reads, stream=False)).run())
+        await asyncio.wait({caller}, timeout=20)
+        assert caller.done()
+        assert counter.row().outcome == "completed"
+
+    run_with_large_answers(world, monkeypatch, work)
+
+
+def test_an_answer_that_does_not_say_its_size_takes_the_room_that_it_needs(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Until it has come it may be as large as any; then many may wait for callers who read slowly."""
+
+    async def work(counter: Counter) -> None:
+        waits: list[Message] = []
+        read: list[Message] = []
+
+        async def waits_at_the_body(message: Message) -> None:
+            if message["type"] == "http.response.body":
+                waits.append(message)
+                await asyncio.Event().wait()
+
+        slow = [asyncio.create_task((await counter.call(waits_at_the_body, stream=False)).run()) for _ in range(3)]
+        await happens(lambda: len(waits) == len(slow))
+
+        async def reads(message: Message) -> None:
+            read.append(message)
+
+        async with asyncio.timeout(20):
+            await (await counter.call(reads, stream=False)).run()
+        assert read[0]["status"] == 200
+        assert read[-1]["more_body"] is False
+        for caller in slow:
+            caller.cancel()
+        await asyncio.wait(slow)
+
+    run_with_large_answers(world, monkeypatch, work)
+
+
+async def nobody_reads(message: Message) -> None:
+    """Take an answer's head and no more."""
+    if message["type"] == "http.response.body":
+        await asyncio.Event().wait()
+
+
+def run_with_large_answers(
+    world: World, monkeypatch: pytest.MonkeyPatch, work: Callable[[Counter], Awaitable[None]]
+) -> None:
+    """Run something with a counter whose upstream's answers are large, and do not say how large."""
+    monkeypatch.setenv("TEST_UPSTREAM_API_KEY", CREDENTIAL)
+    usage = {"prompt_tokens": 10, "completion_tokens": 5}
+    answer = json.dumps({"id": "x", "choices": [], "usage": usage, "more": "x" * (LIGHT_SIZE + 2 * BLOCK)}).encode()
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+    with raw_upstream([head + b"%x\r\n%b\r\n0\r\n\r\n" % (len(answer), answer)]) as upstream:
         with world.desk.write() as tx:
             catalog.update_upstream(tx, "test-openai", base_url=upstream.url)
         run(world, work)
-    assert heads == [200]

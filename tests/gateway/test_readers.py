@@ -14,14 +14,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.conftest import wait_until
+from tests.conftest import World, wait_until
 from tests.gateway.conftest import Gate, make_gate
+from toolkit import verify
 from toolkit.dialects import MODULES
 from toolkit.dialects.body import dump_object, parse_object
 from toolkit.dialects.shape import Dialect
 from toolkit.errors import Refusal, RefusalType
 from toolkit.gateway import readers
 from toolkit.gateway.blocks import BLOCK, Blocks
+from toolkit.gateway.bodies import Bodies
 from toolkit.gateway.readers import Inspection, Reader, Readers
 from toolkit.gateway.turns import Turns
 from toolkit.reader import read_request
@@ -364,3 +366,23 @@ def test_the_gateway_is_killed_and_its_processes_with_it(running: Any) -> None:
     running.process.kill()
     running.process.wait()
     wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in children), "the readers' end")
+
+
+def test_a_body_that_did_not_say_its_size_takes_the_room_that_it_needs(world: World) -> None:
+    """Until it has come it may be as large as any; then others may come beside it."""
+    digests = [digest.value for digest in world.desk.keyring.digests(world.key().secret)]
+    with world.desk.read() as tx:
+        key = verify.lookup(tx, digests)
+    assert key is not None
+
+    async def work(own: Readers) -> None:
+        bodies = Bodies(1_000, own)
+        text = json.dumps(BODY | {"messages": [{"role": "user", "content": "hi"}]}).encode()
+        async with asyncio.timeout(20):
+            for _ in range(10):  # four of the largest are an organisation's share
+                body = await bodies.begin(key, 1_000)
+                body.add(text)
+                await body.inspect(Dialect.OPENAI, "chat/completions", None, [])
+                await body.rewrite(**CHANGES)
+
+    run(work)

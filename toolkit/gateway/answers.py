@@ -1,5 +1,7 @@
 """What the gateway sends: whole answers, errors in the dialect's envelope, and the headers of both."""
 
+import asyncio
+import contextlib
 import json
 import time
 from typing import Any
@@ -14,6 +16,12 @@ from toolkit.gateway import paths
 from toolkit.gateway.caller import dialect_of_shared_path
 
 JSON = b"application/json"
+
+PACE = 16_384
+"""Bytes a second that the caller of a large answer must take on average, as fast as bodies must come."""
+
+FIRST = 10.0
+"""Seconds before that counts."""
 
 LEFT_OUT = "x-keydesk-left-out"
 """Names what of a request did not go on to the provider."""
@@ -48,14 +56,20 @@ async def send_whole(send: Send, status: int, headers: list[tuple[bytes, bytes]]
 
 
 async def send_blocks(send: Send, status: int, headers: list[tuple[bytes, bytes]], blocks: list[bytes]) -> None:
-    """Send an answer that may be large, as fast as the caller takes it."""
+    """Send an answer that may be large, as fast as the caller takes it; who is slower than `PACE` gets a part of it.
+
+    Others may wait for the room that it takes.
+    """
     if len(blocks) <= 1:
         await send_whole(send, status, headers, b"".join(blocks))
         return
-    size = str(sum(map(len, blocks))).encode()
-    await send({"type": "http.response.start", "status": status, "headers": [*headers, (b"content-length", size)]})
-    for place, block in enumerate(blocks):
-        await send({"type": "http.response.body", "body": block, "more_body": place + 1 < len(blocks)})
+    size = sum(map(len, blocks))
+    length = (b"content-length", str(size).encode())
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(FIRST + size / PACE):
+            await send({"type": "http.response.start", "status": status, "headers": [*headers, length]})
+            for place, block in enumerate(blocks):
+                await send({"type": "http.response.body", "body": block, "more_body": place + 1 < len(blocks)})
 
 
 async def send_json(

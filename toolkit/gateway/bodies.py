@@ -64,6 +64,9 @@ class LargeBody:
         Raises:
             Refusal: what is wrong with it, or unavailable.
         """
+        if self._room > self.size:  # it did not say how large it is
+            self._bodies.room.give(self._org, self._room - self.size)
+            self._room = self.size
         self._blocks = self._came.take()
         return await self._inspection.inspect(
             self._blocks, dialect=dialect, endpoint=endpoint, model=model, headers=headers

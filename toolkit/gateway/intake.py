@@ -49,6 +49,9 @@ class Whole:
                 self._held = most
             if came.size > LARGEST_ANSWER:
                 raise UpstreamBroke("the answer is too large")
+        if self._held > came.size:  # it did not say how large it is
+            self._room.give(self._org, self._held - came.size)
+            self._held = came.size
         self.size = came.size
         self.blocks = came.take()
 
