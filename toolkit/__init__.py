@@ -16,7 +16,7 @@
 | Why did it change? What did caching save? | `attribution`, with `effects` |
 | What would it have cost under another plan? | `whatif` |
 | What will it cost? What is unlike the past? | `forecast` (`outlook`, `prediction`), `anomalies` |
-| What should be looked into, and by whom? | `findings` (`hygiene`, `activity`, `soundness`, `repricing`) |
+| What should be looked into, and by whom? | `findings` (`hygiene`, `activity`, `soundness`, `doubts`, `repricing`) |
 | How is a month closed, and a provider's invoice checked? | `statements`, `invoices` |
 | How does the request log get out? | `exports`, `focus` |
 | Which team or feature was it? | `tags` |

@@ -1,7 +1,7 @@
 """Evidence: what the audits judge.
 
 `read` takes the key store in one snapshot and the ledger in three queries. The checks that judge it (`hygiene`,
-`activity`, `repricing`, `soundness`) are pure; `findings` runs them all. `docs/audits.md` lists them.
+`activity`, `repricing`, `soundness`, `doubts`) are pure; `findings` runs them all. `docs/audits.md` lists them.
 """
 
 import json

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from toolkit import activity, evidence, hygiene, repricing, soundness
+from toolkit import activity, doubts, evidence, hygiene, repricing, soundness
 from toolkit.activity import Activity
 from toolkit.evidence import Evidence, Thresholds
 from toolkit.finding import Finding, Severity
@@ -64,10 +64,10 @@ CHECKS = (
     Check("key-plan-change", "keys moved to another plan", repricing.key_plans),
     Check("catalog-unlogged", "prices unknown to the audit log", repricing.unlogged, platform=True),
     Check("fields-unknown", "fields that Keydesk does not know", soundness.unknown_fields, platform=True),
-    Check("calls-estimated", "estimated charges", soundness.estimated),
-    Check("calls-abandoned", "abandoned calls", soundness.abandoned),
-    Check("calls-doubtful", "charges by other counts than the provider's", soundness.doubtful),
-    Check("calls-overrun", "calls that cost more than was held", soundness.overruns),
+    Check("calls-estimated", "estimated charges", doubts.estimated),
+    Check("calls-abandoned", "abandoned calls", doubts.abandoned),
+    Check("calls-doubtful", "charges by other counts than the provider's", doubts.doubtful),
+    Check("calls-overrun", "calls that cost more than was held", doubts.overruns),
 )
 """All checks, in the order of `docs/audits.md`."""
 
