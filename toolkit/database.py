@@ -369,7 +369,7 @@ _CURES = {
     "readonly": "This user must be able to write to it and to its folder, which may not be read-only.",
     "disk is full": "Nothing was changed; make room on the disk.",
     "disk I/O error": "Nothing was changed; see that the disk has room and is sound.",
-    "malformed": "Stop Keydesk and restore it from a backup; `keydesk reconcile` says what is damaged.",
+    "malformed": "Stop Keydesk and restore it from a backup.",
     "not a database": "It is no key store, or was overwritten: restore it from a backup.",
     "decode to UTF-8": "Stop Keydesk and restore it from a backup; `keydesk reconcile` says what is damaged.",
     "locked": "Nothing was changed; another process held it too long. Try again.",

@@ -405,7 +405,7 @@ def _sound(desk: Desk) -> _Result:
             pages = tx.session.scalars(text("PRAGMA page_count")).one()
             told = tx.session.scalars(text(f"PRAGMA integrity_check({MOST_SHOWN})")).all()
     except Unavailable as error:
-        return 0, [f"{error}. {repair}"]
+        return 0, [str(error)]  # with its own cure
     return pages, [] if told == ["ok"] else [f"{line}. {repair}" for line in told]
 
 
