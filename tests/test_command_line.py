@@ -9,6 +9,7 @@ from click.testing import CliRunner
 from sqlalchemy import text
 
 from tests.conftest import Run, World, environment
+from tests.rows import append, row
 from toolkit.cli import cli
 from toolkit.cli.command_line import keydesk, to_paste
 from toolkit.settings import Settings
@@ -61,6 +62,17 @@ def test_an_empty_list_says_the_next_step_on_its_own_folder(world: World) -> Non
         tx.session.execute(text("DELETE FROM operator"))
     result = CliRunner().invoke(cli, ["operators", "list"], env=env, prog_name="keydesk")
     assert f"Add one: KEYDESK_DATA_DIR={world.desk.settings.data_dir} {keydesk()} operators add" in result.stdout
+
+
+def test_a_violation_says_what_checks_the_right_ledger(world: World) -> None:
+    """What `reconcile` finds wrong with a segment is looked into on the same folder."""
+    desk = world.desk
+    append(desk.store, [row(world.key("app").key, cost=1)])
+    desk.ledger.sync()
+    (segment,) = (desk.settings.data_dir / "ledger").rglob("*.parquet")
+    segment.unlink()
+    result = CliRunner().invoke(cli, ["reconcile"], env=environment(desk.settings), prog_name="keydesk")
+    assert f"`KEYDESK_DATA_DIR={desk.settings.data_dir} {keydesk()} ledger verify` checks them" in result.stdout
 
 
 def test_the_folder_of_the_checkout_goes_without_saying(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ out the machine's credentials to whoever asks. Loopback and private networks are
 | fd00:ec2::254 | AWS ("Use the Instance Metadata Service": its IPv6 address) |
 | fd20:ce::254 | Google Cloud ("About VM metadata": its IPv6 address) |
 | 100.100.100.200 | Alibaba Cloud ("View instance metadata") |
+| 192.0.0.192 | Oracle Cloud's older one ("Getting Instance Metadata", endpoints) |
 | 168.63.129.16 | Azure ("What is IP address 168.63.129.16?") |
 """
 
@@ -19,6 +20,7 @@ from urllib.parse import urlsplit
 _NETWORKS = (
     ipaddress.ip_network("169.254.0.0/16"),
     ipaddress.ip_network("100.100.100.200/32"),
+    ipaddress.ip_network("192.0.0.192/32"),
     ipaddress.ip_network("168.63.129.16/32"),
     ipaddress.ip_network("fe80::/10"),
     ipaddress.ip_network("fd00:ec2::254/128"),

@@ -7,6 +7,7 @@ from textwrap import shorten
 import click
 
 from toolkit.cli.app import App, Command, pass_app
+from toolkit.cli.command_line import to_paste
 from toolkit.cli.output import Usd
 
 
@@ -44,7 +45,7 @@ def reconcile_command(app: App) -> None:
             verdict = click.style(verdict, fg="red" if count else "green")
             click.echo(f"{finding.invariant:<4}{finding.title:<{width}}  {finding.checked:>9,} checked  {verdict}")
             for violation in finding.violations:
-                click.echo(f"      {violation}")
+                click.echo(f"      {to_paste(violation)}")
     if any(finding.violations for finding in findings):
         click.get_current_context().exit(1)
 
