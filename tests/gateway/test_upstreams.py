@@ -256,3 +256,13 @@ def test_upstream_that_repeats_our_credential(gate: Gate, status: str, stream: b
     assert CREDENTIAL.encode() not in reply.body
     assert CREDENTIAL not in (behind.gate.row().error or "")
     assert behind.gate.row().error
+
+
+@pytest.mark.parametrize("status", ["204 No Content", "205 Reset Content"])
+def test_a_stream_under_a_status_without_content_is_no_answer(gate: Gate, status: str) -> None:
+    """No server may send a body behind it: the caller of a stream reads an error, not a connection that breaks."""
+    event = b'data: {"choices": []}\n\n'
+    with raw_upstream([http_answer(event, "Content-Type: text/event-stream", status=status)]) as upstream:
+        behind = gate.behind(upstream.url)
+        reply = behind.gate.ask("chat", "hi", stream=True, model=behind.model)
+    assert (reply.status, reply.type) == (502, "upstream_error")

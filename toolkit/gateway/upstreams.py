@@ -120,6 +120,8 @@ class Exchange:
         except (OSError, ValueError) as error:  # ValueError: a header or the URL cannot be sent as it is
             raise UpstreamBroke(f"no answer: {_reason(error)}") from None
         self.status = connection.status
+        if self.status in {204, 205}:  # whatever it sends behind this, no server may pass it on
+            raise UpstreamBroke(f"no answer: its status {self.status} has no content")
         headers = connection.headers
         self.content_type = headers.get(b"content-type", b"application/octet-stream")
         if self.status >= 300:
