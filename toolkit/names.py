@@ -41,8 +41,9 @@ def read(store: Store, tx: Transaction) -> Names:
     seen = tx.actor.org_id
     kept = _kept.setdefault(store.engine, {})
     state = _state(tx, seen)
-    if seen in kept and kept[seen][0] == state:
-        return kept[seen][1]
+    known = kept.get(seen)  # once: another thread may drop them all meanwhile
+    if known is not None and known[0] == state:
+        return known[1]
     names = _read(tx, seen)
     if len(kept) >= _MOST_KEPT:
         kept.clear()
