@@ -1,14 +1,24 @@
 """What one hostile caller costs everybody else: a neighbour's longest wait and the memory left, attack by attack.
 
-    python -m benchmarks.hostile [--seconds 5]
+    python -m benchmarks.hostile [--seconds 5] [--rounds 3] [--only TEXT]
 
-A neighbour calls over a kept connection, call by call, all the time: first alone, for the quiet p99.9 of this very run,
-then beside each attack in turn, which a process of its own carries out over and over. The gateway is one worker on a
-core of its own; neighbour and attackers share the others. Memory is the gateway's with its readers', resident, some
-seconds after the attack, less what it was before it.
+A neighbour calls over a kept connection, call by call, all the time: alone first, for the quiet p99.9 of this very
+round, then beside each attack in turn, which a process of its own carries out over and over. A wait is from the first
+byte that is sent to the last that comes.
+
+The gateway, one worker, and the processes that it starts share a core. Neighbour, provider and attacker have the
+others, where the attacker gets what the two leave over: as if it were a machine elsewhere, whose own work costs nobody
+anything. So the figure is what the gateway's own work for the attacker, and its kernel's, costs a neighbour when there
+is no core to spare; it is not the network's share, and not what a flood from many machines costs.
+
+What else runs on the machine makes single waits longer. So the longest wait of a round is told as the median of the
+rounds, beside the longest of all; and, of the gateway's own clock, the longest that its event loop was at work without
+coming round, in CPU time of its thread (`benchmarks.watched`), which nobody else prolongs. Memory is the gateway's with
+its readers', resident, some seconds after the attack, less what it was before it.
 """
 
 import argparse
+import gc
 import os
 import socket
 import subprocess
@@ -17,132 +27,141 @@ import tempfile
 import time
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import median
 
-from benchmarks import machine
+from benchmarks import machine, watched
+from benchmarks.attacks import ATTACKS
 from benchmarks.rig import Rig, Target, plain_body, request_bytes
 from benchmarks.tables import table
 from toolkit import keys
-from toolkit.credentials import new_secret
 
 AFTER = 3.0
 """Seconds that the gateway gets to give memory back."""
 
+QUIET = "(nobody)"
+
 MEGABYTE = 10**6
-
-
-def _request(secret: str, body: bytes, path: str = "/v1/chat/completions") -> bytes:
-    head = [f"POST {path} HTTP/1.1", "Host: x", f"Authorization: Bearer {secret}", "Content-Type: application/json"]
-    return "\r\n".join([*head, f"Content-Length: {len(body)}", "Connection: close", "", ""]).encode() + body
-
-
-def _names(size: int) -> bytes:
-    names = b",".join(b'"%x":1' % number for number in range(size // 9))
-    return b"{" + names + b',"0":1}'
-
-
-def _values(size: int) -> bytes:
-    return b'{"a":[' + b"[]," * (size // 3) + b"[]]}"
-
-
-def _ask(port: int, data: bytes) -> None:
-    with socket.create_connection(("127.0.0.1", port), timeout=120) as connection:
-        try:
-            connection.sendall(data)
-            while connection.recv(65_536):
-                pass
-        except OSError:
-            pass  # it has been told to go
-
-
-def _hold_open(port: int, data: bytes) -> None:
-    """Keep many connections, each with the beginning of a request."""
-    kept = []
-    try:
-        for _ in range(400):
-            kept.append(socket.create_connection(("127.0.0.1", port), timeout=5))
-            kept[-1].sendall(data)
-    except OSError:
-        pass
-    time.sleep(1)
-    for connection in kept:
-        connection.close()
-
-
-def _drip(port: int, data: bytes) -> None:
-    with socket.create_connection(("127.0.0.1", port), timeout=120) as connection:
-        try:
-            for start in range(len(data)):
-                connection.sendall(data[start : start + 1])
-        except OSError:
-            pass
-
-
-ATTACKS: dict[str, tuple[Callable[[int, bytes], None], Callable[[str], bytes]]] = {
-    "a key given twice, 189 kB": (_ask, lambda secret: _request(secret, _names(189_000))),
-    "a key given twice, 355 kB": (_ask, lambda secret: _request(secret, _names(355_000))),
-    "32 MB of small values": (_ask, lambda secret: _request(secret, _values(33_000_000))),
-    "4 MB of small values": (_ask, lambda secret: _request(secret, _values(4_000_000))),
-    "28 MB in one string": (_ask, lambda secret: _request(secret, b'{"model":"' + b"x" * 28_000_000 + b'"}')),
-    "a URL of 45 kB": (_ask, lambda _: b"GET " + b"/v1" * 15_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n"),
-    "a head of 67 MB": (_ask, lambda _: b"GET /healthz HTTP/1.1\r\nX: " + b"y" * 67_000_000),
-    "100,000 headers": (_ask, lambda _: b"GET /healthz HTTP/1.1\r\n" + b"X: y\r\n" * 100_000 + b"\r\n"),
-    "400 silent connections": (_hold_open, lambda _: b"POST /v1/chat/completions HTTP/1.1\r\n"),
-    "a body byte by byte": (_drip, lambda secret: _request(secret, b'{"model":"' + b"x" * 20_000)),
-    "a rotated secret": (_ask, lambda _: _request(os.environ["ROTATED"], b"{}")),
-    "an unknown secret": (_ask, lambda _: _request(new_secret(), b"{}")),
-}
 
 
 def main() -> None:
     """Measure, and print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=5.0, help="of each attack")
-    parser.add_argument("--attack", help=argparse.SUPPRESS)  # what the attackers' process is started with
-    parser.add_argument("--port", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--only", default="", help="attacks whose name has this in it")
     options = parser.parse_args()
-    if options.attack:
-        _carry_out(options.attack, options.port, options.seconds)
-    else:
-        _measure(options.seconds)
-
-
-def _carry_out(attack: str, port: int, seconds: float) -> None:
-    act, made = ATTACKS[attack]
-    data, end = made(os.environ["SECRET"]), time.monotonic() + seconds
-    sys.stdout.write("ready\n")
-    sys.stdout.flush()
-    while time.monotonic() < end:
-        act(port, data)
-
-
-def _measure(seconds: float) -> None:
+    attacks = [attack for attack in ATTACKS if options.only in attack]
     print(machine.header("uvicorn", "httptools", "uvloop"))
+    gc.disable()  # the neighbour's own pauses are none of the gateway's
     with tempfile.TemporaryDirectory(prefix="keydesk-hostile-") as folder, closing(Rig(Path(folder))) as rig:
-        target = rig.keydesk("keydesk")
+        _, others = machine.cores()
+        clock = Path(folder) / "clock"
+        target = rig.keydesk("keydesk", watch=clock)
+        os.sched_setaffinity(0, others)
         rig.wait_ready()
-        rotated = _rotate(target)
-        neighbour = Neighbour(target)
-        neighbour.call_for(1.0)
-        quiet = sorted(neighbour.call_for(max(seconds, 5.0)))
-        usual = quiet[len(quiet) * 999 // 1000]
-        print(f"\nAlone: {len(quiet):,} calls, p50 {quiet[len(quiet) // 2] * 1e3:.1f} ms, p99.9 {usual * 1e3:.1f} ms\n")
-        rows = []
-        for attack in ATTACKS:
-            before = _memory(target.pid)
-            environment = os.environ | {"SECRET": target.secrets[0], "ROTATED": rotated}
-            arguments = ["-m", "benchmarks.hostile", "--attack", attack, "--port", str(target.port)]
-            attacker = subprocess.Popen(
-                [sys.executable, *arguments, "--seconds", str(seconds)], env=environment, stdout=subprocess.PIPE
-            )
-            assert attacker.stdout is not None
-            attacker.stdout.readline()
-            waits = neighbour.call_for(seconds)
-            attacker.wait(300)
-            waits += neighbour.call_for(AFTER)
-            grown = (_memory(target.pid) - before) / MEGABYTE
-            rows.append([attack, f"{max(waits) * 1e3:,.1f}", f"{max(waits) / usual:.1f}", f"{grown:+,.0f}"])
-        table(["attack", "neighbour's longest wait, ms", "× quiet p99.9", "memory left, MB"], rows)
+        scene = Scene(target, clock, Neighbour(target), _rotate(target), options.seconds)
+        scene.neighbour.call_for(1.0)
+        for _ in range(options.rounds):
+            scene.play_quiet()
+            for attack in attacks:
+                scene.play(attack)
+        _print(scene, attacks)
+
+
+def _print(scene: "Scene", attacks: list[str]) -> None:
+    quiet = [record.usual for record in scene.records[QUIET]]
+    calls = sum(record.calls for record in scene.records[QUIET])
+    print(f"\nAlone: {calls:,} calls, p99.9 of each round {', '.join(f'{usual * 1e3:.1f}' for usual in quiet)} ms\n")
+    rows = []
+    for attack in [QUIET, *attacks]:
+        records = scene.records[attack]
+        waits = [record.longest for record in records]
+        ratio = median(wait / usual for wait, usual in zip(waits, quiet, strict=True))
+        figures = [median(waits) * 1e3, max(waits) * 1e3, ratio, max(record.stretch for record in records) * 1e3]
+        grown = median(record.grown for record in records) / MEGABYTE
+        rows.append([attack, *(f"{figure:,.1f}" for figure in figures), f"{grown:+,.0f}"])
+    head = ["attack", "longest wait, ms", "of all rounds", "× quiet p99.9", "loop at work, CPU ms", "memory left, MB"]
+    table(head, rows)
+
+
+@dataclass(frozen=True)
+class Record:
+    """What an attack showed in one round: times in seconds, memory in bytes.
+
+    Args:
+        calls: of the neighbour.
+        longest: of its waits; usual is their p99.9.
+        stretch: the longest that the gateway's loop was at work.
+        grown: what gateway and readers hold more than before.
+    """
+
+    calls: int
+    longest: float
+    usual: float
+    stretch: float
+    grown: int
+
+
+@dataclass
+class Scene:
+    """A gateway, its neighbour, and what has been seen of each attack, round by round."""
+
+    target: Target
+    clock: Path
+    neighbour: "Neighbour"
+    rotated: str
+    seconds: float
+    records: dict[str, list[Record]] = field(default_factory=dict)
+
+    def play_quiet(self) -> None:
+        """Have the neighbour alone."""
+        self._record(QUIET, lambda: self.neighbour.call_for(self.seconds + AFTER))
+
+    def play(self, attack: str) -> None:
+        """Carry out an attack."""
+        arguments = [
+            "-m",
+            "benchmarks.attacks",
+            attack,
+            "--port",
+            str(self.target.port),
+            "--seconds",
+            str(self.seconds),
+        ]
+        secrets = ["--secret", self.target.secrets[0], "--rotated", self.rotated]
+        attacker = subprocess.Popen(
+            [sys.executable, *arguments, *secrets], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+        assert attacker.stdin is not None
+        assert attacker.stdout is not None
+        attacker.stdout.readline()
+        go = attacker.stdin
+
+        def waits() -> list[float]:
+            go.write(b"go\n")
+            go.flush()
+            found = self.neighbour.call_for(self.seconds)
+            while attacker.poll() is None:
+                found += self.neighbour.call_for(0.1)
+            return found + self.neighbour.call_for(AFTER)
+
+        self._record(attack, waits)
+        attacker.communicate()
+
+    def _record(self, attack: str, act: Callable[[], list[float]]) -> None:
+        before = _memory(self.target.pid)
+        watched.longest(self.clock)
+        waits = sorted(act())
+        record = Record(
+            len(waits),
+            waits[-1],
+            waits[len(waits) * 999 // 1000],
+            watched.longest(self.clock),
+            _memory(self.target.pid) - before,
+        )
+        self.records.setdefault(attack, []).append(record)
 
 
 def _rotate(target: Target) -> str:

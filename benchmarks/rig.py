@@ -178,8 +178,15 @@ class Rig:
         arguments = ["-m", "benchmarks.passthrough", "--port", str(port), "--kind", kind, "--upstream", self.upstream]
         return Target(name, port, self._serving(arguments, port, self.core))
 
-    def keydesk(self, name: str, store: postgres.Database | None = None, *, profile: Path | None = None) -> Target:
-        """Set up a Keydesk and start its gateway: as it is, or ready to write a profile to a file."""
+    def keydesk(
+        self,
+        name: str,
+        store: postgres.Database | None = None,
+        *,
+        profile: Path | None = None,
+        watch: Path | None = None,
+    ) -> Target:
+        """Set up a Keydesk and start its gateway: as it is, ready to write a profile to a file, or `watched`."""
         folder, port = self.folder / name, free_port()
         environment = {
             "KEYDESK_DATA_DIR": str(folder),
@@ -191,7 +198,11 @@ class Rig:
         desk = Desk.open(Settings.from_env(settings), Actor.trusted("benchmark"), make=True)
         self._stack.callback(desk.close)
         secrets = fill(desk, self.upstream)
-        arguments = ["-m", "benchmarks.profiled", str(profile)] if profile else ["-m", "toolkit.cli", "gateway"]
+        arguments = ["-m", "toolkit.cli", "gateway"]
+        if profile:
+            arguments = ["-m", "benchmarks.profiled", str(profile)]
+        elif watch:
+            arguments = ["-m", "benchmarks.watched", str(watch)]
         pid = self._serving(arguments, port, self.core, environment)
         return Target(name, port, pid, secrets, desk, store.pid if store else None)
 
