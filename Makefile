@@ -1,11 +1,12 @@
 # `make up` and `make test` are the two commands; each does its own set-up.
+# ARGS go to pytest: make test ARGS="tests/billing -x"
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help up setup test check format lock notebooks reports bench chaos clean
+.PHONY: help up setup test test-world check format lock notebooks reports bench chaos clean
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -15,8 +16,11 @@ up: $(VENV)/.run ## Start gateway, dashboard, ledger drain and demo upstream
 
 setup: $(VENV)/.run ## Install what Keydesk needs to run, and nothing else
 
-test: $(VENV)/.test ## Run the tests
-	@pytest -n auto --dist worksteal
+test: $(VENV)/.test ## Run the tests (ARGS="tests/billing" for a part)
+	@pytest -n auto --dist worksteal -m "not world" $(ARGS)
+
+test-world: $(VENV)/.test ## Run what is long and end to end, and the property tests with more examples (up to 30 minutes)
+	@pytest -n auto --dist worksteal -m "world or hypothesis" --hypothesis-profile world --timeout 1200 $(ARGS)
 
 check: $(VENV)/.test ## Lint, types and import contracts
 	ruff format --check .

@@ -47,14 +47,29 @@ NOWHERE = "http://127.0.0.1:9"
 """An address where no upstream is."""
 
 
+USUAL_EXAMPLES = 50
 # A test judges the code and not the machine: on a busy one inputs are made slowly, and that is no fault. Examples that
-# share a fixture's store are meant to.
+# share a fixture's store are meant to. `make test` tries the same examples each time; `make test-world` seeks new ones.
 hypothesis.settings.register_profile(
     "keydesk",
+    max_examples=USUAL_EXAMPLES,
+    derandomize=True,
     deadline=None,
     suppress_health_check=[hypothesis.HealthCheck.too_slow, hypothesis.HealthCheck.function_scoped_fixture],
 )
+hypothesis.settings.register_profile(
+    "world",
+    hypothesis.settings.get_profile("keydesk"),
+    max_examples=5 * USUAL_EXAMPLES,
+    derandomize=False,
+    print_blob=True,
+)
 hypothesis.settings.load_profile("keydesk")
+
+
+def examples(count: int) -> hypothesis.settings:
+    """Try a property that is dear to check on `count` examples, in `make test-world` on five times as many."""
+    return hypothesis.settings(max_examples=count * hypothesis.settings().max_examples // USUAL_EXAMPLES)
 
 
 def usd(dollars: float) -> int:

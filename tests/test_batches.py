@@ -12,12 +12,12 @@ from itertools import count
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import text
 
 from tests.account import MULTIPLIER, PART, dollars
-from tests.conftest import OPENAI_SHEET, World
+from tests.conftest import OPENAI_SHEET, World, examples
 from toolkit import accounts, keys, verify, wallet
 from toolkit.billing import Abandon, Admit, Admitted, Call, Ending, Refuse, Settle
 from toolkit.books import Books, Hold, Job, KeyState, LogRow, Month, Wallet, Wanted, judge, wanted_by
@@ -234,7 +234,7 @@ def in_memory(money: int) -> Side:
 
 
 @pytest.mark.only_store("sqlite")
-@settings(max_examples=400)
+@examples(400)
 @given(money=st.sampled_from([100_000, 500]), batches=BATCHES)
 def test_a_batch_is_its_jobs_one_by_one(money: int, batches: tuple[list[Step], list[Step]]) -> None:
     """On books in memory: results, holds, rows and totals are the same."""
@@ -294,7 +294,7 @@ def test_a_tills_batch_is_its_jobs_one_by_one(world: World) -> None:
     numbers = count(1)
     with closing(open_till(world.desk.store)) as till:
 
-        @settings(max_examples=40)
+        @examples(40)
         @given(money=st.sampled_from([100_000, 500]), batches=BATCHES)
         def compare(money: int, batches: tuple[list[Step], list[Step]]) -> None:
             number = next(numbers)

@@ -5,11 +5,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.account import INSTANCE, MULTIPLIER, NOW, UNIQUE, Account, account, by_token, dollars, ended, fixed, till
-from tests.conftest import GEMINI_SHEET, OPENAI_SHEET, usd
+from tests.conftest import GEMINI_SHEET, OPENAI_SHEET, examples, usd
 from toolkit import accounts, billing, catalog, keys, plans
 from toolkit.billing import Admit, Admitted, Ending, Receipt
 from toolkit.books import Hold, LogRow, Stale
@@ -536,7 +536,7 @@ TOKENS = ["input", "cached_input", "cache_write_5m", "cache_write_1h", "output",
 USAGES = st.builds(Usage, **{f"{name}_tokens": COUNTS for name in TOKENS})
 
 
-@settings(max_examples=25)
+@examples(25)
 @given(response_id=TEXTS, error=TEXTS, usage=USAGES, milliseconds=COUNTS)
 def test_whatever_an_upstream_says_can_be_charged(
     account: Account, response_id: str | None, error: str | None, usage: Usage, milliseconds: int

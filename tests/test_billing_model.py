@@ -20,7 +20,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from sqlalchemy import text
 
 from tests.account import PART, Account, dollars, open_account
-from tests.conftest import ADMIN, World
+from tests.conftest import ADMIN, World, examples
 from tests.faults import Fault, settle_down, shake
 from toolkit import accounts, keys, leases, reconcile, wallet
 from toolkit.billing import REFUSAL_ROWS_PER_MINUTE, Abandon, Admitted, Call, Ending, Receipt, Refuse, Settle
@@ -446,9 +446,8 @@ def test_billing_is_its_model(world: World) -> None:
         run_state_machine_as_test(
             lambda: Events(world, till, next(numbers)),  # type: ignore[arg-type]  # called like a class
             settings=settings(
-                max_examples=EXAMPLES,
+                examples(EXAMPLES),
                 stateful_step_count=STEPS,
-                deadline=None,
                 phases=[Phase.generate],
                 suppress_health_check=list(HealthCheck),
             ),

@@ -1,15 +1,16 @@
 """A call's charge is corrected: wallet, key month, limit, statement and audit log say the same, and once."""
 
 import json
+import uuid
 from datetime import UTC, datetime
 from functools import partial
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.account import NOW, Account, account, dollars, ended, fixed, open_account, till
-from tests.conftest import ADMIN, World, at_once, usd
+from tests.conftest import ADMIN, World, at_once, examples, usd
 from toolkit import accounts, audit, corrections, keys, reconcile, statements
 from toolkit.corrections import Correction, correct
 from toolkit.database import Actor
@@ -225,11 +226,12 @@ def test_reconcile_finds_a_correction_that_does_not_fit(account: Account, damage
     assert any(words in violation for violation in violations(account.world))
 
 
-@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(15)
 @given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, usd(9))), max_size=8))
 def test_any_corrections_balance(account: Account, acts: list[tuple[int, int]]) -> None:
     """After any corrections of any calls, the wallet is what it was given less what the calls cost now."""
     account.execute("DELETE FROM outbox")
+    account.world.credit(3 * usd(9), uuid.uuid4().hex)
     calls = [spent_call(account, usd(amount)) for amount in (0, 1, 4)]
     before = account.org()
     kept = month_of(account)["corrected"]

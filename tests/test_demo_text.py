@@ -4,14 +4,15 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.conftest import examples
 from toolkit.demo import text
 
 
 @given(st.text())
-@settings(max_examples=200)
+@examples(200)
 def test_tokens_are_the_text_and_never_more_than_its_bytes(sample: str) -> None:
     """Tokens joined are the text, and there are at most as many as UTF-8 bytes."""
     pieces = list(text.tokens(sample))
@@ -20,7 +21,7 @@ def test_tokens_are_the_text_and_never_more_than_its_bytes(sample: str) -> None:
 
 
 @given(st.text(), st.integers(0, 20))
-@settings(max_examples=200)
+@examples(200)
 def test_a_cut_text_has_the_tokens_asked_for(sample: str, limit: int) -> None:
     """Cutting keeps the beginning, with exactly the limit's tokens or all there are."""
     short = text.cut(sample, limit)
@@ -29,7 +30,7 @@ def test_a_cut_text_has_the_tokens_asked_for(sample: str, limit: int) -> None:
 
 
 @given(st.text(max_size=80), st.integers(0, 2**64 - 1), st.integers(0, 400))
-@settings(max_examples=200)
+@examples(200)
 def test_prose_has_the_length_that_was_dictated(prompt: str, number: int, length: int) -> None:
     """Answers and thoughts of a dictated length have exactly that many tokens."""
     assert text.count(text.answer(prompt, number, length)) == length
@@ -49,7 +50,7 @@ def test_prose_has_the_length_that_was_dictated(prompt: str, number: int, length
         max_leaves=8,
     )
 )
-@settings(max_examples=100)
+@examples(100)
 def test_any_schema_gets_arguments(schema: dict[str, Any]) -> None:
     """Whatever the schema, a value that JSON can hold is made from it."""
     json.dumps(text.example(schema, "Tides"))

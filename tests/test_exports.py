@@ -18,10 +18,9 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner, Result
 from hypothesis import given
-from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from tests.conftest import ROOT, World, environment
+from tests.conftest import ROOT, World, environment, examples
 from tests.ledgers import bucket, bucket_server, ledger, root, store
 from tests.rows import NOON, append, row
 from toolkit import accounts, exports, keys, pricing, reports, tags
@@ -623,7 +622,7 @@ CALLS = st.lists(
 )
 
 
-@hypothesis_settings(max_examples=8)
+@examples(8)
 @given(calls=CALLS)
 def test_focus_sums_to_the_charges(local: Ledger, tmp_path: Path, numbers: Iterator[int], calls: list[Any]) -> None:
     """Billed costs sum to what `pricing.charge` charged; list costs are at multiplier 1; unit prices explain costs."""

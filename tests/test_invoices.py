@@ -6,10 +6,10 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.conftest import World, usd
+from tests.conftest import World, examples, usd
 from tests.ledgers import kept
 from tests.rows import NOON, append, row
 from toolkit import catalog, invoices
@@ -344,7 +344,7 @@ def test_who_sees_one_organisation_compares_nothing(world: World, key: ApiKey) -
     ),
     st.booleans(),
 )
-@settings(max_examples=50)
+@examples(50)
 def test_the_causes_always_sum_to_the_gap(rows: list[tuple[str, int, int, int, Decimal]], by_call: bool) -> None:
     """Whatever is billed, for whichever calls of ours, to the last digit."""
     text = lines(*(f"2026-11-01,m,{id_},{i + c},{c},{o},{amount}" for id_, i, c, o, amount in rows))

@@ -164,7 +164,6 @@ def shown_secret(page: Page) -> tuple[str, str]:
     return secret, curl
 
 
-@pytest.mark.timeout(300)
 def test_journey(page: Page, running: Running) -> None:
     """From the sign-in to the deleted key, with the spend on the Overview by itself after the call."""
     keep(page, "1-sign-in")
@@ -242,7 +241,7 @@ def test_journey(page: Page, running: Running) -> None:
     assert not frames.hold(second)
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.world
 def test_sign_out_ends_the_other_tab(page: Page) -> None:
     """Signing out in one tab leads another one, left open on the Overview, to the sign-in form by itself."""
     sign_in(page)

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from sqlalchemy import event, select, update
 
 from tests.buckets import bucket, bucket_server, set_written_at
-from tests.conftest import ROOT, environment, prepare_desk, wait_until
+from tests.conftest import ROOT, environment, examples, prepare_desk, wait_until
 from tests.ledgers import ids, kept, ledger, listed, root, store
 from tests.rows import NOON, append, row
 from tests.stores import StoreKind, Stores
@@ -111,7 +111,7 @@ STEPS: tuple[Callable[[Workshop, int], None], ...] = (
 )
 
 
-@settings(max_examples=15)
+@examples(15)
 @given(steps=st.lists(st.tuples(st.sampled_from(STEPS), st.integers(1, 4)), min_size=4, max_size=16))
 def test_workers_that_meet_lose_and_double_nothing(
     stores: Stores, store_kind: StoreKind, steps: list[tuple[Callable[[Workshop, int], None], int]]

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from sqlalchemy import event
 
 from tests.buckets import bucket, bucket_server
-from tests.conftest import ADMIN, World, usd
+from tests.conftest import ADMIN, World, examples, usd
 from tests.ledgers import ids, kept, ledger, listed, root, store, tuples
 from tests.rows import NOON, append, row
 from toolkit import accounts, catalog, keys, views, wallet
@@ -130,7 +130,7 @@ def test_filter_on_the_day_skips_files_too(ledger: Ledger, three_days: list[str]
     assert tuples(ledger, f"{COST} WHERE day = '{NOON:%Y-%m-%d}'") == [(1,)]
 
 
-@settings(max_examples=25)
+@examples(25)
 @given(
     hours=st.lists(st.integers(0, 96), min_size=1, max_size=12),
     bounds=st.tuples(st.integers(-1, 97), st.integers(-1, 97)).filter(lambda pair: pair[0] < pair[1]),

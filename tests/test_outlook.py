@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.conftest import usd
+from tests.conftest import examples, usd
 from toolkit.errors import InvalidInput, NotFound
 from toolkit.outlook import Outlook
 
@@ -289,7 +289,7 @@ def test_money_leaves_as_whole_numbers() -> None:
     st.integers(0, 24 * 60 - 1),
     st.integers(0, usd(30)),
 )
-@settings(max_examples=25)
+@examples(25)
 def test_no_forecast_is_below_what_is_spent(keys: list[list[int]], minute: int, limit: int) -> None:
     """Whatever was spent: spent ≤ low ≤ forecast ≤ high, none above a limit that still holds, and none a float."""
     now = NOON.replace(hour=0) + timedelta(minutes=minute)
@@ -305,7 +305,7 @@ def test_no_forecast_is_below_what_is_spent(keys: list[list[int]], minute: int, 
 
 
 @given(st.lists(st.integers(0, usd(5)), min_size=2, max_size=40), st.integers(0, usd(50)))
-@settings(max_examples=20)
+@examples(20)
 def test_more_spent_today_is_never_less_at_the_months_end(amounts: list[int], more: int) -> None:
     """What is spent today adds to the month's end in full: only days that are over say how it goes on."""
     used = [usd(1), *amounts]

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from tests.conftest import ROOT
+from tests.conftest import ROOT, examples
 from toolkit.demo.cast import DAYS, KEYS
 from toolkit.demo.traffic import draw
 from toolkit.prediction import DAILY, Method, Rhythm, Rolling, median, predict, reach, roll, spike_line
@@ -156,7 +156,7 @@ def test_a_window_counts_its_known_buckets_only() -> None:
 
 
 @given(st.lists(st.integers(0, 10**6), min_size=4, max_size=40), st.integers(0, 10**6), st.data())
-@settings(max_examples=40)
+@examples(40)
 def test_nothing_later_than_the_moment_is_known(amounts: list[int], other: int, data: st.DataObject) -> None:
     """What comes after a moment changes neither what was foretold at it, nor how far off it was held to be."""
     at = data.draw(st.integers(2, len(amounts) - 1))
@@ -210,7 +210,7 @@ def test_a_constant_series_foretells_itself() -> None:
 
 
 @given(st.lists(st.integers(0, 10**9), min_size=1, max_size=40), st.integers(2, 1_000))
-@settings(max_examples=30)
+@examples(30)
 def test_twice_the_spend_is_twice_the_forecast(amounts: list[int], factor: int) -> None:
     """Forecast and reach are in the unit of what comes in."""
     history = column(*amounts)

@@ -9,10 +9,10 @@ from typing import Any
 import duckdb
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.conftest import World
+from tests.conftest import World, examples
 from tests.rows import NOON, append, row
 from toolkit import keys, reports
 from toolkit.database import SYSTEM, Actor, Store
@@ -235,7 +235,7 @@ def test_hold_accuracy_is_held_over_charged(world: World) -> None:
         reports.hold_accuracy(ledger, ["colour"])
 
 
-@settings(max_examples=20)
+@examples(20)
 @given(held=st.integers(0, 2**56), cost=st.integers(1, 2**62))
 def test_the_ratio_is_exact(tmp_path_factory: pytest.TempPathFactory, held: int, cost: int) -> None:
     """The ratio is the exact quotient, rounded to two decimals half up, however large the amounts are."""
@@ -330,7 +330,7 @@ def test_no_report_has_a_float(world: World, app: ApiKey) -> None:
         assert {str(frame["cost"].dtype) for frame in frames if "cost" in frame} == {"int64"}
 
 
-@settings(max_examples=10)
+@examples(10)
 @given(costs=st.lists(st.integers(0, 2**40), min_size=1, max_size=30))
 def test_sums_are_exact(tmp_path_factory: pytest.TempPathFactory, costs: list[int]) -> None:
     """Spend equals the sum of the amounts as integers, whatever they are."""

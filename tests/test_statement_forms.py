@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from playwright.sync_api import Browser, sync_playwright
 
+from tests.conftest import examples
 from toolkit.pricing import parse_usd, usd
 from toolkit.statement_figures import TOKENS, Figures, canonical
 from toolkit.statement_forms import FORMS, framed, to_csv, to_html, written
@@ -128,7 +129,7 @@ def test_csv_holds_no_formula(name: str) -> None:
     assert {row["amount_usd"] for row in found if row["section"] == "adjustment"} == {"-0.000000005"}
 
 
-@settings(max_examples=50)
+@examples(50)
 @given(st.text(min_size=1, max_size=20))
 def test_any_name_survives_csv_and_html(name: str) -> None:
     """No cell but a number begins like a formula; no name becomes an element, and none is lost."""

@@ -135,7 +135,6 @@ needs_proc = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason=
 
 
 @needs_proc
-@pytest.mark.timeout(240)
 def test_first_start_gives_all_that_is_needed_and_stops_without_a_trace(site: Site) -> None:
     """Addresses are printed, sign-in and curl are in a private file and work, and Ctrl-C leaves nothing behind."""
     with site.running() as process:
@@ -174,7 +173,6 @@ def test_first_start_gives_all_that_is_needed_and_stops_without_a_trace(site: Si
 
 
 @needs_proc
-@pytest.mark.timeout(240)
 def test_later_start_shows_no_password_and_ends_on_sigterm(started: Site) -> None:
     """A second start says how to reset the password, makes no second admin, and obeys SIGTERM."""
     before = (started.data / "first-start.txt").read_bytes()
@@ -187,7 +185,6 @@ def test_later_start_shows_no_password_and_ends_on_sigterm(started: Site) -> Non
     assert started.processes() == []
 
 
-@pytest.mark.timeout(240)
 def test_json_names_the_addresses(started: Site) -> None:
     """With --json the one thing written is an object with the addresses."""
     with started.running("--json"):
@@ -255,7 +252,6 @@ def kill(site: Site, arguments: str) -> int:
 
 
 @needs_proc
-@pytest.mark.timeout(240)
 def test_calls_go_on_when_other_parts_are_killed(kept: Site) -> None:
     """The kernel may take dashboard and drain at any moment: a stream under way ends as it should."""
     welcome = (kept.data / "first-start.txt").read_text()
@@ -282,7 +278,6 @@ def test_calls_go_on_when_other_parts_are_killed(kept: Site) -> None:
 
 
 @needs_proc
-@pytest.mark.timeout(240)
 def test_a_gateway_that_dies_later_is_started_again(kept: Site) -> None:
     """It is there again, and so is the end of what the one before printed."""
     gateway = kill(kept, "gateway")
@@ -351,7 +346,6 @@ def _command(pid: int) -> str:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel ends orphans on Linux alone")
-@pytest.mark.timeout(240)
 def test_a_killed_supervisor_leaves_no_orphans(started: Site) -> None:
     """After kill -9 of the supervisor its processes end as well."""
     with started.running() as process:

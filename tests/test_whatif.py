@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.conftest import Run, World, usd
+from tests.conftest import Run, World, examples, usd
 from tests.rows import append, row
 from tests.test_attribution import SHEET, called
 from toolkit import catalog, keys, plans, whatif
@@ -275,7 +275,7 @@ def repriced(history: History, prices: dict[str, PriceSheet], multiplier: int | 
     return found
 
 
-@settings(max_examples=10)  # of 400 calls each
+@examples(10)  # of 400 calls each
 @given(scenario=scenarios)
 def test_each_call_is_charged_as_the_gateway_charges(history: History, scenario: dict[str, Any]) -> None:
     """Row by row the new charge is `pricing.charge` of the call's usage, tiers by size of input included."""
@@ -286,7 +286,7 @@ def test_each_call_is_charged_as_the_gateway_charges(history: History, scenario:
     assert int(replay.spend["repriced"].sum()) == sum(expected.values())
 
 
-@settings(max_examples=10)  # of 400 calls each
+@examples(10)  # of 400 calls each
 @given(scenario=scenarios, data=st.data())
 def test_calls_are_refused_as_one_after_the_other_would_be(
     history: History, scenario: dict[str, Any], data: st.DataObject

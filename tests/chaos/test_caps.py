@@ -14,11 +14,10 @@ from tests.chaos.stage import Caller
 from tests.chaos.stores import Place
 from toolkit.pricing import usd
 
-pytestmark = [pytest.mark.xdist_group("chaos"), pytest.mark.timeout(300)]  # each takes every processor there is
-
 KIND = Kind(400, 16)
 
 
+@pytest.mark.world
 def test_nothing_goes_over_and_every_402_is_justified(place: Place, tmp_path: Path) -> None:
     """Four gateway processes and 200 callers on tight limits and small wallets: not one nano-USD too much."""
     report = caps.run(place, tmp_path, calls=1_500, callers=200)

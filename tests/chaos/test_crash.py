@@ -7,7 +7,7 @@ import pytest
 from tests.chaos import crash
 from tests.chaos.stores import Place
 
-pytestmark = [pytest.mark.xdist_group("chaos"), pytest.mark.timeout(300)]  # each takes every processor there is
+pytestmark = pytest.mark.world
 
 VICTIMS = {
     "sqlite": ["gateway", "drain", "pause", "everything"],

@@ -7,7 +7,7 @@ import pytest
 from tests.chaos import hostile
 from tests.chaos.stores import Place
 
-pytestmark = [pytest.mark.xdist_group("chaos"), pytest.mark.timeout(300)]
+pytestmark = pytest.mark.world
 
 
 def test_whatever_is_sent_and_answered_every_call_is_accounted_for(place: Place, tmp_path: Path) -> None:

@@ -16,8 +16,6 @@ from tests.chaos.report import Report
 from tests.chaos.stores import Place, SqlitePlace
 from toolkit.models import micros
 
-pytestmark = [pytest.mark.xdist_group("chaos"), pytest.mark.timeout(300)]  # each takes every processor there is
-
 SECONDS, KILLS = 4, 14
 
 
@@ -29,11 +27,13 @@ def require_work(report: Report) -> None:
     assert report.figures["segments written"] > 10, report
 
 
+@pytest.mark.world
 def test_each_committed_row_is_in_the_ledger_once(place: Place, tmp_path: Path) -> None:
     """Producers, drains, a compactor and readers are killed at random: no read misses, doubles or takes back a row."""
     require_work(ledger.run(place, tmp_path, seconds=SECONDS, kills=KILLS))
 
 
+@pytest.mark.world
 def test_each_committed_row_is_in_a_bucket_once(bucket: str, tmp_path: Path) -> None:
     """The same with the segments in a bucket."""
     require_work(ledger.run(SqlitePlace(tmp_path), tmp_path, seconds=SECONDS, kills=KILLS, root=bucket))

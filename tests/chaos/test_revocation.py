@@ -7,7 +7,7 @@ import pytest
 from tests.chaos import revocation
 from tests.chaos.stores import Place
 
-pytestmark = [pytest.mark.xdist_group("chaos"), pytest.mark.timeout(300)]  # each takes every processor there is
+pytestmark = pytest.mark.world
 
 
 def test_no_call_that_began_after_a_verb_returned_is_let_in(place: Place, tmp_path: Path) -> None:

@@ -8,10 +8,10 @@ import socket
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.conftest import wait_until
+from tests.conftest import examples, wait_until
 from tests.gateway.conftest import Gate, request_of
 from tests.gateway.raw import GET, Served, answers, connected, error, say, served, to_the_end
 from toolkit.gateway.door import Limits
@@ -401,7 +401,7 @@ def requests(draw: st.DrawFn) -> bytes:
     return line.join([b" ".join([method, target, version]), *draw(st.lists(_header, max_size=6)), b"", body])
 
 
-@settings(max_examples=150)
+@examples(150)
 @given(sent=st.lists(requests(), min_size=1, max_size=3), cuts=st.lists(st.integers(0, 300), max_size=4))
 def test_whatever_is_sent_is_answered_or_hung_up_on(everybody: Served, sent: list[bytes], cuts: list[int]) -> None:
     """No 500 and no hang, and the next connection is served."""
