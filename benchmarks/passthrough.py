@@ -58,7 +58,7 @@ class WireForward:
     async def _post(self, body: bytes) -> tuple[Connection, float]:
         assert self._pool is not None  # the lifespan comes first
         limit = asyncio.get_running_loop().time() + PATIENCE
-        connection = await self._pool.connection(self._address, limit)
+        connection = self._pool.kept(self._address) or await self._pool.connect(self._address, limit)
         connection.send(request_bytes(self._opening, HEADERS, body))
         await connection.read_head(limit)
         return connection, limit

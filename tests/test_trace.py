@@ -100,7 +100,7 @@ async def send_all(url: str, secrets: Sequence[str], rows: Sequence[Row]) -> Non
     async def caller() -> None:
         for number, row in calls:
             headers = {"authorization": f"Bearer {secrets[number % len(secrets)]}", "content-type": "application/json"}
-            connection = await pool.connection(address, clock() + PATIENCE)
+            connection = pool.kept(address) or await pool.connect(address, clock() + PATIENCE)
             try:
                 connection.send(request_bytes(opening, headers, request_of(row)))
                 said = await answer(connection)

@@ -266,3 +266,19 @@ def test_a_stream_under_a_status_without_content_is_no_answer(gate: Gate, status
         behind = gate.behind(upstream.url)
         reply = behind.gate.ask("chat", "hi", stream=True, model=behind.model)
     assert (reply.status, reply.type) == (502, "upstream_error")
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+def test_kept_connection_that_the_upstream_closes_as_it_is_used(gate: Gate, stream: bool) -> None:
+    """Servers close what was idle; the call that meets this goes out once more, and is charged once."""
+    answer = http_answer(b'{"id":"x","usage":{"prompt_tokens":10,"completion_tokens":5}}', JSON)
+    if stream:
+        answer = http_answer(
+            b'data: {"choices":[],"usage":{"prompt_tokens":10,"completion_tokens":5}}\n\ndata: [DONE]\n\n', EVENTS
+        )
+    with raw_upstream([answer], linger=True) as upstream:  # it closes when it reads a second request
+        behind = gate.behind(upstream.url)
+        assert [behind.ask("chat", stream=stream).status for _ in range(3)] == [200] * 3
+        assert len(upstream.requests) == 3
+    rows = behind.gate.rows()
+    assert {(row.outcome, row.cost) for row in rows} == {("completed", 10 * 1_000 + 5 * 8_000)}

@@ -2,11 +2,12 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+import socket
+from collections.abc import AsyncIterator, Sequence
 
 import pytest
 
-from toolkit.gateway.upstreams import Exchange
+from toolkit.gateway.upstreams import Body, Exchange, UpstreamBroke
 from toolkit.gateway.wire import Connection, Pool, request_bytes, split_url
 from toolkit.settings import Settings
 
@@ -55,7 +56,7 @@ async def serving(*script: bytes) -> AsyncIterator[tuple[Desk, Pool, str]]:
 async def begin(pool: Pool, url: str, body: bytes = b"{}") -> Connection:
     """Send a request."""
     address, opening = split_url(url)
-    connection = await pool.connection(address, soon())
+    connection = pool.kept(address) or await pool.connect(address, soon())
     connection.send(request_bytes(opening, {}, body))
     return connection
 
@@ -195,6 +196,117 @@ def test_time_limit() -> None:
                 await connection.read(started + 0.3)
             assert 0.3 <= clock() - started < 2
             connection.release()
+
+    asyncio.run(run())
+
+
+class Fickle:
+    """A server whose n-th connection answers its requests by the n-th script, and is closed with the last answer."""
+
+    def __init__(self, scripts: Sequence[Sequence[bytes]]) -> None:
+        self.scripts = list(scripts)
+        self.bodies: list[list[bytes]] = []
+        """Of the requests of each connection, in order."""
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Answer as the script says; an answer may be nothing."""
+        answers = self.scripts[len(self.bodies)]
+        bodies: list[bytes] = []
+        self.bodies.append(bodies)
+        for answer in answers:
+            head = await reader.readuntil(b"\r\n\r\n")
+            length = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
+            bodies.append(await reader.readexactly(length))
+            writer.write(answer)
+        writer.close()
+
+
+async def ask(scripts: Sequence[Sequence[bytes]], settings: Settings, *bodies: Body) -> tuple[Fickle, list[str]]:
+    """Make one exchange after the other; return what the server saw, and how each ended."""
+    fickle, ends = Fickle(scripts), []
+    server = await asyncio.start_server(fickle.serve, "127.0.0.1", 0)
+    pool = Pool()
+    for body in bodies:
+        try:
+            with Exchange(pool, settings, f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/", {}, body) as made:
+                await made.send()
+                answer = b"".join([chunk async for chunk in made.chunks()])
+            ends.append(answer.decode() + (", resent" if made.resent else ""))
+        except UpstreamBroke as error:
+            ends.append(str(error) + (", resent" if made.resent else ""))
+    pool.close()
+    server.close()
+    return fickle, ends
+
+
+BROKE = "no answer: closed before the end"
+
+
+@pytest.mark.parametrize(
+    ("scripts", "ends"),
+    [
+        ([[ANSWER, b""], [ANSWER]], ["ok", "ok, resent"]),
+        ([[ANSWER, b""], [b""]], ["ok", f"{BROKE}, resent"]),
+        ([[ANSWER, b"H"], [ANSWER]], ["ok", BROKE]),
+        ([[ANSWER, b"HTTP/1.1 100 Continue\r\n\r\n"], [ANSWER]], ["ok", BROKE]),
+        ([[ANSWER, ANSWER[:-1]], [ANSWER]], ["ok", "the answer broke off: closed before the end"]),
+        ([[ANSWER, b"rubbish"], [ANSWER]], ["ok", "no answer: what came is not HTTP"]),
+        ([[b""], [ANSWER], [ANSWER]], [BROKE, "ok"]),
+    ],
+    ids=["once", "not twice", "a byte came", "an interim answer came", "broken off", "rubbish", "not over a new one"],
+)
+@pytest.mark.parametrize("large", [False, True], ids=["small", "large"])
+def test_a_kept_connection_that_is_closed_as_it_is_used(
+    settings: Settings, scripts: list[list[bytes]], ends: list[str], large: bool
+) -> None:
+    """The request goes out once more over a new one, whole, if not a byte of an answer had come; else never."""
+    body: Body = [b"a" * 70_000, b"b" * 70_000] if large else b"{}"
+    whole = b"".join(body) if isinstance(body, list) else body
+    bodies: list[Body] = [list(body) if isinstance(body, list) else body for _ in ends]
+    fickle, ended = asyncio.run(ask(scripts, settings, *bodies))
+    assert ended == ends
+    again = sum("resent" in end for end in ends)
+    assert sum(map(len, fickle.bodies)) == len(ends) + again
+    assert {got for connection in fickle.bodies for got in connection} == {whole}
+
+
+@pytest.mark.parametrize("sent", [b"", ANSWER, b"x"], ids=["its end", "an answer", "rubbish"])
+def test_a_connection_on_which_something_has_come_unasked(sent: bytes) -> None:
+    """Even if the loop has not read it yet, it is not used for the next call."""
+
+    async def run() -> None:
+        loop = asyncio.get_running_loop()
+        server = socket.create_server(("127.0.0.1", 0))
+        server.setblocking(False)
+        pool = Pool()
+        address = split_url(f"http://127.0.0.1:{server.getsockname()[1]}/")[0]
+        pool.keep(await pool.connect(address, soon()))
+        other, _ = await loop.sock_accept(server)
+        kept = pool.kept(address)
+        assert kept is not None
+        pool.keep(kept)
+        other.send(sent) if sent else other.close()  # and the loop gets no turn before the next line
+        assert pool.kept(address) is None
+        assert not kept.is_open
+        other.close()
+        server.close()
+        pool.close()
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("status", [b"204 No Content", b"304 Not Modified"])
+def test_a_body_behind_a_status_that_has_none_is_nobodys_answer(settings: Settings, status: bytes) -> None:
+    """It may come after its head has ended the call: the connection serves no other."""
+
+    async def run() -> None:
+        head = b"HTTP/1.1 " + status + b"\r\nContent-Length: 2\r\n\r\n"
+        async with serving(head, ANSWER) as (desk, pool, url):
+            with contextlib.suppress(UpstreamBroke), Exchange(pool, settings, url, {}, b"{}") as made:
+                await made.send()
+                assert [chunk async for chunk in made.chunks()] == []
+            assert pool.kept(split_url(url)[0]) is None
+            await asyncio.wait_for(desk.left.wait(), 2)
 
     asyncio.run(run())
 

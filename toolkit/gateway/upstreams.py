@@ -48,6 +48,7 @@ class Exchange:
     Attributes:
         status, content_type, retry: of the answer, once `send` has returned; `retry` has `Retry-After` and
             `retry-after-ms`, if they say when.
+        resent: whether the request was sent a second time.
     """
 
     def __init__(self, pool: Pool, settings: Settings, url: str, headers: Mapping[str, str], body: Body) -> None:
@@ -63,6 +64,7 @@ class Exchange:
         self.status = 0
         self.content_type = b""
         self.retry: dict[str, str] = {}
+        self.resent = False
         self._received = 0
         self._over = False
 
@@ -107,22 +109,20 @@ class Exchange:
             body, self._body = self._body, b""
             first, rest = (body, []) if isinstance(body, bytes) else (b"", body)
             request = request_bytes(opening, self._headers, first, len(first) + sum(map(len, rest)))
-            connection = self._pool.kept(address) or await self._pool.connection(
-                address, min(limit, self._limit(self._settings.connect_timeout))
-            )
-            self._connection = connection
-            connection.send(request)
-            if rest:
-                await connection.send_rest(rest, limit)
-            await connection.read_head(limit)
+            kept = self._pool.kept(address)
+            if kept is None or not await self._ask_kept(kept, request, rest, limit):
+                fresh = await self._pool.connect(address, min(limit, self._limit(self._settings.connect_timeout)))
+                self.resent = kept is not None
+                await self._ask(fresh, request, rest, limit)
         except TimeoutError:
             raise UpstreamSlow("no answer within the time limit") from None
         except (OSError, ValueError) as error:  # ValueError: a header or the URL cannot be sent as it is
             raise UpstreamBroke(f"no answer: {_reason(error)}") from None
-        self.status = connection.status
+        assert self._connection is not None  # noqa: S101 - it has answered
+        self.status = self._connection.status
         if self.status in {204, 205}:  # whatever it sends behind this, no server may pass it on
             raise UpstreamBroke(f"no answer: its status {self.status} has no content")
-        headers = connection.headers
+        headers = self._connection.headers
         self.content_type = headers.get(b"content-type", b"application/octet-stream")
         if self.status >= 300:
             found = ((name, headers.get(name.encode(), b"").decode("latin-1")) for name in _WHEN)
@@ -132,6 +132,29 @@ class Exchange:
             self._decoder = zlib.decompressobj(zlib.MAX_WBITS | 32)
         elif encoding != b"identity":
             raise UpstreamBroke("no answer: it is encoded in a way that was not asked for")
+
+    async def _ask_kept(self, connection: Connection, request: bytes, rest: list[bytes], limit: float) -> bool:
+        """Ask over a connection that served calls before; return False if it was closed without a byte of an answer.
+
+        Servers close what has been idle for long, now and then just as it is used again, and do not say which request
+        they have read last. So the request is sent once more, though a provider may have begun on it: a call changes
+        nothing there, and the caller would do the same. Where a new connection is closed, the provider's at fault.
+        """
+        try:
+            await self._ask(connection, request, list(rest), limit)
+        except ConnectionError:
+            if connection.is_answered:
+                raise
+            return False
+        return True
+
+    async def _ask(self, connection: Connection, request: bytes, rest: list[bytes], limit: float) -> None:
+        """Send a request, whose `rest` is forgotten as it is sent, and wait for the answer's head."""
+        self._connection = connection
+        connection.send(request)
+        if rest:
+            await connection.send_rest(rest, limit)
+        await connection.read_head(limit)
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """Yield the answer's body as it arrives.

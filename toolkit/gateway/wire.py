@@ -2,7 +2,7 @@
 
 llhttp (Node's parser) reads, asyncio writes. There is nothing here that a gateway must turn off: no redirects,
 cookies, proxies, credentials from files, or headers of its own but Host and Content-Length. A call that is given up
-closes its connection at once, and no request is sent twice.
+closes its connection at once. Whether a request is sent again is up to the caller (`upstreams`).
 """
 
 import asyncio
@@ -29,6 +29,9 @@ SWITCHING = 101
 
 KEPT = 30.0
 """Seconds for which a connection without a call is kept; providers close theirs after a minute or more."""
+
+NO_CONTENT = frozenset({204, 304})
+"""Statuses whose answers have no body, whatever their heads announce (RFC 9112, 6.3)."""
 
 _SECOND_ADDRESS = 0.25
 """Seconds after which a host's next address is tried alongside (RFC 8305)."""
@@ -88,15 +91,21 @@ def request_bytes(opening: str, headers: Mapping[str, str], body: bytes, length:
 class Connection(asyncio.Protocol):
     """One connection. It belongs to one call from when the pool gives it out until `release`.
 
+    Args:
+        pool: where it is kept between calls.
+        address: where it leads.
+        wire: its socket.
+
     Attributes:
         status, headers: of the answer, once `read_head` has returned; names in lower case, the last of a name wins.
         received: bytes of the answer's body that have come.
     """
 
-    def __init__(self, pool: "Pool", address: Address) -> None:
+    def __init__(self, pool: "Pool", address: Address, wire: socket.socket) -> None:
         self._loop = asyncio.get_running_loop()
         self._pool = pool
         self.address = address
+        self._wire = wire
         self._parser = httptools.HttpResponseParser(self)
         self._waiter: asyncio.Future[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -123,6 +132,25 @@ class Connection(asyncio.Protocol):
     def is_open(self) -> bool:
         """Whether it is not being closed."""
         return not self._transport.is_closing()
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether nothing has come that the loop has not read yet.
+
+        Of a kept connection that would be its end, or bytes that could be taken for the answer of the next call.
+        """
+        try:
+            self._wire.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return True
+        except OSError:
+            pass
+        return False
+
+    @property
+    def is_answered(self) -> bool:
+        """Whether a byte has come since the request."""
+        return self._head_size > 0
 
     # -- the call -----------------------------------------------------------------------------------------------
 
@@ -324,7 +352,8 @@ class Connection(asyncio.Protocol):
         """Note the end."""
         if self._has_head:
             self._done = True
-            self._reusable = self._parser.should_keep_alive()
+            # A server that sends a body where there is none would send it to the next call.
+            self._reusable = self._parser.should_keep_alive() and self.status not in NO_CONTENT
         else:
             self.headers = {}
 
@@ -343,8 +372,8 @@ class Pool:
         self._all: set[Connection] = set()
         self._sweeper: asyncio.TimerHandle | None = None
 
-    async def connection(self, address: Address, limit: float) -> Connection:
-        """Return a kept connection, the youngest first, or a new one.
+    async def connect(self, address: Address, limit: float) -> Connection:
+        """Return a new connection.
 
         Args:
             address: where to.
@@ -353,8 +382,6 @@ class Pool:
         Raises:
             OSError, TimeoutError: none can be made; TLS errors are OSErrors, too.
         """
-        if connection := self.kept(address):
-            return connection
         async with asyncio.timeout_at(limit):
             return await self._connect(address)
 
@@ -363,8 +390,9 @@ class Pool:
         kept = self._kept.get(address)
         while kept:
             connection, _ = kept.popitem()
-            if connection.is_open:
+            if connection.is_open and connection.is_quiet:
                 return connection
+            connection.abort()
         return None
 
     async def _connect(self, address: Address) -> Connection:
@@ -377,7 +405,7 @@ class Pool:
         try:
             wire.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, True)
             _, connection = await self._loop.create_connection(
-                lambda: Connection(self, address),
+                lambda: Connection(self, address, wire),
                 sock=wire,
                 ssl=self._context if address.tls else None,
                 server_hostname=address.host if address.tls else None,
