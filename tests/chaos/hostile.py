@@ -8,6 +8,7 @@ end no hold is left, the books balance, and files and memory are as they were.
 
 import asyncio
 import os
+import statistics
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -39,6 +40,9 @@ WARM = 50
 LONG = 600
 """Seconds of a run from which on its memory is judged: a short one is still warming up."""
 
+EARLY = 1 / 6
+"""Share of a long run after which memory is looked at first: minute 10 of the hour."""
+
 GROWTH = 1.1
 
 
@@ -50,7 +54,14 @@ class _Seen:
     kinds: Counter[str] = field(default_factory=Counter)
     wrong: list[str] = field(default_factory=list)
     neighbours: int = 0
-    memory: list[tuple[float, int]] = field(default_factory=list)
+    gateway: list[int] = field(default_factory=list)
+    """Bytes that its process had resident, once a second of attacks."""
+    readers: list[int] = field(default_factory=list)
+    """The same of the processes that read for it, in all."""
+    rested: list[int] = field(default_factory=list)
+    """The same of all of them at each rest."""
+    loaded: list[int] = field(default_factory=list)
+    """Of the gateway's process alone, in the last minute before each rest: the middle one of its figures."""
 
 
 def run(
@@ -76,14 +87,18 @@ def run(
             pid = fleet.gateways[0].pid
             asyncio.run(_warm_up(fleet.urls[0], Attacker(seed, secrets), neighbour(honest)))
             files = _files(pid)
-            seen = asyncio.run(_attack(fleet.urls[0], pid, Attacker(seed, secrets), honest, seconds, progress))
+            attacker, seen = Attacker(seed, secrets), _Seen()
+            for share in (EARLY, 1 - EARLY) if seconds >= LONG else (1,):
+                asyncio.run(_attack(fleet.urls[0], pid, attacker, honest, seconds * share, seen, progress))
+                if seconds >= LONG:
+                    _rest(pid, seen, progress)
             wait_until(lambda: not _held(stage), "the last hold to be released", SETTLED_WITHIN)
             # Connections to providers are kept for a while.
             wait_until(
                 lambda: _files(pid) <= files + SPARE, "the open files to be those of the beginning", SETTLED_WITHIN
             )
             report.require(fleet.gateways[0].is_alive() and fleet.gateways[0].pid == pid, "the gateway did not survive")
-        _judge(report, stage, seen, liar.journal, seconds)
+        _judge(report, stage, seen, liar.journal)
         log = fleet.gateways[0].log.read_text(errors="replace")
         report.require(
             "Traceback" not in log, f"the gateway's log has a traceback: {log[log.find('Traceback') :][:600]}"
@@ -130,9 +145,15 @@ async def _warm_up(url: str, attacker: Attacker, honest: bytes) -> None:
 
 
 async def _attack(
-    url: str, pid: int, attacker: Attacker, honest: str, seconds: int, progress: Callable[[str], None]
-) -> _Seen:
-    seen, began = _Seen(), time.monotonic()
+    url: str,
+    pid: int,
+    attacker: Attacker,
+    honest: str,
+    seconds: float,
+    seen: _Seen,
+    progress: Callable[[str], None],
+) -> None:
+    began = time.monotonic()
 
     async def attack() -> None:
         while time.monotonic() - began < seconds:
@@ -150,14 +171,26 @@ async def _attack(
     async def watch() -> None:
         shown = began
         while time.monotonic() - began < seconds:
-            seen.memory.append((time.monotonic() - began, _memory(pid)))
+            seen.gateway.append(_resident(pid))
+            seen.readers.append(sum(map(_resident, children(pid))))
             if time.monotonic() - shown > 30:
                 shown = time.monotonic()
-                progress(f"hostile: {seen.kinds.total():,} attacks, {seen.memory[-1][1] / 1e6:,.0f} MB")
+                gateway, readers = seen.gateway[-1] / 1e6, seen.readers[-1] / 1e6
+                progress(f"hostile: {seen.kinds.total():,} attacks, {gateway:,.0f} MB and {readers:,.0f} of readers")
             await asyncio.sleep(1)
 
     await asyncio.gather(*(attack() for _ in range(CALLERS)), neighbourly(), watch())
-    return seen
+
+
+def _rest(pid: int, seen: _Seen, progress: Callable[[str], None]) -> None:
+    """Look at the memory once the processes that read have had nothing to do for so long that they were ended.
+
+    What they have at any other moment depends on what they are reading just then.
+    """
+    seen.loaded.append(int(statistics.median(seen.gateway[-60:])))
+    wait_until(lambda: not children(pid), "the processes that read to be ended", SETTLED_WITHIN)
+    seen.rested.append(_resident(pid))
+    progress(f"hostile: at rest after {seen.kinds.total():,} attacks {seen.rested[-1] / 1e6:,.0f} MB")
 
 
 async def _one(url: str, drawn: Attack, seen: _Seen) -> None:
@@ -201,16 +234,13 @@ async def _visit(url: str, data: bytes, limit: float, leave: int | None = None, 
     return answer
 
 
-def _memory(pid: int) -> int:
-    """Return the bytes that a process and its children have resident."""
-    total = 0
-    for each in [pid, *children(pid)]:
-        try:
-            (line,) = (x for x in Path(f"/proc/{each}/status").read_text().splitlines() if x.startswith("VmRSS:"))
-        except (OSError, ValueError):
-            continue
-        total += int(line.split()[1]) * 1024
-    return total
+def _resident(pid: int) -> int:
+    """Return the bytes that a process has resident; 0 if it is gone."""
+    try:
+        (line,) = (x for x in Path(f"/proc/{pid}/status").read_text().splitlines() if x.startswith("VmRSS:"))
+    except (OSError, ValueError):
+        return 0
+    return int(line.split()[1]) * 1024
 
 
 def _files(pid: int) -> int:
@@ -224,7 +254,7 @@ def _held(stage: Stage) -> bool:
         return bool(holds.open_holds(tx))
 
 
-def _judge(report: Report, stage: Stage, seen: _Seen, journal: Path, seconds: int) -> None:
+def _judge(report: Report, stage: Stage, seen: _Seen, journal: Path) -> None:
     reader = open_reader(stage.desk.settings.store_url)
     try:
         rows = {row["request_id"]: row for row in log_rows(reader, stage.ledger)}
@@ -241,10 +271,9 @@ def _judge(report: Report, stage: Stage, seen: _Seen, journal: Path, seconds: in
         estimated = row["usage_source"] == "estimated"
         report.require(not estimated or row["cost"] <= row["held"], f"an estimate exceeds its hold: {row}")
     report.violations += seen.wrong
-    early = [size for at, size in seen.memory if seconds / 6 <= at < seconds / 5]
-    late = [size for at, size in seen.memory if at >= seconds * 0.95]
-    if seconds >= LONG and early and late:
-        report.require(max(late) <= GROWTH * max(early), f"memory grew from {max(early):,} to {max(late):,} bytes")
+    for when, sizes in (("at rest", seen.rested), ("under attack", seen.loaded)):
+        if sizes:
+            report.require(sizes[-1] <= GROWTH * sizes[0], f"memory {when} grew from {sizes[0]:,} to {sizes[-1]:,}")
     report.figures |= {
         "attacks": seen.kinds.total(),
         **{f"  {kind}": count for kind, count in sorted(seen.kinds.items())},
@@ -252,7 +281,15 @@ def _judge(report: Report, stage: Stage, seen: _Seen, journal: Path, seconds: in
         "calls that reached a provider": len(forwarded),
         "  that it would bill": sum(kind == "billed" for _, kind in forwarded),
         "neighbour's calls": seen.neighbours,
-        "memory early, MB": max(early, default=0) // 10**6,
-        "memory at the end, MB": max(late, default=0) // 10**6,
+        "the gateway's memory at first, MB": seen.gateway[0] // 10**6,
+        "  at most": max(seen.gateway) // 10**6,
+        "memory of those that read for it, at most": max(seen.readers) // 10**6,
     }
+    if seen.rested:
+        report.figures |= {
+            "the gateway's memory, a sixth into the run": seen.loaded[0] // 10**6,
+            "  in the end": seen.loaded[-1] // 10**6,
+            "memory at rest, a sixth into the run": seen.rested[0] // 10**6,
+            "  in the end of it": seen.rested[-1] // 10**6,
+        }
     report.violations += stage.reconcile()
