@@ -23,20 +23,20 @@ from typing import Any
 
 from benchmarks import machine
 from benchmarks.postgres import database
-from toolkit import accounts, catalog, keys, plans, verify, wallet
-from toolkit.billing import Admit, Call, Ending, Settle
-from toolkit.books import Job
-from toolkit.cashier import Cashier
-from toolkit.credentials import new_request_id
-from toolkit.database import Actor, Store, utc_now
-from toolkit.desk import Desk
-from toolkit.dialects.shape import Dialect
-from toolkit.estimate import HoldBound
-from toolkit.policy import KeyFacts, Outcome
-from toolkit.pricing import MILLION, NANO, PriceSheet
-from toolkit.settings import Settings
-from toolkit.tills import Till, open_till
-from toolkit.usage import Usage
+from toolkit import environment
+from toolkit.admin import accounts, catalog, keys, lookup, plans, wallet
+from toolkit.billing.batcher import Cashier
+from toolkit.billing.hold_estimate import HoldBound
+from toolkit.billing.rules import Admit, Call, Ending, Settle
+from toolkit.billing.state import Job
+from toolkit.billing.stores import Till, open_till
+from toolkit.core.dialect import Dialect
+from toolkit.core.policy import KeyFacts, Outcome
+from toolkit.core.pricing import MILLION, NANO, PriceSheet
+from toolkit.core.secrets import new_request_id
+from toolkit.core.usage import Usage
+from toolkit.store.database import Actor, Store, utc_now
+from toolkit.workspace import Desk
 
 SHEET = PriceSheet.flat(input=NANO, output=2 * NANO)
 BOUND = HoldBound(base=2_000 * NANO * MILLION, each=2 * NANO * MILLION, output_bound=500, explicit=True)
@@ -116,7 +116,7 @@ def postgres_stage(count: int) -> Iterator[Stage | None]:
 @contextmanager
 def desk_of(environ: dict[str, str]) -> Iterator[Desk]:
     """Open an empty Keydesk."""
-    desk = Desk.open(Settings.from_env(environ), Actor.trusted("benchmark"), make=True)
+    desk = Desk.open(environment.read_settings(environ), Actor.trusted("benchmark"), make=True)
     try:
         yield desk
     finally:
@@ -133,7 +133,7 @@ def set_stage(name: str, desk: Desk, count: int, server: int | None) -> Stage:
         wallet.credit(tx, org.id, MILLION * NANO, "once")
         made = [keys.create(tx, desk.keyring, org=org.id, name=f"key {i}", plan=plan.id) for i in range(count)]
     with desk.read() as tx:
-        facts = [verify.lookup(tx, [desk.keyring.digest(new.secret).value]) for new in made]
+        facts = [lookup.lookup(tx, [desk.keyring.digest(new.secret).value]) for new in made]
         price_id = catalog.list_prices(tx)[0].id
         version = catalog.load(tx).version
     return Stage(name, desk.store, [fact for fact in facts if fact is not None], price_id, version, server)

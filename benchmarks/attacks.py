@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Callable
 
-from toolkit.credentials import new_secret
+from toolkit.core.secrets import new_secret
 
 PIECE = 65_536
 """Bytes that are sent at a time: the kernel does what one sending asks for without stopping."""

@@ -27,13 +27,13 @@ import pandas as pd
 
 from benchmarks import machine
 from benchmarks.tables import table
-from toolkit import anomalies, forecast
-from toolkit.database import Actor
+from toolkit import environment
 from toolkit.demo import cast, data, traffic
-from toolkit.desk import Desk
-from toolkit.outlook import Outlook
-from toolkit.prediction import DAILY, Method, Rhythm, Rolling, predict, reach, roll
-from toolkit.settings import Settings
+from toolkit.forecast import anomalies, outlook
+from toolkit.forecast.runway import Outlook
+from toolkit.forecast.seasonal import DAILY, Method, Rhythm, Rolling, predict, reach, roll
+from toolkit.store.database import Actor
+from toolkit.workspace import Desk
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -153,7 +153,7 @@ def library() -> dict[str, Method]:
 def demo(seed: int) -> Iterator[Desk]:
     """Load the demo data, drawn from a seed, into a Keydesk that lasts as long as the block."""
     with tempfile.TemporaryDirectory() as folder:
-        desk = Desk.open(Settings.from_env({"KEYDESK_DATA_DIR": folder}), Actor.trusted(), make=True)
+        desk = Desk.open(environment.read_settings({"KEYDESK_DATA_DIR": folder}), Actor.trusted(), make=True)
         usual, traffic.SEED = traffic.SEED, seed
         try:
             data.load(desk)
@@ -333,7 +333,7 @@ def main() -> None:
         with demo(seed) as desk:
             with desk.read() as tx:
                 now = tx.now
-            outlooks.append(forecast.outlook(desk.ledger, now)[0])
+            outlooks.append(outlook.outlook(desk.ledger, now)[0])
             by_day, by_hour = (anomalies.anomalies(desk.ledger, now, unit, days=cast.DAYS) for unit in ("day", "hour"))
             start = (now - timedelta(days=cast.DAYS - 1)).replace(hour=0, minute=0, second=0, microsecond=0)
             unusual.append((seed, by_day, by_hour, start))

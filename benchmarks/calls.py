@@ -13,10 +13,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from toolkit import segments
-from toolkit.models import OutboxRow, micros
-from toolkit.policy import Outcome
-from toolkit.pricing import MILLION
+from toolkit.core.moments import micros
+from toolkit.core.policy import Outcome
+from toolkit.core.pricing import MILLION
+from toolkit.ledger import segments
+from toolkit.store.tables import OutboxRow
 
 if TYPE_CHECKING:
     from sqlalchemy import Table

@@ -30,6 +30,8 @@ from typing import Any, Protocol
 import httptools
 import uvloop
 
+from toolkit import environment
+
 ROOT = Path(__file__).parent.parent
 CHUNKS, PAUSE, STREAMS = 34, 0.010, 32
 EVENT = b'data: {"id":"x","choices":[{"index":0,"delta":{"content":"hello"},"finish_reason":null}]}\n\n'
@@ -161,14 +163,13 @@ class Client(Protocol):
 
 
 class Keydesk:
-    """The gateway's own `toolkit.gateway.upstreams`, with its time limits and error texts."""
+    """The gateway's own `toolkit.gateway.upstream_pool`, with its time limits and error texts."""
 
     def __init__(self, _ca: str) -> None:
         sys.path.insert(0, str(ROOT))
-        from toolkit.gateway.upstreams import Upstreams
-        from toolkit.settings import Settings
+        from toolkit.gateway.upstream_pool import Upstreams
 
-        self.upstreams = Upstreams(Settings.from_env({}))
+        self.upstreams = Upstreams(environment.read_settings({}))
         self.is_open = False
 
     async def exchange(self, url: str, body: bytes) -> Any:

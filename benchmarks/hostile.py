@@ -35,7 +35,7 @@ from benchmarks import machine, watched
 from benchmarks.attacks import ATTACKS
 from benchmarks.rig import Rig, Target, plain_body, request_bytes
 from benchmarks.tables import table
-from toolkit import keys
+from toolkit.admin import keys
 
 AFTER = 3.0
 """Seconds that the gateway gets to give memory back."""

@@ -3,7 +3,7 @@
     python -m benchmarks.ledger [--rows 1_000_000] [--days 90] [--runs 7] [--waiting 100_000] [--folder FOLDER]
 
 Generated rows (`benchmarks.calls`) are written as segments by the code that the drain uses, half a million rows a
-file at most, as compaction leaves them. The questions are those of the dashboard and of `toolkit.reports`, each asked
+file at most, as compaction leaves them. The questions are those of the dashboard and of the reports, each asked
 once to warm up (that time is told apart) and then `--runs` times. Then rows are put into the outbox and drained, on
 SQLite and on PostgreSQL (the server that KEYDESK_TEST_POSTGRES_URL names, or one that is started for the purpose;
 without either it is left out): reading, Parquet, fsync and deletion count, and what `keydesk ledger sync --follow`
@@ -27,11 +27,12 @@ import pyarrow as pa
 from benchmarks import calls, machine
 from benchmarks.postgres import database
 from benchmarks.tables import table
-from toolkit import reports, segments
-from toolkit.database import SYSTEM, Store, utc_now
-from toolkit.ledger import FULL, Ledger
-from toolkit.models import ApiKey, Organisation, Plan
-from toolkit.period import Period
+from toolkit.core.period import Period
+from toolkit.ledger import segments
+from toolkit.ledger.ledger import FULL, Ledger
+from toolkit.reports import queries
+from toolkit.store.database import SYSTEM, Store, utc_now
+from toolkit.store.tables import ApiKey, Organisation, Plan
 
 LAST_DAY = date(2026, 11, 22)
 _LOADED_AT_ONCE = 20_000
@@ -67,15 +68,15 @@ def ask(folder: Path, rows: int, days: int, runs: int) -> None:
     month, before = Period.month("2026-11"), Period.month("2026-10")
     last = Period.days(30, now)
     asked: dict[str, Callable[[], object]] = {
-        "one request by its id": lambda: reports.requests(ledger, request_id=some_id),
-        "spend per key and day, 30 days": lambda: reports.spend(ledger, ["key", "day"], last),
-        "spend per key, 30 days": lambda: reports.spend(ledger, ["key"], last),
-        "spend per model, 30 days": lambda: reports.spend(ledger, ["model"], last),
-        "totals of this month": lambda: reports.totals(ledger, month),
-        "totals of the month before": lambda: reports.totals(ledger, before),
-        "refusals, 30 days": lambda: reports.refusals(ledger, last),
-        "newest 50 requests, today": lambda: reports.requests(ledger, period=Period.days(1, now), limit=50),
-        "spend per org and month, all time": lambda: reports.spend(ledger, ["org", "month"]),
+        "one request by its id": lambda: queries.requests(ledger, request_id=some_id),
+        "spend per key and day, 30 days": lambda: queries.spend(ledger, ["key", "day"], last),
+        "spend per key, 30 days": lambda: queries.spend(ledger, ["key"], last),
+        "spend per model, 30 days": lambda: queries.spend(ledger, ["model"], last),
+        "totals of this month": lambda: queries.totals(ledger, month),
+        "totals of the month before": lambda: queries.totals(ledger, before),
+        "refusals, 30 days": lambda: queries.refusals(ledger, last),
+        "newest 50 requests, today": lambda: queries.requests(ledger, period=Period.days(1, now), limit=50),
+        "spend per org and month, all time": lambda: queries.spend(ledger, ["org", "month"]),
     }
     overview = ["spend per key and day, 30 days", "spend per key, 30 days", "spend per model, 30 days"]
     overview += ["totals of this month", "totals of the month before", "refusals, 30 days"]

@@ -20,12 +20,12 @@ from benchmarks import machine
 from benchmarks.rig import MANY, SHEET, Rig, Target, plain_body
 from benchmarks.tables import table
 from benchmarks.upstream import WHOLE
-from toolkit.credentials import Keyring, new_request_id, new_secret
+from toolkit.billing.hold_estimate import hold_bound
+from toolkit.core.dialect import Dialect
+from toolkit.core.pricing import MILLION
+from toolkit.core.secrets import Keyring, new_request_id, new_secret
 from toolkit.dialects import MODULES
 from toolkit.dialects.body import parse_object
-from toolkit.dialects.shape import Dialect
-from toolkit.estimate import hold_bound
-from toolkit.pricing import MILLION
 
 ROUNDS, QUICK_ROUNDS = 5, 2
 MICRO = 1e6

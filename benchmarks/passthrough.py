@@ -21,7 +21,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from benchmarks.upstream import WHOLE
-from toolkit.gateway.wire import Connection, Pool, request_bytes, split_url
+from toolkit.gateway.http_client import Connection, Pool, request_bytes, split_url
 
 if TYPE_CHECKING:
     import aiohttp

@@ -10,8 +10,8 @@ import cProfile
 import signal
 from types import FrameType
 
+from toolkit import environment
 from toolkit.gateway import app as gateway
-from toolkit.settings import Settings
 
 
 def main() -> None:
@@ -19,7 +19,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("file")
     given = parser.parse_args()
-    settings = Settings.from_env()
+    settings = environment.read_settings()
     profile = cProfile.Profile()
 
     def begin(_signal: int, _frame: FrameType | None) -> None:

@@ -16,13 +16,12 @@ from statistics import median
 from benchmarks import machine, postgres
 from benchmarks.load import Order, Report
 from benchmarks.upstream import STREAM_CRC, USAGE, WHOLE_CRC
-from toolkit import accounts, catalog, keys, plans, wallet
-from toolkit.database import Actor
-from toolkit.desk import Desk
-from toolkit.dialects.shape import Dialect
-from toolkit.models import KeyMonth
-from toolkit.pricing import MILLION, NANO, PriceSheet
-from toolkit.settings import Settings
+from toolkit.admin import accounts, catalog, keys, plans, wallet
+from toolkit.core.dialect import Dialect
+from toolkit.core.pricing import MILLION, NANO, PriceSheet
+from toolkit.store.database import Actor
+from toolkit.store.tables import KeyMonth
+from toolkit.workspace import Desk
 
 ROOT = Path(__file__).parent.parent
 KEYS = 8
@@ -195,7 +194,7 @@ class Rig:
             "BENCHMARK_UPSTREAM_API_KEY": "upstream-key",
         }
         settings = {name: value for name, value in environment.items() if name.startswith("KEYDESK_")}
-        desk = Desk.open(Settings.from_env(settings), Actor.trusted("benchmark"), make=True)
+        desk = Desk.open(environment.read_settings(settings), Actor.trusted("benchmark"), make=True)
         self._stack.callback(desk.close)
         secrets = fill(desk, self.upstream)
         arguments = ["-m", "toolkit.cli", "gateway"]

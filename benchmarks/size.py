@@ -20,12 +20,16 @@ from typing import Any
 from benchmarks import calls, machine
 from benchmarks.ledger import LAST_DAY, fill
 from benchmarks.tables import table
-from toolkit import evidence, keys, refusals, reports
-from toolkit.database import SYSTEM, Store, utc_now
-from toolkit.evidence import Thresholds
-from toolkit.ledger import Ledger
-from toolkit.models import ApiKey, KeyMonth, Organisation, Plan, RefusalCount, micros
-from toolkit.period import Period
+from toolkit.admin import keys
+from toolkit.checks import snapshot
+from toolkit.checks.snapshot import Thresholds
+from toolkit.core.moments import micros
+from toolkit.core.period import Period
+from toolkit.ledger.ledger import Ledger
+from toolkit.reports import queries
+from toolkit.store import refusal_counts
+from toolkit.store.database import SYSTEM, Store, utc_now
+from toolkit.store.tables import ApiKey, KeyMonth, Organisation, Plan, RefusalCount
 
 PAGE = 25
 
@@ -105,26 +109,26 @@ def ask(ledger: Ledger, some_id: str, runs: int) -> None:
             return keys.summaries(tx)
 
     def far_back() -> object:
-        return reports.requests(ledger, period=last, limit=PAGE + 1, before=(now - timedelta(days=20), ""))
+        return queries.requests(ledger, period=last, limit=PAGE + 1, before=(now - timedelta(days=20), ""))
 
     def arguments() -> object:
-        found = evidence.read(ledger, Thresholds(), None, None)
+        found = snapshot.read(ledger, Thresholds(), None, None)
         return [found.key_argument(key) for key in found.keys]
 
     questions: dict[str, Callable[[], object]] = {
         "keys of one organisation": one_org,
         "all keys": all_keys,
-        "one request by its id": lambda: reports.requests(ledger, request_id=some_id),
-        "spend per key, 30 days": lambda: reports.spend(ledger, ["key"], last),
-        "newest page of requests": lambda: reports.requests(ledger, period=last, limit=PAGE + 1),
+        "one request by its id": lambda: queries.requests(ledger, request_id=some_id),
+        "spend per key, 30 days": lambda: queries.spend(ledger, ["key"], last),
+        "newest page of requests": lambda: queries.requests(ledger, period=last, limit=PAGE + 1),
         "a page of requests far back": far_back,
-        "refusals, 30 days": lambda: reports.refusals(ledger, last),
-        "refusals, until now": lambda: reports.refusals(ledger, Period.days(30, utc_now())),
+        "refusals, 30 days": lambda: queries.refusals(ledger, last),
+        "refusals, until now": lambda: queries.refusals(ledger, Period.days(30, utc_now())),
         "audits: what findings read, and each key named": arguments,
     }
     started = {name: _timed(act, runs if "audits" not in name else 1) for name, act in questions.items()}
     began = time.perf_counter()
-    folded = refusals.fold(store, utc_now() + refusals.BY_MINUTE + timedelta(days=1))
+    folded = refusal_counts.fold(store, utc_now() + refusal_counts.BY_MINUTE + timedelta(days=1))
     took = time.perf_counter() - began
     after = _timed(questions["refusals, until now"], runs)
     table(["question", "first ms", "p50 ms"], [[name, *_ms(times)] for name, times in started.items()])

@@ -16,9 +16,9 @@ from pathlib import Path
 
 import uvicorn
 
+from toolkit.core.settings import Settings
 from toolkit.gateway import app as gateway
 from toolkit.gateway import server
-from toolkit.settings import Settings
 
 BEAT = 0.001
 """Seconds between two looks at the clock; a stretch is told that much too long at most."""

@@ -12,16 +12,17 @@ import pytest
 from sqlalchemy import text
 
 from tests.conftest import OPENAI_SHEET, World
-from toolkit import credentials, keys, verify
-from toolkit.billing import Admit, Admitted, Call, Ending, Receipt, Refuse, Settle
-from toolkit.books import Job
-from toolkit.errors import Refusal
-from toolkit.estimate import HoldBound
-from toolkit.models import micros
-from toolkit.policy import KeyFacts, Outcome
-from toolkit.pricing import MILLION, PriceSheet
-from toolkit.tills import Till, open_till
-from toolkit.usage import Usage
+from toolkit.admin import keys, lookup
+from toolkit.billing.hold_estimate import HoldBound
+from toolkit.billing.rules import Admit, Admitted, Call, Ending, Receipt, Refuse, Settle
+from toolkit.billing.state import Job
+from toolkit.billing.stores import Till, open_till
+from toolkit.core import secrets
+from toolkit.core.errors import Refusal
+from toolkit.core.moments import micros
+from toolkit.core.policy import KeyFacts, Outcome
+from toolkit.core.pricing import MILLION, PriceSheet
+from toolkit.core.usage import Usage
 
 T = TypeVar("T")
 
@@ -72,7 +73,7 @@ class Account:
         """Look the key up, as the gateway does for each call."""
         digests = [digest.value for digest in self.world.desk.keyring.digests(self.secret)]
         with self.world.desk.read() as tx:
-            found = verify.lookup(tx, digests)
+            found = lookup.lookup(tx, digests)
         assert found is not None
         return found
 
@@ -85,7 +86,7 @@ class Account:
         """Return a call by the key as it stands now."""
         at = changes.pop("received_at", NOW)
         call = Call(
-            request_id=credentials.new_request_id(micros(at) // 1000),
+            request_id=secrets.new_request_id(micros(at) // 1000),
             key=changes.pop("key", None) or self.facts(),
             received_at=at,
             dialect="openai",

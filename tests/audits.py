@@ -10,20 +10,22 @@ import pytest
 
 from tests.account import Account, dollars, fixed
 from tests.conftest import World, make_world, usd
-from toolkit import accounts, catalog, database, findings, holds
-from toolkit.billing import Call, Ending
-from toolkit.credentials import hash_password
-from toolkit.database import Actor, Transaction
-from toolkit.desk import Desk
-from toolkit.errors import Refusal, RefusalType
-from toolkit.findings import Finding, Report, Thresholds
-from toolkit.keys import NewSecret
-from toolkit.ledger import Ledger
-from toolkit.models import ApiKey
-from toolkit.policy import Outcome, Role
-from toolkit.pricing import MILLION
-from toolkit.tills import Till, open_till
-from toolkit.usage import Usage, UsageSource
+from toolkit.admin import accounts, catalog
+from toolkit.admin.keys import NewSecret
+from toolkit.billing.rules import Call, Ending
+from toolkit.billing.stores import Till, open_till
+from toolkit.checks import findings
+from toolkit.checks.findings import Finding, Report, Thresholds
+from toolkit.core.errors import Refusal, RefusalType
+from toolkit.core.policy import Outcome, Role
+from toolkit.core.pricing import MILLION
+from toolkit.core.secrets import hash_password
+from toolkit.core.usage import Usage, UsageSource
+from toolkit.ledger.ledger import Ledger
+from toolkit.store import database, holds
+from toolkit.store.database import Actor, Transaction
+from toolkit.store.tables import ApiKey
+from toolkit.workspace import Desk
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 """When the audits are made."""

@@ -8,9 +8,9 @@ from sqlalchemy import text
 
 from tests.conftest import World
 from tests.rows import NOON, append, row
-from toolkit.database import utc_now
-from toolkit.models import ApiKey, GatewayInstance, Hold, KeyMonth, Organisation
-from toolkit.pricing import billing_month
+from toolkit.core.pricing import billing_month
+from toolkit.store.database import utc_now
+from toolkit.store.tables import ApiKey, GatewayInstance, Hold, KeyMonth, Organisation
 
 INSTANCE = "gateway_test"
 

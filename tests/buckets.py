@@ -14,8 +14,8 @@ from moto.s3.models import s3_backends
 from moto.server import ThreadedMotoServer
 from pyarrow import fs
 
-from toolkit.bucket import Bucket
-from toolkit.shelf import Folder, Shelf
+from toolkit.ledger.s3 import Bucket
+from toolkit.ledger.storage import Folder, Shelf
 
 NAME = "keydesk-tests"
 _prefixes = itertools.count()

@@ -29,16 +29,18 @@ import pytest
 from click.testing import CliRunner, Result
 
 from tests.stores import StoreKind, Stores
-from toolkit import accounts, catalog, credentials, keys, plans, wallet
+from toolkit import environment
+from toolkit.admin import accounts, catalog, keys, plans, wallet
+from toolkit.admin.keys import NewSecret
 from toolkit.cli import cli
 from toolkit.cli.command_line import keydesk
-from toolkit.database import Actor
-from toolkit.desk import Desk
-from toolkit.dialects.shape import Dialect
-from toolkit.keys import NewSecret
-from toolkit.policy import Role
-from toolkit.pricing import MILLION, NANO, PriceSheet, Tier
-from toolkit.settings import Settings
+from toolkit.core import secrets
+from toolkit.core.dialect import Dialect
+from toolkit.core.policy import Role
+from toolkit.core.pricing import MILLION, NANO, PriceSheet, Tier
+from toolkit.core.settings import Settings
+from toolkit.store.database import Actor
+from toolkit.workspace import Desk
 
 ROOT = Path(__file__).parent.parent
 ADMIN = Actor("admin@keydesk.local", Role.PLATFORM_ADMIN)
@@ -81,7 +83,7 @@ def usd(dollars: float) -> int:
 def _cheap_passwords() -> Iterator[None]:
     """bcrypt's lowest cost: the tests check what is done with passwords, not how long guessing takes."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(credentials.hash_password, "__defaults__", (4,))
+        patch.setattr(secrets.hash_password, "__defaults__", (4,))
         yield
 
 
@@ -148,22 +150,22 @@ def settings_for(data_dir: Path, store_url: str) -> Settings:
     """Return settings for a data folder and a key store."""
     # The tests end processes, not machines: nothing need reach a disk.
     environ = {"KEYDESK_DATA_DIR": str(data_dir), "KEYDESK_STORE_URL": store_url}
-    return Settings.from_env(environ | {"KEYDESK_SQLITE_SYNCHRONOUS": "NORMAL"})
+    return environment.read_settings(environ | {"KEYDESK_SQLITE_SYNCHRONOUS": "NORMAL"})
 
 
 def invoke(settings: Settings, *arguments: str, typed: str | None = None) -> Result:
     """Run `keydesk` with some arguments on a data folder.
 
-    What commands in its output carry to be pasted (tests.test_command_line) is left out, for tests to compare.
+    What commands in its output carry to be pasted (tests.cli.test_command_line) is left out, for tests to compare.
     """
-    result = CliRunner().invoke(cli, arguments, input=typed, env=environment(settings), prog_name="keydesk")
+    result = CliRunner().invoke(cli, arguments, input=typed, env=variables_of(settings), prog_name="keydesk")
     carried = f"KEYDESK_DATA_DIR={shlex.quote(str(settings.data_dir))} {keydesk()}".encode()
     result.stdout_bytes = result.stdout_bytes.replace(carried, b"keydesk")
     result.stderr_bytes = (result.stderr_bytes or b"").replace(carried, b"keydesk")
     return result
 
 
-def environment(settings: Settings) -> dict[str, str]:
+def variables_of(settings: Settings) -> dict[str, str]:
     """Return the variables that make another process use the same Keydesk."""
     return {
         "KEYDESK_DATA_DIR": str(settings.data_dir),
@@ -360,7 +362,7 @@ def gateway_process(
     settings: Settings, log: Path, env: dict[str, str] | None = None, *, workers: int = 1
 ) -> contextlib.AbstractContextManager[subprocess.Popen[bytes]]:
     """Run `keydesk gateway` on the port that the settings name."""
-    variables = environment(settings) | {
+    variables = variables_of(settings) | {
         "KEYDESK_GATEWAY_PORT": str(settings.gateway_port),
         "TEST_UPSTREAM_API_KEY": CREDENTIAL,
     }

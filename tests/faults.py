@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 
 import psycopg
 
-from toolkit.database import Store, lock_orgs
-from toolkit.desk import Desk
-from toolkit.tills import Till
+from toolkit.billing.stores import Till
+from toolkit.store.database import Store, lock_orgs
+from toolkit.workspace import Desk
 
 
 class Fault(NamedTuple):

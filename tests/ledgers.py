@@ -10,11 +10,11 @@ import pytest
 from sqlalchemy import select
 
 from tests.buckets import bucket, bucket_server
-from toolkit import segments
-from toolkit.database import SYSTEM, Store
-from toolkit.desk import Desk
-from toolkit.ledger import Ledger
-from toolkit.models import Segment
+from toolkit.ledger import segments
+from toolkit.ledger.ledger import Ledger
+from toolkit.store.database import SYSTEM, Store
+from toolkit.store.tables import Segment
+from toolkit.workspace import Desk
 
 __all__ = ["bucket", "bucket_server", "ids", "kept", "ledger", "listed", "root", "store", "tuples"]
 

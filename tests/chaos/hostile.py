@@ -20,10 +20,10 @@ from tests.chaos.fleet import Fleet
 from tests.chaos.report import Report
 from tests.chaos.stage import Stage
 from tests.chaos.stores import Place, children, log_rows, open_reader, wait_until
-from toolkit import catalog, keys, plans
-from toolkit.credentials import new_secret
-from toolkit.dialects.shape import Dialect
-from toolkit.pricing import NANO, PriceSheet
+from toolkit.admin import catalog, keys, plans
+from toolkit.core.dialect import Dialect
+from toolkit.core.pricing import NANO, PriceSheet
+from toolkit.core.secrets import new_secret
 
 CALLERS = 16
 RICH = 1_000_000 * NANO
@@ -248,7 +248,7 @@ def _files(pid: int) -> int:
 
 
 def _held(stage: Stage) -> bool:
-    from toolkit import holds
+    from toolkit.store import holds
 
     with stage.desk.read() as tx:
         return bool(holds.open_holds(tx))

@@ -30,11 +30,12 @@ from tests.chaos.report import Report
 from tests.chaos.stage import Stage
 from tests.chaos.stores import Place, Reader, open_reader
 from tests.conftest import NOWHERE
-from toolkit import plans, segments
-from toolkit.database import SYSTEM
-from toolkit.errors import Unavailable
-from toolkit.models import KeyMonth, OutboxRow, Segment, SupersededSegment
-from toolkit.pricing import NANO
+from toolkit.admin import plans
+from toolkit.core.errors import Unavailable
+from toolkit.core.pricing import NANO
+from toolkit.ledger import segments
+from toolkit.store.database import SYSTEM
+from toolkit.store.tables import KeyMonth, OutboxRow, Segment, SupersededSegment
 
 RICH = 1_000_000_000 * NANO
 GRACE = 10.0
@@ -69,8 +70,8 @@ _LOADED = [
     "pyarrow.compute",
     "pyarrow.parquet",
     "sqlalchemy.dialects.postgresql.psycopg",
-    "toolkit.tills.postgres",
-    "toolkit.tills.sqlite",
+    "toolkit.billing.stores.postgres",
+    "toolkit.billing.stores.sqlite",
 ]
 """What the server that actors are forked off has imported: they would spend most of their short lives on it."""
 

@@ -27,22 +27,23 @@ from tests.chaos.ledger_judge import SEEN, judge_all, sorted_out
 from tests.chaos.ledger_script import DAYS, HELD, ORGS, PRODUCERS, SHEET, Slice, part
 from tests.chaos.stage import Caller
 from tests.chaos.stores import Reader, open_reader
-from toolkit import ledger as ledger_module
-from toolkit import verify, views
-from toolkit.billing import Admit, Call, Ending, Settle
-from toolkit.books import Job
+from toolkit.admin import lookup
+from toolkit.billing.rules import Admit, Call, Ending, Settle
+from toolkit.billing.state import Job
+from toolkit.billing.stores import open_till
 from toolkit.cli import cli
 from toolkit.cli import ledger as command
-from toolkit.database import Actor
-from toolkit.desk import Desk
-from toolkit.errors import Unavailable
-from toolkit.ledger import Ledger
-from toolkit.models import CatalogVersion, Hold, KeyMonth
-from toolkit.policy import Outcome, Role
-from toolkit.pricing import MILLION
-from toolkit.tills import open_till
-from toolkit.up import StopSignals
-from toolkit.usage import Usage
+from toolkit.cli.up import StopSignals
+from toolkit.core.errors import Unavailable
+from toolkit.core.policy import Outcome, Role
+from toolkit.core.pricing import MILLION
+from toolkit.core.usage import Usage
+from toolkit.ledger import duckdb_views
+from toolkit.ledger import ledger as ledger_module
+from toolkit.ledger.ledger import Ledger
+from toolkit.store.database import Actor
+from toolkit.store.tables import CatalogVersion, Hold, KeyMonth
+from toolkit.workspace import Desk
 
 FULL = 20_000
 """Rows of a segment that compaction leaves alone: a hundredth of what is usual, as the ledger is."""
@@ -59,7 +60,7 @@ REST = 0.03
 DAWDLES, LONGEST_DAWDLE = 0.15, 0.1
 """How often an actor waits before a transaction of the key store, and for how many seconds at most."""
 
-COLUMNS = ", ".join(column.name for column in views.OUTBOX.columns)
+COLUMNS = ", ".join(column.name for column in duckdb_views.OUTBOX.columns)
 
 
 @dataclass(frozen=True)
@@ -160,7 +161,7 @@ class _Producer:
                     calls = tx.session.scalar(select(func.sum(KeyMonth.calls)).where(KeyMonth.key_id.in_(keys)))
                     ids = tx.session.scalars(select(Hold.request_id).where(Hold.key_id.in_(keys))).all()
                     digests = [[d.value for d in self._desk.keyring.digests(c.secret)] for c in self._callers]
-                    self._facts = [verify.lookup(tx, digest) for digest in digests]
+                    self._facts = [lookup.lookup(tx, digest) for digest in digests]
                     self._catalog = tx.session.scalars(select(CatalogVersion.version)).one()
                 break
             except Unavailable:

@@ -13,10 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from tests.chaos.stage import MODEL, Caller
-from toolkit import segments, views
-from toolkit.models import micros, moment
-from toolkit.period import Period
-from toolkit.pricing import MILLION, PriceSheet
+from toolkit.core.moments import micros, moment
+from toolkit.core.period import Period
+from toolkit.core.pricing import MILLION, PriceSheet
+from toolkit.ledger import duckdb_views, segments
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -193,7 +193,7 @@ class Part:
             "duration_ms": rows["duration_ms"],
             "tags": [TAGS if flag & 4 else None for flag in flags.tolist()],
         }
-        schema = segments.arrow_schema(views.OUTBOX)
+        schema = segments.arrow_schema(duckdb_views.OUTBOX)
         nothing = [None] * count
         return pa.Table.from_arrays(
             [pa.array(values.get(field.name, nothing), field.type) for field in schema], schema=schema

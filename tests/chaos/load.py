@@ -12,8 +12,8 @@ import aiohttp
 
 from tests.chaos.stage import DEFAULT_OUTPUT, MODEL, MULTIPLIER, SHEET, Caller
 from tests.chaos.witness import Wish
-from toolkit.pricing import charge, parse_usd
-from toolkit.usage import Usage
+from toolkit.core.pricing import charge, parse_usd
+from toolkit.core.usage import Usage
 
 CALL_WITHIN = 60.0
 

@@ -17,8 +17,8 @@ from tests.chaos.load import Call, Callers, Kind
 from tests.chaos.report import Report
 from tests.chaos.stage import Caller, Stage
 from tests.chaos.stores import Place, log_rows, open_reader
-from toolkit import keys
-from toolkit.pricing import NANO
+from toolkit.admin import keys
+from toolkit.core.pricing import NANO
 
 RICH = 1_000_000 * NANO
 KEYS = 24

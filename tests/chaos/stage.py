@@ -10,13 +10,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.conftest import ADMIN
-from toolkit import accounts, catalog, keys, plans, reconcile, wallet
-from toolkit.credentials import hash_password
-from toolkit.desk import Desk
-from toolkit.dialects.shape import Dialect
-from toolkit.policy import Role
-from toolkit.pricing import MILLION, NANO, PriceSheet
-from toolkit.settings import Settings
+from toolkit.admin import accounts, catalog, keys, plans, wallet
+from toolkit.checks import reconcile
+from toolkit.core.dialect import Dialect
+from toolkit.core.policy import Role
+from toolkit.core.pricing import MILLION, NANO, PriceSheet
+from toolkit.core.secrets import hash_password
+from toolkit.environment import read_settings
+from toolkit.workspace import Desk
 
 MODEL = "witness-model"
 CONTEXT_WINDOW, DEFAULT_OUTPUT, MAX_OUTPUT = 100_000, 4_096, 8_192
@@ -50,7 +51,7 @@ class Stage:
         folder.mkdir(parents=True, exist_ok=True)
         self.ledger = folder / "ledger"
         self.desk = Desk.open(
-            Settings.from_env({name: value for name, value in environment.items() if name.startswith("KEYDESK_")}),
+            read_settings({name: value for name, value in environment.items() if name.startswith("KEYDESK_")}),
             ADMIN,
             make=True,
         )

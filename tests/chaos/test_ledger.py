@@ -14,7 +14,7 @@ from tests.chaos.ledger_judge import Seen, Totals, backward, judge
 from tests.chaos.ledger_script import DAYS, PRODUCERS, Slice, part
 from tests.chaos.report import Report
 from tests.chaos.stores import Place, SqlitePlace
-from toolkit.models import micros
+from toolkit.core.moments import micros
 
 SECONDS, KILLS = 4, 14
 

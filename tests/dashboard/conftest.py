@@ -10,11 +10,11 @@ import streamlit as st
 from streamlit.runtime.context import ContextProxy
 from streamlit.testing.v1 import AppTest
 
-from tests.conftest import ROOT, World, environment
-from toolkit import accounts, sessions
-from toolkit.credentials import hash_password
+from tests.conftest import ROOT, World, variables_of
+from toolkit.admin import accounts, sessions
+from toolkit.core.policy import Role
+from toolkit.core.secrets import hash_password
 from toolkit.dashboard import identity, streamlit_sessions
-from toolkit.policy import Role
 
 PASSWORD = "correct horse battery"
 
@@ -73,7 +73,7 @@ class Visit:
 @pytest.fixture
 def visit(world: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Visit]]:
     """Open a page (by its module's name) as somebody with a role."""
-    for name, value in environment(world.desk.settings).items():
+    for name, value in variables_of(world.desk.settings).items():
         monkeypatch.setenv(name, value)
 
     def open_page(page: str, role: Role = Role.PLATFORM_ADMIN, org_id: str | None = None) -> Visit:

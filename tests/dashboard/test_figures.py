@@ -4,11 +4,11 @@ import pytest
 
 from tests.conftest import World, usd
 from tests.rows import append, row
-from toolkit import accounts, keys, wallet
+from toolkit.admin import accounts, keys, wallet
+from toolkit.core.policy import Role
 from toolkit.dashboard.figures import View
-from toolkit.database import Actor
-from toolkit.models import ApiKey, Organisation
-from toolkit.policy import Role
+from toolkit.store.database import Actor
+from toolkit.store.tables import ApiKey, Organisation
 
 
 @pytest.fixture

@@ -8,12 +8,13 @@ from streamlit.runtime.context import ContextProxy
 
 from tests.conftest import World, usd
 from tests.dashboard.conftest import PASSWORD, Visit
-from toolkit import accounts, audit, keys, sessions
-from toolkit.credentials import is_well_formed
+from toolkit.admin import accounts, keys, sessions
+from toolkit.core.policy import HoldPolicy, KeyStatus, Role
+from toolkit.core.pricing import billing_month
+from toolkit.core.secrets import is_well_formed
 from toolkit.dashboard import identity, streamlit_sessions
-from toolkit.models import ApiKey, KeyMonth, RetiredSecret
-from toolkit.policy import HoldPolicy, KeyStatus, Role
-from toolkit.pricing import billing_month
+from toolkit.store import audit
+from toolkit.store.tables import ApiKey, KeyMonth, RetiredSecret
 
 Open = Callable[..., Visit]
 

@@ -6,12 +6,12 @@ from datetime import timedelta
 from tests.conftest import World, usd
 from tests.dashboard.conftest import Visit
 from tests.rows import append, row
-from toolkit import accounts, keys, sessions, wallet
+from toolkit.admin import accounts, keys, sessions, wallet
+from toolkit.core.policy import Role
 from toolkit.dashboard import identity, streamlit_sessions
 from toolkit.dashboard.overview import TOP
-from toolkit.database import utc_now
-from toolkit.models import ApiKey, Organisation
-from toolkit.policy import Role
+from toolkit.store.database import utc_now
+from toolkit.store.tables import ApiKey, Organisation
 
 Open = Callable[..., Visit]
 

@@ -9,11 +9,12 @@ import pytest
 from tests.books import Books
 from tests.conftest import World, usd
 from tests.dashboard.conftest import Visit
-from toolkit import accounts, keys, reconcile, wallet
+from toolkit.admin import accounts, keys, wallet
+from toolkit.checks import reconcile
+from toolkit.core.policy import Role
 from toolkit.dashboard import reconciliation
-from toolkit.database import utc_now
-from toolkit.models import ApiKey
-from toolkit.policy import Role
+from toolkit.store.database import utc_now
+from toolkit.store.tables import ApiKey
 
 Open = Callable[..., Visit]
 HOUR = timedelta(hours=1)

@@ -13,15 +13,15 @@ from tests.books import Books
 from tests.conftest import World, usd
 from tests.dashboard.conftest import Visit
 from tests.rows import append, row
-from toolkit import accounts, keys
-from toolkit.corrections import correct
+from toolkit.admin import accounts, keys
+from toolkit.core.policy import Role
+from toolkit.core.pricing import PriceSheet, charge
+from toolkit.core.usage import Usage
 from toolkit.dashboard import receipt
 from toolkit.dashboard.requests import PAGE_SIZE
-from toolkit.database import utc_now
-from toolkit.models import ApiKey
-from toolkit.policy import Role
-from toolkit.pricing import PriceSheet, charge
-from toolkit.usage import Usage
+from toolkit.statements.corrections import correct
+from toolkit.store.database import utc_now
+from toolkit.store.tables import ApiKey
 
 Open = Callable[..., Visit]
 

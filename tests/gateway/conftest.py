@@ -33,12 +33,12 @@ from tests.conftest import (
     usd,
 )
 from tests.stores import StoreKind, Stores
-from toolkit import accounts, catalog, keys, plans, wallet
-from toolkit.desk import Desk
-from toolkit.dialects.shape import Dialect
-from toolkit.keys import NewSecret
-from toolkit.models import ApiKey, Hold, KeyMonth, Organisation, OutboxRow
-from toolkit.pricing import MILLION, PriceSheet
+from toolkit.admin import accounts, catalog, keys, plans, wallet
+from toolkit.admin.keys import NewSecret
+from toolkit.core.dialect import Dialect
+from toolkit.core.pricing import MILLION, PriceSheet
+from toolkit.store.tables import ApiKey, Hold, KeyMonth, Organisation, OutboxRow
+from toolkit.workspace import Desk
 
 PLANNED = ["gpt-test", "claude-test", "gemini-test", "embed-test", "gemini-embed-test", "cent-test"]
 _numbers = itertools.count(1)

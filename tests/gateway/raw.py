@@ -15,11 +15,11 @@ import uvicorn
 from starlette.types import Receive, Scope, Send
 
 from tests.conftest import wait_until
-from toolkit.gateway.answers import early_refusal
+from toolkit.core.proxies import Proxies
 from toolkit.gateway.connection import HttpConnection
 from toolkit.gateway.door import Door, Limits, prove
-from toolkit.listening import bind
-from toolkit.proxies import Proxies
+from toolkit.gateway.listening import bind
+from toolkit.gateway.responses import early_refusal
 
 PATIENCE = 30.0
 """Seconds for what happens at once on a quiet machine."""

@@ -10,9 +10,9 @@ import pytest
 from tests.conftest import Running, World, free_port, gateway_process, usd
 from tests.gateway.conftest import KINDS, Gate, Reply, make_gate, read_reply, request_of
 from tests.gateway.test_refusals import assert_refused
-from toolkit import catalog, plans, wallet
+from toolkit.admin import catalog, plans, wallet
+from toolkit.core.pricing import MILLION, PriceSheet
 from toolkit.dialects.body import MAX_DEPTH, MAX_VALUES
-from toolkit.pricing import MILLION, PriceSheet
 
 
 def announce(gate: Gate, path: str, size: int = 1_000_000, *, timeout: float = 20) -> Reply:

@@ -10,8 +10,8 @@ import pytest
 
 from tests.conftest import OPENAI_SHEET
 from tests.gateway.conftest import KINDS, Gate
-from toolkit import catalog, plans
-from toolkit.pricing import MILLION
+from toolkit.admin import catalog, plans
+from toolkit.core.pricing import MILLION
 
 ORDERS = "[[demo input=1000 cached=400 tokens=100 reasoning=20]]"
 ORDERED = {

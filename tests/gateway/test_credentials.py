@@ -10,15 +10,15 @@ import pytest
 
 from tests.conftest import World, wait_until
 from tests.gateway.conftest import Gate, request_of
-from toolkit import keys, verify
-from toolkit.cashier import Cashier
-from toolkit.credentials import new_secret
-from toolkit.database import Transaction, utc_now
-from toolkit.errors import Unavailable
-from toolkit.gateway.book import Book
-from toolkit.models import ApiKey, LiveSecret
-from toolkit.tally import Tallies
-from toolkit.tills import Till, open_till
+from toolkit.admin import keys, lookup
+from toolkit.billing.batcher import Cashier
+from toolkit.billing.stores import Till, open_till
+from toolkit.core.errors import Unavailable
+from toolkit.core.secrets import new_secret
+from toolkit.gateway.key_cache import Book
+from toolkit.store.database import Transaction, utc_now
+from toolkit.store.tables import ApiKey, LiveSecret
+from toolkit.store.tally import Tallies
 
 PART = {"parts": [{"text": "hello"}]}
 
@@ -202,7 +202,7 @@ def test_a_note_is_made_anew_after_an_hour_or_a_failure(world: World, monkeypatc
         if len(notes) == 1:
             raise Unavailable("gone")
 
-    monkeypatch.setattr(verify, "note_in_url", noting)
+    monkeypatch.setattr(lookup, "note_in_url", noting)
 
     async def run(till: Till) -> None:
         book = Book(store, world.desk.keyring, Cashier(till), Tallies(store))

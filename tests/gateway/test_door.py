@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import CREDENTIAL, environment, free_port, process, wait_until
+from tests.conftest import CREDENTIAL, free_port, process, variables_of, wait_until
 from tests.gateway.conftest import Gate
 from tests.gateway.raw import GET, Served, answers, connected, error, hung_up, served, to_the_end
 from toolkit.gateway.door import Limits, network_of
@@ -257,7 +257,7 @@ def test_silent_connections_shut_nobody_out(gate: Gate, tmp_path: Path) -> None:
     log = tmp_path / "gateway.log"
     port = free_port()
     url = f"http://127.0.0.1:{port}"
-    variables = environment(gate.desk.settings) | {
+    variables = variables_of(gate.desk.settings) | {
         "KEYDESK_GATEWAY_PORT": str(port),
         "TEST_UPSTREAM_API_KEY": CREDENTIAL,
     }

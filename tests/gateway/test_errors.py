@@ -18,8 +18,8 @@ from tests.gateway.conftest import (
     make_gate,
     raw_upstream,
 )
-from toolkit.credentials import new_secret
-from toolkit.models import OutboxRow
+from toolkit.core.secrets import new_secret
+from toolkit.store.tables import OutboxRow
 
 BROKEN = "[[demo tokens=40 break=3]]"
 TRUNCATED = "[[demo tokens=40 truncate=3]]"

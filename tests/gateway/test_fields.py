@@ -11,11 +11,12 @@ import pytest
 from tests.conftest import World
 from tests.gateway.conftest import Behind, Gate, RawUpstream, http_answer, raw_upstream, request_of
 from tests.gateway.test_refusals import assert_refused
-from toolkit import catalog, plans, unknown_fields
-from toolkit.database import SYSTEM, Store
-from toolkit.dialects.fields import UnknownFields
-from toolkit.dialects.shape import Dialect
+from toolkit.admin import catalog, plans
+from toolkit.core.dialect import Dialect
+from toolkit.core.unknown_fields import UnknownFields
 from toolkit.gateway.app import create_app
+from toolkit.store import unknown_fields
+from toolkit.store.database import SYSTEM, Store
 
 PASS, LEAVE_OUT, REFUSE = UnknownFields.PASS, UnknownFields.LEAVE_OUT, UnknownFields.REFUSE
 

@@ -21,24 +21,26 @@ from sqlalchemy import delete, select
 from tests.account import fixed
 from tests.conftest import ADMIN, NOWHERE, Running, World, free_port, gateway_process, wait_until
 from tests.gateway.conftest import Gate, make_gate
-from toolkit import catalog, credentials, leases, verify
-from toolkit.billing import Admit, Admitted, Call, Ending
-from toolkit.cashier import Cashier
-from toolkit.database import utc_now
-from toolkit.desk import Desk
-from toolkit.errors import Unavailable
+from toolkit.admin import catalog, lookup
+from toolkit.billing import leases
+from toolkit.billing.batcher import Cashier
+from toolkit.billing.leases import Progress
+from toolkit.billing.rules import Admit, Admitted, Call, Ending
+from toolkit.billing.stores import open_till
+from toolkit.core import secrets
+from toolkit.core.errors import Unavailable
+from toolkit.core.policy import KeyFacts, Outcome
 from toolkit.gateway import call as gateway_call
-from toolkit.gateway import lease
-from toolkit.gateway.book import Book
+from toolkit.gateway import heartbeat
 from toolkit.gateway.call import Teller
 from toolkit.gateway.field_policy import UnknownNames
-from toolkit.gateway.lease import Keeper
+from toolkit.gateway.heartbeat import Keeper
+from toolkit.gateway.key_cache import Book
 from toolkit.gateway.refusal_log import RefusalLog
-from toolkit.leases import Progress
-from toolkit.models import CatalogVersion, GatewayInstance, Hold, OutboxRow
-from toolkit.policy import KeyFacts, Outcome
-from toolkit.tally import Tallies
-from toolkit.tills import open_till
+from toolkit.store.database import utc_now
+from toolkit.store.tables import CatalogVersion, GatewayInstance, Hold, OutboxRow
+from toolkit.store.tally import Tallies
+from toolkit.workspace import Desk
 
 pytestmark = pytest.mark.both_stores
 
@@ -101,12 +103,12 @@ def place_hold(gate: Gate, instance: str) -> str:
     """Let a gateway hold something for a call that it does not know; return the call's id."""
     desk = gate.desk
     with desk.read() as tx:
-        facts = verify.lookup(tx, [digest.value for digest in desk.keyring.digests(gate.secret)])
+        facts = lookup.lookup(tx, [digest.value for digest in desk.keyring.digests(gate.secret)])
         version = tx.session.scalars(select(CatalogVersion.version)).one()
     assert facts is not None
     now = utc_now()
     call = Call(
-        credentials.new_request_id(time.time_ns() // 1_000_000),
+        secrets.new_request_id(time.time_ns() // 1_000_000),
         facts,
         now,
         "openai",
@@ -319,7 +321,7 @@ class Kept:
         self.cashier = Cashier(open_till(store))
         book = Book(store, world.desk.keyring, self.cashier, self.tallies)
         refusals, unknown = RefusalLog(self.cashier, self.tallies), UnknownNames(self.tallies)
-        self.teller = Teller(book, refusals, unknown, credentials.new_id("gateway"))
+        self.teller = Teller(book, refusals, unknown, secrets.new_id("gateway"))
         self.keeper = Keeper(store, self.teller, seconds)
 
     async def __aenter__(self) -> "Kept":
@@ -369,7 +371,7 @@ def test_a_loop_that_does_not_answer_lets_the_lease_go(world: World, caplog: pyt
             await kept.regain()
 
     asyncio.run(stand_still())
-    assert f"the lease is lost: {lease.SILENT}; all calls are ended" in caplog.text
+    assert f"the lease is lost: {heartbeat.SILENT}; all calls are ended" in caplog.text
 
 
 def test_a_store_that_is_away_is_named(world: World, caplog: pytest.LogCaptureFixture) -> None:
@@ -382,7 +384,7 @@ def test_a_store_that_is_away_is_named(world: World, caplog: pytest.LogCaptureFi
             await kept.regain()
 
     asyncio.run(wait())
-    assert f"the lease is lost: {lease.AWAY}; all calls are ended" in caplog.text
+    assert f"the lease is lost: {heartbeat.AWAY}; all calls are ended" in caplog.text
 
 
 def test_a_lease_that_somebody_has_ended_is_lost(world: World, caplog: pytest.LogCaptureFixture) -> None:
@@ -396,7 +398,7 @@ def test_a_lease_that_somebody_has_ended_is_lost(world: World, caplog: pytest.Lo
             assert kept.teller.lease == 2
 
     asyncio.run(be_swept())
-    assert f"the lease is lost: {lease.SWEPT}; all calls are ended" in caplog.text
+    assert f"the lease is lost: {heartbeat.SWEPT}; all calls are ended" in caplog.text
 
 
 def test_a_lease_that_was_ended_is_lost_though_its_renewal_fails(
@@ -449,7 +451,7 @@ def facts_of_a_key(world: World) -> KeyFacts:
     """Return the facts of a new key."""
     digests = [digest.value for digest in world.desk.keyring.digests(world.key().secret)]
     with world.desk.read() as tx:
-        facts = verify.lookup(tx, digests)
+        facts = lookup.lookup(tx, digests)
     assert facts is not None
     return facts
 

@@ -13,9 +13,10 @@ from tests.conftest import Running, usd, wait_until
 from tests.gateway.conftest import Gate, make_gate, request_of
 from tests.gateway.test_limits import hold_of, in_parallel
 from tests.stores import StoreKind
-from toolkit import catalog, keys, plans, reports
-from toolkit.database import utc_now
-from toolkit.pricing import MILLION, PriceSheet
+from toolkit.admin import catalog, keys, plans
+from toolkit.core.pricing import MILLION, PriceSheet
+from toolkit.reports import queries
+from toolkit.store.database import utc_now
 
 pytestmark = pytest.mark.both_stores
 
@@ -171,11 +172,11 @@ def test_deleted_keys_requests_are_still_found(gate: Gate) -> None:
     with gate.desk.write() as tx:
         keys.delete(tx, gate.key_id, confirm="app")
     for _ in range(2):
-        found = reports.requests(gate.desk.ledger, request_id=reply.request_id)
+        found = queries.requests(gate.desk.ledger, request_id=reply.request_id)
         assert found["key_id"].to_list() == [gate.key_id]
         assert found["key"].to_list() == ["app"]
         assert found["cost"].to_list() == [cost]
-        by_key = reports.spend(gate.desk.ledger, by=["key"], org=gate.org_id)
+        by_key = queries.spend(gate.desk.ledger, by=["key"], org=gate.org_id)
         assert by_key["key"].to_list() == ["app"]
         assert by_key["cost"].to_list() == [cost]
         gate.desk.ledger.sync()

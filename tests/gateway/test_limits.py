@@ -13,9 +13,9 @@ import pytest
 
 from tests.conftest import usd
 from tests.gateway.conftest import Gate, Reply, make_gate, request_of
-from toolkit import wallet
-from toolkit.models import KeyMonth, Organisation
-from toolkit.policy import HoldPolicy
+from toolkit.admin import wallet
+from toolkit.core.policy import HoldPolicy
+from toolkit.store.tables import KeyMonth, Organisation
 
 pytestmark = pytest.mark.both_stores
 

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from tests.conftest import wait_until
+from tests.dialects.test_media import mp4, pdf, picture, text
 from tests.gateway.conftest import Gate, dialect_of, http_answer, raw_upstream, request_of
 from tests.gateway.test_streams import EVENTS, chunk, hang_up
-from tests.test_media import mp4, pdf, picture, text
-from toolkit.models import OutboxRow
+from toolkit.store.tables import OutboxRow
 
 JSON = "Content-Type: application/json"
 PDF_URL, PICTURE_URL = "https://example.com/a.pdf", "https://example.com/a.jpg"

@@ -6,7 +6,7 @@ import socket
 import pytest
 
 from tests.gateway.conftest import Gate, request_of
-from toolkit.errors import Refusal
+from toolkit.core.errors import Refusal
 from toolkit.gateway import paths
 
 

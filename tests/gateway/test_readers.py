@@ -16,17 +16,17 @@ from hypothesis import strategies as st
 
 from tests.conftest import World, wait_until
 from tests.gateway.conftest import Gate, make_gate
-from toolkit import verify
+from toolkit.admin import lookup
+from toolkit.core.dialect import Dialect
+from toolkit.core.errors import Refusal, RefusalType
 from toolkit.dialects import MODULES
 from toolkit.dialects.body import dump_object, parse_object
-from toolkit.dialects.shape import Dialect
-from toolkit.errors import Refusal, RefusalType
 from toolkit.gateway import readers
 from toolkit.gateway.blocks import BLOCK, Blocks
 from toolkit.gateway.bodies import Bodies
+from toolkit.gateway.reader import read_request
 from toolkit.gateway.readers import Inspection, Reader, Readers
 from toolkit.gateway.turns import Turns
-from toolkit.reader import read_request
 
 T = TypeVar("T")
 
@@ -207,7 +207,7 @@ def test_a_process_that_has_grown_is_replaced(monkeypatch: pytest.MonkeyPatch) -
     begin = subprocess.Popen
 
     def small(arguments: list[str], **options: Any) -> Any:
-        return begin([*arguments[:2], "import toolkit.reader as r; r.LARGEST = 1; " + arguments[2]], **options)
+        return begin([*arguments[:2], "import toolkit.gateway.reader as r; r.LARGEST = 1; " + arguments[2]], **options)
 
     monkeypatch.setattr("toolkit.gateway.readers.subprocess.Popen", small)
     run(partial(work, grows=True))
@@ -372,7 +372,7 @@ def test_a_body_that_did_not_say_its_size_takes_the_room_that_it_needs(world: Wo
     """Until it has come it may be as large as any; then others may come beside it."""
     digests = [digest.value for digest in world.desk.keyring.digests(world.key().secret)]
     with world.desk.read() as tx:
-        key = verify.lookup(tx, digests)
+        key = lookup.lookup(tx, digests)
     assert key is not None
 
     async def work(own: Readers) -> None:

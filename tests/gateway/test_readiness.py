@@ -17,9 +17,9 @@ from sqlalchemy import event
 
 from tests.conftest import Running, World, wait_until
 from tests.gateway.conftest import make_gate
-from toolkit.database import SYSTEM, Store
-from toolkit.errors import Unavailable
+from toolkit.core.errors import Unavailable
 from toolkit.gateway.readiness import AWAY, NO_LEASE, Readiness, reason
+from toolkit.store.database import SYSTEM, Store
 
 INSTANCE = "gateway_test"
 

@@ -9,16 +9,16 @@ from typing import Any
 import pytest
 
 from tests.conftest import World
-from toolkit import keys, verify
-from toolkit.billing import REFUSAL_ROWS_PER_MINUTE, Admit, Refuse
-from toolkit.books import Job
-from toolkit.credentials import new_secret
-from toolkit.database import Store, Transaction
+from toolkit.admin import keys, lookup
+from toolkit.admin.keys import NewSecret
+from toolkit.billing.rules import REFUSAL_ROWS_PER_MINUTE, Admit, Refuse
+from toolkit.billing.state import Job
+from toolkit.billing.stores import Till, open_till
+from toolkit.core.secrets import new_secret
 from toolkit.gateway import app as gateway_app
-from toolkit.gateway import book as gateway_book
-from toolkit.keys import NewSecret
-from toolkit.models import OutboxRow, RefusalCount, RetiredSecret
-from toolkit.tills import Till, open_till
+from toolkit.gateway import key_cache as gateway_book
+from toolkit.store.database import Store, Transaction
+from toolkit.store.tables import OutboxRow, RefusalCount, RetiredSecret
 
 pytestmark = pytest.mark.both_stores
 
@@ -198,13 +198,13 @@ def test_dead_secrets_are_remembered_up_to_a_number(world: World, monkeypatch: p
     """The oldest is forgotten, so a stranger who makes secrets up fills no memory."""
     monkeypatch.setattr(gateway_book, "LARGEST_DEAD_CACHE", 3)
     looked_up: list[str] = []
-    lookup = verify.lookup
+    look_up = lookup.lookup
 
     def looking(tx: Transaction, digests: list[str]) -> Any:
         looked_up.append(digests[0])
-        return lookup(tx, digests)
+        return look_up(tx, digests)
 
-    monkeypatch.setattr(verify, "lookup", looking)
+    monkeypatch.setattr(lookup, "lookup", looking)
     a, b, c, d = (new_secret() for _ in range(4))
     refused(world, [a, b, c, a, d, a, b], {}, Watched())
     numbers = {digests.value: secret for secret in (a, b, c, d) for digests in world.desk.keyring.digests(secret)}

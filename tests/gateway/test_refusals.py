@@ -11,10 +11,10 @@ from sqlalchemy import func, select
 
 from tests.conftest import GEMINI_SHEET
 from tests.gateway.conftest import Gate, Reply, request_of
-from toolkit import catalog, keys, plans
-from toolkit.billing import REFUSAL_ROWS_PER_MINUTE
-from toolkit.models import RefusalCount
-from toolkit.pricing import MILLION
+from toolkit.admin import catalog, keys, plans
+from toolkit.billing.rules import REFUSAL_ROWS_PER_MINUTE
+from toolkit.core.pricing import MILLION
+from toolkit.store.tables import RefusalCount
 
 HELLO = [{"role": "user", "content": "hello"}]
 PART = {"parts": [{"text": "hello"}]}

@@ -20,8 +20,8 @@ from tests.gateway.conftest import (
     raw_upstream,
     request_of,
 )
-from toolkit import keys
-from toolkit.credentials import new_secret
+from toolkit.admin import keys
+from toolkit.core.secrets import new_secret
 
 JSON = "Content-Type: application/json"
 

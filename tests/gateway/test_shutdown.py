@@ -12,9 +12,9 @@ import pytest
 from sqlalchemy import select
 
 from tests.conftest import ADMIN, free_port, gateway_process, make_world, wait_until
-from toolkit.desk import Desk
-from toolkit.models import Hold, Organisation, OutboxRow
-from toolkit.settings import Settings
+from toolkit.core.settings import Settings
+from toolkit.store.tables import Hold, Organisation, OutboxRow
+from toolkit.workspace import Desk
 
 pytestmark = pytest.mark.both_stores
 

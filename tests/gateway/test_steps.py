@@ -15,16 +15,16 @@ from tests.conftest import (
     EMBEDDING_SHEET,
     OPENAI_SHEET,
     Running,
-    environment,
     free_port,
     make_world,
     process,
     settings_for,
+    variables_of,
 )
 from tests.gateway.conftest import Gate, http_answer, make_gate, raw_upstream
-from toolkit import catalog, plans
-from toolkit.desk import Desk
-from toolkit.pricing import MILLION
+from toolkit.admin import catalog, plans
+from toolkit.core.pricing import MILLION
+from toolkit.workspace import Desk
 
 MOST = 20.0
 """Milliseconds of its thread's own CPU time that a step may take."""
@@ -75,7 +75,7 @@ def watched(upstream: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         catalog.add_model(tx, "wide", "test-openai", sheet=OPENAI_SHEET, max_output=8_192, **sizes)
         catalog.add_model(tx, "embed-wide", "test-openai", sheet=EMBEDDING_SHEET, **sizes)
         plan = plans.add(tx, "wide", MILLION, ["wide", "embed-wide", "claude-test", "gemini-test"])
-    env = environment(settings) | {
+    env = variables_of(settings) | {
         "KEYDESK_GATEWAY_PORT": str(settings.gateway_port),
         "TEST_UPSTREAM_API_KEY": CREDENTIAL,
     }

@@ -24,9 +24,9 @@ from tests.gateway.conftest import (
     raw_upstream,
     request_of,
 )
-from toolkit.desk import Desk
-from toolkit.dialects.shape import Dialect
-from toolkit.settings import Settings
+from toolkit import environment
+from toolkit.core.dialect import Dialect
+from toolkit.workspace import Desk
 
 SLOW = "Tell me about budgets [[demo tokens=400 chunk_delay=0.1]]"
 EVENTS = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"
@@ -263,7 +263,7 @@ def test_many_callers_who_leave_at_random(gate: Gate) -> None:
 def impatient(upstream: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """A gateway that waits 0.8 seconds for a first byte and between two, and two seconds for a call."""
     folder: Path = tmp_path_factory.mktemp("impatient")
-    settings = replace(Settings.from_env({"KEYDESK_DATA_DIR": str(folder / "data")}), gateway_port=free_port())
+    settings = replace(environment.read_settings({"KEYDESK_DATA_DIR": str(folder / "data")}), gateway_port=free_port())
     desk = Desk.open(settings, ADMIN, make=True)
     world = make_world(desk, upstream)
     log = folder / "gateway.log"

@@ -10,9 +10,9 @@ import pytest
 from tests.conftest import Running
 from tests.gateway.conftest import KINDS, Gate, Reply, dialect_of, http_answer, make_gate, raw_upstream
 from tests.stores import StoreKind
-from toolkit import accounts, keys
-from toolkit.credentials import new_secret
-from toolkit.dialects.shape import Dialect
+from toolkit.admin import accounts, keys
+from toolkit.core.dialect import Dialect
+from toolkit.core.secrets import new_secret
 
 pytestmark = pytest.mark.both_stores
 

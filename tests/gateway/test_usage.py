@@ -11,7 +11,7 @@ import pytest
 
 from tests.conftest import CREDENTIAL
 from tests.gateway.conftest import KINDS, Gate, Reply, dialect_of, http_answer, raw_upstream
-from toolkit.models import OutboxRow
+from toolkit.store.tables import OutboxRow
 
 Json = dict[str, Any]
 TEXT = "A short answer of nine words, no more."

@@ -16,7 +16,7 @@ from importlib import import_module
 import click
 
 from toolkit.cli.app import App, Failure
-from toolkit.errors import KeydeskError
+from toolkit.core.errors import KeydeskError
 
 SECTIONS = {
     "Run": {

@@ -8,14 +8,15 @@ from typing import IO, TYPE_CHECKING, Any
 
 import click
 
-from toolkit import words
+from toolkit import environment
 from toolkit.cli import output
 from toolkit.cli.command_line import to_paste
-from toolkit.errors import InvalidInput, KeydeskError, NotConfirmed
+from toolkit.core import words
+from toolkit.core.errors import InvalidInput, KeydeskError, NotConfirmed
 
 if TYPE_CHECKING:
-    from toolkit.desk import Desk
-    from toolkit.settings import Settings
+    from toolkit.core.settings import Settings
+    from toolkit.workspace import Desk
 
 
 class Failure(click.ClickException):
@@ -30,7 +31,7 @@ class Failure(click.ClickException):
     @classmethod
     def of(cls, error: KeydeskError, *, as_json: bool) -> "Failure":
         """Return the report of an error. A secret that was typed where a name belongs is not repeated."""
-        from toolkit.credentials import redact
+        from toolkit.core.secrets import redact
 
         snake_case = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", type(error).__name__).lower()
         return cls(to_paste(redact(str(error))), type=snake_case, as_json=as_json)
@@ -73,8 +74,8 @@ class App:
         Raises:
             KeydeskError: a setting is wrong, or the key store is missing or cannot be opened.
         """
-        from toolkit.database import Actor
-        from toolkit.desk import Desk
+        from toolkit.store.database import Actor
+        from toolkit.workspace import Desk
 
         self._desk = Desk.open(actor=Actor.trusted(self.actor), make=make)
         if self._desk.store.is_new:
@@ -87,7 +88,7 @@ class App:
         Raises:
             NotFound: there is none.
         """
-        from toolkit import accounts, keys
+        from toolkit.admin import accounts, keys
 
         with self.desk.read() as tx:
             return accounts.find_org(tx, org).id if org else None, keys.find(tx, key).id if key else None
@@ -169,7 +170,7 @@ class App:
 
 def keep_private(settings: "Settings") -> None:
     """Keep what Keydesk has written from this machine's other users, and say what was changed for it."""
-    for line in settings.keep_private():
+    for line in environment.keep_private(settings):
         click.echo(line, err=True)
 
 

@@ -8,16 +8,16 @@ from typing import Any, Literal, NamedTuple
 
 import click
 
-from toolkit import catalog
+from toolkit.admin import catalog
 from toolkit.cli.app import App, Command, pass_app
 from toolkit.cli.output import Usd, records
 from toolkit.cli.usage import headings
 from toolkit.cli.values import Moment
 from toolkit.cli.values import Multiplier as MultiplierType
 from toolkit.cli.values import Usd as UsdType
-from toolkit.errors import InvalidInput
-from toolkit.period import Period
-from toolkit.pricing import PriceSheet, Tier, parse_usd
+from toolkit.core.errors import InvalidInput
+from toolkit.core.period import Period
+from toolkit.core.pricing import PriceSheet, Tier, parse_usd
 
 DAYS = 30
 """Length of the period that `keydesk movers` looks at by default, today included."""
@@ -61,7 +61,7 @@ def movers_command(
     Each difference is split exactly into volume (more calls or fewer), mix (other models, longer or shorter calls,
     other cache hits), price and multiplier. By default the last 30 days are compared with the 30 before.
     """
-    from toolkit import attribution
+    from toolkit.reports import attribution
 
     org_id, key_id = app.ids(org, key)
     with app.desk.read() as tx:
@@ -134,7 +134,7 @@ def whatif_command(
 
     Shows what they would have cost, and how many would have been refused. Nothing is changed.
     """
-    from toolkit import whatif
+    from toolkit.reports import whatif
 
     if prices_at and prices:
         raise click.UsageError("Give --prices-at or --prices, not both.", click.get_current_context())

@@ -18,7 +18,7 @@ def reconcile_command(app: App) -> None:
 
     Fails if an invariant is broken.
     """
-    from toolkit import reconcile
+    from toolkit.checks import reconcile
 
     with click.progressbar(
         length=1,
@@ -60,7 +60,7 @@ def _short(name: str | None) -> str:
 @pass_app
 def holds_command(app: App, org: str | None, orphaned: bool) -> None:
     """List open holds: the money set aside for calls under way, the oldest first."""
-    from toolkit import holds
+    from toolkit.store import holds
 
     org_id, _ = app.ids(org)
     with app.desk.read() as tx:

@@ -6,19 +6,20 @@ from typing import Any
 
 import click
 
-from toolkit import catalog, plans
+from toolkit import environment
+from toolkit.admin import catalog, plans
 from toolkit.cli.app import App, Group, pass_app
 from toolkit.cli.output import Multiplier, Price
 from toolkit.cli.values import Moment, Names
 from toolkit.cli.values import Multiplier as MultiplierType
 from toolkit.cli.values import Usd as UsdType
-from toolkit.database import Transaction
-from toolkit.dialects.fields import UnknownFields
-from toolkit.dialects.shape import Dialect
-from toolkit.errors import InvalidInput
-from toolkit.models import Model, Plan, Upstream
-from toolkit.models import Price as PriceRow
-from toolkit.pricing import PriceSheet, show_multiplier
+from toolkit.core.dialect import Dialect
+from toolkit.core.errors import InvalidInput
+from toolkit.core.pricing import PriceSheet, show_multiplier
+from toolkit.core.unknown_fields import UnknownFields
+from toolkit.store.database import Transaction
+from toolkit.store.tables import Model, Plan, Upstream
+from toolkit.store.tables import Price as PriceRow
 
 _unknown_fields = click.option(
     "--unknown-fields",
@@ -51,7 +52,7 @@ def add_upstream(
     unknown = UnknownFields(unknown_fields or UnknownFields.PASS)
     with app.desk.write() as tx:
         upstream = catalog.add_upstream(tx, name, Dialect(dialect), base_url, credential_env, unknown_fields=unknown)
-    set_now = app.desk.settings.upstream_credential(credential_env) is not None
+    set_now = environment.upstream_credential(app.desk.settings, credential_env) is not None
     hint = "" if set_now else f" Set {credential_env} where the gateway runs."
     app.done(f"Added the upstream {upstream.name!r}.{hint}", _upstream(upstream))
 

@@ -6,8 +6,8 @@ import shutil
 import sys
 from pathlib import Path
 
-from toolkit.errors import KeydeskError
-from toolkit.settings import Settings
+from toolkit import environment
+from toolkit.core.errors import KeydeskError
 
 _COMMAND = re.compile(r"(?<![\w/.-])keydesk(?= [a-z])")
 """Prose writes Keydesk, so what is in lower case and has a word behind it is a command."""
@@ -31,9 +31,9 @@ def to_paste(words: str) -> str:
     """Return words whose commands can be pasted: they carry the data folder, unless any shell finds it by itself."""
     command = keydesk()
     try:
-        settings = Settings.from_env()
+        settings = environment.read_settings()
     except KeydeskError:  # of which these words may be the report
         return words
-    if not settings.found_anywhere:
+    if not environment.found_anywhere(settings):
         command = f"KEYDESK_DATA_DIR={shlex.quote(str(settings.data_dir))} {command}"
     return _COMMAND.sub(lambda _: command, words)

@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from toolkit import audit
 from toolkit.cli import output
 from toolkit.cli.app import App, Command, pass_app
 from toolkit.cli.command_line import to_paste
 from toolkit.cli.output import Usd
-from toolkit.database import Actor
-from toolkit.policy import Role
+from toolkit.core.policy import Role
+from toolkit.store import audit
+from toolkit.store.database import Actor
 
 if TYPE_CHECKING:
-    from toolkit.findings import Finding, Report
+    from toolkit.checks.findings import Finding, Report
 
 _SEVERITY = click.Choice(["high", "medium", "low", "info"])
 _COLOURS = {"high": "red", "medium": "yellow", "low": "cyan", "info": None}
@@ -42,8 +42,8 @@ def findings_command(
 
     Nothing is changed.
     """
-    from toolkit import findings
-    from toolkit.findings import Severity
+    from toolkit.checks import findings
+    from toolkit.checks.findings import Severity
 
     desk = app.desk
     if org:

@@ -10,15 +10,15 @@ from dataclasses import dataclass, field
 
 import click
 
-from toolkit import accounts, keys, plans
-from toolkit.credentials import hash_password, random_text
-from toolkit.database import SYSTEM, lock_catalog, lock_orgs
+from toolkit.admin import accounts, keys, plans
+from toolkit.core.errors import InvalidInput
+from toolkit.core.policy import Role
+from toolkit.core.pricing import NANO
+from toolkit.core.secrets import hash_password, random_text
 from toolkit.demo import data
 from toolkit.demo.cast import CREDITS
-from toolkit.desk import Desk
-from toolkit.errors import InvalidInput
-from toolkit.policy import Role
-from toolkit.pricing import NANO
+from toolkit.store.database import SYSTEM, lock_catalog, lock_orgs
+from toolkit.workspace import Desk
 
 ADMIN = "admin@keydesk.local"
 KEY_NAME = "first-steps"

@@ -23,13 +23,13 @@ def forecast_command(app: App, by: str, org: str | None) -> None:
 
     The past error is that of forecasts for as many days ahead, and its share of this month's.
     """
-    from toolkit import forecast
-    from toolkit.outlook import WALLET_DAYS
+    from toolkit.forecast import outlook
+    from toolkit.forecast.runway import WALLET_DAYS
 
     org_id, _ = app.ids(org)
     with app.desk.read() as tx:
         now = tx.now
-    by_key, by_org = forecast.month_end(app.desk.ledger, now)
+    by_key, by_org = outlook.month_end(app.desk.ledger, now)
     frame = by_key if by == "key" else by_org
     rows = records(frame[frame["org_id"] == org_id] if org_id else frame, _MONEY)
     if not app.as_json:
@@ -61,7 +61,7 @@ def forecast_command(app: App, by: str, org: str | None) -> None:
 @pass_app
 def anomalies_command(app: App, by: str, days: int, org: str | None, key: str | None) -> None:
     """Show when a key spent far more than usual, fell silent, or was refused in bursts."""
-    from toolkit import anomalies
+    from toolkit.forecast import anomalies
 
     org_id, key_id = app.ids(org, key)
     with app.desk.read() as tx:
@@ -100,7 +100,7 @@ def _error(row: dict[str, Any]) -> str | None:
     """Return how wrong past forecasts were, and how much of this month's that is: "± $1.20, 8 %"."""
     if row["error_usd"] is None:
         return None
-    from toolkit.pricing import show_usd
+    from toolkit.core.pricing import show_usd
 
     share = f", {Decimal(row['error_of_month']) * 100:.0f} %" if row["error_of_month"] is not None else ""
     return f"± {show_usd(row['error_usd'])}{share}"

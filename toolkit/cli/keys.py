@@ -8,14 +8,14 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from toolkit import keys
+from toolkit.admin import keys
 from toolkit.cli.app import App, Group, pass_app
 from toolkit.cli.output import Usd
 from toolkit.cli.values import Moment, Names
 from toolkit.cli.values import Usd as UsdType
-from toolkit.database import Transaction
-from toolkit.models import ApiKey
-from toolkit.policy import HoldPolicy
+from toolkit.core.policy import HoldPolicy
+from toolkit.store.database import Transaction
+from toolkit.store.tables import ApiKey
 
 _POLICIES = click.Choice([policy.value for policy in HoldPolicy])
 _COLUMNS = {

@@ -9,19 +9,21 @@ from typing import TYPE_CHECKING, cast
 
 import click
 
-from toolkit import accounts, keys, plans, refusals, tags
+from toolkit.admin import accounts, keys, plans
 from toolkit.cli.app import App, Group, keep_private, pass_app
 from toolkit.cli.command_line import to_paste
+from toolkit.cli.up import StopSignals
 from toolkit.cli.values import Moment
-from toolkit.dialects.shape import Dialect
-from toolkit.errors import Conflict, InvalidInput, Unavailable
-from toolkit.period import Period
-from toolkit.policy import Outcome
-from toolkit.up import StopSignals
+from toolkit.core import tags
+from toolkit.core.dialect import Dialect
+from toolkit.core.errors import Conflict, InvalidInput, Unavailable
+from toolkit.core.period import Period
+from toolkit.core.policy import Outcome
+from toolkit.store import refusal_counts
 
 if TYPE_CHECKING:
-    from toolkit import exports
-    from toolkit.ledger import Ledger
+    from toolkit.ledger import exports
+    from toolkit.ledger.ledger import Ledger
 
 DRAIN_EVERY = 1.0
 """Seconds between two drains of `sync --follow`."""
@@ -108,7 +110,7 @@ def _follow(ledger: "Ledger") -> int:
                     moved += _tried(partial(_merge, ledger, stop, thorough=thorough)) or 0
                 if thorough:
                     _tried(ledger.sweep)
-                    _tried(partial(refusals.fold, ledger.store))
+                    _tried(partial(refusal_counts.fold, ledger.store))
             stop.wait(DRAIN_EVERY)
     return moved
 
@@ -144,7 +146,7 @@ def compact(app: App) -> None:
         replaced = app.desk.ledger.compact()
     finally:  # a damaged segment keeps no old file
         removed = app.desk.ledger.sweep()
-        refusals.fold(app.desk.store)
+        refusal_counts.fold(app.desk.store)
     app.done(f"Merged {replaced:,} segments; removed {removed:,} old files.", {"merged": replaced, "removed": removed})
 
 
@@ -219,7 +221,7 @@ def export(
 
     Limited to a period and to some calls, if you wish. On a terminal a bar shows how far it is.
     """
-    from toolkit import exports
+    from toolkit.ledger import exports
 
     ending = path.suffix.removeprefix(".")
     if chosen is None and ending not in {"parquet", "csv", "duckdb"}:

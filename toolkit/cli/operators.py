@@ -8,12 +8,12 @@ from typing import Any
 
 import click
 
-from toolkit import accounts, operators
+from toolkit.admin import accounts, operators
 from toolkit.cli.app import App, Group, pass_app
-from toolkit.credentials import hash_password
-from toolkit.database import Transaction
-from toolkit.models import Operator
-from toolkit.policy import Role
+from toolkit.core.policy import Role
+from toolkit.core.secrets import hash_password
+from toolkit.store.database import Transaction
+from toolkit.store.tables import Operator
 
 _PASSWORD_STDIN = click.option(
     "--password-stdin", is_flag=True, help="Read the password from standard input instead of asking."

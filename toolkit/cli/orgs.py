@@ -4,10 +4,10 @@ from typing import Any
 
 import click
 
-from toolkit import accounts
+from toolkit.admin import accounts
 from toolkit.cli.app import App, Group, pass_app
 from toolkit.cli.output import Usd
-from toolkit.models import Organisation
+from toolkit.store.tables import Organisation
 
 _ORG = click.argument("org", metavar="ORG")
 _YES = click.option("--yes", is_flag=True, help="Confirm; needed where there is no terminal.")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from toolkit.pricing import show_multiplier, show_usd, usd
+from toolkit.core.pricing import show_multiplier, show_usd, usd
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -2,9 +2,9 @@
 
 import click
 
-from toolkit import peppers
+from toolkit.admin import peppers
 from toolkit.cli.app import App, Group, pass_app
-from toolkit.finding import counted
+from toolkit.core.wording import counted
 
 
 @click.group(cls=Group)

@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING
 import click
 
 import toolkit
+from toolkit import environment
 from toolkit.cli.app import App, Command, Group, keep_private, pass_app, shared_options
 from toolkit.cli.command_line import short, to_paste
-from toolkit.errors import InvalidInput
-from toolkit.settings import Settings, write_private
+from toolkit.core.errors import InvalidInput
+from toolkit.environment import write_private
 
 if TYPE_CHECKING:
     from toolkit.cli.first_start import Welcome
-    from toolkit.desk import Desk
+    from toolkit.workspace import Desk
 
 _PORT = click.IntRange(1, 65535)
 
@@ -29,13 +30,12 @@ def up_command(app: App) -> None:
     The first start makes the key store, demo data and a platform admin, and prints how to sign in. Ctrl-C stops
     everything.
     """
-    from toolkit import up
-    from toolkit.cli import first_start
+    from toolkit.cli import first_start, up
     from toolkit.demo.data import CREDENTIAL, follow_port
 
     # Until the processes run, an interruption simply ends this one; the next start goes on from there.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    settings = Settings.from_env()
+    settings = environment.read_settings()
     say = _silent if app.as_json else click.echo
     up.check(settings)
     supervisor = up.Supervisor(settings, {CREDENTIAL: os.environ.get(CREDENTIAL, "demo")})
@@ -66,11 +66,11 @@ def up_command(app: App) -> None:
 
 def _credentials(desk: "Desk") -> set[str]:
     """Return the names of variables with upstreams' credentials: those that upstreams have, and might get."""
-    from toolkit import catalog
+    from toolkit.admin import catalog
 
     with desk.read() as tx:
         named = {upstream.credential_env for upstream in catalog.list_upstreams(tx)}
-    return named | desk.settings.credential_names(os.environ)
+    return named | environment.credential_names(desk.settings, os.environ)
 
 
 def _warn(line: str) -> None:
@@ -117,7 +117,7 @@ def gateway_command(app: App, host: str | None, port: int | None, workers: int) 
     """Run the gateway."""
     from toolkit.gateway import app as gateway
 
-    settings = Settings.from_env()
+    settings = environment.read_settings()
     keep_private(settings)
     gateway.serve(settings, host or settings.host, port or settings.gateway_port, workers)
 
@@ -126,7 +126,7 @@ def gateway_command(app: App, host: str | None, port: int | None, workers: int) 
 @pass_app
 def dashboard_command(app: App) -> None:
     """Run the dashboard."""
-    settings = Settings.from_env()
+    settings = environment.read_settings()
     keep_private(settings)
     app.desk.keyring  # noqa: B018 - a missing pepper is said here, in words
     script = Path(toolkit.__file__).resolve().parent.parent / "app.py"
@@ -150,7 +150,7 @@ def demo_command(ctx: click.Context, host: str, port: int | None, pace: float) -
     if ctx.invoked_subcommand is None:
         from toolkit.demo import upstream
 
-        upstream.serve(host, port or Settings.from_env().demo_port, pace)
+        upstream.serve(host, port or environment.read_settings().demo_port, pace)
 
 
 @demo_command.command("load")

@@ -12,12 +12,12 @@ from toolkit.cli import output
 from toolkit.cli.app import App, Group, pass_app
 from toolkit.cli.command_line import to_paste
 from toolkit.cli.output import Usd
-from toolkit.errors import Conflict, InvalidInput
-from toolkit.models import Statement
-from toolkit.pricing import show_usd
+from toolkit.core.errors import Conflict, InvalidInput
+from toolkit.core.pricing import show_usd
+from toolkit.store.tables import Statement
 
 if TYPE_CHECKING:
-    from toolkit.invoices import Gap
+    from toolkit.statements.invoice_comparison import Gap
 
 _MONTH = click.argument("month")
 _ORG = click.option("--org", required=True, metavar="ORG", help="Id or name of the organisation.")
@@ -52,12 +52,12 @@ def close(app: App, month: str, org: str, first: bool, yes: bool) -> None:
 
     Nothing of it can be changed later; corrections stand in the next one.
     """
-    from toolkit import statements
+    from toolkit.statements import month_close
 
     if not yes:
         with app.desk.read() as tx:  # nobody is asked about what is refused anyway
-            statements.require_closable(tx, org, month, first=first)
-        draft = statements.draft(app.desk, org, month)
+            month_close.require_closable(tx, org, month, first=first)
+        draft = month_close.draft(app.desk, org, month)
         before = draft["before"]
         app.confirm(
             f"Close {month} of {draft['org']['name']}: calls {draft['totals']['calls']:,}, "
@@ -71,14 +71,14 @@ def close(app: App, month: str, org: str, first: bool, yes: bool) -> None:
             ),
             yes=False,
         )
-    statement = statements.close(app.desk, org, month, first=first)
-    figures = statements.figures_of(statement)
+    statement = month_close.close(app.desk, org, month, first=first)
+    figures = month_close.figures_of(statement)
     facts = _facts(statement, figures) | {"written_off": figures["written_off"]}
     app.done(
         f"Closed {month} of {facts['org']}: calls {facts['calls']:,}, charged {show_usd(facts['charged_usd'])}, "
         f"balance {show_usd(facts['closing_usd'])}. "
         f"SHA-256 {statement.sha256}, row {statement.audit_seq} of the audit log."
-        + _after_a_line(statements.say_written_off(figures)),
+        + _after_a_line(month_close.say_written_off(figures)),
         facts,
     )
 
@@ -90,11 +90,11 @@ def close(app: App, month: str, org: str, first: bool, yes: bool) -> None:
 @pass_app
 def show(app: App, month: str, org: str, verify: bool) -> None:
     """Show the statement of MONTH."""
-    from toolkit import statements
+    from toolkit.statements import month_close
 
     with app.desk.read() as tx:
-        statement = statements.find(tx, org, month)
-        problems = statements.verify(tx, statement) if verify else []
+        statement = month_close.find(tx, org, month)
+        problems = month_close.verify(tx, statement) if verify else []
     if verify:
         holds = f"The statement holds: its SHA-256 {statement.sha256} is that of the audit log, and the books agree."
         app.done(
@@ -104,7 +104,7 @@ def show(app: App, month: str, org: str, verify: bool) -> None:
         if problems:
             click.get_current_context().exit(1)
         return
-    figures = statements.figures_of(statement)
+    figures = month_close.figures_of(statement)
     if app.as_json:
         app.facts({**figures, "sha256": statement.sha256})
         return
@@ -112,7 +112,7 @@ def show(app: App, month: str, org: str, verify: bool) -> None:
     rows = [_with_money(group) for group in figures["keys"]]
     click.echo()
     app.rows(rows, _COLUMNS, empty="No calls in this month.", total=_with_money(figures["totals"]))
-    if words := statements.say_written_off(figures):
+    if words := month_close.say_written_off(figures):
         click.echo(f"\n{output.text(words)}")
 
 
@@ -121,14 +121,14 @@ def show(app: App, month: str, org: str, verify: bool) -> None:
 @pass_app
 def list_statements(app: App, org: str | None) -> None:
     """List closed months, the newest first, and say which one is next."""
-    from toolkit import statements
+    from toolkit.statements import month_close
 
     rows, unreadable = [], []
     with app.desk.read() as tx:
-        due = statements.due(tx, org=org)
-        for statement in statements.list_all(tx, org=org):
+        due = month_close.due(tx, org=org)
+        for statement in month_close.list_all(tx, org=org):
             try:
-                rows.append(_facts(statement, statements.figures_of(statement)))
+                rows.append(_facts(statement, month_close.figures_of(statement)))
             except Conflict as error:
                 rows.append(_facts(statement, None))
                 unreadable.append(str(error))
@@ -162,22 +162,22 @@ def list_statements(app: App, org: str | None) -> None:
 @pass_app
 def export(app: App, month: str, path: Path, org: str, form: str | None, force: bool) -> None:
     """Write the statement of MONTH into a file: JSON as it was hashed, CSV, or a page to print."""
-    from toolkit import statement_forms, statements
+    from toolkit.statements import month_close, render
 
     chosen = form or path.suffix.removeprefix(".")
-    if chosen not in statement_forms.FORMS:
+    if chosen not in render.FORMS:
         raise click.UsageError(
             f"{path} does not end in .json, .csv or .html: say which with --format.", click.get_current_context()
         )
     with app.desk.read() as tx:
-        figures = statements.figures_of(statements.find(tx, org, month))
+        figures = month_close.figures_of(month_close.find(tx, org, month))
     target = Path(os.path.realpath(path))  # what a link points to is replaced, not the link
     try:
         if target.exists() and not force:
             raise Conflict(f"{path} is there already. Choose another name, or replace it with --force.")
         if target.exists() and not target.is_file():
             raise InvalidInput(f"{path} is not a file that can be replaced. Choose another name.")
-        _replace(target, statement_forms.written(figures, chosen).encode(errors="replace"))
+        _replace(target, render.written(figures, chosen).encode(errors="replace"))
     except OSError as error:
         raise InvalidInput(f"{path} cannot be written: {error.strerror}.") from error
     app.done(f"Wrote the statement to {path}.", {"path": str(path), "format": chosen})
@@ -281,13 +281,13 @@ def reconcile(
     input_has_cached: bool | None,
 ) -> None:
     """Compare an invoice (CSV) with what our calls cost at list price, and split the gap into causes."""
-    from toolkit import invoice_lines, invoices
+    from toolkit.statements import invoice_comparison, invoice_lines
 
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidInput(f"{path} cannot be read as text in UTF-8: {error}.") from error
-    found = invoices.reconcile(
+    found = invoice_comparison.reconcile(
         app.desk.ledger,
         invoice_lines.read(text, columns=dict(columns)),
         upstream,
@@ -316,12 +316,12 @@ def reconcile(
     }
     app.rows([_rounded(gap) for gap in found.models], headings, empty="", total=_rounded(found.total))
     rows = [
-        {"cause": str(cause), "model": gap.model, "amount": Usd(invoices.nano(gap.causes[cause]))}
-        for cause in invoices.Cause
+        {"cause": str(cause), "model": gap.model, "amount": Usd(invoice_comparison.nano(gap.causes[cause]))}
+        for cause in invoice_comparison.Cause
         for gap in found.models
         if cause in gap.causes
     ]
-    total = {"amount": Usd(invoices.nano(found.total.gap))}
+    total = {"amount": Usd(invoice_comparison.nano(found.total.gap))}
     click.echo()
     app.rows(rows, {"cause": "cause", "model": "model", "amount": "part of the gap"}, empty="No gap.", total=total)
     for cause, words in found.evidence.items():
@@ -340,7 +340,7 @@ def _exact(gap: "Gap") -> dict[str, Any]:
 
 
 def _rounded(gap: "Gap") -> dict[str, Any]:
-    from toolkit.invoices import nano
+    from toolkit.statements.invoice_comparison import nano
 
     return {
         "model": gap.model,

@@ -9,15 +9,17 @@ from typing import Any
 
 import click
 
-from toolkit import accounts, audit, keys, tags
+from toolkit.admin import accounts, keys
 from toolkit.cli.app import App, Command, Group, pass_app, shared_options
 from toolkit.cli.output import Usd, records
 from toolkit.cli.values import Moment
 from toolkit.cli.values import Usd as UsdType
-from toolkit.errors import InvalidInput, NotFound
-from toolkit.period import Period
-from toolkit.policy import Outcome
-from toolkit.pricing import show_usd
+from toolkit.core import tags
+from toolkit.core.errors import InvalidInput, NotFound
+from toolkit.core.period import Period
+from toolkit.core.policy import Outcome
+from toolkit.core.pricing import show_usd
+from toolkit.store import audit
 
 CHANGES_WIDTH = 100
 """Characters of an act's changes that people see; `--json` has all."""
@@ -71,11 +73,11 @@ def spend_command(
 
     Refused calls do not count.
     """
-    from toolkit import reports
+    from toolkit.reports import queries
 
     org_id, key_id = app.ids(org, key)
     period, wanted = Period(start, end), tags.wanted(tagged)
-    rows = records(reports.spend(app.desk.ledger, by, period, org=org_id, key=key_id, tags=wanted), _MONEY)
+    rows = records(queries.spend(app.desk.ledger, by, period, org=org_id, key=key_id, tags=wanted), _MONEY)
     dimensions = headings(by)
     sums = ("calls", "input_tokens", "cached_input_tokens", "output_tokens", "cost_usd")
     total: dict[str, Any] = {name: sum(row[name] for row in rows) for name in sums}
@@ -102,10 +104,10 @@ def accuracy_command(app: App, start: datetime | None, end: datetime | None, org
 
     The ratio is held ÷ charged; an overrun is a call that cost more than was held for it.
     """
-    from toolkit import reports
+    from toolkit.reports import queries
 
     org_id, key_id = app.ids(org, key)
-    frame = reports.hold_accuracy(app.desk.ledger, period=Period(start, end), org=org_id, key=key_id)
+    frame = queries.hold_accuracy(app.desk.ledger, period=Period(start, end), org=org_id, key=key_id)
     columns = {
         "key_label": "key",
         "org": "organisation",
@@ -146,13 +148,14 @@ def requests_command(
     """Search the request log, or correct what a call was charged."""
     if ctx.invoked_subcommand is not None:
         return
-    from toolkit import corrections, reports
+    from toolkit.reports import queries
+    from toolkit.statements import corrections
 
     app = ctx.find_object(App)
     assert app is not None  # noqa: S101 - the root made it
     _, key_id = app.ids(None, key)
     period = Period(start, end)
-    found = reports.requests(
+    found = queries.requests(
         app.desk.ledger,
         request_id=request_id,
         key=key_id,
@@ -208,7 +211,7 @@ def requests_command(
 @pass_app
 def correct(app: App, request_id: str, charge: int, reason: str, yes: bool) -> None:
     """Set what a call costs; the difference is booked in the wallet."""
-    from toolkit import corrections
+    from toolkit.statements import corrections
 
     found = corrections.find(app.desk, request_id)
     what = f"the charge of {found.request_id} (key {found.key!r} of {found.org}, {found.month})"

@@ -4,8 +4,8 @@ from datetime import UTC, datetime
 
 import click
 
-from toolkit.errors import InvalidInput
-from toolkit.pricing import parse_multiplier, parse_usd
+from toolkit.core.errors import InvalidInput
+from toolkit.core.pricing import parse_multiplier, parse_usd
 
 
 class Usd(click.ParamType[int | None]):

@@ -4,13 +4,13 @@ from typing import Any
 
 import click
 
-from toolkit import accounts, wallet
+from toolkit.admin import accounts, wallet
 from toolkit.cli.app import App, Group, pass_app
 from toolkit.cli.output import Usd
 from toolkit.cli.values import Usd as UsdType
-from toolkit.database import Transaction
-from toolkit.models import Organisation, WalletEntry
-from toolkit.pricing import show_usd
+from toolkit.core.pricing import show_usd
+from toolkit.store.database import Transaction
+from toolkit.store.tables import Organisation, WalletEntry
 
 _ORG = click.option("--org", required=True, metavar="ORG", help="Id or name of the organisation.")
 _REFERENCE = click.option(

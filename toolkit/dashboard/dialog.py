@@ -10,13 +10,13 @@ from typing import cast
 
 import streamlit as st
 
-from toolkit import catalog
+from toolkit.admin import catalog
+from toolkit.admin.keys import KeySummary, NewSecret
+from toolkit.core.dialect import Dialect
 from toolkit.dashboard import shared
 from toolkit.dashboard.copy_button import copy_button
-from toolkit.desk import Desk
-from toolkit.dialects.shape import Dialect
-from toolkit.keys import KeySummary, NewSecret
-from toolkit.models import ApiKey
+from toolkit.store.tables import ApiKey
+from toolkit.workspace import Desk
 
 _OPEN = "dialog"
 _SEEN = "dialog_seen"

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 import streamlit as st
 from sqlalchemy import func, select
 
-from toolkit import accounts, reports
-from toolkit.desk import Desk
-from toolkit.models import ApiKey, Organisation, OutboxRow
-from toolkit.pricing import billing_month
-from toolkit.reports import Period, Totals
+from toolkit.admin import accounts
+from toolkit.core.pricing import billing_month
+from toolkit.reports import queries
+from toolkit.reports.queries import Period, Totals
+from toolkit.store.tables import ApiKey, Organisation, OutboxRow
+from toolkit.workspace import Desk
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -91,28 +92,28 @@ def this_month(desk: Desk, view: View, now: datetime) -> tuple[Totals, Totals, d
 @st.cache_data(max_entries=256, ttl=_LONGEST, show_spinner=False)
 def totals(_desk: Desk, view: View, period: Period) -> Totals:
     """Return `reports.totals`."""
-    return reports.totals(_desk.ledger, period, org=view.org)
+    return queries.totals(_desk.ledger, period, org=view.org)
 
 
 @st.cache_data(max_entries=256, ttl=_LONGEST, show_spinner=False)
 def spend(_desk: Desk, view: View, by: tuple[str, ...], period: Period) -> "pd.DataFrame":
     """Return `reports.spend`."""
-    return reports.spend(_desk.ledger, by, period, org=view.org)
+    return queries.spend(_desk.ledger, by, period, org=view.org)
 
 
 @st.cache_data(max_entries=256, ttl=_LONGEST, show_spinner=False)
 def refusals(_desk: Desk, view: View, period: Period) -> "pd.DataFrame":
     """Return `reports.refusals`."""
-    return reports.refusals(_desk.ledger, period, org=view.org)
+    return queries.refusals(_desk.ledger, period, org=view.org)
 
 
 @st.cache_data(max_entries=64, ttl=_LONGEST, show_spinner=False)
 def hold_accuracy(_desk: Desk, view: View, period: Period) -> "pd.DataFrame":
     """Return `reports.hold_accuracy` per key and model."""
-    return reports.hold_accuracy(_desk.ledger, period=period, org=view.org)
+    return queries.hold_accuracy(_desk.ledger, period=period, org=view.org)
 
 
 @st.cache_data(max_entries=64, ttl=_LONGEST, show_spinner=False)
 def overruns(_desk: Desk, view: View, period: Period, limit: int) -> "pd.DataFrame":
     """Return the newest calls that cost more than was held for them."""
-    return reports.requests(_desk.ledger, overrun=True, period=period, org=view.org, limit=limit)
+    return queries.requests(_desk.ledger, overrun=True, period=period, org=view.org, limit=limit)

@@ -17,11 +17,11 @@ from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from toolkit.core.errors import KeydeskError
 from toolkit.dashboard import headers, identity, streamlit_sessions
 from toolkit.dashboard.headers import FORMS, SIGN_IN
 from toolkit.dashboard.sign_in import SignIns
 from toolkit.dashboard.visitor import Visitor
-from toolkit.errors import KeydeskError
 from toolkit.gateway.door import prove
 
 ENDED = f"{SIGN_IN}?ended=1"

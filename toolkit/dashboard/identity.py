@@ -10,11 +10,12 @@ from functools import lru_cache
 from itsdangerous import BadSignature, URLSafeTimedSerializer
 from starlette.requests import HTTPConnection
 
-from toolkit import sessions
+from toolkit import environment
+from toolkit.admin import sessions
+from toolkit.core.settings import Settings
 from toolkit.dashboard.visitor import Visitor
-from toolkit.database import Actor
-from toolkit.desk import Desk
-from toolkit.settings import Settings
+from toolkit.store.database import Actor
+from toolkit.workspace import Desk
 
 COOKIE_LIFETIME = timedelta(days=30)
 
@@ -35,12 +36,12 @@ def desk() -> Desk:
     Raises:
         KeydeskError: a setting is wrong, or the key store cannot be opened.
     """
-    return _opened(Settings.from_env())
+    return _opened(environment.read_settings())
 
 
 def desk_of(actor: Actor) -> Desk:
     """Return the same Keydesk with the actor's rights; its ledger connection is kept between script runs."""
-    return _acting(Settings.from_env(), actor)
+    return _acting(environment.read_settings(), actor)
 
 
 def cookie_name(*, secure: bool) -> str:

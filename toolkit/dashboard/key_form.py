@@ -6,11 +6,11 @@ from datetime import UTC, datetime
 
 import streamlit as st
 
-from toolkit import catalog, keys
-from toolkit.desk import Desk
-from toolkit.models import ApiKey
-from toolkit.policy import HoldPolicy, Role
-from toolkit.pricing import parse_usd, show_multiplier, usd
+from toolkit.admin import catalog, keys
+from toolkit.core.policy import HoldPolicy, Role
+from toolkit.core.pricing import parse_usd, show_multiplier, usd
+from toolkit.store.tables import ApiKey
+from toolkit.workspace import Desk
 
 POLICIES = {
     HoldPolicy.STRICT: "Strict: the monthly limit is never exceeded",

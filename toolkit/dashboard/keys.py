@@ -7,11 +7,12 @@ from html import escape
 
 import streamlit as st
 
-from toolkit import accounts, audit, keys, plans
+from toolkit.admin import accounts, keys, plans
+from toolkit.admin.keys import UNSET, KeySummary
+from toolkit.core.policy import HoldPolicy, KeyStatus, Role
+from toolkit.core.pricing import show_usd, usd
 from toolkit.dashboard import dialog, key_form, shared
-from toolkit.keys import UNSET, KeySummary
-from toolkit.policy import HoldPolicy, KeyStatus, Role
-from toolkit.pricing import show_usd, usd
+from toolkit.store import audit
 
 PAGE_SIZE = 25
 SHOWN = {"Live": (KeyStatus.ACTIVE, KeyStatus.DISABLED), "Deleted": (KeyStatus.DELETED,), "All": tuple(KeyStatus)}

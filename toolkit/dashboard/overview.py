@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from toolkit import charts
+from toolkit.core.policy import Role
+from toolkit.core.pricing import show_usd, usd
 from toolkit.dashboard import figures, shared
 from toolkit.dashboard.figures import View
-from toolkit.database import utc_now
-from toolkit.desk import Desk
-from toolkit.policy import Role
-from toolkit.pricing import show_usd, usd
-from toolkit.reports import Period
+from toolkit.reports import charts
+from toolkit.reports.queries import Period
+from toolkit.store.database import utc_now
+from toolkit.workspace import Desk
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from decimal import ROUND_HALF_EVEN, Decimal
 from typing import Any
 
-from toolkit.pricing import MILLION, NANO
+from toolkit.core.pricing import MILLION, NANO
 
 
 @dataclass(frozen=True, slots=True)

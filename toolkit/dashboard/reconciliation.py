@@ -5,14 +5,15 @@ from html import escape
 
 import streamlit as st
 
-from toolkit import holds, reconcile
+from toolkit.checks import reconcile
+from toolkit.checks.reconcile import Finding, Run
+from toolkit.core.policy import Role
 from toolkit.dashboard import figures, shared
 from toolkit.dashboard.figures import View
-from toolkit.database import utc_now
-from toolkit.desk import Desk
-from toolkit.holds import OpenHold
-from toolkit.policy import Role
-from toolkit.reconcile import Finding, Run
+from toolkit.store import holds
+from toolkit.store.database import utc_now
+from toolkit.store.holds import OpenHold
+from toolkit.workspace import Desk
 
 HOLDS_EVERY = "10s"
 OLD = timedelta(hours=1)

@@ -9,14 +9,16 @@ from typing import Any, NamedTuple
 
 import streamlit as st
 
-from toolkit import catalog, corrections, keys, plans, reports
+from toolkit.admin import catalog, keys, plans
+from toolkit.admin.keys import KeySummary
+from toolkit.core.errors import RefusalType
+from toolkit.core.policy import KeyStatus, Outcome
+from toolkit.core.pricing import MILLION, NANO, show_multiplier, usd
 from toolkit.dashboard import dialog, receipt, shared
-from toolkit.database import Transaction, utc_now
-from toolkit.desk import Desk
-from toolkit.errors import RefusalType
-from toolkit.keys import KeySummary
-from toolkit.policy import KeyStatus, Outcome
-from toolkit.pricing import MILLION, NANO, show_multiplier, usd
+from toolkit.reports import queries
+from toolkit.statements import corrections
+from toolkit.store.database import Transaction, utc_now
+from toolkit.workspace import Desk
 
 PAGE_SIZE = 25
 ID_WIDTH = 150
@@ -86,7 +88,7 @@ def main() -> None:
     if st.session_state.get(_FILTERS) != filters:
         st.session_state[_FILTERS], st.session_state[_PAGES] = filters, []
     pages: list[Place] = st.session_state[_PAGES]
-    rows = reports.requests(
+    rows = queries.requests(
         desk.ledger,
         key=filters.key,
         model=filters.model,
@@ -193,7 +195,7 @@ def _nothing(filters: Filters) -> None:
 
 
 def _one(desk: Desk, request_id: str, now: datetime) -> None:
-    found = reports.requests(desk.ledger, request_id=request_id, limit=1).to_dict("records")
+    found = queries.requests(desk.ledger, request_id=request_id, limit=1).to_dict("records")
     if not found:
         shared.empty(
             "No request has this id.",
@@ -285,7 +287,7 @@ def detail_dialog(request_id: str) -> None:
     """Show one request."""
     dialog.leave_if_closed()
     desk = shared.desk()
-    found = reports.requests(desk.ledger, request_id=request_id, limit=1).to_dict("records")
+    found = queries.requests(desk.ledger, request_id=request_id, limit=1).to_dict("records")
     if found:
         _detail(desk, found[0], utc_now())
 

@@ -4,9 +4,9 @@ from html import escape
 
 import streamlit as st
 
-from toolkit import accounts
+from toolkit.admin import accounts
 from toolkit.dashboard import dialog, shared
-from toolkit.desk import Desk
+from toolkit.workspace import Desk
 
 PAGES = (
     ("toolkit/dashboard/overview.py", "Overview", ":material/monitoring:"),

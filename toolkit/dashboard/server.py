@@ -11,11 +11,11 @@ from pathlib import Path
 from streamlit.web import bootstrap
 from uvicorn.config import Config
 
+from toolkit.core.errors import Refusal
+from toolkit.core.settings import Settings
 from toolkit.dashboard.gate import LARGEST_MESSAGE
-from toolkit.errors import Refusal
 from toolkit.gateway.heads import Headers
 from toolkit.gateway.server import protocol, run
-from toolkit.settings import Settings
 
 PING = 30.0
 """Seconds between two signs of life on a websocket, as Streamlit has it."""

@@ -15,15 +15,15 @@ from urllib.parse import urlsplit
 
 import streamlit as st
 
-from toolkit import accounts
+from toolkit.admin import accounts
+from toolkit.core.errors import KeydeskError
+from toolkit.core.policy import Role
+from toolkit.core.pricing import show_usd, usd
 from toolkit.dashboard import identity, streamlit_sessions
-from toolkit.database import utc_now
-from toolkit.desk import Desk
-from toolkit.errors import KeydeskError
-from toolkit.models import Organisation
-from toolkit.policy import Role
-from toolkit.pricing import show_usd, usd
-from toolkit.reports import Period
+from toolkit.reports.queries import Period
+from toolkit.store.database import utc_now
+from toolkit.store.tables import Organisation
+from toolkit.workspace import Desk
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go

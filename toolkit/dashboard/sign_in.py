@@ -13,11 +13,11 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from toolkit import sessions
+from toolkit.admin import sessions
+from toolkit.core.errors import KeydeskError, SignInFailed
 from toolkit.dashboard import headers, identity, streamlit_sessions
 from toolkit.dashboard.headers import FORMS, SIGN_IN
 from toolkit.dashboard.visitor import Visitor
-from toolkit.errors import KeydeskError, SignInFailed
 
 LARGEST_FORM = 16_384
 """Bytes of a sign-in form; e-mail, password and the page to go to need far less."""

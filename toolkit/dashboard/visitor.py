@@ -5,9 +5,9 @@ from typing import Any, Self
 
 from starlette.datastructures import Headers
 
-from toolkit import addresses
-from toolkit.proxies import FORWARDED_PROTO
-from toolkit.settings import Settings
+from toolkit.core import addresses
+from toolkit.core.proxies import FORWARDED_PROTO
+from toolkit.core.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-from toolkit.dialects.shape import Dialect
-from toolkit.policy import HoldPolicy
-from toolkit.pricing import MILLION
+from toolkit.core.dialect import Dialect
+from toolkit.core.policy import HoldPolicy
+from toolkit.core.pricing import MILLION
 
 DAYS = 90
 """Length of the demo data, up to now."""

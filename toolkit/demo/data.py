@@ -15,25 +15,28 @@ from itertools import groupby
 
 from sqlalchemy import select
 
-from toolkit import accounts, audit, catalog, keys, plans, verify, wallet
-from toolkit.billing import Admit, Call, Ending, Refuse, Settle
-from toolkit.books import Books, Wanted
-from toolkit.credentials import new_request_id
-from toolkit.database import SYSTEM, Actor, Transaction, lock_catalog
+from toolkit.admin import accounts, catalog, keys, lookup, plans, wallet
+from toolkit.billing.hold_estimate import hold_bound
+from toolkit.billing.rules import Admit, Call, Ending, Refuse, Settle
+from toolkit.billing.state import Books, Wanted
+from toolkit.billing.stores import Till, open_till
+from toolkit.core.catalog import Catalog
+from toolkit.core.dialect import Dialect
+from toolkit.core.errors import Conflict, Refusal, RefusalType
+from toolkit.core.moments import micros
+from toolkit.core.policy import KeyFacts, KeyStatus, Outcome, Role, Unauthorized
+from toolkit.core.pricing import NANO
+from toolkit.core.secrets import new_request_id
+from toolkit.core.usage import Usage, UsageSource
 from toolkit.demo.cast import CREDITS, DAYS, KEYS, MODELS, NEAR_LIMIT, ROTATED, DemoKey
 from toolkit.demo.cast import PLANS as DEMO_PLANS
 from toolkit.demo.traffic import DemoCall, draw
-from toolkit.desk import Desk
-from toolkit.dialects.shape import Dialect, Shape
-from toolkit.errors import Conflict, Refusal, RefusalType
-from toolkit.estimate import hold_bound
-from toolkit.models import ApiKey, AuditRow, LiveSecret, Organisation, RetiredSecret, micros
-from toolkit.offer import Catalog
-from toolkit.policy import KeyFacts, KeyStatus, Outcome, Role, Unauthorized
-from toolkit.pricing import NANO
-from toolkit.tally import Counted
-from toolkit.tills import Till, open_till
-from toolkit.usage import Usage, UsageSource
+from toolkit.dialects.shape import Shape
+from toolkit.store import audit
+from toolkit.store.database import SYSTEM, Actor, Transaction, lock_catalog
+from toolkit.store.tables import ApiKey, AuditRow, LiveSecret, Organisation, RetiredSecret
+from toolkit.store.tally import Counted
+from toolkit.workspace import Desk
 
 CALLS = 45_000
 
@@ -209,7 +212,7 @@ class _Player:
                 .join(ApiKey, ApiKey.org_id == Organisation.id)
                 .join(LiveSecret, LiveSecret.key_id == ApiKey.id)
             ).all()
-            found = {(org, name): verify.lookup(tx, [digest]) for org, name, digest in digests}
+            found = {(org, name): lookup.lookup(tx, [digest]) for org, name, digest in digests}
         self._facts = {key: facts for key, facts in found.items() if facts is not None}
 
     def _job(self, demo: DemoCall) -> "_WholeCall":
@@ -272,7 +275,7 @@ class _Player:
                 .join(Organisation, Organisation.id == ApiKey.org_id)
                 .where(Organisation.name == ROTATED.org, ApiKey.name == ROTATED.name)
             ).one()
-            facts = verify.lookup_retired(tx, [found.digest])
+            facts = lookup.lookup_retired(tx, [found.digest])
         assert facts is not None  # noqa: S101 - it was rotated half-way
         with closing(open_till(self._desk.store)) as till:
             for number in range(OLD_SECRET_USES - found.uses, 0, -1):  # an earlier load may have made some
@@ -284,7 +287,7 @@ class _Player:
                 if isinstance(failed, BaseException):
                     raise failed
                 with self._desk.store.write(SYSTEM) as tx:
-                    verify.note_retired(tx, {found.digest: Counted(1, at)})
+                    lookup.note_retired(tx, {found.digest: Counted(1, at)})
 
 
 @dataclass(frozen=True, slots=True)

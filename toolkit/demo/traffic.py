@@ -5,10 +5,10 @@ import random
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from toolkit import tags
+from toolkit.core import tags
+from toolkit.core.dialect import Dialect
+from toolkit.core.policy import Outcome
 from toolkit.demo.cast import DAYS, KEYS, MODELS, TAGS, DemoKey, DemoModel
-from toolkit.dialects.shape import Dialect
-from toolkit.policy import Outcome
 
 SEED = 20_240_229
 

@@ -6,11 +6,12 @@ Each dialect is a module with the functions of `DialectModule`. They are pure: n
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+from toolkit.core.dialect import Dialect
+from toolkit.core.errors import Refusal
+from toolkit.core.usage import Report
 from toolkit.dialects import anthropic, gemini, openai
 from toolkit.dialects.meter import StreamMeter
-from toolkit.dialects.shape import Dialect, ModelInfo, Shape
-from toolkit.errors import Refusal
-from toolkit.usage import Report
+from toolkit.dialects.shape import ModelInfo, Shape
 
 
 class DialectModule(Protocol):

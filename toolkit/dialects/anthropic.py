@@ -4,6 +4,8 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from toolkit.core.errors import Refusal
+from toolkit.core.usage import Report, Usage
 from toolkit.dialects.anthropic_fields import BETAS_IN_BODY, BLOCK, BODY, FOREIGN_BLOCK, MESSAGE, SOURCE, STORED
 from toolkit.dialects.body import (
     MAX_OUTPUT_BOUND,
@@ -23,8 +25,6 @@ from toolkit.dialects.meter import Fate, StreamMeter, length_of
 from toolkit.dialects.reading import object_of, objects_of, text_of, tokens_of
 from toolkit.dialects.shape import ModelInfo, Shape, Tally, Window
 from toolkit.dialects.sse import name_of
-from toolkit.errors import Refusal
-from toolkit.usage import Report, Usage
 
 MESSAGES = "messages"
 COUNT_TOKENS = "messages/count_tokens"

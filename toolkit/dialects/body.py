@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from math import isinf
 from typing import Any, NoReturn
 
-from toolkit.errors import Refusal, RefusalType
+from toolkit.core.errors import Refusal, RefusalType
 
 MAX_DEPTH = 128
 """Levels of nesting; protocol buffers stop at 100, and no JSON schema that a model follows is deeper."""

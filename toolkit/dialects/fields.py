@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
+from toolkit.core.errors import Refusal
 from toolkit.dialects.body import invalid, path, quoted, read_kind, shown, unsupported
-from toolkit.errors import Refusal
 
 MOST_UNKNOWN = 100
 """Unknown names noted of one request; what stands beyond is left out or refused like them, yet not named."""
@@ -28,20 +28,6 @@ class Effect(StrEnum):
     """What a token or a request costs, what is charged beside tokens, or whether usage is seen at all."""
     STATE = "state"
     """What is kept at the provider, or which account, container or server is used: it would cross tenants."""
-
-
-class UnknownFields(StrEnum):
-    """What becomes of fields, betas and headers that no table has; an upstream and a plan each say."""
-
-    PASS = "pass"  # noqa: S105 - not a password
-    LEAVE_OUT = "leave_out"
-    REFUSE = "refuse"
-
-
-def stricter(one: UnknownFields, other: UnknownFields) -> UnknownFields:
-    """Return the one that lets less through."""
-    order = list(UnknownFields)
-    return max(one, other, key=order.index)
 
 
 @dataclass(frozen=True, slots=True)

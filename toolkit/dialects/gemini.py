@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from typing import Any
 from urllib.parse import quote
 
+from toolkit.core.errors import Refusal
+from toolkit.core.usage import Report, Usage
 from toolkit.dialects.gemini_request import (
     BATCH_EMBED,
     COUNT_TOKENS,
@@ -19,8 +21,6 @@ from toolkit.dialects.meter import MOST_LOOKS_FOR_ID, Fate, StreamMeter, length_
 from toolkit.dialects.reading import count_of, object_of, objects_of, text_of, tokens_of
 from toolkit.dialects.shape import ModelInfo
 from toolkit.dialects.sse import element_of
-from toolkit.errors import Refusal
-from toolkit.usage import Report, Usage
 
 __all__ = [
     "ENDPOINTS",

@@ -8,9 +8,10 @@ from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import NamedTuple
 
+from toolkit.core.dialect import Dialect
 from toolkit.dialects import anthropic_fields, gemini_fields, openai_fields
 from toolkit.dialects.fields import MOST_UNKNOWN, Field, undated
-from toolkit.dialects.shape import Dialect, Window
+from toolkit.dialects.shape import Window
 
 ALWAYS = frozenset({b"accept", b"user-agent"})
 """Headers of nobody's own that go on."""

@@ -8,9 +8,9 @@ import json
 from enum import Enum, auto
 from typing import Any
 
+from toolkit.core.usage import Report
 from toolkit.dialects.skim import ALWAYS_LIGHT, is_light
 from toolkit.dialects.sse import ArraySplitter, EventSplitter, data_of, element_of
-from toolkit.usage import Report
 
 BYTES_PER_TOKEN = 4
 """What streamed text is worth when the answer broke off before usage came: OpenAI, "What are tokens"."""

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from typing import Any
 from urllib.parse import quote
 
+from toolkit.core.errors import Refusal
+from toolkit.core.usage import Report, Usage
 from toolkit.dialects.meter import MOST_LOOKS_FOR_ID, Fate, StreamMeter, length_of
 from toolkit.dialects.openai_fields import CHAT, RESPONSES
 from toolkit.dialects.openai_request import ENDPOINTS, inspect, rewrite
 from toolkit.dialects.reading import count_of, first_of, object_of, objects_of, text_of, tokens_of
 from toolkit.dialects.shape import ModelInfo
 from toolkit.dialects.sse import data_of, name_of
-from toolkit.errors import Refusal
-from toolkit.usage import Report, Usage
 
 __all__ = [
     "ENDPOINTS",

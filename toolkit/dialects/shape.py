@@ -3,19 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from enum import StrEnum
 from typing import NamedTuple
 
 from toolkit.dialects.media import Kind, Medium, data_url, kind_of, read_blob
-
-
-class Dialect(StrEnum):
-    """Whose API a path, a body and an answer follow."""
-
-    OPENAI = "openai"
-    ANTHROPIC = "anthropic"
-    GEMINI = "gemini"
-
 
 FREE_ENDPOINTS = frozenset({"messages/count_tokens", "countTokens"})
 """Providers count tokens for nothing; Anthropic, "Token counting"; Google, "Count tokens"."""

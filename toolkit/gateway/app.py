@@ -18,37 +18,38 @@ from starlette.routing import Route
 from starlette.types import Message, Receive, Scope, Send
 from uvicorn.config import Config
 
-from toolkit import peppers
-from toolkit.cashier import Cashier
-from toolkit.credentials import RequestIds, new_id
-from toolkit.database import Store
+from toolkit import environment
+from toolkit.admin import peppers
+from toolkit.billing.batcher import Cashier
+from toolkit.billing.stores import open_till
+from toolkit.core.errors import Refusal, RefusalType, Unavailable
+from toolkit.core.policy import KeyFacts, NotAdmitted
+from toolkit.core.secrets import RequestIds, new_id
+from toolkit.core.settings import Settings
 from toolkit.dialects import MODULES
 from toolkit.dialects.shape import ModelInfo
 from toolkit.dialects.skim import LIGHT_SIZE, is_light
-from toolkit.errors import Refusal, RefusalType, Unavailable
 from toolkit.gateway import paths
-from toolkit.gateway.answers import early_refusal, send_json, send_refusal
 from toolkit.gateway.blocks import Blocks
 from toolkit.gateway.bodies import MEDIA_ALLOWANCE, Bodies, LargeBody, check_size
-from toolkit.gateway.book import Book
 from toolkit.gateway.call import Request, Teller, find_model
 from toolkit.gateway.caller import dialect_of_shared_path, find_secret, secret_in_url, wants_sse
 from toolkit.gateway.door import prove
 from toolkit.gateway.field_policy import UnknownNames
+from toolkit.gateway.forwarder import Passage
+from toolkit.gateway.heartbeat import Keeper
 from toolkit.gateway.intake import Intake
-from toolkit.gateway.lease import Keeper
-from toolkit.gateway.passage import Passage
+from toolkit.gateway.key_cache import Book
+from toolkit.gateway.processes import end_with
+from toolkit.gateway.reader import Headers
 from toolkit.gateway.readers import Readers
 from toolkit.gateway.readiness import Readiness
 from toolkit.gateway.refusal_log import RefusalLog
+from toolkit.gateway.responses import early_refusal, send_json, send_refusal
 from toolkit.gateway.server import protocol, run
-from toolkit.gateway.upstreams import Upstreams
-from toolkit.policy import KeyFacts, NotAdmitted
-from toolkit.processes import end_with
-from toolkit.reader import Headers
-from toolkit.settings import Settings
-from toolkit.tally import Tallies
-from toolkit.tills import open_till
+from toolkit.gateway.upstream_pool import Upstreams
+from toolkit.store.database import Store
+from toolkit.store.tally import Tallies
 
 logger = logging.getLogger("keydesk.gateway")
 
@@ -314,7 +315,7 @@ class _Application(Starlette):
 
 def create_app(settings: Settings | None = None) -> Starlette:
     """Return the gateway as a Starlette application; it opens the key store when it starts."""
-    settings = settings or Settings.from_env()
+    settings = settings or environment.read_settings()
     store = Store.open(settings, make=True)
     try:
         keyring = peppers.open_keyring(store, settings)

@@ -6,15 +6,16 @@ among organisations, and is read by a process (`readers`).
 
 from datetime import datetime
 
-from toolkit.dialects.shape import Dialect, Shape
-from toolkit.errors import Refusal, RefusalType
-from toolkit.estimate import MOST_BYTES_PER_TOKEN
+from toolkit.billing.hold_estimate import MOST_BYTES_PER_TOKEN
+from toolkit.core.catalog import Catalog, ModelFacts
+from toolkit.core.dialect import Dialect
+from toolkit.core.errors import Refusal, RefusalType
+from toolkit.core.policy import KeyFacts
+from toolkit.dialects.shape import Shape
 from toolkit.gateway.blocks import Blocks
+from toolkit.gateway.reader import Headers
 from toolkit.gateway.readers import Inspection, Readers
 from toolkit.gateway.turns import Turns
-from toolkit.offer import Catalog, ModelFacts
-from toolkit.policy import KeyFacts
-from toolkit.reader import Headers
 
 MEDIA_ALLOWANCE = 28 * 1024 * 1024
 """Bytes of pictures and documents in one body: 20 MB as base64, which is what Gemini takes inline (Google, "Image

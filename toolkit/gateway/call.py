@@ -8,27 +8,28 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol, TypeVar
 
-from toolkit.billing import Admit, Admitted, Call, Ending, Receipt, Refuse, Settle, cost_of
-from toolkit.books import Stale
+from toolkit.billing.funds import Afford
+from toolkit.billing.hold_estimate import HoldBound, check_text, hold_bound, likely_input
+from toolkit.billing.leases import Progress
+from toolkit.billing.metering import Gauge
+from toolkit.billing.rules import Admit, Admitted, Call, Ending, Receipt, Refuse, Settle, cost_of
+from toolkit.billing.state import Stale
+from toolkit.core.catalog import Catalog, DatedSheet, ModelFacts
+from toolkit.core.dialect import Dialect
+from toolkit.core.errors import Refusal, RefusalType, Unavailable
+from toolkit.core.policy import KeyFacts
+from toolkit.core.pricing import billing_month, usd
 from toolkit.dialects import headers
 from toolkit.dialects.fields import named
 from toolkit.dialects.headers import Onward
-from toolkit.dialects.shape import EMBEDDING_ENDPOINTS, FREE_ENDPOINTS, Dialect, Shape
-from toolkit.errors import Refusal, RefusalType, Unavailable
-from toolkit.estimate import HoldBound, check_text, hold_bound, likely_input
-from toolkit.funds import Afford
-from toolkit.gateway.answers import LEFT_OUT
+from toolkit.dialects.shape import EMBEDDING_ENDPOINTS, FREE_ENDPOINTS, Shape
 from toolkit.gateway.bodies import LargeBody
-from toolkit.gateway.book import LARGEST_KEY_CACHE, Book
 from toolkit.gateway.field_policy import UnknownNames, check_window, judge_unknown
+from toolkit.gateway.key_cache import LARGEST_KEY_CACHE, Book
 from toolkit.gateway.paths import PATH_OF, Target
+from toolkit.gateway.reader import read_request
 from toolkit.gateway.refusal_log import RefusalLog
-from toolkit.leases import Progress
-from toolkit.metering import Gauge
-from toolkit.offer import Catalog, DatedSheet, ModelFacts
-from toolkit.policy import KeyFacts
-from toolkit.pricing import billing_month, usd
-from toolkit.reader import read_request
+from toolkit.gateway.responses import LEFT_OUT
 
 logger = logging.getLogger("keydesk.gateway")
 

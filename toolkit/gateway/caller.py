@@ -7,9 +7,9 @@ or put into a message.
 from collections.abc import Iterable
 from urllib.parse import parse_qsl
 
-from toolkit.credentials import SECRET_LENGTH, is_well_formed
-from toolkit.dialects.shape import Dialect
-from toolkit.errors import Refusal, RefusalType
+from toolkit.core.dialect import Dialect
+from toolkit.core.errors import Refusal, RefusalType
+from toolkit.core.secrets import SECRET_LENGTH, is_well_formed
 
 Headers = Iterable[tuple[bytes, bytes]]
 

@@ -16,7 +16,7 @@ from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
-from toolkit.errors import Refusal, RefusalType
+from toolkit.core.errors import Refusal, RefusalType
 from toolkit.gateway import heads
 from toolkit.gateway.door import NEVER, STATE, Door, network_of
 from toolkit.gateway.heads import Stop, unreadable

@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from ipaddress import ip_network
 from typing import TYPE_CHECKING, Any
 
-from toolkit.errors import Refusal
+from toolkit.core.errors import Refusal
+from toolkit.core.proxies import Proxies
 from toolkit.gateway.heads import Headers
-from toolkit.proxies import Proxies
 
 if TYPE_CHECKING:
     from toolkit.gateway.connection import HttpConnection

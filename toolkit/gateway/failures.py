@@ -1,7 +1,7 @@
 """What a caller is told when an admitted call has failed."""
 
-from toolkit.errors import Refusal, RefusalType
-from toolkit.gateway.upstreams import NotConfigured, UpstreamSlow
+from toolkit.core.errors import Refusal, RefusalType
+from toolkit.gateway.upstream_pool import NotConfigured, UpstreamSlow
 
 
 def written_off() -> Refusal:

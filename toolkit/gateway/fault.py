@@ -11,9 +11,9 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from toolkit.core.errors import Refusal, RefusalType
+from toolkit.core.scrub import Scrubber
 from toolkit.dialects.sse import data_of, element_of, name_of
-from toolkit.errors import Refusal, RefusalType
-from toolkit.scrub import Scrubber
 
 LARGEST_ERROR = 256 * 1024
 """Bytes of an error's body that are read; a longer one is not JSON any more, so it is told in our words."""

@@ -6,15 +6,16 @@ What is known to change a price or to cross tenants has been refused by then; se
 import shlex
 from datetime import datetime
 
-from toolkit import unknown_fields
+from toolkit.billing.hold_estimate import input_bound
+from toolkit.core.catalog import ModelFacts, PlanFacts
+from toolkit.core.errors import Refusal, RefusalType
+from toolkit.core.unknown_fields import UnknownFields, stricter
 from toolkit.dialects.body import unsupported
-from toolkit.dialects.fields import UnknownFields, readable, stricter
+from toolkit.dialects.fields import readable
 from toolkit.dialects.headers import Onward
 from toolkit.dialects.shape import Shape
-from toolkit.errors import Refusal, RefusalType
-from toolkit.estimate import input_bound
-from toolkit.offer import ModelFacts, PlanFacts
-from toolkit.tally import Tallies
+from toolkit.store import unknown_fields
+from toolkit.store.tally import Tallies
 
 
 class UnknownNames:

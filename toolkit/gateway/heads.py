@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import httptools
 
-from toolkit.errors import Refusal, RefusalType
+from toolkit.core.errors import Refusal, RefusalType
 
 Headers = list[tuple[bytes, bytes]]
 

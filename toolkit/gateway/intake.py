@@ -4,12 +4,12 @@ import json
 from contextlib import suppress
 from typing import Any
 
+from toolkit.core.errors import Refusal
 from toolkit.dialects.skim import LIGHT_SIZE, is_light
-from toolkit.errors import Refusal
 from toolkit.gateway.blocks import Blocks
 from toolkit.gateway.readers import ReaderFailed, Readers
 from toolkit.gateway.turns import Turns
-from toolkit.gateway.upstreams import LARGEST_ANSWER, Exchange, UpstreamBroke
+from toolkit.gateway.upstream_pool import LARGEST_ANSWER, Exchange, UpstreamBroke
 
 ROOM = 4
 """Largest answers that the gateway keeps in memory at once; half of them of one organisation."""

@@ -7,8 +7,8 @@ Where today's SDKs meet on one path (GET /v1/models) the caller's headers decide
 from dataclasses import dataclass
 from urllib.parse import unquote
 
-from toolkit.dialects.shape import Dialect
-from toolkit.errors import Refusal, RefusalType
+from toolkit.core.dialect import Dialect
+from toolkit.core.errors import Refusal, RefusalType
 
 
 @dataclass(frozen=True, slots=True)

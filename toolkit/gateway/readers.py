@@ -14,11 +14,12 @@ import sys
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
-from toolkit.dialects.shape import Dialect, Shape
-from toolkit.errors import Refusal, RefusalType
+from toolkit.core.dialect import Dialect
+from toolkit.core.errors import Refusal, RefusalType
+from toolkit.dialects.shape import Shape
 from toolkit.gateway.blocks import BLOCK
+from toolkit.gateway.reader import CPU_LIMIT, LENGTH, Ask, Headers, Told, is_public
 from toolkit.gateway.turns import Turns
-from toolkit.reader import CPU_LIMIT, LENGTH, Ask, Headers, Told, is_public
 
 MOST = 2
 """Processes at once."""
@@ -222,7 +223,7 @@ async def _begin() -> Reader:
     ours, its = socket.socketpair()
     with its:
         process = subprocess.Popen(  # noqa: ASYNC220, S603 - it takes a millisecond, and takes nothing from outside
-            [sys.executable, "-c", f"from toolkit.reader import main; main({os.getpid()})"],
+            [sys.executable, "-c", f"from toolkit.gateway.reader import main; main({os.getpid()})"],
             stdin=its.fileno(),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,  # a traceback could hold words of a prompt

@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterable
 import psycopg
 from sqlalchemy.exc import DBAPIError
 
-from toolkit import leases
-from toolkit.database import SYSTEM, Store
-from toolkit.errors import Unavailable
+from toolkit.billing import leases
+from toolkit.core.errors import Unavailable
+from toolkit.store.database import SYSTEM, Store
 
 FRESH = 10.0
 """Seconds for which a commit shows that the next one will do, too."""

@@ -3,10 +3,10 @@
 A caller can be refused thousands of times a second; only what becomes a row costs the store a write.
 """
 
-from toolkit import refusals
-from toolkit.billing import REFUSAL_ROWS_PER_MINUTE, Confirm, Refuse
-from toolkit.cashier import Cashier
-from toolkit.tally import Tallies
+from toolkit.billing.batcher import Cashier
+from toolkit.billing.rules import REFUSAL_ROWS_PER_MINUTE, Confirm, Refuse
+from toolkit.store import refusal_counts
+from toolkit.store.tally import Tallies
 
 
 class RefusalLog:
@@ -23,9 +23,9 @@ class RefusalLog:
 
     def __init__(self, cashier: Cashier, tallies: Tallies) -> None:
         self._cashier = cashier
-        self._tally = tallies.tally(refusals.add)
+        self._tally = tallies.tally(refusal_counts.add)
         self._minute = 0
-        self._asked: dict[refusals.At, int] = {}
+        self._asked: dict[refusal_counts.At, int] = {}
 
     async def log(self, job: Refuse) -> None:
         """Log a refusal.

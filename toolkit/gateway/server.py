@@ -10,10 +10,10 @@ from uvicorn.config import STARTUP_FAILURE, Config
 from uvicorn.server import Server
 from uvicorn.supervisors import Multiprocess
 
+from toolkit.core.proxies import Proxies
 from toolkit.gateway.connection import HttpConnection
 from toolkit.gateway.door import Door, Front, Limits
-from toolkit.listening import bind
-from toolkit.proxies import Proxies
+from toolkit.gateway.listening import bind
 
 
 def protocol(front: Front, proxies: Proxies, limits: Limits | None = None) -> type[asyncio.Protocol]:

@@ -3,7 +3,7 @@
 import asyncio
 from collections import deque
 
-from toolkit.errors import Refusal, RefusalType
+from toolkit.core.errors import Refusal, RefusalType
 
 _Waiting = tuple[int, "asyncio.Future[None]"]
 

@@ -1,0 +1,185 @@
+"""Records that cannot be relied upon are found: chains, books, holds, and calls without a real charge."""
+
+from datetime import timedelta
+
+from sqlalchemy import delete, update
+
+from tests.account import INSTANCE, fixed
+from tests.audits import BEGINNING, DAY, HOUR, NOW, PASSWORD, Scene, scene
+from tests.conftest import ADMIN, usd
+from toolkit.admin import accounts, catalog, plans, wallet
+from toolkit.billing import leases
+from toolkit.checks import reconcile
+from toolkit.checks.finding import Severity
+from toolkit.core.policy import Role
+from toolkit.core.pricing import PriceSheet
+from toolkit.core.secrets import hash_password
+from toolkit.core.unknown_fields import UnknownFields
+from toolkit.core.usage import UsageSource
+from toolkit.store import audit, unknown_fields
+from toolkit.store.database import Actor
+from toolkit.store.tables import AuditHead, AuditRow, GatewayInstance, Organisation, Price, Reconciliation, WalletEntry
+from toolkit.store.tally import Counted
+
+__all__ = ["scene"]  # a fixture
+
+ESTIMATED = UsageSource.ESTIMATED
+
+
+def test_a_changed_row_of_the_audit_log_is_found(scene: Scene) -> None:
+    """Which row of which chain, and when it was written; an untouched log has none."""
+    with scene.acting(NOW - 5 * DAY) as tx:
+        entry = wallet.adjust(tx, "Acme", usd(5), "fix", "wrong before").id
+    assert scene.found("audit-chain") == []
+    with scene.desk.write() as tx:
+        tx.session.execute(update(AuditRow).where(AuditRow.subject == entry).values(actor="somebody else"))
+    (finding,) = scene.found("audit-chain")
+    assert (finding.subject, finding.org, finding.severity) == ("Acme", "Acme", Severity.HIGH)
+    assert (finding.since, finding.evidence) == (NOW - 5 * DAY, {"seq": 3, "problem": "was changed"})
+
+
+def test_a_cut_tail_is_found_by_an_exported_head(scene: Scene) -> None:
+    """Head and rows cut together leave a chain that holds in itself; the head that was kept elsewhere tells."""
+    with scene.desk.read() as tx:
+        heads = audit.heads(tx)
+    before, (seq, digest) = heads[audit.PLATFORM], ("0", "")
+    with scene.desk.write() as tx:
+        last = tx.session.get_one(AuditHead, audit.PLATFORM)
+        tail = tx.session.get_one(AuditRow, (audit.PLATFORM, last.seq))
+        seq, digest = str(last.seq - 1), tail.previous_hash
+        tx.session.execute(delete(AuditRow).where(AuditRow.chain == audit.PLATFORM, AuditRow.seq == last.seq))
+        last.seq, last.hash = int(seq), digest
+    assert before != f"{seq}:{digest}"
+    assert scene.found("audit-chain") == []
+    found = scene.found("audit-chain", known_heads=heads)
+    assert [(finding.subject, finding.evidence["problem"]) for finding in found] == [
+        ("platform", "the exported head is not in the log")
+    ]
+
+
+def test_heads_of_others_chains_are_no_alarm_for_an_organisation(scene: Scene) -> None:
+    """An analyst of one organisation may give the whole exported file; only its own chain is compared."""
+    with scene.desk.read() as tx:
+        heads = audit.heads(tx)
+    ledger = scene.desk.acting_as(Actor("ann", Role.ANALYST, scene.world.org_id)).ledger
+    report = scene.report(ledger, known_heads=heads)
+    assert "audit-chain" not in {check.id for check in report.skipped}
+    assert [finding for finding in report.findings if finding.check == "audit-chain"] == []
+    heads[scene.world.org_id] = f"1:{'0' * 64}"
+    found = scene.report(ledger, known_heads=heads).findings
+    assert [f.evidence["problem"] for f in found if f.check == "audit-chain"] == [
+        "is not the row whose head was exported"
+    ]
+
+
+def test_a_row_that_was_made_unreadable_stops_no_audit(scene: Scene) -> None:
+    """Whatever somebody wrote over the log or the price book, the audits go through and say so."""
+    with scene.acting(NOW - DAY) as tx:
+        plans.update(tx, "standard", multiplier=0)
+        catalog.set_price(tx, "gpt-test", PriceSheet.flat(input=1, output=1))
+        accounts.add_operator(tx, "ann@acme.example", Role.ANALYST, hash_password(PASSWORD))
+    for rubbish in ("{", "[]", "{}", '{"multiplier": "1", "models": 3, "sheet": 3, "plan": []}', '{"multiplier": "?"}'):
+        with scene.desk.write() as tx:
+            tx.session.execute(update(AuditRow).values(before=rubbish, after=rubbish))
+            tx.session.execute(update(Price).values(sheet=rubbish))
+        found = {finding.check for finding in scene.report().findings}
+        assert {"audit-chain", "catalog-unlogged", "operator-unlogged", "operator-new"} <= found
+
+
+def test_books_that_nobody_reconciled_are_found(scene: Scene) -> None:
+    """Never: graver, since the first organisation; a run counts for 7 days."""
+    (finding,) = scene.found("books-unreconciled")
+    assert (finding.severity, finding.since, finding.evidence) == (Severity.MEDIUM, BEGINNING, {"last_run_at": None})
+    reconcile.run(scene.desk)
+    for age, found in ((timedelta(days=7) - timedelta(microseconds=1), []), (timedelta(days=7), [Severity.LOW])):
+        with scene.desk.write() as tx:
+            tx.session.execute(update(Reconciliation).values(started_at=NOW - age))
+        assert [finding.severity for finding in scene.found("books-unreconciled")] == found
+    assert scene.found("books-violated") == []
+
+
+def test_violations_of_the_last_run_are_found(scene: Scene) -> None:
+    """One finding for each broken invariant, with the number of its violations and the first of them."""
+    with scene.desk.write() as tx:
+        tx.session.execute(update(Organisation).values(credited=Organisation.credited + usd(1)))
+    reconcile.run(scene.desk)
+    (finding,) = scene.found("books-violated")
+    assert (finding.subject, finding.severity) == ("Each wallet's credits are the sum of its entries", Severity.HIGH)
+    assert finding.evidence == {"violations": 1, "checked": 1, "run_by": ADMIN.name}
+    assert finding.sentence.startswith("1 violation of I3 at ")
+    assert finding.sentence.endswith("such as: Acme: the wallet says 1001 USD, its entries sum to 1000 USD.")
+
+
+def test_payments_that_an_earlier_version_credited_twice_are_found(scene: Scene) -> None:
+    """With all their credits; one organisation's people are not told which other one had the payment too."""
+    with scene.acting(NOW - 9 * DAY) as tx:
+        rival = accounts.add_org(tx, "Rival").id
+        wallet.credit(tx, "Acme", usd(5), "INV-1")
+    with scene.acting(NOW - 8 * DAY) as tx:
+        wallet.credit(tx, "Rival", usd(7), "inv-1", same_reference=True)
+        wallet.credit(tx, "Rival", usd(2), "INV-2")
+    assert scene.found("payment-repeated") == []  # on purpose
+    with scene.desk.write() as tx:
+        tx.session.execute(update(WalletEntry).values(same_reference=False))
+    (finding,) = scene.found("payment-repeated")
+    assert (finding.severity, finding.org, finding.since) == (Severity.HIGH, None, NOW - 8 * DAY)
+    assert finding.sentence == (
+        "The payment 'inv-1' was credited 2 times: Acme ($5.00, 2026-11-14 12:00 UTC) and Rival ($7.00, 2026-11-15 "
+        "12:00 UTC)."
+    )
+    assert finding.evidence["amount_nano"] == usd(12)
+    theirs = scene.desk.acting_as(Actor("boss@rival.example", Role.ORG_ADMIN, rival)).ledger
+    (seen,) = scene.found("payment-repeated", ledger=theirs)
+    assert (seen.org, seen.subject) == ("Rival", "inv-1")
+    assert seen.sentence.endswith("Rival ($7.00, 2026-11-15 12:00 UTC) and 1 time in other organisations.")
+    assert "Acme" not in str(seen)
+
+
+def test_fields_that_nobody_knows_are_found_by_upstream(scene: Scene) -> None:
+    """With how often, when last and for which plans they pass, and the commands that leave them out."""
+    at = NOW - DAY
+    with scene.acting(NOW) as tx:
+        counts = {"fooBar": Counted(7, at), "generationConfig.x": Counted(9, NOW - 2 * DAY)}
+        unknown_fields.add(tx, {("test-openai", scene.world.plan_id, name): count for name, count in counts.items()})
+    (finding,) = scene.found("fields-unknown")
+    assert (finding.kind, finding.subject, finding.severity) == ("upstream", "test-openai", Severity.LOW)
+    assert finding.since == NOW - 2 * DAY
+    assert "generationConfig.x (9) and fooBar (7)" in finding.sentence
+    assert f"{at:%Y-%m-%d %H:%M}" in finding.sentence
+    assert "`keydesk upstreams update test-openai --unknown-fields leave_out`" in finding.action
+    assert "`keydesk plans update standard --unknown-fields leave_out`" in finding.action
+    assert finding.evidence["names"] == {"generationConfig.x": 9, "fooBar": 7}
+    with scene.acting(NOW) as tx:
+        catalog.update_upstream(tx, "test-openai", unknown_fields=UnknownFields.REFUSE)
+    (refused,) = scene.found("fields-unknown")
+    assert refused.severity is Severity.INFO
+    assert "leave_out" not in refused.action  # they no longer go on
+    assert "`keydesk upstreams update test-openai --unknown-fields pass`" in refused.action
+    org_only = scene.desk.acting_as(Actor("ann", Role.ANALYST, scene.world.org_id)).ledger
+    assert "fields-unknown" in {check.id for check in scene.report(org_only).skipped}
+
+
+def test_fields_that_are_not_sent_any_more_are_not_found(scene: Scene) -> None:
+    """Those of the last 30 days count."""
+    with scene.acting(NOW) as tx:
+        unknown_fields.add(tx, {("test-openai", scene.world.plan_id, "fooBar"): Counted(7, NOW - 31 * DAY)})
+    assert scene.found("fields-unknown") == []
+
+
+def test_holds_of_a_dead_gateway_are_found_together(scene: Scene) -> None:
+    """Two minutes after the lease at the latest somebody should have released them; a living gateway's are in order."""
+    key = scene.key("app")
+    account = scene._account(key)
+    for hours, amount in ((3, usd(2)), (2, usd(0.5))):
+        account.admit(account.call(received_at=NOW - hours * HOUR), fixed(amount))
+    scene.clock.now = NOW - HOUR
+    with scene.desk.write() as tx:
+        leases.renew(tx, INSTANCE, HOUR - timedelta(minutes=2))
+    assert scene.found("hold-orphaned") == []
+    with scene.desk.write() as tx:
+        tx.session.execute(update(GatewayInstance).values(lease_until=NOW - timedelta(minutes=2, microseconds=1)))
+    (finding,) = scene.found("hold-orphaned")
+    assert (finding.kind, finding.subject, finding.org) == ("gateway", INSTANCE, "Acme")
+    assert (finding.severity, finding.since) == (Severity.MEDIUM, NOW - 3 * HOUR)
+    assert (finding.evidence["holds"], finding.evidence["amount_nano"]) == (2, usd(2.5))
+    assert len(finding.evidence["request_ids"]) == 2

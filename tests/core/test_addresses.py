@@ -1,0 +1,84 @@
+"""Addresses as people write them into settings and as browsers send them."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from toolkit.core import addresses
+from toolkit.core.errors import InvalidInput
+
+
+@pytest.mark.parametrize(
+    ("text", "url"),
+    [
+        ("https://llm.example.com", "https://llm.example.com"),
+        ("HTTPS://LLM.Example.com:443/", "https://llm.example.com"),
+        ("http://10.0.0.7:8080/Keydesk/", "http://10.0.0.7:8080/Keydesk"),
+        ("http://[::1]:8080", "http://[::1]:8080"),
+    ],
+)
+def test_urls_lose_what_says_nothing(text: str, url: str) -> None:
+    """The scheme's own port and the last slash go; the path keeps its letters."""
+    assert addresses.parse_url(text, "KEYDESK_PUBLIC_URL") == url
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "llm.example.com",
+        "ftp://llm.example.com",
+        "https://",
+        "https://user:password@llm.example.com",
+        "https://llm.example.com?x=1",
+        "https://llm.example.com/#x",
+        "https://llm.example.com:port",
+        "https://llm.example.com:99999",
+        "https://a b",
+        "https://a\\b",
+        "https://ключ.example",
+    ],
+)
+def test_what_is_no_address_is_named(text: str) -> None:
+    """The message names the setting and shows how it is written."""
+    with pytest.raises(InvalidInput, match=r"KEYDESK_PUBLIC_URL.*for example"):
+        addresses.parse_url(text, "KEYDESK_PUBLIC_URL")
+
+
+def test_origins_are_a_list() -> None:
+    """Each is there once, and one with a path is refused."""
+    assert addresses.parse_origins(" https://a.example , http://b.example:80,https://A.example:443/ ", "X") == (
+        "https://a.example",
+        "http://b.example",
+    )
+    assert addresses.parse_origins("", "X") == ()
+    with pytest.raises(InvalidInput, match=r"X: 'https://a\.example/desk' is no origin"):
+        addresses.parse_origins("https://a.example/desk", "X")
+
+
+@pytest.mark.parametrize(
+    ("page", "host", "same"),
+    [
+        ("https://desk.example", "desk.example", True),
+        ("https://desk.example", "Desk.Example:443", True),
+        ("http://desk.example", "desk.example:443", False),
+        ("http://127.0.0.1:8501", "127.0.0.1:8501", True),
+        ("http://127.0.0.1:8502", "127.0.0.1:8501", False),
+        ("http://127.0.0.1", "127.0.0.1:8501", False),
+        ("http://[::1]:8501", "[::1]:8501", True),
+        ("http://desk.example", "desk.example.evil.test", False),
+        ("http://desk.example", "desk.example/x", False),
+        ("http://desk.example", "user@desk.example", False),
+        ("http://desk.example", "", False),
+    ],
+)
+def test_a_page_is_of_the_host_that_was_asked(page: str, host: str, same: bool) -> None:
+    """Host and port must be the same; without a port it is the scheme's own."""
+    assert addresses.is_of_host(page, host) is same
+
+
+@given(st.text(max_size=60))
+def test_anything_may_come_as_an_origin(text: str) -> None:
+    """Whatever is sent, it is an origin in its usual spelling or none."""
+    found = addresses.origin(text)
+    assert found is None or addresses.origin(found) == found

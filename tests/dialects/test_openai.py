@@ -1,0 +1,694 @@
+"""OpenAI's wire format: what is read, what is refused, what is forwarded, and how a stream is watched."""
+
+import json
+from base64 import b64encode
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx2
+import openai as sdk
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.usages import used
+from toolkit.core.errors import STATUS, Refusal, RefusalType
+from toolkit.core.usage import Usage
+from toolkit.dialects import openai
+from toolkit.dialects.body import parse_object
+from toolkit.dialects.media import Kind, Medium
+from toolkit.dialects.shape import ModelInfo, Shape
+
+CHAT, RESPONSES, EMBEDDINGS = "chat/completions", "responses", "embeddings"
+HELLO: list[dict[str, Any]] = [{"role": "user", "content": "hello"}]
+IMAGE = "data:image/png;base64," + "A" * 5000
+LONG = "A" * 100_000
+PNG = b64encode(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0\x09\0\0\0\x07").decode()
+
+
+def inspect(endpoint: str, **fields: Any) -> Shape:
+    body = json.dumps({"model": "m", **fields}).encode()
+    return openai.inspect(endpoint, parse_object(body), len(body), None)
+
+
+def chat(**fields: Any) -> Shape:
+    return inspect(CHAT, **{"messages": HELLO, **fields})
+
+
+def responses(**fields: Any) -> Shape:
+    return inspect(RESPONSES, **{"input": "hello", **fields})
+
+
+def content(*parts: Any) -> list[dict[str, Any]]:
+    return [{"role": "user", "content": list(parts)}]
+
+
+def test_chat_request_is_read() -> None:
+    """Every fact that a price can depend on is taken from the body."""
+    body = {
+        "model": "gpt-x",
+        "messages": [{"role": "system", "content": "be brief"}, *HELLO],
+        "tools": [{"type": "function", "function": {"name": "f"}}, {"type": "custom", "custom": {"name": "g"}}],
+        "functions": [{"name": "h"}],
+        "n": 3,
+        "max_completion_tokens": 50,
+        "stream": True,
+        "stream_options": {"include_usage": True},
+    }
+    raw = json.dumps(body).encode()
+    assert openai.inspect(CHAT, body, len(raw), None) == Shape(
+        endpoint=CHAT,
+        model="gpt-x",
+        stream=True,
+        free=False,
+        text_bytes=len(raw),
+        messages=2,
+        tools=3,
+        media={},
+        whole_context=False,
+        choices=3,
+        output_bound=50,
+        output=True,
+        usage_asked=True,
+    )
+
+
+def test_larger_of_two_bounds_is_held() -> None:
+    """A server may obey either of the two names, so the larger one counts."""
+    assert chat(max_tokens=70, max_completion_tokens=20).output_bound == 70
+    assert chat(max_tokens=None).output_bound is None
+
+
+def test_inline_pictures_are_counted_by_piece_and_not_by_length() -> None:
+    """Its base64 is no text."""
+    shape = chat(messages=content({"type": "image_url", "image_url": {"url": IMAGE}}, {"type": "text", "text": "?"}))
+    assert (shape.media, shape.whole_context) == ({Medium(Kind.PICTURE): 1}, False)
+    assert shape.text_bytes < 300
+    shape = responses(input=content({"type": "input_image", "image_url": IMAGE}))
+    assert (shape.media, shape.whole_context) == ({Medium(Kind.PICTURE): 1}, False)
+    assert shape.text_bytes < 300
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"type": "image_url", "image_url": {"url": "https://example.com/a.png"}},
+        {"type": "image_url", "image_url": {"url": "data:application/pdf;base64,AAAA"}},
+        {"type": "file", "file": {"file_data": "data:application/pdf;base64,AAAA", "filename": "a.pdf"}},
+    ],
+)
+def test_parts_of_unknown_size_take_the_whole_context(part: dict[str, Any]) -> None:
+    """What only the provider can count is held as the whole context window."""
+    assert chat(messages=content(part)).whole_context
+
+
+@pytest.mark.parametrize(
+    ("file", "medium"),
+    [
+        ({"file_data": f"data:application/pdf;base64,{LONG}"}, Medium(Kind.PDF, size=75_000)),
+        ({"file_data": f"data:text/csv;base64,{LONG}"}, Medium(Kind.TEXT, size=75_000)),
+        ({"file_data": LONG}, Medium(Kind.DOCUMENT, size=75_000)),
+        ({"file_data": "https://example.com/a.pdf"}, Medium(Kind.PDF, by_url=True)),
+    ],
+    ids=["pdf", "csv", "bare", "address"],
+)
+def test_the_bytes_of_a_document_are_no_text(file: dict[str, Any], medium: Medium) -> None:
+    """Chat and Responses have it in different places; the whole context window is held for it in both."""
+    for shape in (
+        chat(messages=content({"type": "file", "file": {"filename": "a", **file}})),
+        responses(input=content({"type": "input_file", "filename": "a", **file})),
+    ):
+        assert shape.text_bytes < 300
+        assert (shape.media, shape.whole_context) == ({medium: 1}, True)
+
+
+def test_how_closely_a_picture_is_looked_at_is_read() -> None:
+    """`detail` stands in `image_url` in Chat, beside it in Responses; a screenshot has it too."""
+    url = f"data:image/png;base64,{PNG}"
+    sized = Medium(Kind.PICTURE, width=9, height=7)
+    assert chat(messages=content({"type": "image_url", "image_url": {"url": url, "detail": "low"}})).media == {
+        sized._replace(detail="low"): 1
+    }
+    part = {"type": "input_image", "image_url": url, "detail": "original"}
+    screenshot = {"type": "computer_screenshot", "image_url": url, "detail": "high"}
+    given = [
+        {"role": "user", "content": [part, {"type": "input_image", "image_url": url}]},
+        {"type": "computer_call_output", "call_id": "c", "output": screenshot},
+    ]
+    assert responses(input=given).media == {sized._replace(detail=detail): 1 for detail in ("original", "", "high")}
+
+
+def test_a_document_that_is_sent_as_a_picture_holds_the_whole_context() -> None:
+    """What the bytes are counts, not what they are declared as."""
+    url = "data:image/png;base64," + b64encode(b"%PDF-1.7 and so on").decode()
+    shape = chat(messages=content({"type": "image_url", "image_url": {"url": url}}))
+    assert ([medium.kind for medium in shape.media], shape.whole_context) == ([Kind.PDF], True)
+
+
+def test_documents_in_tool_results_are_found() -> None:
+    """The output of a function call may hold images and files too."""
+    output = [
+        {"type": "input_file", "file_url": "https://example.com/a.pdf"},
+        {"type": "input_image", "image_url": IMAGE},
+    ]
+    shape = responses(input=[*HELLO, {"type": "function_call_output", "call_id": "c", "output": output}])
+    assert (shape.whole_context, shape.messages) == (True, 2)
+    assert shape.media == {Medium(Kind.PDF, by_url=True): 1, Medium(Kind.PICTURE): 1}
+
+
+def test_embeddings_have_no_output() -> None:
+    """Embedding requests are read in each of their input forms."""
+    for given_input, count in (("text", 1), (["a", "b"], 2), ([1, 2, 3], 3), ([[1], [2]], 2)):
+        shape = inspect(EMBEDDINGS, input=given_input)
+        assert (shape.output, shape.output_bound, shape.messages) == (False, None, count)
+    with pytest.raises(Refusal, match="'input' must be"):
+        inspect(EMBEDDINGS, input=[])
+
+
+INVALID: list[tuple[str, Callable[[], Shape]]] = [
+    ("n", lambda: chat(n=1000)),
+    ("n", lambda: chat(n=0)),
+    ("n", lambda: chat(n=True)),
+    ("max_tokens", lambda: chat(max_tokens=-1)),
+    ("max_completion_tokens", lambda: chat(max_completion_tokens=0)),
+    ("max_output_tokens", lambda: responses(max_output_tokens=10**9)),
+    ("stream", lambda: chat(stream="yes")),
+    ("stream_options", lambda: chat(stream_options=[1])),
+    ("stream_options.include_usage", lambda: chat(stream_options={"include_usage": 1})),
+    ("model", lambda: inspect(CHAT, model=None, messages=HELLO)),
+    ("messages", lambda: chat(messages=[])),
+    ("messages", lambda: chat(messages="hello")),
+    ("messages[0]", lambda: chat(messages=["hello"])),
+    ("messages[0].content[0]", lambda: chat(messages=content("hello"))),
+    ("messages[0].content[0].type", lambda: chat(messages=content({"type": ["text"]}))),
+    ("messages[0].content[0].image_url", lambda: chat(messages=content({"type": "image_url"}))),
+    (
+        "messages[0].content[0].image_url.URL",
+        lambda: chat(messages=content({"type": "image_url", "image_url": {"url": "data:,", "URL": "https://x"}})),
+    ),
+    ("tools[0].type", lambda: chat(tools=[{"name": "f"}])),
+    ("input", lambda: responses(input=5)),
+    ("Max_Tokens", lambda: chat(Max_Tokens=5)),
+    ("Store", lambda: responses(Store=True)),
+]
+
+
+@pytest.mark.parametrize(("param", "call"), INVALID, ids=[f"{i}-{p}" for i, (p, _) in enumerate(INVALID)])
+def test_wrong_values_are_refused_by_name(param: str, call: Callable[[], Shape]) -> None:
+    """A malformed field is `invalid_request`, and the refusal names it."""
+    with pytest.raises(Refusal) as caught:
+        call()
+    assert (caught.value.type, caught.value.param) == (RefusalType.INVALID_REQUEST, param)
+
+
+UNSUPPORTED: list[tuple[str, Callable[[], Shape]]] = [
+    ("previous_response_id", lambda: responses(previous_response_id="resp_1")),
+    ("conversation", lambda: responses(conversation={"id": "conv_1"})),
+    ("prompt", lambda: responses(prompt={"id": "pmpt_1"})),
+    ("background", lambda: responses(background=True)),
+    ("store", lambda: responses(store=True)),
+    ("store", lambda: chat(store=True)),
+    ("service_tier", lambda: chat(service_tier="priority")),
+    ("service_tier", lambda: responses(service_tier="flex")),
+    ("web_search_options", lambda: chat(web_search_options={"search_context_size": "low"})),
+    ("modalities", lambda: chat(modalities=["text", "audio"])),
+    ("audio", lambda: chat(audio={"voice": "ash", "format": "wav"})),
+    ("prediction", lambda: chat(prediction={"type": "content", "content": "x"})),
+    ("best_of", lambda: chat(best_of=5)),
+    ("moderation", lambda: chat(moderation={"model": "omni"})),
+    ("context_management", lambda: responses(context_management=[{"type": "compaction"}])),
+    ("prompt_cache_options.ttl", lambda: chat(prompt_cache_options={"ttl": "12h"})),
+    (
+        "prompt_cache_options.comparison_response_id",
+        lambda: responses(prompt_cache_options={"comparison_response_id": "r"}),
+    ),
+    ("messages[0].audio", lambda: chat(messages=[{"role": "assistant", "audio": {"id": "a"}}])),
+    ("messages[0].content[0].type", lambda: chat(messages=content({"type": "input_audio", "input_audio": {}}))),
+    ("messages[0].content[0].type", lambda: chat(messages=content({"type": "hologram"}))),
+    ("messages[0].content[0].file.file_id", lambda: chat(messages=content({"type": "file", "file": {"file_id": "f"}}))),
+    (
+        "messages[0].content[0].prompt_cache_breakpoint.ttl",
+        lambda: chat(messages=content({"type": "text", "prompt_cache_breakpoint": {"ttl": "12h"}})),
+    ),
+    ("input[0].content[0].file_id", lambda: responses(input=content({"type": "input_file", "file_id": "f"}))),
+    ("input[0].content[0].file_id", lambda: responses(input=content({"type": "input_image", "file_id": "f"}))),
+    (
+        "input[0].output[0].file_id",
+        lambda: responses(
+            input=[{"type": "computer_call_output", "output": {"type": "computer_screenshot", "file_id": "f"}}]
+        ),
+    ),
+    ("input[0].type", lambda: responses(input=[{"type": "item_reference", "id": "msg_1"}])),
+    ("input[0]", lambda: responses(input=[{"id": "msg_1"}])),
+    ("input[0]", lambda: responses(input=[{"id": "msg_1", "role": "user", "type": None}])),
+    ("input[0]", lambda: responses(input=[{"type": "reasoning", "id": "rs_1", "summary": []}])),
+    ("input[0].type", lambda: responses(input=[{"type": "mcp_approval_response", "approve": True}])),
+    ("input[0].tools[0].type", lambda: responses(input=[{"type": "additional_tools", "tools": [{"type": "mcp"}]}])),
+    ("tools[0].type", lambda: chat(tools=[{"type": "web_search"}])),
+    ("tools[0].environment", lambda: responses(tools=[{"type": "shell", "environment": {"type": "container_auto"}}])),
+    (
+        "tools[0].tools[0].type",
+        lambda: responses(tools=[{"type": "namespace", "name": "n", "tools": [{"type": "file_search"}]}]),
+    ),
+    *[
+        ("tools[0].type", lambda kind=kind: responses(tools=[{"type": kind}]))
+        for kind in (
+            "web_search",
+            "web_search_preview",
+            "file_search",
+            "code_interpreter",
+            "image_generation",
+            "computer_use_preview",
+            "mcp",
+            "tool_search",
+            "programmatic_tool_calling",
+            "a_tool_of_tomorrow",
+        )
+    ],
+]
+
+
+@pytest.mark.parametrize(("param", "call"), UNSUPPORTED, ids=[f"{i}-{p}" for i, (p, _) in enumerate(UNSUPPORTED)])
+def test_what_cannot_be_metered_is_refused_by_name(param: str, call: Callable[[], Shape]) -> None:
+    """Provider-side state and anything without a price is `unsupported_feature`, with the field and a reason."""
+    with pytest.raises(Refusal) as caught:
+        call()
+    assert (caught.value.type, caught.value.param) == (RefusalType.UNSUPPORTED_FEATURE, param)
+    assert f"'{param}' is not supported here: " in caught.value.message
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"store": False, "service_tier": "auto", "background": False, "previous_response_id": None},
+        {"include": ["reasoning.encrypted_content"], "reasoning": {"effort": "low"}, "tools": []},
+        {"prompt_cache_retention": "24h", "prompt_cache_options": {"ttl": "30m"}, "service_tier": "default"},
+        {
+            "tools": [
+                {"type": "shell", "environment": {"type": "local"}},
+                {"type": "apply_patch"},
+                {"type": "local_shell"},
+            ]
+        },
+        {"tools": [{"type": "tool_search", "execution": "client"}, {"type": "custom", "name": "c"}]},
+        {"input": [{"type": "reasoning", "encrypted_content": "x"}, {"type": "function_call", "arguments": "{}"}]},
+        {"input": [{"type": "shell_call_output", "output": [{"stdout": "a", "stderr": ""}]}]},
+    ],
+)
+def test_harmless_features_pass(fields: dict[str, Any]) -> None:
+    """What changes no price and refers to no state is forwarded."""
+    assert responses(**fields).output
+
+
+NAMES = [
+    *("model", "messages", "input", "content", "type", "tools", "n", "stream", "stream_options", "output", "store"),
+    *("max_tokens", "image_url", "url", "file", "file_id", "environment", "role", "prompt_cache_options", "modalities"),
+    *("prompt_cache_breakpoint", "functions", "instructions", "audio", "Model", "include_usage", "execution"),
+]
+VALUES = ["text", "image_url", "input_image", "input_file", "function", "namespace", "message", "reasoning", "m", IMAGE]
+HOSTILE = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.sampled_from(VALUES) | st.text(max_size=3),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(NAMES), inner, max_size=6),
+    max_leaves=30,
+)
+
+
+@given(st.sampled_from(openai.ENDPOINTS), st.dictionaries(st.sampled_from(NAMES), HOSTILE), st.booleans())
+def test_any_object_ends_in_a_shape_or_a_refusal(endpoint: str, body: dict[str, Any], named: bool) -> None:
+    """No body makes the reader fail otherwise, and what passes can be rewritten."""
+    if named:
+        body = {"messages": HELLO, "input": "x", **body, "model": "m"}
+    try:
+        outcome: object = openai.inspect(endpoint, body, 10_000, None)
+        openai.rewrite(endpoint, body, upstream_model="u", output_bound=5, include_usage=True)
+    except Refusal as refusal:
+        outcome = refusal.type
+    assert isinstance(outcome, Shape) or outcome in (RefusalType.INVALID_REQUEST, RefusalType.UNSUPPORTED_FEATURE)
+
+
+def rewrite(
+    endpoint: str, body: dict[str, Any], bound: int | None = None, usage: bool = False
+) -> dict[str, Any] | None:
+    before = json.dumps(body)
+    changed = openai.rewrite(endpoint, body, upstream_model="up", output_bound=bound, include_usage=usage)
+    assert json.dumps(body) == before, "the input was changed"
+    return changed
+
+
+def test_body_that_needs_no_change_is_forwarded_as_it_came() -> None:
+    """Nothing to change gives None, so the raw bytes go on."""
+    assert rewrite(CHAT, {"model": "up", "messages": HELLO}) is None
+    assert rewrite(RESPONSES, {"model": "up", "input": "x", "store": False}) is None
+    assert rewrite(EMBEDDINGS, {"model": "up", "input": "x"}, bound=9) is None
+
+
+def test_only_what_policy_decides_is_changed() -> None:
+    """The upstream's model name, the default bound and the wish for usage are put in; all else stays."""
+    body = {
+        "model": "m",
+        "messages": HELLO,
+        "stream": True,
+        "seed": 7,
+        "stream_options": {"include_obfuscation": False},
+    }
+    assert rewrite(CHAT, body, 100, True) == {
+        **body,
+        "model": "up",
+        "max_completion_tokens": 100,
+        "stream_options": {"include_obfuscation": False, "include_usage": True},
+    }
+
+
+@pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens"])
+def test_explicit_bound_is_never_touched(name: str) -> None:
+    """A bound that the caller gave stays alone, under either name."""
+    assert rewrite(CHAT, {"model": "up", name: 5}, 100) is None
+
+
+def test_responses_are_not_stored() -> None:
+    """OpenAI stores responses by default, so an absent `store` is sent as false."""
+    assert rewrite(RESPONSES, {"model": "up", "input": "x", "store": None}, 10) == {
+        "model": "up",
+        "input": "x",
+        "store": False,
+        "max_output_tokens": 10,
+    }
+
+
+def test_usage_of_chat_is_read() -> None:
+    """Cached and cache-written tokens are parts of the input, reasoning of the output."""
+    usage = {
+        "prompt_tokens": 1000,
+        "completion_tokens": 200,
+        "prompt_tokens_details": {"cached_tokens": 600, "cache_write_tokens": 100, "audio_tokens": 50},
+        "completion_tokens_details": {"reasoning_tokens": 150, "audio_tokens": 20},
+    }
+    assert used(openai.usage_of(CHAT, {"usage": usage})) == Usage(
+        input_tokens=1000,
+        cached_input_tokens=600,
+        cache_write_5m_tokens=100,
+        output_tokens=200,
+        reasoning_tokens=150,
+    )
+
+
+def test_usage_of_responses_and_embeddings_is_read() -> None:
+    """The other two endpoints name the same counts differently."""
+    details = {
+        "cached_tokens": 4,
+        "cache_write_tokens": 5,
+        "cache_write_tokens_details": {"ttl_12h_tokens": 2, "ttl_30m_tokens": 3},
+    }
+    usage = {
+        "input_tokens": 10,
+        "input_tokens_details": details,
+        "output_tokens": 7,
+        "output_tokens_details": {"reasoning_tokens": 6},
+    }
+    assert used(openai.usage_of(RESPONSES, {"usage": usage})) == Usage(10, 4, 3, 2, 7, 6)
+    assert used(openai.usage_of(EMBEDDINGS, {"usage": {"prompt_tokens": 8, "total_tokens": 8}})) == Usage(8)
+
+
+def test_parts_never_exceed_the_whole() -> None:
+    """A report that contradicts itself is cut to what is possible."""
+    usage = {
+        "prompt_tokens": 10,
+        "prompt_tokens_details": {"cached_tokens": 50, "cache_write_tokens": 9, "audio_tokens": 4},
+        "completion_tokens": 3,
+        "completion_tokens_details": {"reasoning_tokens": 9},
+    }
+    assert used(openai.usage_of(CHAT, {"usage": usage})) == Usage(
+        input_tokens=10, cached_input_tokens=10, output_tokens=3, reasoning_tokens=3
+    )
+
+
+@given(HOSTILE)
+def test_garbage_instead_of_usage_is_no_usage(value: object) -> None:
+    """Reading usage never fails, and no count is ever negative."""
+    for answer in ({"usage": value}, {"usage": {"prompt_tokens": 5, "prompt_tokens_details": value}}):
+        report = openai.usage_of(CHAT, answer)
+        assert report is None or report.usage.input_tokens >= report.usage.cached_input_tokens >= 0
+
+
+@pytest.mark.parametrize(("total", "output"), [(14_428, 4_308), (11_619, 1_499), (None, 1_499)])
+def test_the_total_decides_where_reasoning_belongs(total: int | None, output: int) -> None:
+    """Some servers count reasoning beside the output: the total says so, and it is then part of the output here."""
+    usage = {
+        "prompt_tokens": 10_120,
+        "completion_tokens": 1_499,
+        "completion_tokens_details": {"reasoning_tokens": 2_809},
+        "total_tokens": total,
+    }
+    report = openai.usage_of(CHAT, {"usage": usage})
+    assert used(report).output_tokens == output
+    assert report is not None
+    assert (report.faults == ()) == (output == 4_308)
+
+
+def test_zeros_after_a_good_usage_do_not_replace_it() -> None:
+    """A stream's last usage counts, unless it is of zeros."""
+    meter = openai.Meter(CHAT, sse=True)
+    zeros = {"prompt_tokens": 0, "completion_tokens": 0}
+    meter.feed(sse(chunk("hi", finish="stop"), USAGE_CHUNK, USAGE_CHUNK | {"usage": zeros}, "[DONE]"))
+    assert used(meter.report) == Usage(input_tokens=9, output_tokens=2)
+
+
+def sse(*events: dict[str, Any] | str) -> bytes:
+    lines = []
+    for event in events:
+        if isinstance(event, str):
+            lines.append(f"data: {event}\n\n")
+        elif event.get("type"):
+            lines.append(f"event: {event['type']}\ndata: {json.dumps(event)}\n\n")
+        else:
+            lines.append(f"data: {json.dumps(event)}\n\n")
+    return "".join(lines).encode()
+
+
+def chunk(text: str | None = None, finish: str | None = None, index: int = 0, **more: Any) -> dict[str, Any]:
+    choice = {"index": index, "delta": {"content": text} if text is not None else {}, "finish_reason": finish}
+    return {"id": "chatcmpl-1", "object": "chat.completion.chunk", "choices": [choice], "usage": None, **more}
+
+
+USAGE_CHUNK = {
+    "id": "chatcmpl-1",
+    "choices": [],
+    "usage": {"prompt_tokens": 9, "completion_tokens": 2, "total_tokens": 11},
+}
+
+
+def test_chat_stream_passes_all_but_its_end() -> None:
+    """Every chunk passes unchanged at once; only [DONE] waits."""
+    data = sse(chunk("he"), chunk("llo"), chunk(finish="stop"), USAGE_CHUNK)
+    meter = openai.Meter(CHAT, sse=True)
+    assert b"".join(meter.feed(data + sse("[DONE]"))) == data
+    assert meter.complete
+    assert not meter.failed
+    assert meter.started
+    assert used(meter.report) == Usage(input_tokens=9, output_tokens=2)
+    assert meter.response_id == "chatcmpl-1"
+    assert meter.finish() == [sse("[DONE]")]
+
+
+def test_nothing_overtakes_what_is_kept_back() -> None:
+    """A comment after the end waits with it, so the order of bytes stays."""
+    meter = openai.Meter(CHAT, sse=True)
+    end = sse("[DONE]") + b": bye\n\n"
+    assert meter.feed(sse(chunk("hi")) + end) == [sse(chunk("hi"))]
+    assert b"".join(meter.finish()) == end
+
+
+def test_usage_that_was_not_asked_for_is_dropped() -> None:
+    """The usage chunk is read and swallowed; a chunk that has choices is never dropped."""
+    data = sse(chunk("hi", finish="stop", usage={"prompt_tokens": 9, "completion_tokens": 1}))
+    meter = openai.Meter(CHAT, sse=True, drop_usage=True)
+    assert b"".join(meter.feed(data + sse(USAGE_CHUNK) + sse("[DONE]"))) == data
+    assert used(meter.report) == Usage(input_tokens=9, output_tokens=2)
+
+
+@given(st.lists(st.text(), min_size=1), st.integers(min_value=1, max_value=50))
+def test_chat_stream_is_the_same_at_any_chunking(texts: list[str], size: int) -> None:
+    """What passes and what is kept back is the whole stream, and the estimate is that of its text."""
+    data = sse(*(chunk(text) for text in texts), chunk(finish="length"), "[DONE]")
+    meter = openai.Meter(CHAT, sse=True)
+    passed = [piece for start in range(0, len(data), size) for piece in meter.feed(data[start : start + size])]
+    assert b"".join(passed + meter.finish()) == data
+    assert meter.output_seen == -(-len("".join(texts).encode()) // 4)
+
+
+def test_stream_without_done_is_complete_when_all_choices_finished() -> None:
+    """Servers that send no [DONE] end cleanly after the last finish reason, and not before."""
+    meter = openai.Meter(CHAT, sse=True, choices=2)
+    meter.feed(sse(chunk("a"), chunk(finish="stop")))
+    seen = [meter.complete]
+    meter.feed(sse(chunk(finish="stop", index=1)))
+    seen.append(meter.complete)
+    assert seen == [False, True]
+    assert meter.finish() == []
+
+
+def test_truncated_stream_is_not_complete() -> None:
+    """A body that ends before the answer does is told from one that is whole."""
+    meter = openai.Meter(CHAT, sse=True)
+    meter.feed(sse(chunk("a"), chunk("b")))
+    assert meter.finish() == []
+    assert not meter.complete
+    assert meter.report is None
+
+
+def test_done_without_an_empty_line_still_ends_the_stream() -> None:
+    """Some servers forget the last line end."""
+    meter = openai.Meter(CHAT, sse=True)
+    meter.feed(sse(chunk("a")) + b"data: [DONE]")
+    assert meter.finish() == [b"data: [DONE]"]
+    assert meter.complete
+
+
+def test_error_in_a_chat_stream_is_kept_back_as_a_failure() -> None:
+    """The provider's own error is the end of the stream, and no regular one."""
+    meter = openai.Meter(CHAT, sse=True)
+    error = sse({"error": {"message": "overloaded", "type": "server_error"}}, "[DONE]")
+    assert meter.feed(sse(chunk("a")) + error) == [sse(chunk("a"))]
+    assert meter.failed
+    assert not meter.complete
+    assert b"".join(meter.finish()) == error
+
+
+def test_text_that_looks_like_an_end_is_text() -> None:
+    """Quoted markers inside an answer mean nothing."""
+    text = 'data: [DONE] "finish_reason":"stop" "usage":{"prompt_tokens":5} "error":{}'
+    data = sse(chunk("x"), chunk(text))
+    meter = openai.Meter(CHAT, sse=True)
+    assert b"".join(meter.feed(data)) == data
+    assert (meter.complete, meter.failed, meter.report) == (False, False, None)
+
+
+def test_tool_arguments_and_reasoning_count_as_output() -> None:
+    """The estimate covers all that a delta can carry."""
+    delta = {
+        "reasoning_content": "12345678",
+        "tool_calls": [{"index": 0, "function": {"name": "f", "arguments": "1234"}}],
+        "refusal": "1234",
+    }
+    meter = openai.Meter(CHAT, sse=True)
+    meter.feed(sse({"id": "c", "choices": [{"index": 0, "delta": delta, "finish_reason": None}]}))
+    assert meter.output_seen == 4
+
+
+def test_long_streams_do_not_pile_up() -> None:
+    """Deltas are counted and let go from time to time, without changing the estimate."""
+    meter = openai.Meter(CHAT, sse=True)
+    data = sse(chunk("x" * 1000))
+    for _ in range(1000):
+        meter.feed(data)
+    assert sum(len(piece) for piece in meter._deltas) < 300_000
+    assert meter.output_seen == 250_000
+
+
+RESPONSE = {"id": "resp_1", "usage": {"input_tokens": 5, "output_tokens": 3}}
+CREATED = {"type": "response.created", "response": {"id": "resp_1", "usage": None}}
+DELTA = {"type": "response.output_text.delta", "delta": "hello!!!"}
+
+
+@pytest.mark.parametrize("end", ["completed", "incomplete", "failed"])
+@pytest.mark.parametrize("named", [True, False])
+def test_responses_stream_waits_with_its_last_event(end: str, named: bool) -> None:
+    """All three ends are kept back, with or without event names, and bring the usage."""
+    events: list[dict[str, Any]] = [CREATED, DELTA, {"type": f"response.{end}", "response": RESPONSE}]
+    *_, last = [sse(event if named else json.dumps(event)) for event in events]
+    data = b"".join(sse(event if named else json.dumps(event)) for event in events[:-1])
+    meter = openai.Meter(RESPONSES, sse=True)
+    assert b"".join(meter.feed(data + last)) == data
+    assert meter.finish() == [last]
+    assert meter.complete
+    assert meter.failed == (end == "failed")
+    assert used(meter.report) == Usage(input_tokens=5, output_tokens=3)
+    assert (meter.response_id, meter.output_seen) == ("resp_1", 2)
+
+
+def test_error_event_in_a_responses_stream_is_a_failure() -> None:
+    """Responses have an error event of their own."""
+    error = sse({"type": "error", "code": "server_error", "message": "m", "param": None, "sequence_number": 2})
+    meter = openai.Meter(RESPONSES, sse=True)
+    assert meter.feed(sse(CREATED) + error) == [sse(CREATED)]
+    assert (meter.failed, meter.complete) == (True, False)
+    assert meter.finish() == [error]
+
+
+def client(status: int, body: bytes, content_type: str = "application/json") -> sdk.OpenAI:
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        return httpx2.Response(status, content=body, headers={"content-type": content_type})
+
+    transport = httpx2.Client(transport=httpx2.MockTransport(answer))
+    return sdk.OpenAI(api_key="k", base_url="http://gateway/v1", http_client=transport, max_retries=0)
+
+
+NO = Refusal(RefusalType.UPSTREAM_ERROR, "The provider's connection broke.", param="x", details={"spent": "1.50"})
+
+
+@pytest.mark.parametrize(
+    ("kind", "error"),
+    [
+        (RefusalType.UNAUTHORIZED, sdk.AuthenticationError),
+        (RefusalType.API_KEY_QUOTA_EXCEEDED, sdk.APIStatusError),
+        (RefusalType.BILLING_SHORTFALL, sdk.APIStatusError),
+        (RefusalType.MODEL_NOT_ALLOWED, sdk.PermissionDeniedError),
+        (RefusalType.MODEL_NOT_FOUND, sdk.NotFoundError),
+        (RefusalType.UNSUPPORTED_FEATURE, sdk.BadRequestError),
+        (RefusalType.UPSTREAM_ERROR, sdk.InternalServerError),
+    ],
+)
+def test_sdk_raises_its_own_error_with_our_message(kind: RefusalType, error: type[sdk.APIStatusError]) -> None:
+    """The official SDK turns the envelope into its typed exception, with message, type, code and param."""
+    body = json.dumps(openai.error_body(Refusal(kind, "No, because.", param="n", details={"limit": "5.00"}), "req_1"))
+    with client(STATUS[kind], body.encode()) as api, pytest.raises(error) as caught:
+        api.chat.completions.create(model="m", messages=[{"role": "user", "content": "x"}])
+    assert (caught.value.code, caught.value.type, caught.value.param) == (kind.value, kind.value, "n")
+    assert caught.value.body == {
+        "message": "No, because.",
+        "type": kind.value,
+        "code": kind.value,
+        "param": "n",
+        "request_id": "req_1",
+        "details": {"limit": "5.00"},
+    }
+
+
+def test_sdk_raises_when_a_chat_stream_breaks() -> None:
+    """The text up to the break is delivered, then the SDK raises with our message."""
+    body = sse(chunk("he")) + openai.error_event(NO, "req_1", sse=True, endpoint=CHAT, started=True)
+    texts = []
+    with client(200, body, "text/event-stream") as api:
+        stream = api.chat.completions.create(model="m", messages=[{"role": "user", "content": "x"}], stream=True)
+        with pytest.raises(sdk.APIError, match="connection broke") as caught:
+            texts += [event.choices[0].delta.content for event in stream]
+    assert caught.value.code == "upstream_error"
+
+
+def test_sdk_raises_when_a_responses_stream_breaks() -> None:
+    """The event is one of Responses' own and makes the SDK raise."""
+    event = openai.error_event(NO, "req_1", sse=True, endpoint=RESPONSES, started=True)
+    assert event.startswith(b'event: error\ndata: {"type": "error"')
+    with client(200, sse(CREATED) + event, "text/event-stream") as api:
+        stream = api.responses.create(model="m", input="x", stream=True)
+        with pytest.raises(sdk.APIError, match="connection broke"):
+            list(stream)
+
+
+def test_sdk_lists_models() -> None:
+    """Listings satisfy the SDK's own types."""
+    info = ModelInfo("gpt-x", datetime(2026, 1, 2, tzinfo=UTC), 1000, 100, "GPT X", "openai")
+    with client(200, json.dumps(openai.listing([info])).encode()) as api:
+        (model,) = api.models.list().data
+    assert (model.id, model.created, model.owned_by, model.object) == ("gpt-x", 1767312000, "openai", "model")
+    with client(200, json.dumps(openai.listed(info)).encode()) as api:
+        assert api.models.retrieve("gpt-x").id == "gpt-x"
+
+
+def test_upstream_is_addressed_below_its_base() -> None:
+    """Paths are relative to a base URL with /v1, and the credential goes into the bearer header."""
+    assert openai.upstream_path(CHAT, "m", stream=True) == "/chat/completions"
+    assert openai.auth_headers("secret") == {"authorization": "Bearer secret"}
+    assert openai.response_id_of({"id": "x"}) == "x"
+    assert openai.response_id_of({"id": 5}) is None

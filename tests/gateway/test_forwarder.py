@@ -1,0 +1,214 @@
+"""The way of one call, step by step of the loop: whatever ends it, and when, its hold ends with it."""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+from starlette.types import Message
+
+from tests.conftest import CREDENTIAL, World
+from tests.gateway.conftest import raw_upstream
+from tests.gateway.test_readers import happens
+from toolkit.admin import catalog
+from toolkit.billing.batcher import Cashier
+from toolkit.billing.stores import open_till
+from toolkit.core import secrets
+from toolkit.core.dialect import Dialect
+from toolkit.dialects.skim import LIGHT_SIZE
+from toolkit.gateway import paths, responses
+from toolkit.gateway.blocks import BLOCK
+from toolkit.gateway.call import Request, Teller
+from toolkit.gateway.field_policy import UnknownNames
+from toolkit.gateway.forwarder import Passage
+from toolkit.gateway.intake import Intake
+from toolkit.gateway.key_cache import Book
+from toolkit.gateway.readers import Readers
+from toolkit.gateway.refusal_log import RefusalLog
+from toolkit.gateway.upstream_pool import Upstreams
+from toolkit.store.tables import Hold, OutboxRow
+from toolkit.store.tally import Tallies
+
+
+class Counter:
+    """What calls of one key need, in the running event loop.
+
+    Args:
+        world: whose key calls.
+    """
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        desk = world.desk
+        self.secret = world.key().secret
+        self.cashier = Cashier(open_till(desk.store))
+        tallies = Tallies(desk.store)
+        self.book = Book(desk.store, desk.keyring, self.cashier, tallies)
+        log, unknown = RefusalLog(self.cashier, tallies), UnknownNames(tallies)
+        self.teller = Teller(self.book, log, unknown, secrets.new_id("gateway"))
+        self.teller.lease = 1
+        self.upstreams = Upstreams(desk.settings)
+        self.readers = Readers()
+        self.intake = Intake(self.readers, 10)
+
+    async def __aenter__(self) -> "Counter":
+        self.cashier.start()
+        await self.book.open()
+        await self.upstreams.open()
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        await self.teller.drain(0)
+        await self.cashier.stop()
+        await self.upstreams.close()
+        self.readers.close()
+
+    async def call(self, send: Callable[[Message], Awaitable[None]], *, stream: bool) -> Passage:
+        """Have a call admitted."""
+        body = {"model": "gpt-test", "messages": [{"role": "user", "content": "hello"}], "stream": stream}
+        target = paths.resolve("POST", "/v1/chat/completions")
+        digests = self.book.digests(self.secret)
+        number = secrets.new_request_id(0)
+        request = Request(number, Dialect.OPENAI, target, digests, [], json.dumps(body).encode(), wants_sse=False)
+        admission = await self.teller.admit(request, await self.book.key(digests))
+        receive = asyncio.Event().wait  # the caller stays
+        way = request, admission, receive, send
+        return Passage(self.teller, self.upstreams, self.intake, *way)  # type: ignore[arg-type]
+
+    def held(self) -> list[str]:
+        """Return the calls that hold money, in the store and by what the teller knows."""
+        with self.world.desk.read() as tx:
+            return [*tx.session.scalars(select(Hold.request_id)), *self.teller.open_calls]
+
+    def row(self) -> OutboxRow:
+        """Return the call's row."""
+        with self.world.desk.read() as tx:
+            return tx.session.scalars(select(OutboxRow)).one()
+
+
+def run(world: World, work: Callable[[Counter], Awaitable[None]]) -> None:
+    """Run something with a counter."""
+
+    async def all_of_it() -> None:
+        async with Counter(world) as counter:
+            await work(counter)
+
+    asyncio.run(all_of_it())
+
+
+def test_a_stream_that_is_ended_before_its_first_step_is_settled(world: World) -> None:
+    """The gateway stops, or its lease is lost, in the very turn of the loop in which the call begins."""
+    sent: list[Any] = []
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    async def work(counter: Counter) -> None:
+        passage = await counter.call(send, stream=True)
+        caller = asyncio.create_task(passage.run())
+        await asyncio.sleep(0)  # it makes the task that forwards, and no more
+        counter.teller.abort()
+        await caller
+        await counter.teller.drain(0)
+        assert counter.held() == []
+        row = counter.row()
+        assert (row.outcome, row.cost, row.error) == ("aborted", 0, "the gateway was stopped")
+        assert sent[0]["status"] == 503
+
+    run(world, work)
+
+
+def test_a_whole_answer_that_is_ended_while_it_is_sent_gets_no_second_head(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has been charged; whoever does not get all of it sees the connection end."""
+    monkeypatch.setenv("TEST_UPSTREAM_API_KEY", CREDENTIAL)
+    heads: list[int] = []
+
+    async def work(counter: Counter) -> None:
+        sending = asyncio.Event()
+
+        async def send(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                heads.append(message["status"])
+            elif message["more_body"]:
+                sending.set()
+                await asyncio.Event().wait()  # a caller who does not read
+
+        passage = await counter.call(send, stream=False)
+        caller = asyncio.create_task(passage.run())
+        await sending.wait()
+        counter.teller.abort()
+        await asyncio.wait({caller})
+        assert counter.held() == []
+        assert counter.row().outcome == "completed"
+
+    run_with_large_answers(world, monkeypatch, work)
+    assert heads == [200]
+
+
+def test_a_caller_who_does_not_read_a_large_answer_is_given_up(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Others wait for the room that it takes."""
+    monkeypatch.setattr(responses, "FIRST", 0.1)
+    monkeypatch.setattr(responses, "PACE", 1 << 30)
+
+    async def work(counter: Counter) -> None:
+        caller = asyncio.create_task((await counter.call(nobody_reads, stream=False)).run())
+        await asyncio.wait({caller}, timeout=20)
+        assert caller.done()
+        assert counter.row().outcome == "completed"
+
+    run_with_large_answers(world, monkeypatch, work)
+
+
+def test_an_answer_that_does_not_say_its_size_takes_the_room_that_it_needs(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Until it has come it may be as large as any; then many may wait for callers who read slowly."""
+
+    async def work(counter: Counter) -> None:
+        waits: list[Message] = []
+        read: list[Message] = []
+
+        async def waits_at_the_body(message: Message) -> None:
+            if message["type"] == "http.response.body":
+                waits.append(message)
+                await asyncio.Event().wait()
+
+        slow = [asyncio.create_task((await counter.call(waits_at_the_body, stream=False)).run()) for _ in range(3)]
+        await happens(lambda: len(waits) == len(slow))
+
+        async def reads(message: Message) -> None:
+            read.append(message)
+
+        async with asyncio.timeout(20):
+            await (await counter.call(reads, stream=False)).run()
+        assert read[0]["status"] == 200
+        assert read[-1]["more_body"] is False
+        for caller in slow:
+            caller.cancel()
+        await asyncio.wait(slow)
+
+    run_with_large_answers(world, monkeypatch, work)
+
+
+async def nobody_reads(message: Message) -> None:
+    """Take an answer's head and no more."""
+    if message["type"] == "http.response.body":
+        await asyncio.Event().wait()
+
+
+def run_with_large_answers(
+    world: World, monkeypatch: pytest.MonkeyPatch, work: Callable[[Counter], Awaitable[None]]
+) -> None:
+    """Run something with a counter whose upstream's answers are large, and do not say how large."""
+    monkeypatch.setenv("TEST_UPSTREAM_API_KEY", CREDENTIAL)
+    usage = {"prompt_tokens": 10, "completion_tokens": 5}
+    answer = json.dumps({"id": "x", "choices": [], "usage": usage, "more": "x" * (LIGHT_SIZE + 2 * BLOCK)}).encode()
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+    with raw_upstream([head + b"%x\r\n%b\r\n0\r\n\r\n" % (len(answer), answer)]) as upstream:
+        with world.desk.write() as tx:
+            catalog.update_upstream(tx, "test-openai", base_url=upstream.url)
+        run(world, work)

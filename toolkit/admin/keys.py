@@ -1,0 +1,442 @@
+"""API keys: create, update, rotate, disable, enable, delete, list, look up.
+
+Every verb checks the actor's rights, changes the key and writes its audit row in one transaction, and raises the
+key's version, so that the next admission is judged by the new state. A secret is returned once, by `create` and
+`rotate`, and kept nowhere.
+"""
+
+import json
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from sqlalchemy import func, or_, select
+
+from toolkit.admin import accounts, plans
+from toolkit.core.errors import Conflict, Forbidden, InvalidInput, NotConfirmed, NotFound
+from toolkit.core.policy import HoldPolicy, KeyStatus, Role
+from toolkit.core.pricing import billing_month, check_amount, usd
+from toolkit.core.secrets import Keyring, display_form, new_id, new_secret
+from toolkit.store import audit
+from toolkit.store.database import Transaction, lock_catalog, lock_orgs
+from toolkit.store.tables import ApiKey, KeyMonth, LiveSecret, RetiredSecret
+
+
+class Unset:
+    """The type of `UNSET`, which tells "leave as it is" from None."""
+
+
+UNSET: Final = Unset()
+
+NO_SECRET = "none: rotate"  # noqa: S105 - there is none
+"""What is shown for the secret of a key that has none, since its pepper was retired."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewSecret:
+    """A key with its secret, which is shown this once. The secret is in no repr and no equality."""
+
+    key: ApiKey
+    secret: str = field(repr=False, compare=False)
+
+
+def create(
+    tx: Transaction,
+    keyring: Keyring,
+    *,
+    org: str,
+    name: str,
+    plan: str,
+    models: list[str] | None = None,
+    monthly_limit: int | None = None,
+    expires_at: datetime | None = None,
+    hold_policy: HoldPolicy = HoldPolicy.STRICT,
+) -> NewSecret:
+    """Create an API key.
+
+    Args:
+        tx: as a platform admin, or an admin of the organisation.
+        keyring: whose current pepper the secret is stored under.
+        org: id or name.
+        name: unique among the organisation's live keys.
+        plan: id or name; assigned by the platform, but an org admin may pick one of those its keys have.
+        models: model scope; none or empty = all models of the plan.
+        monthly_limit: nano-USD; None = unlimited, 0 = nothing paid.
+        expires_at: UTC; None = never.
+        hold_policy: how much is held against the monthly limit.
+
+    Raises:
+        InvalidInput, NotFound, Conflict, Forbidden: an option cannot be used, the name is taken or the pepper is
+            not the store's, no right.
+    """
+    lock_catalog(tx)  # what the plan includes must not change under the key's scope
+    org_id = accounts.find_org(tx, org).id
+    accounts.require_key_admin(tx, org_id)
+    lock_orgs(tx, org_id)
+    name = accounts.check_name(name, "key's name")
+    _require_free_name(tx, org_id, name)
+    plan_id = _assignable_plan(tx, org_id, plan)
+    _require_known_pepper(tx, keyring)
+    secret = new_secret()
+    key = ApiKey(
+        id=new_id("key"),
+        org_id=org_id,
+        name=name,
+        status=KeyStatus.ACTIVE,
+        plan_id=plan_id,
+        scope=_scope(tx, plan_id, models or []),
+        monthly_limit=_limit(monthly_limit),
+        hold_policy=_policy(hold_policy),
+        expires_at=_expiry(tx, expires_at),
+        display=display_form(secret),
+        created_at=tx.now,
+        created_by=tx.actor.name,
+        rotated_at=None,
+        deleted_at=None,
+        version=1,
+    )
+    tx.session.add(key)
+    tx.session.flush()
+    _store_secret(tx, keyring, key, secret)
+    audit.record(tx, "key.create", key.id, org_id=org_id, after=describe(tx, key))
+    return NewSecret(key, secret)
+
+
+def update(
+    tx: Transaction,
+    key_id: str,
+    *,
+    name: str | Unset = UNSET,
+    plan: str | Unset = UNSET,
+    models: list[str] | Unset = UNSET,
+    monthly_limit: int | Unset | None = UNSET,
+    expires_at: datetime | Unset | None = UNSET,
+    hold_policy: HoldPolicy | Unset = UNSET,
+    reason: str = "",
+) -> ApiKey:
+    """Change options of a key; what is not given stays. The next call is judged by the new options.
+
+    Args are those of `create`. A scope that the new plan does not include must be given anew.
+    """
+    lock_catalog(tx)  # what the plan includes must not change under the key's scope
+    key = _for_change(tx, key_id)
+    before = describe(tx, key)
+    if not isinstance(name, Unset):
+        name = accounts.check_name(name, "key's name")
+        if name != key.name:
+            _require_free_name(tx, key.org_id, name)
+        key.name = name
+    if not isinstance(plan, Unset):
+        key.plan_id = _assignable_plan(tx, key.org_id, plan)
+    scope = json.loads(key.scope) if isinstance(models, Unset) else models
+    key.scope = _scope(tx, key.plan_id, scope)
+    if not isinstance(monthly_limit, Unset):
+        key.monthly_limit = _limit(monthly_limit)
+    if not isinstance(expires_at, Unset) and expires_at != key.expires_at:
+        key.expires_at = _expiry(tx, expires_at)
+    if not isinstance(hold_policy, Unset):
+        key.hold_policy = _policy(hold_policy)
+    after = describe(tx, key)
+    if after == before:
+        return key
+    return _changed(tx, key, "key.update", before, reason)
+
+
+def rotate(tx: Transaction, keyring: Keyring, key_id: str, *, confirm: str, reason: str = "") -> NewSecret:
+    """Give a key a new secret; the old one is dead when this transaction has committed.
+
+    Id, options, month spend and history stay. Calls already admitted finish and are charged.
+
+    Args:
+        tx, keyring: as in `create`.
+        key_id: the key's id.
+        confirm: must equal the key's name.
+        reason: for the audit log.
+
+    Raises:
+        NotConfirmed: `confirm` is not the key's name.
+    """
+    key = _for_change(tx, key_id, confirm)
+    before = describe(tx, key)
+    _require_known_pepper(tx, keyring)
+    _retire_secret(tx, key)
+    secret = new_secret()
+    key.display = display_form(secret)
+    key.rotated_at = tx.now
+    _store_secret(tx, keyring, key, secret)
+    return NewSecret(_changed(tx, key, "key.rotate", before, reason), secret)
+
+
+def disable(tx: Transaction, key_id: str, *, confirm: str, reason: str = "") -> ApiKey:
+    """Stop a key until it is enabled again; `confirm` must equal its name."""
+    return _set_status(tx, key_id, KeyStatus.ACTIVE, KeyStatus.DISABLED, "key.disable", confirm, reason)
+
+
+def enable(tx: Transaction, key_id: str, *, confirm: str, reason: str = "") -> ApiKey:
+    """Let a disabled key call again; `confirm` must equal its name."""
+    return _set_status(tx, key_id, KeyStatus.DISABLED, KeyStatus.ACTIVE, "key.enable", confirm, reason)
+
+
+def delete(tx: Transaction, key_id: str, *, confirm: str, reason: str = "") -> ApiKey:
+    """Delete a key for ever; `confirm` must equal its name.
+
+    Its digest leaves the table of live secrets. The row stays as a tombstone that names its history.
+    """
+    key = _for_change(tx, key_id, confirm)
+    before = describe(tx, key)
+    _retire_secret(tx, key)
+    key.status = KeyStatus.DELETED
+    key.deleted_at = tx.now
+    return _changed(tx, key, "key.delete", before, reason)
+
+
+def retire_secret(tx: Transaction, key_id: str, *, reason: str = "") -> ApiKey:
+    """End a key's secret without another one, as when its pepper is gone; `rotate` gives the key a new one."""
+    key = _for_change(tx, key_id)
+    before = describe(tx, key)
+    _retire_secret(tx, key)
+    key.display = NO_SECRET
+    return _changed(tx, key, "key.retire_secret", before, reason)
+
+
+def find(tx: Transaction, id_or_name: str) -> ApiKey:
+    """Return a key by id, or by name where that is unambiguous; a deleted one by id alone, or if none lives.
+
+    Raises:
+        NotFound: none that the actor may see.
+        Conflict: the name is borne by several keys.
+    """
+    query = select(ApiKey).where(or_(ApiKey.id == id_or_name, ApiKey.name == id_or_name))
+    if tx.actor.org_id is not None:
+        query = query.where(ApiKey.org_id == tx.actor.org_id)
+    found = list(tx.session.scalars(query))
+    exact = [key for key in found if key.id == id_or_name]
+    live = [key for key in found if key.status != KeyStatus.DELETED]
+    candidates = exact or live or found
+    if not candidates:
+        raise NotFound(f"There is no API key {id_or_name!r}. `keydesk keys list` shows them.")
+    if len(candidates) > 1:
+        ids = ", ".join(sorted(key.id for key in candidates))
+        raise Conflict(f"Several API keys are named {id_or_name!r}: use an id ({ids}).")
+    return candidates[0]
+
+
+@dataclass(frozen=True, slots=True)
+class KeySummary:
+    """A key as lists show it, with its running totals of one billing month (nano-USD).
+
+    Args:
+        created_by: as the actor reads it; the key's own is for the platform alone.
+    """
+
+    key: ApiKey
+    org_name: str
+    plan_name: str
+    month: str
+    calls: int
+    spent: int
+    held: int
+    last_used_at: datetime | None
+    old_secret_uses: int
+    org_suspended: bool
+    created_by: str
+    corrected: int = 0
+
+    @property
+    def counted(self) -> int:
+        """What counts against the monthly limit beside open holds: what was spent, as corrected since."""
+        return self.spent + self.corrected
+
+
+def summaries(tx: Transaction, *, org: str | None = None, deleted: bool = False) -> list[KeySummary]:
+    """Return the keys that the actor may see, by organisation and name, with this month's totals.
+
+    Args:
+        tx: any actor; others' organisations are left out.
+        org: id or name of one organisation; None is all.
+        deleted: include deleted keys.
+    """
+    query = select(ApiKey)
+    if org is not None:
+        query = query.where(ApiKey.org_id == accounts.find_org(tx, org).id)
+    elif tx.actor.org_id is not None:
+        query = query.where(ApiKey.org_id == tx.actor.org_id)
+    if not deleted:
+        query = query.where(ApiKey.status != KeyStatus.DELETED)
+    month = billing_month(tx.now)
+    chosen = query.with_only_columns(ApiKey.id)
+    this_month = select(KeyMonth).where(KeyMonth.month == month, KeyMonth.key_id.in_(chosen))
+    totals = {row.key_id: row for row in tx.session.scalars(this_month)}
+    last_used = select(KeyMonth.key_id, func.max(KeyMonth.last_call_at)).where(KeyMonth.key_id.in_(chosen))
+    used = dict(tx.session.execute(last_used.group_by(KeyMonth.key_id)).all())
+    retired_uses = select(RetiredSecret.key_id, func.sum(RetiredSecret.uses)).group_by(RetiredSecret.key_id)
+    retired_uses = retired_uses.where(RetiredSecret.key_id.in_(chosen))
+    old_uses = dict(tx.session.execute(retired_uses).all())
+    orgs = {org_row.id: org_row for org_row in accounts.list_orgs(tx)}
+    plan_names = {plan.id: plan.name for plan in plans.list_all(tx)}
+    shown = audit.names_shown(tx)
+    result = []
+    for key in tx.session.scalars(query):
+        row = totals.get(key.id)
+        result.append(
+            KeySummary(
+                key=key,
+                org_name=orgs[key.org_id].name,
+                plan_name=plan_names[key.plan_id],
+                month=month,
+                calls=row.calls if row else 0,
+                spent=row.spent if row else 0,
+                held=row.held if row else 0,
+                last_used_at=used.get(key.id),
+                old_secret_uses=int(old_uses.get(key.id) or 0),
+                org_suspended=orgs[key.org_id].suspended,
+                corrected=row.corrected if row else 0,
+                created_by=shown(key.created_by),
+            )
+        )
+    return sorted(result, key=lambda summary: (summary.org_name, summary.key.name, summary.key.created_at))
+
+
+def describe(tx: Transaction, key: ApiKey) -> dict[str, Any]:
+    """Return a key's options as plain values: money as decimal USD, moments as ISO 8601 UTC. Never a secret."""
+    return {
+        "id": key.id,
+        "org": key.org_id,
+        "name": key.name,
+        "status": str(key.status),
+        "plan": plans.find(tx, key.plan_id).name,
+        "models": json.loads(key.scope),
+        "monthly_limit_usd": None if key.monthly_limit is None else usd(key.monthly_limit),
+        "policy": str(key.hold_policy),
+        "expires_at": key.expires_at.isoformat() if key.expires_at else None,
+        "display": key.display,
+        "created_at": key.created_at.isoformat(),
+        "created_by": key.created_by,
+        "rotated_at": key.rotated_at.isoformat() if key.rotated_at else None,
+        "deleted_at": key.deleted_at.isoformat() if key.deleted_at else None,
+        "version": key.version,
+    }
+
+
+def _for_change(tx: Transaction, key_id: str, confirm: str | None = None) -> ApiKey:
+    org_id = tx.session.scalar(select(ApiKey.org_id).where(ApiKey.id == key_id))
+    if org_id is None or tx.actor.org_id not in {None, org_id}:
+        raise NotFound(f"There is no API key {key_id!r}. `keydesk keys list` shows them.")
+    accounts.require_key_admin(tx, org_id)
+    lock_orgs(tx, org_id)
+    key = tx.session.get_one(ApiKey, key_id, populate_existing=True)
+    if key.status == KeyStatus.DELETED:
+        raise Conflict(f"The API key {key.name!r} is deleted; that is final. Create a new one.")
+    if confirm is not None and confirm != key.name:
+        raise NotConfirmed(
+            f"To confirm, give the key's name exactly: {key.name!r}, not {confirm!r}. Nothing was changed."
+        )
+    return key
+
+
+def _changed(tx: Transaction, key: ApiKey, action: str, before: dict[str, Any], reason: str) -> ApiKey:
+    key.version += 1
+    tx.session.flush()
+    audit.record(tx, action, key.id, org_id=key.org_id, before=before, after=describe(tx, key), reason=reason)
+    return key
+
+
+def _set_status(
+    tx: Transaction, key_id: str, old: KeyStatus, new: KeyStatus, action: str, confirm: str, reason: str
+) -> ApiKey:
+    key = _for_change(tx, key_id, confirm)
+    if key.status != old:
+        raise Conflict(f"The API key {key.name!r} is already {new}.")
+    before = describe(tx, key)
+    key.status = new
+    return _changed(tx, key, action, before, reason)
+
+
+def _require_known_pepper(tx: Transaction, keyring: Keyring) -> None:
+    strange = set(tx.session.scalars(select(LiveSecret.pepper_id).distinct())) - set(keyring.pepper_ids)
+    if strange:
+        raise Conflict(
+            f"The pepper here is not the one that the store's API keys were made under ({', '.join(sorted(strange))}): "
+            "the gateway would refuse this key. Set KEYDESK_PEPPER, or KEYDESK_DATA_DIR, as for the gateway."
+        )
+
+
+def _store_secret(tx: Transaction, keyring: Keyring, key: ApiKey, secret: str) -> None:
+    digest = keyring.digest(secret)
+    tx.session.add(LiveSecret(digest=digest.value, key_id=key.id, pepper_id=digest.pepper_id, created_at=tx.now))
+    tx.session.flush()
+
+
+def _retire_secret(tx: Transaction, key: ApiKey) -> None:
+    live = tx.session.scalars(select(LiveSecret).where(LiveSecret.key_id == key.id)).one_or_none()
+    if live is None:  # it went with its pepper
+        return
+    tx.session.add(
+        RetiredSecret(
+            digest=live.digest, key_id=key.id, display=key.display, retired_at=tx.now, uses=0, last_used_at=None
+        )
+    )
+    tx.session.delete(live)
+    tx.session.flush()
+
+
+def _require_free_name(tx: Transaction, org_id: str, name: str) -> None:
+    query = select(ApiKey).where(ApiKey.org_id == org_id, ApiKey.name == name, ApiKey.status != KeyStatus.DELETED)
+    if tx.session.scalar(query):
+        raise Conflict(f"This organisation already has an API key named {name!r}. Choose another name.")
+
+
+def _assignable_plan(tx: Transaction, org_id: str, plan: str) -> str:
+    found = plans.find(tx, plan)
+    if tx.actor.role is Role.PLATFORM_ADMIN or found.id in assigned_plans(tx, org_id):
+        return found.id
+    raise Forbidden(f"The plan {found.name!r} is not assigned to this organisation. Ask a platform admin.")
+
+
+def assigned_plans(tx: Transaction, org_id: str) -> set[str]:
+    """Return the ids of the plans that the organisation's live keys have: those an org admin may choose from.
+
+    Plans are assigned by the platform: its admin creates the organisation's first key on each plan. A deleted key
+    assigns nothing, or an organisation could go back to a plan that the platform took away.
+    """
+    live = select(ApiKey.plan_id).where(ApiKey.org_id == org_id, ApiKey.status != KeyStatus.DELETED)
+    return set(tx.session.scalars(live.distinct()))
+
+
+def _scope(tx: Transaction, plan_id: str, models: list[str]) -> str:
+    included = plans.models(tx, plan_id)
+    outside = sorted(set(models) - set(included))
+    if outside:
+        raise InvalidInput(
+            f"The plan does not include {', '.join(outside)}. Its models are: {', '.join(included)}. "
+            "An empty model scope allows all of them."
+        )
+    return json.dumps(sorted(set(models)))
+
+
+def _limit(monthly_limit: int | None) -> int | None:
+    if monthly_limit is None:
+        return None
+    if check_amount(monthly_limit, "monthly limit") < 0:
+        raise InvalidInput("A monthly limit cannot be negative. 0 allows nothing paid; leave it out for no limit.")
+    return monthly_limit
+
+
+def _policy(hold_policy: HoldPolicy) -> HoldPolicy:
+    try:
+        return HoldPolicy(hold_policy)  # a notebook may give the plain word
+    except ValueError:
+        raise InvalidInput(f"There is no hold policy {hold_policy!r}. Choose strict or expected.") from None
+
+
+def _expiry(tx: Transaction, expires_at: datetime | None) -> datetime | None:
+    if expires_at is None:
+        return None
+    if expires_at.tzinfo is None:
+        raise InvalidInput("The expiry needs a time zone: write it in UTC, such as 2027-01-31T00:00:00Z.")
+    if expires_at <= tx.now:
+        raise InvalidInput(f"The expiry {expires_at.isoformat()} has passed already.")
+    try:
+        return expires_at.astimezone(UTC)
+    except OverflowError:
+        raise InvalidInput(f"The expiry {expires_at.isoformat()} is beyond the year 9999. Leave it out.") from None

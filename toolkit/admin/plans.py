@@ -1,0 +1,158 @@
+"""Plans: which models a key may call, and the price multiplier it pays."""
+
+import json
+from typing import Any
+
+from sqlalchemy import delete, select
+
+from toolkit.admin import accounts, catalog
+from toolkit.core.errors import Conflict, InvalidInput, NotFound
+from toolkit.core.policy import KeyStatus
+from toolkit.core.pricing import check_multiplier, show_multiplier
+from toolkit.core.secrets import new_id
+from toolkit.core.unknown_fields import UnknownFields
+from toolkit.store import audit
+from toolkit.store.database import Transaction, lock_catalog
+from toolkit.store.tables import ApiKey, Model, Plan, PlanModel
+
+
+def add(
+    tx: Transaction,
+    name: str,
+    multiplier: int,
+    models: list[str],
+    *,
+    unknown_fields: UnknownFields = UnknownFields.PASS,
+) -> Plan:
+    """Add a plan.
+
+    Args:
+        tx: as a platform admin.
+        name: shown to org admins.
+        multiplier: millionths; 1,000,000 charges the base price.
+        models: ids of the models it includes, at least one.
+        unknown_fields: what becomes of request fields, betas and headers that Keydesk does not know; an upstream may be
+            stricter.
+
+    Raises:
+        InvalidInput: no models, or no such multiplier.
+        NotFound: a model does not exist.
+        Conflict: the name is taken.
+    """
+    accounts.require_platform_admin(tx)
+    lock_catalog(tx)
+    name = accounts.check_name(name, "plan's name")
+    check_multiplier(multiplier)
+    _check_models(tx, models)
+    if tx.session.scalar(select(Plan).where(Plan.name == name)):
+        raise Conflict(f"There is already a plan named {name!r}.")
+    plan = Plan(
+        id=new_id("plan"),
+        name=name,
+        multiplier=multiplier,
+        unknown_fields=unknown_fields,
+        created_at=tx.now,
+        created_by=tx.actor.name,
+    )
+    tx.session.add(plan)
+    tx.session.flush()
+    tx.session.add_all(PlanModel(plan_id=plan.id, model_id=model) for model in sorted(set(models)))
+    tx.session.flush()
+    catalog.changed(tx)
+    audit.record(tx, "plan.add", plan.id, after=_describe(tx, plan))
+    return plan
+
+
+def update(
+    tx: Transaction,
+    plan: str,
+    *,
+    multiplier: int | None = None,
+    models: list[str] | None = None,
+    unknown_fields: UnknownFields | None = None,
+) -> Plan:
+    """Change what a plan includes or multiplies by; what is not given stays. Calls admitted before keep their price.
+
+    Args:
+        tx: as a platform admin.
+        plan: id or name.
+        multiplier: millionths; 1,000,000 charges the base price.
+        models: ids of all the models it is to include, at least one.
+        unknown_fields: as in `add`.
+
+    Raises:
+        InvalidInput: no models, no such multiplier, or a live key's scope names a model that would go.
+        NotFound: the plan or a model does not exist.
+    """
+    accounts.require_platform_admin(tx)
+    lock_catalog(tx)
+    found = find(tx, plan)
+    before = _describe(tx, found)
+    if multiplier is not None:
+        found.multiplier = check_multiplier(multiplier)
+    if unknown_fields is not None:
+        found.unknown_fields = unknown_fields
+    if models is not None:
+        _check_models(tx, models)
+        _change_models(tx, found.id, set(models))
+    after = _describe(tx, found)
+    if after != before:
+        tx.session.flush()
+        catalog.changed(tx)
+        audit.record(tx, "plan.update", found.id, before=before, after=after)
+    return found
+
+
+def _check_models(tx: Transaction, wanted: list[str]) -> None:
+    if not wanted:
+        raise InvalidInput("A plan needs at least one model.")
+    for model in wanted:
+        if tx.session.get(Model, model) is None:
+            raise NotFound(f"There is no model {model!r}. `keydesk models list` shows them.")
+
+
+def _change_models(tx: Transaction, plan_id: str, wanted: set[str]) -> None:
+    included = set(models(tx, plan_id))
+    gone = included - wanted
+    live = select(ApiKey).where(ApiKey.plan_id == plan_id, ApiKey.status != KeyStatus.DELETED).order_by(ApiKey.name)
+    holders = [key for key in tx.session.scalars(live) if gone & set(json.loads(key.scope))] if gone else []
+    if holders:
+        named = ", ".join(f"{key.name!r} ({key.id})" for key in holders)
+        raise InvalidInput(
+            f"The model scope of these API keys names {', '.join(sorted(gone))}: {named}. Change their scopes first."
+        )
+    tx.session.execute(delete(PlanModel).where(PlanModel.plan_id == plan_id, PlanModel.model_id.in_(gone)))
+    tx.session.add_all(PlanModel(plan_id=plan_id, model_id=model) for model in sorted(wanted - included))
+    tx.session.flush()
+
+
+def _describe(tx: Transaction, plan: Plan) -> dict[str, Any]:
+    return {
+        "name": plan.name,
+        "multiplier": show_multiplier(plan.multiplier),
+        "models": models(tx, plan.id),
+        **catalog.describe_unknown_fields(plan),
+    }
+
+
+def find(tx: Transaction, name_or_id: str) -> Plan:
+    """Return the plan with this id or name.
+
+    Raises:
+        NotFound: there is none.
+    """
+    plan = tx.session.get(Plan, name_or_id) or tx.session.scalar(select(Plan).where(Plan.name == name_or_id))
+    if plan is None:
+        raise NotFound(f"There is no plan named {name_or_id!r}. `keydesk plans list` shows them.")
+    return plan
+
+
+def list_all(tx: Transaction) -> list[Plan]:
+    """Return all plans, by name."""
+    return list(tx.session.scalars(select(Plan).order_by(Plan.name)))
+
+
+def models(tx: Transaction, plan_id: str) -> list[str]:
+    """Return the ids of the models that a plan includes, sorted."""
+    query = select(PlanModel.model_id).where(PlanModel.plan_id == plan_id).order_by(PlanModel.model_id)
+    return list(tx.session.scalars(query))

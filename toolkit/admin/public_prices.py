@@ -1,0 +1,83 @@
+"""What the genai-prices package says of a model. Its figures are copied into the price book, never charged by."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from importlib.metadata import version
+
+from toolkit.core.errors import NotFound
+from toolkit.core.pricing import PriceSheet, Tier, parse_usd
+
+
+@dataclass(frozen=True, slots=True)
+class PublicPrice:
+    """What genai-prices says of a model: its prices, its context window, and where that stands."""
+
+    sheet: PriceSheet
+    context_window: int | None
+    source: str
+
+
+def public_price(reference: str, at: datetime) -> PublicPrice:
+    """Look a model up in the genai-prices package.
+
+    Args:
+        reference: `PROVIDER/MODEL`, such as "openai/gpt-5-mini".
+        at: the moment whose prices are wanted, UTC.
+
+    Raises:
+        NotFound: the package does not know it, or has no price per token for it.
+    """
+    from genai_prices import data
+    from genai_prices.types import TieredPrices
+
+    provider_id, _, model_id = reference.partition("/")
+    provider = next((p for p in data.providers if p.id == provider_id), None)
+    models = provider.models if provider else []
+    found = next((m for m in models if m.id == model_id), None) or next(
+        (m for m in models if m.is_match(model_id)), None
+    )
+    if found is None:
+        raise NotFound(
+            f"genai-prices knows no price of {reference!r}. Give the prices yourself (--input-price, --output-price), "
+            "or name a model it knows with --price-as PROVIDER/MODEL."
+        )
+    prices = found.get_prices(at)
+
+    def at_tier(name: str, above: int, fallback: int | None) -> int | None:
+        price = getattr(prices, name, None)
+        if price is None:
+            return fallback
+        if isinstance(price, TieredPrices):
+            return _published(next((t.price for t in reversed(price.tiers) if t.start <= above), price.base))
+        return _published(price)
+
+    fields = ("input_mtok", "cache_read_mtok", "cache_write_mtok", "cache_write_1h_mtok", "output_mtok")
+    tiered = [price for name in fields if isinstance(price := getattr(prices, name, None), TieredPrices)]
+    tiers = []
+    for above in sorted({0, *(tier.start for price in tiered for tier in price.tiers)}):
+        fresh = at_tier("input_mtok", above, None)
+        if fresh is None:
+            raise NotFound(f"genai-prices has no price per input token for {reference!r}. Give the prices yourself.")
+        write_5m = at_tier("cache_write_mtok", above, fresh)
+        tiers.append(
+            Tier(
+                above=above,
+                input=fresh,
+                cached_input=at_tier("cache_read_mtok", above, fresh) or 0,
+                cache_write_5m=write_5m or 0,
+                cache_write_1h=at_tier("cache_write_1h_mtok", above, write_5m) or 0,
+                output=at_tier("output_mtok", above, 0) or 0,
+            )
+        )
+    per_thousand = getattr(prices, "requests_kcount", None)
+    return PublicPrice(
+        PriceSheet(tuple(tiers), _published(per_thousand / 1000) if per_thousand else 0),
+        found.context_window,
+        f"genai-prices {version('genai-prices')}: {provider_id}/{found.id}",
+    )
+
+
+def _published(price: Decimal) -> int:
+    # Some prices of the package were computed in floats (0.18000000000000002): the noise is far below a nano-USD.
+    return parse_usd(round(price, 9), "published price")

@@ -1,0 +1,159 @@
+"""Leases: which gateways are alive, and what to do with the holds of those that are not.
+
+A gateway instance owns the holds it placed for as long as it renews its lease, by the key store's own clock, so
+machines whose clocks differ agree on who is dead. Any process may sweep.
+"""
+
+import json
+from collections.abc import Collection, Mapping
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+from sqlalchemy import delete, select, text
+
+from toolkit.billing.rules import LONGEST_RESPONSE_ID, Abandon, storable
+from toolkit.billing.state import Hold
+from toolkit.billing.stores import BATCH, open_till
+from toolkit.core.moments import micros
+from toolkit.store.database import SYSTEM, Store, Transaction, store_now
+from toolkit.store.tables import GatewayInstance
+from toolkit.store.tables import Hold as HoldRow
+
+DIED = "the gateway that made this call ended without settling it"
+UNSETTLED = "the gateway that made this call could not settle it"
+FORGOTTEN = "the gateway did not learn that this call had been admitted, and did not forward it"
+
+
+class Progress(NamedTuple):
+    """How far a call under way has come.
+
+    Args:
+        response_id: the provider's own id of its answer, once it is known.
+        seen_bytes: of the answer's body; 0 when the call was forwarded and nothing has come.
+    """
+
+    response_id: str | None
+    seen_bytes: int
+
+
+_NOTE_SQLITE = text(
+    "UPDATE hold SET response_id = at.response_id, seen_bytes = at.seen_bytes"
+    " FROM (SELECT value ->> 0 AS request_id, value ->> 1 AS response_id, value ->> 2 AS seen_bytes"
+    " FROM json_each(:rows)) AS at WHERE hold.request_id = at.request_id"
+)
+# What a settlement is taking away at this moment is left out: nobody waits for anybody.
+_NOTE_POSTGRES = text(
+    "WITH at AS (SELECT value ->> 0 AS request_id, value ->> 1 AS response_id, (value ->> 2)::bigint AS seen_bytes"
+    " FROM json_array_elements(CAST(:rows AS json)) AS value),"
+    " mine AS (SELECT h.request_id FROM hold h JOIN at ON at.request_id = h.request_id FOR UPDATE OF h SKIP LOCKED)"
+    " UPDATE hold SET response_id = at.response_id, seen_bytes = at.seen_bytes"
+    " FROM at JOIN mine ON mine.request_id = at.request_id WHERE hold.request_id = at.request_id"
+)
+
+
+def note_progress(tx: Transaction, calls: Mapping[str, Progress]) -> None:
+    """Write how far calls have come onto their holds, in one statement for all.
+
+    Should their gateway die, the provider may bill what it had sent: then the rows that write these calls off say what
+    to look for.
+
+    Args:
+        tx: a write transaction, at its end: settlements of these calls wait for it.
+        calls: by request id; those without a hold are passed over.
+    """
+    rows = [
+        (request_id, storable(response_id)[:LONGEST_RESPONSE_ID] if response_id else None, seen)
+        for request_id, (response_id, seen) in calls.items()
+    ]
+    if rows:
+        postgres = tx.session.get_bind().dialect.name == "postgresql"
+        tx.session.execute(_NOTE_POSTGRES if postgres else _NOTE_SQLITE, {"rows": json.dumps(rows)})
+
+
+def renew(tx: Transaction, instance_id: str, length: timedelta) -> datetime:
+    """Say that a gateway instance is alive; its holds are safe from the sweep for `length` from now.
+
+    Returns:
+        The store's present moment, UTC.
+    """
+    now = store_now(tx)
+    found = tx.session.get(GatewayInstance, instance_id, with_for_update=True)
+    if found is None:
+        tx.session.add(GatewayInstance(id=instance_id, started_at=now, lease_until=now + length))
+    else:
+        found.lease_until = now + length
+    return now
+
+
+def is_known(tx: Transaction, instance_id: str) -> bool:
+    """Whether nobody has ended a gateway instance's lease; until the transaction's end nobody does."""
+    return tx.session.get(GatewayInstance, instance_id, with_for_update=True) is not None
+
+
+def touch(tx: Transaction, instance_id: str) -> None:
+    """Write a gateway instance's row: a commit that shows whether the key store takes one.
+
+    The lease ends a microsecond later: SQLite writes nothing for a row that stays as it is.
+    """
+    found = tx.session.get(GatewayInstance, instance_id, with_for_update=True)
+    if found is not None:
+        found.lease_until += timedelta(microseconds=1)
+
+
+def end(tx: Transaction, instance_id: str) -> None:
+    """Say that a gateway instance has stopped; what it still holds may be swept."""
+    tx.session.execute(delete(GatewayInstance).where(GatewayInstance.id == instance_id))
+
+
+def held_by(tx: Transaction, instance_id: str) -> list[Hold]:
+    """Return the open holds of a gateway instance."""
+    return _holds(tx, HoldRow.instance_id == instance_id)
+
+
+def sweep(store: Store) -> int:
+    """Release the holds of dead gateway instances and write their calls off as abandoned; return how many.
+
+    An instance is dead when its lease is over. Two sweeps at once write each call off once.
+
+    Raises:
+        Unavailable: the key store cannot be reached.
+    """
+    with store.read(SYSTEM) as tx:
+        overdue = GatewayInstance.lease_until < store_now(tx)
+        dead = tx.session.scalar(select(GatewayInstance.id).where(overdue).limit(1)) is not None
+        orphaned = _orphaned(tx)
+    if dead:
+        with store.write(SYSTEM) as tx:
+            tx.session.execute(delete(GatewayInstance).where(GatewayInstance.lease_until < store_now(tx)))
+        with store.read(SYSTEM) as tx:
+            orphaned = _orphaned(tx)
+    return abandon(store, orphaned, DIED) if orphaned else 0
+
+
+def _orphaned(tx: Transaction) -> list[Hold]:
+    return _holds(tx, HoldRow.instance_id.not_in(select(GatewayInstance.id)))
+
+
+def abandon(store: Store, holds: Collection[Hold], why: str) -> int:
+    """Release holds and write their calls off at cost 0, unless they are settled meanwhile; return how many were.
+
+    Args:
+        why: stands in the request log, for operators.
+
+    Raises:
+        Unavailable: the key store cannot be reached; what was written off before stays so.
+    """
+    with store.read(SYSTEM) as tx:
+        now = store_now(tx)
+    till = open_till(store)
+    try:
+        jobs = [Abandon(hold, now, why) for hold in holds]
+        return sum(sum(till.run(jobs[first : first + BATCH])) for first in range(0, len(jobs), BATCH))
+    finally:
+        till.close()
+
+
+def _holds(tx: Transaction, condition: object) -> list[Hold]:
+    columns = [getattr(HoldRow, name) for name in Hold._fields]
+    rows = tx.session.execute(select(*columns).where(condition))  # type: ignore[arg-type]
+    return [Hold(*row)._replace(admitted_at=micros(row.admitted_at)) for row in rows]

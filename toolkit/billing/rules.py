@@ -1,0 +1,430 @@
+"""The rules of money: admit (hold), settle (charge and release), refuse, abandon. Pure: no I/O, no clock.
+
+Many calls share one transaction of the key store (`cashier`). A till (`tills`) locks and reads what they ask about, as
+`books`; each is judged in turn from the state that the ones before it left; the till writes what has changed and
+commits. So the strict rules cost microseconds a call, and no cache weakens them.
+
+Hold → settle → release: an admission puts aside the most that the call can cost; its settlement takes the hold
+away (and goes on only if there was one), charges the real usage, and appends the request-log row, all at once. So
+each admitted call is charged exactly once or, if its gateway died, written off exactly once.
+"""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from toolkit.billing.hold_estimate import HoldBound
+from toolkit.billing.refusal_messages import quota_exceeded, wallet_shortfall
+from toolkit.billing.state import Books, Hold, LogRow, Month, Wanted
+from toolkit.core.errors import Refusal, RefusalType
+from toolkit.core.moments import micros
+from toolkit.core.policy import HoldPolicy, KeyFacts, Outcome
+from toolkit.core.pricing import PriceSheet, billing_month, charge
+from toolkit.core.secrets import redact
+from toolkit.core.usage import OverrunReason, Usage
+
+REFUSAL_ROWS_PER_MINUTE = 60
+"""Rows of the request log that one key gets for one reason in one minute; further refusals are only counted."""
+
+LONGEST_RESPONSE_ID = 200
+"""Characters of a provider's id of its answer that are kept; theirs have a few dozen."""
+
+RECENT_WEIGHT = 8
+"""Weight of the past in the moving average of policy `expected`: about the last dozen calls."""
+
+
+@dataclass(slots=True)
+class Call:
+    """What is fixed about a call when it is judged, and stored with its charge.
+
+    Args:
+        request_id: time-ordered, unique.
+        received_at: the moment of admission, UTC.
+        tags: as `tags.read` gives them.
+        unknown_fields: whether the request was passed on with fields whose effect is not known.
+
+    Attributes:
+        month: the billing month of the admission.
+    """
+
+    request_id: str
+    key: KeyFacts
+    received_at: datetime
+    dialect: str
+    endpoint: str
+    stream: bool
+    model: str | None = None
+    upstream: str | None = None
+    price_id: str | None = None
+    sheet: PriceSheet | None = None
+    multiplier: int = 0
+    tags: str | None = None
+    unknown_fields: bool = False
+    month: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.month = billing_month(self.received_at)
+
+
+@dataclass(slots=True)
+class Admitted:
+    """A hold was placed.
+
+    Args:
+        hold: against the wallet, nano-USD.
+        output_bound: what one choice may produce; the caller's own, the default, or what was fitted.
+        fitted: whether the default bound was lowered to fit what is left.
+    """
+
+    hold: int
+    output_bound: int
+    fitted: bool
+
+
+@dataclass(slots=True)
+class Ending:
+    """How an admitted call ended.
+
+    Args:
+        outcome: what happened.
+        ended_at: UTC.
+        status: HTTP status that the caller got.
+        usage: what is charged; None charges nothing.
+        refusal: the reason that the caller was given, if there was one.
+        response_id: the provider's own id of its answer.
+        first_byte_ms, duration_ms: milliseconds since admission.
+        error: detail for operators; must hold no secret.
+        usage_doubt: why the usage may be wrong.
+        overrun_reason: why the usage may cost more than was held, unless unknown fields are the reason.
+        provider_usage: JSON of what the provider reported, where there is a doubt; must hold no secret.
+    """
+
+    outcome: Outcome
+    ended_at: datetime
+    status: int
+    usage: Usage | None = None
+    refusal: RefusalType | None = None
+    response_id: str | None = None
+    first_byte_ms: int | None = None
+    duration_ms: int | None = None
+    error: str | None = None
+    usage_doubt: str | None = None
+    overrun_reason: OverrunReason | None = None
+    provider_usage: str | None = None
+
+
+@dataclass(slots=True)
+class Receipt:
+    """What a settled call cost, nano-USD."""
+
+    cost: int
+    overrun: int = 0
+
+
+# -- the jobs ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Admit:
+    """Place a hold for a call, or refuse it.
+
+    Args:
+        call: with its price and multiplier.
+        bound: the most it can cost, as a function of its output bound.
+        catalog_version: of the catalog that call and bound were made from.
+        instance_id: the gateway that will settle it.
+    """
+
+    call: Call
+    bound: HoldBound
+    catalog_version: int
+    instance_id: str
+
+    def want(self, wanted: Wanted) -> None:
+        """Ask for the wallet, the key and its month."""
+        key = self.call.key
+        wanted.orgs.add(key.org_id)
+        wanted.keys.add(key.key_id)
+        wanted.months.add((key.key_id, self.call.month))
+        if key.hold_policy is HoldPolicy.EXPECTED:
+            wanted.recent.add((key.key_id, self.call.model or ""))
+
+    def judge(self, books: Books) -> Admitted:
+        """Place the hold.
+
+        Raises:
+            Stale: key or catalog have changed; look up and try again.
+            Refusal: the monthly limit or the wallet does not allow it. Nothing is held.
+            ValueError: the request id has a hold.
+        """
+        call, bound = self.call, self.bound
+        key = call.key
+        limit = books.require_current(key, self.catalog_version).monthly_limit
+        wallet, name = books.wallets[key.org_id], call.month
+        month = books.months.get((key.key_id, name)) or Month()
+        limit_room = None if limit is None else limit - month.counted - month.held
+        wallet_room = wallet.balance - wallet.held
+        amount = bound.amount()
+        # The batch may know it though this policy does not ask: it settles a call that was made under an older one.
+        expected = key.hold_policy is HoldPolicy.EXPECTED
+        recent = books.recent.get((key.key_id, call.model or "")) if expected else None
+        likely = None if recent is None else min(amount, max(recent, 1))
+
+        if amount == 0:
+            output_bound: int | None = bound.output_bound
+        elif likely is not None:
+            if limit_room is not None and likely > limit_room:
+                raise quota_exceeded(limit or 0, month.counted, month.held, likely, name, None)
+            output_bound = bound.fitted(wallet_room)
+        else:
+            if limit_room is not None and bound.fitted(limit_room) is None:
+                fits = bound.would_fit(limit_room)
+                raise quota_exceeded(limit or 0, month.counted, month.held, bound.least(), name, fits)
+            output_bound = bound.fitted(wallet_room if limit_room is None else min(limit_room, wallet_room))
+        if output_bound is None:
+            raise wallet_shortfall(wallet.balance, wallet.held, bound.least(), bound.would_fit(wallet_room))
+
+        fitted = output_bound < bound.output_bound
+        hold = bound.amount(output_bound) if fitted else amount
+        limit_hold = hold if likely is None else min(hold, likely)
+        books.place(
+            Hold(
+                call.request_id,
+                self.instance_id,
+                key.org_id,
+                key.key_id,
+                key.plan_id,
+                name,
+                micros(call.received_at),
+                hold,
+                limit_hold,
+                call.dialect,
+                call.endpoint,
+                call.stream,
+                call.model or "",
+                call.upstream or "",
+                call.price_id or "",
+                call.multiplier,
+            )
+        )
+        return Admitted(hold, output_bound, fitted)
+
+
+@dataclass(slots=True)
+class Settle:
+    """Charge an admitted call and release its hold.
+
+    The whole real cost is charged; what exceeds the hold is recorded as an overrun.
+    """
+
+    call: Call
+    ending: Ending
+
+    def want(self, wanted: Wanted) -> None:
+        """Ask for the hold, and the totals it stands in."""
+        key = self.call.key
+        wanted.orgs.add(key.org_id)
+        wanted.months.add((key.key_id, self.call.month))
+        wanted.holds.append(self.call.request_id)
+        if key.hold_policy is HoldPolicy.EXPECTED:
+            wanted.recent.add((key.key_id, self.call.model or ""))
+
+    def judge(self, books: Books) -> Receipt | None:
+        """Charge the call; None if it holds nothing any more (swept: a lost settlement)."""
+        hold = books.holds.get(self.call.request_id)
+        if hold is None:
+            return None
+        call, ending = self.call, self.ending
+        cost = cost_of(call, ending)
+        overrun = max(cost - hold.amount, 0)
+        row = _row(call, ending, cost, hold.amount, overrun)
+        books.release(hold, cost)
+        if (
+            call.key.hold_policy is HoldPolicy.EXPECTED
+            and ending.outcome is Outcome.COMPLETED
+            and ending.usage is not None
+            and call.sheet is not None
+        ):
+            at = (call.key.key_id, call.model or "")
+            past = books.recent.get(at)
+            books.recent[at] = books.new_recent[at] = (
+                cost if past is None else (past * (RECENT_WEIGHT - 1) + cost) // RECENT_WEIGHT
+            )
+        books.new_rows.append(row)
+        return Receipt(cost, overrun)
+
+
+@dataclass(slots=True)
+class Refuse:
+    """Log the refusal of a known key's call at cost 0: at most 60 rows a key, reason and minute, the rest counted.
+
+    Args:
+        now: UTC.
+        catalog_version: what the refusal was judged by; None when it does not depend on key or catalog facts.
+    """
+
+    call: Call
+    refusal: Refusal
+    now: datetime
+    catalog_version: int | None
+
+    def want(self, wanted: Wanted) -> None:
+        """Ask for the count of this minute, and for what proves the facts."""
+        wanted.orgs.add(self.call.key.org_id)  # its lock keeps another process from counting the same row
+        wanted.keys.add(self.call.key.key_id)
+        wanted.refused.add(self.at)
+
+    @property
+    def at(self) -> tuple[str, str, int]:
+        """What is counted: key, reason, and minute since 1970."""
+        return self.call.key.key_id, self.refusal.type, micros(self.now) // 60_000_000
+
+    def judge(self, books: Books) -> bool:
+        """Log it; whether it became a row.
+
+        Raises:
+            Stale: the key or the catalog has changed; the call must be judged anew.
+        """
+        if self.catalog_version is not None:
+            books.require_current(self.call.key, self.catalog_version)
+        at = self.at
+        count = books.refused.get(at, 0) + 1
+        is_row = count <= REFUSAL_ROWS_PER_MINUTE
+        if is_row:
+            ending = Ending(
+                Outcome.REFUSED,
+                self.now,
+                self.refusal.status,
+                refusal=self.refusal.type,
+                error=self.refusal.message,
+            )
+            books.new_rows.append(_row(self.call, ending, 0, 0, 0))
+        books.refused[at] = count
+        books.new_refused[at] = books.new_refused.get(at, 0) + 1
+        return is_row
+
+
+@dataclass(slots=True)
+class Confirm:
+    """Make sure that what a call was judged by is still true. It locks and writes nothing."""
+
+    key: KeyFacts
+    catalog_version: int
+
+    def want(self, wanted: Wanted) -> None:
+        """Ask for what proves the facts."""
+        wanted.keys.add(self.key.key_id)
+
+    def judge(self, books: Books) -> None:
+        """Say nothing.
+
+        Raises:
+            Stale: the key or the catalog has changed; the call must be judged anew.
+        """
+        books.require_current(self.key, self.catalog_version)
+
+
+@dataclass(slots=True)
+class Abandon:
+    """Release a hold that nobody will settle and write its call off, at cost 0.
+
+    Args:
+        hold: as it was found.
+        now: UTC.
+        why: for operators.
+    """
+
+    hold: Hold
+    now: datetime
+    why: str
+
+    def want(self, wanted: Wanted) -> None:
+        """Ask for the hold, and the totals it stands in."""
+        wanted.orgs.add(self.hold.org_id)
+        wanted.months.add((self.hold.key_id, self.hold.month))
+        wanted.holds.append(self.hold.request_id)
+
+    def judge(self, books: Books) -> bool:
+        """Write the call off; False if it has been settled or written off meanwhile."""
+        hold = books.holds.get(self.hold.request_id)
+        if hold is None:
+            return False
+        values: dict[str, Any] = {name: getattr(hold, name) for name in _SHARED}
+        values |= dict.fromkeys(_COUNTS, 0) | dict.fromkeys(_UNKNOWN)
+        values |= {"settled_at": micros(self.now), "outcome": Outcome.ABANDONED, "status": 0, "held": hold.amount}
+        row = LogRow(**values, error=self.why)
+        books.release(hold, 0)
+        books.new_rows.append(row)
+        return True
+
+
+def cost_of(call: Call, ending: Ending) -> int:
+    """Return what a call is charged, in nano-USD."""
+    return charge(ending.usage, call.sheet, call.multiplier) if ending.usage and call.sheet else 0
+
+
+_SHARED = [name for name in LogRow._fields if name in Hold._fields]
+_COUNTS = [name for name in LogRow._fields if name.endswith(("_tokens", "_price"))] + ["cost", "overrun"]
+_UNKNOWN = ["refusal", "usage_source", "first_byte_ms", "duration_ms", "tags"]
+_UNKNOWN += ["usage_doubt", "overrun_reason", "provider_usage"]
+
+
+def _row(call: Call, ending: Ending, cost: int, held: int, overrun: int) -> LogRow:
+    key, sheet = call.key, call.sheet
+    usage = ending.usage or _NOTHING
+    tier = sheet.tier(usage.input_tokens) if sheet and ending.usage else None
+    reason = (OverrunReason.UNKNOWN_FIELD if call.unknown_fields else ending.overrun_reason) if overrun else None
+    return LogRow(
+        call.request_id,
+        key.org_id,
+        key.key_id,
+        key.plan_id,
+        micros(call.received_at),
+        micros(ending.ended_at),
+        ending.outcome,
+        ending.refusal,
+        ending.status,
+        call.dialect,
+        call.endpoint,
+        call.stream,
+        redact(call.model) if call.model else None,  # a caller may mistake their secret for a model's name
+        call.upstream,
+        storable(ending.response_id)[:LONGEST_RESPONSE_ID] if ending.response_id else None,
+        ending.usage.source if ending.usage else None,
+        usage.input_tokens,
+        usage.cached_input_tokens,
+        usage.cache_write_5m_tokens,
+        usage.cache_write_1h_tokens,
+        usage.output_tokens,
+        usage.reasoning_tokens,
+        call.price_id,
+        call.multiplier,
+        tier.input if tier else 0,
+        tier.cached_input if tier else 0,
+        tier.cache_write_5m if tier else 0,
+        tier.cache_write_1h if tier else 0,
+        tier.output if tier else 0,
+        sheet.request if sheet and tier else 0,
+        cost,
+        held,
+        overrun,
+        ending.first_byte_ms,
+        ending.duration_ms,
+        redact(storable(ending.error)) if ending.error else None,
+        redact(storable(call.tags)) if call.tags else None,
+        ending.usage_doubt,
+        reason,
+        redact(storable(ending.provider_usage)) if ending.provider_usage else None,
+        None,  # what was seen is in the usage
+    )
+
+
+def storable(words: str) -> str:
+    """Return an upstream's words as all stores can keep them; no answer may keep its own charge from being written.
+
+    PostgreSQL's text has no NUL, and half of a surrogate pair, which JSON can escape, has no UTF-8.
+    """
+    return words.encode(errors="replace").decode().replace("\0", "?")
+
+
+_NOTHING = Usage()

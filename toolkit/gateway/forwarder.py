@@ -1,0 +1,448 @@
+"""The way of one admitted call: forward it, pass its answer on, have it settled.
+
+What must not be lost (a whole answer, a settlement) runs in a task of its own, so that a caller who hangs up
+cannot cancel a charge. The last byte of an answer is sent only after its charge has been committed.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Coroutine
+from typing import Any
+
+from starlette.types import Receive, Send
+
+from toolkit.billing.leases import Progress
+from toolkit.billing.metering import Metered
+from toolkit.billing.rules import Ending, Receipt
+from toolkit.core.dialect import Dialect
+from toolkit.core.errors import Refusal, RefusalType
+from toolkit.core.policy import Outcome
+from toolkit.core.pricing import usd
+from toolkit.core.scrub import Scrubber
+from toolkit.dialects import MODULES
+from toolkit.dialects.body import dump_object
+from toolkit.dialects.fields import named
+from toolkit.dialects.meter import BYTES_PER_TOKEN, StreamMeter
+from toolkit.gateway import fault
+from toolkit.gateway.blocks import BLOCK
+from toolkit.gateway.bodies import LargeBody
+from toolkit.gateway.call import Admission, Request, Teller
+from toolkit.gateway.failures import refusal_of, stopped, written_off
+from toolkit.gateway.intake import Intake, Whole
+from toolkit.gateway.responses import JSON, LEFT_OUT, head, hold_id, send_blocks, send_refusal, send_whole
+from toolkit.gateway.upstream_pool import Exchange, NotConfigured, UpstreamBroke, Upstreams, UpstreamSlow
+
+logger = logging.getLogger("keydesk.gateway")
+
+CLIENT_CLOSED = 499
+"""Status in the request log of a caller who left before the answer (as nginx writes it)."""
+
+LONGEST_DETAIL = 500
+
+STEP = 8 * 1024
+"""Bytes of a stream that are looked at in one step of the loop."""
+
+GRACE = 2.0
+"""Seconds beyond the time limit of a call in which it may end by itself."""
+
+
+class Passage:
+    """The way of one admitted call: forward it, watch its answer, settle it."""
+
+    def __init__(
+        self,
+        teller: Teller,
+        upstreams: Upstreams,
+        intake: Intake,
+        request: Request,
+        admission: Admission,
+        receive: Receive,
+        send: Send,
+    ) -> None:
+        self._teller = teller
+        self._upstreams = upstreams
+        self._intake = intake
+        self._request = request
+        self._call = admission.call
+        self._shape = admission.shape
+        self._admission = admission
+        self._receive = receive
+        self._send = send
+        self._dialect = MODULES[request.dialect]
+        self._started = time.perf_counter()
+        self._first_byte_ms: int | None = None
+        self._settlement: asyncio.Future[Receipt | None] | None = None
+        self._exchange: Exchange | None = None
+        self._credential = ""
+        self._sse = True
+        self._begun = False
+        self._leaving: asyncio.Future[None] | None = None
+        self._meter: StreamMeter | None = None
+
+    def run(self) -> Coroutine[Any, Any, None]:
+        """Forward the call and answer the caller."""
+        self._teller.open_calls[self._call.request_id] = self
+        return self._stream() if self._shape.stream else self._whole()
+
+    def progress(self, least_age: float) -> Progress | None:
+        """Return how far the call has come; None if it was not forwarded, or is younger than `least_age` seconds."""
+        exchange = self._exchange
+        if exchange is None or not exchange.sent or time.perf_counter() - self._started < least_age:
+            return None
+        return Progress(self._meter.response_id if self._meter else None, exchange.received)
+
+    def _ensure_settled(self) -> None:
+        """Should the passage have failed in a way nobody thought of, the hold is released all the same."""
+        if self._settlement is None:
+            self._settle(Outcome.UPSTREAM_ERROR, 500, None, error="the gateway failed on this call")
+
+    # -- forwarding ---------------------------------------------------------------------------------------------
+
+    async def _open(self) -> Exchange:
+        model, shape, admitted = self._admission.model, self._shape, self._admission.admitted
+        # White space at its end is the commonest fault of a credential, and no header may hold a line break.
+        self._credential = (self._upstreams.credential(model.credential_env) or "").strip()
+        if not self._credential:
+            raise NotConfigured(f"the credential {model.credential_env} of upstream {model.upstream} is not set")
+        changes: dict[str, Any] = {
+            "upstream_model": model.upstream_model,
+            "output_bound": admitted.output_bound if shape.output and shape.output_bound is None else None,
+            "include_usage": shape.stream and not shape.usage_asked,
+            "leave_out_unknown": bool(self._admission.left_out),
+        }
+        body: bytes | list[bytes]
+        if isinstance(self._request.body, LargeBody):
+            body = await self._request.body.rewrite(**changes)
+        else:
+            changed = self._dialect.rewrite(shape.endpoint, self._admission.body or {}, **changes)
+            body = self._request.body if changed is None else dump_object(changed)
+        path = self._dialect.upstream_path(
+            shape.endpoint, model.upstream_model, shape.stream, alt_sse=self._request.wants_sse
+        )
+        onward = self._admission.onward
+        headers = {
+            **(onward.known if self._admission.left_out else onward.headers),
+            **self._dialect.auth_headers(self._credential),
+            "content-type": "application/json",
+            "accept-encoding": "identity",
+            "x-request-id": self._request.id,
+        }
+        self._exchange = self._upstreams.exchange(model.base_url + path, headers, body)
+        return self._exchange
+
+    def _drop_body(self) -> None:
+        if isinstance(self._request.body, LargeBody):
+            self._request.body.drop()
+
+    @property
+    def _sent(self) -> bool:
+        return self._exchange is not None and self._exchange.sent
+
+    async def _whole(self) -> None:
+        """Forward a call and send its answer in one piece. Runs to its end even when the caller has left.
+
+        It is cancelled only when the gateway stops and its grace is over.
+        """
+        task = self._teller.enter()
+        try:
+            with await self._open() as exchange:
+                await exchange.send()
+                self._drop_body()
+                self._first_byte_ms = milliseconds_since(self._started)
+                if exchange.status >= 300:
+                    await self._upstream_error(exchange)
+                else:
+                    await self._answer_whole(exchange)
+        except asyncio.CancelledError:
+            # Not by the caller: one who leaves cancels nothing here.
+            self._settle_aborted(None, "the gateway was stopped")
+            if not self._begun:
+                await self._say_stopped()
+        except (UpstreamBroke, UpstreamSlow, Refusal) as error:
+            await self._no_answer(error)
+        finally:
+            self._ensure_settled()
+            self._teller.leave(task)
+
+    async def _answer_whole(self, exchange: Exchange) -> None:
+        answer = self._intake.whole(self._call.key.org_id)
+        try:
+            await answer.take_in(exchange)
+            await self._pass_whole(exchange, answer)
+        finally:
+            answer.drop()
+
+    async def _pass_whole(self, exchange: Exchange, answer: Whole) -> None:
+        parsed, left_out = await self._intake.parse(answer, self._call.key.org_id)
+        if parsed is None:
+            raise UpstreamBroke(f"it answered {exchange.status} with what is no JSON object")
+        failed = bool(parsed.get("error"))  # some servers say 200 and mean an error
+        metered = None if self._shape.free else self._metered_whole(parsed, answer.size, left_out, failed)
+        receipt = await self._settle(
+            Outcome.UPSTREAM_ERROR if failed else Outcome.COMPLETED,
+            exchange.status,
+            metered,
+            refusal=RefusalType.UPSTREAM_ERROR if failed else None,
+            response_id=self._dialect.response_id_of(parsed),
+            error=self._told(exchange.status, b"".join(answer.blocks[:1])) if failed else None,
+        )
+        if receipt is None:
+            await send_refusal(self._send, written_off(), self._request.id, self._request.dialect, self._extra())
+            return
+        headers = self._headers(exchange.content_type)
+        headers.append((b"x-cost-usd", usd(receipt.cost).encode()))
+        blocks = [fault.in_answer(parsed, self._shape.model, self._scrubber())] if failed else answer.blocks
+        self._begun = True
+        await send_blocks(self._send, exchange.status, headers, blocks)
+
+    async def _stream(self) -> None:
+        """Forward a call and pass its answer on as it comes; stops the upstream when the caller leaves."""
+        self._leaving = leaving = asyncio.ensure_future(self._caller_leaves())
+        passing = self._teller.start(self._pass_stream())
+        try:
+            # The limit is for a caller who neither reads nor leaves: a hold is not kept for ever.
+            limit = self._upstreams.call_timeout + GRACE
+            await asyncio.wait({passing, leaving}, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            left = leaving.done()
+            leaving.cancel()
+            passing.cancel()
+            await asyncio.wait({passing})
+            if self._settlement is None:  # it was cancelled before its first step
+                self._settle_aborted(None, "the gateway was stopped")
+        if not passing.cancelled():
+            passing.result()
+        elif not self._begun and not left:
+            await self._say_stopped()
+
+    async def _caller_leaves(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+
+    async def _pass_stream(self) -> None:
+        meter: StreamMeter | None = None
+        try:
+            with await self._open() as exchange:
+                await exchange.send()
+                self._drop_body()
+                if exchange.status >= 300:
+                    await self._upstream_error(exchange)
+                    return
+                kind = exchange.content_type.lower()
+                self._sse = kind.startswith(b"text/event-stream")
+                if not self._sse and not (self._may_be_array and kind.startswith(JSON)):
+                    await self._answer_whole(exchange)
+                    return
+                meter = self._meter = self._dialect.Meter(
+                    self._shape.endpoint,
+                    sse=self._sse,
+                    drop_usage=not self._shape.usage_asked,
+                    choices=self._shape.choices,
+                )
+                headers = self._headers(exchange.content_type)
+                self._begun = True
+                await self._send({"type": "http.response.start", "status": exchange.status, "headers": headers})
+                async for chunk in exchange.chunks():
+                    if self._first_byte_ms is None:
+                        self._first_byte_ms = milliseconds_since(self._started)
+                    await self._pass_chunk(meter, chunk)
+            await self._finish_stream(meter)
+        except asyncio.CancelledError:
+            # What the upstream made until now is charged, unless its end is being settled.
+            left = self._leaving is not None and self._leaving.done()
+            self._settle_aborted(meter, "the caller left" if left else "the gateway was stopped")
+            raise
+        except (UpstreamBroke, UpstreamSlow, ValueError, Refusal) as error:
+            if meter is None or not self._begun:
+                await self._no_answer(error)
+            else:
+                await self._break_stream(meter, error)
+        finally:
+            self._ensure_settled()
+
+    async def _pass_chunk(self, meter: StreamMeter, chunk: bytes) -> None:
+        """Pass on what has come; it may be thousands of events, so others go on between."""
+        for start in range(0, len(chunk), STEP):
+            if start:
+                await asyncio.sleep(0)
+            if pieces := meter.feed(chunk[start : start + STEP]):  # bytes that are not cut are not copied
+                await self._send_piece(b"".join(pieces))
+            while meter.heavy is not None:
+                await self._pass_heavy(meter, meter.heavy)
+
+    async def _pass_heavy(self, meter: StreamMeter, piece: bytes) -> None:
+        """Have an event read elsewhere that would take long here, and pass it on."""
+        for passed in meter.resume(*await self._intake.stand_in(piece, self._call.key.org_id, sse=self._sse)):
+            for start in range(0, len(passed), BLOCK):
+                await self._send_piece(passed[start : start + BLOCK])
+
+    @property
+    def _may_be_array(self) -> bool:
+        return self._request.dialect is Dialect.GEMINI and not self._request.wants_sse
+
+    async def _send_piece(self, data: bytes, *, more: bool = True) -> None:
+        await self._send({"type": "http.response.body", "body": data, "more_body": more})
+
+    async def _finish_stream(self, meter: StreamMeter) -> None:
+        """The body ended cleanly: settle, then send what was kept back, or an error event if the end was missing."""
+        meter.end()
+        while meter.heavy is not None:
+            await self._pass_heavy(meter, meter.heavy)
+        kept = meter.finish()
+        if not meter.complete and not meter.failed:
+            await self._break_stream(meter, UpstreamBroke("the stream ended without its last event"))
+            return
+        outcome, refusal, error = Outcome.COMPLETED, None, None
+        if meter.failed:
+            outcome, refusal = Outcome.UPSTREAM_ERROR, RefusalType.UPSTREAM_ERROR
+            # What is kept may begin with text of the answer, which the log must not hold.
+            error = self._told(200, next((piece for piece in kept if b"error" in piece), b""))
+            kept = [self._fit(piece, meter) for piece in kept]
+        metered = self._metered_stream(meter)
+        receipt = await self._settle(outcome, 200, metered, refusal=refusal, response_id=meter.response_id, error=error)
+        if receipt is None:
+            await self._send_error_event(meter, written_off())
+        else:
+            await self._send_piece(b"".join(kept), more=False)
+
+    def _fit(self, piece: bytes, meter: StreamMeter) -> bytes:
+        """Return a piece of a stream that the upstream ended with an error, fit for the caller."""
+        fit = fault.in_piece(piece, self._shape.model, self._scrubber(), sse=self._sse)
+        return self._error_event(meter, refusal_of(UpstreamBroke(), sent=True)) if fit is None else fit
+
+    async def _break_stream(self, meter: StreamMeter, error: Exception) -> None:
+        refusal = refusal_of(error, sent=True)
+        await self._settle(
+            Outcome.UPSTREAM_ERROR,
+            200,
+            self._metered_stream(meter),
+            refusal=refusal.type,
+            response_id=meter.response_id,
+            error=str(error),
+        )
+        await self._send_error_event(meter, refusal)
+
+    def _error_event(self, meter: StreamMeter, refusal: Refusal) -> bytes:
+        return self._dialect.error_event(
+            refusal, self._request.id, sse=self._sse, endpoint=self._shape.endpoint, started=meter.started
+        )
+
+    async def _send_error_event(self, meter: StreamMeter, refusal: Refusal) -> None:
+        await self._send_piece(self._error_event(meter, refusal), more=False)
+
+    # -- endings ------------------------------------------------------------------------------------------------
+
+    def _settle(
+        self,
+        outcome: Outcome,
+        status: int,
+        metered: Metered | None,
+        *,
+        refusal: RefusalType | None = None,
+        response_id: str | None = None,
+        error: str | None = None,
+    ) -> "asyncio.Future[Receipt | None]":
+        """Charge the call, once: whoever comes second gets the first's receipt.
+
+        It goes on whether or not anybody waits for it.
+        """
+        if self._settlement is None:
+            ending = Ending(
+                outcome=outcome,
+                ended_at=self._teller.book.now(),
+                status=status,
+                usage=metered.usage if metered else None,
+                refusal=refusal,
+                response_id=response_id,
+                first_byte_ms=self._first_byte_ms,
+                duration_ms=milliseconds_since(self._started),
+                error=error[:LONGEST_DETAIL] if error else None,
+            )
+            if metered and (metered.doubt or metered.overrun_reason):
+                ending.usage_doubt, ending.overrun_reason = metered.doubt, metered.overrun_reason
+                if metered.provider_usage:
+                    ending.provider_usage = self._scrubber().for_operators(metered.provider_usage.encode())
+            self._settlement = self._teller.settle(self._call, ending)
+        return self._settlement
+
+    def _settle_aborted(self, meter: StreamMeter | None, why: str) -> None:
+        """The call was cut: charge what was produced, or the input if the upstream had got the request.
+
+        Nobody is left to wait for it.
+        """
+        metered: Metered | None = None
+        if meter is not None:
+            seen = self._metered_stream(meter)
+            metered = seen or self._admission.gauge().broken(meter.report, meter.output_seen)
+        elif self._sent and not self._shape.free:
+            metered = self._admission.gauge().unreported(0)
+        response_id = meter.response_id if meter else None
+        self._settle(Outcome.ABORTED, CLIENT_CLOSED, metered, response_id=response_id, error=why)
+
+    def _metered_whole(self, answer: dict[str, Any], size: int, left_out: int, failed: bool) -> Metered | None:
+        """Return what a whole answer used, of whose bytes some are left out; None if it failed and reports nothing."""
+        gauge, endpoint = self._admission.gauge(), self._shape.endpoint
+        report = self._dialect.usage_of(endpoint, answer)
+        if failed and (report is None or not (report.usage.input_tokens or report.usage.output_tokens)):
+            return None
+        if report is None:
+            return gauge.unreported(-(-size // BYTES_PER_TOKEN))
+        return gauge.reported(
+            report, lambda: -(-(self._dialect.text_bytes_of(endpoint, answer) + left_out) // BYTES_PER_TOKEN)
+        )
+
+    def _metered_stream(self, meter: StreamMeter) -> Metered | None:
+        """Return what a stream used: as reported at its end, else what was seen of it; None if that was nothing."""
+        gauge, report = self._admission.gauge(), meter.report
+        if meter.complete and report is not None:
+            return gauge.reported(report, lambda: meter.output_seen)
+        if meter.output_seen or (meter.complete and not meter.failed):
+            return gauge.broken(report, meter.output_seen)
+        return None
+
+    async def _say_stopped(self) -> None:
+        await send_refusal(self._send, stopped(sent=self._sent), self._request.id, self._request.dialect, self._extra())
+
+    async def _no_answer(self, error: Exception) -> None:
+        """The upstream gave nothing: nothing is charged."""
+        if isinstance(error, NotConfigured):
+            logger.error("call %s could not be forwarded: %s", self._request.id, error)
+        refusal = refusal_of(error, sent=self._sent)
+        await self._settle(Outcome.UPSTREAM_ERROR, refusal.status, None, refusal=refusal.type, error=str(error))
+        await send_refusal(self._send, refusal, self._request.id, self._request.dialect, self._extra())
+
+    async def _upstream_error(self, exchange: Exchange) -> None:
+        """The upstream answered with an error: nothing is charged; it is passed through or explained."""
+        answer = await exchange.read_error(fault.LARGEST_ERROR)
+        found = fault.of_answer(exchange.status, answer, exchange.retry, self._shape.model, self._scrubber())
+        refusal = found.refusal
+        error = self._told(exchange.status, answer)
+        await self._settle(Outcome.UPSTREAM_ERROR, refusal.status, None, refusal=refusal.type, error=error)
+        if found.body is None:
+            await send_refusal(self._send, refusal, self._request.id, self._request.dialect, self._extra())
+        else:
+            await send_whole(self._send, refusal.status, self._headers(JSON), found.body)
+
+    def _scrubber(self) -> Scrubber:
+        return Scrubber(self._credential, self._admission.model.base_url)
+
+    def _told(self, status: int, words: bytes) -> str:
+        """Return an upstream's error as the operator reads it."""
+        return f"upstream {self._call.upstream} answered {status}: {self._scrubber().for_operators(words)}"
+
+    def _extra(self) -> dict[str, str]:
+        extra = {"x-hold-id": hold_id(self._request.id)}
+        if self._admission.admitted.fitted:
+            extra["x-max-tokens-fitted"] = str(self._admission.admitted.output_bound)
+        if self._admission.left_out:
+            extra[LEFT_OUT] = named(self._admission.left_out)
+        return extra
+
+    def _headers(self, content_type: bytes) -> list[tuple[bytes, bytes]]:
+        return head(self._request.id, self._request.dialect, content_type, self._extra())
+
+
+def milliseconds_since(start: float) -> int:
+    """Return whole milliseconds since a reading of `time.perf_counter`."""
+    return round((time.perf_counter() - start) * 1000)

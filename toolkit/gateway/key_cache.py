@@ -1,0 +1,226 @@
+"""What a gateway knows of keys, models and prices, and how it asks for billing.
+
+Facts are kept in memory for speed only: every admission and every logged refusal checks in its own transaction
+that the key's version and the catalog's version are still the store's (`books.Stale`), so no caller is ever
+judged by an old state.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import NamedTuple, TypeVar
+
+from sqlalchemy import select
+
+from toolkit.admin import catalog, lookup
+from toolkit.billing.batcher import Cashier
+from toolkit.billing.rules import Receipt
+from toolkit.billing.state import Job, Stale
+from toolkit.core.catalog import Catalog
+from toolkit.core.errors import Unavailable
+from toolkit.core.policy import KeyFacts, OrganisationSuspended, Outcome, Unauthorized
+from toolkit.core.secrets import Keyring
+from toolkit.store.database import SYSTEM, Store, Transaction, utc_now
+from toolkit.store.tables import CatalogVersion, OutboxRow
+from toolkit.store.tally import Tallies
+
+T = TypeVar("T")
+
+LARGEST_KEY_CACHE = 20_000
+
+LARGEST_DEAD_CACHE = 10_000
+
+DEAD_FOR = 2.0
+"""Seconds for which a secret that the store does not admit is not looked up again.
+
+A secret is random and known to nobody before it is stored, so one that is unknown, rotated or deleted does not become
+valid later; a store that was restored from a backup is believed after this time. Secrets of disabled or expired keys
+are looked up each time: those do become valid again.
+"""
+
+NOTED_EVERY = 3600.0
+"""Seconds between two notes of the same secret in a URL: audits need to know that it goes on, not how often."""
+
+
+class _Dead(NamedTuple):
+    """A secret that admits nothing: until when that is believed, and the key that it once admitted, if any."""
+
+    until: float
+    facts: KeyFacts | None
+
+
+class Book:
+    """Keys and catalog as last read, and the way to have them read anew.
+
+    Args:
+        store: the key store.
+        keyring: peppers under which presented secrets are digested.
+        cashier: runs billing.
+        tallies: where uses of retired secrets are counted.
+    """
+
+    def __init__(self, store: Store, keyring: Keyring, cashier: Cashier, tallies: Tallies) -> None:
+        self._store = store
+        self._keyring = keyring
+        self._cashier = cashier
+        self._keys: dict[str, KeyFacts] = {}
+        self._dead: dict[str, _Dead] = {}
+        self._retired_uses = tallies.tally(lookup.note_retired)
+        self._noted: dict[str, float] = {}
+        self._reading = asyncio.Lock()
+        self._readings = 0
+        self._ahead = timedelta(0)
+        self.catalog = Catalog(0, {}, {})
+
+    async def open(self) -> None:
+        """Read the catalog."""
+        await self._reload_catalog()
+
+    def now(self) -> datetime:
+        """Return the present moment, UTC, by the key store's clock: all gateways of a store agree on it.
+
+        It is not before the catalog was read, so a price that holds from now on holds though our estimate lags.
+        """
+        return max(utc_now() + self._ahead, self.catalog.read_at)
+
+    def set_clock(self, store_now: datetime, here: datetime) -> None:
+        """Say what the store's clock showed when this machine's showed `here`."""
+        self._ahead = store_now - here
+
+    def digests(self, secret: str) -> list[str]:
+        """Return what a caller's secret is looked up by; from here on nobody needs the secret itself."""
+        return [digest.value for digest in self._keyring.digests(secret)]
+
+    async def key(self, digests: list[str]) -> KeyFacts:
+        """Return the facts of the key that these digests admit, as last read.
+
+        Raises:
+            NotAdmitted: unauthorized, or its organisation is suspended; judged by the store's present state.
+            Unavailable: the key store cannot be reached.
+        """
+        facts = self._keys.get(digests[0])
+        if facts is None or not facts.is_live(self.now()):
+            facts = await self._look_up(digests)
+        return facts
+
+    async def current_key(self, digests: list[str]) -> KeyFacts:
+        """Return the key's facts as the store has them now, with a catalog that is no older.
+
+        Raises as `key`.
+        """
+        facts = await self._look_up(digests)
+        if await self._read(_catalog_version) != self.catalog.version:
+            await self._reload_catalog()
+        return facts
+
+    async def renewed(self, digests: list[str], stale: Stale) -> KeyFacts:
+        """Return the key's facts after billing found them or the catalog stale; only what is stale is read anew.
+
+        Raises as `key`.
+        """
+        if stale.key:
+            self._keys.pop(digests[0], None)
+        if stale.catalog:
+            await self._reload_catalog()
+        return await self.key(digests)
+
+    def ask(self, job: Job[T]) -> "asyncio.Future[T]":
+        """Have a billing job judged in the next shared transaction."""
+        return self._cashier.ask(job)
+
+    async def org_has(self, org_id: str, model: str) -> bool:
+        """Return whether a model is in the plan of any of an organisation's live keys, as the store has it now.
+
+        Raises:
+            Unavailable: the key store cannot be reached.
+        """
+        return await self._read(lambda tx: lookup.org_has(tx, org_id, model))
+
+    async def receipt(self, request_id: str) -> Receipt | None:
+        """Return what a call was charged, if its settlement is in the outbox; for one whose commit got no answer.
+
+        Raises:
+            Unavailable: the key store cannot be reached.
+        """
+
+        def question(tx: Transaction) -> Receipt | None:
+            row = tx.session.get(OutboxRow, request_id)
+            return Receipt(row.cost, row.overrun) if row and row.outcome != Outcome.ABANDONED else None
+
+        return await self._read(question)
+
+    async def note_in_url(self, digests: list[str]) -> None:
+        """Note for the audits that a secret came in a URL, if it is of a key that calls here; once in `NOTED_EVERY`.
+
+        It never fails: should the key store not answer, the next such call notes it.
+        """
+        now = time.monotonic()
+        noted = self._noted.get(digests[0])
+        if digests[0] not in self._keys or (noted is not None and now - noted < NOTED_EVERY):
+            return
+        if len(self._noted) >= LARGEST_KEY_CACHE:
+            self._noted.clear()
+        self._noted[digests[0]] = now
+
+        def work() -> None:
+            with self._store.write(SYSTEM) as tx:
+                lookup.note_in_url(tx, digests)
+
+        try:
+            await asyncio.to_thread(work)
+        except Unavailable:
+            self._noted.pop(digests[0], None)
+
+    async def _look_up(self, digests: list[str]) -> KeyFacts:
+        self._keys.pop(digests[0], None)
+        dead = self._dead.get(digests[0])
+        if dead is not None and time.monotonic() < dead.until:
+            raise self._turned_away(digests, dead.facts)
+
+        def question(tx: Transaction) -> tuple[KeyFacts | None, KeyFacts | None]:
+            facts = lookup.lookup(tx, digests)
+            return facts, None if facts else lookup.lookup_retired(tx, digests)
+
+        facts, retired = await self._read(question)
+        if facts is None:
+            self._remember_dead(digests, retired)
+            raise self._turned_away(digests, retired)
+        if not facts.is_live(self.now()):
+            raise Unauthorized(facts)
+        if facts.org_suspended:
+            raise OrganisationSuspended(facts)
+        if len(self._keys) >= LARGEST_KEY_CACHE:
+            self._keys.clear()
+        self._keys[digests[0]] = facts
+        return facts
+
+    def _remember_dead(self, digests: list[str], facts: KeyFacts | None) -> None:
+        self._dead.pop(digests[0], None)
+        if len(self._dead) >= LARGEST_DEAD_CACHE:
+            del self._dead[next(iter(self._dead))]  # the oldest
+        self._dead[digests[0]] = _Dead(time.monotonic() + DEAD_FOR, facts)
+
+    def _turned_away(self, digests: list[str], retired: KeyFacts | None) -> Unauthorized:
+        if retired is not None:
+            for digest in digests:
+                self._retired_uses.count(digest, self.now())
+        return Unauthorized(retired)
+
+    async def _read(self, question: Callable[[Transaction], T]) -> T:
+        def work() -> T:
+            with self._store.read(SYSTEM) as tx:
+                return question(tx)
+
+        return await asyncio.to_thread(work)
+
+    async def _reload_catalog(self) -> None:
+        seen = self._readings
+        async with self._reading:
+            if self._readings == seen:  # else one has begun after we asked, and is done: it will do for us too
+                self._readings += 1
+                self.catalog = await self._read(catalog.load)
+
+
+def _catalog_version(tx: Transaction) -> int:
+    return tx.session.scalars(select(CatalogVersion.version)).one()

@@ -1,0 +1,106 @@
+"""What the gateway sends: whole answers, errors in the dialect's envelope, and the headers of both."""
+
+import asyncio
+import contextlib
+import json
+import time
+from typing import Any
+
+from starlette.types import Send
+
+from toolkit.core.dialect import Dialect
+from toolkit.core.errors import Refusal, RefusalType
+from toolkit.core.secrets import new_request_id
+from toolkit.dialects import MODULES
+from toolkit.gateway import paths
+from toolkit.gateway.caller import dialect_of_shared_path
+
+JSON = b"application/json"
+
+PACE = 16_384
+"""Bytes a second that the caller of a large answer must take on average, as fast as bodies must come."""
+
+FIRST = 10.0
+"""Seconds before that counts."""
+
+LEFT_OUT = "x-keydesk-left-out"
+"""Names what of a request did not go on to the provider."""
+
+
+def hold_id(request_id: str) -> str:
+    """Return the id of a call's hold: it has at most one, so it shares the request's number."""
+    return request_id.replace("req_", "hold_", 1)
+
+
+def head(request_id: str, dialect: Dialect, content_type: bytes, extra: dict[str, str]) -> list[tuple[bytes, bytes]]:
+    """Return an answer's headers."""
+    number = request_id.encode()
+    headers = [(b"content-type", content_type), (b"x-request-id", number)]
+    if dialect is Dialect.ANTHROPIC:
+        headers.append((b"request-id", number))
+    for name, value in extra.items():
+        headers.append((name.encode("latin-1"), value.encode("latin-1", "replace")))
+    return headers
+
+
+async def send_whole(send: Send, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
+    """Send an answer in one piece."""
+    await send(
+        {
+            "type": "http.response.start",
+            "status": status,
+            "headers": [*headers, (b"content-length", str(len(body)).encode())],
+        }
+    )
+    await send({"type": "http.response.body", "body": body})
+
+
+async def send_blocks(send: Send, status: int, headers: list[tuple[bytes, bytes]], blocks: list[bytes]) -> None:
+    """Send an answer that may be large, as fast as the caller takes it; who is slower than `PACE` gets a part of it.
+
+    Others may wait for the room that it takes.
+    """
+    if len(blocks) <= 1:
+        await send_whole(send, status, headers, b"".join(blocks))
+        return
+    size = sum(map(len, blocks))
+    length = (b"content-length", str(size).encode())
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(FIRST + size / PACE):
+            await send({"type": "http.response.start", "status": status, "headers": [*headers, length]})
+            for place, block in enumerate(blocks):
+                await send({"type": "http.response.body", "body": block, "more_body": place + 1 < len(blocks)})
+
+
+async def send_json(
+    send: Send, status: int, request_id: str, dialect: Dialect, value: Any, extra: dict[str, str] | None = None
+) -> None:
+    """Send a JSON answer."""
+    body = json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+    await send_whole(send, status, head(request_id, dialect, JSON, extra or {}), body)
+
+
+def early_refusal(
+    refusal: Refusal, path: str, headers: list[tuple[bytes, bytes]]
+) -> tuple[list[tuple[bytes, bytes]], bytes]:
+    """Return headers and body of a refusal that arises before a request has been read.
+
+    Args:
+        refusal: what is wrong with it.
+        path, headers: as far as they are known; they tell in whose envelope to answer.
+    """
+    dialect = paths.dialect_of(path) or dialect_of_shared_path(headers, b"")
+    request_id = new_request_id(time.time_ns() // 1_000_000)
+    body = json.dumps(MODULES[dialect].error_body(refusal, request_id)).encode()
+    return head(request_id, dialect, JSON, refusal.headers), body
+
+
+async def send_refusal(
+    send: Send, refusal: Refusal, request_id: str, dialect: Dialect, extra: dict[str, str] | None = None
+) -> None:
+    """Send a refusal so that the dialect's official SDK raises its own typed exception with our message."""
+    headers = refusal.headers | (extra or {})
+    if refusal.type is RefusalType.UNAVAILABLE:
+        headers = {"retry-after": "1"} | headers
+    body = MODULES[dialect].error_body(refusal, request_id)
+    await send_json(send, refusal.status, request_id, dialect, body, headers)

@@ -1,0 +1,396 @@
+"""The key store: transactions, their locks, and the actor and clock that go with them.
+
+A service function takes a `Transaction`, never an engine: the change and its audit row commit together or not
+at all.
+
+SQLite runs in WAL mode; a write transaction begins with BEGIN IMMEDIATE, so it never has to be upgraded halfway
+through, and is alone.
+
+PostgreSQL writes under READ COMMITTED. An organisation's row is the lock of all that is its (keys, wallet, months,
+holds): whoever changes any of it first calls `lock_orgs`, and what is read behind that is current. Locks are taken
+in one order everywhere: catalog, organisations by id, names, then the rest, audit heads last. Reads are REPEATABLE
+READ snapshots.
+"""
+
+import os
+import pwd
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from itertools import zip_longest
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from sqlalchemy import Engine, make_url, select, text
+from sqlalchemy.exc import ArgumentError, DatabaseError, DBAPIError, InternalError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.orm import Session
+
+from toolkit.core import words
+from toolkit.core.errors import InvalidInput, Unavailable
+from toolkit.core.moments import micros, moment
+from toolkit.core.policy import Role
+from toolkit.core.settings import Settings
+from toolkit.store import engines, file_permissions, migrations
+from toolkit.store.tables import CatalogVersion, Organisation
+
+if TYPE_CHECKING:
+    import psycopg
+
+BUSY_TIMEOUT = 30.0
+"""Seconds that a SQLite writer waits for another one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """Who acts: the name that the audit log shows, and the rights that the services check.
+
+    Args:
+        name: an operator's e-mail, for somebody who has signed in; else that of a process trusted as the platform,
+            see `trusted`.
+        role: what the actor may do.
+        org_id: the one organisation of an org admin or analyst; None is all.
+    """
+
+    name: str
+    role: Role
+    org_id: str | None = None
+
+    @classmethod
+    def trusted(cls, name: str | None = None) -> "Actor":
+        """Return the actor of a process that holds the store's credentials itself (CLI, notebook).
+
+        Args:
+            name: in whose name it acts, as it says; nobody checks that, so the actor is `cli:<os user> as <name>`,
+                and never the person who has this e-mail.
+
+        Raises:
+            InvalidInput: the name is empty, too long, or holds characters that cannot be seen.
+        """
+        process = f"cli:{_os_user()}"
+        if name is not None:
+            process += f" as {words.check_line(name, 'name of who acts', words.EMAIL)}"
+        return cls(process, Role.PLATFORM_ADMIN)
+
+    def is_named(self, email: str) -> bool:
+        """Whether this is the person with the e-mail, signed in or by a process's word."""
+        return self.name == email or self.name.endswith(f" as {email}")
+
+
+def _os_user() -> str:
+    # Not by `getpass.getuser`: it believes USER and LOGNAME, which anybody may set.
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:  # a container's user may have no name
+        return str(os.getuid())
+
+
+SYSTEM = Actor("system", Role.PLATFORM_ADMIN)
+"""The actor of what no person asked for: set-up, drain, sweeps."""
+
+
+class Transaction:
+    """One transaction of the key store, with who acts in it and when.
+
+    Args:
+        session: what it reads and writes through.
+        actor: who acts.
+        now: when it happens, UTC; None is the present.
+    """
+
+    def __init__(self, session: Session, actor: Actor, now: datetime | None = None) -> None:
+        self.session = session
+        self.actor = actor
+        self._given = now
+
+    @cached_property
+    def now(self) -> datetime:
+        """The moment it happens, UTC, for all that it writes: by the store's clock, when first asked for.
+
+        So a change that first waits for a lock does not happen before the changes that it waited for, whichever
+        machine made them.
+        """
+        return self._given or store_now(self)
+
+
+def utc_now() -> datetime:
+    """Return the present moment, UTC."""
+    return datetime.now(UTC)
+
+
+def store_now(tx: Transaction) -> datetime:
+    """Return the present moment, UTC, by the store's own clock: machines that share a PostgreSQL agree on it."""
+    if not _is_postgres(tx):
+        return utc_now()
+    return moment(tx.session.scalars(text("SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint")).one())
+
+
+def lock_orgs(tx: Transaction, *org_ids: str) -> None:
+    """Take the locks of organisations, until the transaction ends: first of all, before anything is judged by.
+
+    An organisation's row is the lock of all that is its: wallet, keys, their months, holds. What is read behind the
+    lock is current; organisations that the session knows already are read anew. SQLite has one lock for everything,
+    which the transaction holds from its beginning.
+
+    Args:
+        tx: a write transaction.
+        org_ids: whose; locked in order of id, so that no two transactions wait for each other.
+    """
+    if _is_postgres(tx):
+        query = select(Organisation).where(Organisation.id.in_(org_ids)).order_by(Organisation.id)
+        # NO KEY UPDATE: rows that refer to the organisation may be added meanwhile.
+        tx.session.scalars(query.with_for_update(key_share=True).execution_options(populate_existing=True)).all()
+
+
+def lock_catalog(tx: Transaction) -> None:
+    """Take the lock of upstreams, models, prices and plans, until the transaction ends; before any organisation's."""
+    if _is_postgres(tx):
+        tx.session.scalars(select(CatalogVersion.version).with_for_update(key_share=True)).one()
+
+
+def lock_name(tx: Transaction, name: str) -> None:
+    """Take a lock that no row stands for, until the transaction ends; after organisations', before audit heads'.
+
+    Args:
+        tx: a write transaction.
+        name: the same for all who must not act at once, such as "drain".
+    """
+    if _is_postgres(tx):
+        tx.session.execute(
+            text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))"), {"name": f"keydesk {name}"}
+        )
+
+
+def _is_postgres(tx: Transaction) -> bool:
+    return tx.session.get_bind().dialect.name == "postgresql"
+
+
+class Store:
+    """The key store behind one URL: `sqlite:///PATH`, or `postgresql://USER:PASSWORD@HOST/DATABASE`.
+
+    Args:
+        url: of the database; a password in it is shown nowhere. What a PostgreSQL URL leaves open, libpq's own
+            variables and files say (PGHOST, ~/.pgpass).
+        synchronous: how durable a SQLite commit is, FULL or NORMAL. PostgreSQL's `synchronous_commit` is always on.
+
+    Attributes:
+        is_new: whether `open` has made it.
+
+    Raises:
+        InvalidInput: the URL is of a database that is not supported.
+    """
+
+    def __init__(self, url: str, *, synchronous: str = "FULL") -> None:
+        self.synchronous = synchronous
+        self.is_postgres = url.startswith(_POSTGRES)
+        self.engine: Engine
+        self._path = ""
+        self.is_new = False
+        self._parameters: dict[str, str] = {}
+        if self.is_postgres:
+            try:
+                self._parameters = engines.postgres_parameters("postgresql://" + url.partition("://")[2])
+            except ValueError:
+                raise InvalidInput(_WANTED_URL) from None
+            self.name = _name(self._parameters)
+            self.engine = engines.postgres_engine(self._parameters)
+            return
+        try:
+            parsed = make_url(url)
+        except ArgumentError:
+            raise InvalidInput(_WANTED_URL) from None
+        if parsed.get_backend_name() != "sqlite":
+            raise InvalidInput(_WANTED_URL)
+        if parsed.database in {None, "", ":memory:"}:
+            raise InvalidInput("The key store must be a file (sqlite:///PATH): several processes share it.")
+        self._path = str(parsed.database)
+        self.name = f"sqlite:///{self._path}"
+        self.engine = engines.sqlite_engine(parsed, synchronous, BUSY_TIMEOUT)
+
+    @classmethod
+    def open(cls, settings: Settings, *, make: bool = False) -> Self:
+        """Open the key store that the settings name, and bring an older schema up to date.
+
+        Args:
+            settings: say where it is.
+            make: whether a store that is not there is made. Only what sets Keydesk up may do so: elsewhere a wrong
+                folder would look like a Keydesk in which nothing ever happened.
+
+        Raises:
+            InvalidInput: the URL is of a database that is not supported.
+            Unavailable: there is none, or it cannot be made or read, or is of a newer version.
+        """
+        store = cls(settings.store_url, synchronous=settings.sqlite_synchronous)
+        try:
+            if not store.is_postgres:
+                store._provide(Path(store._path), make=make)
+            store._bring_up_to_date(make=make)
+        except BaseException:
+            store.close()
+            raise
+        return store
+
+    def _provide(self, path: Path, *, make: bool) -> None:
+        """See that the file of SQLite is there."""
+        try:
+            if not make:
+                if path.stat().st_size == 0:  # to look into it would make it a database
+                    raise self._missing()
+                if not os.access(path, os.R_OK, effective_ids=True):
+                    raise self._not_yours()
+                return
+            file_permissions.make_folder(path.parent)
+            path.touch(mode=0o600)  # SQLite gives its other files the same rights
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise self._missing() from error
+        except PermissionError as error:
+            raise self._not_yours() from error
+        except OSError as error:
+            verb = "made" if make else "read"
+            raise Unavailable(f"The key store {path} cannot be {verb}: {error.strerror}.") from error
+
+    def _bring_up_to_date(self, *, make: bool) -> None:
+        if not make and self._version() == 0:
+            raise self._missing()
+        self.is_new = self.migrate()[:1] == [migrations.STEPS[0][0]]
+
+    def _version(self) -> int:
+        with self.read(SYSTEM) as tx:
+            return migrations.schema_version(tx.session.connection())
+
+    def _not_yours(self) -> Unavailable:
+        return Unavailable(
+            f"The key store {self._path} is not for this user to read or make. Work as the user that Keydesk runs as, "
+            "or with a role of your own where the key store is PostgreSQL (KEYDESK_STORE_URL). Members of "
+            "KEYDESK_DATA_GROUP read the Parquet files of the ledger, with tools that need nothing else."
+        )
+
+    def _missing(self) -> Unavailable:
+        where = f"in {self.name}. Is KEYDESK_STORE_URL right?" if self.is_postgres else f"at {self._path}. {_FOLDER}"
+        return Unavailable(f"There is no key store {where} `keydesk up` makes one.")
+
+    def migrate(self) -> list[str]:
+        """Bring the schema up to date; return the names of the steps that ran."""
+        with self.write(SYSTEM) as tx:
+            lock_name(tx, "schema")
+            return migrations.migrate(tx.session.connection(), micros(tx.now))
+
+    @contextmanager
+    def write(self, actor: Actor, now: datetime | None = None) -> Iterator[Transaction]:
+        """Open a transaction that may change things; commits at the end, rolls back on any error.
+
+        On PostgreSQL it is READ COMMITTED: take the locks (`lock_orgs` and so on) before reading what it judges by.
+
+        Args:
+            actor: who acts.
+            now: the moment it happens, UTC; the present by default (demo data and tests give their own).
+
+        Raises:
+            Unavailable: the store cannot be reached, or another writer held it too long. A later transaction
+                connects anew.
+        """
+        options = engines.POSTGRES_WRITE if self.is_postgres else engines.SQLITE_WRITE
+        with self._transaction(options, actor, now) as tx:
+            yield tx
+
+    @contextmanager
+    def read(self, actor: Actor, now: datetime | None = None) -> Iterator[Transaction]:
+        """Open a read-only snapshot of the store: what it shows does not change while it is open."""
+        options = engines.POSTGRES_READ if self.is_postgres else engines.SQLITE_READ
+        with self._transaction(options, actor, now) as tx:
+            yield tx
+
+    @contextmanager
+    def _transaction(self, options: dict[str, Any], actor: Actor, now: datetime | None) -> Iterator[Transaction]:
+        committing = False
+        try:
+            with Session(self.engine.execution_options(**options), expire_on_commit=False) as session:
+                session.connection()  # BEGIN now: SQLite's is the lock
+                yield Transaction(session, actor, now)
+                committing = options in (engines.POSTGRES_WRITE, engines.SQLITE_WRITE)
+                session.commit()
+        except (DBAPIError, PoolTimeout) as error:
+            if not _is_the_stores(error):
+                raise  # a mistake of a statement
+            raise Unavailable(self._failure(error, committing)) from error
+
+    def _failure(self, error: DBAPIError | PoolTimeout, committing: bool) -> str:
+        """Return what to tell a person about an error of the store."""
+        if isinstance(error, PoolTimeout):
+            return f"The key store {self.name} is busy: all connections of this process are in use. Try again."
+        reason = str(error.orig).strip().partition("\n")[0].rstrip(".")
+        if not self.is_postgres:
+            cure = next((cure for words, cure in _CURES.items() if words in reason), "Nothing was changed.")
+            return f"The key store {self.name} failed: {reason}. {cure}"
+        if committing and error.connection_invalidated:
+            return (
+                f"The key store {self.name} was lost while it committed: {reason}. It is not known whether the change "
+                "was made; look before you repeat it."
+            )
+        state = getattr(error.orig, "sqlstate", None) or ""
+        if state in _BUSY:
+            return f"The key store {self.name} is busy: {reason}. Nothing was changed; try again."
+        if not state or state.startswith(_GONE):
+            return (
+                f"The key store {self.name} cannot be reached: {reason}. Nothing was changed. See that PostgreSQL "
+                "runs there and that KEYDESK_STORE_URL is right."
+            )
+        return f"The key store {self.name} failed: {reason}. Nothing was changed."
+
+    def connect(self) -> sqlite3.Connection:
+        """Open a connection of SQLite's own, for the hot path; the caller closes it and says BEGIN itself."""
+        connection = sqlite3.connect(self._path, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False)
+        connection.row_factory = sqlite3.Row
+        engines.prepare_sqlite(connection, self.synchronous)
+        return connection
+
+    def connect_postgres(self) -> "psycopg.Connection[Any]":
+        """Open a connection of PostgreSQL's own, for the hot path; the caller closes it and says BEGIN itself.
+
+        Raises:
+            psycopg.OperationalError: the server cannot be reached.
+        """
+        return engines.postgres_connection(self._parameters)
+
+    def close(self) -> None:
+        """Close all connections."""
+        self.engine.dispose()
+
+
+_WANTED_URL = (
+    "KEYDESK_STORE_URL must look like sqlite:///PATH or postgresql://USER:PASSWORD@HOST/DATABASE, with %XX for special "
+    "characters in the password."
+)
+_FOLDER = "Is KEYDESK_DATA_DIR (or KEYDESK_STORE_URL) right?"
+_POSTGRES = ("postgresql://", "postgres://", "postgresql+psycopg://")
+_CURES = {
+    "unable to open": "This user must be able to write to its folder, which may not be read-only.",
+    "readonly": "This user must be able to write to it and to its folder, which may not be read-only.",
+    "disk is full": "Nothing was changed; make room on the disk.",
+    "disk I/O error": "Nothing was changed; see that the disk has room and is sound.",
+    "malformed": "Stop Keydesk and restore it from a backup.",
+    "not a database": "It is no key store, or was overwritten: restore it from a backup.",
+    "decode to UTF-8": "Stop Keydesk and restore it from a backup; `keydesk reconcile` says what is damaged.",
+    "locked": "Nothing was changed; another process held it too long. Try again.",
+}
+"""What to do about an error of SQLite (its documentation, "Result and Error Codes"), by words of its message."""
+_BUSY = {"40001", "40P01", "55P03"}  # serialization failure, deadlock, lock timeout
+_GONE = ("08", "57P")  # connection exceptions; shut down, starting up, crashed
+"""Codes of PostgreSQL (appendix A of its documentation, "PostgreSQL Error Codes")."""
+
+
+def _name(parameters: dict[str, str]) -> str:
+    """Return a PostgreSQL database's URL without password and options."""
+    user, hosts, ports, database = (parameters.get(name, "") for name in ("user", "host", "port", "dbname"))
+    places = zip_longest(hosts.split(","), ports.split(","), fillvalue=ports if "," not in ports else "")
+    return f"postgresql://{user and f'{user}@'}{','.join(f'{h}:{p}' if p else h for h, p in places)}/{database}"
+
+
+def _is_the_stores(error: DBAPIError | PoolTimeout) -> bool:
+    """Whether an error is the store's; the narrower classes, such as IntegrityError, are mistakes of a statement."""
+    if isinstance(error, PoolTimeout | OperationalError | InternalError) or type(error) is DatabaseError:
+        return True
+    return bool(error.connection_invalidated)
