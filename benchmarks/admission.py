@@ -3,7 +3,7 @@
     python -m benchmarks.admission [--seconds 3] [--rounds 3] [--callers 1,16,64] [--keys 50]
 
 A pair is one admission and one settlement; each is committed, and with SQLite's `synchronous=FULL` and PostgreSQL's
-own defaults on the disk, before it is answered. All callers live on one event loop and share one cashier, as in a
+own defaults on the disk, before it is answered. All callers live on one event loop and share one batcher, as in a
 gateway. CPU is of this whole process, callers and table-keeping included; a PostgreSQL server's is told apart. A batch
 is what one transaction did. PostgreSQL is the server that KEYDESK_TEST_POSTGRES_URL names, or one that is started for
 the purpose; without either it is left out. The keys belong to one organisation, whose row every batch locks.
@@ -25,18 +25,18 @@ from benchmarks import machine
 from benchmarks.postgres import database
 from toolkit import environment
 from toolkit.admin import accounts, catalog, keys, lookup, plans, wallet
-from toolkit.billing.batcher import Cashier
+from toolkit.billing.batcher import Batcher
 from toolkit.billing.hold_estimate import HoldBound
 from toolkit.billing.rules import Admit, Call, Ending, Settle
 from toolkit.billing.state import Job
-from toolkit.billing.stores import Till, open_till
+from toolkit.billing.stores import BillingStore, open_billing_store
 from toolkit.core.dialect import Dialect
 from toolkit.core.policy import KeyFacts, Outcome
 from toolkit.core.pricing import MILLION, NANO, PriceSheet
 from toolkit.core.secrets import new_request_id
 from toolkit.core.usage import Usage
 from toolkit.store.database import Actor, Store, utc_now
-from toolkit.workspace import Desk
+from toolkit.workspace import Workspace
 
 SHEET = PriceSheet.flat(input=NANO, output=2 * NANO)
 BOUND = HoldBound(base=2_000 * NANO * MILLION, each=2 * NANO * MILLION, output_bound=500, explicit=True)
@@ -61,19 +61,19 @@ class Stage:
 
 @dataclass
 class Watched:
-    """A till that counts its batches."""
+    """A billing store that counts its batches."""
 
-    till: Till
+    billing_store: BillingStore
     sizes: list[int] = field(default_factory=list)
 
     def run(self, jobs: Sequence[Job[Any]]) -> list[Any]:
         """Run a batch."""
         self.sizes.append(len(jobs))
-        return self.till.run(jobs)
+        return self.billing_store.run(jobs)
 
     def close(self) -> None:
-        """Close the till."""
-        self.till.close()
+        """Close the billing store."""
+        self.billing_store.close()
 
 
 @dataclass(frozen=True)
@@ -98,8 +98,8 @@ class Round:
 @contextmanager
 def sqlite_stage(count: int) -> Iterator[Stage]:
     """Make a SQLite key store with `count` keys."""
-    with tempfile.TemporaryDirectory() as folder, desk_of({"KEYDESK_DATA_DIR": folder}) as desk:
-        yield set_stage(f"SQLite {sqlite3.sqlite_version}", desk, count, None)
+    with tempfile.TemporaryDirectory() as folder, workspace_of({"KEYDESK_DATA_DIR": folder}) as workspace:
+        yield set_stage(f"SQLite {sqlite3.sqlite_version}", workspace, count, None)
 
 
 @contextmanager
@@ -109,41 +109,41 @@ def postgres_stage(count: int) -> Iterator[Stage | None]:
         if found is None:
             yield None
             return
-        with desk_of({"KEYDESK_DATA_DIR": folder, "KEYDESK_STORE_URL": found.url}) as desk:
-            yield set_stage(f"PostgreSQL {found.version}", desk, count, found.pid)
+        with workspace_of({"KEYDESK_DATA_DIR": folder, "KEYDESK_STORE_URL": found.url}) as workspace:
+            yield set_stage(f"PostgreSQL {found.version}", workspace, count, found.pid)
 
 
 @contextmanager
-def desk_of(environ: dict[str, str]) -> Iterator[Desk]:
+def workspace_of(environ: dict[str, str]) -> Iterator[Workspace]:
     """Open an empty Keydesk."""
-    desk = Desk.open(environment.read_settings(environ), Actor.trusted("benchmark"), make=True)
+    workspace = Workspace.open(environment.read_settings(environ), Actor.trusted("benchmark"), make=True)
     try:
-        yield desk
+        yield workspace
     finally:
-        desk.close()
+        workspace.close()
 
 
-def set_stage(name: str, desk: Desk, count: int, server: int | None) -> Stage:
+def set_stage(name: str, workspace: Workspace, count: int, server: int | None) -> Stage:
     """Make `count` keys that have enough money."""
-    with desk.write() as tx:
+    with workspace.write() as tx:
         catalog.add_upstream(tx, "mock", Dialect.OPENAI, "http://127.0.0.1:9", "NO_API_KEY")
         catalog.add_model(tx, "mock", "mock", sheet=SHEET)
         plan = plans.add(tx, "plan", MILLION, ["mock"])
         org = accounts.add_org(tx, "org")
         wallet.credit(tx, org.id, MILLION * NANO, "once")
-        made = [keys.create(tx, desk.keyring, org=org.id, name=f"key {i}", plan=plan.id) for i in range(count)]
-    with desk.read() as tx:
-        facts = [lookup.lookup(tx, [desk.keyring.digest(new.secret).value]) for new in made]
+        made = [keys.create(tx, workspace.keyring, org=org.id, name=f"key {i}", plan=plan.id) for i in range(count)]
+    with workspace.read() as tx:
+        facts = [lookup.lookup(tx, [workspace.keyring.digest(new.secret).value]) for new in made]
         price_id = catalog.list_prices(tx)[0].id
         version = catalog.load(tx).version
-    return Stage(name, desk.store, [fact for fact in facts if fact is not None], price_id, version, server)
+    return Stage(name, workspace.store, [fact for fact in facts if fact is not None], price_id, version, server)
 
 
 async def measure(stage: Stage, callers: int, seconds: float) -> Round:
     """Let callers admit and settle for some seconds."""
-    till = Watched(open_till(stage.store))
-    cashier = Cashier(till)
-    cashier.start()
+    billing_store = Watched(open_billing_store(stage.store))
+    batcher = Batcher(billing_store)
+    batcher.start()
     waits: list[float] = []
 
     async def pair(facts: KeyFacts) -> None:
@@ -161,9 +161,9 @@ async def measure(stage: Stage, callers: int, seconds: float) -> Round:
             multiplier=MILLION,
         )
         asked = time.perf_counter()
-        await cashier.ask(Admit(call, BOUND, stage.catalog_version, "benchmark"))
+        await batcher.ask(Admit(call, BOUND, stage.catalog_version, "benchmark"))
         waits.append(time.perf_counter() - asked)
-        await cashier.ask(Settle(call, Ending(Outcome.COMPLETED, utc_now(), 200, USAGE)))
+        await batcher.ask(Settle(call, Ending(Outcome.COMPLETED, utc_now(), 200, USAGE)))
 
     async def caller(number: int, until: float) -> None:
         while time.monotonic() < until:
@@ -171,19 +171,19 @@ async def measure(stage: Stage, callers: int, seconds: float) -> Round:
 
     await pair(stage.facts[0])  # connects
     waits.clear()
-    till.sizes.clear()
+    billing_store.sizes.clear()
     server = machine.cpu_seconds(stage.server) if stage.server else 0.0
     cpu, started = time.process_time(), time.perf_counter()
     await asyncio.gather(*(caller(number, time.monotonic() + seconds) for number in range(callers)))
     took, cpu = time.perf_counter() - started, time.process_time() - cpu
     server = machine.cpu_seconds(stage.server) - server if stage.server else 0.0
-    await cashier.stop()
+    await batcher.stop()
     done = len(waits)
     return Round(
         rate=done / took,
         cpu=cpu / done * 1e6,
         server_cpu=server / done * 1e6 if stage.server else None,
-        batch=mean(till.sizes),
+        batch=mean(billing_store.sizes),
         wait=median(waits) * 1000,
     )
 

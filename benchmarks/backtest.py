@@ -33,7 +33,7 @@ from toolkit.forecast import anomalies, outlook
 from toolkit.forecast.runway import Outlook
 from toolkit.forecast.seasonal import DAILY, Method, Rhythm, Rolling, predict, reach, roll
 from toolkit.store.database import Actor
-from toolkit.workspace import Desk
+from toolkit.workspace import Workspace
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -150,18 +150,18 @@ def library() -> dict[str, Method]:
 
 
 @contextmanager
-def demo(seed: int) -> Iterator[Desk]:
+def demo(seed: int) -> Iterator[Workspace]:
     """Load the demo data, drawn from a seed, into a Keydesk that lasts as long as the block."""
     with tempfile.TemporaryDirectory() as folder:
-        desk = Desk.open(environment.read_settings({"KEYDESK_DATA_DIR": folder}), Actor.trusted(), make=True)
+        workspace = Workspace.open(environment.read_settings({"KEYDESK_DATA_DIR": folder}), Actor.trusted(), make=True)
         usual, traffic.SEED = traffic.SEED, seed
         try:
-            data.load(desk)
-            desk.ledger.sync()
-            yield desk
+            data.load(workspace)
+            workspace.ledger.sync()
+            yield workspace
         finally:
             traffic.SEED = usual
-            desk.close()
+            workspace.close()
 
 
 def of_trace(seconds: int) -> "Numbers":
@@ -281,12 +281,12 @@ def _left(buckets: int, month: int) -> Horizon:
     return left
 
 
-def show_anomalies(desks: Sequence[tuple[int, "pd.DataFrame", "pd.DataFrame", datetime]]) -> None:
+def show_anomalies(workspaces: Sequence[tuple[int, "pd.DataFrame", "pd.DataFrame", datetime]]) -> None:
     """Print which anomalies are found in the demo data, and how many of them nobody planted."""
     runaway = next(key for key in cast.KEYS if key.surge is not None)
     assert runaway.surge is not None
     rows = []
-    for seed, by_day, by_hour, start in desks:
+    for seed, by_day, by_hour, start in workspaces:
         surge = pd.Timestamp(start) + timedelta(days=runaway.surge)
         for bucket, found in (("day", by_day), ("hour", by_hour)):
             near = found["bucket"].between(surge, surge + timedelta(days=3))
@@ -330,11 +330,13 @@ def main() -> None:
     print(machine.header("numpy", "pandas", *(["statsmodels"] if options.library else [])))
     outlooks, unusual = [], []
     for seed in SEEDS[: options.seeds]:
-        with demo(seed) as desk:
-            with desk.read() as tx:
+        with demo(seed) as workspace:
+            with workspace.read() as tx:
                 now = tx.now
-            outlooks.append(outlook.outlook(desk.ledger, now)[0])
-            by_day, by_hour = (anomalies.anomalies(desk.ledger, now, unit, days=cast.DAYS) for unit in ("day", "hour"))
+            outlooks.append(outlook.outlook(workspace.ledger, now)[0])
+            by_day, by_hour = (
+                anomalies.anomalies(workspace.ledger, now, unit, days=cast.DAYS) for unit in ("day", "hour")
+            )
             start = (now - timedelta(days=cast.DAYS - 1)).replace(hour=0, minute=0, second=0, microsecond=0)
             unusual.append((seed, by_day, by_hour, start))
     methods = METHODS | (library() if options.library else {})

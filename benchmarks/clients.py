@@ -167,9 +167,9 @@ class Keydesk:
 
     def __init__(self, _ca: str) -> None:
         sys.path.insert(0, str(ROOT))
-        from toolkit.gateway.upstream_pool import Upstreams
+        from toolkit.gateway.upstream_pool import UpstreamPool
 
-        self.upstreams = Upstreams(environment.read_settings({}))
+        self.upstreams = UpstreamPool(environment.read_settings({}))
         self.is_open = False
 
     async def exchange(self, url: str, body: bytes) -> Any:

@@ -132,10 +132,10 @@ def print_apart(keydesks: Sequence[Target]) -> None:
 
     def rows() -> Iterable[list[str]]:
         for target in keydesks:
-            assert target.desk is not None
+            assert target.workspace is not None
             at_64 = target.median(MANY, lambda sample: sample.store_cpu) * MICRO
             server = f"{at_64:.0f}" if target.store_pid else "no server here"
-            moved, seconds = drain(target.desk)
+            moved, seconds = drain(target.workspace)
             yield [target.name, server, f"{seconds / moved * MICRO:.0f}", f"{moved:,}"]
 
     table(["", "key store's server, µs/call at 64", "ledger drain, µs/row", "rows drained"], rows())
@@ -148,8 +148,8 @@ def check_charges(keydesks: Sequence[Target]) -> None:
         SystemExit: it is not so.
     """
     for target in keydesks:
-        assert target.desk is not None
-        found, wanted = charged(target.desk), (target.calls, target.calls * COST)
+        assert target.workspace is not None
+        found, wanted = charged(target.workspace), (target.calls, target.calls * COST)
         if found != wanted:
             raise SystemExit(f"{target.name} has charged (calls, nano-USD) {found} instead of {wanted}.")
         print(f"\n{target.name}: all {target.calls:,} calls were charged, each at its price.")

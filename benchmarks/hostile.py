@@ -166,10 +166,10 @@ class Scene:
 
 def _rotate(target: Target) -> str:
     """Rotate a key; return the secret that is of no use any more."""
-    assert target.desk is not None
-    with target.desk.write() as tx:
+    assert target.workspace is not None
+    with target.workspace.write() as tx:
         key = keys.find(tx, "key 7")
-        keys.rotate(tx, target.desk.keyring, key.id, confirm=key.name)
+        keys.rotate(tx, target.workspace.keyring, key.id, confirm=key.name)
     return target.secrets[7]
 
 

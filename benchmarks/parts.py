@@ -1,6 +1,6 @@
 """Where the gateway's CPU goes: what is left when its parts are taken away one by one.
 
-The server alone and the server with the HTTP client are measured as they are, without Keydesk. The cashier's thread,
+The server alone and the server with the HTTP client are measured as they are, without Keydesk. The batcher's thread,
 which does the billing, has a clock of its own. The steps of judging and metering are timed alone. What then remains of
 the event loop's thread is what holds the parts together; cProfile says in which modules that is. It slows small
 functions down more than large ones: its shares say where to look, not how much there is to gain.
@@ -40,7 +40,7 @@ PARTS = {
     "HTTP client": "an HTTP client in compiled code",
     "judging and metering": "JSON and judging in compiled code (the steps below)",
     "holding together": "fewer tasks, futures, time limits and hand-overs between threads for a call",
-    "cashier's thread": "billing in compiled code, or in a process of its own (rules, statements, commits)",
+    "batcher's thread": "billing in compiled code, or in a process of its own (rules, statements, commits)",
 }
 """The parts, and what would make each cheaper."""
 
@@ -65,7 +65,7 @@ def show(rig: Rig, keydesks: Sequence[Target], *, quick: bool) -> None:
     for target in keydesks:
         of_client = main[bare.name] - main[server.name]
         rest = main[target.name] - main[bare.name] - sum(steps.values())
-        others = median(cashier for _, cashier in threads[target.name]) * MICRO
+        others = median(batcher for _, batcher in threads[target.name]) * MICRO
         columns.append(dict(zip(PARTS, (main[server.name], of_client, sum(steps.values()), rest, others), strict=True)))
     names = [target.name for target in keydesks]
     print(f"\n## Where a call's CPU goes: µs, {MANY.callers} callers\n")

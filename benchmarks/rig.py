@@ -21,7 +21,7 @@ from toolkit.core.dialect import Dialect
 from toolkit.core.pricing import MILLION, NANO, PriceSheet
 from toolkit.store.database import Actor
 from toolkit.store.tables import KeyMonth
-from toolkit.workspace import Desk
+from toolkit.workspace import Workspace
 
 ROOT = Path(__file__).parent.parent
 KEYS = 8
@@ -112,7 +112,7 @@ class Target:
         port: where it listens.
         pid: whose CPU counts.
         secrets: credentials to call it with.
-        desk: its key store, if it is a Keydesk.
+        workspace: its key store, if it is a Keydesk.
         store_pid: the key store's server, if there is one on this machine.
     """
 
@@ -120,7 +120,7 @@ class Target:
     port: int
     pid: int
     secrets: list[str] = field(default_factory=lambda: ["no-key"])
-    desk: Desk | None = None
+    workspace: Workspace | None = None
     store_pid: int | None = None
     calls: int = 0
     samples: dict[Measure, list[Sample]] = field(default_factory=dict)
@@ -194,16 +194,16 @@ class Rig:
             "BENCHMARK_UPSTREAM_API_KEY": "upstream-key",
         }
         settings = {name: value for name, value in environment.items() if name.startswith("KEYDESK_")}
-        desk = Desk.open(environment.read_settings(settings), Actor.trusted("benchmark"), make=True)
-        self._stack.callback(desk.close)
-        secrets = fill(desk, self.upstream)
+        workspace = Workspace.open(environment.read_settings(settings), Actor.trusted("benchmark"), make=True)
+        self._stack.callback(workspace.close)
+        secrets = fill(workspace, self.upstream)
         arguments = ["-m", "toolkit.cli", "gateway"]
         if profile:
             arguments = ["-m", "benchmarks.profiled", str(profile)]
         elif watch:
             arguments = ["-m", "benchmarks.watched", str(watch)]
         pid = self._serving(arguments, port, self.core, environment)
-        return Target(name, port, pid, secrets, desk, store.pid if store else None)
+        return Target(name, port, pid, secrets, workspace, store.pid if store else None)
 
     def measure(self, target: Target, measure: Measure, seconds: float) -> Sample:
         """Have one window of load; return what it showed.
@@ -299,32 +299,34 @@ def stop(process: "subprocess.Popen[bytes]") -> None:
         process.stdout.close()
 
 
-def fill(desk: Desk, upstream: str) -> list[str]:
+def fill(workspace: Workspace, upstream: str) -> list[str]:
     """Fill an empty Keydesk with a model, an organisation with money, and keys with limits; return their secrets."""
-    with desk.write() as tx:
+    with workspace.write() as tx:
         catalog.add_upstream(tx, "upstream", Dialect.OPENAI, f"{upstream}/v1", "BENCHMARK_UPSTREAM_API_KEY")
         catalog.add_model(tx, "bench", "upstream", sheet=SHEET, context_window=100_000, max_output=8_192)
         plan = plans.add(tx, "plan", MILLION, ["bench"])
         org = accounts.add_org(tx, "org")
         wallet.credit(tx, org.id, PLENTY, "once")
         made = [
-            keys.create(tx, desk.keyring, org=org.id, name=f"key {number}", plan=plan.id, monthly_limit=PLENTY // 2)
+            keys.create(
+                tx, workspace.keyring, org=org.id, name=f"key {number}", plan=plan.id, monthly_limit=PLENTY // 2
+            )
             for number in range(KEYS)
         ]
     return [new.secret for new in made]
 
 
-def drain(desk: Desk) -> tuple[int, float]:
+def drain(workspace: Workspace) -> tuple[int, float]:
     """Drain a Keydesk's outbox in this process; return the rows moved and the CPU in seconds, imports left out."""
-    desk.ledger.sync(limit=1)
-    rows, cpu = desk.ledger.lag()[0], time.process_time()
-    moved = desk.ledger.sync(limit=rows)
+    workspace.ledger.sync(limit=1)
+    rows, cpu = workspace.ledger.lag()[0], time.process_time()
+    moved = workspace.ledger.sync(limit=rows)
     return moved, time.process_time() - cpu
 
 
-def charged(desk: Desk) -> tuple[int, int]:
+def charged(workspace: Workspace) -> tuple[int, int]:
     """Return the calls that a Keydesk has charged, and their cost in nano-USD."""
-    with desk.read() as tx:
+    with workspace.read() as tx:
         months = tx.session.query(KeyMonth).all()
         return sum(month.calls for month in months), sum(month.spent for month in months)
 

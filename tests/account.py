@@ -1,4 +1,4 @@
-"""A key, and a real till of a real key store that bills its calls: for the tests of all that is billed."""
+"""A key, and a real billing store of a real key store that bills its calls: for the tests of all that is billed."""
 
 import sqlite3
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ from toolkit.admin import keys, lookup
 from toolkit.billing.hold_estimate import HoldBound
 from toolkit.billing.rules import Admit, Admitted, Call, Ending, Receipt, Refuse, Settle
 from toolkit.billing.state import Job
-from toolkit.billing.stores import Till, open_till
+from toolkit.billing.stores import BillingStore, open_billing_store
 from toolkit.core import secrets
 from toolkit.core.errors import Refusal
 from toolkit.core.moments import micros
@@ -27,7 +27,7 @@ from toolkit.core.usage import Usage
 T = TypeVar("T")
 
 UNIQUE = (sqlite3.IntegrityError, psycopg.IntegrityError)
-"""What a till raises when a request id is there already."""
+"""What a billing store raises when a request id is there already."""
 
 PART = MILLION * MILLION
 MULTIPLIER = MILLION * 5 // 4
@@ -52,10 +52,10 @@ def dollars(amount: int) -> PriceSheet:
 
 @dataclass
 class Account:
-    """A key of an organisation, and a till that bills its calls."""
+    """A key of an organisation, and a billing store that bills its calls."""
 
     world: World
-    till: Till
+    billing_store: BillingStore
     secret: str = field(repr=False)
     key_id: str
 
@@ -64,15 +64,15 @@ class Account:
     def do(self, job: Job[T]) -> T:
         """Have a job judged and committed alone; raise what it raised."""
         result: Any
-        (result,) = self.till.run([job])
+        (result,) = self.billing_store.run([job])
         if isinstance(result, BaseException):
             raise result
-        return result  # type: ignore[no-any-return]  # a till does not say what it returns
+        return result  # type: ignore[no-any-return]  # a billing store does not say what it returns
 
     def facts(self) -> KeyFacts:
         """Look the key up, as the gateway does for each call."""
-        digests = [digest.value for digest in self.world.desk.keyring.digests(self.secret)]
-        with self.world.desk.read() as tx:
+        digests = [digest.value for digest in self.world.workspace.keyring.digests(self.secret)]
+        with self.world.workspace.read() as tx:
             found = lookup.lookup(tx, digests)
         assert found is not None
         return found
@@ -132,19 +132,19 @@ class Account:
 
     def update(self, **options: Any) -> None:
         """Change the key's options as an operator does."""
-        with self.world.desk.write() as tx:
+        with self.world.workspace.write() as tx:
             keys.update(tx, self.key_id, **options)
 
     def execute(self, statement: str, **values: object) -> None:
         """Do to the store what no service does."""
-        with self.world.desk.write() as tx:
+        with self.world.workspace.write() as tx:
             tx.session.execute(text(statement), values)
 
     # -- looking ------------------------------------------------------------------------------------------------
 
     def rows(self, query: str, **values: object) -> list[dict[str, Any]]:
         """Return the rows of a query, as another connection sees them."""
-        with self.world.desk.read() as tx:
+        with self.world.workspace.read() as tx:
             return [dict(row) for row in tx.session.execute(text(query), values).mappings()]
 
     def row(self, query: str, **values: object) -> dict[str, Any]:
@@ -191,20 +191,20 @@ def ended(usage: Usage | None, outcome: Outcome = Outcome.COMPLETED, status: int
     return Ending(outcome, NOW + timedelta(seconds=2), status, usage, duration_ms=2000)
 
 
-def open_account(world: World, till: Till, **options: Any) -> Account:
+def open_account(world: World, billing_store: BillingStore, **options: Any) -> Account:
     """Return the account of a fresh key."""
     new = world.key(**options)
-    return Account(world, till, new.secret, new.key.id)
+    return Account(world, billing_store, new.secret, new.key.id)
 
 
 @pytest.fixture
-def till(world: World) -> Iterator[Till]:
-    """A till of the world's key store."""
-    with closing(open_till(world.desk.store)) as till:
-        yield till
+def billing_store(world: World) -> Iterator[BillingStore]:
+    """A billing store of the world's key store."""
+    with closing(open_billing_store(world.workspace.store)) as billing_store:
+        yield billing_store
 
 
 @pytest.fixture
-def account(world: World, till: Till) -> Account:
+def account(world: World, billing_store: BillingStore) -> Account:
     """The account of a key without a limit, of an organisation with 100 USD."""
-    return open_account(world, till)
+    return open_account(world, billing_store)

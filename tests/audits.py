@@ -13,7 +13,7 @@ from tests.conftest import World, make_world, usd
 from toolkit.admin import accounts, catalog
 from toolkit.admin.keys import NewSecret
 from toolkit.billing.rules import Call, Ending
-from toolkit.billing.stores import Till, open_till
+from toolkit.billing.stores import BillingStore, open_billing_store
 from toolkit.checks import findings
 from toolkit.checks.findings import Finding, Report, Thresholds
 from toolkit.core.errors import Refusal, RefusalType
@@ -25,7 +25,7 @@ from toolkit.ledger.ledger import Ledger
 from toolkit.store import database, holds
 from toolkit.store.database import Actor, Transaction
 from toolkit.store.tables import ApiKey
-from toolkit.workspace import Desk
+from toolkit.workspace import Workspace
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 """When the audits are made."""
@@ -46,16 +46,16 @@ class Clock:
 
 @dataclass(frozen=True)
 class Scene:
-    """The world, its clock, and a till that bills its calls."""
+    """The world, its clock, and a billing store that bills its calls."""
 
     world: World
     clock: Clock
-    till: Till
+    billing_store: BillingStore
 
     @property
-    def desk(self) -> Desk:
+    def workspace(self) -> Workspace:
         """Keydesk, as a platform admin."""
-        return self.world.desk
+        return self.world.workspace
 
     # -- letting things happen ----------------------------------------------------------------------------------
 
@@ -63,7 +63,7 @@ class Scene:
     def acting(self, at: datetime, name: str = "admin@keydesk.local") -> Iterator[Transaction]:
         """Open a transaction at a moment, in somebody's name, with the rights of the platform."""
         self.clock.now = at
-        with self.desk.store.write(Actor(name, Role.PLATFORM_ADMIN)) as tx:
+        with self.workspace.store.write(Actor(name, Role.PLATFORM_ADMIN)) as tx:
             yield tx
 
     def key(self, name: str = "app", age: timedelta = 60 * DAY, **options: Any) -> NewSecret:
@@ -101,7 +101,7 @@ class Scene:
             Its request id.
         """
         account, at = self._account(key), NOW - DAY
-        with self.desk.read() as tx:
+        with self.workspace.read() as tx:
             (price,) = catalog.list_prices(tx, "gpt-test")
         call = account.call(received_at=at, price_id=price.id)
         account.admit(call, fixed(1))
@@ -115,12 +115,12 @@ class Scene:
         account.refuse(call, Refusal(refusal, "refused"), at, catalog_version=None)
 
     def _account(self, key: NewSecret) -> Account:
-        return Account(self.world, self.till, key.secret, key.key.id)
+        return Account(self.world, self.billing_store, key.secret, key.key.id)
 
     def change(self, key: NewSecret | ApiKey, **columns: object) -> None:
         """Do to a key's row what no service does."""
         key_id = key.key.id if isinstance(key, NewSecret) else key.id
-        with self.desk.write() as tx:
+        with self.workspace.write() as tx:
             row = tx.session.get_one(ApiKey, key_id)
             for name, value in columns.items():
                 setattr(row, name, value)
@@ -132,7 +132,7 @@ class Scene:
         self.clock.now = NOW
         known_heads = options.pop("known_heads", None)
         thresholds = Thresholds(**options)
-        return findings.run(ledger or self.desk.ledger, thresholds=thresholds, known_heads=known_heads, now=NOW)
+        return findings.run(ledger or self.workspace.ledger, thresholds=thresholds, known_heads=known_heads, now=NOW)
 
     def found(self, check: str, **options: Any) -> list[Finding]:
         """Return what one check finds at NOW."""
@@ -154,14 +154,14 @@ def clock_of_the_store() -> Iterator[Clock]:
 
 
 @contextmanager
-def a_scene(desk: Desk) -> Iterator[Scene]:
+def a_scene(workspace: Workspace) -> Iterator[Scene]:
     """Make an organisation with 1,000 USD, models and a plan at BEGINNING, in an empty Keydesk."""
-    with clock_of_the_store() as clock, closing(open_till(desk.store)) as till:
-        yield Scene(make_world(desk, money=usd(1000)), clock, till)
+    with clock_of_the_store() as clock, closing(open_billing_store(workspace.store)) as billing_store:
+        yield Scene(make_world(workspace, money=usd(1000)), clock, billing_store)
 
 
 @pytest.fixture
-def scene(desk: Desk) -> Iterator[Scene]:
+def scene(workspace: Workspace) -> Iterator[Scene]:
     """An organisation with 1,000 USD, models and a plan, made at BEGINNING."""
-    with a_scene(desk) as scene:
+    with a_scene(workspace) as scene:
         yield scene

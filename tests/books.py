@@ -24,7 +24,7 @@ class Books:
 
     def execute(self, statement: str, **values: object) -> int:
         """Do to the store what no service would; return how many rows it met."""
-        with self.world.desk.write() as tx:
+        with self.world.workspace.write() as tx:
             return int(tx.session.execute(text(statement), values).rowcount)  # type: ignore[attr-defined]
 
     def settle(self, key: ApiKey, cost: int, *, held: int | None = None, at: datetime = NOON, **columns: Any) -> str:
@@ -32,9 +32,9 @@ class Books:
         held = cost if held is None else held
         priced = {"usage_source": "reported", "request_price": cost, "cost": cost, "held": held}
         (request_id,) = append(
-            self.world.desk.store, [row(key, at, **priced | {"overrun": max(cost - held, 0)} | columns)]
+            self.world.workspace.store, [row(key, at, **priced | {"overrun": max(cost - held, 0)} | columns)]
         )
-        with self.world.desk.write() as tx:
+        with self.world.workspace.write() as tx:
             org, month = tx.session.get_one(Organisation, key.org_id), billing_month(at)
             totals = tx.session.get(KeyMonth, (key.id, month))
             if totals is None:
@@ -48,7 +48,7 @@ class Books:
     def refuse(self, key: ApiKey, at: datetime = NOON, refusal: str = "api_key_quota_exceeded") -> str:
         """Log a refused call; return its id."""
         refused = row(key, at, outcome="refused", refusal=refusal, status=402, multiplier=0)
-        return append(self.world.desk.store, [refused])[0]
+        return append(self.world.workspace.store, [refused])[0]
 
     def hold(
         self,
@@ -63,7 +63,7 @@ class Books:
         self.numbers += 1
         request_id, month = f"req_hold_{self.numbers:04}", billing_month(at)
         limit_amount = amount if limit_amount is None else limit_amount
-        with self.world.desk.write() as tx:
+        with self.world.workspace.write() as tx:
             tx.session.get_one(Organisation, key.org_id).held += amount
             totals = tx.session.get(KeyMonth, (key.id, month))
             if totals is None:
@@ -95,5 +95,5 @@ class Books:
     def gateway(self, instance: str = INSTANCE, lease: timedelta = timedelta(days=365)) -> None:
         """Let a gateway live for `lease` from now; a negative one ended that long ago."""
         now = utc_now()
-        with self.world.desk.write() as tx:
+        with self.world.workspace.write() as tx:
             tx.session.merge(GatewayInstance(id=instance, started_at=now, lease_until=now + lease))

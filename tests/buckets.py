@@ -14,8 +14,8 @@ from moto.s3.models import s3_backends
 from moto.server import ThreadedMotoServer
 from pyarrow import fs
 
-from toolkit.ledger.s3 import Bucket
-from toolkit.ledger.storage import Folder, Shelf
+from toolkit.ledger.s3 import S3Storage
+from toolkit.ledger.storage import FolderStorage, Storage
 
 NAME = "keydesk-tests"
 _prefixes = itertools.count()
@@ -52,11 +52,11 @@ def bucket(bucket_server: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> st
     return f"s3://{NAME}/ledger-{next(_prefixes)}"
 
 
-def set_written_at(shelf: Shelf, path: str, moment: datetime) -> None:
-    """Make a file on a shelf look as if it had been written at some moment."""
-    if isinstance(shelf, Folder):
-        os.utime(Path(str(shelf)) / path, (moment.timestamp(), moment.timestamp()))
+def set_written_at(storage: Storage, path: str, moment: datetime) -> None:
+    """Make a file on a storage look as if it had been written at some moment."""
+    if isinstance(storage, FolderStorage):
+        os.utime(Path(str(storage)) / path, (moment.timestamp(), moment.timestamp()))
         return
-    assert isinstance(shelf, Bucket)
-    key = f"{shelf.root.removeprefix(f's3://{NAME}/')}/{path}"
+    assert isinstance(storage, S3Storage)
+    key = f"{storage.root.removeprefix(f's3://{NAME}/')}/{path}"
     s3_backends[DEFAULT_ACCOUNT_ID]["aws"].buckets[NAME].keys[key].last_modified = moment

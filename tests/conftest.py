@@ -40,7 +40,7 @@ from toolkit.core.policy import Role
 from toolkit.core.pricing import MILLION, NANO, PriceSheet, Tier
 from toolkit.core.settings import Settings
 from toolkit.store.database import Actor
-from toolkit.workspace import Desk
+from toolkit.workspace import Workspace
 
 ROOT = Path(__file__).parent.parent
 ADMIN = Actor("admin@keydesk.local", Role.PLATFORM_ADMIN)
@@ -120,11 +120,11 @@ def data_dir(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def store_url(store_kind: StoreKind, stores: Stores, data_dir: Path, request: pytest.FixtureRequest) -> Iterator[str]:
-    """The URL of the test's own key store: empty, or for `desk` and `world` a copy of one that is prepared."""
+    """The URL of the test's own key store: empty, or for `workspace` and `world` a copy of one that is prepared."""
     if "world" in request.fixturenames:
         url = stores.copy(store_kind, data_dir, "world", prepare_world)
-    elif "desk" in request.fixturenames:
-        url = stores.copy(store_kind, data_dir, "desk", prepare_desk)
+    elif "workspace" in request.fixturenames:
+        url = stores.copy(store_kind, data_dir, "workspace", prepare_workspace)
     else:
         url = stores.make(store_kind, data_dir)
     yield url
@@ -175,23 +175,23 @@ def variables_of(settings: Settings) -> dict[str, str]:
 
 
 @pytest.fixture
-def desk(settings: Settings) -> Iterator[Desk]:
+def workspace(settings: Settings) -> Iterator[Workspace]:
     """A Keydesk, acted on as a platform admin: empty, unless the test asks for `world` too."""
-    desk = Desk.open(settings, ADMIN, make=True)
-    yield desk
-    desk.close()
+    workspace = Workspace.open(settings, ADMIN, make=True)
+    yield workspace
+    workspace.close()
 
 
-def prepare_desk(data_dir: Path, store_url: str) -> None:
+def prepare_workspace(data_dir: Path, store_url: str) -> None:
     """Make an empty Keydesk, for `Stores.copy`."""
-    Desk.open(settings_for(data_dir, store_url), ADMIN, make=True).close()
+    Workspace.open(settings_for(data_dir, store_url), ADMIN, make=True).close()
 
 
 def prepare_world(data_dir: Path, store_url: str) -> None:
     """Make a world, for `Stores.copy`."""
-    desk = Desk.open(settings_for(data_dir, store_url), ADMIN, make=True)
-    make_world(desk)
-    desk.close()
+    workspace = Workspace.open(settings_for(data_dir, store_url), ADMIN, make=True)
+    make_world(workspace)
+    workspace.close()
 
 
 # Prices in nano-USD per million tokens: round numbers, so that amounts in tests can be computed by hand.
@@ -212,29 +212,29 @@ EMBEDDING_SHEET = PriceSheet.flat(input=usd(0.02), output=0)
 class World:
     """An organisation with money, a model in each dialect, and a plan at 1.25 times the base price."""
 
-    desk: Desk
+    workspace: Workspace
     org_id: str
     plan_id: str
 
     def key(self, name: str = "app", **options: object) -> NewSecret:
         """Create a key in the organisation."""
-        with self.desk.write() as tx:
-            return keys.create(tx, self.desk.keyring, org=self.org_id, name=name, plan=self.plan_id, **options)  # type: ignore[arg-type]
+        with self.workspace.write() as tx:
+            return keys.create(tx, self.workspace.keyring, org=self.org_id, name=name, plan=self.plan_id, **options)  # type: ignore[arg-type]
 
     def credit(self, amount: int, reference: str) -> None:
         """Put money into the wallet."""
-        with self.desk.write() as tx:
+        with self.workspace.write() as tx:
             wallet.credit(tx, self.org_id, amount, reference)
 
 
-def make_world(desk: Desk, upstream: str = NOWHERE, money: int = usd(100)) -> World:
+def make_world(workspace: Workspace, upstream: str = NOWHERE, money: int = usd(100)) -> World:
     """Fill an empty Keydesk; `upstream` is the address of a demo upstream."""
     bases = {
         Dialect.OPENAI: f"{upstream}/openai/v1",
         Dialect.ANTHROPIC: f"{upstream}/anthropic",
         Dialect.GEMINI: f"{upstream}/gemini",
     }
-    with desk.write() as tx:
+    with workspace.write() as tx:
         for dialect, base in bases.items():
             catalog.add_upstream(tx, f"test-{dialect}", dialect, base, "TEST_UPSTREAM_API_KEY")
         models = [
@@ -254,17 +254,17 @@ def make_world(desk: Desk, upstream: str = NOWHERE, money: int = usd(100)) -> Wo
         org = accounts.add_org(tx, "Acme")
         if money:
             wallet.credit(tx, org.id, money, "first payment")
-    return World(desk, org.id, plan.id)
+    return World(workspace, org.id, plan.id)
 
 
 @pytest.fixture
-def world(desk: Desk) -> World:
+def world(workspace: Workspace) -> World:
     """An organisation, models and a plan, with no upstream behind them."""
-    return World(desk, *_world_of(desk))
+    return World(workspace, *_world_of(workspace))
 
 
-def _world_of(desk: Desk) -> tuple[str, str]:
-    with desk.read() as tx:
+def _world_of(workspace: Workspace) -> tuple[str, str]:
+    with workspace.read() as tx:
         return accounts.find_org(tx, "Acme").id, plans.find(tx, "standard").id
 
 
@@ -373,11 +373,13 @@ def gateway_process(
 @pytest.fixture
 def running(world: World, upstream: str, tmp_path: Path) -> Iterator[Running]:
     """A gateway of the test's own, in a process of its own."""
-    settings = replace(world.desk.settings, gateway_port=free_port())
-    desk = Desk(settings, world.desk.store, ADMIN)
-    with desk.write() as tx:
+    settings = replace(world.workspace.settings, gateway_port=free_port())
+    workspace = Workspace(settings, world.workspace.store, ADMIN)
+    with workspace.write() as tx:
         for found in catalog.list_upstreams(tx):
             catalog.update_upstream(tx, found.name, base_url=found.base_url.replace(NOWHERE, upstream))
     log = tmp_path / "gateway.log"
     with gateway_process(settings, log) as server:
-        yield Running(replace(world, desk=desk), f"http://127.0.0.1:{settings.gateway_port}", upstream, log, server)
+        yield Running(
+            replace(world, workspace=workspace), f"http://127.0.0.1:{settings.gateway_port}", upstream, log, server
+        )

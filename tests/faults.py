@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 
 import psycopg
 
-from toolkit.billing.stores import Till
+from toolkit.billing.stores import BillingStore
 from toolkit.store.database import Store, lock_orgs
-from toolkit.workspace import Desk
+from toolkit.workspace import Workspace
 
 
 class Fault(NamedTuple):
@@ -93,27 +93,27 @@ def _cut(real: Any) -> None:
         wire.shutdown(socket.SHUT_RDWR)
 
 
-def shake(store: Store, till: Any, fault: Fault | None) -> Shaky:
-    """Let the next batch of a till meet a fault; return its connection, which counts the steps."""
-    connection = till._connection
+def shake(store: Store, billing_store: Any, fault: Fault | None) -> Shaky:
+    """Let the next batch of a billing store meet a fault; return its connection, which counts the steps."""
+    connection = billing_store._connection
     if connection is None:
-        connection = store.connect_postgres() if store.is_postgres else till._connect()
-    shaky = till._connection = Shaky(connection.real if isinstance(connection, Shaky) else connection, fault)
+        connection = store.connect_postgres() if store.is_postgres else billing_store._connect()
+    shaky = billing_store._connection = Shaky(connection.real if isinstance(connection, Shaky) else connection, fault)
     return shaky
 
 
-def settle_down(desk: Desk, org_id: str) -> None:
+def settle_down(workspace: Workspace, org_id: str) -> None:
     """Wait for the end of a transaction whose connection was cut: the server may still be at work on its COMMIT.
 
     It had an organisation's lock; whoever gets that lock next sees the outcome. So does a settlement that is tried
     again.
     """
-    with desk.write() as tx:
+    with workspace.write() as tx:
         lock_orgs(tx, org_id)
 
 
-def steps_of(store: Store, till: Till, jobs: Any) -> int:
+def steps_of(store: Store, billing_store: BillingStore, jobs: Any) -> int:
     """Run a batch without faults; return at how many steps one might have come."""
-    shaky = shake(store, till, None)
-    till.run(jobs)
+    shaky = shake(store, billing_store, None)
+    billing_store.run(jobs)
     return shaky.steps

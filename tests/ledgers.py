@@ -14,15 +14,15 @@ from toolkit.ledger import segments
 from toolkit.ledger.ledger import Ledger
 from toolkit.store.database import SYSTEM, Store
 from toolkit.store.tables import Segment
-from toolkit.workspace import Desk
+from toolkit.workspace import Workspace
 
 __all__ = ["bucket", "bucket_server", "ids", "kept", "ledger", "listed", "root", "store", "tuples"]
 
 
 @pytest.fixture
-def store(desk: Desk) -> Store:
+def store(workspace: Workspace) -> Store:
     """An empty key store."""
-    return desk.store
+    return workspace.store
 
 
 @pytest.fixture(params=["folder", "bucket"])
@@ -56,5 +56,5 @@ def listed(ledger: Ledger) -> list[Segment]:
 
 
 def kept(ledger: Ledger) -> list[str]:
-    """Return all files on the ledger's shelf, listed or not."""
+    """Return all files on the ledger's storage, listed or not."""
     return sorted(ledger.root.ages(segments.FOLDER))

@@ -29,7 +29,7 @@ from toolkit.demo import data
 from toolkit.reports import attribution
 from toolkit.reports.attribution import preceding
 from toolkit.statements import month_close
-from toolkit.workspace import Desk
+from toolkit.workspace import Workspace
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 FIGURES = {
@@ -109,12 +109,12 @@ def tables(shown: Bundles) -> str:
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     """A Keydesk with demo data, most of it drained; nobody may change it."""
     settings = settings_for(tmp_path_factory.mktemp("notebooks") / "data", "")
-    desk = Desk.open(settings, ADMIN, make=True)
-    data.load(desk, calls=CALLS)
-    with desk.write() as tx:
+    workspace = Workspace.open(settings, ADMIN, make=True)
+    data.load(workspace, calls=CALLS)
+    with workspace.write() as tx:
         keys.update(tx, keys.find(tx, "code-review").id, name=NAMED)
-    desk.ledger.sync(limit=CALLS // 2)
-    desk.close()
+    workspace.ledger.sync(limit=CALLS // 2)
+    workspace.close()
     return settings
 
 
@@ -132,16 +132,16 @@ def shown(demo: Settings, run: Run) -> Callable[[str], Bundles]:
 
 
 @pytest.fixture
-def reading(demo: Settings) -> Iterator[Desk]:
+def reading(demo: Settings) -> Iterator[Workspace]:
     """The demo data, to be asked."""
-    desk = Desk.open(demo, ADMIN, write=False)
-    yield desk
-    desk.close()
+    workspace = Workspace.open(demo, ADMIN, write=False)
+    yield workspace
+    workspace.close()
 
 
-def last_month(desk: Desk) -> str:
+def last_month(workspace: Workspace) -> str:
     """Return the month before this one."""
-    with desk.read() as tx:
+    with workspace.read() as tx:
         start = preceding(Period.month(billing_month(tx.now))).start
     assert start is not None
     return billing_month(start)
@@ -198,12 +198,12 @@ def test_notebook_draws_its_figures_on_demo_data(path: Path, shown: Callable[[st
 
 
 @every_notebook
-def test_notebook_says_what_to_do_when_there_is_nothing(path: Path, desk: Desk, run: Run) -> None:
+def test_notebook_says_what_to_do_when_there_is_nothing(path: Path, workspace: Workspace, run: Run) -> None:
     """Before the first organisation, key and call each notebook runs through, and names the next step."""
-    assert "`make up` starts" in printed(run(path, desk.settings)).replace("\n", " ")
+    assert "`make up` starts" in printed(run(path, workspace.settings)).replace("\n", " ")
 
 
-def test_spend_attribution_names_the_costliest_key(reading: Desk, shown: Callable[[str], Bundles]) -> None:
+def test_spend_attribution_names_the_costliest_key(reading: Workspace, shown: Callable[[str], Bundles]) -> None:
     """The first bar and the table have the key that cost most last month, with what it cost; in all, what all did."""
     rows = reading.ledger.sql("SELECT key, cost FROM usage WHERE month = ?", [last_month(reading)]).to_pylist()
     name, cost = dearest(rows, "key")
@@ -216,7 +216,7 @@ def test_spend_attribution_names_the_costliest_key(reading: Desk, shown: Callabl
 
 
 def test_spend_attribution_says_where_the_costliest_keys_money_went(
-    reading: Desk, shown: Callable[[str], Bundles]
+    reading: Workspace, shown: Callable[[str], Bundles]
 ) -> None:
     """Its dearest model and day stand in a sentence, with what each cost; and how all spend changed."""
     month = last_month(reading)
@@ -234,7 +234,7 @@ def test_spend_attribution_says_where_the_costliest_keys_money_went(
     assert "\n".join(caveats) in said
 
 
-def test_spend_attribution_says_whose_spend_is_untagged(reading: Desk, shown: Callable[[str], Bundles]) -> None:
+def test_spend_attribution_says_whose_spend_is_untagged(reading: Workspace, shown: Callable[[str], Bundles]) -> None:
     """Each team has a bar, and so has what no team is tagged with; that is said as a share, and split into its keys."""
     spent = reading.ledger.sql(
         "SELECT key, sum(cost) AS cost, sum(cost) FILTER (tags IS NULL) AS untagged FROM usage WHERE month = ?"
@@ -315,7 +315,7 @@ def test_notebook_of_one_organisation_shows_no_other(demo: Settings, run: Run) -
     assert "Not checked, for only the platform may see it" in printed(found)
 
 
-def test_month_close_closes_nothing_by_itself(reading: Desk, shown: Callable[[str], Bundles]) -> None:
+def test_month_close_closes_nothing_by_itself(reading: Workspace, shown: Callable[[str], Bundles]) -> None:
     """Without its parameter the notebook shows drafts of the oldest month and how to close it; no statement is made."""
     with reading.read() as tx:
         oldest = month_close.due(tx)[0].month
@@ -332,8 +332,8 @@ def test_month_close_closes_and_compares_when_told_to(demo: Settings, tmp_path: 
     settings = settings_for(tmp_path / "data", "")
     invoice = tmp_path / "invoice.csv"
     invoice.write_text("model,net\nno-such-model,12.50\n")
-    desk = Desk.open(settings, ADMIN, make=True)
-    with desk.read() as tx:
+    workspace = Workspace.open(settings, ADMIN, make=True)
+    with workspace.read() as tx:
         upstream = catalog.list_upstreams(tx)[0].name
         oldest = month_close.due(tx)[0].month
     asked = {"invoice": str(invoice), "upstream": upstream, "columns": {"amount": "net"}}
@@ -345,7 +345,7 @@ def test_month_close_closes_and_compares_when_told_to(demo: Settings, tmp_path: 
     assert "calls missing from us" in tables(found)
     assert "$12.50" in tables(found)
     assert "nan" not in re.findall(r">(\w+)<", tables(found))
-    with desk.read() as tx:
+    with workspace.read() as tx:
         closed = month_close.list_all(tx)
         assert {statement.month for statement in closed} == {oldest}
         assert len(closed) == 3
@@ -355,50 +355,50 @@ def test_month_close_closes_and_compares_when_told_to(demo: Settings, tmp_path: 
     assert "Nothing is compared. A provider bills all organisations together" in printed(again)
     (own,) = [statement.sha256 for statement in closed if "Lumen Health" in statement.figures]
     assert f"SHA-256 {own}" in printed(again)
-    desk.close()
+    workspace.close()
 
 
 def test_month_close_goes_on_when_one_organisation_is_behind(demo: Settings, tmp_path: Path, run: Run) -> None:
     """It says which month that one has to close first, has its line without figures, and closes the others."""
     shutil.copytree(demo.data_dir, tmp_path / "data")
     settings = settings_for(tmp_path / "data", "")
-    desk = Desk.open(settings, ADMIN, make=True)
-    last = last_month(desk)
+    workspace = Workspace.open(settings, ADMIN, make=True)
+    last = last_month(workspace)
     before = preceding(Period.month(last))
     long_before = preceding(before).start
     assert before.start is not None
     assert long_before is not None
-    with desk.write() as tx:
+    with workspace.write() as tx:
         behind = accounts.find_org(tx, "Lumen Health")
         behind.created_at = long_before
         others = [org.id for org in accounts.list_orgs(tx) if org.id != behind.id]
-    month_close.close(desk, "Lumen Health", billing_month(long_before), first=True)
+    month_close.close(workspace, "Lumen Health", billing_month(long_before), first=True)
     for org_id in others:
-        month_close.close(desk, org_id, billing_month(before.start), first=True)
+        month_close.close(workspace, org_id, billing_month(before.start), first=True)
     found = run(ROOT / "notebooks" / "month_close.ipynb", settings, month=last, close=True)
     reason = f"Months are closed one after the other: close {billing_month(before.start)} first."
     assert f"Lumen Health: {last} cannot be closed. {reason}" in printed(found)
     assert reason in tables(found)
     assert "of 2 organisations." in printed(found)
     assert " by 2 statements and by the ledger." in printed(found)
-    with desk.read() as tx:
+    with workspace.read() as tx:
         assert len([statement for statement in month_close.list_all(tx) if statement.month == last]) == 2
-    desk.close()
+    workspace.close()
 
 
 def test_month_close_leaves_out_no_earlier_month(demo: Settings, tmp_path: Path, run: Run) -> None:
     """Told to close the last month where none is closed yet, it closes nothing and says which one to begin with."""
     shutil.copytree(demo.data_dir, tmp_path / "data")
     settings = settings_for(tmp_path / "data", "")
-    desk = Desk.open(settings, ADMIN, make=True)
-    with desk.read() as tx:
+    workspace = Workspace.open(settings, ADMIN, make=True)
+    with workspace.read() as tx:
         oldest = month_close.due(tx)[0].month
-    found = printed(run(ROOT / "notebooks" / "month_close.ipynb", settings, month=last_month(desk), close=True))
-    assert f"cannot be closed. {last_month(desk)} would be the first statement. {oldest} ($" in found
+    found = printed(run(ROOT / "notebooks" / "month_close.ipynb", settings, month=last_month(workspace), close=True))
+    assert f"cannot be closed. {last_month(workspace)} would be the first statement. {oldest} ($" in found
     assert "Nothing was closed." in found
-    with desk.read() as tx:
+    with workspace.read() as tx:
         assert month_close.list_all(tx) == []
-    desk.close()
+    workspace.close()
 
 
 def test_a_report_takes_parameters_and_leads_to_other_pages() -> None:
@@ -452,9 +452,9 @@ def test_books_that_do_not_balance_fail_the_run(demo: Settings, tmp_path: Path, 
     """A wallet that is off by one nano-USD is no reconciled wallet: the last cell's assertion fails, and so the run."""
     shutil.copytree(demo.data_dir, tmp_path / "data")
     settings = settings_for(tmp_path / "data", "")
-    desk = Desk.open(settings, ADMIN, make=True)
-    with desk.write() as tx:
+    workspace = Workspace.open(settings, ADMIN, make=True)
+    with workspace.write() as tx:
         accounts.find_org(tx, "Lumen Health").settled += 1
-    desk.close()
+    workspace.close()
     with pytest.raises(CellExecutionError, match="Not equal"):
         run(ROOT / "notebooks" / "wallet_reconciliation.ipynb", settings)

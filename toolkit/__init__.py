@@ -1,40 +1,38 @@
 """Keydesk: issue, meter, cap and audit the API keys of an LLM gateway.
 
-| question | module |
+| question | where |
 |---|---|
-| How is a secret made, hashed, recognised? | `credentials`, `peppers` |
-| What does a call cost? What can it cost at most? | `pricing`, `estimate` |
-| How do I create, rotate, disable, delete a key? | `keys` |
-| Who may do what? How do they come and go? | `accounts`, `operators` |
-| When is a call admitted, and how is it charged? | `billing`, run by the `cashier` |
-| What happens when a gateway dies? | `leases` |
-| How do SQLite and PostgreSQL differ? | `engines`, `database`, `tills` |
+| How is a secret made, hashed, recognised? | `core.secrets`, `admin.peppers`, `admin.lookup` |
+| What does a call cost? What can it cost at most? | `core.pricing`, `billing.hold_estimate` |
+| How do I create, rotate, disable, delete a key? | `admin.keys` |
+| Who may do what? How do they come and go? | `admin.accounts`, `admin.operators` |
+| When is a call admitted, and how is it charged? | `billing.rules`, run by `billing.batcher` |
+| What happens when a gateway dies? | `billing.leases` |
+| How do SQLite and PostgreSQL differ? | `store.engines`, `store.database`, `billing.stores` |
 | What happens to a call on its way through? | `gateway` |
 | How does each provider's wire format read? | `dialects` |
-| Where do models, prices and plans come from? | `catalog`, `plans` |
-| Who spent what? | `ledger`, `reports`, `charts` |
-| Why did it change? What did caching save? | `attribution`, with `effects` |
-| What would it have cost under another plan? | `whatif` |
-| What will it cost? What is unlike the past? | `forecast` (`outlook`, `prediction`), `anomalies` |
-| What should be looked into, and by whom? | `findings` (`hygiene`, `activity`, `soundness`, `doubts`, `repricing`) |
-| How is a month closed, and a provider's invoice checked? | `statements`, `invoices` |
-| How does the request log get out? | `exports`, `focus` |
-| Which team or feature was it? | `tags` |
-| Do the books balance? What is still held? | `reconcile`, `caps`, `holds` |
-| Who did what, and was the log changed? | `audit` |
+| Where do models, prices and plans come from? | `admin.catalog`, `admin.plans` |
+| Who spent what? Why did it change? | `ledger`, `reports` |
+| What will it cost? What is unlike the past? | `forecast` |
+| What should be looked into, and by whom? | `checks.findings` |
+| Does the money add up? | `checks.reconcile` |
+| How is a month closed, and a provider's invoice checked? | `statements` |
+| Who did what, and was the log changed? | `store.audit` |
 
-In a notebook: `import toolkit; desk = toolkit.open()`, which only reads.
+Packages import downwards only, as `pyproject.toml` has it: `core` is at the bottom, front ends are at the top.
+
+In a notebook: `import toolkit; workspace = toolkit.open()`, which only reads.
 """
 
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from toolkit.workspace import Desk
+    from toolkit.workspace import Workspace
 
 __version__ = "0.1.0"
 
 
-def open(*, write: bool = False, actor: str | None = None) -> "Desk":  # noqa: A001 - `toolkit.open()` is what an analyst types
+def open(*, write: bool = False, actor: str | None = None) -> "Workspace":  # noqa: A001 - `toolkit.open()` is what an analyst types
     """Open Keydesk as the environment's settings say; the front door for notebooks.
 
     Args:
@@ -45,6 +43,6 @@ def open(*, write: bool = False, actor: str | None = None) -> "Desk":  # noqa: A
         KeydeskError: a setting is wrong, or the key store cannot be opened.
     """
     from toolkit.store.database import Actor
-    from toolkit.workspace import Desk
+    from toolkit.workspace import Workspace
 
-    return Desk.open(actor=Actor.trusted(actor), write=write)
+    return Workspace.open(actor=Actor.trusted(actor), write=write)

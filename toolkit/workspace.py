@@ -54,7 +54,7 @@ class ReadOnlyStore(Store):
         raise Forbidden(_READ_ONLY)
 
 
-class Desk:
+class Workspace:
     """What every front end opens first.
 
     Args:
@@ -71,7 +71,7 @@ class Desk:
     @classmethod
     def open(
         cls, settings: Settings | None = None, actor: Actor | None = None, *, write: bool = True, make: bool = False
-    ) -> "Desk":
+    ) -> "Workspace":
         """Open the key store that the settings name.
 
         Args:
@@ -84,11 +84,11 @@ class Desk:
         store = Store.open(settings, make=make) if write else ReadOnlyStore.open(settings)
         return cls(settings, store, actor or Actor.trusted())
 
-    def acting_as(self, actor: Actor) -> "Desk":
+    def acting_as(self, actor: Actor) -> "Workspace":
         """Return the same Keydesk with another actor's name and rights."""
-        return Desk(self.settings, self.store, actor)
+        return Workspace(self.settings, self.store, actor)
 
-    def as_analyst(self, org: str | None = None) -> "Desk":
+    def as_analyst(self, org: str | None = None) -> "Workspace":
         """Return the same Keydesk with no more than an analyst's rights.
 
         Args:

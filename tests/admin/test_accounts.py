@@ -14,64 +14,64 @@ from toolkit.core.policy import Role
 from toolkit.core.secrets import hash_password
 from toolkit.store import audit
 from toolkit.store.database import Actor
-from toolkit.workspace import Desk
+from toolkit.workspace import Workspace
 
 pytestmark = pytest.mark.both_stores
 
 PASSWORD = "correct horse battery"
 
 
-def acting(desk: Desk, role: Role, org_id: str | None = None) -> Desk:
-    """Return the desk with another actor."""
-    return desk.acting_as(Actor("x@example.com", role, org_id))
+def acting(workspace: Workspace, role: Role, org_id: str | None = None) -> Workspace:
+    """Return the workspace with another actor."""
+    return workspace.acting_as(Actor("x@example.com", role, org_id))
 
 
 @pytest.fixture
-def orgs(desk: Desk) -> tuple[str, str]:
+def orgs(workspace: Workspace) -> tuple[str, str]:
     """The ids of two organisations, Acme and Rival."""
-    with desk.write() as tx:
+    with workspace.write() as tx:
         return accounts.add_org(tx, "Acme").id, accounts.add_org(tx, "Rival").id
 
 
-def test_an_organisation_is_found_by_id_and_name(desk: Desk, orgs: tuple[str, str]) -> None:
+def test_an_organisation_is_found_by_id_and_name(workspace: Workspace, orgs: tuple[str, str]) -> None:
     """Either finds the same one; its wallet starts empty."""
-    with desk.read() as tx:
+    with workspace.read() as tx:
         found = [accounts.find_org(tx, wanted) for wanted in (orgs[0], "Acme")]
     assert [(org.id, org.balance, org.available, org.suspended) for org in found] == [(orgs[0], 0, 0, False)] * 2
 
 
-def test_an_organisation_named_like_anothers_id_does_not_shadow_it(desk: Desk, orgs: tuple[str, str]) -> None:
+def test_an_organisation_named_like_anothers_id_does_not_shadow_it(workspace: Workspace, orgs: tuple[str, str]) -> None:
     """An id always means the organisation that has it."""
-    with desk.write() as tx:
+    with workspace.write() as tx:
         impostor = accounts.add_org(tx, orgs[0])
         assert accounts.find_org(tx, orgs[0]).name == "Acme"
         assert accounts.find_org(tx, impostor.id).name == orgs[0]
 
 
 @pytest.mark.parametrize("name", [" Acme ", "ACME", "acme", "\uff21cme"])
-def test_names_of_organisations_are_unique(desk: Desk, orgs: tuple[str, str], name: str) -> None:
+def test_names_of_organisations_are_unique(workspace: Workspace, orgs: tuple[str, str], name: str) -> None:
     """With or without spaces around them, whatever the case or width of their letters; to add and to rename."""
-    with desk.write() as tx:
+    with workspace.write() as tx:
         with pytest.raises(Conflict, match="already an organisation named 'Acme'"):
             accounts.add_org(tx, name)
         with pytest.raises(Conflict, match="already an organisation named 'Acme'"):
             accounts.rename_org(tx, "Rival", name)
 
 
-def test_case_is_unicodes(desk: Desk) -> None:
+def test_case_is_unicodes(workspace: Workspace) -> None:
     """Not only that of ASCII."""
-    with desk.write() as tx:
+    with workspace.write() as tx:
         accounts.add_org(tx, "Straße")
         with pytest.raises(Conflict):
             accounts.add_org(tx, "STRASSE")
 
 
-def test_an_organisation_is_renamed(desk: Desk, orgs: tuple[str, str]) -> None:
+def test_an_organisation_is_renamed(workspace: Workspace, orgs: tuple[str, str]) -> None:
     """It is found by its new name and by its id; its own name in another case is no other's. The log tells of it."""
-    with desk.write() as tx:
+    with workspace.write() as tx:
         accounts.rename_org(tx, "Acme", "ACME", reason="as they write it")
         accounts.rename_org(tx, orgs[0], "ACME")
-    with desk.read() as tx:
+    with workspace.read() as tx:
         assert accounts.find_org(tx, "ACME").id == orgs[0]
         row, *others = audit.rows(tx, subject=orgs[0])
     assert (row.action, row.before, row.after, row.reason) == (
@@ -83,9 +83,9 @@ def test_an_organisation_is_renamed(desk: Desk, orgs: tuple[str, str]) -> None:
     assert [other.action for other in others] == ["org.add"]
 
 
-def test_an_organisation_is_suspended_and_resumed(desk: Desk, orgs: tuple[str, str]) -> None:
+def test_an_organisation_is_suspended_and_resumed(workspace: Workspace, orgs: tuple[str, str]) -> None:
     """Once confirmed by its name; each has its row in the organisation's chain, and twice is a conflict."""
-    with desk.write() as tx:
+    with workspace.write() as tx:
         with pytest.raises(NotConfirmed):
             accounts.suspend_org(tx, "Acme", confirm="acme")
         assert accounts.suspend_org(tx, "Acme", confirm="Acme", reason="unpaid").suspended
@@ -94,33 +94,33 @@ def test_an_organisation_is_suspended_and_resumed(desk: Desk, orgs: tuple[str, s
         assert not accounts.resume_org(tx, orgs[0], confirm="Acme").suspended
         with pytest.raises(Conflict, match="not suspended"):
             accounts.resume_org(tx, "Acme", confirm="Acme")
-    with acting(desk, Role.ORG_ADMIN, orgs[0]).read() as tx:
+    with acting(workspace, Role.ORG_ADMIN, orgs[0]).read() as tx:
         acts = [(row.action, row.reason) for row in audit.rows(tx, subject=orgs[0])]
     assert acts == [("org.resume", ""), ("org.suspend", "unpaid"), ("org.add", "")]
 
 
 @pytest.mark.parametrize("role", [Role.ORG_ADMIN, Role.ANALYST])
-def test_an_organisation_sees_itself_only(desk: Desk, orgs: tuple[str, str], role: Role) -> None:
+def test_an_organisation_sees_itself_only(workspace: Workspace, orgs: tuple[str, str], role: Role) -> None:
     """Another one is not found, by id or name, in the words used for one that does not exist."""
-    with acting(desk, role, orgs[0]).read() as tx:
+    with acting(workspace, role, orgs[0]).read() as tx:
         assert [org.name for org in accounts.list_orgs(tx)] == ["Acme"]
         for wanted in (orgs[1], "Rival", "Nobody"):
             with pytest.raises(NotFound, match="No organisation is named"):
                 accounts.find_org(tx, wanted)
 
 
-def test_an_analyst_of_all_sees_all(desk: Desk, orgs: tuple[str, str]) -> None:
+def test_an_analyst_of_all_sees_all(workspace: Workspace, orgs: tuple[str, str]) -> None:
     """Given no organisation, an analyst reads every one."""
-    with acting(desk, Role.ANALYST).read() as tx:
+    with acting(workspace, Role.ANALYST).read() as tx:
         assert [org.name for org in accounts.list_orgs(tx)] == ["Acme", "Rival"]
 
 
 @pytest.mark.parametrize("role", [Role.ORG_ADMIN, Role.ANALYST])
 def test_only_the_platform_changes_organisations_and_lets_in_others(
-    desk: Desk, orgs: tuple[str, str], role: Role
+    workspace: Workspace, orgs: tuple[str, str], role: Role
 ) -> None:
     """Nobody else adds, renames or suspends one, the own included, or adds people of another or of none."""
-    with acting(desk, role, orgs[0]).write() as tx:
+    with acting(workspace, role, orgs[0]).write() as tx:
         for act in (
             lambda: accounts.add_org(tx, "Mine"),
             lambda: accounts.rename_org(tx, "Acme", "Mine"),
@@ -135,9 +135,9 @@ def test_only_the_platform_changes_organisations_and_lets_in_others(
                 act()
 
 
-def test_an_operator_is_stored_with_a_hash(desk: Desk, orgs: tuple[str, str]) -> None:
+def test_an_operator_is_stored_with_a_hash(workspace: Workspace, orgs: tuple[str, str]) -> None:
     """The e-mail is normalised; the password is verified by its hash and found nowhere."""
-    with desk.write() as tx:
+    with workspace.write() as tx:
         made = accounts.add_operator(tx, " Ada@Example.com ", Role.ORG_ADMIN, hash_password(PASSWORD), org_id=orgs[0])
     assert (made.email, made.role, made.org_id) == ("ada@example.com", "org_admin", orgs[0])
     assert PASSWORD not in repr(vars(made))
@@ -146,9 +146,9 @@ def test_an_operator_is_stored_with_a_hash(desk: Desk, orgs: tuple[str, str]) ->
     assert not accounts.password_matches(None, PASSWORD)
 
 
-def test_an_e_mail_is_taken_once(desk: Desk) -> None:
+def test_an_e_mail_is_taken_once(workspace: Workspace) -> None:
     """Whatever its case."""
-    with desk.write() as tx:
+    with workspace.write() as tx:
         accounts.add_operator(tx, "root@example.com", Role.PLATFORM_ADMIN, hash_password(PASSWORD))
         with pytest.raises(Conflict):
             accounts.add_operator(tx, "ROOT@example.com", Role.ANALYST, hash_password(PASSWORD))
@@ -158,29 +158,31 @@ def test_an_e_mail_is_taken_once(desk: Desk) -> None:
     ("role", "of_org"),
     [(Role.ORG_ADMIN, False), ("org_admin", False), (Role.PLATFORM_ADMIN, True), ("platform_admin", True)],
 )
-def test_a_role_that_does_not_fit_is_refused(desk: Desk, orgs: tuple[str, str], role: Any, of_org: bool) -> None:
+def test_a_role_that_does_not_fit_is_refused(
+    workspace: Workspace, orgs: tuple[str, str], role: Any, of_org: bool
+) -> None:
     """An org admin of nothing would be an admin of all; given as a plain word it is refused just the same."""
-    with desk.write() as tx, pytest.raises(InvalidInput):
+    with workspace.write() as tx, pytest.raises(InvalidInput):
         accounts.add_operator(tx, "x@example.com", role, hash_password(PASSWORD), org_id=orgs[0] if of_org else None)
 
 
-def test_an_operator_of_an_organisation_that_is_not_there_is_refused(desk: Desk) -> None:
+def test_an_operator_of_an_organisation_that_is_not_there_is_refused(workspace: Workspace) -> None:
     """The message says so."""
-    with desk.write() as tx, pytest.raises(NotFound, match="no organisation 'org_none'"):
+    with workspace.write() as tx, pytest.raises(NotFound, match="no organisation 'org_none'"):
         accounts.add_operator(tx, "x@example.com", Role.ANALYST, hash_password(PASSWORD), org_id="org_none")
 
 
 @pytest.mark.parametrize("email", ["", "x", "@", "a@", "@b", "a b@c", "a@b@c", "a@b\nc", "<a@b>", "x" * 65 + "@b"])
-def test_what_is_no_e_mail_is_refused(desk: Desk, email: str) -> None:
+def test_what_is_no_e_mail_is_refused(workspace: Workspace, email: str) -> None:
     """An operator that could never sign in is not made."""
-    with desk.write() as tx, pytest.raises(InvalidInput, match="e-mail address"):
+    with workspace.write() as tx, pytest.raises(InvalidInput, match="e-mail address"):
         accounts.add_operator(tx, email, Role.PLATFORM_ADMIN, hash_password(PASSWORD))
 
 
 @pytest.mark.parametrize("password", ["", "short", "aaaaaaaaaaaaaaaa", "abababababab"])
-def test_a_weak_password_is_refused(desk: Desk, password: str) -> None:
+def test_a_weak_password_is_refused(workspace: Workspace, password: str) -> None:
     """No operator is made."""
-    with desk.write() as tx, pytest.raises(InvalidInput):
+    with workspace.write() as tx, pytest.raises(InvalidInput):
         accounts.add_operator(tx, "x@example.com", Role.PLATFORM_ADMIN, hash_password(password))
 
 
@@ -197,21 +199,21 @@ def test_a_name_is_clean_or_refused(text: str) -> None:
     assert check_name(name, "name") == name
 
 
-def test_a_name_that_many_take_at_once_is_taken_once(desk: Desk) -> None:
+def test_a_name_that_many_take_at_once_is_taken_once(workspace: Workspace) -> None:
     """One gets it; the others are told what they would be told later."""
 
     def add() -> None:
-        with desk.write() as tx:
+        with workspace.write() as tx:
             accounts.add_org(tx, "Acme")
 
     names = iter(["Umbrella", "UMBRELLA", "umbrella", "umbrellA", "uMBRELLa", "UmbrellA"])
 
     def add_in_another_case() -> None:
-        with desk.write() as tx:
+        with workspace.write() as tx:
             accounts.add_org(tx, next(names))
 
     def add_operator() -> None:
-        with desk.write() as tx:
+        with workspace.write() as tx:
             accounts.add_operator(tx, "ada@example.com", Role.PLATFORM_ADMIN, hash_password(PASSWORD))
 
     for act in (add, add_in_another_case, add_operator):
@@ -221,16 +223,16 @@ def test_a_name_that_many_take_at_once_is_taken_once(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize("email", ["a\0b@example.com", "\ud800@example.com", "nobody"])
-def test_what_can_be_no_address_finds_nobody(desk: Desk, email: str) -> None:
+def test_what_can_be_no_address_finds_nobody(workspace: Workspace, email: str) -> None:
     """Whatever is typed into the sign-in form, the store takes it."""
-    with desk.read() as tx:
+    with workspace.read() as tx:
         assert accounts.find_operator(tx, email) is None
 
 
-def test_a_plain_password_is_never_stored(desk: Desk) -> None:
+def test_a_plain_password_is_never_stored(workspace: Workspace) -> None:
     """Where a hash is wanted the password itself is refused, and the message shows nothing of it."""
     plain: Any = PASSWORD
-    with desk.write() as tx:
+    with workspace.write() as tx:
         with pytest.raises(InvalidInput, match="hash_password") as add:
             accounts.add_operator(tx, "y@example.com", Role.PLATFORM_ADMIN, plain)
         accounts.add_operator(tx, "y@example.com", Role.PLATFORM_ADMIN, hash_password(PASSWORD))

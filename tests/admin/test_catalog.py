@@ -17,7 +17,7 @@ from toolkit.core.pricing import MILLION, PriceSheet, Tier, parse_usd
 from toolkit.store import audit
 from toolkit.store.database import Actor, Transaction
 from toolkit.store.tables import Price
-from toolkit.workspace import Desk
+from toolkit.workspace import Workspace
 
 pytestmark = pytest.mark.both_stores
 
@@ -113,9 +113,9 @@ def test_every_price_of_the_package_is_copied_or_not_found() -> None:
         "https://api.example.com/a b",
     ],
 )
-def test_a_base_url_that_cannot_be_is_refused(desk: Desk, url: str) -> None:
+def test_a_base_url_that_cannot_be_is_refused(workspace: Workspace, url: str) -> None:
     """Not a web address, or one with a query or a credential in it."""
-    with desk.write() as tx, pytest.raises(InvalidInput, match="base URL"):
+    with workspace.write() as tx, pytest.raises(InvalidInput, match="base URL"):
         catalog.add_upstream(tx, "mine", Dialect.OPENAI, url, "SOME_API_KEY")
 
 
@@ -128,9 +128,9 @@ def test_a_base_url_that_cannot_be_is_refused(desk: Desk, url: str) -> None:
         (Dialect.GEMINI, "https://g.example/v1beta/models/gemini-2.5-pro:generateContent", "https://g.example"),
     ],
 )
-def test_the_url_of_an_endpoint_is_no_base_url(desk: Desk, dialect: Dialect, url: str, base: str) -> None:
+def test_the_url_of_an_endpoint_is_no_base_url(workspace: Workspace, dialect: Dialect, url: str, base: str) -> None:
     """The right base URL is suggested, whether an upstream is added or changed."""
-    with desk.write() as tx:
+    with workspace.write() as tx:
         with pytest.raises(InvalidInput) as refused:
             catalog.add_upstream(tx, "mine", dialect, url, "SOME_API_KEY")
         assert str(refused.value).endswith(f": {base}")
@@ -140,22 +140,22 @@ def test_the_url_of_an_endpoint_is_no_base_url(desk: Desk, dialect: Dialect, url
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:8090/openai/v1/", "https://api.example.com", "http://[::1]:80/v1"])
-def test_a_base_url_is_kept_without_its_last_slash(desk: Desk, url: str) -> None:
+def test_a_base_url_is_kept_without_its_last_slash(workspace: Workspace, url: str) -> None:
     """So that paths can be put behind it."""
-    with desk.write() as tx:
+    with workspace.write() as tx:
         assert catalog.add_upstream(tx, "mine", Dialect.OPENAI, url, "SOME_API_KEY").base_url == url.rstrip("/")
 
 
 @pytest.mark.parametrize("variable", ["", "sk-proj-abc", "A B", "1X", "X" * 129, "Ключ"])
-def test_a_credential_is_named_not_given(desk: Desk, variable: str) -> None:
+def test_a_credential_is_named_not_given(workspace: Workspace, variable: str) -> None:
     """A value in place of a variable's name is refused before it reaches the store."""
-    with desk.write() as tx, pytest.raises(InvalidInput, match="Give the name, not the value"):
+    with workspace.write() as tx, pytest.raises(InvalidInput, match="Give the name, not the value"):
         catalog.add_upstream(tx, "mine", Dialect.OPENAI, "https://api.example.com", variable)
 
 
 def test_an_upstreams_name_is_taken_once(world: World) -> None:
     """The message names it."""
-    with world.desk.write() as tx, pytest.raises(Conflict, match="test-openai"):
+    with world.workspace.write() as tx, pytest.raises(Conflict, match="test-openai"):
         catalog.add_upstream(tx, "test-openai", Dialect.OPENAI, "https://api.example.com", "SOME_API_KEY")
 
 
@@ -164,7 +164,7 @@ def test_an_upstreams_name_is_taken_once(world: World) -> None:
 
 def test_a_model_without_prices_takes_the_public_ones(world: World) -> None:
     """By the dialect's provider and the upstream's name, or by another one that is named."""
-    with world.desk.write() as tx:
+    with world.workspace.write() as tx:
         catalog.add_model(tx, "fast", "test-openai", upstream_model="gpt-5-mini")
         catalog.add_model(tx, "local", "test-openai", price_as="anthropic/claude-sonnet-4-5", context_window=32_000)
         (fast,) = catalog.list_prices(tx, "fast")
@@ -178,11 +178,11 @@ def test_a_model_without_prices_takes_the_public_ones(world: World) -> None:
 
 def test_a_model_nobody_has_a_price_for_is_not_added(world: World) -> None:
     """No model without a price; the catalog stays as it was."""
-    with world.desk.read() as tx:
+    with world.workspace.read() as tx:
         before = catalog.load(tx)
-    with world.desk.write() as tx, pytest.raises(NotFound):
+    with world.workspace.write() as tx, pytest.raises(NotFound):
         catalog.add_model(tx, "my-own-llama", "test-openai")
-    with world.desk.read() as tx:
+    with world.workspace.read() as tx:
         assert catalog.load(tx) == before
 
 
@@ -201,13 +201,13 @@ def test_a_model_nobody_has_a_price_for_is_not_added(world: World) -> None:
 )
 def test_a_model_that_makes_no_sense_is_refused(world: World, options: dict[str, Any]) -> None:
     """A zero is not taken for "not given"; prices are given or copied, not both."""
-    with world.desk.write() as tx, pytest.raises(InvalidInput):
+    with world.workspace.write() as tx, pytest.raises(InvalidInput):
         catalog.add_model(tx, "new", "test-openai", sheet=OPENAI_SHEET, **options)
 
 
 def test_a_model_is_pointed_to_another_upstream(world: World) -> None:
     """Gateways see the new place; what was not given stays, price included; the audit row has before and after."""
-    with world.desk.write() as tx:
+    with world.workspace.write() as tx:
         catalog.add_upstream(tx, "real", Dialect.OPENAI, "https://api.example.com/v1", "SOME_API_KEY")
         before = catalog.load(tx)
         catalog.update_model(tx, "gpt-test", upstream="real", upstream_model="gpt-5", max_output=9_000)
@@ -233,22 +233,22 @@ def test_a_model_is_pointed_to_another_upstream(world: World) -> None:
 )
 def test_a_model_is_not_changed_into_what_makes_no_sense(world: World, options: dict[str, Any]) -> None:
     """Another dialect, impossible limits: refused, and nothing changes."""
-    with world.desk.read() as tx:
+    with world.workspace.read() as tx:
         before = catalog.load(tx)
-    with world.desk.write() as tx, pytest.raises(InvalidInput):
+    with world.workspace.write() as tx, pytest.raises(InvalidInput):
         catalog.update_model(tx, "gpt-test", **options)
-    with world.desk.read() as tx:
+    with world.workspace.read() as tx:
         assert catalog.load(tx) == before
 
 
 def test_only_what_exists_is_changed_and_only_by_the_platform(world: World) -> None:
     """An unknown model or upstream is not found; an org admin may not."""
-    with world.desk.write() as tx:
+    with world.workspace.write() as tx:
         with pytest.raises(NotFound, match="no model 'gpt-9'"):
             catalog.update_model(tx, "gpt-9", max_output=5)
         with pytest.raises(NotFound, match="no upstream named 'nowhere'"):
             catalog.update_model(tx, "gpt-test", upstream="nowhere")
-    admin = world.desk.acting_as(Actor("a@acme.example", Role.ORG_ADMIN, world.org_id))
+    admin = world.workspace.acting_as(Actor("a@acme.example", Role.ORG_ADMIN, world.org_id))
     with admin.write() as tx, pytest.raises(Forbidden):
         catalog.update_model(tx, "gpt-test", max_output=9_000)
 
@@ -256,13 +256,13 @@ def test_only_what_exists_is_changed_and_only_by_the_platform(world: World) -> N
 @pytest.mark.parametrize("model_id", ["", "-x", "a b", "a\nb", "x" * 129, "модель", "a?b"])
 def test_a_model_id_that_no_path_could_hold_is_refused(world: World, model_id: str) -> None:
     """Letters, digits and a few signs."""
-    with world.desk.write() as tx, pytest.raises(InvalidInput, match="model id"):
+    with world.workspace.write() as tx, pytest.raises(InvalidInput, match="model id"):
         catalog.add_model(tx, model_id, "test-openai", sheet=OPENAI_SHEET)
 
 
 def test_limits_have_sensible_defaults(world: World) -> None:
     """What is not known is 131,072 tokens of window and 16,384 of output; a default never exceeds the maximum."""
-    with world.desk.write() as tx:
+    with world.workspace.write() as tx:
         plain = catalog.add_model(tx, "plain", "test-openai", sheet=OPENAI_SHEET)
         small = catalog.add_model(tx, "small", "test-openai", sheet=OPENAI_SHEET, max_output=1_000)
         large = catalog.add_model(tx, "large", "test-openai", sheet=OPENAI_SHEET, max_output=128_000)
@@ -273,7 +273,7 @@ def test_limits_have_sensible_defaults(world: World) -> None:
 def test_the_latest_price_that_has_begun_holds(world: World) -> None:
     """A price for the future waits for its moment; what was charged before keeps its own entry."""
     future = datetime(2100, 1, 1, tzinfo=timezone(timedelta(hours=1)))
-    with world.desk.write() as tx:
+    with world.workspace.write() as tx:
         later = catalog.set_price(tx, "gpt-test", PriceSheet.flat(input=9, output=9), valid_from=future)
         now = catalog.set_price(tx, "gpt-test", PriceSheet.flat(input=5, output=5))
         entries = catalog.list_prices(tx, "gpt-test")
@@ -288,7 +288,7 @@ def test_the_latest_price_that_has_begun_holds(world: World) -> None:
 
 def test_no_price_starts_in_the_past(world: World) -> None:
     """Calls of that time have been charged."""
-    with world.desk.write() as tx:
+    with world.workspace.write() as tx:
         with pytest.raises(InvalidInput, match="past"):
             catalog.set_price(tx, "gpt-test", OPENAI_SHEET, valid_from=tx.now - timedelta(microseconds=1))
         with pytest.raises(InvalidInput, match="time zone"):
@@ -300,7 +300,7 @@ def test_no_price_starts_in_the_past(world: World) -> None:
 def test_a_refresh_enters_what_has_changed_and_only_that(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Copied prices follow the package; given ones are left alone; a second refresh finds nothing new."""
     cheaper = PriceSheet.flat(input=1, output=1)
-    with world.desk.write() as tx:
+    with world.workspace.write() as tx:
         catalog.add_model(tx, "gpt-5", "test-openai")
         catalog.add_model(tx, "gpt-5-mini", "test-openai")
         assert catalog.refresh_prices(tx) == []
@@ -313,10 +313,10 @@ def test_a_refresh_enters_what_has_changed_and_only_that(world: World, monkeypat
         return PublicPrice(cheaper, public.context_window, public.source)
 
     monkeypatch.setattr(catalog, "public_price", repriced)
-    with world.desk.write() as tx:
+    with world.workspace.write() as tx:
         (entry,) = catalog.refresh_prices(tx)
         assert (entry.model_id, PriceSheet.from_json(entry.sheet), entry.valid_from) == ("gpt-5", cheaper, tx.now)
-    with world.desk.write() as tx:
+    with world.workspace.write() as tx:
         assert catalog.refresh_prices(tx) == []
 
 
@@ -326,7 +326,7 @@ def test_every_change_raises_the_catalog_version(world: World) -> None:
     def version(tx: Transaction) -> int:
         return catalog.load(tx).version
 
-    with world.desk.write() as tx:
+    with world.workspace.write() as tx:
         seen = [version(tx)]
         catalog.add_upstream(tx, "more", Dialect.OPENAI, "https://api.example.com", "SOME_API_KEY")
         seen.append(version(tx))
@@ -337,15 +337,15 @@ def test_every_change_raises_the_catalog_version(world: World) -> None:
         plans.add(tx, "more", MILLION, ["more"])
         seen.append(version(tx))
     assert seen == sorted(set(seen))
-    with world.desk.write() as tx, pytest.raises(NotFound):
+    with world.workspace.write() as tx, pytest.raises(NotFound):
         catalog.set_price(tx, "none", OPENAI_SHEET)
-    with world.desk.read() as tx:
+    with world.workspace.read() as tx:
         assert version(tx) == seen[-1]
 
 
 def test_the_catalog_holds_what_a_gateway_needs(world: World) -> None:
     """Model, upstream, limits, prices and plans, in one snapshot."""
-    with world.desk.read() as tx:
+    with world.workspace.read() as tx:
         loaded = catalog.load(tx)
     model = loaded.models["gemini-test"]
     assert (model.dialect, model.upstream, model.base_url) == (
@@ -362,7 +362,7 @@ def test_the_catalog_holds_what_a_gateway_needs(world: World) -> None:
 @pytest.mark.parametrize("role", [Role.ORG_ADMIN, Role.ANALYST])
 def test_only_the_platform_changes_the_catalog(world: World, role: Role) -> None:
     """Upstreams, models, prices and plans are the platform's alone."""
-    with world.desk.acting_as(Actor("x@example.com", role, world.org_id)).write() as tx:
+    with world.workspace.acting_as(Actor("x@example.com", role, world.org_id)).write() as tx:
         for act in (
             lambda: catalog.add_upstream(tx, "mine", Dialect.OPENAI, "https://api.example.com", "SOME_API_KEY"),
             lambda: catalog.add_model(tx, "mine", "test-openai", sheet=OPENAI_SHEET),
@@ -376,7 +376,7 @@ def test_only_the_platform_changes_the_catalog(world: World, role: Role) -> None
 
 def test_a_price_entry_is_audited_and_holds_its_sheet(world: World) -> None:
     """The first price of a model has its own act, and reads back as it was given."""
-    with world.desk.read() as tx:
+    with world.workspace.read() as tx:
         (price,) = catalog.list_prices(tx, "gpt-test")
         acts = [row.action for row in audit.rows(tx, subject=price.id)]
     assert acts == ["price.set"]
@@ -385,9 +385,9 @@ def test_a_price_entry_is_audited_and_holds_its_sheet(world: World) -> None:
 
 
 @pytest.mark.parametrize("name", ["PATH", "KEYDESK_PEPPER", "KEYDESK_PEPPER_API_KEY", "SECRET"])
-def test_a_credential_that_would_send_something_else_is_refused(desk: Desk, name: str) -> None:
+def test_a_credential_that_would_send_something_else_is_refused(workspace: Workspace, name: str) -> None:
     """When an upstream is added and when it is changed; the message says what would be right."""
-    with desk.write() as tx:
+    with workspace.write() as tx:
         with pytest.raises(InvalidInput, match=name):
             catalog.add_upstream(tx, "mine", Dialect.OPENAI, "https://api.example.com", name)
         catalog.add_upstream(tx, "mine", Dialect.OPENAI, "https://api.example.com", "SOME_API_KEY")
@@ -395,9 +395,9 @@ def test_a_credential_that_would_send_something_else_is_refused(desk: Desk, name
             catalog.update_upstream(tx, "mine", credential_env=name)
 
 
-def test_an_upstream_is_moved_to_no_metadata_service(desk: Desk) -> None:
+def test_an_upstream_is_moved_to_no_metadata_service(workspace: Workspace) -> None:
     """Nor added there."""
-    with desk.write() as tx:
+    with workspace.write() as tx:
         catalog.add_upstream(tx, "mine", Dialect.OPENAI, "https://api.example.com", "SOME_API_KEY")
         with pytest.raises(InvalidInput, match="never called"):
             catalog.update_upstream(tx, "mine", base_url="http://169.254.169.254/latest")
@@ -407,7 +407,7 @@ def test_an_upstream_is_moved_to_no_metadata_service(desk: Desk) -> None:
 def test_a_name_at_the_upstream_has_a_length_and_is_what_it_looks_like(world: World, name: str) -> None:
     """When a model is added and when it is changed."""
     sheet = PriceSheet.flat(input=1, output=1)
-    with world.desk.write() as tx:
+    with world.workspace.write() as tx:
         with pytest.raises(InvalidInput, match="name of the model at the upstream"):
             catalog.add_model(tx, "fresh", "test-openai", upstream_model=name, sheet=sheet)
         with pytest.raises(InvalidInput, match="name of the model at the upstream"):

@@ -29,13 +29,13 @@ pytestmark = pytest.mark.both_stores
 
 def acts(world: World, subject: str) -> list[AuditRow]:
     """Return the audit rows of a key, oldest first."""
-    with world.desk.read() as tx:
+    with world.workspace.read() as tx:
         return audit.rows(tx, subject=subject)[::-1]
 
 
 def key_of(world: World, key_id: str) -> ApiKey:
     """Return the key as the store holds it."""
-    with world.desk.read() as tx:
+    with world.workspace.read() as tx:
         found = tx.session.get(ApiKey, key_id)
         assert found is not None
         return found
@@ -43,7 +43,7 @@ def key_of(world: World, key_id: str) -> ApiKey:
 
 def digests(world: World, key_id: str) -> tuple[list[str], list[str]]:
     """Return a key's live and retired digests."""
-    with world.desk.read() as tx:
+    with world.workspace.read() as tx:
         live = tx.session.scalars(select(LiveSecret.digest).where(LiveSecret.key_id == key_id)).all()
         retired = tx.session.scalars(select(RetiredSecret.digest).where(RetiredSecret.key_id == key_id)).all()
         return list(live), list(retired)
@@ -51,12 +51,12 @@ def digests(world: World, key_id: str) -> tuple[list[str], list[str]]:
 
 def as_actor(world: World, role: Role, org_id: str | None, name: str = "somebody@example.com") -> World:
     """Return the same world acted on by somebody else."""
-    return replace(world, desk=world.desk.acting_as(Actor(name, role, org_id)))
+    return replace(world, workspace=world.workspace.acting_as(Actor(name, role, org_id)))
 
 
 def other_org(world: World, name: str = "Rival") -> str:
     """Add another organisation and return its id."""
-    with world.desk.write() as tx:
+    with world.workspace.write() as tx:
         return accounts.add_org(tx, name).id
 
 
@@ -84,19 +84,19 @@ def test_the_secret_is_returned_once_and_stored_as_a_digest(world: World) -> Non
     """Create gives a well-formed secret; the store holds its digest and a display form."""
     new = world.key()
     assert is_well_formed(new.secret)
-    assert digests(world, new.key.id) == ([world.desk.keyring.digest(new.secret).value], [])
+    assert digests(world, new.key.id) == ([world.workspace.keyring.digest(new.secret).value], [])
     assert key_of(world, new.key.id).display == f"{new.secret[:7]}…{new.secret[-4:]}"
 
 
 def test_the_secret_is_in_no_repr_no_audit_row_and_no_file(world: World) -> None:
     """After create and rotate neither secret is found in a repr, the audit log or any file of the store."""
     new = world.key()
-    with world.desk.write() as tx:
-        turned = keys.rotate(tx, world.desk.keyring, new.key.id, confirm="app", reason="leaked")
+    with world.workspace.write() as tx:
+        turned = keys.rotate(tx, world.workspace.keyring, new.key.id, confirm="app", reason="leaked")
     for secret in (new.secret, turned.secret):
         assert secret not in repr(new) + repr(turned) + str(turned) + repr(turned.key)
         assert all(secret not in repr(vars(row)) for row in acts(world, new.key.id))
-        for path in world.desk.settings.data_dir.rglob("*"):
+        for path in world.workspace.settings.data_dir.rglob("*"):
             assert secret.encode() not in path.read_bytes(), path
 
 
@@ -119,7 +119,7 @@ def test_a_name_that_cannot_be_shown_is_refused(world: World, name: str) -> None
 def test_a_name_of_any_script_is_kept(world: World, name: str) -> None:
     """Printable names of all kinds are stored as given and found again."""
     new = world.key(name)
-    with world.desk.read() as tx:
+    with world.workspace.read() as tx:
         assert keys.find(tx, name).id == new.key.id
         assert [summary.key.name for summary in keys.summaries(tx)] == [name]
 
@@ -137,21 +137,21 @@ def test_a_name_is_unique_in_its_organisation_only(world: World) -> None:
     with pytest.raises(Conflict, match="already has an API key named 'app'"):
         world.key("app")
     org = other_org(world)
-    with world.desk.write() as tx:
-        keys.create(tx, world.desk.keyring, org=org, name="app", plan=world.plan_id)
+    with world.workspace.write() as tx:
+        keys.create(tx, world.workspace.keyring, org=org, name="app", plan=world.plan_id)
 
 
 def test_a_deleted_keys_name_is_free_again(world: World) -> None:
     """A tombstone does not keep its name from a new key, nor from a renamed one."""
     first = world.key("app")
-    with world.desk.write() as tx:
+    with world.workspace.write() as tx:
         keys.delete(tx, first.key.id, confirm="app")
     second = world.key("app")
     third = world.key("other")
-    with world.desk.write() as tx:
+    with world.workspace.write() as tx:
         keys.delete(tx, second.key.id, confirm="app")
         keys.update(tx, third.key.id, name="app")
-    with world.desk.read() as tx:
+    with world.workspace.read() as tx:
         assert keys.find(tx, "app").id == third.key.id
         assert keys.find(tx, first.key.id).status == KeyStatus.DELETED
         names = [(summary.key.id, summary.key.name) for summary in keys.summaries(tx, deleted=True)]
@@ -210,10 +210,10 @@ def test_a_hold_policy_that_does_not_exist_is_refused(world: World) -> None:
 
 def test_unknown_organisations_and_plans_are_not_found(world: World) -> None:
     """The message names what is missing."""
-    with world.desk.write() as tx, pytest.raises(NotFound, match="No organisation is named 'Nobody'"):
-        keys.create(tx, world.desk.keyring, org="Nobody", name="app", plan=world.plan_id)
-    with world.desk.write() as tx, pytest.raises(NotFound, match="no plan named 'gold'"):
-        keys.create(tx, world.desk.keyring, org=world.org_id, name="app", plan="gold")
+    with world.workspace.write() as tx, pytest.raises(NotFound, match="No organisation is named 'Nobody'"):
+        keys.create(tx, world.workspace.keyring, org="Nobody", name="app", plan=world.plan_id)
+    with world.workspace.write() as tx, pytest.raises(NotFound, match="no plan named 'gold'"):
+        keys.create(tx, world.workspace.keyring, org=world.org_id, name="app", plan="gold")
 
 
 # -- update -------------------------------------------------------------------------------------------------------
@@ -222,7 +222,7 @@ def test_unknown_organisations_and_plans_are_not_found(world: World) -> None:
 def test_an_update_changes_what_is_given_and_nothing_else(world: World) -> None:
     """The other options stay, the version rises, and the audit row holds before and after."""
     new = world.key(monthly_limit=usd(5), models=["gpt-test"])
-    with world.desk.write() as tx:
+    with world.workspace.write() as tx:
         keys.update(tx, new.key.id, monthly_limit=None, reason="they pay more")
     key = key_of(world, new.key.id)
     assert (key.monthly_limit, json.loads(key.scope), key.version) == (None, ["gpt-test"], 2)
@@ -237,7 +237,7 @@ def test_an_update_that_changes_nothing_leaves_no_trace(world: World) -> None:
     expiry = utc_now() + timedelta(days=3)
     new = world.key(monthly_limit=usd(5), expires_at=expiry)
     zone = timezone(timedelta(hours=2))
-    with world.desk.write() as tx:
+    with world.workspace.write() as tx:
         keys.update(tx, new.key.id, name="app", monthly_limit=usd(5), models=[], expires_at=expiry.astimezone(zone))
     assert key_of(world, new.key.id).version == 1
     assert [act.action for act in acts(world, new.key.id)] == ["key.create"]
@@ -247,7 +247,7 @@ def test_an_update_may_widen_narrow_and_clear_the_scope(world: World) -> None:
     """An empty list allows all models of the plan again."""
     new = world.key()
     for models in (["gpt-test"], ["claude-test", "gpt-test"], []):
-        with world.desk.write() as tx:
+        with world.workspace.write() as tx:
             keys.update(tx, new.key.id, models=models)
         assert json.loads(key_of(world, new.key.id).scope) == models
 
@@ -255,11 +255,11 @@ def test_an_update_may_widen_narrow_and_clear_the_scope(world: World) -> None:
 def test_a_plan_that_lacks_the_scope_needs_a_new_scope(world: World) -> None:
     """A key cannot end up with a scope that its plan does not include."""
     new = world.key(models=["gpt-test"])
-    with world.desk.write() as tx:
+    with world.workspace.write() as tx:
         plans.add(tx, "claude only", MILLION, ["claude-test"])
-    with world.desk.write() as tx, pytest.raises(InvalidInput):
+    with world.workspace.write() as tx, pytest.raises(InvalidInput):
         keys.update(tx, new.key.id, plan="claude only")
-    with world.desk.write() as tx:
+    with world.workspace.write() as tx:
         keys.update(tx, new.key.id, plan="claude only", models=[])
     assert json.loads(acts(world, new.key.id)[-1].after or "")["plan"] == "claude only"
 
@@ -267,7 +267,7 @@ def test_a_plan_that_lacks_the_scope_needs_a_new_scope(world: World) -> None:
 def test_a_failed_update_changes_nothing(world: World) -> None:
     """An option that is refused takes the others of the same call back with it."""
     new = world.key()
-    with pytest.raises(InvalidInput), world.desk.write() as tx:
+    with pytest.raises(InvalidInput), world.workspace.write() as tx:
         keys.update(tx, new.key.id, name="renamed", monthly_limit=-1)
     key = key_of(world, new.key.id)
     assert (key.name, key.version) == ("app", 1)
@@ -277,7 +277,7 @@ def test_a_failed_update_changes_nothing(world: World) -> None:
 def test_an_expired_key_can_still_be_updated(world: World) -> None:
     """An expiry that has passed since is not in the way of other options."""
     new = world.key(expires_at=utc_now() + timedelta(days=1))
-    with world.desk.store.write(world.desk.actor, utc_now() + timedelta(days=2)) as tx:
+    with world.workspace.store.write(world.workspace.actor, utc_now() + timedelta(days=2)) as tx:
         keys.update(tx, new.key.id, monthly_limit=usd(1))
         keys.update(tx, new.key.id, expires_at=None)
     assert key_of(world, new.key.id).expires_at is None
@@ -289,9 +289,9 @@ def test_an_expired_key_can_still_be_updated(world: World) -> None:
 def test_rotate_replaces_the_secret_and_keeps_the_rest(world: World) -> None:
     """The old digest admits no longer; id, options and name stay."""
     new = world.key(monthly_limit=usd(5))
-    with world.desk.write() as tx:
-        turned = keys.rotate(tx, world.desk.keyring, new.key.id, confirm="app", reason="leaked")
-    old, fresh = (world.desk.keyring.digest(secret).value for secret in (new.secret, turned.secret))
+    with world.workspace.write() as tx:
+        turned = keys.rotate(tx, world.workspace.keyring, new.key.id, confirm="app", reason="leaked")
+    old, fresh = (world.workspace.keyring.digest(secret).value for secret in (new.secret, turned.secret))
     assert digests(world, new.key.id) == ([fresh], [old])
     key = key_of(world, new.key.id)
     assert (key.name, key.monthly_limit, key.version, key.status) == ("app", usd(5), 2, KeyStatus.ACTIVE)
@@ -305,8 +305,8 @@ def test_two_rotations_at_once_leave_one_live_secret(world: World) -> None:
     secrets: list[str] = []
 
     def rotate() -> None:
-        with world.desk.write() as tx:
-            secrets.append(keys.rotate(tx, world.desk.keyring, new.key.id, confirm="app").secret)
+        with world.workspace.write() as tx:
+            secrets.append(keys.rotate(tx, world.workspace.keyring, new.key.id, confirm="app").secret)
 
     threads = [threading.Thread(target=rotate) for _ in range(4)]
     for thread in threads:
@@ -314,7 +314,7 @@ def test_two_rotations_at_once_leave_one_live_secret(world: World) -> None:
     for thread in threads:
         thread.join()
     live, retired = digests(world, new.key.id)
-    made = {world.desk.keyring.digest(secret).value for secret in [new.secret, *secrets]}
+    made = {world.workspace.keyring.digest(secret).value for secret in [new.secret, *secrets]}
     assert len(live) == 1
     assert {*live, *retired} == made
     assert len(made) == 5
@@ -324,13 +324,13 @@ def test_two_rotations_at_once_leave_one_live_secret(world: World) -> None:
 def test_disable_and_enable_are_reversible(world: World) -> None:
     """A disabled key keeps its digest; doing the same again is a conflict."""
     new = world.key()
-    with world.desk.write() as tx:
+    with world.workspace.write() as tx:
         assert keys.disable(tx, new.key.id, confirm="app").status == KeyStatus.DISABLED
-    with world.desk.write() as tx, pytest.raises(Conflict, match="already disabled"):
+    with world.workspace.write() as tx, pytest.raises(Conflict, match="already disabled"):
         keys.disable(tx, new.key.id, confirm="app")
-    with world.desk.write() as tx:
+    with world.workspace.write() as tx:
         assert keys.enable(tx, new.key.id, confirm="app").status == KeyStatus.ACTIVE
-    with world.desk.write() as tx, pytest.raises(Conflict, match="already active"):
+    with world.workspace.write() as tx, pytest.raises(Conflict, match="already active"):
         keys.enable(tx, new.key.id, confirm="app")
     assert [act.action for act in acts(world, new.key.id)] == ["key.create", "key.disable", "key.enable"]
     assert len(digests(world, new.key.id)[0]) == 1
@@ -339,22 +339,22 @@ def test_disable_and_enable_are_reversible(world: World) -> None:
 def test_a_rotated_disabled_key_stays_disabled(world: World) -> None:
     """A new secret does not enable a key."""
     new = world.key()
-    with world.desk.write() as tx:
+    with world.workspace.write() as tx:
         keys.disable(tx, new.key.id, confirm="app")
-        keys.rotate(tx, world.desk.keyring, new.key.id, confirm="app")
+        keys.rotate(tx, world.workspace.keyring, new.key.id, confirm="app")
     assert key_of(world, new.key.id).status == KeyStatus.DISABLED
 
 
 def test_delete_leaves_a_tombstone(world: World) -> None:
     """The digest leaves the live table; the row stays and names its history."""
     new = world.key()
-    with world.desk.write() as tx:
+    with world.workspace.write() as tx:
         keys.delete(tx, new.key.id, confirm="app", reason="done")
     key = key_of(world, new.key.id)
     assert (key.status, key.name) == (KeyStatus.DELETED, "app")
     assert key.deleted_at is not None
-    assert digests(world, new.key.id) == ([], [world.desk.keyring.digest(new.secret).value])
-    with world.desk.read() as tx:
+    assert digests(world, new.key.id) == ([], [world.workspace.keyring.digest(new.secret).value])
+    with world.workspace.read() as tx:
         assert keys.summaries(tx) == []
         assert [summary.key.id for summary in keys.summaries(tx, deleted=True)] == [new.key.id]
 
@@ -362,15 +362,15 @@ def test_delete_leaves_a_tombstone(world: World) -> None:
 def test_nothing_happens_to_a_deleted_key(world: World) -> None:
     """Deletion is final: every verb after it is a conflict."""
     key_id = world.key().key.id
-    with world.desk.write() as tx:
+    with world.workspace.write() as tx:
         keys.delete(tx, key_id, confirm="app")
     for verb in VERBS.values():
-        with world.desk.write() as tx, pytest.raises(Conflict, match="deleted"):
+        with world.workspace.write() as tx, pytest.raises(Conflict, match="deleted"):
             verb(world, tx, key_id, "app")
 
 
 VERBS: dict[str, Callable[[World, Transaction, str, str], object]] = {
-    "rotate": lambda world, tx, key_id, name: keys.rotate(tx, world.desk.keyring, key_id, confirm=name),
+    "rotate": lambda world, tx, key_id, name: keys.rotate(tx, world.workspace.keyring, key_id, confirm=name),
     "disable": lambda _world, tx, key_id, name: keys.disable(tx, key_id, confirm=name),
     "enable": lambda _world, tx, key_id, name: keys.enable(tx, key_id, confirm=name),
     "delete": lambda _world, tx, key_id, name: keys.delete(tx, key_id, confirm=name),
@@ -382,7 +382,7 @@ VERBS: dict[str, Callable[[World, Transaction, str, str], object]] = {
 def test_dangerous_verbs_need_the_keys_name(world: World, verb: str, confirm: str) -> None:
     """Anything but the exact name changes nothing."""
     new = world.key()
-    with world.desk.write() as tx, pytest.raises(NotConfirmed, match="Nothing was changed"):
+    with world.workspace.write() as tx, pytest.raises(NotConfirmed, match="Nothing was changed"):
         VERBS[verb](world, tx, new.key.id, confirm)
     assert key_of(world, new.key.id).version == 1
     assert len(acts(world, new.key.id)) == 1
@@ -391,7 +391,7 @@ def test_dangerous_verbs_need_the_keys_name(world: World, verb: str, confirm: st
 def test_the_id_does_not_confirm(world: World) -> None:
     """What is typed is the name that a person reads, not the id that a script has."""
     new = world.key()
-    with world.desk.write() as tx, pytest.raises(NotConfirmed):
+    with world.workspace.write() as tx, pytest.raises(NotConfirmed):
         keys.delete(tx, new.key.id, confirm=new.key.id)
 
 
@@ -399,7 +399,7 @@ def test_change_and_audit_row_commit_together(world: World) -> None:
     """If the transaction fails after a verb, neither the change nor its audit row is there."""
     new = world.key()
     for verb in ("rotate", "disable", "delete"):
-        with contextlib.suppress(RuntimeError), world.desk.write() as tx:
+        with contextlib.suppress(RuntimeError), world.workspace.write() as tx:
             VERBS[verb](world, tx, new.key.id, "app")
             raise RuntimeError("the process dies")
     assert key_of(world, new.key.id).version == 1
@@ -412,7 +412,7 @@ def test_every_verb_names_its_actor_in_the_organisations_chain(world: World) -> 
     key_id = world.key().key.id
     org_admin = as_actor(world, Role.ORG_ADMIN, world.org_id, "ada@acme.example")
     for verb in ("rotate", "disable", "enable", "delete"):
-        with org_admin.desk.write() as tx:
+        with org_admin.workspace.write() as tx:
             VERBS[verb](world, tx, key_id, "app")
     found = acts(world, key_id)
     assert [act.action for act in found] == ["key.create", "key.rotate", "key.disable", "key.enable", "key.delete"]
@@ -428,12 +428,12 @@ def test_an_analyst_may_look_and_not_change(world: World) -> None:
     key_id = world.key().key.id
     for org_id in (world.org_id, None):
         analyst = as_actor(world, Role.ANALYST, org_id)
-        with analyst.desk.read() as tx:
+        with analyst.workspace.read() as tx:
             assert keys.find(tx, "app").id == key_id
         for verb in VERBS.values():
-            with analyst.desk.write() as tx, pytest.raises(Forbidden):
+            with analyst.workspace.write() as tx, pytest.raises(Forbidden):
                 verb(world, tx, key_id, "app")
-        with analyst.desk.write() as tx, pytest.raises(Forbidden):
+        with analyst.workspace.write() as tx, pytest.raises(Forbidden):
             keys.update(tx, key_id, monthly_limit=0)
         with pytest.raises(Forbidden):
             analyst.key("mine")
@@ -444,7 +444,7 @@ def test_another_organisations_keys_do_not_exist(world: World, role: Role) -> No
     """By id or name, for reading or changing, the answer is that of a key that is not there."""
     key_id = world.key().key.id
     rival = as_actor(world, role, other_org(world))
-    with rival.desk.read() as tx:
+    with rival.workspace.read() as tx:
         for wanted in (key_id, "app"):
             with pytest.raises(NotFound) as caught:
                 keys.find(tx, wanted)
@@ -454,38 +454,38 @@ def test_another_organisations_keys_do_not_exist(world: World, role: Role) -> No
             with pytest.raises(NotFound):
                 keys.summaries(tx, org=org)
     for verb in VERBS.values():
-        with rival.desk.write() as tx, pytest.raises(NotFound, match="no API key"):
+        with rival.workspace.write() as tx, pytest.raises(NotFound, match="no API key"):
             verb(world, tx, key_id, "app")
-    with rival.desk.write() as tx, pytest.raises(NotFound, match="no API key"):
+    with rival.workspace.write() as tx, pytest.raises(NotFound, match="no API key"):
         keys.update(tx, key_id, name="mine")
     for org in (world.org_id, "Acme"):
-        with rival.desk.write() as tx, pytest.raises(NotFound):
-            keys.create(tx, world.desk.keyring, org=org, name="spy", plan=world.plan_id)
+        with rival.workspace.write() as tx, pytest.raises(NotFound):
+            keys.create(tx, world.workspace.keyring, org=org, name="spy", plan=world.plan_id)
 
 
 def test_an_org_admin_picks_only_among_assigned_plans(world: World) -> None:
     """A plan that no key of the organisation has is the platform's to give: at create and at update."""
     key_id = world.key().key.id
-    with world.desk.write() as tx:
+    with world.workspace.write() as tx:
         cheap = plans.add(tx, "cheap", 0, ["gpt-test"])
     org_admin = as_actor(world, Role.ORG_ADMIN, world.org_id)
     for plan in (cheap.id, "cheap"):
-        with org_admin.desk.write() as tx, pytest.raises(Forbidden):
+        with org_admin.workspace.write() as tx, pytest.raises(Forbidden):
             keys.update(tx, key_id, plan=plan)
-        with org_admin.desk.write() as tx, pytest.raises(Forbidden):
-            keys.create(tx, world.desk.keyring, org=world.org_id, name="free", plan=plan)
-    with org_admin.desk.write() as tx:
-        keys.create(tx, world.desk.keyring, org="Acme", name="second", plan="standard")
-    with world.desk.write() as tx:
-        keys.create(tx, world.desk.keyring, org="Acme", name="first on cheap", plan="cheap")
-    with org_admin.desk.write() as tx:
+        with org_admin.workspace.write() as tx, pytest.raises(Forbidden):
+            keys.create(tx, world.workspace.keyring, org=world.org_id, name="free", plan=plan)
+    with org_admin.workspace.write() as tx:
+        keys.create(tx, world.workspace.keyring, org="Acme", name="second", plan="standard")
+    with world.workspace.write() as tx:
+        keys.create(tx, world.workspace.keyring, org="Acme", name="first on cheap", plan="cheap")
+    with org_admin.workspace.write() as tx:
         assert keys.update(tx, key_id, plan="cheap").plan_id == cheap.id
 
 
 def test_a_deleted_key_assigns_no_plan(world: World) -> None:
     """An organisation cannot go back to a plan that only a deleted key of it had."""
     key = world.key().key
-    with world.desk.write() as tx:
+    with world.workspace.write() as tx:
         keys.delete(tx, key.id, confirm=key.name)
         assert keys.assigned_plans(tx, world.org_id) == set()
 
@@ -493,17 +493,17 @@ def test_a_deleted_key_assigns_no_plan(world: World) -> None:
 def test_another_organisations_plan_is_not_assigned_by_it(world: World) -> None:
     """A rival's keys assign no plan to this organisation."""
     rival = other_org(world)
-    with world.desk.write() as tx:
+    with world.workspace.write() as tx:
         plans.add(tx, "rival's", MILLION, ["gpt-test"])
-        keys.create(tx, world.desk.keyring, org=rival, name="app", plan="rival's")
+        keys.create(tx, world.workspace.keyring, org=rival, name="app", plan="rival's")
         assert keys.assigned_plans(tx, world.org_id) == set()
-    with pytest.raises(Forbidden), as_actor(world, Role.ORG_ADMIN, world.org_id).desk.write() as tx:
-        keys.create(tx, world.desk.keyring, org=world.org_id, name="app", plan="rival's")
+    with pytest.raises(Forbidden), as_actor(world, Role.ORG_ADMIN, world.org_id).workspace.write() as tx:
+        keys.create(tx, world.workspace.keyring, org=world.org_id, name="app", plan="rival's")
 
 
 def test_a_plan_named_like_anothers_id_does_not_shadow_it(world: World) -> None:
     """An id always means the thing that has it, whatever others are named."""
-    with world.desk.write() as tx:
+    with world.workspace.write() as tx:
         plans.add(tx, world.plan_id, 0, ["gpt-test"])
     assert key_of(world, world.key().key.id).plan_id == world.plan_id
 
@@ -515,7 +515,7 @@ def test_a_key_named_like_anothers_id_does_not_shadow_it(world: World) -> None:
     """An id finds the key that has it, even if a second key bears it as a name."""
     first = world.key("app")
     second = world.key(first.key.id)
-    with world.desk.read() as tx:
+    with world.workspace.read() as tx:
         assert keys.find(tx, first.key.id).id == first.key.id
         assert keys.find(tx, second.key.id).id == second.key.id
 
@@ -524,25 +524,25 @@ def test_an_ambiguous_name_asks_for_an_id(world: World) -> None:
     """A name that two organisations use names both ids; an org admin finds its own."""
     first = world.key("app")
     org = other_org(world)
-    with world.desk.write() as tx:
-        second = keys.create(tx, world.desk.keyring, org=org, name="app", plan=world.plan_id)
-    with world.desk.read() as tx, pytest.raises(Conflict) as caught:
+    with world.workspace.write() as tx:
+        second = keys.create(tx, world.workspace.keyring, org=org, name="app", plan=world.plan_id)
+    with world.workspace.read() as tx, pytest.raises(Conflict) as caught:
         keys.find(tx, "app")
     assert first.key.id in str(caught.value)
     assert second.key.id in str(caught.value)
-    with as_actor(world, Role.ORG_ADMIN, org).desk.read() as tx:
+    with as_actor(world, Role.ORG_ADMIN, org).workspace.read() as tx:
         assert keys.find(tx, "app").id == second.key.id
 
 
 def test_a_deleted_key_is_found_by_name_while_no_live_one_has_it(world: World) -> None:
     """History stays reachable by the name that people know."""
     first = world.key("app")
-    with world.desk.write() as tx:
+    with world.workspace.write() as tx:
         keys.delete(tx, first.key.id, confirm="app")
-    with world.desk.read() as tx:
+    with world.workspace.read() as tx:
         assert keys.find(tx, "app").id == first.key.id
     second = world.key("app")
-    with world.desk.read() as tx:
+    with world.workspace.read() as tx:
         assert keys.find(tx, "app").id == second.key.id
 
 
@@ -551,9 +551,9 @@ def test_summaries_are_sorted_and_start_at_zero(world: World) -> None:
     other = other_org(world, "Aaa")
     for name in ("beta", "alpha"):
         world.key(name)
-    with world.desk.write() as tx:
-        keys.create(tx, world.desk.keyring, org=other, name="zeta", plan=world.plan_id)
-    with world.desk.read() as tx:
+    with world.workspace.write() as tx:
+        keys.create(tx, world.workspace.keyring, org=other, name="zeta", plan=world.plan_id)
+    with world.workspace.read() as tx:
         found = keys.summaries(tx)
         only = keys.summaries(tx, org="Acme")
     assert [(one.org_name, one.key.name) for one in found] == [("Aaa", "zeta"), ("Acme", "alpha"), ("Acme", "beta")]
@@ -566,8 +566,8 @@ def test_summaries_are_sorted_and_start_at_zero(world: World) -> None:
 def test_summaries_of_an_organisation_read_nothing_of_others(world: World) -> None:
     """What one organisation's page costs does not grow with the other tenants' keys."""
     mine, other = world.key("mine").key, other_org(world, "Other")
-    with world.desk.write() as tx:
-        theirs = keys.create(tx, world.desk.keyring, org=other, name="theirs", plan=world.plan_id).key
+    with world.workspace.write() as tx:
+        theirs = keys.create(tx, world.workspace.keyring, org=other, name="theirs", plan=world.plan_id).key
         for key in (mine, theirs):
             tx.session.add(
                 KeyMonth(key_id=key.id, month=f"{tx.now:%Y-%m}", calls=1, spent=2, held=0, last_call_at=tx.now)
@@ -579,7 +579,7 @@ def test_summaries_of_an_organisation_read_nothing_of_others(world: World) -> No
 
     event.listen(KeyMonth, "load", note)
     try:
-        with world.desk.read() as tx:
+        with world.workspace.read() as tx:
             (found,) = keys.summaries(tx, org="Acme")
     finally:
         event.remove(KeyMonth, "load", note)
@@ -590,7 +590,7 @@ def test_summaries_of_an_organisation_read_nothing_of_others(world: World) -> No
 def test_describe_holds_plain_values_for_people(world: World) -> None:
     """Money as decimal USD, moments as ISO 8601; everything is JSON."""
     new = world.key(monthly_limit=usd(0.5), models=["gpt-test"])
-    with world.desk.read() as tx:
+    with world.workspace.read() as tx:
         facts = keys.describe(tx, new.key)
     assert json.loads(json.dumps(facts)) == facts
     assert (facts["monthly_limit_usd"], facts["plan"], facts["models"], facts["policy"], facts["status"]) == (
@@ -607,9 +607,9 @@ def test_a_key_under_a_strange_pepper_is_not_made(world: World) -> None:
     """A process with another pepper than the gateway's is told so, instead of handing out a secret that is dead."""
     key = world.key().key
     strange = Keyring([b"x" * 32])
-    with pytest.raises(Conflict, match="KEYDESK_PEPPER"), world.desk.write() as tx:
+    with pytest.raises(Conflict, match="KEYDESK_PEPPER"), world.workspace.write() as tx:
         keys.create(tx, strange, org=world.org_id, name="second", plan=world.plan_id)
-    with pytest.raises(Conflict, match="KEYDESK_PEPPER"), world.desk.write() as tx:
+    with pytest.raises(Conflict, match="KEYDESK_PEPPER"), world.workspace.write() as tx:
         keys.rotate(tx, strange, key.id, confirm=key.name)
     assert key_of(world, key.id).version == key.version
 
@@ -629,11 +629,11 @@ def test_changes_of_a_key_at_once_happen_one_after_the_other(world: World) -> No
     key_id = world.key("app").key.id
 
     def rotate() -> None:
-        with world.desk.write() as tx:
-            keys.rotate(tx, world.desk.keyring, key_id, confirm="app")
+        with world.workspace.write() as tx:
+            keys.rotate(tx, world.workspace.keyring, key_id, confirm="app")
 
     def limit(dollars: int) -> None:
-        with world.desk.write() as tx:
+        with world.workspace.write() as tx:
             keys.update(tx, key_id, monthly_limit=usd(dollars))
 
     assert at_once(*[rotate] * 4, *[partial(limit, dollars) for dollars in (1, 2, 3, 4)]) == [None] * 8

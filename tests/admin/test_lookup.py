@@ -16,14 +16,14 @@ pytestmark = pytest.mark.both_stores
 
 def digests_of(world: World, secret: str) -> list[str]:
     """Return what a secret is looked up by."""
-    return [digest.value for digest in world.desk.keyring.digests(secret)]
+    return [digest.value for digest in world.workspace.keyring.digests(secret)]
 
 
 def test_a_lookup_returns_the_facts_of_the_key(world: World) -> None:
     """A look-up by digest gives every fact that a call is judged by."""
     expiry = utc_now() + timedelta(days=3)
     new = world.key(models=["gpt-test"], monthly_limit=usd(7), expires_at=expiry, hold_policy=HoldPolicy.EXPECTED)
-    with world.desk.read() as tx:
+    with world.workspace.read() as tx:
         found = lookup.lookup(tx, digests_of(world, new.secret))
     assert found == KeyFacts(
         key_id=new.key.id,
@@ -43,11 +43,11 @@ def test_a_lookup_shows_the_key_as_it_is_now(world: World) -> None:
     """An update, a disable and a suspension are facts of the very next look-up, under a higher version."""
     new = world.key()
     digests = digests_of(world, new.secret)
-    with world.desk.write() as tx:
+    with world.workspace.write() as tx:
         keys.update(tx, new.key.id, monthly_limit=usd(1))
         keys.disable(tx, new.key.id, confirm="app")
         accounts.find_org(tx, world.org_id).suspended = True
-    with world.desk.read() as tx:
+    with world.workspace.read() as tx:
         found = lookup.lookup(tx, digests)
     assert found is not None
     assert (found.status, found.org_suspended, found.monthly_limit) == (KeyStatus.DISABLED, True, usd(1))
@@ -58,7 +58,7 @@ def test_a_lookup_shows_the_key_as_it_is_now(world: World) -> None:
 def test_a_lookup_of_an_unknown_digest_finds_nothing(world: World) -> None:
     """A digest that is not in the table of live secrets admits nothing; nor does none at all."""
     world.key()
-    with world.desk.read() as tx:
+    with world.workspace.read() as tx:
         assert lookup.lookup(tx, ["0" * 64]) is None
         assert lookup.lookup(tx, []) is None
         assert lookup.lookup_retired(tx, ["0" * 64]) is None
@@ -67,7 +67,7 @@ def test_a_lookup_of_an_unknown_digest_finds_nothing(world: World) -> None:
 def test_a_lookup_tries_every_digest(world: World) -> None:
     """A secret that was stored under an older pepper is still found."""
     new = world.key()
-    with world.desk.read() as tx:
+    with world.workspace.read() as tx:
         found = lookup.lookup(tx, ["0" * 64, *digests_of(world, new.secret)])
     assert found is not None
     assert found.key_id == new.key.id
@@ -78,12 +78,12 @@ def test_a_retired_secret_admits_nothing_but_is_known(world: World, verb: str) -
     """A rotated or deleted key's secret admits nothing; whose it was is found, for the request log."""
     new = world.key()
     digests = digests_of(world, new.secret)
-    with world.desk.write() as tx:
+    with world.workspace.write() as tx:
         if verb == "rotate":
-            keys.rotate(tx, world.desk.keyring, new.key.id, confirm="app")
+            keys.rotate(tx, world.workspace.keyring, new.key.id, confirm="app")
         else:
             keys.delete(tx, new.key.id, confirm="app")
-    with world.desk.read() as tx:
+    with world.workspace.read() as tx:
         assert lookup.lookup(tx, digests) is None
         found = lookup.lookup_retired(tx, digests)
     assert found is not None
@@ -95,14 +95,14 @@ def test_uses_of_a_retired_secret_are_counted(world: World) -> None:
     """Operators see how often, and when last, somebody still used it."""
     new = world.key()
     digests = digests_of(world, new.secret)
-    with world.desk.write() as tx:
-        keys.rotate(tx, world.desk.keyring, new.key.id, confirm="app")
+    with world.workspace.write() as tx:
+        keys.rotate(tx, world.workspace.keyring, new.key.id, confirm="app")
     now = utc_now().replace(microsecond=5)
     for minutes in (0, 90, 30):  # another process may be late with its counts
         at = now + timedelta(minutes=minutes)
-        with world.desk.write() as tx:
+        with world.workspace.write() as tx:
             lookup.note_retired(tx, {"0" * 64: Counted(1, at), digests[0]: Counted(3, at)})
-    with world.desk.read() as tx:
+    with world.workspace.read() as tx:
         retired = tx.session.query(RetiredSecret).one()
     assert (retired.uses, retired.last_used_at) == (9, now + timedelta(minutes=90))
 
@@ -113,16 +113,16 @@ def test_a_secret_in_a_url_is_noted_until_it_is_rotated(world: World) -> None:
     other = world.key("other")
     now = utc_now().replace(microsecond=5)
     for minutes in (0, 90):
-        with world.desk.store.write(SYSTEM, now + timedelta(minutes=minutes)) as tx:
+        with world.workspace.store.write(SYSTEM, now + timedelta(minutes=minutes)) as tx:
             lookup.note_in_url(tx, ["0" * 64, *digests_of(world, new.secret)])
 
     def noted() -> dict[str, tuple[object, object]]:
-        with world.desk.read() as tx:
+        with world.workspace.read() as tx:
             return {live.key_id: (live.first_in_url_at, live.last_in_url_at) for live in tx.session.query(LiveSecret)}
 
     assert noted() == {new.key.id: (now, now + timedelta(minutes=90)), other.key.id: (None, None)}
-    with world.desk.write() as tx:
-        keys.rotate(tx, world.desk.keyring, new.key.id, confirm="app")
-    with world.desk.store.write(SYSTEM) as tx:
+    with world.workspace.write() as tx:
+        keys.rotate(tx, world.workspace.keyring, new.key.id, confirm="app")
+    with world.workspace.store.write(SYSTEM) as tx:
         lookup.note_in_url(tx, digests_of(world, new.secret))
     assert noted() == {new.key.id: (None, None), other.key.id: (None, None)}

@@ -15,7 +15,7 @@ from toolkit.core.secrets import hash_password
 from toolkit.store import audit
 from toolkit.store.database import Actor, Transaction
 from toolkit.store.tables import AuditRow, Operator, SignInSession
-from toolkit.workspace import Desk
+from toolkit.workspace import Workspace
 
 pytestmark = pytest.mark.both_stores
 
@@ -28,37 +28,37 @@ ADA, ANN, EVE = "ada@acme.example", "ann@acme.example", "eve@rival.example"
 class Staff:
     """Two platform admins; Acme with an admin and an analyst; Rival with an admin."""
 
-    desk: Desk
+    workspace: Workspace
     acme: str
     rival: str
 
-    def acting(self, email: str) -> Desk:
+    def acting(self, email: str) -> Workspace:
         """Return Keydesk as somebody who has signed in."""
-        with self.desk.read() as tx:
+        with self.workspace.read() as tx:
             operator = operators.find(tx, email)
-        return self.desk.acting_as(Actor(email, Role(operator.role), operator.org_id))
+        return self.workspace.acting_as(Actor(email, Role(operator.role), operator.org_id))
 
     def sign_in(self, email: str) -> str:
         """Sign somebody in; return the session's id."""
-        return sessions.sign_in(self.desk.store, email, PASSWORD, "192.0.2.1")
+        return sessions.sign_in(self.workspace.store, email, PASSWORD, "192.0.2.1")
 
     def last_act(self) -> AuditRow:
         """Return the newest row of the audit log."""
-        with self.desk.read() as tx:
+        with self.workspace.read() as tx:
             return audit.rows(tx, limit=1)[0]
 
 
 @pytest.fixture
-def staff(desk: Desk) -> Staff:
+def staff(workspace: Workspace) -> Staff:
     """Operators of the platform and of two organisations."""
-    with desk.write() as tx:
+    with workspace.write() as tx:
         acme, rival = accounts.add_org(tx, "Acme").id, accounts.add_org(tx, "Rival").id
         for email in (ROOT, BOSS):
             accounts.add_operator(tx, email, Role.PLATFORM_ADMIN, hash_password(PASSWORD))
         accounts.add_operator(tx, ADA, Role.ORG_ADMIN, hash_password(PASSWORD), org_id=acme)
         accounts.add_operator(tx, ANN, Role.ANALYST, hash_password(PASSWORD), org_id=acme)
         accounts.add_operator(tx, EVE, Role.ORG_ADMIN, hash_password(PASSWORD), org_id=rival)
-    return Staff(desk, acme, rival)
+    return Staff(workspace, acme, rival)
 
 
 Verb = Callable[[Transaction, str], object]
@@ -133,21 +133,21 @@ def test_an_org_admin_gives_no_role_beyond_the_own_organisation(staff: Staff) ->
 @pytest.mark.parametrize("email", [ROOT, ADA])
 def test_nobody_changes_themselves(staff: Staff, verb: str, email: str) -> None:
     """Signed in, or in their name by a process that holds the store."""
-    for desk in (staff.acting(email), staff.desk.acting_as(Actor.trusted(email))):
-        with desk.write() as tx, pytest.raises(Forbidden, match="Ask another admin"):
+    for workspace in (staff.acting(email), staff.workspace.acting_as(Actor.trusted(email))):
+        with workspace.write() as tx, pytest.raises(Forbidden, match="Ask another admin"):
             VERBS[verb](tx, email)
 
 
 @pytest.mark.parametrize("verb", ["disable", "remove", "set_role"])
 def test_the_last_platform_admin_stays(staff: Staff, verb: str) -> None:
     """Even the machine's own user cannot lock everybody out; a disabled admin does not count as one."""
-    with staff.desk.write() as tx:
+    with staff.workspace.write() as tx:
         operators.disable(tx, BOSS, confirm=BOSS)
-    with staff.desk.write() as tx, pytest.raises(Conflict, match="the last platform admin"):
+    with staff.workspace.write() as tx, pytest.raises(Conflict, match="the last platform admin"):
         VERBS[verb](tx, ROOT)
-    with staff.desk.write() as tx:
+    with staff.workspace.write() as tx:
         operators.enable(tx, BOSS, confirm=BOSS)
-    with staff.desk.write() as tx:
+    with staff.workspace.write() as tx:
         VERBS[verb](tx, ROOT)
 
 
@@ -156,10 +156,10 @@ def test_two_admins_who_shut_each_other_out_at_once_leave_one(staff: Staff, verb
     """Whichever comes second is told that the other is the last."""
 
     def shut_out(actor: str, email: str) -> Callable[[], object]:
-        desk = staff.acting(actor)
+        workspace = staff.acting(actor)
 
         def act() -> None:
-            with desk.write() as tx:
+            with workspace.write() as tx:
                 VERBS[verb](tx, email)
 
         return act
@@ -167,7 +167,7 @@ def test_two_admins_who_shut_each_other_out_at_once_leave_one(staff: Staff, verb
     results = at_once(shut_out(ROOT, BOSS), shut_out(BOSS, ROOT))
     assert results.count(None) == 1
     assert {type(result) for result in results} == {type(None), Conflict}
-    with staff.desk.read() as tx:
+    with staff.workspace.read() as tx:
         left = [
             operator.email
             for operator in accounts.list_operators(tx)
@@ -180,27 +180,27 @@ def test_two_admins_who_shut_each_other_out_at_once_leave_one(staff: Staff, verb
 def test_sessions_end_with_the_change(staff: Staff, verb: str) -> None:
     """In the same transaction: one that fails after it ends none, one that commits ends all."""
     session = staff.sign_in(ADA)
-    with pytest.raises(InvalidInput), staff.desk.write() as tx:  # noqa: PT012 - the transaction is what fails
+    with pytest.raises(InvalidInput), staff.workspace.write() as tx:  # noqa: PT012 - the transaction is what fails
         VERBS[verb](tx, ADA)
         accounts.check_name("", "name")
-    assert sessions.find(staff.desk.store, session) is not None
-    with staff.desk.write() as tx:
+    assert sessions.find(staff.workspace.store, session) is not None
+    with staff.workspace.write() as tx:
         VERBS[verb](tx, ADA)
-    assert sessions.find(staff.desk.store, session) is None
-    with staff.desk.read() as tx:
+    assert sessions.find(staff.workspace.store, session) is None
+    with staff.workspace.read() as tx:
         assert tx.session.scalars(select(SignInSession).where(SignInSession.ended_at.is_(None))).all() == []
 
 
 def test_a_disabled_operator_is_told_what_a_wrong_password_is_told(staff: Staff) -> None:
     """And comes in again, with the same password, once enabled."""
     with pytest.raises(SignInFailed) as wrong:
-        sessions.sign_in(staff.desk.store, ADA, "wrong password", "192.0.2.1")
-    with staff.desk.write() as tx:
+        sessions.sign_in(staff.workspace.store, ADA, "wrong password", "192.0.2.1")
+    with staff.workspace.write() as tx:
         operators.disable(tx, ADA, confirm=ADA)
     with pytest.raises(SignInFailed) as disabled:
         staff.sign_in(ADA)
     assert str(disabled.value) == str(wrong.value)
-    with staff.desk.write() as tx:
+    with staff.workspace.write() as tx:
         operators.enable(tx, ADA, confirm=ADA)
     assert staff.sign_in(ADA)
 
@@ -212,7 +212,7 @@ def test_a_change_during_the_sign_in_wins(staff: Staff, monkeypatch: pytest.Monk
 
     def change_meanwhile(operator: Operator | None, password: str) -> bool:
         matches = real(operator, password)
-        with staff.desk.write() as tx:
+        with staff.workspace.write() as tx:
             VERBS[verb](tx, ADA)
         return matches
 
@@ -224,24 +224,24 @@ def test_a_change_during_the_sign_in_wins(staff: Staff, monkeypatch: pytest.Monk
 def test_a_session_of_somebody_disabled_by_hand_is_nobodys(staff: Staff) -> None:
     """Whoever set the column, and whatever became of the sessions."""
     session = staff.sign_in(ADA)
-    with staff.desk.write() as tx:
+    with staff.workspace.write() as tx:
         operators.find(tx, ADA).disabled_at = tx.now
-    assert sessions.find(staff.desk.store, session) is None
+    assert sessions.find(staff.workspace.store, session) is None
 
 
 @pytest.mark.parametrize("verb", ["disable", "enable", "remove"])
 def test_the_change_must_be_confirmed(staff: Staff, verb: str) -> None:
     """By the e-mail itself; nothing happens otherwise."""
-    with staff.desk.write() as tx, pytest.raises(NotConfirmed, match="Nothing was changed"):
+    with staff.workspace.write() as tx, pytest.raises(NotConfirmed, match="Nothing was changed"):
         getattr(operators, verb)(tx, ADA, confirm="ada")
-    with staff.desk.write() as tx, pytest.raises(NotConfirmed):
+    with staff.workspace.write() as tx, pytest.raises(NotConfirmed):
         operators.set_role(tx, ADA, Role.ANALYST, confirm="yes")
     assert staff.sign_in(ADA)
 
 
 def test_what_is_so_already_is_a_conflict(staff: Staff) -> None:
     """The message says what is."""
-    with staff.desk.write() as tx:
+    with staff.workspace.write() as tx:
         with pytest.raises(Conflict, match="is not disabled"):
             operators.enable(tx, ADA, confirm=ADA)
         with pytest.raises(Conflict, match="is org_admin already"):
@@ -254,10 +254,10 @@ def test_what_is_so_already_is_a_conflict(staff: Staff) -> None:
 def test_a_removed_operator_stays_named_and_may_come_back(staff: Staff) -> None:
     """The audit log names them in what they did and in their removal; the e-mail is free for a new operator."""
     session = staff.sign_in(ADA)
-    with staff.desk.write() as tx:
+    with staff.workspace.write() as tx:
         gone = operators.remove(tx, ADA, confirm=ADA, reason="left")
         assert accounts.find_operator(tx, ADA) is None
-    with staff.desk.read() as tx:
+    with staff.workspace.read() as tx:
         row, *earlier = [row for row in audit.rows(tx) if row.subject == gone.id]
         assert ADA in {row.actor for row in earlier}
     assert (row.action, row.before, row.after) == (
@@ -265,15 +265,15 @@ def test_a_removed_operator_stays_named_and_may_come_back(staff: Staff) -> None:
         f'{{"email": "{ADA}", "role": "org_admin"}}',
         None,
     )
-    with staff.desk.write() as tx:
+    with staff.workspace.write() as tx:
         back = accounts.add_operator(tx, ADA, Role.ANALYST, hash_password(PASSWORD), org_id=staff.acme)
     assert back.id != gone.id
-    assert sessions.find(staff.desk.store, session) is None
+    assert sessions.find(staff.workspace.store, session) is None
 
 
 def test_a_move_is_told_to_both_organisations(staff: Staff) -> None:
     """Those who lose and those who gain somebody read it in their own chain."""
-    with staff.desk.write() as tx:
+    with staff.workspace.write() as tx:
         operators.set_role(tx, EVE, Role.ANALYST, org_id=staff.acme, confirm=EVE)
         rows = [row for row in audit.rows(tx) if row.action == "operator.set_role"]
     assert {row.chain for row in rows} == {staff.acme, staff.rival}
@@ -289,13 +289,13 @@ def test_a_role_that_does_not_fit_is_refused(
     staff: Staff, email: str, role: Role, of_acme: bool, error: type[Exception]
 ) -> None:
     """An org admin of none would be one of all; a platform admin belongs to none."""
-    with staff.desk.write() as tx, pytest.raises(error):
+    with staff.workspace.write() as tx, pytest.raises(error):
         operators.set_role(tx, email, role, org_id=staff.acme if of_acme else None, confirm=email)
 
 
 def test_a_platform_admin_of_no_organisation_any_more_keeps_none(staff: Staff) -> None:
     """Who becomes a platform admin leaves the organisation."""
-    with staff.desk.write() as tx:
+    with staff.workspace.write() as tx:
         made: Any = operators.set_role(tx, ADA, Role.PLATFORM_ADMIN, confirm=ADA)
     assert (made.role, made.org_id) == ("platform_admin", None)
     assert staff.last_act().actor == ADMIN.name

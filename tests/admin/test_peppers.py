@@ -20,7 +20,7 @@ from toolkit.gateway.app import create_app
 from toolkit.store import audit
 from toolkit.store.database import Actor
 from toolkit.store.tables import ApiKey, LiveSecret, RetiredSecret
-from toolkit.workspace import Desk
+from toolkit.workspace import Workspace
 
 pytestmark = pytest.mark.both_stores
 
@@ -30,23 +30,23 @@ OTHER_ID = Keyring([bytes.fromhex(OTHER)]).pepper_ids[0]
 
 def here(world: World) -> str:
     """Return the id of the world's own pepper."""
-    return world.desk.keyring.pepper_ids[0]
+    return world.workspace.keyring.pepper_ids[0]
 
 
 def lose(world: World) -> Path:
     """Take the pepper away; return where it is now."""
-    pepper = world.desk.settings.pepper_file
+    pepper = world.workspace.settings.pepper_file
     return pepper.rename(pepper.with_name("backup"))
 
 
-def again(world: World, pepper_text: str = "") -> Desk:
+def again(world: World, pepper_text: str = "") -> Workspace:
     """Return Keydesk as another process opens it, which may have other peppers in its environment."""
-    return Desk(replace(world.desk.settings, pepper_text=pepper_text), world.desk.store, ADMIN)
+    return Workspace(replace(world.workspace.settings, pepper_text=pepper_text), world.workspace.store, ADMIN)
 
 
-OPENINGS: dict[str, Callable[[Settings, Desk], object]] = {
-    "keyring": lambda _settings, desk: desk.keyring,
-    "gateway": lambda settings, _desk: create_app(settings),
+OPENINGS: dict[str, Callable[[Settings, Workspace], object]] = {
+    "keyring": lambda _settings, workspace: workspace.keyring,
+    "gateway": lambda settings, _workspace: create_app(settings),
 }
 
 
@@ -58,11 +58,11 @@ def test_a_lost_pepper_stops_the_start_and_none_is_made(world: World, opening: s
     name = here(world)
     backup = lose(world)
     with pytest.raises(Conflict, match=rf"{name} \(2 API keys\).*is not there.*backup.*pepper retire") as caught:
-        OPENINGS[opening](world.desk.settings, again(world))
-    assert str(world.desk.settings.pepper_file) in str(caught.value)
-    assert not world.desk.settings.pepper_file.exists()
-    backup.rename(world.desk.settings.pepper_file)
-    with world.desk.read() as tx:
+        OPENINGS[opening](world.workspace.settings, again(world))
+    assert str(world.workspace.settings.pepper_file) in str(caught.value)
+    assert not world.workspace.settings.pepper_file.exists()
+    backup.rename(world.workspace.settings.pepper_file)
+    with world.workspace.read() as tx:
         assert lookup.lookup(tx, [digest.value for digest in again(world).keyring.digests(secret)])
 
 
@@ -70,10 +70,10 @@ def test_a_lost_pepper_stops_the_start_and_none_is_made(world: World, opening: s
 def test_a_wrong_pepper_stops_the_start(world: World, opening: str) -> None:
     """Whichever it is: the message says which is needed and which is here. Beside the right one it does no harm."""
     world.key()
-    settings = replace(world.desk.settings, pepper_text=OTHER)
+    settings = replace(world.workspace.settings, pepper_text=OTHER)
     with pytest.raises(Conflict, match=f"missing: {here(world)} .*KEYDESK_PEPPER has {OTHER_ID}"):
         OPENINGS[opening](settings, again(world, pepper_text=OTHER))
-    both = f"{OTHER},{world.desk.settings.pepper_file.read_text().strip()}"
+    both = f"{OTHER},{world.workspace.settings.pepper_file.read_text().strip()}"
     assert again(world, pepper_text=both).keyring.pepper_ids == [OTHER_ID, here(world)]
 
 
@@ -81,17 +81,17 @@ def test_a_store_without_live_keys_needs_no_pepper(world: World) -> None:
     """One is made, for an empty store and for one whose keys are all deleted."""
     key = world.key().key
     lose(world)
-    with world.desk.write() as tx:
+    with world.workspace.write() as tx:
         keys.delete(tx, key.id, confirm=key.name)
     assert again(world).keyring.pepper_ids != [here(world)]
-    assert world.desk.settings.pepper_file.exists()
+    assert world.workspace.settings.pepper_file.exists()
 
 
 def test_reading_alone_makes_no_pepper(settings: Settings, world: World) -> None:
     """An analyst's notebook neither signs nor verifies."""
-    with closing(Desk.open(settings, write=False)) as desk, pytest.raises(Forbidden):
-        desk.keyring  # noqa: B018 - what is refused
-    with closing(Desk.open(settings, write=False)) as desk:
+    with closing(Workspace.open(settings, write=False)) as workspace, pytest.raises(Forbidden):
+        workspace.keyring  # noqa: B018 - what is refused
+    with closing(Workspace.open(settings, write=False)) as workspace:
         assert not settings.pepper_file.exists()
 
 
@@ -111,7 +111,7 @@ def test_no_process_starts_without_the_keys_pepper(world: World, command: list[s
     ports = {f"KEYDESK_{part}_PORT": str(free_port()) for part in ("GATEWAY", "DASHBOARD", "DEMO")}
     started = subprocess.run(
         [sys.executable, "-m", "toolkit.cli", *command],
-        env={"PATH": "/usr/bin:/bin"} | variables_of(world.desk.settings) | ports,
+        env={"PATH": "/usr/bin:/bin"} | variables_of(world.workspace.settings) | ports,
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -121,7 +121,7 @@ def test_no_process_starts_without_the_keys_pepper(world: World, command: list[s
     assert started.returncode == 1
     assert name in started.stderr
     assert "Traceback" not in started.stderr
-    assert not world.desk.settings.pepper_file.exists()
+    assert not world.workspace.settings.pepper_file.exists()
 
 
 @pytest.mark.parametrize("verb", ["create", "rotate"])
@@ -133,7 +133,7 @@ def test_no_secret_is_made_under_a_wrong_pepper(world: World, run: Run, verb: st
     result = run("keys", verb, *rest[verb])
     assert result.exit_code == 1
     assert "are missing" in result.stderr
-    with world.desk.read() as tx:
+    with world.workspace.read() as tx:
         assert [key.version for key in tx.session.scalars(select(ApiKey))] == [1]
 
 
@@ -141,10 +141,10 @@ def test_peppers_are_listed_by_id_with_their_keys(world: World) -> None:
     """Those that are here, the current one first, and those that keys need."""
     world.key("one")
     world.key("two")
-    with world.desk.read() as tx:
+    with world.workspace.read() as tx:
         old = here(world)
-        assert peppers.listed(tx, world.desk.settings) == [peppers.Pepper(old, 2, is_here=True, is_current=True)]
-        other = replace(world.desk.settings, pepper_text=OTHER)
+        assert peppers.listed(tx, world.workspace.settings) == [peppers.Pepper(old, 2, is_here=True, is_current=True)]
+        other = replace(world.workspace.settings, pepper_text=OTHER)
         assert peppers.listed(tx, other) == [
             peppers.Pepper(OTHER_ID, 0, is_here=True, is_current=True),
             peppers.Pepper(old, 2, is_here=False, is_current=False),
@@ -155,12 +155,12 @@ def test_a_retired_pepper_turns_its_keys_into_rotated_ones(world: World) -> None
     """Their digests admit nothing any more, each has its row in the audit log, and a rotation brings each back."""
     old = world.key("old")
     name = here(world)
-    ring = again(world, pepper_text=f"{OTHER},{world.desk.settings.pepper_file.read_text().strip()}").keyring
-    with world.desk.write() as tx:
+    ring = again(world, pepper_text=f"{OTHER},{world.workspace.settings.pepper_file.read_text().strip()}").keyring
+    with world.workspace.write() as tx:
         young = keys.create(tx, ring, org="Acme", name="young", plan="standard")
-    with world.desk.write() as tx:
+    with world.workspace.write() as tx:
         assert peppers.retire(tx, name, current=OTHER_ID, confirm=name, reason="leaked") == 1
-    with world.desk.read() as tx:
+    with world.workspace.read() as tx:
         assert tx.session.scalars(select(LiveSecret.key_id)).all() == [young.key.id]
         (dead,) = tx.session.scalars(select(RetiredSecret))
         assert (dead.key_id, dead.display) == (old.key.id, old.key.display)
@@ -173,9 +173,9 @@ def test_a_retired_pepper_turns_its_keys_into_rotated_ones(world: World) -> None
         assert (row.chain, row.action, row.after) == (audit.PLATFORM, "pepper.retire", '{"keys": 1}')
         assert audit.verify(tx) == []
     assert again(world, pepper_text=OTHER).keyring.pepper_ids == [OTHER_ID]  # the start is allowed now
-    with world.desk.write() as tx:
+    with world.workspace.write() as tx:
         turned = keys.rotate(tx, ring, old.key.id, confirm="old")
-    with world.desk.read() as tx:
+    with world.workspace.read() as tx:
         found = lookup.lookup(tx, [digest.value for digest in ring.digests(turned.secret)])
     assert found is not None
     assert found.key_id == old.key.id
@@ -184,7 +184,7 @@ def test_a_retired_pepper_turns_its_keys_into_rotated_ones(world: World) -> None
 def test_a_key_without_a_secret_can_be_deleted(world: World) -> None:
     """As every other."""
     key = world.key().key
-    with world.desk.write() as tx:
+    with world.workspace.write() as tx:
         peppers.retire(tx, here(world), current=None, confirm=here(world))
         assert keys.delete(tx, key.id, confirm="app").status == KeyStatus.DELETED
 
@@ -193,7 +193,7 @@ def test_only_what_can_be_retired_is(world: World) -> None:
     """Not without its id to confirm, not one that no key has, and not the one that new secrets are made under."""
     world.key()
     name = here(world)
-    with world.desk.write() as tx:
+    with world.workspace.write() as tx:
         with pytest.raises(NotConfirmed):
             peppers.retire(tx, name, current=None, confirm="yes")
         with pytest.raises(NotFound, match="pepper list"):
@@ -206,9 +206,9 @@ def test_only_what_can_be_retired_is(world: World) -> None:
 def test_peppers_are_the_platforms(world: World, role: Role) -> None:
     """Nobody else sees or retires them."""
     world.key()
-    with world.desk.acting_as(Actor("ada@acme.example", role, world.org_id)).write() as tx:
+    with world.workspace.acting_as(Actor("ada@acme.example", role, world.org_id)).write() as tx:
         with pytest.raises(Forbidden):
-            peppers.listed(tx, world.desk.settings)
+            peppers.listed(tx, world.workspace.settings)
         with pytest.raises(Forbidden):
             peppers.retire(tx, here(world), current=None, confirm=here(world))
 

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.both_stores
 
 def test_a_plan_has_its_models_and_multiplier(world: World) -> None:
     """Models are listed sorted and once; the audit row shows the multiplier for people."""
-    with world.desk.write() as tx:
+    with world.workspace.write() as tx:
         made = plans.add(tx, " gold ", 1_500_000, ["gpt-test", "claude-test", "gpt-test"])
         assert plans.models(tx, made.id) == ["claude-test", "gpt-test"]
         assert [plan.name for plan in plans.list_all(tx)] == ["gold", "standard"]
@@ -28,7 +28,7 @@ def test_a_plan_has_its_models_and_multiplier(world: World) -> None:
 
 def test_a_plan_is_found_by_id_and_name(world: World) -> None:
     """An unknown one is not found, by either."""
-    with world.desk.read() as tx:
+    with world.workspace.read() as tx:
         assert plans.find(tx, "standard").id == plans.find(tx, world.plan_id).id == world.plan_id
         with pytest.raises(NotFound, match="no plan named 'gold'"):
             plans.find(tx, "gold")
@@ -36,7 +36,7 @@ def test_a_plan_is_found_by_id_and_name(world: World) -> None:
 
 def test_an_id_finds_the_plan_that_has_it(world: World) -> None:
     """Whatever other plans are named."""
-    with world.desk.write() as tx:
+    with world.workspace.write() as tx:
         plans.add(tx, world.plan_id, 0, ["gpt-test"])
         assert plans.find(tx, world.plan_id).name == "standard"
 
@@ -44,13 +44,13 @@ def test_an_id_finds_the_plan_that_has_it(world: World) -> None:
 @pytest.mark.parametrize("multiplier", [-1, 1000 * MILLION + 1, 1.25, True, "1.25", None])
 def test_a_multiplier_that_is_none_is_refused(world: World, multiplier: Any) -> None:
     """Negative, absurd or inexact: nothing that would pay callers or make a float of money."""
-    with world.desk.write() as tx, pytest.raises(InvalidInput, match="multiplier"):
+    with world.workspace.write() as tx, pytest.raises(InvalidInput, match="multiplier"):
         plans.add(tx, "gold", multiplier, ["gpt-test"])
 
 
 def test_a_plan_needs_models_that_exist(world: World) -> None:
     """None, or unknown ones, are refused, and no half of a plan stays."""
-    with world.desk.write() as tx:
+    with world.workspace.write() as tx:
         with pytest.raises(InvalidInput, match="at least one model"):
             plans.add(tx, "gold", MILLION, [])
         with pytest.raises(NotFound, match="no model 'gpt-9'"):
@@ -60,13 +60,13 @@ def test_a_plan_needs_models_that_exist(world: World) -> None:
 
 def test_a_plans_name_is_taken_once(world: World) -> None:
     """The message names it."""
-    with world.desk.write() as tx, pytest.raises(Conflict, match="'standard'"):
+    with world.workspace.write() as tx, pytest.raises(Conflict, match="'standard'"):
         plans.add(tx, "standard", MILLION, ["gpt-test"])
 
 
 def test_a_plan_is_changed_for_every_gateway(world: World) -> None:
     """What is given changes, the rest stays, the catalog has a new version, and the audit row has before and after."""
-    with world.desk.write() as tx:
+    with world.workspace.write() as tx:
         made = plans.add(tx, "gold", MILLION, ["gpt-test", "claude-test"])
         before = catalog.load(tx).version
         plans.update(tx, "gold", multiplier=2 * MILLION)
@@ -88,7 +88,7 @@ def test_a_plan_is_changed_for_every_gateway(world: World) -> None:
 
 def test_a_change_that_changes_nothing_leaves_no_trace(world: World) -> None:
     """No audit row and no new version of the catalog."""
-    with world.desk.write() as tx:
+    with world.workspace.write() as tx:
         before = (catalog.load(tx), len(audit.rows(tx)))
         plans.update(tx, "standard", models=plans.models(tx, world.plan_id))
         assert (catalog.load(tx), len(audit.rows(tx))) == before
@@ -98,7 +98,7 @@ def test_a_model_that_a_live_key_names_stays_in_its_plan(world: World) -> None:
     """The key is named; keys without a scope, and deleted ones, hold nothing back."""
     world.key("free")
     scoped = world.key("scoped", models=["gpt-test"]).key
-    with world.desk.write() as tx:
+    with world.workspace.write() as tx:
         rest = [model for model in plans.models(tx, world.plan_id) if model != "gpt-test"]
         with pytest.raises(InvalidInput, match=f"gpt-test: 'scoped' .{scoped.id}."):
             plans.update(tx, "standard", models=rest)
@@ -110,7 +110,7 @@ def test_a_model_that_a_live_key_names_stays_in_its_plan(world: World) -> None:
 
 def test_a_plan_is_not_changed_to_what_could_not_be_added(world: World) -> None:
     """No models, unknown models, an impossible multiplier, an unknown plan."""
-    with world.desk.write() as tx:
+    with world.workspace.write() as tx:
         with pytest.raises(InvalidInput, match="at least one model"):
             plans.update(tx, "standard", models=[])
         with pytest.raises(NotFound, match="no model 'gpt-9'"):
@@ -123,7 +123,7 @@ def test_a_plan_is_not_changed_to_what_could_not_be_added(world: World) -> None:
 
 def test_an_org_admin_changes_no_plan(world: World) -> None:
     """Plans are the platform's."""
-    admin = world.desk.acting_as(Actor("a@acme.example", Role.ORG_ADMIN, world.org_id))
+    admin = world.workspace.acting_as(Actor("a@acme.example", Role.ORG_ADMIN, world.org_id))
     with admin.write() as tx, pytest.raises(Forbidden):
         plans.update(tx, "standard", multiplier=0)
 
@@ -133,19 +133,19 @@ def test_a_model_leaves_a_plan_or_is_named_by_a_key_but_not_both(world: World) -
     existing = world.key("existing").key.id
 
     def update_plan() -> None:
-        with world.desk.write() as tx:
+        with world.workspace.write() as tx:
             plans.update(
                 tx, "standard", models=[name for name in plans.models(tx, world.plan_id) if name != "gpt-test"]
             )
 
     def update_key() -> None:
-        with world.desk.write() as tx:
+        with world.workspace.write() as tx:
             keys.update(tx, existing, models=["gpt-test"])
 
     for number in range(4):
         acts = (update_plan, partial(world.key, f"new-{number}", models=["gpt-test"]), update_key)
         results = at_once(*acts)
-        with world.desk.write() as tx:
+        with world.workspace.write() as tx:
             included = "gpt-test" in plans.models(tx, world.plan_id)
             holders = [summary.key for summary in keys.summaries(tx) if "gpt-test" in summary.key.scope]
             assert included or not holders

@@ -16,7 +16,7 @@ from toolkit.core.secrets import hash_password
 from toolkit.store import audit, database
 from toolkit.store.database import Store
 from toolkit.store.tables import Operator, SignInFailure, SignInSession
-from toolkit.workspace import Desk
+from toolkit.workspace import Workspace
 
 pytestmark = pytest.mark.both_stores
 
@@ -48,13 +48,13 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 @pytest.fixture
-def store(desk: Desk, clock: Clock) -> Store:
+def store(workspace: Workspace, clock: Clock) -> Store:
     """A store with one org admin and one platform admin."""
-    with desk.write() as tx:
+    with workspace.write() as tx:
         org = accounts.add_org(tx, "Acme")
         accounts.add_operator(tx, EMAIL, Role.ORG_ADMIN, hash_password(PASSWORD), org_id=org.id)
         accounts.add_operator(tx, "root@example.com", Role.PLATFORM_ADMIN, hash_password(PASSWORD))
-    return desk.store
+    return workspace.store
 
 
 @pytest.fixture
@@ -323,10 +323,10 @@ def test_signing_in_forgets_the_failures_of_the_e_mail(store: Store) -> None:
     assert subjects == {f"address:{ADDRESS}"}
 
 
-def test_a_reset_password_works_at_once(store: Store, desk: Desk) -> None:
+def test_a_reset_password_works_at_once(store: Store, workspace: Workspace) -> None:
     """The throttle's advice holds: after a reset the operator need not wait; the old password is dead."""
     failures(store, sign_in_throttle.PAIR.tries)
-    with desk.write() as tx:
+    with workspace.write() as tx:
         operators.reset_password(tx, EMAIL, hash_password("a fresh password"))
     failures(store, 1)
     assert sessions.sign_in(store, EMAIL, "a fresh password", ADDRESS)
@@ -342,14 +342,14 @@ def test_old_failures_are_cleared_away(store: Store, clock: Clock) -> None:
 
 
 def test_a_password_that_changes_during_the_sign_in_opens_nothing(
-    store: Store, desk: Desk, monkeypatch: pytest.MonkeyPatch
+    store: Store, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Between the check and the session, a reset wins."""
     real = accounts.password_matches
 
     def reset_meanwhile(operator: Operator | None, password: str) -> bool:
         matches = real(operator, password)
-        with desk.write() as tx:
+        with workspace.write() as tx:
             operators.reset_password(tx, EMAIL, hash_password("a fresh password"))
         return matches
 

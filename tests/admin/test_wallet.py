@@ -20,17 +20,17 @@ pytestmark = pytest.mark.both_stores
 
 def balance(world: World) -> int:
     """Return the organisation's balance."""
-    with world.desk.read() as tx:
+    with world.workspace.read() as tx:
         return accounts.find_org(tx, world.org_id).balance
 
 
 def test_a_credit_raises_the_balance_and_is_an_entry(world: World) -> None:
     """By id or name of the organisation; the newest entry comes first."""
     world.credit(usd(5), "INV-1")
-    with world.desk.write() as tx:
+    with world.workspace.write() as tx:
         wallet.credit(tx, "Acme", 1, "INV-2", "a nano-USD")
     assert balance(world) == usd(105) + 1
-    with world.desk.read() as tx:
+    with world.workspace.read() as tx:
         found = wallet.entries(tx, "Acme")
     assert [(entry.kind, entry.amount, entry.reference) for entry in found] == [
         ("credit", 1, "INV-2"),
@@ -41,7 +41,7 @@ def test_a_credit_raises_the_balance_and_is_an_entry(world: World) -> None:
 
 def test_an_adjustment_goes_up_or_down_even_below_zero(world: World) -> None:
     """A bounced payment may leave a debt: what is booked is what happened."""
-    with world.desk.write() as tx:
+    with world.workspace.write() as tx:
         wallet.adjust(tx, "Acme", usd(2), "corr-1", "we charged too much")
         wallet.adjust(tx, "Acme", -usd(150), "corr-2", "the payment bounced")
     assert balance(world) == -usd(48)
@@ -55,20 +55,20 @@ def test_an_adjustment_goes_up_or_down_even_below_zero(world: World) -> None:
 def test_a_reference_is_credited_once(world: World, org: str, reference: str) -> None:
     """The same payment, however spelled and to whomever, is never credited twice; nothing is booked."""
     world.credit(usd(5), "INV 1")
-    with world.desk.write() as tx:
+    with world.workspace.write() as tx:
         accounts.add_org(tx, "Rival")
     already = r"already used for a credit of \$5\.00"
-    with world.desk.write() as tx, pytest.raises(Conflict, match=rf"{already} to 'Acme'|{already}; nothing"):
+    with world.workspace.write() as tx, pytest.raises(Conflict, match=rf"{already} to 'Acme'|{already}; nothing"):
         wallet.credit(tx, org, usd(5), reference)
     assert balance(world) == usd(105)
-    with world.desk.read() as tx:
+    with world.workspace.read() as tx:
         assert accounts.find_org(tx, "Rival").balance == 0
 
 
 def test_a_reference_counts_for_its_kind(world: World) -> None:
     """A correction may name the payment that it corrects, in each organisation."""
     world.credit(usd(5), "INV-1")
-    with world.desk.write() as tx:
+    with world.workspace.write() as tx:
         accounts.add_org(tx, "Rival")
         for org in ("Acme", "Rival"):
             wallet.adjust(tx, org, -usd(5), "INV-1", "it bounced")
@@ -78,7 +78,7 @@ def test_a_reference_counts_for_its_kind(world: World) -> None:
 def test_one_payment_for_two_organisations_is_credited_when_that_is_said(world: World) -> None:
     """The audit log says so, and names no other organisation; a third credit must be meant as well."""
     world.credit(usd(5), "INV-1")
-    with world.desk.write() as tx:
+    with world.workspace.write() as tx:
         rival = accounts.add_org(tx, "Rival").id
         wallet.credit(tx, "Rival", usd(3), "inv-1", same_reference=True)
         accounts.add_org(tx, "Third")
@@ -86,7 +86,7 @@ def test_one_payment_for_two_organisations_is_credited_when_that_is_said(world: 
             wallet.credit(tx, "Third", usd(3), "INV-1")
         with pytest.raises(Conflict, match=r"nothing was booked\.$"):  # one organisation has one credit of a payment
             wallet.credit(tx, "Acme", usd(3), "inv-1")
-    with world.desk.acting_as(Actor("x@example.com", Role.ORG_ADMIN, rival)).read() as tx:
+    with world.workspace.acting_as(Actor("x@example.com", Role.ORG_ADMIN, rival)).read() as tx:
         (entry,) = wallet.entries(tx, "Rival")
         acts = audit.rows(tx)
     assert entry.same_reference
@@ -96,7 +96,7 @@ def test_one_payment_for_two_organisations_is_credited_when_that_is_said(world: 
 
 def test_a_first_credit_is_no_repetition_though_it_is_called_one(world: World) -> None:
     """So the next one with this reference is refused."""
-    with world.desk.write() as tx:
+    with world.workspace.write() as tx:
         assert not wallet.credit(tx, "Acme", usd(5), "INV-1", same_reference=True).same_reference
         with pytest.raises(Conflict):
             wallet.credit(tx, "Acme", usd(5), "inv-1")
@@ -105,18 +105,18 @@ def test_a_first_credit_is_no_repetition_though_it_is_called_one(world: World) -
 @pytest.mark.parametrize("amount", [0, -1, 1.5, True, "5", LARGEST_AMOUNT + 1, 10**30])
 def test_a_credit_is_an_amount_above_zero(world: World, amount: Any) -> None:
     """Floats, text and what no store can keep are refused before anything is booked."""
-    with world.desk.write() as tx, pytest.raises(InvalidInput):
+    with world.workspace.write() as tx, pytest.raises(InvalidInput):
         wallet.credit(tx, "Acme", amount, "INV-1")
     assert balance(world) == usd(100)
 
 
 def test_credits_never_outgrow_the_store(world: World) -> None:
     """The sum of all credits is bounded as each of them is."""
-    with world.desk.write() as tx, pytest.raises(InvalidInput, match="sum of all credits"):
+    with world.workspace.write() as tx, pytest.raises(InvalidInput, match="sum of all credits"):
         wallet.credit(tx, "Acme", LARGEST_AMOUNT, "INV-1")
-    with world.desk.write() as tx:
+    with world.workspace.write() as tx:
         wallet.credit(tx, "Acme", LARGEST_AMOUNT - usd(100), "INV-1")
-    with world.desk.read() as tx:
+    with world.workspace.read() as tx:
         stored = tx.session.execute(text("SELECT credited FROM organisation")).scalar_one()
     assert (type(stored), stored) == (int, LARGEST_AMOUNT)
 
@@ -138,15 +138,15 @@ def test_an_adjustment_needs_amount_reference_and_reason(
     world: World, amount: Any, reference: str, reason: str
 ) -> None:
     """Nobody can correct money without saying what and why."""
-    with world.desk.write() as tx, pytest.raises(InvalidInput):
+    with world.workspace.write() as tx, pytest.raises(InvalidInput):
         wallet.adjust(tx, "Acme", amount, reference, reason)
 
 
 @pytest.mark.parametrize("role", [Role.ORG_ADMIN, Role.ANALYST])
 def test_only_the_platform_books(world: World, role: Role) -> None:
     """An organisation sees its own entries, and books nothing."""
-    desk = world.desk.acting_as(Actor("x@example.com", role, world.org_id))
-    with desk.write() as tx:
+    workspace = world.workspace.acting_as(Actor("x@example.com", role, world.org_id))
+    with workspace.write() as tx:
         assert len(wallet.entries(tx, "Acme")) == 1
         with pytest.raises(Forbidden):
             wallet.credit(tx, "Acme", usd(1), "INV-1")
@@ -156,9 +156,9 @@ def test_only_the_platform_books(world: World, role: Role) -> None:
 
 def test_another_organisations_wallet_is_not_found(world: World) -> None:
     """Neither by id nor by name."""
-    with world.desk.write() as tx:
+    with world.workspace.write() as tx:
         rival = accounts.add_org(tx, "Rival").id
-    with world.desk.acting_as(Actor("x@example.com", Role.ORG_ADMIN, rival)).read() as tx:
+    with world.workspace.acting_as(Actor("x@example.com", Role.ORG_ADMIN, rival)).read() as tx:
         for wanted in (world.org_id, "Acme"):
             with pytest.raises(NotFound):
                 wallet.entries(tx, wanted)
@@ -167,7 +167,7 @@ def test_another_organisations_wallet_is_not_found(world: World) -> None:
 def test_each_booking_is_audited_with_the_balance_before_and_after(world: World) -> None:
     """In the organisation's own chain."""
     world.credit(usd(5), "INV-1")
-    with world.desk.read() as tx:
+    with world.workspace.read() as tx:
         newest = audit.rows(tx, limit=1)[0]
     assert (newest.action, newest.chain) == ("wallet.credit", world.org_id)
     assert newest.before == '{"balance_usd": "100"}'
@@ -176,7 +176,7 @@ def test_each_booking_is_audited_with_the_balance_before_and_after(world: World)
 
 def test_payments_that_arrive_at_once_are_each_booked_once(world: World) -> None:
     """None is lost, a reference that is used twice is refused the second time, and the totals agree."""
-    with world.desk.write() as tx:
+    with world.workspace.write() as tx:
         rival = replace(world, org_id=accounts.add_org(tx, "Rival").id)
     acts = [
         partial(one.credit, usd(5), reference)
@@ -187,7 +187,7 @@ def test_payments_that_arrive_at_once_are_each_booked_once(world: World) -> None
     assert results.count(None) == 3
     assert {type(result) for result in results if result is not None} == {Conflict}
     assert balance(world) + balance(rival) == usd(115)
-    with world.desk.read() as tx:
+    with world.workspace.read() as tx:
         for one in (world, rival):
             assert sum(entry.amount for entry in wallet.entries(tx, one.org_id)) == balance(one)
 
@@ -195,11 +195,11 @@ def test_payments_that_arrive_at_once_are_each_booked_once(world: World) -> None
 def test_a_store_that_has_repeated_payments_starts_and_says_which(world: World) -> None:
     """Credits of an earlier version: the first of each payment counts, and no further one is credited."""
     world.credit(usd(5), "INV-1")
-    with world.desk.write() as tx:
+    with world.workspace.write() as tx:
         accounts.add_org(tx, "Rival")
         wallet.credit(tx, "Rival", usd(7), "Inv-1", same_reference=True)
         wallet.credit(tx, "Rival", usd(9), "INV-2")
-    with world.desk.write() as tx:  # as an earlier version left it
+    with world.workspace.write() as tx:  # as an earlier version left it
         for statement in (
             "DELETE FROM schema_step WHERE version >= :step",
             "DROP INDEX wallet_entry_credited_once",
@@ -211,10 +211,10 @@ def test_a_store_that_has_repeated_payments_starts_and_says_which(world: World) 
     undone = migrations.STEPS[: [name for name, _ in migrations.STEPS].index("payments credited once") + 1]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(migrations, "STEPS", undone)
-        assert world.desk.store.migrate() == ["payments credited once"]
-    with world.desk.read() as tx:
+        assert world.workspace.store.migrate() == ["payments credited once"]
+    with world.workspace.read() as tx:
         keys = tx.session.execute(text("SELECT reference, reference_key FROM wallet_entry ORDER BY created_at, id"))
         assert dict(keys.all()) == {"first payment": "first payment", "INV-1": "inv-1", "Inv-1": None, "INV-2": "inv-2"}
     for again in ("inv-1", "inv-2"):
-        with world.desk.write() as tx, pytest.raises(Conflict):
+        with world.workspace.write() as tx, pytest.raises(Conflict):
             wallet.credit(tx, "Acme", usd(5), again)

@@ -1,4 +1,4 @@
-"""The cashier: many calls to a transaction, each with its own verdict, and nothing lost on the way."""
+"""The batcher: many calls to a transaction, each with its own verdict, and nothing lost on the way."""
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
@@ -11,53 +11,53 @@ import psycopg
 import pytest
 from sqlalchemy import text
 
-from tests.account import UNIQUE, Account, account, dollars, ended, fixed, till
+from tests.account import UNIQUE, Account, account, dollars, ended, fixed
 from tests.conftest import ADMIN, usd
 from tests.faults import Fault, shake
-from toolkit.billing.batcher import Cashier
+from toolkit.billing.batcher import Batcher
 from toolkit.billing.rules import Admit, Admitted, Receipt, Settle
 from toolkit.billing.state import Job
-from toolkit.billing.stores import BATCH, Till, open_till
+from toolkit.billing.stores import BATCH, BillingStore, open_billing_store
 from toolkit.core.errors import Refusal, Unavailable
 from toolkit.core.pricing import MILLION
 from toolkit.core.usage import Usage
 from toolkit.store.database import Store
 
-__all__ = ["account", "till"]  # fixtures
+__all__ = ["account", "billing_store"]  # fixtures
 
 pytestmark = pytest.mark.both_stores
 
 
 @dataclass
 class Watched:
-    """A real till that notes the size of each batch."""
+    """A real billing store that notes the size of each batch."""
 
-    till: Till
+    billing_store: BillingStore
     sizes: list[int] = field(default_factory=list)
 
     def run(self, jobs: Sequence[Job[Any]]) -> list[Any]:
         """Run a batch."""
         self.sizes.append(len(jobs))
-        return self.till.run(jobs)
+        return self.billing_store.run(jobs)
 
     def close(self) -> None:
-        """Close the till."""
-        self.till.close()
+        """Close the billing store."""
+        self.billing_store.close()
 
 
-def serve(account: Account, visit: Callable[[Cashier], Coroutine[Any, Any, Any]]) -> tuple[Any, list[int]]:
-    """Let callers visit a running cashier on an event loop; return what they got, and the sizes of the batches."""
-    till = Watched(open_till(account.world.desk.store))
+def serve(account: Account, visit: Callable[[Batcher], Coroutine[Any, Any, Any]]) -> tuple[Any, list[int]]:
+    """Let callers visit a running batcher on an event loop; return what they got, and the sizes of the batches."""
+    billing_store = Watched(open_billing_store(account.world.workspace.store))
 
     async def open_and_close() -> Any:
-        cashier = Cashier(till)
-        cashier.start()
+        batcher = Batcher(billing_store)
+        batcher.start()
         try:
-            return await asyncio.wait_for(visit(cashier), 60)
+            return await asyncio.wait_for(visit(batcher), 60)
         finally:
-            await cashier.stop()
+            await batcher.stop()
 
-    return asyncio.run(open_and_close()), till.sizes
+    return asyncio.run(open_and_close()), billing_store.sizes
 
 
 def asks(account: Account, number: int, amount: int = 1) -> list[Admit]:
@@ -69,9 +69,9 @@ def asks(account: Account, number: int, amount: int = 1) -> list[Admit]:
 def test_work_is_committed_before_its_answer(account: Account) -> None:
     """Whoever has the answer can rely on the write: another connection sees it."""
 
-    async def visit(cashier: Cashier) -> None:
+    async def visit(batcher: Batcher) -> None:
         for number, job in enumerate(asks(account, 3)):
-            assert await cashier.ask(job) == Admitted(1, 0, fitted=False)
+            assert await batcher.ask(job) == Admitted(1, 0, fitted=False)
             assert account.count("hold") == number + 1
 
     serve(account, visit)
@@ -81,8 +81,8 @@ def test_many_at_once_share_transactions(account: Account) -> None:
     """Five hundred calls that arrive together take far fewer commits."""
     jobs = asks(account, 500)
 
-    async def visit(cashier: Cashier) -> list[Admitted]:
-        return await asyncio.gather(*(cashier.ask(job) for job in jobs))
+    async def visit(batcher: Batcher) -> list[Admitted]:
+        return await asyncio.gather(*(batcher.ask(job) for job in jobs))
 
     answers, sizes = serve(account, visit)
     assert answers == [Admitted(1, 0, fitted=False)] * 500
@@ -96,8 +96,8 @@ def test_calls_are_judged_in_the_order_of_their_arrival(account: Account) -> Non
     """Of three hundred calls for a dollar each the first hundred get the hundred dollars, across all batches."""
     jobs = asks(account, 300, usd(1))
 
-    async def visit(cashier: Cashier) -> list[Any]:
-        return await asyncio.gather(*(cashier.ask(job) for job in jobs), return_exceptions=True)
+    async def visit(batcher: Batcher) -> list[Any]:
+        return await asyncio.gather(*(batcher.ask(job) for job in jobs), return_exceptions=True)
 
     answers, sizes = serve(account, visit)
     assert len(sizes) > 1
@@ -109,8 +109,8 @@ def test_a_refusal_is_its_callers_alone(account: Account) -> None:
     """Each gets an exception of their own, which nobody else's traceback grows."""
     jobs = asks(account, 4, usd(1000))
 
-    async def visit(cashier: Cashier) -> list[Any]:
-        return await asyncio.gather(*(cashier.ask(job) for job in jobs), return_exceptions=True)
+    async def visit(batcher: Batcher) -> list[Any]:
+        return await asyncio.gather(*(batcher.ask(job) for job in jobs), return_exceptions=True)
 
     answers, _ = serve(account, visit)
     assert all(isinstance(answer, Refusal) for answer in answers)
@@ -121,10 +121,10 @@ def test_an_id_twice_does_not_hurt_the_neighbours(account: Account) -> None:
     """A job that the store does not take gets the error; all others of its batch are done, once and in order."""
     first, second, third = asks(account, 3)
 
-    async def visit(cashier: Cashier) -> list[Any]:
-        await cashier.ask(first)
+    async def visit(batcher: Batcher) -> list[Any]:
+        await batcher.ask(first)
         jobs = [second, first, third]
-        return await asyncio.gather(*(cashier.ask(job) for job in jobs), return_exceptions=True)
+        return await asyncio.gather(*(batcher.ask(job) for job in jobs), return_exceptions=True)
 
     answers, sizes = serve(account, visit)
     assert [isinstance(answer, Admitted) for answer in answers] == [True, False, True]
@@ -137,9 +137,9 @@ def test_an_id_twice_in_one_batch_is_noticed_there(account: Account) -> None:
     """The second one gets an error, and nothing else is tried again."""
     first, second = asks(account, 2)
 
-    async def visit(cashier: Cashier) -> list[Any]:
+    async def visit(batcher: Batcher) -> list[Any]:
         jobs = [first, first, second]
-        return await asyncio.gather(*(cashier.ask(job) for job in jobs), return_exceptions=True)
+        return await asyncio.gather(*(batcher.ask(job) for job in jobs), return_exceptions=True)
 
     answers, sizes = serve(account, visit)
     assert [type(answer) for answer in answers] == [Admitted, ValueError, Admitted]
@@ -155,8 +155,8 @@ def test_an_amount_too_large_does_not_hurt_the_neighbours(account: Account) -> N
     account.admit(other, fixed(10))
     jobs: list[Any] = [*asks(account, 1), Settle(call, ended(Usage())), Settle(other, ended(Usage()))]
 
-    async def visit(cashier: Cashier) -> list[Any]:
-        return await asyncio.gather(*(cashier.ask(job) for job in jobs), return_exceptions=True)
+    async def visit(batcher: Batcher) -> list[Any]:
+        return await asyncio.gather(*(batcher.ask(job) for job in jobs), return_exceptions=True)
 
     (admitted, error, receipt), _ = serve(account, visit)
     assert (admitted.hold, receipt) == (1, Receipt(7))
@@ -167,15 +167,15 @@ def test_an_amount_too_large_does_not_hurt_the_neighbours(account: Account) -> N
 def test_a_store_that_fails_is_unavailable_to_all_who_asked(account: Account) -> None:
     """Each of them is told, nothing of the batch is kept, and who asks next is served."""
     jobs = asks(account, 4)
-    till = open_till(account.world.desk.store)
+    billing_store = open_billing_store(account.world.workspace.store)
 
     async def visit() -> tuple[list[Any], Any]:
-        cashier = Cashier(till)
-        cashier.start()
-        shake(account.world.desk.store, till, Fault(3, cut=True))
-        failed = await asyncio.gather(*(cashier.ask(job) for job in jobs[:3]), return_exceptions=True)
-        served = await cashier.ask(jobs[3])
-        await cashier.stop()
+        batcher = Batcher(billing_store)
+        batcher.start()
+        shake(account.world.workspace.store, billing_store, Fault(3, cut=True))
+        failed = await asyncio.gather(*(batcher.ask(job) for job in jobs[:3]), return_exceptions=True)
+        served = await batcher.ask(jobs[3])
+        await batcher.stop()
         return failed, served
 
     failed, served = asyncio.run(visit())
@@ -189,10 +189,10 @@ def test_the_loop_goes_on_while_the_cashier_waits_for_another_writer(account: Ac
     """The event loop never waits for the store: a batch that does is answered once the store is free."""
     (job,) = asks(account, 1)
 
-    async def visit(cashier: Cashier) -> Admitted:
-        with account.world.desk.store.write(ADMIN) as tx:
+    async def visit(batcher: Batcher) -> Admitted:
+        with account.world.workspace.store.write(ADMIN) as tx:
             tx.session.execute(text("UPDATE organisation SET held = held"))
-            asked = cashier.ask(job)
+            asked = batcher.ask(job)
             with pytest.raises(TimeoutError):
                 await asyncio.wait_for(asyncio.shield(asked), 0.1)
         return await asked
@@ -205,13 +205,13 @@ def test_what_arrives_while_a_batch_commits_is_the_next_batch(account: Account) 
     """Those who come while the store is busy wait together, and go together."""
     first, *others = asks(account, 21)
 
-    async def visit(cashier: Cashier) -> None:
-        with account.world.desk.store.write(ADMIN) as tx:
+    async def visit(batcher: Batcher) -> None:
+        with account.world.workspace.store.write(ADMIN) as tx:
             tx.session.execute(text("UPDATE organisation SET held = held"))
-            asked = [cashier.ask(first)]
+            asked = [batcher.ask(first)]
             await asyncio.sleep(0.05)
             for job in others:
-                asked.append(cashier.ask(job))
+                asked.append(batcher.ask(job))
                 await asyncio.sleep(0)
         await asyncio.gather(*asked)
 
@@ -223,8 +223,8 @@ def test_a_caller_who_left_does_not_stop_the_others(account: Account) -> None:
     """Work of a cancelled caller is done all the same; its neighbours get their answers."""
     leaver, stayer = asks(account, 2)
 
-    async def visit(cashier: Cashier) -> Admitted:
-        leaving, staying = cashier.ask(leaver), cashier.ask(stayer)
+    async def visit(batcher: Batcher) -> Admitted:
+        leaving, staying = batcher.ask(leaver), batcher.ask(stayer)
         leaving.cancel()
         return await staying
 
@@ -238,10 +238,10 @@ def test_stopping_finishes_what_was_asked_for(account: Account) -> None:
     jobs = asks(account, 2 * BATCH + 10)
 
     async def visit() -> list[Admitted]:
-        cashier = Cashier(open_till(account.world.desk.store))
-        cashier.start()
-        asked = [cashier.ask(job) for job in jobs]
-        await cashier.stop()
+        batcher = Batcher(open_billing_store(account.world.workspace.store))
+        batcher.start()
+        asked = [batcher.ask(job) for job in jobs]
+        await batcher.stop()
         assert all(one.done() for one in asked)
         return await asyncio.gather(*asked)
 
@@ -251,16 +251,16 @@ def test_stopping_finishes_what_was_asked_for(account: Account) -> None:
 def test_a_stopped_cashier_refuses(account: Account) -> None:
     """After the end nobody is kept waiting for an answer that will not come; its connection is closed."""
     (job,) = asks(account, 1)
-    till: Any = open_till(account.world.desk.store)
+    billing_store: Any = open_billing_store(account.world.workspace.store)
 
     async def visit() -> None:
-        cashier = Cashier(till)
-        cashier.start()
-        shake(account.world.desk.store, till, None)
-        await cashier.stop()
-        assert till._connection is None
+        batcher = Batcher(billing_store)
+        batcher.start()
+        shake(account.world.workspace.store, billing_store, None)
+        await batcher.stop()
+        assert billing_store._connection is None
         with pytest.raises(Unavailable, match="stopping"):
-            await cashier.ask(job)
+            await batcher.ask(job)
 
     asyncio.run(visit())
     assert account.count("hold") == 0
@@ -270,7 +270,7 @@ def test_a_cashier_that_never_started_can_be_stopped(account: Account) -> None:
     """A gateway that fails while it starts still closes its store."""
 
     async def visit() -> None:
-        await Cashier(open_till(account.world.desk.store)).stop()
+        await Batcher(open_billing_store(account.world.workspace.store)).stop()
 
     asyncio.run(visit())
 
@@ -282,10 +282,10 @@ def test_a_store_that_is_gone_is_unavailable(account: Account, tmp_path: Path, u
     with closing(Store(url.format(folder=tmp_path))) as nowhere:
 
         async def visit() -> None:
-            cashier = Cashier(open_till(nowhere))
-            cashier.start()
+            batcher = Batcher(open_billing_store(nowhere))
+            batcher.start()
             with pytest.raises(Unavailable, match="cannot be reached"):
-                await cashier.ask(job)
-            await cashier.stop()
+                await batcher.ask(job)
+            await batcher.stop()
 
         asyncio.run(visit())

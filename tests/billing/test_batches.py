@@ -1,6 +1,6 @@
 """A batch gives each job what the jobs one by one in the same order give: results, and what is stored.
 
-Judged on books in memory, and by the tills of both stores.
+Judged on books in memory, and by the billing stores of both stores.
 """
 
 import asyncio
@@ -19,12 +19,12 @@ from sqlalchemy import text
 from tests.account import MULTIPLIER, PART, dollars
 from tests.conftest import OPENAI_SHEET, World, examples
 from toolkit.admin import accounts, keys, lookup, wallet
-from toolkit.billing.batcher import Cashier
+from toolkit.billing.batcher import Batcher
 from toolkit.billing.funds import Afford
 from toolkit.billing.hold_estimate import HoldBound
 from toolkit.billing.rules import Abandon, Admit, Admitted, Call, Ending, Refuse, Settle
-from toolkit.billing.state import Books, Hold, Job, KeyState, LogRow, Month, Wallet, Wanted, judge, wanted_by
-from toolkit.billing.stores import Till, open_till
+from toolkit.billing.state import BatchState, Hold, Job, KeyState, LogRow, Month, RowsWanted, Wallet, judge, wanted_by
+from toolkit.billing.stores import BillingStore, open_billing_store
 from toolkit.core.errors import Refusal, RefusalType
 from toolkit.core.policy import HoldPolicy, KeyFacts, KeyStatus, Outcome
 from toolkit.core.pricing import MILLION
@@ -80,21 +80,21 @@ class Failing:
 
     like: Job[Any]
 
-    def want(self, wanted: Wanted) -> None:
+    def want(self, wanted: RowsWanted) -> None:
         """Ask for what that job asks for."""
         self.like.want(wanted)
 
-    def judge(self, books: Books) -> None:
+    def judge(self, batch: BatchState) -> None:
         """Fail."""
-        raise LookupError(f"made up, in the middle of {len(books.holds)} holds")
+        raise LookupError(f"made up, in the middle of {len(batch.holds)} holds")
 
 
 @dataclass
 class Side:
-    """A till with an organisation and keys of its own."""
+    """A billing store with an organisation and keys of its own."""
 
     name: str
-    till: Till
+    billing_store: BillingStore
     facts: Sequence[KeyFacts]
     catalog_version: int
     state: Callable[[], Any]
@@ -151,15 +151,15 @@ class Side:
 
 
 def done(side: Side, batches: Sequence[Sequence[Step]]) -> list[Any]:
-    """Have each batch judged by a cashier, in one transaction; return what each job got."""
+    """Have each batch judged by a batcher, in one transaction; return what each job got."""
 
     async def run() -> list[Any]:
-        cashier = Cashier(side.till)
-        cashier.start()
+        batcher = Batcher(side.billing_store)
+        batcher.start()
         results: list[Any] = []
         for batch in batches:
-            results += await asyncio.gather(*[cashier.ask(side.job(step)) for step in batch], return_exceptions=True)
-        await cashier.stop()
+            results += await asyncio.gather(*[batcher.ask(side.job(step)) for step in batch], return_exceptions=True)
+        await batcher.stop()
         return [side.told(result) for result in results]
 
     return asyncio.run(run())
@@ -177,7 +177,7 @@ def check(together: Side, alone: Side, before: list[Step], batch: list[Step]) ->
 
 @dataclass
 class Drawer:
-    """A till whose store is a few dictionaries."""
+    """A billing store whose store is a few dictionaries."""
 
     wallets: dict[str, tuple[int, int]]
     keys: dict[str, KeyState]
@@ -188,10 +188,10 @@ class Drawer:
     refused: dict[tuple[str, str, int], int] = field(default_factory=dict)
 
     def run(self, jobs: Sequence[Job[Any]]) -> list[Any]:
-        """Judge jobs in turn, as `Till` says."""
+        """Judge jobs in turn, as `BillingStore` says."""
         wanted = wanted_by(jobs)
         holds = dict(self.holds)
-        books = Books(
+        batch = BatchState(
             catalog_version=1,
             wallets={org: Wallet(*self.wallets[org], held_before=self.wallets[org][1]) for org in wanted.orgs},
             keys={key: self.keys[key] for key in wanted.keys},
@@ -200,19 +200,19 @@ class Drawer:
             holds={name: holds.pop(name) for name in dict.fromkeys(wanted.holds) if name in holds},
             refused={at: self.refused[at] for at in wanted.refused if at in self.refused},
         )
-        results = judge(jobs, books)
-        rows = {row.request_id: row for row in books.new_rows}
-        if books.holds.keys() & holds.keys() or rows.keys() & self.rows.keys() or len(rows) < len(books.new_rows):
+        results = judge(jobs, batch)
+        rows = {row.request_id: row for row in batch.new_rows}
+        if batch.holds.keys() & holds.keys() or rows.keys() & self.rows.keys() or len(rows) < len(batch.new_rows):
             raise ValueError("a hold or a row is there already")
-        self.holds = holds | books.holds
+        self.holds = holds | batch.holds
         self.rows |= rows
-        self.recent |= books.new_recent
-        for at, refused in books.new_refused.items():
+        self.recent |= batch.new_recent
+        for at, refused in batch.new_refused.items():
             self.refused[at] = self.refused.get(at, 0) + refused
-        for org, held, settled in books.wallet_changes():
+        for org, held, settled in batch.wallet_changes():
             balance, before = self.wallets[org]
             self.wallets[org] = balance - settled, before + held
-        for key, month, calls, spent, held, _ in books.month_changes():
+        for key, month, calls, spent, held, _ in batch.month_changes():
             past = self.months.get((key, month), (0, 0, 0))
             self.months[key, month] = past[0] + calls, past[1] + spent, past[2] + held
         return results
@@ -241,7 +241,7 @@ def test_a_batch_is_its_jobs_one_by_one(money: int, batches: tuple[list[Step], l
     check(in_memory(money), in_memory(money), *batches)
 
 
-# -- real tills -------------------------------------------------------------------------------------------------------
+# -- real billing stores -----------------------------------------------------------------------------------------------
 
 _KEYS = "(SELECT id FROM api_key WHERE org_id = :org)"
 _TABLES = [
@@ -254,24 +254,24 @@ _TABLES = [
 ]
 
 
-def in_store(world: World, till: Till, name: str, money: int) -> Side:
+def in_store(world: World, billing_store: BillingStore, name: str, money: int) -> Side:
     """Return an organisation with keys in a real store; each key has had another policy."""
-    desk = world.desk
+    workspace = world.workspace
     facts: list[KeyFacts] = []
-    with desk.write() as tx:
+    with workspace.write() as tx:
         org = accounts.add_org(tx, name).id
         wallet.credit(tx, org, money, f"payment of {name}")
         for number, (limit, policy) in enumerate(zip(LIMITS, POLICIES, strict=True)):
             new = keys.create(
                 tx,
-                desk.keyring,
+                workspace.keyring,
                 org=org,
                 name=f"key {number}",
                 plan=world.plan_id,
                 monthly_limit=limit,
                 hold_policy=policy,
             )
-            digests = [digest.value for digest in desk.keyring.digests(new.secret)]
+            digests = [digest.value for digest in workspace.keyring.digests(new.secret)]
             found = lookup.lookup(tx, digests)
             assert found is not None
             facts.append(found)
@@ -282,23 +282,23 @@ def in_store(world: World, till: Till, name: str, money: int) -> Side:
         return names.get(value, value.removeprefix(name)) if isinstance(value, str) else value
 
     def state() -> list[str]:
-        with desk.read() as tx:
+        with workspace.read() as tx:
             found = [row for query in _TABLES for row in tx.session.execute(text(f"SELECT {query}"), {"org": org})]
         return sorted(str([plain(value) for value in row]) for row in found)
 
-    return Side(name, till, facts, version, state)
+    return Side(name, billing_store, facts, version, state)
 
 
 def test_a_tills_batch_is_its_jobs_one_by_one(world: World) -> None:
     """In a real store: two organisations are the same afterwards, of which one has had each job by itself."""
     numbers = count(1)
-    with closing(open_till(world.desk.store)) as till:
+    with closing(open_billing_store(world.workspace.store)) as billing_store:
 
         @examples(40)
         @given(money=st.sampled_from([100_000, 500]), batches=BATCHES)
         def compare(money: int, batches: tuple[list[Step], list[Step]]) -> None:
             number = next(numbers)
-            sides = [in_store(world, till, f"{side}{number}", money) for side in ("batch", "alone")]
+            sides = [in_store(world, billing_store, f"{side}{number}", money) for side in ("batch", "alone")]
             check(sides[0], sides[1], *batches)
 
         compare()
@@ -311,8 +311,8 @@ def test_a_strict_key_is_judged_as_strict_beside_a_settlement_of_its_time_as_exp
     """The settlement brings the recent cost into the books; the admission holds all against the limit."""
     old = replace(FIRST[0], kind="settle", old=True, amount=1)
     new = replace(FIRST[3], amount=5_000)
-    with closing(open_till(world.desk.store)) as till:
-        side = in_store(world, till, "Mixed", 100_000)
+    with closing(open_billing_store(world.workspace.store)) as billing_store:
+        side = in_store(world, billing_store, "Mixed", 100_000)
         results = done(side, [FIRST[:1], [old, new]])
     assert results[-1] == Admitted(5_000, 2_000, fitted=False)
     assert any("'key 0', '2026-12', 0, 0, 5000" in row for row in side.state())

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.account import NOW, Account, account, fixed, till
+from tests.account import NOW, Account, account, fixed
 from tests.conftest import usd
 from toolkit.admin import plans, wallet
 from toolkit.billing.funds import Afford
@@ -12,7 +12,7 @@ from toolkit.billing.state import Stale
 from toolkit.core.errors import Refusal, RefusalType
 from toolkit.core.pricing import PriceSheet, Tier, billing_month
 
-__all__ = ["account", "till"]  # fixtures
+__all__ = ["account", "billing_store"]  # fixtures
 
 pytestmark = pytest.mark.both_stores
 
@@ -38,7 +38,7 @@ def test_a_wallet_without_a_nano_left_is_refused_until_the_next_credit(account: 
     assert refusal.type is RefusalType.BILLING_SHORTFALL
     assert refusal.details == {"limit": "wallet", "balance_usd": "100", "held_usd": "100"}
     assert "nothing is left" in refusal.message
-    with account.world.desk.write() as tx:
+    with account.world.workspace.write() as tx:
         wallet.credit(tx, account.world.org_id, 1, "one nano-USD")
     afford(account)
     assert account.count("hold") == 2  # asking holds nothing
@@ -71,7 +71,7 @@ def test_old_facts_refuse_nobody(account: Account) -> None:
     account.update(monthly_limit=1)
     with pytest.raises(Stale):
         account.do(Afford(facts, billing_month(NOW), version))
-    with account.world.desk.write() as tx:
+    with account.world.workspace.write() as tx:
         plans.update(tx, account.world.plan_id, multiplier=0)
     with pytest.raises(Stale):
         account.do(Afford(account.facts(), billing_month(NOW), version))

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import event
 
-from tests.account import INSTANCE, MULTIPLIER, NOW, Account, account, ended, fixed, till
+from tests.account import INSTANCE, MULTIPLIER, NOW, Account, account, ended, fixed
 from tests.conftest import usd
 from toolkit.billing import leases
 from toolkit.billing.leases import Progress
@@ -25,14 +25,14 @@ from toolkit.store.tables import GatewayInstance
 
 pytestmark = pytest.mark.both_stores
 
-__all__ = ["account", "till"]  # fixtures
+__all__ = ["account", "billing_store"]  # fixtures
 
 SECOND = timedelta(seconds=1)
 
 
 def store_of(account: Account) -> Store:
     """Return the key store behind an account."""
-    return account.world.desk.store
+    return account.world.workspace.store
 
 
 def renew(account: Account, instance: str = INSTANCE, length: timedelta = timedelta(minutes=5)) -> datetime:
@@ -161,7 +161,7 @@ def test_the_progress_of_all_calls_is_one_statement(account: Account) -> None:
     """However many calls are under way."""
     renew(account)
     calls = [account.call() for _ in range(300)]
-    account.till.run([account.asked(call, fixed(1)) for call in calls[:BATCH]])
+    account.billing_store.run([account.asked(call, fixed(1)) for call in calls[:BATCH]])
     statements: list[str] = []
     engine = store_of(account).engine
     with store_of(account).write(SYSTEM) as tx:
@@ -186,7 +186,7 @@ def test_a_noted_call_is_settled_as_any_other(account: Account) -> None:
     (hold,) = held_by(account, INSTANCE)
     assert (hold.response_id, hold.seen_bytes) == ("resp_1", 10)
     wrong = replace(ended(Usage(input_tokens=5)), ended_at=None)  # type: ignore[arg-type]
-    assert isinstance(account.till.run([Settle(call, wrong)])[0], TypeError)
+    assert isinstance(account.billing_store.run([Settle(call, wrong)])[0], TypeError)
     assert held_by(account, INSTANCE) == [hold]
     assert account.settle(call, ended(Usage(input_tokens=5))) is not None
     (row,) = account.log()
@@ -251,7 +251,7 @@ def test_a_machines_own_clock_does_not_matter(account: Account, monkeypatch: pyt
 def test_two_sweeps_at_once_write_each_call_off_once(account: Account) -> None:
     """Every gateway sweeps: what several find is released once, and counted once."""
     for _ in range(2 * BATCH + 7):
-        account.till.run([account.asked(account.call(), fixed(1), "gateway_dead")])
+        account.billing_store.run([account.asked(account.call(), fixed(1), "gateway_dead")])
     sweepers = 4
     with ThreadPoolExecutor(sweepers) as threads:
         swept = list(threads.map(lambda _: leases.sweep(store_of(account)), range(sweepers)))

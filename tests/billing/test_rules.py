@@ -1,4 +1,4 @@
-"""The rules of money, judged by a real till of a real key store: admit, settle, refuse."""
+"""The rules of money, judged by a real billing store of a real key store: admit, settle, refuse."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -8,7 +8,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.account import INSTANCE, MULTIPLIER, NOW, UNIQUE, Account, account, by_token, dollars, ended, fixed, till
+from tests.account import (
+    INSTANCE,
+    MULTIPLIER,
+    NOW,
+    UNIQUE,
+    Account,
+    account,
+    by_token,
+    dollars,
+    ended,
+    fixed,
+    billing_store,
+)
 from tests.conftest import GEMINI_SHEET, OPENAI_SHEET, examples, usd
 from toolkit.admin import accounts, catalog, keys, plans
 from toolkit.billing import rules
@@ -23,7 +35,7 @@ from toolkit.core.usage import OverrunReason, Usage, UsageSource
 from toolkit.store.tables import Hold as HoldRow
 from toolkit.store.tables import Organisation, OutboxRow
 
-__all__ = ["account", "till"]  # fixtures
+__all__ = ["account", "billing_store"]  # fixtures
 
 pytestmark = pytest.mark.both_stores
 
@@ -157,13 +169,13 @@ def test_a_changed_key_makes_the_admission_stale(account: Account) -> None:
         account.admit(call, fixed(1))
     assert (stale.value.key, stale.value.catalog) == (True, False)
     call = account.call()
-    with account.world.desk.write() as tx:
+    with account.world.workspace.write() as tx:
         keys.disable(tx, account.key_id, confirm="app")
     with pytest.raises(Stale):
         account.admit(call, fixed(1))
     call = account.call()
-    with account.world.desk.write() as tx:
-        keys.rotate(tx, account.world.desk.keyring, account.key_id, confirm="app")
+    with account.world.workspace.write() as tx:
+        keys.rotate(tx, account.world.workspace.keyring, account.key_id, confirm="app")
     with pytest.raises(Stale):
         account.admit(call, fixed(1))
 
@@ -171,7 +183,7 @@ def test_a_changed_key_makes_the_admission_stale(account: Account) -> None:
 def test_a_changed_catalog_makes_the_admission_stale(account: Account) -> None:
     """A price entered after the catalog was read sends the call back to be priced anew."""
     version, call = account.catalog_version, account.call()
-    with account.world.desk.write() as tx:
+    with account.world.workspace.write() as tx:
         catalog.set_price(tx, "gpt-test", dollars(5))
     with pytest.raises(Stale) as stale:
         account.do(Admit(call, fixed(1), version, INSTANCE))
@@ -353,7 +365,7 @@ def test_money_columns_hold_integers(account: Account) -> None:
     """The store keeps every amount as an integer, never as a real."""
     account.update(hold_policy=HoldPolicy.EXPECTED)
     account.spend(usd(1) + 1)
-    kind = "CAST(pg_typeof({0}) AS text)" if account.world.desk.store.is_postgres else "typeof({0})"
+    kind = "CAST(pg_typeof({0}) AS text)" if account.world.workspace.store.is_postgres else "typeof({0})"
     amounts = ("o.settled", "o.held", "m.spent", "m.held", "x.cost", "x.held", "r.cost")
     columns = ", ".join(f"{kind.format(name)} AS kind_{number}" for number, name in enumerate(amounts))
     kinds = account.row(f"SELECT {columns} FROM organisation o, key_month m, outbox x, recent_cost r")
@@ -454,7 +466,7 @@ def test_a_settlement_charges_what_was_fixed_at_admission(account: Account) -> N
     """A new price, a lowered limit and a deleted key after admission do not change the charge."""
     call = account.call()
     account.admit(call, fixed(usd(1)))
-    with account.world.desk.write() as tx:
+    with account.world.workspace.write() as tx:
         catalog.set_price(tx, "gpt-test", dollars(usd(50)))
         keys.update(tx, account.key_id, monthly_limit=0)
         keys.delete(tx, account.key_id, confirm="app")
@@ -506,7 +518,7 @@ def test_refusal_rows_are_capped_by_key_reason_and_minute(account: Account) -> N
 def test_a_refusal_of_a_dead_key_needs_no_current_facts(account: Account) -> None:
     """A call with a deleted key is still logged, by the facts that its secret once had."""
     call = account.call()
-    with account.world.desk.write() as tx:
+    with account.world.workspace.write() as tx:
         keys.delete(tx, account.key_id, confirm="app")
     account.refuse(call, Refusal(RefusalType.UNAUTHORIZED, "dead"), NOW, catalog_version=None)
     assert [row["refusal"] for row in account.log()] == ["unauthorized"]
@@ -568,12 +580,12 @@ def test_rows_have_the_columns_of_their_table(row: Any, table: Any) -> None:
 
 def test_two_organisations_share_nothing(account: Account) -> None:
     """Another organisation's holds and money do not count."""
-    with account.world.desk.write() as tx:
+    with account.world.workspace.write() as tx:
         other = accounts.add_org(tx, "Other")
         plan = plans.find(tx, "standard")
-        keys.create(tx, account.world.desk.keyring, org=other.id, name="app", plan=plan.id)
+        keys.create(tx, account.world.workspace.keyring, org=other.id, name="app", plan=plan.id)
     account.admit(account.call(), fixed(usd(100)))
-    with account.world.desk.read() as tx:
+    with account.world.workspace.read() as tx:
         found = tx.session.get(Organisation, other.id)
         assert found is not None
         assert (found.held, found.balance) == (0, 0)

@@ -1,7 +1,7 @@
 """Billing against a simple model of it: whatever happens in whatever order, and whatever fails, the books are right.
 
-The model is a few dictionaries. Batches of jobs go through a real till, now and then with a fault between two of its
-statements; after each step every total and every row of the store must be the model's.
+The model is a few dictionaries. Batches of jobs go through a real billing store, now and then with a fault between
+two of its statements; after each step every total and every row of the store must be the model's.
 """
 
 import copy
@@ -27,7 +27,7 @@ from toolkit.billing import leases
 from toolkit.billing.hold_estimate import SMALLEST_FITTED_BOUND, HoldBound
 from toolkit.billing.rules import REFUSAL_ROWS_PER_MINUTE, Abandon, Admitted, Call, Ending, Receipt, Refuse, Settle
 from toolkit.billing.state import Hold, Stale
-from toolkit.billing.stores import Till, open_till
+from toolkit.billing.stores import BillingStore, open_billing_store
 from toolkit.checks import reconcile
 from toolkit.core.errors import Refusal, RefusalType, Unavailable
 from toolkit.core.moments import micros
@@ -224,24 +224,26 @@ class Asked:
 class Events(RuleBasedStateMachine):
     """Two keys of one organisation, one strict, one `expected`; a gateway that lives and one that is dead."""
 
-    def __init__(self, world: World, till: Till, number: int) -> None:
+    def __init__(self, world: World, billing_store: BillingStore, number: int) -> None:
         super().__init__()
         self.world = world
-        self.desk = world.desk
-        self.till = till
+        self.workspace = world.workspace
+        self.billing_store = billing_store
         self.number = number
 
     @initialize(money=st.integers(1, 40_000), limits=st.tuples(LIMITS, LIMITS))
     def open_books(self, money: int, limits: tuple[int | None, int | None]) -> None:
         """Start with some money, perhaps limits, and a clock in mid-November."""
-        with self.desk.write() as tx:
+        with self.workspace.write() as tx:
             self.org_id = accounts.add_org(tx, f"Org {self.number}").id
             wallet.credit(tx, self.org_id, money, f"first payment of {self.number}")
             leases.renew(tx, "lives", timedelta(days=365))
         world = replace(self.world, org_id=self.org_id)
         self.model = Model(money, dict(zip(POLICIES, limits, strict=True)))
         self.accounts: dict[str, Account] = {
-            name: open_account(world, self.till, name=name, hold_policy=policy, monthly_limit=self.model.limits[name])
+            name: open_account(
+                world, self.billing_store, name=name, hold_policy=policy, monthly_limit=self.model.limits[name]
+            )
             for name, policy in POLICIES.items()
         }
         self.names = {account.key_id: name for name, account in self.accounts.items()}
@@ -325,9 +327,9 @@ class Events(RuleBasedStateMachine):
                 asked.append(self.ask_refusal(one))
         after = copy.deepcopy(self.model)
         expected = [one.expect(after) for one in asked]
-        shaky = shake(self.desk.store, self.till, fault)
+        shaky = shake(self.workspace.store, self.billing_store, fault)
         try:
-            results = self.till.run([one.job for one in asked])
+            results = self.billing_store.run([one.job for one in asked])
         except Unavailable:
             assert shaky.fired
             self.recover(asked, after, commit_sent=shaky.commit_sent)
@@ -338,7 +340,7 @@ class Events(RuleBasedStateMachine):
 
     def recover(self, asked: list[Asked], after: Model, *, commit_sent: bool) -> None:
         """Go on as a gateway does that does not know whether its batch was committed."""
-        settle_down(self.desk, self.org_id)
+        settle_down(self.workspace, self.org_id)
         truth = self.books()
         if truth == after.books():
             assert commit_sent or truth == self.model.books()
@@ -349,12 +351,12 @@ class Events(RuleBasedStateMachine):
             forgotten = set()
         for one in asked:
             if isinstance(one.job, Settle):  # tried again until the store says yes: charged once all the same
-                assert self.till.run([one.job]) == [one.expect(self.model)]
+                assert self.billing_store.run([one.job]) == [one.expect(self.model)]
         # Nobody was told that these calls may be made: the lease's keeper finds their holds.
-        with self.desk.read() as tx:
+        with self.workspace.read() as tx:
             found = [*leases.held_by(tx, "lives"), *leases.held_by(tx, "dies")]
         holds = [hold for hold in found if hold.request_id in forgotten]
-        assert leases.abandon(self.desk.store, holds, leases.FORGOTTEN) == len(forgotten)
+        assert leases.abandon(self.workspace.store, holds, leases.FORGOTTEN) == len(forgotten)
         assert all(self.model.write_off(call_id) for call_id in forgotten)
 
     # -- other events -------------------------------------------------------------------------------------------
@@ -363,13 +365,13 @@ class Events(RuleBasedStateMachine):
     def sweep(self) -> None:
         """Somebody sweeps the holds of the dead gateway."""
         gone = [call_id for call_id in self.model.holds if call_id in self.mortal]
-        assert leases.sweep(self.desk.store) == len(gone)
+        assert leases.sweep(self.workspace.store) == len(gone)
         assert all(self.model.write_off(call_id) for call_id in gone)
 
     @rule(key=KEYS, limit=LIMITS)
     def change_limit(self, key: str, limit: int | None) -> None:
         """An operator changes a limit."""
-        with self.desk.store.write(ADMIN, self.now) as tx:
+        with self.workspace.store.write(ADMIN, self.now) as tx:
             keys.update(tx, self.accounts[key].key_id, monthly_limit=limit)
         self.model.limits[key] = limit
         self.facts[key].append(self.accounts[key].facts())
@@ -378,7 +380,7 @@ class Events(RuleBasedStateMachine):
     def credit(self, amount: int) -> None:
         """Money comes in."""
         self.entries += 1
-        with self.desk.store.write(ADMIN, self.now) as tx:
+        with self.workspace.store.write(ADMIN, self.now) as tx:
             wallet.credit(tx, self.org_id, amount, f"payment {self.entries} of {self.number}")
         self.model.credited += amount
 
@@ -386,7 +388,7 @@ class Events(RuleBasedStateMachine):
     def take_out(self, amount: int) -> None:
         """A correction takes money out, perhaps more than is left."""
         self.entries += 1
-        with self.desk.store.write(ADMIN, self.now) as tx:
+        with self.workspace.store.write(ADMIN, self.now) as tx:
             wallet.adjust(tx, self.org_id, -amount, f"correction {self.entries}", "charged back")
         self.model.credited -= amount
 
@@ -400,7 +402,7 @@ class Events(RuleBasedStateMachine):
     def books(self) -> dict[str, Any]:
         """Return what the store says, in the model's form."""
         names = self.names
-        with self.desk.read() as tx:
+        with self.workspace.read() as tx:
 
             def rows(query: str) -> list[Any]:
                 return list(tx.session.execute(text(query), {"org": self.org_id}))
@@ -429,9 +431,9 @@ class Events(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         """What is still held is not the next example's; the dead gateway's calls have been swept at the end."""
-        with self.desk.store.write(SYSTEM) as tx:
+        with self.workspace.store.write(SYSTEM) as tx:
             leases.end(tx, "lives")
-        leases.sweep(self.desk.store)
+        leases.sweep(self.workspace.store)
 
 
 def plain(result: Any) -> Any:
@@ -444,9 +446,9 @@ def plain(result: Any) -> Any:
 def test_billing_is_its_model(world: World) -> None:
     """Twenty-five organisations in one store live through up to thirty events each; then `reconcile` finds nothing."""
     numbers = count(1)
-    with closing(open_till(world.desk.store)) as till:
+    with closing(open_billing_store(world.workspace.store)) as billing_store:
         run_state_machine_as_test(
-            lambda: Events(world, till, next(numbers)),  # type: ignore[arg-type]  # called like a class
+            lambda: Events(world, billing_store, next(numbers)),  # type: ignore[arg-type]  # called like a class
             settings=settings(
                 examples(EXAMPLES),
                 stateful_step_count=STEPS,
@@ -454,4 +456,4 @@ def test_billing_is_its_model(world: World) -> None:
                 suppress_health_check=list(HealthCheck),
             ),
         )
-    assert [finding for finding in reconcile.run(world.desk) if finding.violations] == []
+    assert [finding for finding in reconcile.run(world.workspace) if finding.violations] == []

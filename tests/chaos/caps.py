@@ -127,7 +127,7 @@ class _Scene:
 
 
 def _judge(report: Report, fleet: Fleet, stage: Stage, scene: _Scene, seen: dict[str, object]) -> None:
-    reader = open_reader(stage.desk.settings.store_url)
+    reader = open_reader(stage.workspace.settings.store_url)
     try:
         lines, rows = journal.read(reader), log_rows(reader, stage.ledger)
         (counted, wallets) = reader.snapshot(

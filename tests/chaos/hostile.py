@@ -113,7 +113,7 @@ def run(
 def _set_up(stage: Stage, liar_url: str) -> tuple[list[str], str]:
     """Make models of the liar in each dialect, and keys; return the attackers' secrets and the neighbour's."""
     dialects = {Dialect.OPENAI: MODELS["chat"], Dialect.ANTHROPIC: MODELS["messages"], Dialect.GEMINI: "fuzz-gemini"}
-    with stage.desk.write() as tx:
+    with stage.workspace.write() as tx:
         for dialect, model in dialects.items():
             root = f"{liar_url}/v1" if dialect is Dialect.OPENAI else liar_url
             catalog.add_upstream(tx, f"liar-{dialect}", dialect, root, "TEST_UPSTREAM_API_KEY")
@@ -129,9 +129,9 @@ def _set_up(stage: Stage, liar_url: str) -> tuple[list[str], str]:
         plan = plans.add(tx, "fuzz", 1_000_000, list(dialects.values())).id
     rich, poor = stage.add_org("rich", RICH), stage.add_org("poor", 1)
     made = []
-    with stage.desk.write() as tx:
+    with stage.workspace.write() as tx:
         for name, org, limit in (("a", rich, None), ("b", rich, RICH), ("c", poor, None), ("honest", rich, None)):
-            new = keys.create(tx, stage.desk.keyring, org=org, name=name, plan=plan, monthly_limit=limit)
+            new = keys.create(tx, stage.workspace.keyring, org=org, name=name, plan=plan, monthly_limit=limit)
             made.append(new.secret)
     *attackers, honest = made
     return [*attackers, *attackers[:2], new_secret()], honest
@@ -250,12 +250,12 @@ def _files(pid: int) -> int:
 def _held(stage: Stage) -> bool:
     from toolkit.store import holds
 
-    with stage.desk.read() as tx:
+    with stage.workspace.read() as tx:
         return bool(holds.open_holds(tx))
 
 
 def _judge(report: Report, stage: Stage, seen: _Seen, journal: Path) -> None:
-    reader = open_reader(stage.desk.settings.store_url)
+    reader = open_reader(stage.workspace.settings.store_url)
     try:
         rows = {row["request_id"]: row for row in log_rows(reader, stage.ledger)}
     finally:

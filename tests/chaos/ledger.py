@@ -104,7 +104,7 @@ def run(
         stage.open(NOWHERE + "/v1")
         orgs = [stage.add_org(f"organisation {number}", RICH) for number in range(ORGS)]
         callers = tuple(tuple(stage.add_key(org) for org in orgs) for _ in range(PRODUCERS))
-        with stage.desk.read() as tx:
+        with stage.workspace.read() as tx:
             plan = plans.find(tx, "standard").id
         found_by = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
         scenery = actors.Scenery(place.url, environment | found_by, folder, callers, plan, GRACE)
@@ -313,13 +313,13 @@ def _judge(report: Report, stage: Stage, scenery: actors.Scenery) -> None:
 
 def _judge_end(report: Report, stage: Stage, scenery: actors.Scenery) -> None:
     """Drain, merge, sweep and verify what is left, and compare the whole ledger with the script."""
-    ledger = stage.desk.ledger
+    ledger = stage.workspace.ledger
     while ledger.sync():
         pass
     ledger.compact()
     removed = ledger.sweep(timedelta(0))
     report.violations += [f"verify says: {problem}" for problem in ledger.verify()]
-    with stage.desk.store.read(SYSTEM) as tx:
+    with stage.workspace.store.read(SYSTEM) as tx:
         listed = set(tx.session.scalars(select(Segment.path)))
         noted = tx.session.scalar(select(func.count()).select_from(SupersededSegment)) or 0
         waiting = tx.session.scalar(select(func.count()).select_from(OutboxRow)) or 0
@@ -349,7 +349,7 @@ def _compare(stage: Stage, scenery: actors.Scenery, number: int, calls: int) -> 
         return [f"producer {number} has written nothing"]
     expected = part(number).log(scenery.callers[number], scenery.plan, 1, calls)
     query = f"SELECT {actors.COLUMNS} FROM usage WHERE split_part(request_id, '-', 2) = ? ORDER BY right(request_id, 9)"
-    actual = stage.desk.ledger.sql(query, [str(number)])
+    actual = stage.workspace.ledger.sql(query, [str(number)])
     if actual.num_rows != calls:
         return [f"producer {number}: the ledger has {actual.num_rows:,} rows, {calls:,} were committed"]
     return [

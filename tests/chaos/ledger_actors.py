@@ -30,7 +30,7 @@ from tests.chaos.stores import Reader, open_reader
 from toolkit.admin import lookup
 from toolkit.billing.rules import Admit, Call, Ending, Settle
 from toolkit.billing.state import Job
-from toolkit.billing.stores import open_till
+from toolkit.billing.stores import open_billing_store
 from toolkit.cli import cli
 from toolkit.cli import ledger as command
 from toolkit.cli.up import StopSignals
@@ -43,7 +43,7 @@ from toolkit.ledger import ledger as ledger_module
 from toolkit.ledger.ledger import Ledger
 from toolkit.store.database import Actor
 from toolkit.store.tables import CatalogVersion, Hold, KeyMonth
-from toolkit.workspace import Desk
+from toolkit.workspace import Workspace
 
 FULL = 20_000
 """Rows of a segment that compaction leaves alone: a hundredth of what is usual, as the ledger is."""
@@ -115,7 +115,7 @@ def _dawdle(_connection: Connection) -> None:
         time.sleep(random.uniform(0, LONGEST_DAWDLE))
 
 
-def _opened(open_: Callable[[], Desk]) -> Desk:
+def _opened(open_: Callable[[], Workspace]) -> Workspace:
     """Open Keydesk, and wait for the key store's server while it is away."""
     while True:
         try:
@@ -133,8 +133,8 @@ def produce(scenery: Scenery, number: int, last: bool = False) -> None:
         last: only settle what is held, and end.
     """
     begin(scenery, f"producer-{number}")
-    desk = _opened(lambda: toolkit.open(write=True))
-    producer = _Producer(scenery, number, desk)
+    workspace = _opened(lambda: toolkit.open(write=True))
+    producer = _Producer(scenery, number, workspace)
     chance = random.Random()
     with StopSignals() as stop, closing(producer):
         producer.resume()
@@ -147,20 +147,20 @@ def produce(scenery: Scenery, number: int, last: bool = False) -> None:
 
 
 class _Producer:
-    def __init__(self, scenery: Scenery, number: int, desk: Desk) -> None:
+    def __init__(self, scenery: Scenery, number: int, workspace: Workspace) -> None:
         self._callers, self._plan, self._part = scenery.callers[number], scenery.plan, part(number)
-        self._desk, self._till = desk, open_till(desk.store)
+        self._workspace, self._billing_store = workspace, open_billing_store(workspace.store)
         self._name = f"producer-{number}"
 
     def resume(self) -> None:
         """Find out from the store how far this producer has come, whoever was it before."""
         while True:
             try:
-                with self._desk.read() as tx:
+                with self._workspace.read() as tx:
                     keys = [caller.key_id for caller in self._callers]
                     calls = tx.session.scalar(select(func.sum(KeyMonth.calls)).where(KeyMonth.key_id.in_(keys)))
                     ids = tx.session.scalars(select(Hold.request_id).where(Hold.key_id.in_(keys))).all()
-                    digests = [[d.value for d in self._desk.keyring.digests(c.secret)] for c in self._callers]
+                    digests = [[d.value for d in self._workspace.keyring.digests(c.secret)] for c in self._callers]
                     self._facts = [lookup.lookup(tx, digest) for digest in digests]
                     self._catalog = tx.session.scalars(select(CatalogVersion.version)).one()
                 break
@@ -178,7 +178,7 @@ class _Producer:
         jobs: list[Job[Any]] = [self._settle(row) for row in self._held]
         jobs += [Admit(self._call(row), fixed(HELD), self._catalog, self._name) for row in rows]
         try:
-            results = self._till.run(jobs)
+            results = self._billing_store.run(jobs)
         except (Unavailable, *UNIQUE):
             # Not known whether it was committed; or what a killed predecessor had sent came in between.
             return self.resume()
@@ -191,7 +191,7 @@ class _Producer:
         return None
 
     def close(self) -> None:
-        self._till.close()
+        self._billing_store.close()
 
     def _rows(self, first: int, last: int) -> list[dict[str, Any]]:
         if last < first:
@@ -270,12 +270,12 @@ def read(scenery: Scenery, number: int) -> None:
 class _Reader:
     def __init__(self, scenery: Scenery, number: int) -> None:
         self._scenery, self._who = scenery, f"reader {number}"
-        desk = _opened(toolkit.open)
+        workspace = _opened(toolkit.open)
         # None is whoever sees all; the others are an organisation's analysts.
-        self._ledgers: dict[int | None, Ledger] = {None: desk.ledger}
+        self._ledgers: dict[int | None, Ledger] = {None: workspace.ledger}
         for org in range(ORGS):
             actor = Actor("analyst@chaos.test", Role.ANALYST, scenery.callers[0][org].org_id)
-            self._ledgers[org] = desk.acting_as(actor).ledger
+            self._ledgers[org] = workspace.acting_as(actor).ledger
         self._committed = _Committed(scenery)
         self.chance = random.Random()
 

@@ -188,7 +188,7 @@ def run(
 
 
 def _judge(report: Report, fleet: Fleet, stage: Stage, scene: _Scene, calls: list[Call]) -> None:
-    reader = open_reader(stage.desk.settings.store_url)
+    reader = open_reader(stage.workspace.settings.store_url)
     try:
         rows = {row["request_id"]: row for row in log_rows(reader, stage.ledger)}
     finally:

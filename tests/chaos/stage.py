@@ -17,7 +17,7 @@ from toolkit.core.policy import Role
 from toolkit.core.pricing import MILLION, NANO, PriceSheet
 from toolkit.core.secrets import hash_password
 from toolkit.environment import read_settings
-from toolkit.workspace import Desk
+from toolkit.workspace import Workspace
 
 MODEL = "witness-model"
 CONTEXT_WINDOW, DEFAULT_OUTPUT, MAX_OUTPUT = 100_000, 4_096, 8_192
@@ -50,7 +50,7 @@ class Stage:
     def __init__(self, folder: Path, environment: dict[str, str]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.ledger = folder / "ledger"
-        self.desk = Desk.open(
+        self.workspace = Workspace.open(
             read_settings({name: value for name, value in environment.items() if name.startswith("KEYDESK_")}),
             ADMIN,
             make=True,
@@ -60,7 +60,7 @@ class Stage:
 
     def open(self, witness_url: str) -> None:
         """Fill the empty store."""
-        with self.desk.write() as tx:
+        with self.workspace.write() as tx:
             catalog.add_upstream(tx, "witness", Dialect.OPENAI, witness_url, "TEST_UPSTREAM_API_KEY")
             catalog.add_model(
                 tx,
@@ -76,44 +76,44 @@ class Stage:
 
     def add_org(self, name: str, money: int) -> str:
         """Add an organisation with that much nano-USD; return its id."""
-        with self.desk.write() as tx:
+        with self.workspace.write() as tx:
             org = accounts.add_org(tx, name).id
         self.credit(org, money)
         return org
 
     def credit(self, org_id: str, amount: int) -> None:
         """Put money into a wallet."""
-        with self._turn, self.desk.write() as tx:
+        with self._turn, self.workspace.write() as tx:
             wallet.credit(tx, org_id, amount, f"payment {next(self._numbers)}")
 
     def add_key(self, org_id: str, limit: int | None = None) -> Caller:
         """Add a strict key."""
         name = f"key {next(self._numbers)}"
-        with self.desk.write() as tx:
-            new = keys.create(tx, self.desk.keyring, org=org_id, name=name, plan=self._plan, monthly_limit=limit)
+        with self.workspace.write() as tx:
+            new = keys.create(tx, self.workspace.keyring, org=org_id, name=name, plan=self._plan, monthly_limit=limit)
         return Caller(new.key.id, org_id, name, new.secret, limit)
 
     def raise_limit(self, caller: Caller, amount: int) -> None:
         """Raise a key's monthly limit by so much."""
         with self._turn:
             caller.limit = (caller.limit or 0) + amount
-            with self.desk.write() as tx:
+            with self.workspace.write() as tx:
                 keys.update(tx, caller.key_id, monthly_limit=caller.limit)
 
     def rotate(self, caller: Caller) -> str:
         """Give a key a new secret; return it."""
-        with self.desk.write() as tx:
-            return keys.rotate(tx, self.desk.keyring, caller.key_id, confirm=caller.name).secret
+        with self.workspace.write() as tx:
+            return keys.rotate(tx, self.workspace.keyring, caller.key_id, confirm=caller.name).secret
 
     def change(self, verb: Callable[..., object], caller: Caller) -> None:
         """Disable, enable or delete a key."""
-        with self.desk.write() as tx:
+        with self.workspace.write() as tx:
             verb(tx, caller.key_id, confirm=caller.name)
 
     def reconcile(self) -> list[str]:
         """Return what `keydesk reconcile` would say is wrong."""
-        return [violation for finding in reconcile.run(self.desk) for violation in finding.violations]
+        return [violation for finding in reconcile.run(self.workspace) for violation in finding.violations]
 
     def close(self) -> None:
         """Close the store."""
-        self.desk.close()
+        self.workspace.close()

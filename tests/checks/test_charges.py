@@ -64,7 +64,7 @@ def test_abandoned_calls_are_found(scene: Scene) -> None:
     let_call(scene, "other", 200, 0, upstream="test-gemini")
     account = scene._account(scene.key("unlucky"))
     account.admit(account.call(received_at=NOW - DAY), fixed(usd(3)))
-    assert leases.sweep(scene.desk.store) == 1
+    assert leases.sweep(scene.workspace.store) == 1
     (finding,) = scene.found("calls-abandoned")
     assert (finding.kind, finding.subject, finding.severity) == ("upstream", "test-openai", Severity.MEDIUM)
     assert {name: str(value) for name, value in finding.evidence.items()} == {
@@ -81,9 +81,9 @@ def test_a_forwarded_call_that_was_written_off_is_found_though_it_is_rare(scene:
     account = scene._account(scene.key("unlucky"))
     call = account.call(received_at=NOW - DAY)
     account.admit(call, fixed(usd(3)))
-    with scene.desk.write() as tx:
+    with scene.workspace.write() as tx:
         leases.note_progress(tx, {call.request_id: leases.Progress("resp_1", 4_000)})
-    assert leases.sweep(scene.desk.store) == 1
+    assert leases.sweep(scene.workspace.store) == 1
     (finding,) = scene.found("calls-abandoned")
     assert finding.sentence.endswith("1 had certainly been forwarded, among them resp_1.")
     assert (finding.evidence["forwarded"], finding.evidence["response_ids"]) == (1, ["resp_1"])
@@ -137,7 +137,7 @@ def test_doubtful_calls_are_found_until_they_are_corrected(scene: Scene) -> None
     assert f"`keydesk requests correct {cut} --charge 2.5000875 --reason 'as the provider reported'`" in finding.action
     assert finding.evidence["reported_nano"] == 2_500_087_500
     assert finding.evidence["cost_nano"] == (300 * 2_000 + 7 * 10_000 + 300 * 2_000) * 5 // 4
-    corrections.correct(scene.desk, cut, 0, "a gift", confirm=cut)
+    corrections.correct(scene.workspace, cut, 0, "a gift", confirm=cut)
     (finding,) = scene.found("calls-doubtful")
     assert "1 call of" in finding.sentence
     assert "requests correct" not in finding.action
@@ -151,5 +151,5 @@ def test_an_organisation_does_not_see_upstreams(scene: Scene, check: str) -> Non
         assert catalog.list_upstreams(tx)
         accounts.add_org(tx, "Other")
     for org_id, kind in ((None, "upstream"), (scene.world.org_id, "key")):
-        ledger = scene.desk.acting_as(Actor("ann", Role.ANALYST, org_id)).ledger
+        ledger = scene.workspace.acting_as(Actor("ann", Role.ANALYST, org_id)).ledger
         assert [finding.kind for finding in scene.report(ledger).findings if finding.check == check] == [kind]

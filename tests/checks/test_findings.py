@@ -43,7 +43,7 @@ from toolkit.store.tables import (
     WalletEntry,
 )
 from toolkit.store.tally import Counted
-from toolkit.workspace import Desk
+from toolkit.workspace import Workspace
 
 __all__ = ["scene"]  # a fixture
 
@@ -64,12 +64,12 @@ class Worst:
 @pytest.fixture(scope="module")
 def worst(tmp_path_factory: pytest.TempPathFactory) -> Worst:
     """Such a world's findings, on SQLite."""
-    with closing(open_desk(tmp_path_factory.mktemp("worst"))) as desk, a_scene(desk) as scene:
+    with closing(open_workspace(tmp_path_factory.mktemp("worst"))) as workspace, a_scene(workspace) as scene:
         worsen(scene)
         admin, analyst = scene.report(), seen_by(scene, Actor("ann", Role.ANALYST))
         with scene.acting(NOW - 50 * DAY) as tx:
             other = accounts.add_org(tx, "Other").id
-            keys.create(tx, desk.keyring, org=other, name="their secret project", plan="standard")
+            keys.create(tx, workspace.keyring, org=other, name="their secret project", plan="standard")
         mine, theirs = (seen_by(scene, Actor(EVE, Role.ORG_ADMIN, org)) for org in (scene.world.org_id, other))
         return Worst(admin, analyst, mine, theirs)
 
@@ -82,13 +82,13 @@ def bad(worst: Worst) -> Report:
 
 def seen_by(scene: Scene, actor: Actor) -> Report:
     """Make all audits that somebody may make."""
-    return scene.report(scene.desk.acting_as(actor).ledger)
+    return scene.report(scene.workspace.acting_as(actor).ledger)
 
 
-def open_desk(folder: Path) -> Desk:
+def open_workspace(folder: Path) -> Workspace:
     """Open a Keydesk that does not wait for the disk."""
     environ = {"KEYDESK_DATA_DIR": str(folder), "KEYDESK_SQLITE_SYNCHRONOUS": "NORMAL"}
-    return Desk.open(environment.read_settings(environ), ADMIN, make=True)
+    return Workspace.open(environment.read_settings(environ), ADMIN, make=True)
 
 
 def worsen(scene: Scene) -> Scene:
@@ -111,15 +111,15 @@ def worsen(scene: Scene) -> Scene:
     scene.call(near, NOW - DAY, usd(3), hold=usd(2))
     with scene.acting(NOW - 12 * HOUR, EVE) as tx:
         for name in ("busy", "near"):
-            keys.rotate(tx, scene.desk.keyring, keys.find(tx, name).id, confirm=name)
+            keys.rotate(tx, scene.workspace.keyring, keys.find(tx, name).id, confirm=name)
         for number in range(3):
-            keys.create(tx, scene.desk.keyring, org="Acme", name=f"copy{number}", plan="standard", monthly_limit=0)
-    with scene.desk.store.write(SYSTEM, NOW - HOUR) as tx:
+            keys.create(tx, scene.workspace.keyring, org="Acme", name=f"copy{number}", plan="standard", monthly_limit=0)
+    with scene.workspace.store.write(SYSTEM, NOW - HOUR) as tx:
         lookup.note_retired(
-            tx, {digest.value: Counted(1, tx.now) for digest in scene.desk.keyring.digests(busy.secret)}
+            tx, {digest.value: Counted(1, tx.now) for digest in scene.workspace.keyring.digests(busy.secret)}
         )
         unknown_fields.add(tx, {("test-openai", scene.world.plan_id, "fooBar"): Counted(1, tx.now)})
-        lookup.note_in_url(tx, [digest.value for digest in scene.desk.keyring.digests(free.secret)])
+        lookup.note_in_url(tx, [digest.value for digest in scene.workspace.keyring.digests(free.secret)])
     scene.operator("boss@keydesk.local", Role.PLATFORM_ADMIN, NOW - DAY)
     scene.operator("ann@acme.example", Role.ANALYST, NOW - DAY, scene.world.org_id)
     with scene.acting(NOW - DAY, "cli:root") as tx:
@@ -132,22 +132,22 @@ def worsen(scene: Scene) -> Scene:
         wallet.credit(tx, "Acme", usd(1), "inv-1", same_reference=True)
         tx.session.execute(update(WalletEntry).values(same_reference=False))  # as an older version had it
     scene.clock.now = NOW - DAY
-    with scene.desk.write() as tx:
+    with scene.workspace.write() as tx:
         accounts.add_org(tx, "Umbrella").name = "ACME"  # as a store of an older version may have it
         again = {"kind": "credit", "amount": 1, "reference": "FIRST PAYMENT", "reason": "", "created_by": EVE}
         tx.session.add(WalletEntry(id="entry_again", org_id=scene.world.org_id, created_at=NOW - DAY, **again))
         tx.session.execute(update(Upstream).where(Upstream.name == "test-gemini").values(credential_env="PATH"))
-    account = Account(scene.world, scene.till, free.secret, free.key.id)
+    account = Account(scene.world, scene.billing_store, free.secret, free.key.id)
     account.admit(account.call(received_at=NOW - DAY), fixed(usd(1)))
     scene.clock.now = NOW - 9 * DAY
-    with scene.desk.write() as tx:
+    with scene.workspace.write() as tx:
         tx.session.execute(update(Organisation).values(credited=Organisation.credited + 1))
-    reconcile.run(scene.desk)
+    reconcile.run(scene.workspace)
     scene.clock.now = NOW - MINUTE
     for _ in range(sign_in_throttle.PAIR.tries):
         with pytest.raises(SignInFailed):
-            sessions.sign_in(scene.desk.store, EVE, "wrong", "192.0.2.7")
-    with scene.desk.write() as tx:
+            sessions.sign_in(scene.workspace.store, EVE, "wrong", "192.0.2.7")
+    with scene.workspace.write() as tx:
         tx.session.execute(update(Reconciliation).values(started_at=NOW - 9 * DAY))
         tx.session.execute(update(Operator).where(Operator.email == EVE).values(role="platform_admin"))
         tx.session.execute(update(Plan).where(Plan.id == cheap).values(multiplier=1))
@@ -226,7 +226,7 @@ def test_the_evidence_of_an_organisation_is_its_own(scene: Scene) -> None:
     """What is read for an actor of one organisation names no key of another, not even where no check would show it."""
     with scene.acting(NOW - 50 * DAY) as tx:
         other = accounts.add_org(tx, "Other").id
-        theirs = keys.create(tx, scene.desk.keyring, org=other, name="theirs", plan="standard").key.id
+        theirs = keys.create(tx, scene.workspace.keyring, org=other, name="theirs", plan="standard").key.id
     mine = scene.key("mine")
     scene.call(mine, NOW - DAY)
     with scene.acting(NOW - DAY) as tx:
@@ -243,7 +243,7 @@ def test_the_evidence_of_an_organisation_is_its_own(scene: Scene) -> None:
         (Actor("ann", Role.ANALYST), {mine.key.id, theirs}, {audit.PLATFORM, org, other}),
         (Actor("eve", Role.ORG_ADMIN, org), {mine.key.id}, {org}),
     ):
-        seen = snapshot.read(scene.desk.acting_as(actor).ledger, findings.Thresholds(), None, NOW)
+        seen = snapshot.read(scene.workspace.acting_as(actor).ledger, findings.Thresholds(), None, NOW)
         assert {key.id for key in seen.keys} == known
         assert set(seen.secrets) == set(seen.months) == set(seen.last_used) == known
         assert {secret.key_id for secret in seen.retired} == known
@@ -273,15 +273,15 @@ def test_findings_as_a_table(bad: Report) -> None:
     assert frame["since"].dtype == empty["since"].dtype == "datetime64[us, UTC]"
 
 
-def test_an_empty_keydesk_has_nothing_to_find_but_unreconciled_books(desk: Desk) -> None:
+def test_an_empty_keydesk_has_nothing_to_find_but_unreconciled_books(workspace: Workspace) -> None:
     """Without keys, calls and acts every check goes through."""
-    assert [finding.check for finding in findings.run(desk.ledger).findings] == ["books-unreconciled"]
+    assert [finding.check for finding in findings.run(workspace.ledger).findings] == ["books-unreconciled"]
 
 
-def test_a_head_that_is_none_is_refused(desk: Desk) -> None:
+def test_a_head_that_is_none_is_refused(workspace: Workspace) -> None:
     """A known head that is no head is answered with what one looks like."""
     with pytest.raises(InvalidInput, match="must look like 12:"):
-        findings.run(desk.ledger, known_heads={"platform": "nonsense"})
+        findings.run(workspace.ledger, known_heads={"platform": "nonsense"})
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.id)
@@ -303,15 +303,15 @@ SCALE = 4_500
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Report:
     """The audits of the demo data at a tenth of its calls, with limits to match."""
-    with closing(open_desk(tmp_path_factory.mktemp("demo"))) as desk, clock_of_the_store() as clock:
+    with closing(open_workspace(tmp_path_factory.mktemp("demo"))) as workspace, clock_of_the_store() as clock:
         clock.now = NOW
-        data.load(desk, calls=SCALE)
-        with desk.write() as tx:
+        data.load(workspace, calls=SCALE)
+        with workspace.write() as tx:
             for key in tx.session.scalars(select(ApiKey).where(ApiKey.monthly_limit > 0)):
                 key.monthly_limit = key.monthly_limit // 10 if key.monthly_limit else None
                 if key.name == NEAR_LIMIT.name:
                     key.monthly_limit = tx.session.get_one(KeyMonth, (key.id, "2026-11")).spent * 100 // 94
-        return findings.run(desk.ledger, now=NOW)
+        return findings.run(workspace.ledger, now=NOW)
 
 
 def test_the_demo_data_has_what_was_planted_and_no_more(demo: Report) -> None:

@@ -228,7 +228,7 @@ def test_models_called_long_ago_are_not_in_use(scene: Scene) -> None:
     scene.call(key, NOW - 89 * DAY, model="gpt-test")
     for _ in range(2):
         assert scene.found("key-scope-wide")[0].evidence["models_used"] == ["gpt-test"]
-        scene.desk.ledger.sync()
+        scene.workspace.ledger.sync()
 
 
 def test_a_secret_that_was_not_rotated_for_90_days_is_found(scene: Scene) -> None:
@@ -236,7 +236,7 @@ def test_a_secret_that_was_not_rotated_for_90_days_is_found(scene: Scene) -> Non
     old, rotated = scene.key("old", age=90 * DAY), scene.key("rotated", age=120 * DAY)
     scene.key("young", age=90 * DAY - TICK)
     with scene.acting(NOW - 10 * DAY) as tx:
-        keys.rotate(tx, scene.desk.keyring, rotated.key.id, confirm="rotated")
+        keys.rotate(tx, scene.workspace.keyring, rotated.key.id, confirm="rotated")
         keys.update(tx, old.key.id, monthly_limit=usd(5))
     (finding,) = scene.found("key-not-rotated")
     assert (finding.subject, finding.since) == ("old", NOW)
@@ -285,15 +285,15 @@ def test_an_expired_key_that_is_still_there_is_found(scene: Scene) -> None:
 def _with_secret(scene: Scene, key_id: str) -> keys.NewSecret:
     """Return a key with a fresh secret, which the tests can call with."""
     with scene.acting(NOW - 40 * DAY) as tx:
-        return keys.rotate(tx, scene.desk.keyring, key_id, confirm="called")
+        return keys.rotate(tx, scene.workspace.keyring, key_id, confirm="called")
 
 
 def test_a_secret_in_a_url_is_found_until_it_is_rotated(scene: Scene) -> None:
     """Grave while the key is live; gone with the secret; first and last sighting are given."""
     key = scene.key("app")
-    digests = [digest.value for digest in scene.desk.keyring.digests(key.secret)]
+    digests = [digest.value for digest in scene.workspace.keyring.digests(key.secret)]
     for at in (NOW - 5 * DAY, NOW - HOUR):
-        with scene.desk.store.write(SYSTEM, at) as tx:
+        with scene.workspace.store.write(SYSTEM, at) as tx:
             lookup.note_in_url(tx, digests)
             lookup.note_in_url(tx, ["0" * 64])
     (finding,) = scene.found("key-secret-in-url")
@@ -304,7 +304,7 @@ def test_a_secret_in_a_url_is_found_until_it_is_rotated(scene: Scene) -> None:
         keys.disable(tx, key.key.id, confirm="app")
     assert [finding.severity for finding in scene.found("key-secret-in-url")] == [Severity.LOW]
     with scene.acting(NOW - MINUTE) as tx:
-        keys.rotate(tx, scene.desk.keyring, key.key.id, confirm="app")
+        keys.rotate(tx, scene.workspace.keyring, key.key.id, confirm="app")
     assert scene.found("key-secret-in-url") == []
 
 
@@ -315,12 +315,12 @@ def test_who_still_uses_an_old_secret_is_found(scene: Scene) -> None:
     scene.refuse(used, NOW - DAY, RefusalType.UNAUTHORIZED)
     with scene.acting(NOW - 40 * DAY, "eve@acme.example") as tx:
         for key in (used, unused, forgotten):
-            keys.rotate(tx, scene.desk.keyring, key.key.id, confirm=key.key.name, reason="Seen in a log.")
+            keys.rotate(tx, scene.workspace.keyring, key.key.id, confirm=key.key.name, reason="Seen in a log.")
         keys.delete(tx, gone.key.id, confirm="gone")
     for key, at in ((used, NOW - 3 * DAY), (used, NOW - DAY), (forgotten, NOW - 31 * DAY), (gone, NOW - 2 * DAY)):
-        with scene.desk.store.write(SYSTEM, at) as tx:
+        with scene.workspace.store.write(SYSTEM, at) as tx:
             lookup.note_retired(
-                tx, {digest.value: Counted(1, tx.now) for digest in scene.desk.keyring.digests(key.secret)}
+                tx, {digest.value: Counted(1, tx.now) for digest in scene.workspace.keyring.digests(key.secret)}
             )
     found = {finding.subject: finding for finding in scene.found("key-old-secret-used")}
     assert set(found) == {"used", "gone (deleted)"}
@@ -351,7 +351,7 @@ def test_a_suspended_organisations_keys_are_no_risk(scene: Scene) -> None:
     checks = {"key-never-used", "key-no-limit", "key-not-rotated"}
     of_keys = [finding for finding in scene.report().findings if finding.check in checks]
     assert {(finding.check, finding.subject) for finding in of_keys} == {(check, "app") for check in checks}
-    with scene.desk.write() as tx:
+    with scene.workspace.write() as tx:
         accounts.find_org(tx, "Acme").suspended = True
     assert not [finding for finding in scene.report().findings if finding.check in checks]
 
@@ -364,7 +364,7 @@ def test_commands_name_the_key_without_doubt(scene: Scene) -> None:
     names = ["my app; rm", "twin", "-f"]
     made = {name: scene.key(name).key for name in names}
     with scene.acting(NOW - 20 * DAY) as tx:
-        twin = keys.create(tx, scene.desk.keyring, org=other, name="twin", plan=plan).key
+        twin = keys.create(tx, scene.workspace.keyring, org=other, name="twin", plan=plan).key
     commands = {finding.subject_id: finding.action.split("`")[1] for finding in scene.found("key-never-used")}
     assert commands == {
         made["my app; rm"].id: "keydesk keys delete 'my app; rm'",

@@ -24,11 +24,11 @@ def wild(world: World) -> World:
     day = timedelta(days=1)
     for name in ("wild", "calm"):
         key = world.key(name, monthly_limit=None).key
-        with world.desk.write() as tx:
+        with world.workspace.write() as tx:
             keys.find(tx, name).created_at = NOW - 120 * day
         costs = {7: usd(40), 6: usd(40)} if name == "wild" else {}
-        append(world.desk.store, [called(key, NOW - n * day, costs.get(n, usd(1)) // 2_000) for n in range(100)])
-        with world.desk.write() as tx:
+        append(world.workspace.store, [called(key, NOW - n * day, costs.get(n, usd(1)) // 2_000) for n in range(100)])
+        with world.workspace.write() as tx:
             for month, spent in (("2026-10", usd(31)), ("2026-11", usd(15) + sum(costs.values()) - len(costs) * NANO)):
                 tx.session.add(KeyMonth(key_id=key.id, month=month, calls=1, spent=spent, held=0, last_call_at=tx.now))
     return world
@@ -36,9 +36,9 @@ def wild(world: World) -> World:
 
 def test_a_trial_tries_what_the_audit_proposes_on_the_key_that_ran_away(wild: World) -> None:
     """Twice October's 31 dollars would have refused the second wild day, after 7 + 40 dollars, and nothing else."""
-    with wild.desk.read() as tx:
+    with wild.workspace.read() as tx:
         key_id = keys.find(tx, "wild").id
-    found = limit_backtest.run(wild.desk.ledger, NOW)
+    found = limit_backtest.run(wild.workspace.ledger, NOW)
     assert (found.key_id, found.month, found.limit) == (key_id, "2026-11", usd(62))
     assert found.words == (
         "In 2026-11, a limit of $62.00 would have refused 1 of 15 calls of wild, $40.00 of $93.00, from 2026-11-09 on."
@@ -49,7 +49,7 @@ def test_a_trial_tries_what_the_audit_proposes_on_the_key_that_ran_away(wild: Wo
 
 def test_a_trial_goes_by_what_is_asked_for(wild: World) -> None:
     """Another key, limit or month, or all keys; nothing refused is said plainly."""
-    ledger = wild.desk.ledger
+    ledger = wild.workspace.ledger
     calm = limit_backtest.run(ledger, NOW, key="calm", month="2026-10")
     assert calm.words == "In 2026-10, a limit of $62.00 would have refused none of 31 calls of calm, which cost $31.00."
     every = limit_backtest.run(ledger, NOW, key="all", limit=usd(30), month="2026-10")
@@ -66,7 +66,7 @@ def test_a_trial_goes_by_what_is_asked_for(wild: World) -> None:
 
 def test_a_trial_without_a_runaway_looks_at_the_costliest_key(used: World) -> None:
     """Where no day stood out it is the key that cost most in the month that is looked at."""
-    found = limit_backtest.run(used.desk.ledger, NOW + timedelta(hours=1), limit=usd(2), month="2026-11")
+    found = limit_backtest.run(used.workspace.ledger, NOW + timedelta(hours=1), limit=usd(2), month="2026-11")
     assert found.words == (
         "In 2026-11, a limit of $2.00 would have refused 1 of 2 calls of app, $2.00 of $4.00, from 2026-11-15 on."
     )
@@ -74,6 +74,6 @@ def test_a_trial_without_a_runaway_looks_at_the_costliest_key(used: World) -> No
 
 def test_a_trial_of_an_empty_keydesk_says_so(world: World) -> None:
     """Before the first call there is nothing to try."""
-    found = limit_backtest.run(world.desk.ledger, NOW)
+    found = limit_backtest.run(world.workspace.ledger, NOW)
     assert found.key_id is None
     assert found.words.startswith("Nothing was called in ")

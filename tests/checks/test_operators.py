@@ -107,16 +107,16 @@ def test_many_secrets_within_an_hour_are_found(eve: Scene) -> None:
     """Five creations and rotations within 60 minutes, both ends included; the fullest hour is told."""
     start = NOW - 2 * DAY
     with eve.acting(start, EVE) as tx:
-        first = keys.create(tx, eve.desk.keyring, org="Acme", name="k0", plan="standard").key
+        first = keys.create(tx, eve.workspace.keyring, org="Acme", name="k0", plan="standard").key
     for number in range(1, 4):
         with eve.acting(start + number * 10 * MINUTE, EVE) as tx:
-            keys.create(tx, eve.desk.keyring, org="Acme", name=f"k{number}", plan="standard")
+            keys.create(tx, eve.workspace.keyring, org="Acme", name=f"k{number}", plan="standard")
             keys.update(tx, first.id, name="k0")
     with eve.acting(start + 61 * MINUTE, EVE) as tx:
-        keys.rotate(tx, eve.desk.keyring, first.id, confirm="k0")
+        keys.rotate(tx, eve.workspace.keyring, first.id, confirm="k0")
     assert eve.found("operator-burst") == []
     with eve.acting(start + 60 * MINUTE, EVE) as tx:
-        keys.rotate(tx, eve.desk.keyring, first.id, confirm="k0")
+        keys.rotate(tx, eve.workspace.keyring, first.id, confirm="k0")
     (finding,) = eve.found("operator-burst")
     assert (finding.subject, finding.severity, finding.since) == (EVE, Severity.MEDIUM, start)
     assert finding.evidence == {"secrets": 5, "last_at": start + HOUR, "keys": ["k0", "k1", "k2", "k3", "k0"]}
@@ -132,8 +132,8 @@ def test_a_name_that_is_locked_out_is_found(eve: Scene) -> None:
     for email, tries in ((EVE, 8), ("ann@acme.example", 7)):
         for _ in range(tries):
             with pytest.raises(SignInFailed):
-                sessions.sign_in(eve.desk.store, email, "wrong", "192.0.2.7")
-    with eve.desk.write() as tx:  # each real try of an unknown name would take as long as a good password
+                sessions.sign_in(eve.workspace.store, email, "wrong", "192.0.2.7")
+    with eve.workspace.write() as tx:  # each real try of an unknown name would take as long as a good password
         tx.session.add_all(
             SignInFailure(id=f"f{number}", subject=f"email:{'0' * 64}", failed_at=tx.now) for number in range(8)
         )
@@ -152,7 +152,7 @@ def test_an_address_that_guesses_is_found(scene: Scene) -> None:
     scene.clock.now = NOW - 5 * MINUTE
     for number in range(40):
         with pytest.raises(SignInFailed):
-            sessions.sign_in(scene.desk.store, names[number % 6], "wrong", "192.0.2.7")
+            sessions.sign_in(scene.workspace.store, names[number % 6], "wrong", "192.0.2.7")
     (finding,) = scene.found("operator-sign-in-failures")
     assert (finding.subject, finding.evidence["tries"]) == ("192.0.2.7", 40)
     assert "block it" in finding.action
@@ -227,7 +227,7 @@ def test_an_operator_written_into_the_store_is_found(eve: Scene) -> None:
     """One that no act added, and one whose role is not the one that was given; honest ones are not, however old."""
     eve.operator("ann@acme.example", Role.ANALYST, NOW - 40 * DAY, eve.world.org_id)
     assert eve.found("operator-unlogged") == []
-    with eve.desk.write() as tx:
+    with eve.workspace.write() as tx:
         tx.session.execute(update(Operator).where(Operator.email == EVE).values(role="platform_admin", org_id=None))
         values = {"password_hash": "x", "created_at": NOW - DAY, "created_by": EVE, "last_sign_in_at": None}
         tx.session.add(Operator(id="op_x", email="mallory@acme.example", role="platform_admin", org_id=None, **values))
@@ -248,7 +248,7 @@ def test_an_org_admin_sees_the_acts_in_its_organisation(eve: Scene) -> None:
     with eve.acting(NOW - DAY, "cli:elsewhere") as tx:
         audit.record(tx, "key.update", "something", org_id=other)
     actor = Actor(EVE, Role.ORG_ADMIN, eve.world.org_id)
-    report = eve.report(eve.desk.acting_as(actor).ledger)
+    report = eve.report(eve.workspace.acting_as(actor).ledger)
     assert {row.actor: row.kind for row in report.activity} == {
         EVE: "operator",
         "platform": "platform",

@@ -126,7 +126,7 @@ def test_prices_and_multipliers_written_into_the_store_are_found(scene: Scene) -
         plans.update(tx, "standard", multiplier=MILLION)
     assert scene.found("catalog-unlogged") == []
     free = PriceSheet.flat(input=0, output=0).to_json()
-    with scene.desk.write() as tx:
+    with scene.workspace.write() as tx:
         tx.session.execute(update(Price).where(Price.model_id == "claude-test").values(sheet=free))
         moments = {"valid_from": NOW, "recorded_at": NOW - DAY}
         tx.session.add(Price(id="price_x", model_id="gpt-test", recorded_by="x", source="given", sheet=free, **moments))

@@ -21,7 +21,7 @@ from toolkit.core.pricing import MILLION
 from toolkit.statements import corrections
 from toolkit.store.database import Actor, Transaction, utc_now
 from toolkit.store.tables import ApiKey, Reconciliation
-from toolkit.workspace import Desk
+from toolkit.workspace import Workspace
 
 pytestmark = pytest.mark.both_stores
 
@@ -57,7 +57,7 @@ def books(world: World, app: ApiKey) -> Books:
     books.gateway()
     books.settle(app, usd(0.5), held=usd(1))
     books.settle(app, 0, held=usd(1), outcome="upstream_error", usage_source=None, status=502)
-    world.desk.ledger.sync()
+    world.workspace.ledger.sync()
     books.settle(app, usd(3), held=usd(2))
     books.refuse(app)
     books.hold(app, usd(4))
@@ -66,34 +66,34 @@ def books(world: World, app: ApiKey) -> Books:
 
 def found(world: World) -> dict[str, list[str]]:
     """Run reconcile; return the violations by the title of their check."""
-    return {finding.title: finding.violations for finding in reconcile.run(world.desk) if finding.violations}
+    return {finding.title: finding.violations for finding in reconcile.run(world.workspace) if finding.violations}
 
 
 def at(world: World, moment: datetime, act: Callable[[Transaction], object]) -> None:
     """Let an operator act at a moment."""
-    with world.desk.store.write(ADMIN, moment) as tx:
+    with world.workspace.store.write(ADMIN, moment) as tx:
         act(tx)
 
 
 def test_honest_books_balance(world: World, app: ApiKey, books: Books) -> None:
     """Every check has looked at something and found nothing."""
     corrected = books.settle(app, usd(0.5))
-    corrections.correct(world.desk, corrected, usd(0.4), "a tenth too much", confirm=corrected)
-    findings = reconcile.run(world.desk)
+    corrections.correct(world.workspace, corrected, usd(0.4), "a tenth too much", confirm=corrected)
+    findings = reconcile.run(world.workspace)
     assert [finding.violations for finding in findings] == [[]] * len(findings)
     assert all(finding.checked > 0 for finding in findings), findings
     assert {finding.invariant for finding in findings} == {"I2", "I3", "I4", "I5", "I6"}
 
 
-def test_empty_books_balance(desk: Desk) -> None:
+def test_empty_books_balance(workspace: Workspace) -> None:
     """A store without a single organisation is no violation."""
-    assert all(not finding.violations for finding in reconcile.run(desk))
+    assert all(not finding.violations for finding in reconcile.run(workspace))
 
 
 @pytest.mark.only_store("sqlite")
 def test_an_overwritten_page_is_the_first_thing_that_is_said(world: World, books: Books) -> None:
     """An index that lost its entries hides no row from the other checks: SQLite's own check sees it."""
-    store, file = world.desk.store, world.desk.settings.data_dir / "keydesk.db"
+    store, file = world.workspace.store, world.workspace.settings.data_dir / "keydesk.db"
     with store.read(ADMIN) as tx:
         root = tx.session.scalars(
             text("SELECT rootpage FROM sqlite_master WHERE name = 'api_key_live_name_unique'")
@@ -105,7 +105,7 @@ def test_an_overwritten_page_is_the_first_thing_that_is_said(world: World, books
     with file.open("r+b") as pages:
         pages.seek((root - 1) * size + 3)
         pages.write(bytes(2))  # the number of its entries
-    findings = reconcile.run(world.desk)
+    findings = reconcile.run(world.workspace)
     assert findings[0].title == "The key store's own check of its pages finds nothing"
     assert "restore the key store from a backup" in findings[0].violations[0]
 
@@ -113,7 +113,7 @@ def test_an_overwritten_page_is_the_first_thing_that_is_said(world: World, books
 @pytest.mark.only_store("sqlite")
 def test_checks_of_a_damaged_store_say_that_they_could_not_look(world: World, books: Books) -> None:
     """A table that cannot be read ends the checks that need it, and not the run."""
-    store, file = world.desk.store, world.desk.settings.data_dir / "keydesk.db"
+    store, file = world.workspace.store, world.workspace.settings.data_dir / "keydesk.db"
     with store.read(ADMIN) as tx:
         root = tx.session.scalars(text("SELECT rootpage FROM sqlite_master WHERE name = 'wallet_entry'")).one()
         size = tx.session.scalars(text("PRAGMA page_size")).one()
@@ -133,7 +133,7 @@ def test_checks_of_a_damaged_store_say_that_they_could_not_look(world: World, bo
 def test_progress_names_every_check(world: World, books: Books) -> None:
     """The progress bar says what is being checked, and ends at its total."""
     seen: list[tuple[int, int, str]] = []
-    findings = reconcile.run(world.desk, lambda done, total, name: seen.append((done, total, name)))
+    findings = reconcile.run(world.workspace, lambda done, total, name: seen.append((done, total, name)))
     titles = [finding.title for finding in findings]
     assert seen == [(done, len(titles), title) for done, title in enumerate([*titles, ""])]
 
@@ -252,12 +252,12 @@ def test_tampering_is_found(world: World, books: Books, what: str) -> None:
 
 def test_a_doubled_row_is_found(world: World, books: Books, monkeypatch: pytest.MonkeyPatch) -> None:
     """A row that is in the ledger and in the outbox counts twice and is named, however few ids are compared at once."""
-    world.desk.ledger.sync(limit=1)
-    world.desk.ledger.sync()
+    world.workspace.ledger.sync(limit=1)
+    world.workspace.ledger.sync()
     query = "SELECT * FROM usage WHERE usage_source = 'reported' AND overrun = 0"
-    (double,) = world.desk.ledger.sql(query).to_pylist()
+    (double,) = world.workspace.ledger.sql(query).to_pylist()
     columns = set(row())
-    append(world.desk.store, [{name: value for name, value in double.items() if name in columns}])
+    append(world.workspace.store, [{name: value for name, value in double.items() if name in columns}])
     monkeypatch.setattr(reconcile, "IDS_AT_ONCE", 1)
     violations = found(world)
     assert violations[ONCE] == [f"{double['request_id']} occurs 2 times."]
@@ -298,7 +298,7 @@ def test_a_list_that_tells_of_another_file_is_a_finding(world: World, books: Boo
 
 def segment_files(world: World) -> list[Path]:
     """Return the ledger's files."""
-    return list(Path(world.desk.settings.ledger_root).rglob("*.parquet"))
+    return list(Path(world.workspace.settings.ledger_root).rglob("*.parquet"))
 
 
 def test_an_audit_row_that_was_removed_is_found(world: World, books: Books) -> None:
@@ -532,12 +532,12 @@ def test_a_charge_of_a_half_is_checked_half_to_even(world: World) -> None:
 
 def test_others_check_what_they_may_see(world: World, books: Books) -> None:
     """An org admin's check covers its organisation: another one's violation is not in it, its own is."""
-    with world.desk.write() as tx:
+    with world.workspace.write() as tx:
         other = accounts.add_org(tx, "Borealis")
     books.execute("UPDATE organisation SET settled = settled + 1 WHERE name = 'Acme'")
-    ours = reconcile.run(world.desk.acting_as(Actor("a@example.com", Role.ORG_ADMIN, world.org_id)))
-    theirs = reconcile.run(world.desk.acting_as(Actor("b@example.com", Role.ANALYST, other.id)))
-    everybody = reconcile.run(world.desk.acting_as(Actor("c@example.com", Role.ANALYST)))
+    ours = reconcile.run(world.workspace.acting_as(Actor("a@example.com", Role.ORG_ADMIN, world.org_id)))
+    theirs = reconcile.run(world.workspace.acting_as(Actor("b@example.com", Role.ANALYST, other.id)))
+    everybody = reconcile.run(world.workspace.acting_as(Actor("c@example.com", Role.ANALYST)))
     assert [finding.title for finding in ours if finding.violations] == [SETTLED]
     assert [finding.title for finding in theirs if finding.violations] == []
     assert [finding.title for finding in everybody if finding.violations] == [SETTLED]
@@ -550,12 +550,12 @@ def test_others_check_what_they_may_see(world: World, books: Books) -> None:
 def test_a_platform_admins_run_is_recorded(world: World, books: Books) -> None:
     """The record says when, by whom, how long, how many rows, and what was found; the newest is the last run."""
     before = utc_now()
-    findings = reconcile.run(world.desk)
+    findings = reconcile.run(world.workspace)
     books.execute("UPDATE organisation SET settled = settled + 1")
-    with world.desk.read() as tx:
+    with world.workspace.read() as tx:
         first = reconcile.last_run(tx)
-    broken = reconcile.run(world.desk)
-    with world.desk.read() as tx:
+    broken = reconcile.run(world.workspace)
+    with world.workspace.read() as tx:
         second = reconcile.last_run(tx)
     assert first is not None
     assert second is not None
@@ -568,8 +568,8 @@ def test_a_platform_admins_run_is_recorded(world: World, books: Books) -> None:
 def test_a_run_of_a_reader_is_not_recorded(world: World, books: Books) -> None:
     """Who may only look leaves no trace in the store."""
     for actor in (Actor("a@example.com", Role.ORG_ADMIN, world.org_id), Actor("b@example.com", Role.ANALYST)):
-        assert reconcile.run(world.desk.acting_as(actor))
-    with world.desk.read() as tx:
+        assert reconcile.run(world.workspace.acting_as(actor))
+    with world.workspace.read() as tx:
         assert reconcile.last_run(tx) is None
 
 
@@ -581,17 +581,17 @@ def test_a_store_that_cannot_be_written_is_checked_all_the_same(
     def refuse(*_: object) -> None:
         raise Unavailable("The key store is read-only.")
 
-    monkeypatch.setattr(world.desk.store, "write", refuse)
-    assert reconcile.run(world.desk)
-    with world.desk.read() as tx:
+    monkeypatch.setattr(world.workspace.store, "write", refuse)
+    assert reconcile.run(world.workspace)
+    with world.workspace.read() as tx:
         assert reconcile.last_run(tx) is None
 
 
 def test_an_org_sees_that_a_run_was_and_no_more(world: World, books: Books) -> None:
     """Amounts and names of others' books stay with the platform; when the run was and whether all was well does not."""
     books.execute("UPDATE organisation SET settled = settled + 1")
-    reconcile.run(world.desk)
-    with world.desk.acting_as(Actor("a@example.com", Role.ORG_ADMIN, world.org_id)).read() as tx:
+    reconcile.run(world.workspace)
+    with world.workspace.acting_as(Actor("a@example.com", Role.ORG_ADMIN, world.org_id)).read() as tx:
         run = reconcile.last_run(tx)
     assert run is not None
     assert not run.clean
@@ -600,7 +600,7 @@ def test_an_org_sees_that_a_run_was_and_no_more(world: World, books: Books) -> N
 
 def test_the_newest_hundred_runs_are_kept(world: World) -> None:
     """Old records go when new ones come."""
-    with world.desk.write() as tx:
+    with world.workspace.write() as tx:
         for number in range(RUNS_KEPT + 5):
             tx.session.add(
                 Reconciliation(
@@ -613,8 +613,8 @@ def test_the_newest_hundred_runs_are_kept(world: World) -> None:
                     findings="[]",
                 )
             )
-    reconcile.run(world.desk)
-    with world.desk.read() as tx:
+    reconcile.run(world.workspace)
+    with world.workspace.read() as tx:
         kept = tx.session.scalars(text("SELECT started_at FROM reconciliation ORDER BY started_at")).all()
     assert len(kept) == RUNS_KEPT
     assert kept[0] == micros(START + 6 * HOUR / 60)

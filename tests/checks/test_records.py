@@ -31,7 +31,7 @@ def test_a_changed_row_of_the_audit_log_is_found(scene: Scene) -> None:
     with scene.acting(NOW - 5 * DAY) as tx:
         entry = wallet.adjust(tx, "Acme", usd(5), "fix", "wrong before").id
     assert scene.found("audit-chain") == []
-    with scene.desk.write() as tx:
+    with scene.workspace.write() as tx:
         tx.session.execute(update(AuditRow).where(AuditRow.subject == entry).values(actor="somebody else"))
     (finding,) = scene.found("audit-chain")
     assert (finding.subject, finding.org, finding.severity) == ("Acme", "Acme", Severity.HIGH)
@@ -40,10 +40,10 @@ def test_a_changed_row_of_the_audit_log_is_found(scene: Scene) -> None:
 
 def test_a_cut_tail_is_found_by_an_exported_head(scene: Scene) -> None:
     """Head and rows cut together leave a chain that holds in itself; the head that was kept elsewhere tells."""
-    with scene.desk.read() as tx:
+    with scene.workspace.read() as tx:
         heads = audit.heads(tx)
     before, (seq, digest) = heads[audit.PLATFORM], ("0", "")
-    with scene.desk.write() as tx:
+    with scene.workspace.write() as tx:
         last = tx.session.get_one(AuditHead, audit.PLATFORM)
         tail = tx.session.get_one(AuditRow, (audit.PLATFORM, last.seq))
         seq, digest = str(last.seq - 1), tail.previous_hash
@@ -59,9 +59,9 @@ def test_a_cut_tail_is_found_by_an_exported_head(scene: Scene) -> None:
 
 def test_heads_of_others_chains_are_no_alarm_for_an_organisation(scene: Scene) -> None:
     """An analyst of one organisation may give the whole exported file; only its own chain is compared."""
-    with scene.desk.read() as tx:
+    with scene.workspace.read() as tx:
         heads = audit.heads(tx)
-    ledger = scene.desk.acting_as(Actor("ann", Role.ANALYST, scene.world.org_id)).ledger
+    ledger = scene.workspace.acting_as(Actor("ann", Role.ANALYST, scene.world.org_id)).ledger
     report = scene.report(ledger, known_heads=heads)
     assert "audit-chain" not in {check.id for check in report.skipped}
     assert [finding for finding in report.findings if finding.check == "audit-chain"] == []
@@ -79,7 +79,7 @@ def test_a_row_that_was_made_unreadable_stops_no_audit(scene: Scene) -> None:
         catalog.set_price(tx, "gpt-test", PriceSheet.flat(input=1, output=1))
         accounts.add_operator(tx, "ann@acme.example", Role.ANALYST, hash_password(PASSWORD))
     for rubbish in ("{", "[]", "{}", '{"multiplier": "1", "models": 3, "sheet": 3, "plan": []}', '{"multiplier": "?"}'):
-        with scene.desk.write() as tx:
+        with scene.workspace.write() as tx:
             tx.session.execute(update(AuditRow).values(before=rubbish, after=rubbish))
             tx.session.execute(update(Price).values(sheet=rubbish))
         found = {finding.check for finding in scene.report().findings}
@@ -90,9 +90,9 @@ def test_books_that_nobody_reconciled_are_found(scene: Scene) -> None:
     """Never: graver, since the first organisation; a run counts for 7 days."""
     (finding,) = scene.found("books-unreconciled")
     assert (finding.severity, finding.since, finding.evidence) == (Severity.MEDIUM, BEGINNING, {"last_run_at": None})
-    reconcile.run(scene.desk)
+    reconcile.run(scene.workspace)
     for age, found in ((timedelta(days=7) - timedelta(microseconds=1), []), (timedelta(days=7), [Severity.LOW])):
-        with scene.desk.write() as tx:
+        with scene.workspace.write() as tx:
             tx.session.execute(update(Reconciliation).values(started_at=NOW - age))
         assert [finding.severity for finding in scene.found("books-unreconciled")] == found
     assert scene.found("books-violated") == []
@@ -100,9 +100,9 @@ def test_books_that_nobody_reconciled_are_found(scene: Scene) -> None:
 
 def test_violations_of_the_last_run_are_found(scene: Scene) -> None:
     """One finding for each broken invariant, with the number of its violations and the first of them."""
-    with scene.desk.write() as tx:
+    with scene.workspace.write() as tx:
         tx.session.execute(update(Organisation).values(credited=Organisation.credited + usd(1)))
-    reconcile.run(scene.desk)
+    reconcile.run(scene.workspace)
     (finding,) = scene.found("books-violated")
     assert (finding.subject, finding.severity) == ("Each wallet's credits are the sum of its entries", Severity.HIGH)
     assert finding.evidence == {"violations": 1, "checked": 1, "run_by": ADMIN.name}
@@ -119,7 +119,7 @@ def test_payments_that_an_earlier_version_credited_twice_are_found(scene: Scene)
         wallet.credit(tx, "Rival", usd(7), "inv-1", same_reference=True)
         wallet.credit(tx, "Rival", usd(2), "INV-2")
     assert scene.found("payment-repeated") == []  # on purpose
-    with scene.desk.write() as tx:
+    with scene.workspace.write() as tx:
         tx.session.execute(update(WalletEntry).values(same_reference=False))
     (finding,) = scene.found("payment-repeated")
     assert (finding.severity, finding.org, finding.since) == (Severity.HIGH, None, NOW - 8 * DAY)
@@ -128,7 +128,7 @@ def test_payments_that_an_earlier_version_credited_twice_are_found(scene: Scene)
         "12:00 UTC)."
     )
     assert finding.evidence["amount_nano"] == usd(12)
-    theirs = scene.desk.acting_as(Actor("boss@rival.example", Role.ORG_ADMIN, rival)).ledger
+    theirs = scene.workspace.acting_as(Actor("boss@rival.example", Role.ORG_ADMIN, rival)).ledger
     (seen,) = scene.found("payment-repeated", ledger=theirs)
     assert (seen.org, seen.subject) == ("Rival", "inv-1")
     assert seen.sentence.endswith("Rival ($7.00, 2026-11-15 12:00 UTC) and 1 time in other organisations.")
@@ -155,7 +155,7 @@ def test_fields_that_nobody_knows_are_found_by_upstream(scene: Scene) -> None:
     assert refused.severity is Severity.INFO
     assert "leave_out" not in refused.action  # they no longer go on
     assert "`keydesk upstreams update test-openai --unknown-fields pass`" in refused.action
-    org_only = scene.desk.acting_as(Actor("ann", Role.ANALYST, scene.world.org_id)).ledger
+    org_only = scene.workspace.acting_as(Actor("ann", Role.ANALYST, scene.world.org_id)).ledger
     assert "fields-unknown" in {check.id for check in scene.report(org_only).skipped}
 
 
@@ -173,10 +173,10 @@ def test_holds_of_a_dead_gateway_are_found_together(scene: Scene) -> None:
     for hours, amount in ((3, usd(2)), (2, usd(0.5))):
         account.admit(account.call(received_at=NOW - hours * HOUR), fixed(amount))
     scene.clock.now = NOW - HOUR
-    with scene.desk.write() as tx:
+    with scene.workspace.write() as tx:
         leases.renew(tx, INSTANCE, HOUR - timedelta(minutes=2))
     assert scene.found("hold-orphaned") == []
-    with scene.desk.write() as tx:
+    with scene.workspace.write() as tx:
         tx.session.execute(update(GatewayInstance).values(lease_until=NOW - timedelta(minutes=2, microseconds=1)))
     (finding,) = scene.found("hold-orphaned")
     assert (finding.kind, finding.subject, finding.org) == ("gateway", INSTANCE, "Acme")

@@ -31,7 +31,7 @@ def test_reconcile_prints_each_check_and_records_the_run(world: World, run: Run)
     lines = result.stdout.splitlines()
     assert all(line.endswith(" checked  ok") for line in lines)
     assert lines[0].startswith("I4  The key store's own check of its pages finds nothing ")
-    with world.desk.read() as tx:
+    with world.workspace.read() as tx:
         last = reconcile.last_run(tx)
     assert last is not None
     assert last.actor.startswith("cli:")
@@ -170,7 +170,7 @@ def test_spend_and_requests_can_be_limited_to_tags(world: World, run: Run) -> No
     """`--tag` leaves the calls that carry it, given twice those that carry both; what is no tag is refused."""
     key = world.key("app").key
     texts = ['{"env":"live","team":"search"}', '{"team":"search"}', '{"team":"ads"}', None]
-    ids = append(world.desk.store, [row(key, cost=10**n, tags=text) for n, text in enumerate(texts)])
+    ids = append(world.workspace.store, [row(key, cost=10**n, tags=text) for n, text in enumerate(texts)])
 
     def read(*arguments: str) -> list[dict[str, Any]]:
         rows: list[dict[str, Any]] = json.loads(run(*arguments, "--json").stdout)

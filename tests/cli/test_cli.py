@@ -75,7 +75,7 @@ def log_call(world: World, key: ApiKey, cost: int, request_id: str = "req_1") ->
         "output_tokens": 34,
         "cost": cost,
     }
-    with world.desk.write() as tx:
+    with world.workspace.write() as tx:
         tx.session.add(OutboxRow(**facts))
 
 
@@ -166,7 +166,7 @@ def test_key_commands_do_not_load_pandas() -> None:
 # -- errors -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.usefixtures("desk")
+@pytest.mark.usefixtures("workspace")
 def test_an_error_is_one_line_on_standard_error(run: Run) -> None:
     """What is wrong is said without a traceback, and the exit code is 1."""
     result = run("keys", "show", "nobody")
@@ -174,7 +174,7 @@ def test_an_error_is_one_line_on_standard_error(run: Run) -> None:
     assert result.stderr == "Error: There is no API key 'nobody'. `keydesk keys list` shows them.\n"
 
 
-@pytest.mark.usefixtures("desk")
+@pytest.mark.usefixtures("workspace")
 def test_an_error_is_json_where_json_is_asked_for(run: Run) -> None:
     """With --json an error is one object on standard error."""
     result = run("keys", "show", "nobody", "--json")
@@ -252,7 +252,7 @@ def test_list_shows_keys_as_an_aligned_table(world: World, run: Run, read: Read)
     assert lines[0][end_of_limit - 2 : end_of_limit] == " -"
 
 
-@pytest.mark.usefixtures("desk")
+@pytest.mark.usefixtures("workspace")
 def test_an_empty_list_says_the_next_step(run: Run) -> None:
     """Where there is nothing yet, a person reads what to do and a program gets an empty list."""
     assert "keydesk keys create" in run("keys", "list").stdout
@@ -307,14 +307,14 @@ def test_dangerous_verbs_need_yes_without_a_terminal(world: World, run: Run, rea
 def test_rotate_gives_another_secret(world: World, read: Read) -> None:
     """The key keeps its id; the secret that admits is a new one."""
     before = create(read)
-    with world.desk.read() as tx:
+    with world.workspace.read() as tx:
         old_digest = tx.session.scalars(select(LiveSecret.digest)).one()
     after = read("keys", "rotate", "app", "--yes")
-    with world.desk.read() as tx:
+    with world.workspace.read() as tx:
         digest = tx.session.scalars(select(LiveSecret.digest)).one()
     assert after["id"] == before["id"]
     assert is_well_formed(str(after["secret"]))
-    assert world.desk.keyring.digest(str(after["secret"])).value == digest != old_digest
+    assert world.workspace.keyring.digest(str(after["secret"])).value == digest != old_digest
 
 
 def test_disable_enable_delete(world: World, read: Read, run: Run) -> None:
@@ -371,7 +371,7 @@ def test_as_names_the_actor_in_the_audit_log(world: World, run: Run) -> None:
     """The audit log shows who acted: the name given by --as, else the user of the machine."""
     run("orgs", "add", "Umbrella", "--as", "maria@example.com")
     run("orgs", "add", "Initech")
-    with world.desk.read() as tx:
+    with world.workspace.read() as tx:
         query = select(AuditRow.actor).where(AuditRow.action == "org.add").order_by(AuditRow.at)
         actors = tx.session.scalars(query).all()
     assert actors[-1].startswith("cli:")
@@ -419,18 +419,18 @@ def test_operators_sign_in_with_the_password_from_stdin(world: World, run: Run, 
     """A password is read from standard input; the operator can sign in with it and is in the list."""
     added = ["operators", "add", "Eva@Example.com", "--role", "org_admin", "--org", "Acme", "--password-stdin"]
     assert read(*added, typed=PASSWORD + "\n")["email"] == "eva@example.com"
-    assert sessions.sign_in(world.desk.store, "eva@example.com", PASSWORD, "test")
+    assert sessions.sign_in(world.workspace.store, "eva@example.com", PASSWORD, "test")
     assert "eva@example.com" in run("operators", "list").stdout
 
 
 def test_reset_password_ends_the_sessions(world: World, run: Run, read: Read) -> None:
     """After a reset the old password and every open session are dead."""
     read("operators", "add", "eva@example.com", "--role", "platform_admin", "--password-stdin", typed=PASSWORD)
-    session = sessions.sign_in(world.desk.store, "eva@example.com", PASSWORD, "test")
+    session = sessions.sign_in(world.workspace.store, "eva@example.com", PASSWORD, "test")
     result = run("operators", "reset-password", "eva@example.com", "--password-stdin", typed="another long password\n")
     assert result.exit_code == 0, result.output
-    assert sessions.find(world.desk.store, session) is None
-    assert sessions.sign_in(world.desk.store, "eva@example.com", "another long password", "test")
+    assert sessions.find(world.workspace.store, session) is None
+    assert sessions.sign_in(world.workspace.store, "eva@example.com", "another long password", "test")
 
 
 def test_a_password_is_not_asked_for_without_a_terminal(world: World, run: Run) -> None:
@@ -438,7 +438,7 @@ def test_a_password_is_not_asked_for_without_a_terminal(world: World, run: Run) 
     result = run("operators", "add", "eva@example.com", "--role", "analyst", typed=PASSWORD)
     assert result.exit_code == 1
     assert "--password-stdin" in result.stderr
-    with world.desk.read() as tx:
+    with world.workspace.read() as tx:
         assert tx.session.scalar(select(func.count()).select_from(Operator)) == 0
 
 
@@ -448,7 +448,7 @@ def test_a_password_is_typed_twice_and_not_shown(world: World, settings: Setting
     code, shown = on_terminal(settings, arguments, ("New password", PASSWORD), ("Once more", PASSWORD))
     assert code == 0, shown
     assert PASSWORD not in shown
-    assert sessions.sign_in(world.desk.store, "eva@example.com", PASSWORD, "test")
+    assert sessions.sign_in(world.workspace.store, "eva@example.com", PASSWORD, "test")
 
 
 def test_a_reference_is_credited_once(world: World, run: Run, read: Read) -> None:
@@ -462,7 +462,7 @@ def test_a_reference_is_credited_once(world: World, run: Run, read: Read) -> Non
     assert [entry["amount_usd"] for entry in entries] == ["-0.5", "20.5", "100"]  # type: ignore[index]
 
 
-@pytest.mark.usefixtures("desk")
+@pytest.mark.usefixtures("workspace")
 def test_set_up_of_a_provider(run: Run, read: Read) -> None:
     """Upstream, model with prices, plan: each is added and listed with what was given."""
     base = "https://api.openai.com/v1"
@@ -542,7 +542,7 @@ def test_where_a_models_price_is_from_is_said(world: World, run: Run) -> None:
     assert "'gpt-5-mini', priced from genai-prices" in copied.stdout
 
 
-@pytest.mark.usefixtures("desk")
+@pytest.mark.usefixtures("workspace")
 def test_prices_are_copied_and_superseded(run: Run, read: Read) -> None:
     """Without prices a model's are copied; a price set later is a second entry; refresh leaves given prices alone."""
     upstream = ["upstreams", "add", "o", "--dialect", "openai", "--base-url", "https://api.openai.com/v1"]
@@ -628,7 +628,7 @@ def test_audit_of_one_key_and_of_one_organisation(world: World, run: Run) -> Non
 def test_audit_verify_finds_a_changed_row(world: World, run: Run) -> None:
     """An intact log passes; after a row was changed behind its back, verify fails and names it."""
     assert run("audit", "--verify").exit_code == 0
-    with world.desk.write() as tx:
+    with world.workspace.write() as tx:
         tx.session.execute(update(AuditRow).where(AuditRow.action == "org.add").values(actor="someone else"))
     result = run("audit", "--verify", "--json")
     assert result.exit_code == 1
@@ -651,7 +651,7 @@ def test_reconcile_fails_on_money_that_does_not_add_up(world: World, run: Run) -
     clean = run("reconcile")
     assert clean.exit_code == 0, clean.output
     assert clean.stdout.count(" ok\n") == len(clean.stdout.splitlines())
-    with world.desk.write() as tx:
+    with world.workspace.write() as tx:
         tx.session.execute(update(Organisation).values(credited=Organisation.credited + 1))
     broken = run("reconcile")
     assert broken.exit_code == 1
@@ -696,7 +696,7 @@ def test_ledger_follow_drains_until_a_signal(world: World, settings: Settings, n
     try:
         for request_id in ("req_1", "req_2"):
             log_call(world, key, 5, request_id)
-            wait_until(lambda: _waiting(world.desk.store) == 0, "the outbox to be drained")
+            wait_until(lambda: _waiting(world.workspace.store) == 0, "the outbox to be drained")
         drain.send_signal(number)
         out, err = drain.communicate(timeout=20)
     finally:

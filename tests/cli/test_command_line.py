@@ -58,22 +58,22 @@ def test_commands_carry_the_folder_that_they_mean(monkeypatch: pytest.MonkeyPatc
 
 def test_an_empty_list_says_the_next_step_on_its_own_folder(world: World) -> None:
     """What a person copies from an answer goes to the store that the answer is about."""
-    env = variables_of(world.desk.settings)
-    with world.desk.write() as tx:
+    env = variables_of(world.workspace.settings)
+    with world.workspace.write() as tx:
         tx.session.execute(text("DELETE FROM operator"))
     result = CliRunner().invoke(cli, ["operators", "list"], env=env, prog_name="keydesk")
-    assert f"Add one: KEYDESK_DATA_DIR={world.desk.settings.data_dir} {keydesk()} operators add" in result.stdout
+    assert f"Add one: KEYDESK_DATA_DIR={world.workspace.settings.data_dir} {keydesk()} operators add" in result.stdout
 
 
 def test_a_violation_says_what_checks_the_right_ledger(world: World) -> None:
     """What `reconcile` finds wrong with a segment is looked into on the same folder."""
-    desk = world.desk
-    append(desk.store, [row(world.key("app").key, cost=1)])
-    desk.ledger.sync()
-    (segment,) = (desk.settings.data_dir / "ledger").rglob("*.parquet")
+    workspace = world.workspace
+    append(workspace.store, [row(world.key("app").key, cost=1)])
+    workspace.ledger.sync()
+    (segment,) = (workspace.settings.data_dir / "ledger").rglob("*.parquet")
     segment.unlink()
-    result = CliRunner().invoke(cli, ["reconcile"], env=variables_of(desk.settings), prog_name="keydesk")
-    assert f"`KEYDESK_DATA_DIR={desk.settings.data_dir} {keydesk()} ledger verify` checks them" in result.stdout
+    result = CliRunner().invoke(cli, ["reconcile"], env=variables_of(workspace.settings), prog_name="keydesk")
+    assert f"`KEYDESK_DATA_DIR={workspace.settings.data_dir} {keydesk()} ledger verify` checks them" in result.stdout
 
 
 def test_the_folder_of_the_checkout_goes_without_saying(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,18 +15,18 @@ from tests.conftest import ADMIN, Run, World, invoke, make_world, settings_for, 
 from toolkit.checks import reconcile
 from toolkit.store.database import utc_now
 from toolkit.store.tables import AuditRow
-from toolkit.workspace import Desk
+from toolkit.workspace import Workspace
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
     """Run `keydesk` on reconciled books with a key that has spent 1.90 of its limit of 2 USD; tests only read them."""
-    with closing(Desk.open(settings_for(tmp_path_factory.mktemp("audited"), ""), ADMIN, make=True)) as desk:
-        world = make_world(desk)
+    with closing(Workspace.open(settings_for(tmp_path_factory.mktemp("audited"), ""), ADMIN, make=True)) as workspace:
+        world = make_world(workspace)
         key = world.key("app", monthly_limit=usd(2)).key
         Books(world).settle(key, usd(1.9), at=utc_now() - timedelta(minutes=1))
-        reconcile.run(desk)
-        yield partial(invoke, desk.settings)
+        reconcile.run(workspace)
+        yield partial(invoke, workspace.settings)
 
 
 def test_findings_show_severity_evidence_and_action(run: Run) -> None:
@@ -98,8 +98,8 @@ def test_findings_compare_an_exported_head(run: Run, tmp_path: Path) -> None:
 
 def test_what_others_wrote_cannot_move_the_cursor(world: World) -> None:
     """Control characters in names that the store got past the services are not sent to the terminal."""
-    with world.desk.write() as tx:
+    with world.workspace.write() as tx:
         tx.session.execute(update(AuditRow).values(actor="eve\x1b[2J"))
-    found = invoke(world.desk.settings, "findings").stdout
+    found = invoke(world.workspace.settings, "findings").stdout
     assert "eve" in found
     assert "\x1b" not in found

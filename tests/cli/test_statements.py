@@ -109,7 +109,7 @@ def test_show_prints_the_statement_and_verify_checks_it(spent: World, run: Run) 
 def test_a_statement_that_was_made_unreadable_does_not_hide_the_others(spent: World, run: Run, tmp_path: Path) -> None:
     """It is listed without amounts, and whatever else is asked of it is answered by what to do."""
     close(run)
-    with spent.desk.write() as tx:
+    with spent.workspace.write() as tx:
         rival = accounts.add_org(tx, "Rival")
         rival.created_at = OCTOBER
     run("month", "close", "2026-10", "--org", "Rival", "--yes")
@@ -168,7 +168,7 @@ def test_an_invoice_is_reconciled(world: World, run: Run, tmp_path: Path) -> Non
         row(world.key().key, OCTOBER, upstream="test-openai", response_id="resp_1", **priced),
         row(world.key("b").key, OCTOBER + timedelta(days=1), upstream="test-openai", response_id="resp_2", **priced),
     ]
-    append(world.desk.store, calls)
+    append(world.workspace.store, calls)
     path = tmp_path / "invoice.csv"
     path.write_text("what,answer,output_tokens,net\ngpt,resp_1,100,0.001000\ngpt,resp_3,50,0.000500\n")
     columns = ("--column", "model=what", "--column", "response_id=answer", "--column", "amount=net")

@@ -27,7 +27,7 @@ from toolkit.core.errors import Conflict, Unavailable
 from toolkit.core.settings import Settings
 from toolkit.demo import data
 from toolkit.store.database import SYSTEM
-from toolkit.workspace import Desk
+from toolkit.workspace import Workspace
 
 PORTS = ("KEYDESK_GATEWAY_PORT", "KEYDESK_DASHBOARD_PORT", "KEYDESK_DEMO_PORT")
 CALLS = "200"
@@ -154,14 +154,14 @@ def test_first_start_gives_all_that_is_needed_and_stops_without_a_trace(site: Si
         assert password not in said
         assert secret not in said
 
-        desk = Desk.open(site.settings())
-        assert sessions.sign_in(desk.store, first_start.ADMIN, password, "test")
+        workspace = Workspace.open(site.settings())
+        assert sessions.sign_in(workspace.store, first_start.ADMIN, password, "test")
         (curl,) = re.findall(r"^curl .*", welcome, re.MULTILINE | re.DOTALL)
         answer = json.loads(pasted(curl))
         assert answer["choices"][0]["message"]["content"]
-        wait_until(lambda: desk.ledger.lag()[0] == 0, "the drain")
-        assert len(desk.ledger.sql("SELECT * FROM usage WHERE key = 'first-steps'")) == 1
-        desk.close()
+        wait_until(lambda: workspace.ledger.lag()[0] == 0, "the drain")
+        assert len(workspace.ledger.sql("SELECT * FROM usage WHERE key = 'first-steps'")) == 1
+        workspace.close()
 
         for log in (site.data / "logs").iterdir():
             assert secret not in log.read_text()
@@ -221,7 +221,7 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         FILED_CREDENTIAL="also-set",
         KEYDESK_SECRETS_FILE=str(secrets),
         KEYDESK_PUBLIC_URL="https://llm.example.com/keydesk/",
-        KEYDESK_DASHBOARD_URL="https://desk.example.com, http://127.0.0.1:1",
+        KEYDESK_DASHBOARD_URL="https://workspace.example.com, http://127.0.0.1:1",
     )
     before = os.umask(0)
     try:
@@ -326,7 +326,7 @@ def test_what_runs_is_private_whatever_the_umask(kept: Site) -> None:
 
 def test_greetings_show_the_addresses_that_others_see(kept: Site) -> None:
     """The settings' addresses stand in the greeting and in the first call, in place of this machine's own."""
-    assert "Dashboard   https://desk.example.com\n" in kept.said
+    assert "Dashboard   https://workspace.example.com\n" in kept.said
     assert "Gateway     https://llm.example.com/keydesk\n" in kept.said
     assert "curl https://llm.example.com/keydesk/v1/chat/completions" in (kept.data / "first-start.txt").read_text()
 
@@ -406,7 +406,7 @@ class Interrupted(Exception):
 
 
 def test_an_interrupted_first_start_is_finished_by_the_next(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Half-loaded demo data is completed, and only then is there an admin."""
     monkeypatch.setenv("KEYDESK_TEST_DEMO_CALLS", CALLS)
@@ -416,27 +416,27 @@ def test_an_interrupted_first_start_is_finished_by_the_next(
             raise Interrupted
 
     with pytest.raises(Interrupted):
-        data.load(desk, interrupt, calls=int(CALLS))
-    assert first_start.is_due(desk)
-    first_start.prepare(desk, quiet=False)
+        data.load(workspace, interrupt, calls=int(CALLS))
+    assert first_start.is_due(workspace)
+    first_start.prepare(workspace, quiet=False)
     assert "calls of 90 days" in capsys.readouterr().out
-    assert data.is_loaded(desk)
-    assert first_start.is_due(desk)
-    welcome = first_start.finish(desk, "http://127.0.0.1:8080")
-    assert not first_start.is_due(desk)
-    assert sessions.sign_in(desk.store, welcome.email, welcome.password, "test")
-    first_start.prepare(desk, quiet=False)
+    assert data.is_loaded(workspace)
+    assert first_start.is_due(workspace)
+    welcome = first_start.finish(workspace, "http://127.0.0.1:8080")
+    assert not first_start.is_due(workspace)
+    assert sessions.sign_in(workspace.store, welcome.email, welcome.password, "test")
+    first_start.prepare(workspace, quiet=False)
     assert capsys.readouterr().out == ""
 
 
-def test_a_store_set_up_by_hand_gets_no_demo_data(desk: Desk) -> None:
+def test_a_store_set_up_by_hand_gets_no_demo_data(workspace: Workspace) -> None:
     """Whoever added an organisation of their own does not find three strange ones beside it."""
-    with desk.write() as tx:
+    with workspace.write() as tx:
         accounts.add_org(tx, "Mine")
-    first_start.prepare(desk, quiet=True)
-    with desk.store.read(SYSTEM) as tx:
+    first_start.prepare(workspace, quiet=True)
+    with workspace.store.read(SYSTEM) as tx:
         assert [org.name for org in accounts.list_orgs(tx)] == ["Mine"]
-    assert first_start.finish(desk, "http://127.0.0.1:8080").curl is None
+    assert first_start.finish(workspace, "http://127.0.0.1:8080").curl is None
 
 
 def test_a_welcome_hides_its_secrets() -> None:

@@ -52,24 +52,24 @@ def test_origins_are_a_list() -> None:
         "http://b.example",
     )
     assert addresses.parse_origins("", "X") == ()
-    with pytest.raises(InvalidInput, match=r"X: 'https://a\.example/desk' is no origin"):
-        addresses.parse_origins("https://a.example/desk", "X")
+    with pytest.raises(InvalidInput, match=r"X: 'https://a\.example/workspace' is no origin"):
+        addresses.parse_origins("https://a.example/workspace", "X")
 
 
 @pytest.mark.parametrize(
     ("page", "host", "same"),
     [
-        ("https://desk.example", "desk.example", True),
-        ("https://desk.example", "Desk.Example:443", True),
-        ("http://desk.example", "desk.example:443", False),
+        ("https://workspace.example", "workspace.example", True),
+        ("https://workspace.example", "Workspace.Example:443", True),
+        ("http://workspace.example", "workspace.example:443", False),
         ("http://127.0.0.1:8501", "127.0.0.1:8501", True),
         ("http://127.0.0.1:8502", "127.0.0.1:8501", False),
         ("http://127.0.0.1", "127.0.0.1:8501", False),
         ("http://[::1]:8501", "[::1]:8501", True),
-        ("http://desk.example", "desk.example.evil.test", False),
-        ("http://desk.example", "desk.example/x", False),
-        ("http://desk.example", "user@desk.example", False),
-        ("http://desk.example", "", False),
+        ("http://workspace.example", "workspace.example.evil.test", False),
+        ("http://workspace.example", "workspace.example/x", False),
+        ("http://workspace.example", "user@workspace.example", False),
+        ("http://workspace.example", "", False),
     ],
 )
 def test_a_page_is_of_the_host_that_was_asked(page: str, host: str, same: bool) -> None:

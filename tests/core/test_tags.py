@@ -13,7 +13,7 @@ from toolkit.core.dialect import Dialect
 from toolkit.core.errors import InvalidInput, Refusal, RefusalType
 from toolkit.ledger.ledger import Ledger
 from toolkit.reports import queries
-from toolkit.workspace import Desk
+from toolkit.workspace import Workspace
 
 
 def read(body: dict[str, Any], *headers: bytes, dialect: Dialect = Dialect.OPENAI) -> Any:
@@ -103,15 +103,15 @@ def test_no_body_fails_a_call(body: dict[str, Any], dialect: Dialect) -> None:
 
 
 @pytest.fixture
-def ledger(desk: Desk) -> Ledger:
+def ledger(workspace: Workspace) -> Ledger:
     """Calls with tags, one of them without, half of them drained."""
     odd = {"a/b~c": "Köln \"é' \n", "team": "search"}
     carried = [{"team": "search", "env": "live"}, {"team": "ads", "env": "search"}, odd, None]
     calls = [row(cost=10**n, tags=each and tags.written(each)) for n, each in enumerate(carried)]
-    append(desk.store, calls[:2])
-    desk.ledger.sync()
-    append(desk.store, calls[2:])
-    return desk.ledger
+    append(workspace.store, calls[:2])
+    workspace.ledger.sync()
+    append(workspace.store, calls[2:])
+    return workspace.ledger
 
 
 @pytest.mark.parametrize(

@@ -73,15 +73,15 @@ class Visit:
 @pytest.fixture
 def visit(world: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Visit]]:
     """Open a page (by its module's name) as somebody with a role."""
-    for name, value in variables_of(world.desk.settings).items():
+    for name, value in variables_of(world.workspace.settings).items():
         monkeypatch.setenv(name, value)
 
     def open_page(page: str, role: Role = Role.PLATFORM_ADMIN, org_id: str | None = None) -> Visit:
         email = f"{role}-{org_id}@keydesk.test".lower()
-        with world.desk.write() as tx:
+        with world.workspace.write() as tx:
             if accounts.find_operator(tx, email) is None:
                 accounts.add_operator(tx, email, role, hash_password(PASSWORD), org_id=org_id)
-        cookie = identity.seal(sessions.sign_in(world.desk.store, email, PASSWORD, "test"))
+        cookie = identity.seal(sessions.sign_in(world.workspace.store, email, PASSWORD, "test"))
         monkeypatch.setattr(ContextProxy, "headers", {streamlit_sessions.HEADER: cookie})
         app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=30)
         app.run()
@@ -91,5 +91,5 @@ def visit(world: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..
         return Visit(app)
 
     yield open_page
-    identity.desk().close()
+    identity.workspace().close()
     st.cache_data.clear()

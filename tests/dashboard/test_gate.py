@@ -29,7 +29,7 @@ from toolkit.core.policy import Role
 from toolkit.core.secrets import hash_password
 from toolkit.dashboard import gate, identity, streamlit_sessions
 from toolkit.dashboard.sign_in import LARGEST_FORM, MOST_WAITING, PASSWORDS_AT_ONCE, SignIns
-from toolkit.workspace import Desk
+from toolkit.workspace import Workspace
 
 EMAIL, PASSWORD = "ada@acme.test", "correct horse battery"
 FORM = {"email": EMAIL, "password": PASSWORD}
@@ -38,11 +38,11 @@ STREAM = "/_stcore/stream"
 
 
 @pytest.fixture
-def operator(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> str:
+def operator(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> str:
     """Somebody who may sign in; the environment names this test's store."""
-    for name, value in variables_of(desk.settings).items():
+    for name, value in variables_of(workspace.settings).items():
         monkeypatch.setenv(name, value)
-    with desk.write() as tx:
+    with workspace.write() as tx:
         return accounts.add_operator(tx, EMAIL, Role.PLATFORM_ADMIN, hash_password(PASSWORD)).id
 
 
@@ -247,7 +247,7 @@ def test_cookie_of_another_installation_is_refused(
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("KEYDESK_DATA_DIR", str(tmp_path_factory.mktemp("other")))
         foreign = identity.seal(session_id)
-        identity.desk().close()
+        identity.workspace().close()
     client.cookies.clear()
     client.cookies.set(cookie_name(), foreign)
     assert client.get("/").status_code == 401
@@ -256,7 +256,7 @@ def test_cookie_of_another_installation_is_refused(
 def test_websocket_of_an_ended_session_gets_only_the_way_out(client: TestClient) -> None:
     """A tab that reconnects after its session ended is sent to the form, reaches no script, and is cut off."""
     sign_in(client)
-    sessions.sign_out(identity.desk().store, identity.unseal(client.cookies[cookie_name()]) or "")
+    sessions.sign_out(identity.workspace().store, identity.unseal(client.cookies[cookie_name()]) or "")
     with client.websocket_connect(STREAM, subprotocols=["streamlit"]) as socket:
         assert ForwardMsg.FromString(socket.receive_bytes()).auth_redirect.url == gate.ENDED
         with pytest.raises(WebSocketDisconnect):
@@ -267,7 +267,7 @@ def test_open_websocket_ends_with_its_session(client: TestClient) -> None:
     """The first message after a sign-out elsewhere reaches no script: the tab is sent to the form."""
     sign_in(client)
     with client.websocket_connect(STREAM, subprotocols=["streamlit"]) as socket:
-        sessions.sign_out(identity.desk().store, identity.unseal(client.cookies[cookie_name()]) or "")
+        sessions.sign_out(identity.workspace().store, identity.unseal(client.cookies[cookie_name()]) or "")
         socket.send_bytes(b"")
         assert ForwardMsg.FromString(socket.receive_bytes()).auth_redirect.url == gate.ENDED
         with pytest.raises(WebSocketDisconnect) as end:
@@ -275,10 +275,10 @@ def test_open_websocket_ends_with_its_session(client: TestClient) -> None:
     assert end.value.code == 1008
 
 
-def test_password_reset_ends_sessions(client: TestClient, operator: str, desk: Desk) -> None:
+def test_password_reset_ends_sessions(client: TestClient, operator: str, workspace: Workspace) -> None:
     """When an operator's sessions are ended, an open browser is signed out."""
     sign_in(client)
-    with desk.write() as tx:
+    with workspace.write() as tx:
         operators.reset_password(tx, EMAIL, hash_password("another long password"))
     assert client.get("/", headers=HTML).headers["location"] == "/sign-in"
 
@@ -357,7 +357,7 @@ def test_a_session_ended_elsewhere_drops_what_the_tabs_held(plain: TestClient) -
     """When a tab comes back after its sign-in was ended by somebody else, its state is dropped as well."""
     sign_in(plain)
     first = tab(plain)
-    sessions.sign_out(identity.desk().store, identity.unseal(plain.cookies[cookie_name()]) or "")
+    sessions.sign_out(identity.workspace().store, identity.unseal(plain.cookies[cookie_name()]) or "")
     with plain.websocket_connect(STREAM, subprotocols=["streamlit", "none", first]) as socket:
         assert ForwardMsg.FromString(socket.receive_bytes()).auth_redirect.url == gate.ENDED
     assert Runtime.instance()._session_mgr.get_session_info(first) is None
@@ -389,11 +389,11 @@ def test_websocket_of_another_page_is_refused(client: TestClient, origin: str, s
 
 def test_origins_of_the_setting_are_the_dashboards(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     """With KEYDESK_DASHBOARD_URL its origins count, whatever Host a proxy sends, and the Host does not."""
-    monkeypatch.setenv("KEYDESK_DASHBOARD_URL", "http://desk.example, http://tunnel.example:9000")
+    monkeypatch.setenv("KEYDESK_DASHBOARD_URL", "http://workspace.example, http://tunnel.example:9000")
     for path in ("/auth/sign-in", "/auth/sign-out"):
         assert client.post(path, data=FORM, headers={"origin": "http://testserver"}).status_code == 403
     assert client.post("/auth/sign-in", data=FORM, headers={"origin": "http://tunnel.example:9000"}).status_code == 303
-    with client.websocket_connect(STREAM, subprotocols=["streamlit"], headers={"origin": "http://desk.example"}):
+    with client.websocket_connect(STREAM, subprotocols=["streamlit"], headers={"origin": "http://workspace.example"}):
         pass
     with (
         pytest.raises(WebSocketDisconnect),
@@ -486,8 +486,8 @@ def test_pages_load_and_frame_nothing_foreign(client: TestClient) -> None:
         ({}, {}, False, False),
         ({}, {"x-forwarded-proto": "https"}, True, False),
         ({"KEYDESK_DASHBOARD_URL": "https://testserver"}, {}, True, True),
-        ({"KEYDESK_DASHBOARD_URL": "https://desk.example, http://testserver"}, {}, False, False),
-        ({"KEYDESK_DASHBOARD_URL": "https://desk.example"}, {"host": "127.0.0.1:8501"}, True, True),
+        ({"KEYDESK_DASHBOARD_URL": "https://workspace.example, http://testserver"}, {}, False, False),
+        ({"KEYDESK_DASHBOARD_URL": "https://workspace.example"}, {"host": "127.0.0.1:8501"}, True, True),
         ({"KEYDESK_TRUSTED_PROXIES": "192.0.2.1"}, {"x-forwarded-proto": "https"}, True, True),
         ({"KEYDESK_TRUSTED_PROXIES": "192.0.2.1"}, {"x-forwarded-proto": "http"}, False, False),
     ],
@@ -548,6 +548,6 @@ def test_two_installations_on_one_host_keep_their_cookies_apart(
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("KEYDESK_DATA_DIR", str(tmp_path_factory.mktemp("other")))
         second = cookie_name()
-        identity.desk().close()
+        identity.workspace().close()
     assert second != first
     assert cookie_name() == first

@@ -46,8 +46,8 @@ pytestmark = pytest.mark.skipif(
 @pytest.fixture
 def dashboard(running: Running, tmp_path: Path) -> Iterator[str]:
     """The dashboard in a process of its own, beside a running gateway; its address."""
-    settings = running.world.desk.settings
-    with running.world.desk.write() as tx:
+    settings = running.world.workspace.settings
+    with running.world.workspace.write() as tx:
         accounts.add_operator(tx, EMAIL, Role.PLATFORM_ADMIN, hash_password(PASSWORD))
     port = free_port()
     url = f"http://127.0.0.1:{port}"
@@ -200,7 +200,7 @@ def test_journey(page: Page, running: Running) -> None:
     go_to(page, "Overview")
     expect(page.get_by_text("No calls yet.")).to_be_visible()
     assert call(curl) == 200
-    cost = f"${usd(queries.totals(running.world.desk.ledger).cost)}"
+    cost = f"${usd(queries.totals(running.world.workspace.ledger).cost)}"
     assert cost != "$0"
     expect(page.locator(".kd-card", has_text="Spent in").get_by_title(cost)).to_be_visible()
     expect(page.locator(".kd-table tr", has_text="journey").get_by_title(cost).last).to_be_visible()
@@ -208,7 +208,7 @@ def test_journey(page: Page, running: Running) -> None:
     keep(page, "4-overview")
 
     assert call(curl) == 200
-    cost = f"${usd(queries.totals(running.world.desk.ledger).cost)}"
+    cost = f"${usd(queries.totals(running.world.workspace.ledger).cost)}"
     expect(page.locator(".kd-table tr", has_text="journey").get_by_title(cost).last).to_be_visible()
 
     go_to(page, "Requests")

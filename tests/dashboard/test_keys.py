@@ -21,21 +21,21 @@ Open = Callable[..., Visit]
 
 def stored(world: World, name: str) -> ApiKey:
     """Return a key as the store has it."""
-    with world.desk.read() as tx:
+    with world.workspace.read() as tx:
         return keys.find(tx, name)
 
 
 def reasons(world: World, key_id: str) -> dict[str, tuple[str, str]]:
     """Return who did what to a key and why, by action."""
-    with world.desk.read() as tx:
+    with world.workspace.read() as tx:
         return {row.action: (row.actor, row.reason) for row in audit.rows(tx, subject=key_id)}
 
 
 def other_org(world: World) -> str:
     """Add a second organisation with one key."""
-    with world.desk.write() as tx:
+    with world.workspace.write() as tx:
         org = accounts.add_org(tx, "Borealis")
-        keys.create(tx, world.desk.keyring, org=org.id, name="their-key", plan=world.plan_id)
+        keys.create(tx, world.workspace.keyring, org=org.id, name="their-key", plan=world.plan_id)
         return org.id
 
 
@@ -47,7 +47,7 @@ def test_empty_list_says_the_next_step(visit: Open) -> None:
 def test_list_shows_status_plan_limit_and_last_use(visit: Open, world: World) -> None:
     """A row names key, plan and state, what was spent and held of the limit, and tries with an old secret."""
     key = world.key("billing-bot", monthly_limit=usd(50), models=["gpt-test"]).key
-    with world.desk.write() as tx:
+    with world.workspace.write() as tx:
         now = tx.now
         tx.session.add(
             KeyMonth(
@@ -93,7 +93,7 @@ def test_search_and_deleted_keys(visit: Open, world: World) -> None:
     """The search narrows the list; deleted keys are found under Deleted and All, struck out and without actions."""
     world.key("alpha")
     gone = world.key("beta").key
-    with world.desk.write() as tx:
+    with world.workspace.write() as tx:
         keys.delete(tx, gone.id, confirm="beta")
     page = visit("keys")
     assert "beta" not in page.text
@@ -203,7 +203,7 @@ def test_create_explains_what_is_wrong(visit: Open, world: World, name: str, lim
     page.click("confirm")
     assert message in page.text
     assert page.has_button("confirm")
-    with world.desk.read() as tx:
+    with world.workspace.read() as tx:
         assert len(keys.summaries(tx)) == 1
 
 
@@ -277,7 +277,7 @@ def test_edit_keeps_what_somebody_else_changed(visit: Open, world: World) -> Non
     """A form that was opened before another person's change and touches other options leaves that change alone."""
     key = world.key("shared", monthly_limit=usd(500)).key
     page = visit("keys").choose(key.id, "Edit")
-    with world.desk.write() as tx:
+    with world.workspace.write() as tx:
         keys.update(tx, key.id, monthly_limit=usd(5), models=["gpt-test"], hold_policy=HoldPolicy.EXPECTED)
     page.type("key_name", "renamed")
     page.click("confirm")
@@ -290,7 +290,7 @@ def test_edit_keeps_what_somebody_else_changed(visit: Open, world: World) -> Non
 def test_details_show_options_and_history(visit: Open, world: World) -> None:
     """Details name the id, who made the key, and every act on it."""
     key = world.key("known").key
-    with world.desk.write() as tx:
+    with world.workspace.write() as tx:
         keys.disable(tx, key.id, confirm="known", reason="holidays")
     text = visit("keys").choose(key.id, "Details").text
     for part in (key.id, key.display, "all models of the plan", "admin@keydesk.local", "disable", "holidays"):
@@ -336,7 +336,7 @@ def test_what_a_tab_holds_is_dropped_with_the_sign_in(
     (secret,) = {code.value for code in page.app.code if code.value.startswith("sk-")}
     assert secret in page.run().text
     email = f"{Role.PLATFORM_ADMIN}-None@keydesk.test".lower()
-    again = identity.seal(sessions.sign_in(world.desk.store, email, PASSWORD, "test"))
+    again = identity.seal(sessions.sign_in(world.workspace.store, email, PASSWORD, "test"))
     monkeypatch.setattr(ContextProxy, "headers", {streamlit_sessions.HEADER: again})
     assert secret not in page.run().text
     assert "Copy the secret now." not in page.text
@@ -347,7 +347,7 @@ def test_rights_are_the_services_word(visit: Open, world: World, monkeypatch: py
     """If a right is lost while a dialog is open, it closes, says so, and nothing has happened."""
     key = world.key("guarded").key
     page = visit("keys", Role.ORG_ADMIN, world.org_id).choose(key.id, "Disable")
-    with world.desk.write() as tx:
+    with world.workspace.write() as tx:
         operator = accounts.find_operator(tx, f"org_admin-{world.org_id}@keydesk.test")
         assert operator
         operator.role = Role.ANALYST
@@ -368,7 +368,7 @@ def test_details_name_nobody_of_the_platform_to_an_organisation(visit: Open, wor
 def test_a_suspended_organisations_keys_are_shown_as_such(visit: Open, world: World) -> None:
     """In the list and in the details; a disabled key stays disabled, as its callers are told."""
     key, other = world.key("app").key, world.key("other").key
-    with world.desk.write() as tx:
+    with world.workspace.write() as tx:
         keys.disable(tx, other.id, confirm="other")
         accounts.suspend_org(tx, "Acme", confirm="Acme")
     page = visit("keys", Role.ORG_ADMIN, world.org_id)

@@ -19,8 +19,8 @@ Open = Callable[..., Visit]
 def call(world: World, key: ApiKey, cost: int, *, days_ago: int = 0, **columns: object) -> None:
     """Log a call and count it in the wallet, as a settlement does."""
     at = utc_now() - timedelta(days=days_ago, seconds=1)
-    append(world.desk.store, [row(key, at, cost=cost, input_tokens=1000, output_tokens=200, **columns)])
-    with world.desk.write() as tx:
+    append(world.workspace.store, [row(key, at, cost=cost, input_tokens=1000, output_tokens=200, **columns)])
+    with world.workspace.write() as tx:
         org = tx.session.get(Organisation, key.org_id)
         assert org
         org.settled += cost
@@ -41,7 +41,7 @@ def test_figures_of_the_month(visit: Open, world: World) -> None:
     call(world, key, usd(1.5))
     call(world, key, 0, outcome="upstream_error", refusal="upstream_error")
     call(world, key, 0, outcome="refused", refusal="api_key_quota_exceeded")
-    with world.desk.write() as tx:
+    with world.workspace.write() as tx:
         org = tx.session.get(Organisation, world.org_id)
         assert org
         org.held = usd(10)
@@ -82,7 +82,7 @@ def test_deleted_key_is_still_named(visit: Open, world: World) -> None:
     """A deleted key keeps its place in the table of spend."""
     key = world.key("gone").key
     call(world, key, usd(2))
-    with world.desk.write() as tx:
+    with world.workspace.write() as tx:
         keys.delete(tx, key.id, confirm="gone")
     assert "gone (deleted)" in visit("overview").text
 
@@ -112,7 +112,7 @@ def test_new_call_shows_at_the_next_run(visit: Open, world: World) -> None:
 
 def test_empty_wallet_says_what_to_do(visit: Open, world: World) -> None:
     """With nothing left the card says that calls are refused, and the cure: an org admin must ask for it."""
-    with world.desk.write() as tx:
+    with world.workspace.write() as tx:
         wallet.adjust(tx, world.org_id, -usd(100), "r", "closing")
     assert "calls are refused: credit the wallet" in visit("overview").text
     text = visit("overview", Role.ORG_ADMIN, world.org_id).text
@@ -121,10 +121,10 @@ def test_empty_wallet_says_what_to_do(visit: Open, world: World) -> None:
 
 def test_org_admin_sees_its_own_organisation_only(visit: Open, world: World) -> None:
     """Neither the other organisation's wallet nor its keys reach an org admin's page; a platform admin sees both."""
-    with world.desk.write() as tx:
+    with world.workspace.write() as tx:
         other = accounts.add_org(tx, "Borealis")
         wallet.credit(tx, other.id, usd(900), "first")
-        theirs = keys.create(tx, world.desk.keyring, org=other.id, name="their-key", plan=world.plan_id).key
+        theirs = keys.create(tx, world.workspace.keyring, org=other.id, name="their-key", plan=world.plan_id).key
     call(world, theirs, usd(5))
     call(world, world.key("our-key").key, usd(2))
     page = visit("overview", Role.ORG_ADMIN, world.org_id)
@@ -155,7 +155,7 @@ def test_ended_session_shows_nothing(visit: Open, world: World) -> None:
     from streamlit.runtime.context import ContextProxy
 
     given: dict[str, str] = ContextProxy.headers  # type: ignore[assignment]
-    sessions.sign_out(world.desk.store, identity.unseal(given[streamlit_sessions.HEADER]) or "")
+    sessions.sign_out(world.workspace.store, identity.unseal(given[streamlit_sessions.HEADER]) or "")
     text = page.run().text
     assert "You are signed out. Sign in" in text
     assert "Wallet" not in text

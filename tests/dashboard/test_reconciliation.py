@@ -31,10 +31,10 @@ def books(world: World) -> Books:
 @pytest.fixture
 def theirs(world: World) -> ApiKey:
     """A key of another organisation, which has money too."""
-    with world.desk.write() as tx:
+    with world.workspace.write() as tx:
         other = accounts.add_org(tx, "Borealis")
         wallet.credit(tx, other.id, usd(900), "first")
-        return keys.create(tx, world.desk.keyring, org=other.id, name="their-key", plan=world.plan_id).key
+        return keys.create(tx, world.workspace.keyring, org=other.id, name="their-key", plan=world.plan_id).key
 
 
 def test_nothing_yet_says_the_next_step(visit: Open) -> None:
@@ -73,7 +73,7 @@ def test_a_reader_of_all_sees_the_last_run_but_starts_none(visit: Open, world: W
     text = visit("reconciliation", Role.ANALYST).text
     assert "A platform admin starts the check here, or with keydesk reconcile." in text
     books.execute("UPDATE organisation SET settled = settled + 5")
-    reconcile.run(world.desk)
+    reconcile.run(world.workspace)
     page = visit("reconciliation", Role.ANALYST)
     assert "Acme: the wallet settled 0.000000005 USD" in page.text
     assert not page.has_button("run_now")
@@ -91,7 +91,7 @@ def test_one_organisation_sees_nothing_of_the_others(
     books.settle(ours, usd(3), held=usd(2), at=at)
     books.hold(ours, usd(1), at=at, instance="gateway_died")
     books.execute("UPDATE organisation SET settled = settled + 5 WHERE name = 'Borealis'")
-    reconcile.run(world.desk)
+    reconcile.run(world.workspace)
     page = visit("reconciliation", role, world.org_id)
     text = page.text
     assert "Result Not clean a platform admin sees the details" in text

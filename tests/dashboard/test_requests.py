@@ -42,7 +42,7 @@ PRICED: dict[str, Any] = {
 
 def log(world: World, key: ApiKey, **columns: Any) -> str:
     """Log a request of a second ago; return its id."""
-    return append(world.desk.store, [row(key, columns.pop("at", utc_now() - timedelta(seconds=1)), **columns)])[0]
+    return append(world.workspace.store, [row(key, columns.pop("at", utc_now() - timedelta(seconds=1)), **columns)])[0]
 
 
 def test_no_requests_yet_says_the_next_step(visit: Open) -> None:
@@ -96,7 +96,7 @@ def test_a_corrected_charge_is_shown_beside_the_first(visit: Open, world: World)
     doubt = {"usage_doubt": "no input tokens", "provider_usage": '{"output_tokens":5}'}
     columns = PRICED | doubt | {"request_price": 0, "usage_source": "estimated"}
     request_id = Books(world).settle(world.key("app").key, columns.pop("cost"), at=utc_now(), **columns)
-    correct(world.desk, request_id, 2_000_000, "as the provider billed it", confirm=request_id)
+    correct(world.workspace, request_id, 2_000_000, "as the provider billed it", confirm=request_id)
     page = visit("requests")
     page.type("id", request_id)
     text = page.run().text
@@ -153,7 +153,7 @@ def test_filters(visit: Open, world: World, box: str, value: str) -> None:
     wanted = world.key("wanted").key
     log(world, wanted, model="claude-test", outcome="aborted", cost=usd(3))
     log(world, world.key("unwanted").key, cost=usd(4))
-    with world.desk.write() as tx:
+    with world.workspace.write() as tx:
         keys.delete(tx, wanted.id, confirm="wanted")
     page = visit("requests")
     assert {"$3.000000", "$4.000000"} <= set(page.text.split())
@@ -170,7 +170,7 @@ def test_paging(visit: Open, world: World) -> None:
     """More requests than fit are reached with Older and Newer; a filter starts at the newest again."""
     key, now = world.key("app").key, utc_now()
     rows = [row(key, now - timedelta(minutes=minute + 1), cost=usd(minute + 1)) for minute in range(PAGE_SIZE + 3)]
-    append(world.desk.store, rows)
+    append(world.workspace.store, rows)
     page = visit("requests")
     assert f"1–{PAGE_SIZE}, newest first" in page.text
     assert "$28.00" not in page.text
@@ -184,9 +184,9 @@ def test_paging(visit: Open, world: World) -> None:
 
 def test_org_admin_finds_no_foreign_request(visit: Open, world: World) -> None:
     """Another organisation's request is neither listed nor found by id."""
-    with world.desk.write() as tx:
+    with world.workspace.write() as tx:
         other = accounts.add_org(tx, "Borealis")
-        theirs = keys.create(tx, world.desk.keyring, org=other.id, name="their-key", plan=world.plan_id).key
+        theirs = keys.create(tx, world.workspace.keyring, org=other.id, name="their-key", plan=world.plan_id).key
     foreign = log(world, theirs)
     log(world, world.key("our-key").key)
     page = visit("requests", Role.ORG_ADMIN, world.org_id)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.conftest import free_port, prepare_desk, process, settings_for
+from tests.conftest import free_port, prepare_workspace, process, settings_for
 from tests.gateway.raw import answers, connected, say
 
 UPGRADE = (
@@ -21,7 +21,7 @@ def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     taken = free_port()
     env = {"KEYDESK_DATA_DIR": str(folder), "KEYDESK_DASHBOARD_PORT": str(taken), "KEYDESK_HOST": "::"}
     settings = settings_for(folder, "")
-    prepare_desk(folder, settings.store_url)
+    prepare_workspace(folder, settings.store_url)
     health = f"http://127.0.0.1:{taken}/_stcore/health"
     with process(["-m", "toolkit.cli", "dashboard"], health, env, folder / "log"):
         yield taken

@@ -15,7 +15,7 @@ from tests.conftest import ADMIN, usd
 from toolkit import environment
 from toolkit.admin import accounts, catalog, keys, lookup, plans
 from toolkit.billing.rules import Call, Refuse
-from toolkit.billing.stores import open_till
+from toolkit.billing.stores import open_billing_store
 from toolkit.checks import reconcile
 from toolkit.core import tags
 from toolkit.core.dialect import Dialect
@@ -27,27 +27,27 @@ from toolkit.demo.traffic import draw
 from toolkit.reports import queries
 from toolkit.store import audit, database
 from toolkit.store.tables import CatalogVersion
-from toolkit.workspace import Desk
+from toolkit.workspace import Workspace
 
 CALLS = 4_000
 NOW = datetime(2026, 11, 23, 15, 30, tzinfo=UTC)
 
 
-def open_desk(folder: Path) -> Desk:
+def open_workspace(folder: Path) -> Workspace:
     """Open a Keydesk that does not wait for the disk."""
     environ = {"KEYDESK_DATA_DIR": str(folder), "KEYDESK_SQLITE_SYNCHRONOUS": "NORMAL"}
-    return Desk.open(environment.read_settings(environ), ADMIN, make=True)
+    return Workspace.open(environment.read_settings(environ), ADMIN, make=True)
 
 
 @pytest.fixture(scope="module")
-def loaded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
+def loaded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
     """A Keydesk with demo data that ends at NOW."""
-    desk = open_desk(tmp_path_factory.mktemp("demo"))
+    workspace = open_workspace(tmp_path_factory.mktemp("demo"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(database, "store_now", lambda _tx: NOW)
-        data.load(desk, calls=CALLS)
-    yield desk
-    desk.close()
+        data.load(workspace, calls=CALLS)
+    yield workspace
+    workspace.close()
 
 
 @pytest.fixture
@@ -56,21 +56,21 @@ def at_now(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(database, "store_now", lambda _tx: NOW)
 
 
-def rows(desk: Desk, query: str) -> list[tuple[Any, ...]]:
+def rows(workspace: Workspace, query: str) -> list[tuple[Any, ...]]:
     """Return the rows of a ledger query."""
-    return [tuple(row.values()) for row in desk.ledger.sql(query).to_pylist()]
+    return [tuple(row.values()) for row in workspace.ledger.sql(query).to_pylist()]
 
 
-def contents(desk: Desk) -> list[tuple[Any, ...]]:
+def contents(workspace: Workspace) -> list[tuple[Any, ...]]:
     """Return what the calls of a load come to, without the random ids."""
     return rows(
-        desk,
+        workspace,
         "SELECT org, key, model, outcome, refusal, admitted_at, input_tokens, output_tokens, cost, held, tags"
         " FROM usage ORDER BY admitted_at, key",
     )
 
 
-def test_the_books_balance(loaded: Desk) -> None:
+def test_the_books_balance(loaded: Workspace) -> None:
     """Every invariant holds, and every check but that of open holds and segments had something to look at."""
     findings = reconcile.run(loaded)
     assert [finding.violations for finding in findings] == [[]] * len(findings)
@@ -79,7 +79,7 @@ def test_the_books_balance(loaded: Desk) -> None:
 
 @pytest.mark.both_stores
 @pytest.mark.usefixtures("at_now")
-def test_every_store_takes_the_data(desk: Desk) -> None:
+def test_every_store_takes_the_data(workspace: Workspace) -> None:
     """Loaded in an interrupted and a second go, the books balance on SQLite and on PostgreSQL."""
 
     def interrupt(done: int, _all: int) -> None:
@@ -87,14 +87,14 @@ def test_every_store_takes_the_data(desk: Desk) -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        data.load(desk, interrupt, calls=300)
-    calls = data.load(desk, calls=300)
+        data.load(workspace, interrupt, calls=300)
+    calls = data.load(workspace, calls=300)
     assert calls > 250
-    assert rows(desk, "SELECT count(*), count(DISTINCT request_id) FROM usage") == [(calls, calls)]
-    assert [finding for finding in reconcile.run(desk) if finding.violations] == []
+    assert rows(workspace, "SELECT count(*), count(DISTINCT request_id) FROM usage") == [(calls, calls)]
+    assert [finding for finding in reconcile.run(workspace) if finding.violations] == []
 
 
-def test_all_of_the_cast_is_there(loaded: Desk) -> None:
+def test_all_of_the_cast_is_there(loaded: Workspace) -> None:
     """Three organisations with money, and every key under its plan; prices begin before the first call."""
     with loaded.read() as tx:
         found = {(one.org_name, one.key.name): one.plan_name for one in keys.summaries(tx, deleted=True)}
@@ -105,7 +105,7 @@ def test_all_of_the_cast_is_there(loaded: Desk) -> None:
     assert rows(loaded, "SELECT min(admitted_at) FROM usage") >= [(first,)]
 
 
-def test_the_calls_cover_ninety_days_up_to_now(loaded: Desk) -> None:
+def test_the_calls_cover_ninety_days_up_to_now(loaded: Workspace) -> None:
     """Not a call lies in the future, and no day is without one."""
     ((calls, days, last),) = rows(loaded, "SELECT count(*), count(DISTINCT day), max(admitted_at) FROM usage")
     assert calls >= CALLS * 0.95
@@ -113,7 +113,7 @@ def test_the_calls_cover_ninety_days_up_to_now(loaded: Desk) -> None:
     assert last < NOW
 
 
-def test_weekdays_and_office_hours_show(loaded: Desk) -> None:
+def test_weekdays_and_office_hours_show(loaded: Workspace) -> None:
     """The rhythm is there: more on working days, more by day."""
     working, weekend = (
         rows(loaded, f"SELECT count(*) / count(DISTINCT day) FROM usage WHERE isodow(day) {test}")[0][0]
@@ -127,14 +127,14 @@ def test_weekdays_and_office_hours_show(loaded: Desk) -> None:
     assert day > 2 * night
 
 
-def test_one_key_runs_away(loaded: Desk) -> None:
+def test_one_key_runs_away(loaded: Workspace) -> None:
     """The busiest day of the sandbox is many times its usual one."""
     days = rows(loaded, "SELECT count(*) FROM usage WHERE key = 'agent-sandbox' GROUP BY day ORDER BY 1")
     counts = [count for (count,) in days]
     assert counts[-1] >= 5 * counts[len(counts) // 2]
 
 
-def test_one_key_is_unused_one_deleted_one_rotated_one_near_its_limit(loaded: Desk) -> None:
+def test_one_key_is_unused_one_deleted_one_rotated_one_near_its_limit(loaded: Workspace) -> None:
     """The states that a dashboard has to show."""
     with loaded.store.read(ADMIN, NOW) as tx:
         found = {one.key.name: one for one in keys.summaries(tx, deleted=True)}
@@ -148,7 +148,7 @@ def test_one_key_is_unused_one_deleted_one_rotated_one_near_its_limit(loaded: De
     assert near.spent <= near.key.monthly_limit < near.spent * 100 / 94 + usd(1)
 
 
-def test_errors_refusals_and_callers_who_left_are_there(loaded: Desk) -> None:
+def test_errors_refusals_and_callers_who_left_are_there(loaded: Workspace) -> None:
     """Every way in which a call can end, but those that would need a crash."""
     outcomes = dict(rows(loaded, "SELECT outcome, count(*) FROM usage GROUP BY outcome"))
     assert set(outcomes) == set(Outcome) - {Outcome.ABANDONED}
@@ -156,7 +156,7 @@ def test_errors_refusals_and_callers_who_left_are_there(loaded: Desk) -> None:
     assert refusals == [("model_not_allowed",), ("unauthorized",)]
 
 
-def test_uses_of_the_old_secret_are_logged_as_a_gateway_would(loaded: Desk) -> None:
+def test_uses_of_the_old_secret_are_logged_as_a_gateway_would(loaded: Workspace) -> None:
     """One row for each use that the key counts, at its moment, without a body: no model, no charge; and the counts."""
     refused = rows(
         loaded,
@@ -169,7 +169,7 @@ def test_uses_of_the_old_secret_are_logged_as_a_gateway_would(loaded: Desk) -> N
     assert counts["unauthorized"] == 37
 
 
-def test_most_calls_say_what_they_are_for(loaded: Desk) -> None:
+def test_most_calls_say_what_they_are_for(loaded: Workspace) -> None:
     """Some keys' calls are tagged, some only in part, some not at all; a key may serve several teams."""
     spend = queries.spend(loaded.ledger, ["key", "tag:team"])
     teams = spend.groupby("key")["tag:team"].agg(set).to_dict()
@@ -184,7 +184,7 @@ def test_most_calls_say_what_they_are_for(loaded: Desk) -> None:
     assert users > 30
 
 
-def test_tags_are_those_that_a_gateway_would_have_read(loaded: Desk) -> None:
+def test_tags_are_those_that_a_gateway_would_have_read(loaded: Workspace) -> None:
     """Their text is the canonical one, within the bounds; a user is named where the provider's API has a field."""
     found = rows(loaded, "SELECT DISTINCT dialect, tags FROM usage WHERE tags IS NOT NULL")
     assert {dialect for dialect, text in found if "user" in text} == {"openai", "anthropic"}
@@ -196,7 +196,7 @@ def test_tags_are_those_that_a_gateway_would_have_read(loaded: Desk) -> None:
         assert tags.read(Dialect(dialect), body, [(tags.HEADER, header)]) == text
 
 
-def test_operators_have_acted(loaded: Desk) -> None:
+def test_operators_have_acted(loaded: Workspace) -> None:
     """Creation, rotation, deletion and a changed limit are in the audit log, at the time of the story."""
     with loaded.read() as tx:
         counted = Counter(row.action for row in audit.rows(tx, limit=10_000))
@@ -205,7 +205,7 @@ def test_operators_have_acted(loaded: Desk) -> None:
     assert counted["wallet.credit"] == 3 * len(CREDITS)
 
 
-def test_a_second_load_is_refused(loaded: Desk) -> None:
+def test_a_second_load_is_refused(loaded: Workspace) -> None:
     """Loaded data is never loaded again."""
     assert data.is_loaded(loaded)
     with pytest.raises(Conflict, match="loaded already"):
@@ -216,7 +216,7 @@ def test_a_second_load_is_refused(loaded: Desk) -> None:
 @pytest.mark.parametrize("stop", [1, 75])
 def test_an_interrupted_load_resumes_where_it_stopped(tmp_path: Path, stop: int) -> None:
     """Cut short after any batch and resumed, the data is that of a load in one go; even if the ledger has drained."""
-    whole, cut = open_desk(tmp_path / "whole"), open_desk(tmp_path / "cut")
+    whole, cut = open_workspace(tmp_path / "whole"), open_workspace(tmp_path / "cut")
     data.load(whole, calls=400)
     seen = 0
 
@@ -243,40 +243,40 @@ def test_an_interrupted_load_resumes_where_it_stopped(tmp_path: Path, stop: int)
 @pytest.mark.usefixtures("at_now")
 def test_real_calls_do_not_disturb_a_load(tmp_path: Path) -> None:
     """Keys of the same names elsewhere are not charged, and their calls do not pass for demo calls."""
-    desk = open_desk(tmp_path)
+    workspace = open_workspace(tmp_path)
 
     def interrupt(_done: int, _all: int) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        data.load(desk, interrupt, calls=300)
-    with desk.write() as tx:
+        data.load(workspace, interrupt, calls=300)
+    with workspace.write() as tx:
         org = accounts.add_org(tx, "Real")
-        new = keys.create(tx, desk.keyring, org=org.id, name="support-chat", plan="enterprise")
-    with desk.read() as tx:
-        facts = lookup.lookup(tx, [desk.keyring.digest(new.secret).value])
+        new = keys.create(tx, workspace.keyring, org=org.id, name="support-chat", plan="enterprise")
+    with workspace.read() as tx:
+        facts = lookup.lookup(tx, [workspace.keyring.digest(new.secret).value])
         version = tx.session.scalars(select(CatalogVersion.version)).one()
     assert facts is not None
     call = Call("req_real", facts, NOW, "openai", "chat/completions", stream=False, model="gpt-5")
     refusal = Refusal(RefusalType.BILLING_SHORTFALL, "no money")
-    with closing(open_till(desk.store)) as till:
-        assert till.run([Refuse(call, refusal, NOW, version)]) == [True]
-    assert data.load(desk, calls=300) > 250
-    assert rows(desk, "SELECT count(*) FROM usage WHERE org = 'Real'") == [(1,)]
-    assert rows(desk, "SELECT count(*) > 250 FROM usage WHERE org <> 'Real'") == [(True,)]
-    desk.close()
+    with closing(open_billing_store(workspace.store)) as billing_store:
+        assert billing_store.run([Refuse(call, refusal, NOW, version)]) == [True]
+    assert data.load(workspace, calls=300) > 250
+    assert rows(workspace, "SELECT count(*) FROM usage WHERE org = 'Real'") == [(1,)]
+    assert rows(workspace, "SELECT count(*) > 250 FROM usage WHERE org <> 'Real'") == [(True,)]
+    workspace.close()
 
 
 def test_names_that_are_taken_are_a_conflict(tmp_path: Path) -> None:
     """An organisation that somebody else gave a name of the cast is not played into."""
-    desk = open_desk(tmp_path)
-    with desk.write() as tx:
+    workspace = open_workspace(tmp_path)
+    with workspace.write() as tx:
         accounts.add_org(tx, KEYS[0].org)
     with pytest.raises(Conflict, match="already an organisation named"):
-        data.load(desk, calls=100)
-    with desk.read() as tx:
+        data.load(workspace, calls=100)
+    with workspace.read() as tx:
         assert plans.list_all(tx) == []
-    desk.close()
+    workspace.close()
 
 
 def test_the_draw_is_the_same_each_time() -> None:

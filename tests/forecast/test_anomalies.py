@@ -21,7 +21,7 @@ from toolkit.core.settings import Settings
 from toolkit.demo.cast import DAYS, KEYS
 from toolkit.demo.traffic import DemoCall, draw
 from toolkit.forecast import anomalies
-from toolkit.forecast.anomalies import Bucket, find
+from toolkit.forecast.anomalies import S3Storage, find
 from toolkit.store.database import utc_now
 
 MONDAY = datetime(2026, 9, 7, tzinfo=UTC)
@@ -187,7 +187,7 @@ def demo_calls() -> list[DemoCall]:
 
 @pytest.mark.parametrize(("bucket", "length", "late"), [("day", DAY, 0 * HOUR), ("hour", HOUR, 6 * HOUR)])
 def test_the_runaway_key_of_the_demo_is_found_and_nearly_nothing_else(
-    bucket: Bucket, length: timedelta, late: timedelta
+    bucket: S3Storage, length: timedelta, late: timedelta
 ) -> None:
     """The surge is seen on its first day, or within six hours, and at most one other of 15 keys' 90 days is."""
     index = pd.date_range(MONDAY, periods=DAYS * DAY // length, freq=length)
@@ -211,21 +211,21 @@ def test_anomalies_are_read_from_the_ledger(world: World) -> None:
     """A day of a key's ledger that stands out is found with the key's name; a closed key is not called silent."""
     wild, gone = world.key("wild").key, world.key("gone").key
     append(
-        world.desk.store,
+        world.workspace.store,
         [
             *(row(wild, NOON - day * DAY, cost=usd(40) if day == 3 else usd(4)) for day in range(70)),
             *(row(gone, NOON - day * DAY, cost=usd(4)) for day in range(5, 70)),
         ],
     )
-    world.desk.ledger.sync()
-    found = anomalies.anomalies(world.desk.ledger, NOON)
+    world.workspace.ledger.sync()
+    found = anomalies.anomalies(world.workspace.ledger, NOON)
     assert found[["key", "kind", "buckets"]].values.tolist() == [["wild", "spend", 1], ["gone", "silence", 4]]
-    with world.desk.write() as tx:
+    with world.workspace.write() as tx:
         keys.disable(tx, gone.id, confirm="gone", reason="no longer used")
-    left = only(anomalies.anomalies(world.desk.ledger, NOON))
+    left = only(anomalies.anomalies(world.workspace.ledger, NOON))
     assert (left["key"], left["org"], left["actual"]) == ("wild", "Acme", usd(40))
     assert left["bucket"] == NOON.replace(hour=0) - 3 * DAY
-    assert anomalies.anomalies(world.desk.ledger, NOON, days=3).empty
+    assert anomalies.anomalies(world.workspace.ledger, NOON, days=3).empty
 
 
 def test_what_was_spent_beyond_the_usual_is_told_by_day(world: World) -> None:
@@ -233,18 +233,18 @@ def test_what_was_spent_beyond_the_usual_is_told_by_day(world: World) -> None:
     wild, calm = world.key("wild").key, world.key("calm").key
     wilder = {3: usd(40), 4: usd(30), 20: usd(50)}
     rows = [row(wild, NOON - day * DAY, cost=wilder.get(day, usd(4))) for day in range(70)]
-    append(world.desk.store, rows + [row(calm, NOON - day * DAY, cost=usd(4)) for day in range(70)])
+    append(world.workspace.store, rows + [row(calm, NOON - day * DAY, cost=usd(4)) for day in range(70)])
     third, fourth, old = (NOON.date() - day * DAY for day in (3, 4, 20))
-    found = anomalies.beyond_usual(world.desk.ledger, NOON, days=10)
+    found = anomalies.beyond_usual(world.workspace.ledger, NOON, days=10)
     assert found == {wild.id: {third: usd(36), fourth: usd(26)}}
-    assert anomalies.beyond_usual(world.desk.ledger, NOON, days=30)[wild.id][old] == usd(46)
+    assert anomalies.beyond_usual(world.workspace.ledger, NOON, days=30)[wild.id][old] == usd(46)
 
 
 @pytest.mark.parametrize("bucket", ["day", "hour"])
-def test_only_days_that_count_are_opened(world: World, bucket: Bucket) -> None:
+def test_only_days_that_count_are_opened(world: World, bucket: S3Storage) -> None:
     """Segments of days that nothing is compared with are not touched: here the file is not even there."""
-    append(world.desk.store, [row(world.key().key, NOON - 200 * DAY, cost=usd(9))])
-    ledger = world.desk.ledger
+    append(world.workspace.store, [row(world.key().key, NOON - 200 * DAY, cost=usd(9))])
+    ledger = world.workspace.ledger
     ledger.sync()
     ledger.root.remove(kept(ledger))
     assert anomalies.anomalies(ledger, NOON, bucket).empty
@@ -261,7 +261,9 @@ def test_the_command_shows_what_was_unusual(world: World, settings: Settings) ->
 
     assert run() == "Nothing unusual in the last 30 days.\n"
     assert run("--days", "1", "--by", "hour") == "Nothing unusual in 1 day.\n"
-    append(world.desk.store, [row(app, now - day * DAY, cost=usd(90) if day == 4 else usd(4)) for day in range(70)])
+    append(
+        world.workspace.store, [row(app, now - day * DAY, cost=usd(90) if day == 4 else usd(4)) for day in range(70)]
+    )
     assert f"$90.00 was spent on {now - 4 * DAY:%Y-%m-%d}; about $4.00 is usual." in run()
     (found,) = json.loads(run("--json", "--org", "Acme", "--key", "app"))
     assert (found["actual_usd"], found["expected_usd"], found["actual_calls"]) == ("90", "4", None)

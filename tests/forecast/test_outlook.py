@@ -25,7 +25,7 @@ def steady(world: World, key: ApiKey, *, days: int = 40, until: int = 0) -> None
     morning = NOON - timedelta(hours=2)
     rows = [row(key, morning - day * DAY, cost=usd(1)) for day in range(max(until, 1), days + 1)]
     rows += [] if until else [row(key, morning, cost=usd(0.4))]
-    append(world.desk.store, rows)
+    append(world.workspace.store, rows)
 
 
 def only(frame: pd.DataFrame, **equal: object) -> dict[str, Any]:
@@ -41,8 +41,8 @@ def test_month_end_reads_spend_limits_and_wallets(world: World) -> None:
     app, free = world.key("app", monthly_limit=usd(25)).key, world.key("free").key
     steady(world, app)
     steady(world, free)
-    world.desk.ledger.sync()
-    by_key, by_org = outlook.month_end(world.desk.ledger, NOON)
+    world.workspace.ledger.sync()
+    by_key, by_org = outlook.month_end(world.workspace.ledger, NOON)
     assert by_key["key"].tolist() == ["free", "app"]  # the costliest first
     found = only(by_key, key="app")
     assert (found["spent"], found["forecast"], found["wanted"], found["limit"]) == (
@@ -63,16 +63,18 @@ def test_calls_after_the_moment_do_not_count(world: World) -> None:
     """A forecast of an earlier moment knows nothing that came after it."""
     app = world.key("app").key
     steady(world, app)
-    before = outlook.month_end(world.desk.ledger, NOON)[0]
-    append(world.desk.store, [row(app, NOON + timedelta(seconds=1), cost=usd(500))])
-    assert outlook.month_end(world.desk.ledger, NOON)[0].equals(before)
+    before = outlook.month_end(world.workspace.ledger, NOON)[0]
+    append(world.workspace.store, [row(app, NOON + timedelta(seconds=1), cost=usd(500))])
+    assert outlook.month_end(world.workspace.ledger, NOON)[0].equals(before)
 
 
 def test_no_amount_passes_through_a_float(world: World) -> None:
     """An amount that no float can hold is spent to the last nano-USD, for key and organisation, beside days without."""
     odd = 2**53 + 1
-    append(world.desk.store, [row(world.key("app").key, NOON, cost=odd), row(world.key("b").key, NOON - DAY, cost=2)])
-    by_key, by_org = outlook.month_end(world.desk.ledger, NOON)
+    append(
+        world.workspace.store, [row(world.key("app").key, NOON, cost=odd), row(world.key("b").key, NOON - DAY, cost=2)]
+    )
+    by_key, by_org = outlook.month_end(world.workspace.ledger, NOON)
     assert only(by_key, key="app")["spent"] == odd
     assert only(by_org)["spent"] == odd + 2
 
@@ -82,10 +84,10 @@ def test_deleted_keys_are_named_while_they_cost_something(world: World) -> None:
     now, before = world.key("now").key, world.key("before").key
     steady(world, now)
     steady(world, before, days=60, until=30)
-    with world.desk.write() as tx:
+    with world.workspace.write() as tx:
         for key in (now, before):
             keys.delete(tx, key.id, confirm=key.name, reason="no longer used")
-    by_key, by_org = outlook.month_end(world.desk.ledger, NOON)
+    by_key, by_org = outlook.month_end(world.workspace.ledger, NOON)
     found = only(by_key)
     assert (found["key_label"], found["forecast"]) == ("now (deleted)", usd(22.4))
     assert found["method"] == "admits no calls any more"
@@ -95,8 +97,8 @@ def test_deleted_keys_are_named_while_they_cost_something(world: World) -> None:
 def test_only_days_that_count_are_opened(world: World) -> None:
     """Segments of days before the history of a forecast are not touched: here the file is not even there."""
     key = world.key().key
-    append(world.desk.store, [row(key, NOON - 200 * DAY, cost=usd(9))])
-    ledger = world.desk.ledger
+    append(world.workspace.store, [row(key, NOON - 200 * DAY, cost=usd(9))])
+    ledger = world.workspace.ledger
     ledger.sync()
     ledger.root.remove(kept(ledger))
     steady(world, key)
@@ -109,12 +111,12 @@ def test_disabled_keys_and_suspended_organisations_cost_nothing_more(world: Worl
     """Who admits no calls is not foretold any."""
     app = world.key("app").key
     steady(world, app)
-    with world.desk.write() as tx:
+    with world.workspace.write() as tx:
         keys.disable(tx, app.id, confirm=app.name, reason="a pause")
-    assert only(outlook.month_end(world.desk.ledger, NOON)[0])["forecast"] == usd(22.4)
-    with world.desk.write() as tx:
+    assert only(outlook.month_end(world.workspace.ledger, NOON)[0])["forecast"] == usd(22.4)
+    with world.workspace.write() as tx:
         keys.enable(tx, app.id, confirm=app.name, reason="work goes on")
-    assert only(outlook.month_end(world.desk.ledger, NOON)[0])["forecast"] == usd(29.9)
+    assert only(outlook.month_end(world.workspace.ledger, NOON)[0])["forecast"] == usd(29.9)
 
 
 def test_days_at_the_limit_are_left_out(world: World) -> None:
@@ -122,10 +124,10 @@ def test_days_at_the_limit_are_left_out(world: World) -> None:
     app = world.key("app").key
     steady(world, app, until=6)
     refused = {"outcome": "refused", "refusal": "api_key_quota_exceeded", "status": 402}
-    append(world.desk.store, [row(app, NOON - day * DAY, **refused) for day in range(1, 6)])
-    append(world.desk.store, [row(app, NOON - 10 * DAY, cost=0) for _ in range(20)])
-    append(world.desk.store, [row(app, NOON - 10 * DAY, **refused)])
-    found, _, _ = outlook.outlook(world.desk.ledger, NOON)
+    append(world.workspace.store, [row(app, NOON - day * DAY, **refused) for day in range(1, 6)])
+    append(world.workspace.store, [row(app, NOON - 10 * DAY, cost=0) for _ in range(20)])
+    append(world.workspace.store, [row(app, NOON - 10 * DAY, **refused)])
+    found, _, _ = outlook.outlook(world.workspace.ledger, NOON)
     assert found.cut_short is not None
     assert found.cut_short[app.id].sum() == 5
     wanted = only(found.by_key())
@@ -136,11 +138,11 @@ def test_days_at_the_limit_are_left_out(world: World) -> None:
 def test_an_organisations_analyst_sees_its_own(world: World) -> None:
     """Keys, money and wallets of other organisations are in no forecast of an organisation's analyst."""
     steady(world, world.key("app").key)
-    with world.desk.write() as tx:
+    with world.workspace.write() as tx:
         other = accounts.add_org(tx, "Other")
-        theirs = keys.create(tx, world.desk.keyring, org=other.id, name="theirs", plan=world.plan_id).key
+        theirs = keys.create(tx, world.workspace.keyring, org=other.id, name="theirs", plan=world.plan_id).key
     steady(world, theirs)
-    ledger = world.desk.acting_as(Actor("eve@example.com", Role.ANALYST, other.id)).ledger
+    ledger = world.workspace.acting_as(Actor("eve@example.com", Role.ANALYST, other.id)).ledger
     by_key, by_org = outlook.month_end(ledger, NOON)
     assert by_key["key"].tolist() == ["theirs"]
     assert by_org["org"].tolist() == ["Other"]
@@ -148,9 +150,9 @@ def test_an_organisations_analyst_sees_its_own(world: World) -> None:
 
 def test_an_empty_ledger_foretells_nothing(world: World) -> None:
     """Without a call each key ends the month at nothing; without a key there are no rows."""
-    assert [frame.empty for frame in outlook.month_end(world.desk.ledger, NOON)] == [True, True]
+    assert [frame.empty for frame in outlook.month_end(world.workspace.ledger, NOON)] == [True, True]
     world.key("app")
-    found = only(outlook.month_end(world.desk.ledger, NOON)[0])
+    found = only(outlook.month_end(world.workspace.ledger, NOON)[0])
     assert (found["spent"], found["forecast"], found["method"]) == (0, 0, "never used")
 
 
@@ -158,7 +160,7 @@ def test_the_command_says_what_the_month_will_cost(world: World, run: Run) -> No
     """For people a table with a total; with --json exact amounts, an organisation's being its keys'."""
     app = world.key("app", monthly_limit=usd(500)).key
     now = utc_now()
-    append(world.desk.store, [row(app, now - day * DAY, cost=usd(1)) for day in range(40)])
+    append(world.workspace.store, [row(app, now - day * DAY, cost=usd(1)) for day in range(40)])
     text = run("forecast")
     assert text.exit_code == 0, text.output
     assert text.stdout.splitlines()[0].split()[:4] == ["KEY", "ORGANISATION", "SPENT", "FORECAST"]

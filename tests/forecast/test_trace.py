@@ -26,7 +26,7 @@ from toolkit.core.dialect import Dialect
 from toolkit.core.pricing import MILLION, PriceSheet
 from toolkit.gateway.http_client import Connection, Pool, request_bytes, split_url
 from toolkit.reports import queries
-from toolkit.workspace import Desk
+from toolkit.workspace import Workspace
 
 pytestmark = pytest.mark.both_stores
 
@@ -119,9 +119,9 @@ async def send_all(url: str, secrets: Sequence[str], rows: Sequence[Row]) -> Non
 
 def replay(world: World, witness: str, folder: Path, rows: Sequence[Row]) -> None:
     """Replay a trace through a gateway, drain the ledger, and compare the sums: by key, in all, and of the wallet."""
-    settings = replace(world.desk.settings, gateway_port=free_port())
-    desk = Desk(settings, world.desk.store, ADMIN)
-    with desk.write() as tx:
+    settings = replace(world.workspace.settings, gateway_port=free_port())
+    workspace = Workspace(settings, world.workspace.store, ADMIN)
+    with workspace.write() as tx:
         catalog.add_upstream(tx, "witness", Dialect.OPENAI, witness, "TEST_UPSTREAM_API_KEY")
         catalog.add_model(tx, "trace", "witness", sheet=SHEET, context_window=1_000_000, max_output=100_000)
         plan = plans.add(tx, "trace", MILLION * 5 // 4, ["trace"])
@@ -130,16 +130,16 @@ def replay(world: World, witness: str, folder: Path, rows: Sequence[Row]) -> Non
         url = f"http://127.0.0.1:{settings.gateway_port}"
         asyncio.run(send_all(url, [new.secret for new in made], rows))
 
-    assert desk.ledger.sync() == len(rows)
-    found = queries.spend(desk.ledger, ["key"]).set_index("key_id")
+    assert workspace.ledger.sync() == len(rows)
+    found = queries.spend(workspace.ledger, ["key"]).set_index("key_id")
     figures = found[["calls", "input_tokens", "output_tokens", "cost"]].T.to_dict("list")
     by_key = {key: Sums(*map(int, of_key)) for key, of_key in figures.items()}
     assert by_key == {new.key.id: sums_of(rows[number::KEYS]) for number, new in enumerate(made)}
-    totals = queries.totals(desk.ledger)
+    totals = queries.totals(workspace.ledger)
     assert Sums(totals.calls, totals.input_tokens, totals.output_tokens, totals.cost) == sums_of(rows)
     assert (totals.refused, totals.errors) == (0, 0)
-    assert desk.ledger.sql("SELECT count(*) AS rows FROM usage WHERE overrun > 0").to_pylist() == [{"rows": 0}]
-    assert [finding for finding in reconcile.run(desk) if finding.violations] == []
+    assert workspace.ledger.sql("SELECT count(*) AS rows FROM usage WHERE overrun > 0").to_pylist() == [{"rows": 0}]
+    assert [finding for finding in reconcile.run(workspace) if finding.violations] == []
 
 
 def test_a_small_trace_adds_up(world: World, witness: str, tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ from tests.conftest import (
     free_port,
     gateway_process,
     make_world,
-    prepare_desk,
+    prepare_workspace,
     settings_for,
     usd,
 )
@@ -38,7 +38,7 @@ from toolkit.admin.keys import NewSecret
 from toolkit.core.dialect import Dialect
 from toolkit.core.pricing import MILLION, PriceSheet
 from toolkit.store.tables import ApiKey, Hold, KeyMonth, Organisation, OutboxRow
-from toolkit.workspace import Desk
+from toolkit.workspace import Workspace
 
 PLANNED = ["gpt-test", "claude-test", "gemini-test", "embed-test", "gemini-embed-test", "cent-test"]
 _numbers = itertools.count(1)
@@ -120,9 +120,9 @@ class Gate:
     key: NewSecret
 
     @property
-    def desk(self) -> Desk:
+    def workspace(self) -> Workspace:
         """The key store behind the gateway."""
-        return self.running.world.desk
+        return self.running.world.workspace
 
     @property
     def url(self) -> str:
@@ -221,7 +221,7 @@ class Gate:
 
     def rows(self) -> list[OutboxRow]:
         """Return this key's rows of the request log, oldest first."""
-        with self.desk.read() as tx:
+        with self.workspace.read() as tx:
             query = select(OutboxRow).where(OutboxRow.key_id == self.key_id).order_by(OutboxRow.request_id)
             return list(tx.session.scalars(query))
 
@@ -233,7 +233,7 @@ class Gate:
 
     def totals(self) -> tuple[int, int]:
         """Return what the key has spent this month and what is held, nano-USD; the organisation's must agree."""
-        with self.desk.read() as tx:
+        with self.workspace.read() as tx:
             org = tx.session.get_one(Organisation, self.org_id)
             months = list(tx.session.scalars(select(KeyMonth).where(KeyMonth.key_id == self.key_id)))
             holds = list(tx.session.scalars(select(Hold).where(Hold.org_id == self.org_id)))
@@ -245,7 +245,7 @@ class Gate:
 
     def held_calls(self) -> list[str]:
         """Return the ids of the organisation's calls under way."""
-        with self.desk.read() as tx:
+        with self.workspace.read() as tx:
             return list(tx.session.scalars(select(Hold.request_id).where(Hold.org_id == self.org_id)))
 
     def witness(self, request_id: str) -> dict[str, Any] | None:
@@ -258,14 +258,14 @@ class Gate:
 
     def update(self, **options: Any) -> None:
         """Change the key's options."""
-        with self.desk.write() as tx:
+        with self.workspace.write() as tx:
             keys.update(tx, self.key_id, **options)
 
     def another(self, name: str, **options: Any) -> "Gate":
         """Return a further key of the same organisation."""
-        with self.desk.write() as tx:
+        with self.workspace.write() as tx:
             plan = options.pop("plan", self.plan_id)
-            key = keys.create(tx, self.desk.keyring, org=self.org_id, name=name, plan=plan, **options)
+            key = keys.create(tx, self.workspace.keyring, org=self.org_id, name=name, plan=plan, **options)
         return replace(self, key=key)
 
     def behind(
@@ -279,7 +279,7 @@ class Gate:
         """Add a model that another upstream serves; return its name and a key that may call it."""
         number = next(_numbers)
         name, model = f"upstream-{number}", f"model-{number}"
-        with self.desk.write() as tx:
+        with self.workspace.write() as tx:
             catalog.add_upstream(tx, name, dialect, upstream, credential_env)
             catalog.add_model(
                 tx,
@@ -327,14 +327,14 @@ def gateways(
         @functools.cache
         def start(kind: StoreKind, *, workers: int) -> Running:
             folder = tmp_path_factory.mktemp("gateway")
-            store_url = stores.copy(kind, folder / "data", "desk", prepare_desk)
+            store_url = stores.copy(kind, folder / "data", "workspace", prepare_workspace)
             stack.callback(stores.drop, store_url)
-            desk = Desk.open(
+            workspace = Workspace.open(
                 replace(settings_for(folder / "data", store_url), gateway_port=free_port()), ADMIN, make=True
             )
-            stack.callback(desk.close)
-            world = make_world(desk, upstream)
-            with desk.write() as tx:
+            stack.callback(workspace.close)
+            world = make_world(workspace, upstream)
+            with workspace.write() as tx:
                 # One cent a million tokens: at 1.25 times that a token costs 12.5 nano-USD.
                 catalog.add_model(
                     tx,
@@ -348,8 +348,8 @@ def gateways(
                 plan = plans.add(tx, "gateway tests", MILLION * 5 // 4, PLANNED)
             log = folder / "gateway.log"
             spoiled = {"TEST_SPOILED_API_KEY": f"{CREDENTIAL}\n", "TEST_BROKEN_API_KEY": "one\ntwo"}
-            server = stack.enter_context(gateway_process(desk.settings, log, spoiled, workers=workers))
-            url = f"http://127.0.0.1:{desk.settings.gateway_port}"
+            server = stack.enter_context(gateway_process(workspace.settings, log, spoiled, workers=workers))
+            url = f"http://127.0.0.1:{workspace.settings.gateway_port}"
             return Running(replace(world, plan_id=plan.id), url, upstream, log, server)
 
         yield start
@@ -363,13 +363,13 @@ def shared(gateways: Callable[..., Running], store_kind: StoreKind) -> Running:
 
 def make_gate(running: Running, money: int = usd(100), **options: Any) -> Gate:
     """Make an organisation with money and a key."""
-    desk = running.world.desk
-    with desk.write() as tx:
+    workspace = running.world.workspace
+    with workspace.write() as tx:
         org = accounts.add_org(tx, f"Org {next(_numbers)}")
         if money:
             wallet.credit(tx, org.id, money, f"first payment of {org.id}")
         key = keys.create(
-            tx, desk.keyring, org=org.id, name="app", plan=options.pop("plan", running.world.plan_id), **options
+            tx, workspace.keyring, org=org.id, name="app", plan=options.pop("plan", running.world.plan_id), **options
         )
     return Gate(running, org.id, running.world.plan_id, key)
 
@@ -455,7 +455,7 @@ def raw_upstream(script: Script, *, linger: bool = False) -> Iterator[RawUpstrea
 
 def key_row(gate: Gate) -> ApiKey:
     """Return the key as the store has it."""
-    with gate.desk.read() as tx:
+    with gate.workspace.read() as tx:
         return tx.session.get_one(ApiKey, gate.key_id)
 
 

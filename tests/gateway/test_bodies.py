@@ -48,7 +48,7 @@ def test_a_credit_counts_at_once(gate: Gate) -> None:
     poor = make_gate(gate.running, money=0)
     for _ in range(2):
         assert announce(poor, CHAT).status == 402
-    with poor.desk.write() as tx:
+    with poor.workspace.write() as tx:
         wallet.credit(tx, poor.org_id, usd(1), "late payment")
     assert poor.ask("chat", "hello").status == 200
 
@@ -74,7 +74,7 @@ def test_counting_tokens_needs_no_money(gate: Gate, kind: str) -> None:
 
 def test_a_key_that_may_call_something_free_is_heard(gate: Gate) -> None:
     """Which model a call is for stands in its body: while one is free, the body is read."""
-    with gate.desk.write() as tx:
+    with gate.workspace.write() as tx:
         name = f"free-{gate.key_id}"
         catalog.add_model(
             tx,
@@ -96,7 +96,7 @@ def test_a_key_that_may_call_something_free_is_heard(gate: Gate) -> None:
 
 def test_a_body_no_model_of_the_key_could_need_is_refused_by_its_length(gate: Gate) -> None:
     """28 MiB for media, and 16 bytes for each token of the largest context that the key may call."""
-    with gate.desk.write() as tx:
+    with gate.workspace.write() as tx:
         plan = plans.add(tx, f"no embeddings for {gate.key_id}", MILLION, ["gpt-test", "claude-test"])
     chatty = gate.another("chatty", plan=plan.id)
     limit = 16 * 100_000 + (28 << 20)
@@ -159,7 +159,7 @@ def test_values_and_depth_are_bounded_in_every_dialect(gate: Gate, kind: str) ->
 
 def test_a_small_limit_holds_for_small_bodies(world: World, tmp_path: Path) -> None:
     """`KEYDESK_BODY_LIMIT` may be lower than what counts as large."""
-    settings = replace(world.desk.settings, gateway_port=free_port())
+    settings = replace(world.workspace.settings, gateway_port=free_port())
     running = Running(world, f"http://127.0.0.1:{settings.gateway_port}", "", tmp_path / "log", None)  # type: ignore[arg-type]
     with gateway_process(settings, running.log, {"KEYDESK_BODY_LIMIT": "2000"}):
         gate = make_gate(running)

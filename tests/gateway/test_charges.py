@@ -201,7 +201,7 @@ def test_bytes_that_policy_does_not_change_go_on_as_they_came(gate: Gate) -> Non
 
 def test_model_name_of_the_upstream_is_used(gate: Gate) -> None:
     """A model may be called something else upstream; body and Gemini's path name it as the upstream does."""
-    with gate.desk.write() as tx:
+    with gate.workspace.write() as tx:
         for name, upstream in (("alias-openai", "test-openai"), ("alias-gemini", "test-gemini")):
             catalog.add_model(
                 tx,

@@ -11,11 +11,11 @@ import pytest
 from tests.conftest import World, wait_until
 from tests.gateway.conftest import Gate, request_of
 from toolkit.admin import keys, lookup
-from toolkit.billing.batcher import Cashier
-from toolkit.billing.stores import Till, open_till
+from toolkit.billing.batcher import Batcher
+from toolkit.billing.stores import BillingStore, open_billing_store
 from toolkit.core.errors import Unavailable
 from toolkit.core.secrets import new_secret
-from toolkit.gateway.key_cache import Book
+from toolkit.gateway.key_cache import KeyCache
 from toolkit.store.database import Transaction, utc_now
 from toolkit.store.tables import ApiKey, LiveSecret
 from toolkit.store.tally import Tallies
@@ -121,11 +121,11 @@ def test_many_query_fields(gate: Gate) -> None:
 def test_every_dead_key_gets_the_same_answer(gate: Gate) -> None:
     """Unknown, rotated, disabled, expired, deleted: one message, so that nobody learns which keys exist."""
     dead: dict[str, str] = {"unknown": new_secret()}
-    with gate.desk.write() as tx:
+    with gate.workspace.write() as tx:
         for name in ("rotated", "disabled", "deleted", "expired"):
             made = keys.create(
                 tx,
-                gate.desk.keyring,
+                gate.workspace.keyring,
                 org=gate.org_id,
                 name=name,
                 plan=gate.plan_id,
@@ -133,7 +133,7 @@ def test_every_dead_key_gets_the_same_answer(gate: Gate) -> None:
             )
             dead[name] = made.secret
             if name == "rotated":
-                keys.rotate(tx, gate.desk.keyring, made.key.id, confirm=name)
+                keys.rotate(tx, gate.workspace.keyring, made.key.id, confirm=name)
             elif name == "disabled":
                 keys.disable(tx, made.key.id, confirm=name)
             elif name == "deleted":
@@ -164,7 +164,7 @@ def test_no_body_is_read_without_a_key(gate: Gate) -> None:
 
 def seen_in_url(gate: Gate) -> tuple[datetime | None, datetime | None]:
     """Return when the key's secret was first and last noted in a URL."""
-    with gate.desk.read() as tx:
+    with gate.workspace.read() as tx:
         live = tx.session.query(LiveSecret).where(LiveSecret.key_id == gate.key_id).one()
         return live.first_in_url_at, live.last_in_url_at
 
@@ -194,7 +194,7 @@ def test_a_note_is_made_anew_after_an_hour_or_a_failure(world: World, monkeypatc
     new = world.key()
     clock = [1000.0]
     monkeypatch.setattr(time, "monotonic", lambda: clock[0])
-    store = world.desk.store
+    store = world.workspace.store
     notes: list[float] = []
 
     def noting(tx: Transaction, digests: list[str]) -> None:
@@ -204,17 +204,17 @@ def test_a_note_is_made_anew_after_an_hour_or_a_failure(world: World, monkeypatc
 
     monkeypatch.setattr(lookup, "note_in_url", noting)
 
-    async def run(till: Till) -> None:
-        book = Book(store, world.desk.keyring, Cashier(till), Tallies(store))
-        digests = book.digests(new.secret)
-        await book.note_in_url(digests)  # the gateway has not met the key yet
-        await book.key(digests)
+    async def run(billing_store: BillingStore) -> None:
+        key_cache = KeyCache(store, world.workspace.keyring, Batcher(billing_store), Tallies(store))
+        digests = key_cache.digests(new.secret)
+        await key_cache.note_in_url(digests)  # the gateway has not met the key yet
+        await key_cache.key(digests)
         for now in (2000.0, 2001.0, 5600.9, 5601.0, 5602.0):
             clock[0] = now
-            await book.note_in_url(digests)
+            await key_cache.note_in_url(digests)
 
-    with closing(open_till(store)) as till:
-        asyncio.run(run(till))
+    with closing(open_billing_store(store)) as billing_store:
+        asyncio.run(run(billing_store))
     assert notes == [2000.0, 2001.0, 5601.0]
 
 
@@ -230,8 +230,8 @@ def test_only_live_secrets_are_noted(gate: Gate) -> None:
     """Secrets of nobody, and of keys that were rotated away, leave no note, and no call of theirs fails for it."""
     path, body = "/v1beta/models/gemini-test:generateContent", {"contents": [PART]}
     assert gate.ask("chat", "hello").status == 200
-    with gate.desk.write() as tx:
-        keys.rotate(tx, gate.desk.keyring, gate.key_id, confirm=gate.key.key.name)
+    with gate.workspace.write() as tx:
+        keys.rotate(tx, gate.workspace.keyring, gate.key_id, confirm=gate.key.key.name)
     for secret in (new_secret(), gate.secret, "sk-nonsense"):
         assert gate.send(f"{path}?key={secret}", body, secret=None).status == 401
     other = gate.another("other")

@@ -257,7 +257,7 @@ def test_silent_connections_shut_nobody_out(gate: Gate, tmp_path: Path) -> None:
     log = tmp_path / "gateway.log"
     port = free_port()
     url = f"http://127.0.0.1:{port}"
-    variables = variables_of(gate.desk.settings) | {
+    variables = variables_of(gate.workspace.settings) | {
         "KEYDESK_GATEWAY_PORT": str(port),
         "TEST_UPSTREAM_API_KEY": CREDENTIAL,
     }

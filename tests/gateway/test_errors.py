@@ -438,7 +438,7 @@ def test_an_error_of_ours_is_in_our_words(gate: Gate, kind: str, status: str) ->
     reply = fails(gate, status, body, kind=kind, stream=kind == "array")
     assert reply.type in {"upstream_error", "upstream_rate_limited", "upstream_overloaded"}
     assert not [leaked for leaked in LEAKED if leaked in reply.body.decode()]
-    with gate.desk.read() as tx:
+    with gate.workspace.read() as tx:
         row = tx.session.get_one(OutboxRow, reply.request_id)
     assert CREDENTIAL not in (row.error or "")
     assert "org-AbCdEf123456" in (row.error or "")

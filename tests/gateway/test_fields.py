@@ -73,7 +73,7 @@ def behind(
     whole = http_answer(json.dumps(ANSWERS[dialect]).encode(), "Content-Type: application/json")
     with raw_upstream([answer or whole]) as raw:
         found = gate.behind(raw.url, dialect)
-        with gate.desk.write() as tx:
+        with gate.workspace.write() as tx:
             facts = catalog.load(tx)
             catalog.update_upstream(tx, facts.models[found.model].upstream, unknown_fields=upstream)
             plans.update(tx, found.gate.key.key.plan_id, unknown_fields=plan)
@@ -192,14 +192,14 @@ def test_unknown_names_are_counted_once_a_call_and_stored_without_a_write_for_ea
         begun.append(self)
         return write(self, *values)
 
-    with world.desk.write() as tx:
+    with world.workspace.write() as tx:
         plans.update(tx, world.plan_id, unknown_fields=REFUSE)
     secret = world.key().secret
     monkeypatch.setattr(Store, "write", counted)
     body = {"model": "gpt-test", "messages": [{"role": "user", "content": "hello"}], "fooBar": 1, "x\ny" * 50: 2}
     assert asyncio.run(called(world, secret, body, times=20)) == [400] * 20
     during = len(begun)
-    with world.desk.store.read(SYSTEM) as tx:
+    with world.workspace.store.read(SYSTEM) as tx:
         found = {row.name: (row.upstream, row.times) for row in unknown_fields.seen(tx)}
     assert found == {"fooBar": ("test-openai", 20), ("x?y" * 50)[:64]: ("test-openai", 20)}
     assert during < 10
@@ -208,7 +208,7 @@ def test_unknown_names_are_counted_once_a_call_and_stored_without_a_write_for_ea
 async def called(world: World, secret: str, body: object, times: int) -> list[int]:
     """Call a gateway in this process some times; return the statuses once it has stopped."""
     statuses: list[int] = []
-    app = create_app(world.desk.settings)
+    app = create_app(world.workspace.settings)
 
     async def receive() -> dict[str, Any]:
         return {"type": "http.request", "body": json.dumps(body).encode()}

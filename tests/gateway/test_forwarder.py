@@ -13,21 +13,21 @@ from tests.conftest import CREDENTIAL, World
 from tests.gateway.conftest import raw_upstream
 from tests.gateway.test_readers import happens
 from toolkit.admin import catalog
-from toolkit.billing.batcher import Cashier
-from toolkit.billing.stores import open_till
+from toolkit.billing.batcher import Batcher
+from toolkit.billing.stores import open_billing_store
 from toolkit.core import secrets
 from toolkit.core.dialect import Dialect
 from toolkit.dialects.skim import LIGHT_SIZE
 from toolkit.gateway import paths, responses
 from toolkit.gateway.blocks import BLOCK
-from toolkit.gateway.call import Request, Teller
+from toolkit.gateway.call import CallLifecycle, Request
 from toolkit.gateway.field_policy import UnknownNames
-from toolkit.gateway.forwarder import Passage
+from toolkit.gateway.forwarder import Forwarder
 from toolkit.gateway.intake import Intake
-from toolkit.gateway.key_cache import Book
+from toolkit.gateway.key_cache import KeyCache
 from toolkit.gateway.readers import Readers
 from toolkit.gateway.refusal_log import RefusalLog
-from toolkit.gateway.upstream_pool import Upstreams
+from toolkit.gateway.upstream_pool import UpstreamPool
 from toolkit.store.tables import Hold, OutboxRow
 from toolkit.store.tally import Tallies
 
@@ -41,50 +41,50 @@ class Counter:
 
     def __init__(self, world: World) -> None:
         self.world = world
-        desk = world.desk
+        workspace = world.workspace
         self.secret = world.key().secret
-        self.cashier = Cashier(open_till(desk.store))
-        tallies = Tallies(desk.store)
-        self.book = Book(desk.store, desk.keyring, self.cashier, tallies)
-        log, unknown = RefusalLog(self.cashier, tallies), UnknownNames(tallies)
-        self.teller = Teller(self.book, log, unknown, secrets.new_id("gateway"))
-        self.teller.lease = 1
-        self.upstreams = Upstreams(desk.settings)
+        self.batcher = Batcher(open_billing_store(workspace.store))
+        tallies = Tallies(workspace.store)
+        self.key_cache = KeyCache(workspace.store, workspace.keyring, self.batcher, tallies)
+        log, unknown = RefusalLog(self.batcher, tallies), UnknownNames(tallies)
+        self.lifecycle = CallLifecycle(self.key_cache, log, unknown, secrets.new_id("gateway"))
+        self.lifecycle.lease = 1
+        self.upstreams = UpstreamPool(workspace.settings)
         self.readers = Readers()
         self.intake = Intake(self.readers, 10)
 
     async def __aenter__(self) -> "Counter":
-        self.cashier.start()
-        await self.book.open()
+        self.batcher.start()
+        await self.key_cache.open()
         await self.upstreams.open()
         return self
 
     async def __aexit__(self, *error: object) -> None:
-        await self.teller.drain(0)
-        await self.cashier.stop()
+        await self.lifecycle.drain(0)
+        await self.batcher.stop()
         await self.upstreams.close()
         self.readers.close()
 
-    async def call(self, send: Callable[[Message], Awaitable[None]], *, stream: bool) -> Passage:
+    async def call(self, send: Callable[[Message], Awaitable[None]], *, stream: bool) -> Forwarder:
         """Have a call admitted."""
         body = {"model": "gpt-test", "messages": [{"role": "user", "content": "hello"}], "stream": stream}
         target = paths.resolve("POST", "/v1/chat/completions")
-        digests = self.book.digests(self.secret)
+        digests = self.key_cache.digests(self.secret)
         number = secrets.new_request_id(0)
         request = Request(number, Dialect.OPENAI, target, digests, [], json.dumps(body).encode(), wants_sse=False)
-        admission = await self.teller.admit(request, await self.book.key(digests))
+        admission = await self.lifecycle.admit(request, await self.key_cache.key(digests))
         receive = asyncio.Event().wait  # the caller stays
         way = request, admission, receive, send
-        return Passage(self.teller, self.upstreams, self.intake, *way)  # type: ignore[arg-type]
+        return Forwarder(self.lifecycle, self.upstreams, self.intake, *way)  # type: ignore[arg-type]
 
     def held(self) -> list[str]:
-        """Return the calls that hold money, in the store and by what the teller knows."""
-        with self.world.desk.read() as tx:
-            return [*tx.session.scalars(select(Hold.request_id)), *self.teller.open_calls]
+        """Return the calls that hold money, in the store and by what the lifecycle knows."""
+        with self.world.workspace.read() as tx:
+            return [*tx.session.scalars(select(Hold.request_id)), *self.lifecycle.open_calls]
 
     def row(self) -> OutboxRow:
         """Return the call's row."""
-        with self.world.desk.read() as tx:
+        with self.world.workspace.read() as tx:
             return tx.session.scalars(select(OutboxRow)).one()
 
 
@@ -106,12 +106,12 @@ def test_a_stream_that_is_ended_before_its_first_step_is_settled(world: World) -
         sent.append(message)
 
     async def work(counter: Counter) -> None:
-        passage = await counter.call(send, stream=True)
-        caller = asyncio.create_task(passage.run())
+        forwarder = await counter.call(send, stream=True)
+        caller = asyncio.create_task(forwarder.run())
         await asyncio.sleep(0)  # it makes the task that forwards, and no more
-        counter.teller.abort()
+        counter.lifecycle.abort()
         await caller
-        await counter.teller.drain(0)
+        await counter.lifecycle.drain(0)
         assert counter.held() == []
         row = counter.row()
         assert (row.outcome, row.cost, row.error) == ("aborted", 0, "the gateway was stopped")
@@ -137,10 +137,10 @@ def test_a_whole_answer_that_is_ended_while_it_is_sent_gets_no_second_head(
                 sending.set()
                 await asyncio.Event().wait()  # a caller who does not read
 
-        passage = await counter.call(send, stream=False)
-        caller = asyncio.create_task(passage.run())
+        forwarder = await counter.call(send, stream=False)
+        caller = asyncio.create_task(forwarder.run())
         await sending.wait()
-        counter.teller.abort()
+        counter.lifecycle.abort()
         await asyncio.wait({caller})
         assert counter.held() == []
         assert counter.row().outcome == "completed"
@@ -209,6 +209,6 @@ def run_with_large_answers(
     answer = json.dumps({"id": "x", "choices": [], "usage": usage, "more": "x" * (LIGHT_SIZE + 2 * BLOCK)}).encode()
     head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
     with raw_upstream([head + b"%x\r\n%b\r\n0\r\n\r\n" % (len(answer), answer)]) as upstream:
-        with world.desk.write() as tx:
+        with world.workspace.write() as tx:
             catalog.update_upstream(tx, "test-openai", base_url=upstream.url)
         run(world, work)

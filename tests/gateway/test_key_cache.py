@@ -9,32 +9,32 @@ from sqlalchemy import event
 
 from tests.conftest import World
 from toolkit.admin import catalog, keys
-from toolkit.billing.batcher import Cashier
+from toolkit.billing.batcher import Batcher
 from toolkit.billing.state import Stale
-from toolkit.billing.stores import open_till
+from toolkit.billing.stores import open_billing_store
 from toolkit.core.dialect import Dialect
-from toolkit.gateway.key_cache import Book
+from toolkit.gateway.key_cache import KeyCache
 from toolkit.store.tally import Tallies
 
 T = TypeVar("T")
 
 
-def visit(world: World, work: Callable[[Book], Awaitable[T]]) -> tuple[T, list[str]]:
-    """Open a gateway's book and do something with it; return the result, and what the store was asked meanwhile."""
-    store = world.desk.store
+def visit(world: World, work: Callable[[KeyCache], Awaitable[T]]) -> tuple[T, list[str]]:
+    """Open a gateway's key cache and do something with it; return the result, and what was asked of the store."""
+    store = world.workspace.store
     asked: list[str] = []
 
     def note(_connection: object, _cursor: object, statement: str, *_rest: object) -> None:
         asked.append(statement)
 
     async def run() -> T:
-        book = Book(store, world.desk.keyring, Cashier(till), Tallies(store))
-        await book.open()
-        return await work(book)
+        key_cache = KeyCache(store, world.workspace.keyring, Batcher(billing_store), Tallies(store))
+        await key_cache.open()
+        return await work(key_cache)
 
     event.listen(store.engine, "before_cursor_execute", note)
     try:
-        with closing(open_till(store)) as till:
+        with closing(open_billing_store(store)) as billing_store:
             return asyncio.run(run()), asked
     finally:
         event.remove(store.engine, "before_cursor_execute", note)
@@ -44,12 +44,12 @@ def test_a_new_price_lets_no_key_be_read_again(world: World) -> None:
     """When the catalog alone is stale it alone is read; ten thousand keys would be ten thousand look-ups."""
     new = world.key()
 
-    async def work(book: Book) -> bool:
-        digests = book.digests(new.secret)
-        before = await book.key(digests)
-        with world.desk.write() as tx:
+    async def work(key_cache: KeyCache) -> bool:
+        digests = key_cache.digests(new.secret)
+        before = await key_cache.key(digests)
+        with world.workspace.write() as tx:
             catalog.add_upstream(tx, "more", Dialect.OPENAI, "http://127.0.0.1:9/v1", "MORE_API_KEY")
-        return await book.renewed(digests, Stale(key=False, catalog=True)) is before
+        return await key_cache.renewed(digests, Stale(key=False, catalog=True)) is before
 
     same, asked = visit(world, work)
     assert same
@@ -60,12 +60,12 @@ def test_a_changed_key_is_read_again_and_the_catalog_is_not(world: World) -> Non
     """One key's new limit costs no reading of all models and prices."""
     new = world.key(monthly_limit=5)
 
-    async def work(book: Book) -> tuple[int | None, bool]:
-        digests, known = book.digests(new.secret), book.catalog
-        await book.key(digests)
-        with world.desk.write() as tx:
+    async def work(key_cache: KeyCache) -> tuple[int | None, bool]:
+        digests, known = key_cache.digests(new.secret), key_cache.catalog
+        await key_cache.key(digests)
+        with world.workspace.write() as tx:
             keys.update(tx, new.key.id, monthly_limit=7)
-        facts = await book.renewed(digests, Stale(key=True, catalog=False))
-        return facts.monthly_limit, book.catalog is known
+        facts = await key_cache.renewed(digests, Stale(key=True, catalog=False))
+        return facts.monthly_limit, key_cache.catalog is known
 
     assert visit(world, work)[0] == (7, True)

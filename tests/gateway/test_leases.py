@@ -23,24 +23,24 @@ from tests.conftest import ADMIN, NOWHERE, Running, World, free_port, gateway_pr
 from tests.gateway.conftest import Gate, make_gate
 from toolkit.admin import catalog, lookup
 from toolkit.billing import leases
-from toolkit.billing.batcher import Cashier
+from toolkit.billing.batcher import Batcher
 from toolkit.billing.leases import Progress
 from toolkit.billing.rules import Admit, Admitted, Call, Ending
-from toolkit.billing.stores import open_till
+from toolkit.billing.stores import open_billing_store
 from toolkit.core import secrets
 from toolkit.core.errors import Unavailable
 from toolkit.core.policy import KeyFacts, Outcome
 from toolkit.gateway import call as gateway_call
 from toolkit.gateway import heartbeat
-from toolkit.gateway.call import Teller
+from toolkit.gateway.call import CallLifecycle
 from toolkit.gateway.field_policy import UnknownNames
-from toolkit.gateway.heartbeat import Keeper
-from toolkit.gateway.key_cache import Book
+from toolkit.gateway.heartbeat import Heartbeat
+from toolkit.gateway.key_cache import KeyCache
 from toolkit.gateway.refusal_log import RefusalLog
 from toolkit.store.database import utc_now
 from toolkit.store.tables import CatalogVersion, GatewayInstance, Hold, OutboxRow
 from toolkit.store.tally import Tallies
-from toolkit.workspace import Desk
+from toolkit.workspace import Workspace
 
 pytestmark = pytest.mark.both_stores
 
@@ -56,15 +56,15 @@ LONG = "[[demo tokens=400 chunk_delay=0.05 input=100 cached=0]]"
 @pytest.fixture
 def place(world: World, upstream: str, tmp_path: Path) -> Callable[[], contextlib.AbstractContextManager[Running]]:
     """Starts gateways with a short lease over one key store."""
-    with world.desk.write() as tx:
+    with world.workspace.write() as tx:
         for found in catalog.list_upstreams(tx):
             catalog.update_upstream(tx, found.name, base_url=found.base_url.replace(NOWHERE, upstream))
 
     @contextlib.contextmanager
     def start() -> Iterator[Running]:
-        settings = replace(world.desk.settings, gateway_port=free_port())
+        settings = replace(world.workspace.settings, gateway_port=free_port())
         log = tmp_path / f"gateway-{settings.gateway_port}.log"
-        here = replace(world, desk=Desk(settings, world.desk.store, ADMIN))
+        here = replace(world, workspace=Workspace(settings, world.workspace.store, ADMIN))
         with gateway_process(settings, log, {"KEYDESK_LEASE": str(LEASE)}) as server:
             yield Running(here, f"http://127.0.0.1:{settings.gateway_port}", upstream, log, server)
 
@@ -72,9 +72,9 @@ def place(world: World, upstream: str, tmp_path: Path) -> Callable[[], contextli
 
 
 @contextlib.contextmanager
-def store_away(desk: Desk) -> Iterator[None]:
+def store_away(workspace: Workspace) -> Iterator[None]:
     """Keep everybody from writing what a lease and a call need."""
-    store = desk.store
+    store = workspace.store
     if store.is_postgres:
         with closing(store.connect_postgres()) as connection:
             connection.execute("BEGIN; LOCK TABLE gateway_instance, organisation IN ACCESS EXCLUSIVE MODE")
@@ -87,23 +87,23 @@ def store_away(desk: Desk) -> Iterator[None]:
             connection.execute("ROLLBACK")
 
 
-def instances(desk: Desk) -> list[str]:
+def instances(workspace: Workspace) -> list[str]:
     """Return the gateways that the store knows."""
-    with desk.read() as tx:
+    with workspace.read() as tx:
         return list(tx.session.scalars(select(GatewayInstance.id)))
 
 
-def log(desk: Desk) -> dict[str, OutboxRow]:
+def log(workspace: Workspace) -> dict[str, OutboxRow]:
     """Return all rows of the request log, by call."""
-    with desk.read() as tx:
+    with workspace.read() as tx:
         return {row.request_id: row for row in tx.session.scalars(select(OutboxRow))}
 
 
 def place_hold(gate: Gate, instance: str) -> str:
     """Let a gateway hold something for a call that it does not know; return the call's id."""
-    desk = gate.desk
-    with desk.read() as tx:
-        facts = lookup.lookup(tx, [digest.value for digest in desk.keyring.digests(gate.secret)])
+    workspace = gate.workspace
+    with workspace.read() as tx:
+        facts = lookup.lookup(tx, [digest.value for digest in workspace.keyring.digests(gate.secret)])
         version = tx.session.scalars(select(CatalogVersion.version)).one()
     assert facts is not None
     now = utc_now()
@@ -118,14 +118,16 @@ def place_hold(gate: Gate, instance: str) -> str:
         upstream="test-openai",
         price_id="price_test",
     )
-    with closing(open_till(desk.store)) as till:
-        assert [type(result) for result in till.run([Admit(call, fixed(1000), version, instance)])] == [Admitted]
+    with closing(open_billing_store(workspace.store)) as billing_store:
+        assert [type(result) for result in billing_store.run([Admit(call, fixed(1000), version, instance)])] == [
+            Admitted
+        ]
     return call.request_id
 
 
 def noted_of(gate: Gate, request_id: str) -> bool:
     """Whether the store knows how far a call has come."""
-    with gate.desk.read() as tx:
+    with gate.workspace.read() as tx:
         return tx.session.get_one(Hold, request_id).response_id is not None
 
 
@@ -154,7 +156,7 @@ def test_a_gateway_that_cannot_renew_stops_and_starts_again(
     with place() as running:
         gate = make_gate(running)
         with under_way(gate) as (answer, call_id):
-            with store_away(gate.desk):
+            with store_away(gate.workspace):
                 began = time.monotonic()
                 assert b"[DONE]" not in read_to_end(answer)
                 assert time.monotonic() - began < LEASE
@@ -165,10 +167,10 @@ def test_a_gateway_that_cannot_renew_stops_and_starts_again(
                 assert gate.ask("messages", "hello").status == 503
             wait_until(lambda: gate.ask("chat", "[[demo tokens=4]]").status == 200, "the gateway to admit again")
         wait_until(lambda: not gate.held_calls(), "all holds to be gone")
-        row = log(gate.desk)[call_id]
+        row = log(gate.workspace)[call_id]
         assert row.outcome in {"aborted", "abandoned"}, "it was settled late, or swept"
         assert gate.totals() == (sum(one.cost for one in gate.rows()), 0)
-        assert len(instances(gate.desk)) == 1
+        assert len(instances(gate.workspace)) == 1
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -183,7 +185,7 @@ def test_a_call_without_an_answer_yet_is_told(
         caller = threading.Thread(target=lambda: replies.append(gate.ask("chat", order, stream=stream)))
         caller.start()
         wait_until(gate.held_calls, "the call to be admitted")
-        with store_away(gate.desk):
+        with store_away(gate.workspace):
             caller.join(20)
         (reply,) = replies
         assert (reply.status, reply.type) == (503, "unavailable")
@@ -203,7 +205,7 @@ def test_a_call_that_waited_longer_than_the_lease_is_not_forwarded(
         assert gate.ask("chat", "[[demo tokens=4]]").status == 200
         replies: list[Any] = []
         caller = threading.Thread(target=lambda: replies.append(gate.ask("chat", "[[demo tokens=4]]")))
-        with store_away(gate.desk):
+        with store_away(gate.workspace):
             began = time.monotonic()
             caller.start()
             wait_until(lambda: time.monotonic() > began + LEASE + BEAT, "the end of the lease")
@@ -224,16 +226,16 @@ def test_a_hold_that_its_gateway_does_not_know_is_released(
     with place() as running:
         gate = make_gate(running)
         with under_way(gate) as (_, call_id):
-            (instance,) = instances(gate.desk)
+            (instance,) = instances(gate.workspace)
             forgotten = place_hold(gate, instance)
             began = time.monotonic()
             wait_until(lambda: forgotten not in gate.held_calls(), "the hold to be released")
             assert time.monotonic() - began < 3 * BEAT + SLACK
             assert gate.held_calls() == [call_id]
-            row = log(gate.desk)[forgotten]
+            row = log(gate.workspace)[forgotten]
             assert (row.outcome, row.cost, row.held, row.error) == ("abandoned", 0, 1000, leases.FORGOTTEN)
         wait_until(lambda: not gate.held_calls(), "the stream to be settled")
-        assert log(gate.desk)[call_id].outcome == "aborted"
+        assert log(gate.workspace)[call_id].outcome == "aborted"
 
 
 def test_a_gateway_that_stops_leaves_nothing_held(
@@ -242,13 +244,13 @@ def test_a_gateway_that_stops_leaves_nothing_held(
     """After SIGTERM even a hold that it did not know is gone, and so is its lease."""
     with place() as running:
         gate = make_gate(running)
-        (instance,) = instances(gate.desk)
+        (instance,) = instances(gate.workspace)
         assert gate.ask("chat", "[[demo tokens=4]]").status == 200
         forgotten = place_hold(gate, instance)
         running.process.send_signal(signal.SIGTERM)
         assert running.process.wait(15) in {0, -signal.SIGTERM}
-        assert (gate.held_calls(), instances(gate.desk)) == ([], [])
-        assert log(gate.desk)[forgotten].outcome == "abandoned"
+        assert (gate.held_calls(), instances(gate.workspace)) == ([], [])
+        assert log(gate.workspace)[forgotten].outcome == "abandoned"
         assert gate.totals()[1] == 0
 
 
@@ -267,7 +269,7 @@ def test_a_gateway_that_was_killed_is_swept_by_another(
             read_to_end(answer)
             wait_until(lambda: not doomed.held_calls(), "the sweep")
             assert time.monotonic() - killed < LEASE + 2 * BEAT + SLACK
-            row = log(doomed.desk)[doomed_id]
+            row = log(doomed.workspace)[doomed_id]
             assert (row.outcome, row.cost, row.error) == ("abandoned", 0, leases.DIED)
             assert row.held > 0
             assert (row.response_id or "").startswith("chatcmpl-")
@@ -276,7 +278,7 @@ def test_a_gateway_that_was_killed_is_swept_by_another(
             assert safe.held_calls() == [safe_id]
             assert other.read1(100)
         wait_until(lambda: not safe.held_calls(), "the stream to be settled")
-        assert len(instances(safe.desk)) == 1
+        assert len(instances(safe.workspace)) == 1
 
 
 def test_a_gateway_that_stood_still_longer_than_its_lease_charges_nothing_late(
@@ -294,9 +296,9 @@ def test_a_gateway_that_stood_still_longer_than_its_lease_charges_nothing_late(
             assert b"[DONE]" not in read_to_end(answer)
         wait_until(lambda: "lost settlement" in paused.log.read_text(), "the late settlement to be noticed")
         wait_until(lambda: gate.ask("chat", "[[demo tokens=4]]").status == 200, "the gateway to admit again")
-        assert log(gate.desk)[call_id].outcome == "abandoned"
+        assert log(gate.workspace)[call_id].outcome == "abandoned"
         assert gate.totals() == (sum(row.cost for row in gate.rows()), 0)
-        assert len(instances(living.world.desk)) == 2
+        assert len(instances(living.world.workspace)) == 2
 
 
 def pause(process: subprocess.Popen[bytes]) -> None:
@@ -304,11 +306,11 @@ def pause(process: subprocess.Popen[bytes]) -> None:
     process.send_signal(signal.SIGSTOP)
 
 
-# -- the keeper itself -----------------------------------------------------------------------------------------
+# -- the heartbeat itself -----------------------------------------------------------------------------------------
 
 
 class Kept:
-    """A keeper in the running event loop, and a call that it may end.
+    """A heartbeat in the running event loop, and a call that it may end.
 
     Args:
         world: whose store holds the lease.
@@ -316,27 +318,27 @@ class Kept:
     """
 
     def __init__(self, world: World, seconds: float) -> None:
-        store = world.desk.store
+        store = world.workspace.store
         self.tallies = Tallies(store)
-        self.cashier = Cashier(open_till(store))
-        book = Book(store, world.desk.keyring, self.cashier, self.tallies)
-        refusals, unknown = RefusalLog(self.cashier, self.tallies), UnknownNames(self.tallies)
-        self.teller = Teller(book, refusals, unknown, secrets.new_id("gateway"))
-        self.keeper = Keeper(store, self.teller, seconds)
+        self.batcher = Batcher(open_billing_store(store))
+        key_cache = KeyCache(store, world.workspace.keyring, self.batcher, self.tallies)
+        refusals, unknown = RefusalLog(self.batcher, self.tallies), UnknownNames(self.tallies)
+        self.lifecycle = CallLifecycle(key_cache, refusals, unknown, secrets.new_id("gateway"))
+        self.heartbeat = Heartbeat(store, self.lifecycle, seconds)
 
     async def __aenter__(self) -> "Kept":
-        await self.keeper.start()
-        self.call = self.teller.start(asyncio.sleep(3600))
+        await self.heartbeat.start()
+        self.call = self.lifecycle.start(asyncio.sleep(3600))
         await asyncio.sleep(0)
         return self
 
     async def __aexit__(self, *error: object) -> None:
         self.call.cancel()
-        await self.keeper.stop()
+        await self.heartbeat.stop()
 
     async def regain(self) -> None:
         """Wait until a second lease holds."""
-        await asyncio.to_thread(wait_until, lambda: self.teller.lease == 2, "the second lease")
+        await asyncio.to_thread(wait_until, lambda: self.lifecycle.lease == 2, "the second lease")
 
     async def lose(self) -> None:
         """Wait until the call is ended."""
@@ -349,11 +351,11 @@ def test_a_late_loop_ends_no_call_while_the_lease_is_renewed(world: World, caplo
 
     async def stand_still() -> None:
         async with Kept(world, 1.2) as kept:
-            first = kept.keeper.until
-            wait_until(lambda: time.monotonic() > first and kept.keeper.until > first + 0.1, "renewals")
+            first = kept.heartbeat.until
+            wait_until(lambda: time.monotonic() > first and kept.heartbeat.until > first + 0.1, "renewals")
             for _ in range(20):
                 await asyncio.sleep(0.01)
-            assert kept.teller.lease == 1
+            assert kept.lifecycle.lease == 1
             assert not kept.call.done()
 
     asyncio.run(stand_still())
@@ -366,7 +368,7 @@ def test_a_loop_that_does_not_answer_lets_the_lease_go(world: World, caplog: pyt
     async def stand_still() -> None:
         async with Kept(world, 0.6) as kept:
             wait_until(lambda: "is not renewed" in caplog.text, "the thread to give up")
-            wait_until(lambda: time.monotonic() > kept.keeper.until, "the end of the lease")
+            wait_until(lambda: time.monotonic() > kept.heartbeat.until, "the end of the lease")
             await kept.lose()
             await kept.regain()
 
@@ -379,7 +381,7 @@ def test_a_store_that_is_away_is_named(world: World, caplog: pytest.LogCaptureFi
 
     async def wait() -> None:
         async with Kept(world, 0.6) as kept:
-            with store_away(world.desk):
+            with store_away(world.workspace):
                 await kept.lose()
             await kept.regain()
 
@@ -392,10 +394,10 @@ def test_a_lease_that_somebody_has_ended_is_lost(world: World, caplog: pytest.Lo
 
     async def be_swept() -> None:
         async with Kept(world, 0.6) as kept:
-            with world.desk.write() as tx:
-                leases.end(tx, kept.teller.instance_id)
+            with world.workspace.write() as tx:
+                leases.end(tx, kept.lifecycle.instance_id)
             await kept.lose()
-            assert kept.teller.lease == 2
+            assert kept.lifecycle.lease == 2
 
     asyncio.run(be_swept())
     assert f"the lease is lost: {heartbeat.SWEPT}; all calls are ended" in caplog.text
@@ -412,9 +414,9 @@ def test_a_lease_that_was_ended_is_lost_though_its_renewal_fails(
 
     async def be_swept() -> None:
         async with Kept(world, 0.6) as kept:
-            with world.desk.write() as tx:
-                leases.end(tx, kept.teller.instance_id)
-            kept.teller.open_calls["req_1"] = Unwritable()
+            with world.workspace.write() as tx:
+                leases.end(tx, kept.lifecycle.instance_id)
+            kept.lifecycle.open_calls["req_1"] = Unwritable()
             await kept.lose()
 
     asyncio.run(be_swept())
@@ -422,9 +424,11 @@ def test_a_lease_that_was_ended_is_lost_though_its_renewal_fails(
 
 
 @contextlib.contextmanager
-def refusing(desk: Desk) -> Iterator[None]:
+def refusing(workspace: Workspace) -> Iterator[None]:
     """Let nobody settle, and tell so at once."""
-    with closing(desk.store.connect_postgres() if desk.store.is_postgres else desk.store.connect()) as connection:
+    with closing(
+        workspace.store.connect_postgres() if workspace.store.is_postgres else workspace.store.connect()
+    ) as connection:
 
         def rename(old: str, new: str) -> None:
             connection.execute("BEGIN IMMEDIATE" if isinstance(connection, sqlite3.Connection) else "BEGIN")
@@ -436,21 +440,21 @@ def refusing(desk: Desk) -> Iterator[None]:
         rename("hold_away", "hold")
 
 
-def hold_for(world: World, teller: Teller, facts: KeyFacts, request_id: str) -> Call:
+def hold_for(world: World, lifecycle: CallLifecycle, facts: KeyFacts, request_id: str) -> Call:
     """Let a gateway place a hold for a call; return it."""
-    with world.desk.read() as tx:
+    with world.workspace.read() as tx:
         version = tx.session.scalars(select(CatalogVersion.version)).one()
     call = Call(request_id, facts, utc_now(), "openai", "chat/completions", stream=False)
-    with closing(open_till(world.desk.store)) as till:
-        (placed,) = till.run([Admit(call, fixed(1000), version, teller.instance_id)])
+    with closing(open_billing_store(world.workspace.store)) as billing_store:
+        (placed,) = billing_store.run([Admit(call, fixed(1000), version, lifecycle.instance_id)])
     assert isinstance(placed, Admitted)
     return call
 
 
 def facts_of_a_key(world: World) -> KeyFacts:
     """Return the facts of a new key."""
-    digests = [digest.value for digest in world.desk.keyring.digests(world.key().secret)]
-    with world.desk.read() as tx:
+    digests = [digest.value for digest in world.workspace.keyring.digests(world.key().secret)]
+    with world.workspace.read() as tx:
         facts = lookup.lookup(tx, digests)
     assert facts is not None
     return facts
@@ -468,17 +472,17 @@ def test_a_call_whose_settlement_was_given_up_is_written_off_as_such(
     async def give_up() -> None:
         facts = facts_of_a_key(world)
         async with Kept(world, 6.0) as kept:
-            kept.cashier.start()
-            call = hold_for(world, kept.teller, facts, "req_made")
-            kept.teller.open_calls[call.request_id] = None
-            with refusing(world.desk), pytest.raises(Unavailable):
-                await kept.teller.settle(call, ENDING)
-            hold_for(world, kept.teller, facts, "req_never_learnt_of")
-            await asyncio.to_thread(wait_until, lambda: len(log(world.desk)) == 2, "the holds to be written off")
-            errors = {request_id: row.error for request_id, row in log(world.desk).items()}
+            kept.batcher.start()
+            call = hold_for(world, kept.lifecycle, facts, "req_made")
+            kept.lifecycle.open_calls[call.request_id] = None
+            with refusing(world.workspace), pytest.raises(Unavailable):
+                await kept.lifecycle.settle(call, ENDING)
+            hold_for(world, kept.lifecycle, facts, "req_never_learnt_of")
+            await asyncio.to_thread(wait_until, lambda: len(log(world.workspace)) == 2, "the holds to be written off")
+            errors = {request_id: row.error for request_id, row in log(world.workspace).items()}
             assert errors == {"req_made": leases.UNSETTLED, "req_never_learnt_of": leases.FORGOTTEN}
-            await asyncio.to_thread(wait_until, lambda: not kept.teller.unsettled, "the call to be forgotten")
-            await kept.cashier.stop()
+            await asyncio.to_thread(wait_until, lambda: not kept.lifecycle.unsettled, "the call to be forgotten")
+            await kept.batcher.stop()
 
     asyncio.run(give_up())
 
@@ -489,18 +493,18 @@ def test_a_settlement_that_fails_when_tried_again_is_told(world: World) -> None:
     async def fail() -> None:
         facts = facts_of_a_key(world)
         async with Kept(world, 60.0) as kept:
-            kept.cashier.start()
-            call = hold_for(world, kept.teller, facts, "req_1")
-            await kept.teller.settle(call, ENDING)
-            kept.teller.open_calls[hold_for(world, kept.teller, facts, "req_1").request_id] = None
-            with refusing(world.desk):
-                settled = kept.teller.settle(call, ENDING)
-                await asyncio.to_thread(wait_until, lambda: kept.cashier.failed > 0, "the first try to fail")
+            kept.batcher.start()
+            call = hold_for(world, kept.lifecycle, facts, "req_1")
+            await kept.lifecycle.settle(call, ENDING)
+            kept.lifecycle.open_calls[hold_for(world, kept.lifecycle, facts, "req_1").request_id] = None
+            with refusing(world.workspace):
+                settled = kept.lifecycle.settle(call, ENDING)
+                await asyncio.to_thread(wait_until, lambda: kept.batcher.failed > 0, "the first try to fail")
             with pytest.raises((sqlite3.IntegrityError, psycopg.IntegrityError)):  # there is its row already
                 await asyncio.wait_for(settled, 20)
-            assert kept.teller.open_calls == {}
-            await kept.cashier.stop()
-            with world.desk.write() as tx:
+            assert kept.lifecycle.open_calls == {}
+            await kept.batcher.stop()
+            with world.workspace.write() as tx:
                 tx.session.execute(delete(OutboxRow))  # else nobody could write the call off
 
     asyncio.run(fail())

@@ -46,8 +46,8 @@ def statuses(gate: Gate, secret: str = "", *, model: str = "gpt-test") -> set[in
 
 def test_rotate(key: Gate) -> None:
     """The old secret is dead when rotate returns; the new one has the key's id, options and spend."""
-    with key.desk.write() as tx:
-        rotated = keys.rotate(tx, key.desk.keyring, key.key_id, confirm="app")
+    with key.workspace.write() as tx:
+        rotated = keys.rotate(tx, key.workspace.keyring, key.key_id, confirm="app")
     assert statuses(key) == {401}
     assert statuses(key, rotated.secret) == {200}
     assert [row.outcome for row in key.rows()].count("completed") == 2 * TRIES
@@ -56,8 +56,8 @@ def test_rotate(key: Gate) -> None:
 
 def test_uses_of_an_old_secret_are_logged(key: Gate) -> None:
     """Operators see who still uses the old secret; the answer does not tell."""
-    with key.desk.write() as tx:
-        keys.rotate(tx, key.desk.keyring, key.key_id, confirm="app")
+    with key.workspace.write() as tx:
+        keys.rotate(tx, key.workspace.keyring, key.key_id, confirm="app")
     before = {row.request_id for row in key.rows()}
     statuses(key)
     refused = [row for row in key.rows() if row.request_id not in before]
@@ -67,17 +67,17 @@ def test_uses_of_an_old_secret_are_logged(key: Gate) -> None:
 
 def test_disable_and_enable(key: Gate) -> None:
     """A disabled key is refused at once, and works at once when it is enabled again."""
-    with key.desk.write() as tx:
+    with key.workspace.write() as tx:
         keys.disable(tx, key.key_id, confirm="app")
     assert statuses(key) == {401}
-    with key.desk.write() as tx:
+    with key.workspace.write() as tx:
         keys.enable(tx, key.key_id, confirm="app")
     assert statuses(key) == {200}
 
 
 def test_delete(key: Gate) -> None:
     """A deleted key is refused at once."""
-    with key.desk.write() as tx:
+    with key.workspace.write() as tx:
         keys.delete(tx, key.key_id, confirm="app")
     assert statuses(key) == {401}
 
@@ -94,7 +94,7 @@ def test_scope(key: Gate) -> None:
 
 def test_plan(key: Gate) -> None:
     """Another plan's models and multiplier hold from the next call on."""
-    with key.desk.write() as tx:
+    with key.workspace.write() as tx:
         plan = plans.add(tx, f"double {key.key_id}", 2 * MILLION, ["other-test"])
     key.update(plan=plan.id)
     assert statuses(key) == {404}  # no other key of the organisation has a plan with the old one
@@ -116,7 +116,7 @@ def test_lowered_limit(key: Gate) -> None:
 def test_new_price(key: Gate) -> None:
     """A new price holds for calls admitted after it was set, in every process."""
     model = f"priced-{key.key_id}"
-    with key.desk.write() as tx:
+    with key.workspace.write() as tx:
         catalog.add_model(
             tx,
             model,
@@ -134,7 +134,7 @@ def test_new_price(key: Gate) -> None:
         return {key.ask("chat", order, model=model).headers["x-cost-usd"] for _ in range(TRIES)}
 
     assert costs() == {"0.001"}
-    with key.desk.write() as tx:
+    with key.workspace.write() as tx:
         catalog.set_price(tx, model, PriceSheet.flat(input=usd(3), output=0))
     assert costs() == {"0.003"}
 
@@ -153,9 +153,9 @@ def test_call_under_way_is_finished_and_charged(key: Gate, verb: str) -> None:
     """What was admitted before is answered to its end, and paid."""
     with key.streaming("chat", "[[demo tokens=40 chunk_delay=0.02 input=100 cached=0]]") as (_, answer):
         answer.read1(100)
-        with key.desk.write() as tx:
+        with key.workspace.write() as tx:
             if verb == "rotate":
-                keys.rotate(tx, key.desk.keyring, key.key_id, confirm="app")
+                keys.rotate(tx, key.workspace.keyring, key.key_id, confirm="app")
             else:
                 getattr(keys, verb)(tx, key.key_id, confirm="app")
         assert answer.read().endswith(b"data: [DONE]\n\n")
@@ -169,17 +169,17 @@ def test_deleted_keys_requests_are_still_found(gate: Gate) -> None:
     """By id, before and after the ledger has taken them over, and the charts still name the key."""
     reply = gate.ask("chat", "hello")
     cost = gate.row().cost
-    with gate.desk.write() as tx:
+    with gate.workspace.write() as tx:
         keys.delete(tx, gate.key_id, confirm="app")
     for _ in range(2):
-        found = queries.requests(gate.desk.ledger, request_id=reply.request_id)
+        found = queries.requests(gate.workspace.ledger, request_id=reply.request_id)
         assert found["key_id"].to_list() == [gate.key_id]
         assert found["key"].to_list() == ["app"]
         assert found["cost"].to_list() == [cost]
-        by_key = queries.spend(gate.desk.ledger, by=["key"], org=gate.org_id)
+        by_key = queries.spend(gate.workspace.ledger, by=["key"], org=gate.org_id)
         assert by_key["key"].to_list() == ["app"]
         assert by_key["cost"].to_list() == [cost]
-        gate.desk.ledger.sync()
+        gate.workspace.ledger.sync()
 
 
 def test_limit_holds_across_processes(crowd: Running) -> None:
@@ -196,7 +196,7 @@ def test_store_kept_busy_by_another_writer(gate: Gate) -> None:
     path, body = request_of("chat", "hello")
     headers = {"Authorization": f"Bearer {gate.secret}"}
     with gate.connection() as connection:
-        with gate.desk.write() as tx:
+        with gate.workspace.write() as tx:
             keys.disable(tx, gate.key_id, confirm="app")
             connection.request("POST", path, json.dumps(body), headers)
             assert select.select([connection.sock], [], [], 0.5)[0] == []
@@ -208,13 +208,13 @@ def test_store_that_cannot_be_reached(running: Running) -> None:
     """Without its key store the gateway lets nobody through: 503 with Retry-After; when it is back, calls go on."""
     gate = make_gate(running, plan=running.world.plan_id)
     assert gate.ask("chat", "hello").status == 200
-    with gate.desk.write() as tx:
+    with gate.workspace.write() as tx:
         tx.session.execute(text("ALTER TABLE hold RENAME TO elsewhere"))
     for kind in ("chat", "messages", "generate"):
         reply = gate.ask(kind, "hello")
         assert (reply.status, reply.type, reply.headers["retry-after"]) == (503, "unavailable", "1")
         assert "elsewhere" not in reply.message
-    with gate.desk.write() as tx:
+    with gate.workspace.write() as tx:
         tx.session.execute(text("ALTER TABLE elsewhere RENAME TO hold"))
     assert gate.ask("chat", "hello").status == 200
 

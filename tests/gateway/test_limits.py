@@ -95,7 +95,7 @@ def test_never_fitted_below_1024(gate: Gate, kind: str, what: str) -> None:
     if what == "limit":
         poor.update(monthly_limit=least)
     else:
-        with poor.desk.write() as tx:
+        with poor.workspace.write() as tx:
             wallet.credit(tx, poor.org_id, 1, f"one nano-USD for {poor.org_id}")
     reply = poor.ask(kind, "hello")
     assert reply.headers["x-max-tokens-fitted"] == "1024"
@@ -144,7 +144,7 @@ def test_spending_up_to_the_limit(gate: Gate) -> None:
 def test_calls_of_last_month_do_not_count(gate: Gate) -> None:
     """A limit is for the month: what was spent in another month is not in its way."""
     gate.update(monthly_limit=usd(0.1))
-    with gate.desk.write() as tx:
+    with gate.workspace.write() as tx:
         tx.session.add(
             KeyMonth(key_id=gate.key_id, month="2020-01", calls=1, spent=usd(50), held=0, last_call_at=tx.now)
         )
@@ -165,7 +165,7 @@ def test_money_that_comes_helps_at_once(gate: Gate) -> None:
     """A credit acts on the very next call."""
     poor = make_gate(gate.running, money=0)
     assert poor.ask("chat", "hello").status == 402
-    with poor.desk.write() as tx:
+    with poor.workspace.write() as tx:
         wallet.credit(tx, poor.org_id, usd(1), f"first payment of {poor.org_id}")
     assert poor.ask("chat", "hello").status == 200
 
@@ -253,7 +253,7 @@ def test_thirty_parallel_calls_at_the_wallets_end(gate: Gate) -> None:
     keys = [poor, poor.another("second"), poor.another("third")]
     statuses = in_parallel(keys, 30, text, max_tokens=1_000)
     assert statuses == [200] * 7 + [402] * 23
-    with gate.desk.read() as tx:
+    with gate.workspace.read() as tx:
         org = tx.session.get_one(Organisation, poor.org_id)
         assert org.settled == 7 * 12_750_000
         assert org.held == 0

@@ -370,8 +370,8 @@ def test_the_gateway_is_killed_and_its_processes_with_it(running: Any) -> None:
 
 def test_a_body_that_did_not_say_its_size_takes_the_room_that_it_needs(world: World) -> None:
     """Until it has come it may be as large as any; then others may come beside it."""
-    digests = [digest.value for digest in world.desk.keyring.digests(world.key().secret)]
-    with world.desk.read() as tx:
+    digests = [digest.value for digest in world.workspace.keyring.digests(world.key().secret)]
+    with world.workspace.read() as tx:
         key = lookup.lookup(tx, digests)
     assert key is not None
 

@@ -53,7 +53,7 @@ def test_a_gateway_that_cannot_commit_is_not_ready(running: Running) -> None:
         status, said = ask(running.url, "/readyz")
         assert (status, said["status"]) == (503, "unavailable")
         assert "disk" in said["reason"]
-        assert str(running.world.desk.settings.data_dir) not in said["reason"]
+        assert str(running.world.workspace.settings.data_dir) not in said["reason"]
         assert ask(running.url, "/healthz") == (200, {"status": "ok"})
     wait_until(lambda: ask(running.url, "/readyz")[0] == 200, "the gateway to be ready again")
     assert gate.ask("chat", "[[demo tokens=4]]").status == 200
@@ -80,7 +80,7 @@ def counted(store: Store) -> Iterator[list[str]]:
 @pytest.mark.both_stores
 def test_a_commit_that_has_just_succeeded_needs_no_probe(world: World) -> None:
     """Whoever asks, nothing is written for it."""
-    store = world.desk.store
+    store = world.workspace.store
     with counted(store) as commits:
         assert asyncio.run(readiness(store, (-math.inf, -math.inf), (time.monotonic(), 0.0)).fault()) is None
     assert commits == []
@@ -90,7 +90,7 @@ def test_a_commit_that_has_just_succeeded_needs_no_probe(world: World) -> None:
 @pytest.mark.parametrize("moments", [(-math.inf, -math.inf), (0.0, math.inf)])
 def test_else_one_commit_shows_it_for_all_who_ask(world: World, moments: tuple[float, float]) -> None:
     """One in a second at most, however many ask."""
-    store = world.desk.store
+    store = world.workspace.store
 
     async def many() -> list[str | None]:
         asked = readiness(store, moments)
@@ -103,7 +103,7 @@ def test_else_one_commit_shows_it_for_all_who_ask(world: World, moments: tuple[f
 
 def test_without_a_lease_no_call_is_admitted(world: World) -> None:
     """So the gateway is not ready, though the store takes commits."""
-    assert asyncio.run(readiness(world.desk.store, (time.monotonic(), 0.0), lease=False).fault()) == NO_LEASE
+    assert asyncio.run(readiness(world.workspace.store, (time.monotonic(), 0.0), lease=False).fault()) == NO_LEASE
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ def test_without_a_lease_no_call_is_admitted(world: World) -> None:
 )
 def test_the_reason_is_a_sentence_without_a_path(world: World, pragma: str, words: str) -> None:
     """As SQLite reports it, not as it words it."""
-    store = world.desk.store
+    store = world.workspace.store
     with pytest.raises(Unavailable) as caught, store.write(SYSTEM) as tx:  # noqa: PT012 - one of them fails
         for statement in (pragma, "CREATE TABLE more (a)", "INSERT INTO more VALUES (zeroblob(1000000))"):
             tx.session.connection().exec_driver_sql(statement)

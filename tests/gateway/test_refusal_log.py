@@ -13,10 +13,10 @@ from toolkit.admin import keys, lookup
 from toolkit.admin.keys import NewSecret
 from toolkit.billing.rules import REFUSAL_ROWS_PER_MINUTE, Admit, Refuse
 from toolkit.billing.state import Job
-from toolkit.billing.stores import Till, open_till
+from toolkit.billing.stores import BillingStore, open_billing_store
 from toolkit.core.secrets import new_secret
 from toolkit.gateway import app as gateway_app
-from toolkit.gateway import key_cache as gateway_book
+from toolkit.gateway import key_cache as gateway_key_cache
 from toolkit.store.database import Store, Transaction
 from toolkit.store.tables import OutboxRow, RefusalCount, RetiredSecret
 
@@ -63,19 +63,19 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> Watched:
         watched.writes += watched.on
         return write(self, *values)
 
-    class WatchedTill:
-        def __init__(self, till: Till) -> None:
-            self.close = till.close
-            self._till = till
+    class WatchedBillingStore:
+        def __init__(self, billing_store: BillingStore) -> None:
+            self.close = billing_store.close
+            self._billing_store = billing_store
 
         def run(self, jobs: Sequence[Job[Any]]) -> list[Any]:
             if watched.on:
                 watched.batches.append(jobs)
-            return self._till.run(jobs)
+            return self._billing_store.run(jobs)
 
     monkeypatch.setattr(Store, "read", counted_read)
     monkeypatch.setattr(Store, "write", counted_write)
-    monkeypatch.setattr(gateway_app, "open_till", lambda store: WatchedTill(open_till(store)))
+    monkeypatch.setattr(gateway_app, "open_billing_store", lambda store: WatchedBillingStore(open_billing_store(store)))
     return watched
 
 
@@ -84,7 +84,7 @@ def refused(world: World, secrets: Sequence[str], body: object, watched: Watched
 
     async def run() -> list[int]:
         statuses: list[int] = []
-        app = gateway_app.create_app(world.desk.settings)
+        app = gateway_app.create_app(world.workspace.settings)
 
         async def receive() -> dict[str, Any]:
             return {"type": "http.request", "body": json.dumps(body).encode()}
@@ -114,7 +114,7 @@ def refused(world: World, secrets: Sequence[str], body: object, watched: Watched
 
 def counted(world: World) -> tuple[int, int, int]:
     """Return the rows of the request log, the refusals counted, and the uses of retired secrets."""
-    with world.desk.read() as tx:
+    with world.workspace.read() as tx:
         rows = tx.session.query(OutboxRow).count()
         refusals = sum(row.refused for row in tx.session.query(RefusalCount))
         return rows, refusals, sum(row.uses for row in tx.session.query(RetiredSecret))
@@ -123,8 +123,8 @@ def counted(world: World) -> tuple[int, int, int]:
 def retired(world: World) -> NewSecret:
     """Return a key whose secret was rotated away."""
     old = world.key()
-    with world.desk.write() as tx:
-        keys.rotate(tx, world.desk.keyring, old.key.id, confirm="app")
+    with world.workspace.write() as tx:
+        keys.rotate(tx, world.workspace.keyring, old.key.id, confirm="app")
     return old
 
 
@@ -179,15 +179,15 @@ def test_a_disabled_key_works_as_soon_as_it_is_enabled(
     world: World, watched: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Only secrets that can never become valid are believed to be invalid."""
-    monkeypatch.setattr(gateway_book, "DEAD_FOR", 3600.0)
+    monkeypatch.setattr(gateway_key_cache, "DEAD_FOR", 3600.0)
     key = world.key()
-    with world.desk.write() as tx:
+    with world.workspace.write() as tx:
         keys.disable(tx, key.key.id, confirm="app")
 
     class Secrets(list[str]):
         def __iter__(self) -> Any:
             yield key.secret
-            with world.desk.write() as tx:
+            with world.workspace.write() as tx:
                 keys.enable(tx, key.key.id, confirm="app")
             yield key.secret
 
@@ -196,7 +196,7 @@ def test_a_disabled_key_works_as_soon_as_it_is_enabled(
 
 def test_dead_secrets_are_remembered_up_to_a_number(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """The oldest is forgotten, so a stranger who makes secrets up fills no memory."""
-    monkeypatch.setattr(gateway_book, "LARGEST_DEAD_CACHE", 3)
+    monkeypatch.setattr(gateway_key_cache, "LARGEST_DEAD_CACHE", 3)
     looked_up: list[str] = []
     look_up = lookup.lookup
 
@@ -207,5 +207,5 @@ def test_dead_secrets_are_remembered_up_to_a_number(world: World, monkeypatch: p
     monkeypatch.setattr(lookup, "lookup", looking)
     a, b, c, d = (new_secret() for _ in range(4))
     refused(world, [a, b, c, a, d, a, b], {}, Watched())
-    numbers = {digests.value: secret for secret in (a, b, c, d) for digests in world.desk.keyring.digests(secret)}
+    numbers = {digests.value: secret for secret in (a, b, c, d) for digests in world.workspace.keyring.digests(secret)}
     assert [numbers[digest] for digest in looked_up] == [a, b, c, d, a, b]

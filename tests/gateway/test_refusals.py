@@ -253,21 +253,21 @@ def test_wrong_dialect(gate: Gate, path: str, body: dict[str, Any], words: str) 
 
 def test_model_outside_the_plan(gate: Gate) -> None:
     """A model that another key's plan has is forbidden, not unknown; once that key is deleted, it is unknown."""
-    with gate.desk.write() as tx:
+    with gate.workspace.write() as tx:
         plan = plans.add(tx, f"other {gate.key_id}", MILLION, ["other-test"]).id
     other = gate.another("other", plan=plan)
-    with gate.desk.write() as tx:
+    with gate.workspace.write() as tx:
         keys.disable(tx, other.key_id, confirm="other")
     assert_refused(gate, gate.ask("chat", "hi", model="other-test"), 403, "model_not_allowed", "not in the plan")
     assert gate.send("/v1/models/other-test", method="GET").status == 403
-    with gate.desk.write() as tx:
+    with gate.workspace.write() as tx:
         keys.delete(tx, other.key_id, confirm="other")
     assert gate.ask("chat", "hi", model="other-test").status == 404
 
 
 def test_other_tenants_models_are_not_told_from_none(gate: Gate) -> None:
     """In every way to ask for one, a model that no plan of the organisation has gets the answer of one that is not."""
-    with gate.desk.write() as tx:
+    with gate.workspace.write() as tx:
         for dialect in ("openai", "anthropic", "gemini"):
             name = f"theirs-{dialect}-{gate.key_id}"
             catalog.add_model(tx, name, f"test-{dialect}", sheet=GEMINI_SHEET, context_window=1000, max_output=100)
@@ -333,7 +333,7 @@ def test_refusals_are_rows_up_to_a_cap(gate: Gate) -> None:
             answer = connection.getresponse()
             assert answer.status == 400
             answer.read()
-    with gate.desk.read() as tx:
+    with gate.workspace.read() as tx:
         counted = tx.session.scalar(select(func.sum(RefusalCount.refused)).where(RefusalCount.key_id == gate.key_id))
         minutes = tx.session.scalar(select(func.count()).where(RefusalCount.key_id == gate.key_id)) or 0
     assert counted is not None

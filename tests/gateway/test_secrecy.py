@@ -34,7 +34,7 @@ def own(running: Running) -> Gate:
 
 def all_bytes(running: Running) -> Iterator[tuple[str, bytes]]:
     """Yield what the gateway and its store left on disk, segments decoded as well as raw, and the gateway's log."""
-    data: Path = running.world.desk.settings.data_dir
+    data: Path = running.world.workspace.settings.data_dir
     for path in files_below(data):
         if path.name != "pepper":
             yield str(path), path.read_bytes()
@@ -91,16 +91,16 @@ def call_in_every_way(gate: Gate) -> list[str]:
 def test_nothing_on_disk_or_in_the_log(own: Gate) -> None:
     """After calls in every way, and after rotation and deletion, no secret is anywhere but with its holder."""
     secrets = call_in_every_way(own)
-    with own.desk.write() as tx:
-        rotated = keys.rotate(tx, own.desk.keyring, own.key_id, confirm="app")
+    with own.workspace.write() as tx:
+        rotated = keys.rotate(tx, own.workspace.keyring, own.key_id, confirm="app")
     own.ask("chat", "hello")
     own.ask("chat", "hello", secret=rotated.secret)
-    with own.desk.write() as tx:
+    with own.workspace.write() as tx:
         keys.delete(tx, own.key_id, confirm="app")
     rows = own.rows()
     assert len(rows) > 50
-    own.desk.ledger.sync()
-    pepper = (own.desk.settings.data_dir / "pepper").read_text().strip()
+    own.workspace.ledger.sync()
+    pepper = (own.workspace.settings.data_dir / "pepper").read_text().strip()
     hidden = [*secrets, rotated.secret, CREDENTIAL, pepper]
     names = []
     for name, content in all_bytes(own.running):
@@ -119,7 +119,7 @@ def test_prompts_and_answers_are_not_stored(own: Gate) -> None:
             own.ask(kind, f"{marker} [[demo {order}]]", stream=True)
             own.ask(kind, f"{marker} [[demo {order}]]")
         own.ask(kind, marker, n=1000, candidateCount=3, tools=marker)
-    own.desk.ledger.sync()
+    own.workspace.ledger.sync()
     for name, content in all_bytes(own.running):
         assert b"xylophone" not in content, name
 

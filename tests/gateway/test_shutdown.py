@@ -14,7 +14,7 @@ from sqlalchemy import select
 from tests.conftest import ADMIN, free_port, gateway_process, make_world, wait_until
 from toolkit.core.settings import Settings
 from toolkit.store.tables import Hold, Organisation, OutboxRow
-from toolkit.workspace import Desk
+from toolkit.workspace import Workspace
 
 pytestmark = pytest.mark.both_stores
 
@@ -55,8 +55,8 @@ def stopped_during(
         What the caller got, the call's row, and the organisation; nothing is held any more.
     """
     settings = replace(settings, gateway_port=free_port())
-    desk = Desk.open(settings, ADMIN, make=True)
-    secret = make_world(desk, upstream).key().secret
+    workspace = Workspace.open(settings, ADMIN, make=True)
+    secret = make_world(workspace, upstream).key().secret
     answers: list[int | str] = []
 
     def call() -> None:
@@ -67,7 +67,7 @@ def stopped_during(
             answers.append(type(error).__name__)
 
     def holds() -> int:
-        with desk.read() as tx:
+        with workspace.read() as tx:
             return len(tx.session.scalars(select(Hold)).all())
 
     with gateway_process(settings, folder / "log", {"KEYDESK_SHUTDOWN_GRACE": str(grace)}) as server:
@@ -79,9 +79,9 @@ def stopped_during(
         server.wait(20)
         assert time.monotonic() - stopped < 10
         caller.join(20)
-    with desk.read() as tx:
+    with workspace.read() as tx:
         row = tx.session.scalars(select(OutboxRow)).one()
         org = tx.session.scalars(select(Organisation)).one()
     assert (holds(), org.held) == (0, 0)
-    desk.close()
+    workspace.close()
     return answers, row, org

@@ -24,7 +24,7 @@ from tests.conftest import (
 from tests.gateway.conftest import Gate, http_answer, make_gate, raw_upstream
 from toolkit.admin import catalog, plans
 from toolkit.core.pricing import MILLION
-from toolkit.workspace import Desk
+from toolkit.workspace import Workspace
 
 MOST = 20.0
 """Milliseconds of its thread's own CPU time that a step may take."""
@@ -68,9 +68,9 @@ def watched(upstream: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     """A watched gateway with models that take the largest bodies."""
     folder = tmp_path_factory.mktemp("steps")
     settings = replace(settings_for(folder / "data", ""), gateway_port=free_port())
-    desk = Desk.open(settings, ADMIN, make=True)
-    world = make_world(desk, upstream)
-    with desk.write() as tx:
+    workspace = Workspace.open(settings, ADMIN, make=True)
+    world = make_world(workspace, upstream)
+    with workspace.write() as tx:
         sizes: dict[str, Any] = {"context_window": 4_000_000, "default_output": 4_096}
         catalog.add_model(tx, "wide", "test-openai", sheet=OPENAI_SHEET, max_output=8_192, **sizes)
         catalog.add_model(tx, "embed-wide", "test-openai", sheet=EMBEDDING_SHEET, **sizes)
@@ -84,7 +84,7 @@ def watched(upstream: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     with process(["-m", "tests.gateway.steps", str(path), "gateway"], f"{url}/healthz", env, log) as server:
         running = Running(replace(world, plan_id=plan.id), url, upstream, log, server)
         yield Watched(make_gate(running, money=10**15), path)
-    desk.close()
+    workspace.close()
 
 
 def chat(inner: bytes) -> bytes:

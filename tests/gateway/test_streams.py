@@ -26,7 +26,7 @@ from tests.gateway.conftest import (
 )
 from toolkit import environment
 from toolkit.core.dialect import Dialect
-from toolkit.workspace import Desk
+from toolkit.workspace import Workspace
 
 SLOW = "Tell me about budgets [[demo tokens=400 chunk_delay=0.1]]"
 EVENTS = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"
@@ -113,7 +113,7 @@ def test_end_is_held_back_until_the_charge(gate: Gate) -> None:
         behind = gate.behind(upstream.url)
         with behind.gate.streaming("chat", "hi", model=behind.model) as (connection, answer):
             body = answer.read1(65_536)
-            with gate.desk.write() as tx:
+            with gate.workspace.write() as tx:
                 tx.session.execute(text("SELECT 1"))  # a transaction begins with its first statement
                 locked.set()
                 while not body.endswith(FINISH):
@@ -264,8 +264,8 @@ def impatient(upstream: str, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     """A gateway that waits 0.8 seconds for a first byte and between two, and two seconds for a call."""
     folder: Path = tmp_path_factory.mktemp("impatient")
     settings = replace(environment.read_settings({"KEYDESK_DATA_DIR": str(folder / "data")}), gateway_port=free_port())
-    desk = Desk.open(settings, ADMIN, make=True)
-    world = make_world(desk, upstream)
+    workspace = Workspace.open(settings, ADMIN, make=True)
+    world = make_world(workspace, upstream)
     log = folder / "gateway.log"
     limits = {
         "KEYDESK_FIRST_BYTE_TIMEOUT": "0.8",
@@ -274,7 +274,7 @@ def impatient(upstream: str, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     }
     with gateway_process(settings, log, limits) as server:
         yield Running(world, f"http://127.0.0.1:{settings.gateway_port}", upstream, log, server)
-    desk.close()
+    workspace.close()
 
 
 @pytest.fixture

@@ -40,13 +40,13 @@ def two(gateways: Callable[..., Running], store_kind: StoreKind) -> Gate:
 
 def suspend(gate: Gate) -> None:
     """Suspend the key's organisation."""
-    with gate.desk.write() as tx:
+    with gate.workspace.write() as tx:
         accounts.suspend_org(tx, gate.org_id, confirm=accounts.find_org(tx, gate.org_id).name)
 
 
 def resume(gate: Gate) -> None:
     """Resume it."""
-    with gate.desk.write() as tx:
+    with gate.workspace.write() as tx:
         accounts.resume_org(tx, gate.org_id, confirm=accounts.find_org(tx, gate.org_id).name)
 
 
@@ -96,9 +96,9 @@ def test_the_callers_are_told_whom_to_ask(gate: Gate, kind: str) -> None:
 def test_a_dead_key_is_not_told_that_its_organisation_is_suspended(gate: Gate) -> None:
     """Disabled, rotated and unknown ones stay 401, with the words they always have."""
     disabled, rotated = gate.another("disabled"), gate.another("rotated")
-    with gate.desk.write() as tx:
+    with gate.workspace.write() as tx:
         keys.disable(tx, disabled.key_id, confirm="disabled")
-        keys.rotate(tx, gate.desk.keyring, rotated.key_id, confirm="rotated")
+        keys.rotate(tx, gate.workspace.keyring, rotated.key_id, confirm="rotated")
     suspend(gate)
     replies = [gate.ask("chat", "hello", secret=s) for s in (disabled.secret, rotated.secret, new_secret())]
     assert [reply.status for reply in replies] == [401] * 3

@@ -186,7 +186,7 @@ def test_an_older_row_sends_no_other_variable(gate: Gate, name: str) -> None:
     """What somebody wrote into the store by hand, or an older version let in, is read again when it is used."""
     with raw_upstream([http_answer(b"{}", JSON)]) as upstream:
         behind = gate.behind(upstream.url)
-        with gate.desk.write() as tx:
+        with gate.workspace.write() as tx:
             model = tx.session.get_one(Model, behind.model)
             tx.session.get_one(Upstream, model.upstream).credential_env = name
             catalog.changed(tx)
@@ -201,7 +201,7 @@ def test_an_address_is_judged_when_connecting(gate: Gate) -> None:
     """A name that resolves to a metadata service, or an older row with its address, is not called."""
     behind = gate.behind("http://127.0.0.1:9")
     for base_url in ("http://169.254.169.254/v1", "http://[::ffff:169.254.169.254]/v1"):
-        with gate.desk.write() as tx:
+        with gate.workspace.write() as tx:
             model = tx.session.get_one(Model, behind.model)
             tx.session.get_one(Upstream, model.upstream).base_url = base_url
             catalog.changed(tx)

@@ -142,7 +142,7 @@ def test_narrowed_query_finds_what_a_filter_finds(
     world: World, hours: list[int], bounds: tuple[int, int], drained: int
 ) -> None:
     """Whatever is drained, a period given beside the query selects what the same one selects within it."""
-    ledger = world.desk.ledger
+    ledger = world.workspace.ledger
     append(ledger.store, [row(at=NOON + timedelta(hours=hour)) for hour in hours])
     if drained:
         ledger.sync(limit=drained)
@@ -155,7 +155,7 @@ def test_narrowed_query_finds_what_a_filter_finds(
 
 def test_query_without_the_log_reads_none_of_it(world: World) -> None:
     """What does not name `usage` copies no waiting row and opens no file; names of keys are read only for who asks."""
-    ledger = world.desk.ledger
+    ledger = world.workspace.ledger
     world.key("app")
     for _ in range(2):
         append(ledger.store, [row()])
@@ -189,7 +189,7 @@ def test_long_outbox_is_read_in_pieces(ledger: Ledger, monkeypatch: pytest.Monke
 def test_prices_have_a_row_for_each_tier(world: World) -> None:
     """The price book is columns with the names that `usage` has, one row for each context-size tier."""
     tiers = (Tier(0, usd(1), usd(2), usd(3), usd(4), usd(5)), Tier(2_000, usd(6), usd(7), usd(8), usd(9), usd(10)))
-    with world.desk.write() as tx:
+    with world.workspace.write() as tx:
         catalog.set_price(tx, "gpt-test", PriceSheet(tiers, request=usd(11)))
     query = """
         SELECT above_tokens, input_price, cached_input_price, cache_write_5m_price, cache_write_1h_price, output_price,
@@ -197,7 +197,7 @@ def test_prices_have_a_row_for_each_tier(world: World) -> None:
         FROM prices WHERE model = 'gpt-test' ORDER BY recorded_at DESC, above_tokens LIMIT 2
     """
     name = ADMIN.name
-    assert tuples(world.desk.ledger, query) == [
+    assert tuples(world.workspace.ledger, query) == [
         (0, usd(1), usd(2), usd(3), usd(4), usd(5), usd(11), name),
         (2_000, usd(6), usd(7), usd(8), usd(9), usd(10), usd(11), name),
     ]
@@ -205,32 +205,32 @@ def test_prices_have_a_row_for_each_tier(world: World) -> None:
 
 def test_price_of_a_call_is_found_by_its_id(world: World) -> None:
     """`usage.price_id` leads to the entry that was applied."""
-    with world.desk.read() as tx:
+    with world.workspace.read() as tx:
         price = tx.session.query(Price).filter_by(model_id="gpt-test").one()
-    append(world.desk.store, [row(world.key().key, price_id=price.id)])
+    append(world.workspace.store, [row(world.key().key, price_id=price.id)])
     joined = "SELECT p.model, p.input_price FROM usage u JOIN prices p ON p.id = u.price_id"
-    assert tuples(world.desk.ledger, joined) == [("gpt-test", usd(2))]
+    assert tuples(world.workspace.ledger, joined) == [("gpt-test", usd(2))]
 
 
 def test_audit_log_is_a_view(world: World) -> None:
     """Each act is a row; an organisation's people see its own chain, and nobody else's."""
     world.key("mine")
-    with world.desk.write() as tx:
+    with world.workspace.write() as tx:
         other = accounts.add_org(tx, "Globex")
         wallet.credit(tx, other.id, usd(1), "theirs")
     act = "SELECT action, actor FROM AUDIT WHERE action = 'key.create'"
-    assert tuples(world.desk.ledger, act) == [("key.create", ADMIN.name)]
-    seen = world.desk.acting_as(Actor("boss@acme.example", Role.ORG_ADMIN, world.org_id)).ledger
+    assert tuples(world.workspace.ledger, act) == [("key.create", ADMIN.name)]
+    seen = world.workspace.acting_as(Actor("boss@acme.example", Role.ORG_ADMIN, world.org_id)).ledger
     assert tuples(seen, "SELECT DISTINCT chain FROM audit") == [(world.org_id,)]
 
 
 def test_no_view_has_a_digest(world: World) -> None:
     """Nothing in any view says what a secret or its digest is."""
     new = world.key()
-    with world.desk.read() as tx:
+    with world.workspace.read() as tx:
         found = tx.session.connection().exec_driver_sql("SELECT digest FROM live_secret").scalars().all()
     assert len(found) == 1
     for view in ("usage", *duckdb_views.TABLES):
-        text = str(world.desk.ledger.sql(f"SELECT * FROM {view}").to_pylist())
+        text = str(world.workspace.ledger.sql(f"SELECT * FROM {view}").to_pylist())
         assert found[0] not in text, view
         assert new.secret not in text, view

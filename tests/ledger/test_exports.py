@@ -36,7 +36,7 @@ from toolkit.ledger import exports
 from toolkit.ledger.ledger import Ledger
 from toolkit.reports import queries
 from toolkit.store.database import SYSTEM, Actor, Store
-from toolkit.workspace import Desk
+from toolkit.workspace import Workspace
 
 __all__ = ["bucket", "bucket_server", "ledger", "root", "store"]
 
@@ -117,9 +117,9 @@ def test_no_text_is_a_formula(texts: list[str | None]) -> None:
 def test_formulas_are_disarmed_in_the_file(world: World, tmp_path: Path) -> None:
     """A caller's model and an operator's name for a key reach the file disarmed, in both CSV forms."""
     key = world.key("=HYPERLINK(1)").key
-    append(world.desk.store, [row(key, model="+1", cost=1, usage_source="reported", output_tokens=1)])
+    append(world.workspace.store, [row(key, model="+1", cost=1, usage_source="reported", output_tokens=1)])
     for form in ("csv", "focus"):
-        exports.export(world.desk.ledger, tmp_path / f"{form}.csv", format=form)
+        exports.export(world.workspace.ledger, tmp_path / f"{form}.csv", format=form)
     (found,) = read_csv(tmp_path / "csv.csv")
     assert (found["key"], found["key_label"], found["model"]) == ("'=HYPERLINK(1)", "'=HYPERLINK(1)", "'+1")
     for line in read_csv(tmp_path / "focus.csv"):
@@ -156,14 +156,14 @@ def test_tags_limit_every_form(local: Ledger, tmp_path: Path) -> None:
 def test_other_orgs_stay_out(world: World, tmp_path: Path) -> None:
     """An actor of one organisation exports its rows; a database has only the keys, orgs and plans that rows name."""
     mine, unused = world.key("mine").key, world.key("unused").key
-    with world.desk.write() as tx:
+    with world.workspace.write() as tx:
         other = accounts.add_org(tx, "Globex")
-        theirs = keys.create(tx, world.desk.keyring, org=other.id, name="theirs", plan=world.plan_id).key
-    append(world.desk.store, [row(mine), row(theirs)])
-    seen = world.desk.acting_as(Actor("boss@acme.example", Role.ANALYST, world.org_id)).ledger
+        theirs = keys.create(tx, world.workspace.keyring, org=other.id, name="theirs", plan=world.plan_id).key
+    append(world.workspace.store, [row(mine), row(theirs)])
+    seen = world.workspace.acting_as(Actor("boss@acme.example", Role.ANALYST, world.org_id)).ledger
     assert exports.export(seen, tmp_path / "mine.parquet", format="parquet", where="true OR true") == 1
     path = tmp_path / "mine.duckdb"
-    assert exports.export(world.desk.ledger, path, format="duckdb", only={"org_id": [world.org_id]}) == 1
+    assert exports.export(world.workspace.ledger, path, format="duckdb", only={"org_id": [world.org_id]}) == 1
     with duckdb.connect(path, read_only=True) as database:
         assert database.execute("SELECT k.name, o.name, p.name FROM keys k, orgs o, plans p").fetchall() == [
             ("mine", "Acme", "standard")
@@ -244,9 +244,9 @@ cli(["ledger", "export", sys.argv[1]])
 
 
 @pytest.mark.parametrize("form", ["duckdb", "csv", "parquet"])
-def test_full_disk_is_named(desk: Desk, settings: Settings, tmp_path: Path, form: str) -> None:
+def test_full_disk_is_named(workspace: Workspace, settings: Settings, tmp_path: Path, form: str) -> None:
     """A file that does not fit is named, and the ledger is not blamed; nothing of it stays."""
-    append(desk.store, [row(error=os.urandom(400).hex()) for _ in range(500)])
+    append(workspace.store, [row(error=os.urandom(400).hex()) for _ in range(500)])
     out = tmp_path / "out"
     out.mkdir()
     command = [sys.executable, "-c", FILL, str(out / f"usage.{form}")]
@@ -367,7 +367,7 @@ def test_command_takes_names_and_conditions(world: World, settings: Settings, tm
     key = world.key("app").key
     said = '{"env":"live","team":"search"}'
     wanted = row(key, model="m", cost=5, usage_source="reported", output_tokens=5, output_price=10**6, tags=said)
-    append(world.desk.store, [wanted, row(key, model="m", outcome="refused"), row(world.key("other").key, cost=9)])
+    append(world.workspace.store, [wanted, row(key, model="m", outcome="refused"), row(world.key("other").key, cost=9)])
 
     def run(name: str, *options: str) -> Result:
         arguments = ["ledger", "export", str(tmp_path / name), *options]
@@ -453,9 +453,9 @@ def test_focus_by_hand(world: World, tmp_path: Path) -> None:
         row(key, output_tokens=1, cost=752, **PRICES | {"output_price": 602_000_000}),
         row(key, at=NOON, outcome="refused", refusal="rate_limited", input_tokens=5, **PRICES | {"usage_source": None}),
     ]
-    append(world.desk.store, calls)
+    append(world.workspace.store, calls)
     path = tmp_path / "focus.csv"
-    assert exports.export(world.desk.ledger, path, format="focus", issuer="Example Ltd") == 5
+    assert exports.export(world.workspace.ledger, path, format="focus", issuer="Example Ltd") == 5
     lines = {(found["SkuMeter"], found["ListUnitPrice"]): found for found in read_csv(path)}
 
     def usage(kind: str, meter: str, price: str, nano: str, **values: str) -> dict[str, str]:

@@ -26,7 +26,7 @@ from hypothesis import strategies as st
 from sqlalchemy import BigInteger, Column, Text, event, select, text, update
 
 from tests.buckets import set_written_at
-from tests.conftest import ROOT, World, prepare_desk
+from tests.conftest import ROOT, World, prepare_workspace
 from tests.ledgers import bucket, bucket_server, ids, kept, ledger, listed, root, store, tuples
 from tests.rows import NOON, append, row
 from tests.stores import StoreKind, Stores
@@ -110,10 +110,10 @@ def test_day_and_month_are_utc(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) 
 def test_usage_names_key_org_and_plan(world: World) -> None:
     """Rows carry the names of key, organisation and plan; those of a deleted key are marked in the label only."""
     live, gone = world.key("alive").key, world.key("gone").key
-    append(world.desk.store, [row(live), row(gone), row("key_unknown")])
-    with world.desk.write() as tx:
+    append(world.workspace.store, [row(live), row(gone), row("key_unknown")])
+    with world.workspace.write() as tx:
         keys.delete(tx, gone.id, confirm="gone")
-    frame = world.desk.ledger.df("SELECT key, key_label, org, plan FROM usage ORDER BY key")
+    frame = world.workspace.ledger.df("SELECT key, key_label, org, plan FROM usage ORDER BY key")
     assert frame.values.tolist() == [
         ["alive", "alive", "Acme", "standard"],
         ["gone", "gone (deleted)", "Acme", "standard"],
@@ -125,15 +125,15 @@ def test_usage_names_key_org_and_plan(world: World) -> None:
 def test_actor_of_one_org_sees_only_its_rows(world: World, drained: bool) -> None:
     """An actor of one organisation finds no other's rows, keys, organisations or refusals, drained or not."""
     mine = world.key().key
-    with world.desk.write() as tx:
+    with world.workspace.write() as tx:
         other = accounts.add_org(tx, "Globex")
-        theirs = keys.create(tx, world.desk.keyring, org=other.id, name="secret-project", plan=world.plan_id).key
+        theirs = keys.create(tx, world.workspace.keyring, org=other.id, name="secret-project", plan=world.plan_id).key
         for key in (mine, theirs):
             tx.session.add(RefusalCount(key_id=key.id, refusal="unauthorized", minute=1, refused=1))
-    append(world.desk.store, [row(mine, cost=1), row(theirs, cost=10)])
+    append(world.workspace.store, [row(mine, cost=1), row(theirs, cost=10)])
     if drained:
-        world.desk.ledger.sync()
-    seen = world.desk.acting_as(Actor("boss@acme.example", Role.ORG_ADMIN, world.org_id)).ledger
+        world.workspace.ledger.sync()
+    seen = world.workspace.acting_as(Actor("boss@acme.example", Role.ORG_ADMIN, world.org_id)).ledger
     assert seen.sql("SELECT key_id, cost FROM usage").to_pylist() == [{"key_id": mine.id, "cost": 1}]
     assert seen.sql("SELECT id FROM keys").column(0).to_pylist() == [mine.id]
     assert seen.sql("SELECT id FROM orgs").column(0).to_pylist() == [world.org_id]

@@ -17,25 +17,25 @@ from tests.account import open_account
 from tests.conftest import World, usd, variables_of
 from tests.rows import append, row
 from toolkit.admin import accounts, keys
-from toolkit.billing.stores import open_till
+from toolkit.billing.stores import open_billing_store
 from toolkit.core.errors import Forbidden, InvalidInput, KeydeskError, NotFound, Unavailable
 from toolkit.store.migrations import STEPS
-from toolkit.workspace import Desk
+from toolkit.workspace import Workspace
 
 pytestmark = pytest.mark.both_stores
 
 
 @pytest.fixture
-def reader(world: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
+def reader(world: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workspace]:
     """What `toolkit.open()` gives in a notebook beside the world."""
-    for name, value in variables_of(world.desk.settings).items():
+    for name, value in variables_of(world.workspace.settings).items():
         monkeypatch.setenv(name, value)
-    desk = toolkit.open()
-    yield desk
-    desk.close()
+    workspace = toolkit.open()
+    yield workspace
+    workspace.close()
 
 
-def test_services_refuse_to_write(world: World, reader: Desk) -> None:
+def test_services_refuse_to_write(world: World, reader: Workspace) -> None:
     """A verb that changes something is refused with what to do instead, and nothing has changed."""
     key = world.key().key
     with pytest.raises(Forbidden, match=r"toolkit\.open\(write=True\)"), reader.write() as tx:
@@ -44,7 +44,7 @@ def test_services_refuse_to_write(world: World, reader: Desk) -> None:
         assert keys.find(tx, key.id).status == "active"
 
 
-def test_the_database_itself_refuses_to_write(reader: Desk) -> None:
+def test_the_database_itself_refuses_to_write(reader: Workspace) -> None:
     """Whoever goes around the services meets the database's own read-only transaction."""
     with pytest.raises((DBAPIError, KeydeskError)), reader.read() as tx:
         tx.session.execute(text("UPDATE organisation SET name = 'mine now'"))
@@ -53,9 +53,9 @@ def test_the_database_itself_refuses_to_write(reader: Desk) -> None:
             way_in()
 
 
-def test_ledger_is_not_kept_up(world: World, reader: Desk) -> None:
+def test_ledger_is_not_kept_up(world: World, reader: Workspace) -> None:
     """A reader drains, merges and removes nothing, and leaves no file behind; others' acts stay as they are."""
-    append(world.desk.store, [row()])
+    append(world.workspace.store, [row()])
     for verb in (reader.ledger.sync, reader.ledger.compact, reader.ledger.sweep):
         with pytest.raises(Forbidden):
             verb()
@@ -87,12 +87,12 @@ def test_ledger_is_not_kept_up(world: World, reader: Desk) -> None:
         "FROM enable_logging()",
     ],
 )
-def test_query_that_does_not_only_read_is_refused(world: World, reader: Desk, tmp_path: Path, query: str) -> None:
+def test_query_that_does_not_only_read_is_refused(world: World, reader: Workspace, tmp_path: Path, query: str) -> None:
     """No query writes a file, over the key store or a segment for example, or leaves something in the engine."""
-    append(world.desk.store, [row(cost=7)])
-    for desk in (reader, world.desk):
+    append(world.workspace.store, [row(cost=7)])
+    for workspace in (reader, world.workspace):
         with pytest.raises(InvalidInput, match=r"only read|one by one"):
-            desk.ledger.sql(query.format(target=tmp_path / "target"))
+            workspace.ledger.sql(query.format(target=tmp_path / "target"))
     assert not (tmp_path / "target").exists()
     assert reader.ledger.sql("SELECT cost FROM usage").to_pylist() == [{"cost": 7}]
     with pytest.raises(duckdb.CatalogException):
@@ -112,19 +112,19 @@ def test_query_that_does_not_only_read_is_refused(world: World, reader: Desk, tm
     ],
 )
 def test_query_of_any_form_that_reads_is_answered(
-    world: World, reader: Desk, query: str, rows: list[tuple[object, ...]]
+    world: World, reader: Workspace, query: str, rows: list[tuple[object, ...]]
 ) -> None:
     """All that DuckDB knows for asking is there, and a text that is a verb too does no harm."""
-    append(world.desk.store, [row(cost=1, model="a"), row(cost=2, model="a"), row(cost=3, model="delete")])
+    append(world.workspace.store, [row(cost=1, model="a"), row(cost=2, model="a"), row(cost=3, model="delete")])
     answer = reader.ledger.sql(query)
     assert list(zip(*(column.to_pylist() for column in answer.columns), strict=True)) == rows
     for plan in ("EXPLAIN", "explain analyze"):
         assert reader.ledger.sql(f"{plan} {query}").num_rows == 1
 
 
-def test_analyst_of_one_organisation_sees_it_alone(world: World, reader: Desk) -> None:
+def test_analyst_of_one_organisation_sees_it_alone(world: World, reader: Workspace) -> None:
     """An organisation is found by its name, and whoever sees one only is not let out of it by asking for none."""
-    with world.desk.write() as tx:
+    with world.workspace.write() as tx:
         accounts.add_org(tx, "Other")
     names = "SELECT name FROM orgs ORDER BY name"
     assert reader.as_analyst().ledger.sql(names)["name"].to_pylist() == ["Acme", "Other"]
@@ -135,10 +135,10 @@ def test_analyst_of_one_organisation_sees_it_alone(world: World, reader: Desk) -
         of_acme.as_analyst("Other")
 
 
-def test_asked_for_writing_is_given(world: World, reader: Desk) -> None:
+def test_asked_for_writing_is_given(world: World, reader: Workspace) -> None:
     """`toolkit.open(write=True)` opens the same Keydesk with all verbs."""
     key = world.key().key
-    with closing(toolkit.open(write=True)) as desk, desk.write() as tx:
+    with closing(toolkit.open(write=True)) as workspace, workspace.write() as tx:
         keys.disable(tx, key.id, confirm=key.name)
     with reader.read() as tx:
         assert keys.find(tx, key.id).status == "disabled"
@@ -153,15 +153,15 @@ def test_missing_store_is_not_made(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert not (tmp_path / "data").exists()
 
 
-def test_store_of_another_version_is_left_as_it_is(world: World, reader: Desk) -> None:
+def test_store_of_another_version_is_left_as_it_is(world: World, reader: Workspace) -> None:
     """A schema that this version does not fit is told; a reader migrates nothing."""
-    with world.desk.write() as tx:
+    with world.workspace.write() as tx:
         tx.session.execute(text(f"UPDATE schema_step SET version = {len(STEPS) + 1} WHERE version = {len(STEPS)}"))
     with pytest.raises(Unavailable, match="schema version"):
         toolkit.open()
 
 
-def test_reading_does_not_block_settlements(world: World, reader: Desk) -> None:
+def test_reading_does_not_block_settlements(world: World, reader: Workspace) -> None:
     """A notebook's open transaction and a query that runs for ever stop neither settlements nor the drain."""
     asking: queue.Queue[duckdb.DuckDBPyConnection] = queue.Queue()
 
@@ -171,14 +171,18 @@ def test_reading_does_not_block_settlements(world: World, reader: Desk) -> None:
             with pytest.raises(duckdb.InterruptException):
                 cursor.execute("SELECT max(a.range * b.range) FROM range(100_000_000) a, range(100_000_000) b")
 
-    with reader.read() as tx, closing(open_till(world.desk.store)) as till, ThreadPoolExecutor() as threads:
+    with (
+        reader.read() as tx,
+        closing(open_billing_store(world.workspace.store)) as billing_store,
+        ThreadPoolExecutor() as threads,
+    ):
         assert tx.session.execute(text("SELECT count(*) FROM outbox")).scalar() == 0
         query = threads.submit(ask_for_ever)
         cursor = asking.get(timeout=20)
-        account = open_account(world, till)
+        account = open_account(world, billing_store)
         for _ in range(20):
             account.spend(usd(0.01))
-        assert world.desk.ledger.sync() == 20
+        assert world.workspace.ledger.sync() == 20
         assert not query.done(), "the query was to run all the while"
         assert tx.session.execute(text("SELECT count(*) FROM segment")).scalar() == 0, "so was the transaction"
         while not query.done():

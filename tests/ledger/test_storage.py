@@ -1,4 +1,4 @@
-"""A shelf keeps files for good, in a folder and in a bucket alike."""
+"""A storage keeps files for good, in a folder and in a bucket alike."""
 
 # ruff: noqa: F401, F811 - fixtures are imported, and are arguments of tests
 
@@ -20,55 +20,55 @@ from tests.ledgers import root
 from toolkit import environment
 from toolkit.core.errors import InvalidInput, Unavailable
 from toolkit.core.settings import Settings
-from toolkit.ledger.storage import Folder, Shelf, at
+from toolkit.ledger.storage import FolderStorage, Storage, at
 
 ROWS = 200_000
 
 
 @pytest.fixture
-def shelf(root: Path | str) -> Shelf:
-    """An empty shelf."""
+def storage(root: Path | str) -> Storage:
+    """An empty storage."""
     return at(root)
 
 
-def test_file_is_read_as_it_was_written(shelf: Shelf) -> None:
+def test_file_is_read_as_it_was_written(storage: Storage) -> None:
     """What was written is there, byte by byte, small or larger than what a bucket takes in one part."""
     for name, content in (("a/small", b"\x00\xff"), ("a/large", os.urandom(12 << 20))):
-        shelf.write(name, content)
-        assert shelf.read(name) == content
+        storage.write(name, content)
+        assert storage.read(name) == content
 
 
-def test_missing_file_is_told_as_missing(shelf: Shelf) -> None:
-    """A file that is not there is no trouble of the shelf: the caller knows what it means."""
+def test_missing_file_is_told_as_missing(storage: Storage) -> None:
+    """A file that is not there is no trouble of the storage: the caller knows what it means."""
     with pytest.raises(FileNotFoundError):
-        shelf.read("a/none")
+        storage.read("a/none")
 
 
-def test_files_have_ages(shelf: Shelf) -> None:
-    """All files below a folder are found with their ages; an empty shelf has none."""
-    assert shelf.ages("a") == {}
+def test_files_have_ages(storage: Storage) -> None:
+    """All files below a folder are found with their ages; an empty storage has none."""
+    assert storage.ages("a") == {}
     for name in ("a/b=1/one", "a/two", "elsewhere/three"):
-        shelf.write(name, b"x")
-    ages = shelf.ages("a")
+        storage.write(name, b"x")
+    ages = storage.ages("a")
     assert set(ages) == {"a/b=1/one", "a/two"}
     assert all(-1 < age < 60 for age in ages.values())
 
 
-def test_removing_what_is_gone_is_no_error(shelf: Shelf) -> None:
+def test_removing_what_is_gone_is_no_error(storage: Storage) -> None:
     """Two sweeps may remove the same file."""
-    shelf.write("a/one", b"x")
-    shelf.remove(["a/none", "a/one"])
-    shelf.remove(["a/one"])
-    assert shelf.ages("a") == {}
+    storage.write("a/one", b"x")
+    storage.remove(["a/none", "a/one"])
+    storage.remove(["a/one"])
+    assert storage.ages("a") == {}
 
 
 def test_folder_keeps_nothing_half_written(tmp_path: Path) -> None:
     """A name appears once the content is whole: what is being written has another name, and is never written over."""
-    shelf = Folder(tmp_path)
+    storage = FolderStorage(tmp_path)
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "one.tmp").write_bytes(b"of somebody else")
     with pytest.raises(Unavailable, match=r"one\.parquet cannot be written: File exists"):
-        shelf.write("a/one.parquet", b"x")
+        storage.write("a/one.parquet", b"x")
     assert (tmp_path / "a" / "one.tmp").read_bytes() == b"of somebody else"
     assert not (tmp_path / "a" / "one.parquet").exists()
 
@@ -77,27 +77,27 @@ def test_folder_in_trouble_is_unavailable(tmp_path: Path) -> None:
     """What a disk refuses is told with the file and the cause; only a file that is missing is a matter of its own."""
     root = tmp_path / "ledger"
     root.write_bytes(b"no folder")
-    shelf = Folder(root)
+    storage = FolderStorage(root)
     acts: dict[str, Callable[[], object]] = {
-        "written": lambda: shelf.write("a/one", b"x"),
-        "read": lambda: shelf.read("a/one"),
-        "listed": lambda: shelf.ages("a"),
-        "removed": lambda: shelf.remove(["a/one"]),
+        "written": lambda: storage.write("a/one", b"x"),
+        "read": lambda: storage.read("a/one"),
+        "listed": lambda: storage.ages("a"),
+        "removed": lambda: storage.remove(["a/one"]),
     }
     for done, act in acts.items():
         with pytest.raises(Unavailable, match=f"ledger/a.* cannot be {done}: (Not a directory|File exists)"):
             act()
     root.unlink()
-    assert shelf.ages("a") == {}
-    shelf.write("a/one", b"x")
-    assert shelf.read("a/one") == b"x"
+    assert storage.ages("a") == {}
+    storage.write("a/one", b"x")
+    assert storage.read("a/one") == b"x"
 
 
 FILL = """
 import resource, sys
 from pathlib import Path
 from toolkit.errors import Unavailable
-from toolkit.shelf import Folder
+from toolkit.storage import Folder
 resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
 try:
     Folder(Path(sys.argv[1])).write("a/one.parquet", bytes(2 << 20))
@@ -114,7 +114,7 @@ def test_folder_keeps_nothing_of_what_did_not_fit(tmp_path: Path) -> None:
     assert list((tmp_path / "a").iterdir()) == []
 
 
-def test_duckdb_reads_with_several_threads(shelf: Shelf) -> None:
+def test_duckdb_reads_with_several_threads(storage: Storage) -> None:
     """Threads that read one file at once each get the bytes that they asked for."""
     sizes = {}
     for number in range(3):
@@ -122,12 +122,12 @@ def test_duckdb_reads_with_several_threads(shelf: Shelf) -> None:
         values = pa.array(range(number * ROWS, (number + 1) * ROWS))
         pq.write_table(pa.table({"n": values, "t": values.cast(pa.string())}), sink, row_group_size=10_000)
         content = sink.getvalue().to_pybytes()
-        shelf.write(f"a/{number}.parquet", content)
+        storage.write(f"a/{number}.parquet", content)
         sizes[f"a/{number}.parquet"] = len(content)
-    addresses = ", ".join(f"'{address}'" for address in shelf.addresses(sizes))
+    addresses = ", ".join(f"'{address}'" for address in storage.addresses(sizes))
     with duckdb.connect(config={"threads": 8}) as connection:
-        shelf.connect(connection)
-        shelf.connect(connection)  # a second ledger of the process
+        storage.connect(connection)
+        storage.connect(connection)  # a second ledger of the process
 
         def ask() -> tuple[int, int]:
             with connection.cursor() as cursor:

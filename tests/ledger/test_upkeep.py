@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from sqlalchemy import event, select, update
 
 from tests.buckets import bucket, bucket_server, set_written_at
-from tests.conftest import ROOT, examples, prepare_desk, variables_of, wait_until
+from tests.conftest import ROOT, examples, prepare_workspace, variables_of, wait_until
 from tests.ledgers import ids, kept, ledger, listed, root, store
 from tests.rows import NOON, append, row
 from tests.stores import StoreKind, Stores
@@ -32,7 +32,7 @@ from toolkit.ledger import ledger as ledger_module
 from toolkit.ledger.ledger import GRACE, PATIENCE, Ledger
 from toolkit.store.database import SYSTEM, Store, lock_name, utc_now
 from toolkit.store.tables import OutboxRow, Segment, SupersededSegment
-from toolkit.workspace import Desk
+from toolkit.workspace import Workspace
 
 pytestmark = pytest.mark.both_stores
 
@@ -118,7 +118,7 @@ def test_workers_that_meet_lose_and_double_nothing(
 ) -> None:
     """However drains, compactions, sweeps and deaths interleave, a reader sees each row once after every step."""
     with tempfile.TemporaryDirectory() as name:
-        url = stores.copy(store_kind, Path(name), "desk", prepare_desk)
+        url = stores.copy(store_kind, Path(name), "workspace", prepare_workspace)
         store = Store(url)
         workshop = Workshop(Ledger(store, Path(name) / "ledger", SYSTEM))
         workshop.append(3)
@@ -222,7 +222,7 @@ def test_rows_are_drained_between_two_merges(ledger: Ledger) -> None:
     assert late[0] in ids(ledger)
 
 
-def test_damaged_segment_stops_nothing_else(desk: Desk, ledger: Ledger, root: Path | str) -> None:
+def test_damaged_segment_stops_nothing_else(workspace: Workspace, ledger: Ledger, root: Path | str) -> None:
     """What can be merged is, and old files are swept, while the damage is told each time."""
     (lost, kept_beside), others = two_days_to_merge(ledger)
     ledger.root.remove([lost.path])
@@ -235,7 +235,7 @@ def test_damaged_segment_stops_nothing_else(desk: Desk, ledger: Ledger, root: Pa
     ledger.root.write("usage/day=2026-11-23/old.parquet", b"left behind")
     set_written_at(ledger.root, "usage/day=2026-11-23/old.parquet", NOON - 100 * GRACE)
     told = CliRunner().invoke(
-        cli, ["ledger", "compact"], env=variables_of(desk.settings) | {"KEYDESK_LEDGER_ROOT": str(root)}
+        cli, ["ledger", "compact"], env=variables_of(workspace.settings) | {"KEYDESK_LEDGER_ROOT": str(root)}
     )
     assert (told.exit_code, "old.parquet" in str(kept(ledger))) == (1, False)
     assert f"{lost.path} is missing" in told.stderr
@@ -268,9 +268,9 @@ cli(["ledger", "sync", "--follow", "--json"])
 
 
 @contextmanager
-def following(desk: Desk, root: Path) -> Iterator[subprocess.Popen[str]]:
+def following(workspace: Workspace, root: Path) -> Iterator[subprocess.Popen[str]]:
     """Run a drain that compacts and sweeps in each round."""
-    env = os.environ | variables_of(desk.settings) | {"KEYDESK_LEDGER_ROOT": str(root)}
+    env = os.environ | variables_of(workspace.settings) | {"KEYDESK_LEDGER_ROOT": str(root)}
     command = [sys.executable, "-c", FOLLOW]
     drain = subprocess.Popen(command, env=env, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
@@ -280,11 +280,11 @@ def following(desk: Desk, root: Path) -> Iterator[subprocess.Popen[str]]:
         drain.communicate()
 
 
-def test_drain_outlives_a_shelf_that_fails(desk: Desk, tmp_path: Path) -> None:
+def test_drain_outlives_a_shelf_that_fails(workspace: Workspace, tmp_path: Path) -> None:
     """While its folder is in trouble the drain says so and goes on; with the folder whole again it moves the rows."""
-    root, store = tmp_path / "ledger", desk.store
+    root, store = tmp_path / "ledger", workspace.store
     ledger = Ledger(store, root, SYSTEM)
-    with following(desk, root) as drain:
+    with following(workspace, root) as drain:
         append(store, [row()])
         wait_until(lambda: ledger.lag()[0] == 0, "the first row to be drained")
         root.rename(tmp_path / "safe")
@@ -305,15 +305,15 @@ def test_drain_outlives_a_shelf_that_fails(desk: Desk, tmp_path: Path) -> None:
     assert (ledger.verify(), sum(segment.rows for segment in listed(ledger))) == ([], 2)
 
 
-def test_drain_sweeps_beside_a_damaged_segment(desk: Desk, tmp_path: Path) -> None:
+def test_drain_sweeps_beside_a_damaged_segment(workspace: Workspace, tmp_path: Path) -> None:
     """A segment that cannot be merged does not keep what a killed process left."""
-    ledger = Ledger(desk.store, tmp_path / "ledger", SYSTEM)
+    ledger = Ledger(workspace.store, tmp_path / "ledger", SYSTEM)
     (lost, _), _ = two_days_to_merge(ledger)
     ledger.root.remove([lost.path])
     old = "usage/day=2026-11-23/old.parquet"
     ledger.root.write(old, b"left behind")
     set_written_at(ledger.root, old, NOON - 100 * GRACE)
-    with following(desk, tmp_path / "ledger") as drain:
+    with following(workspace, tmp_path / "ledger") as drain:
         assert drain.stderr is not None
         assert f"{lost.path} is missing" in drain.stderr.readline()
         wait_until(lambda: old not in kept(ledger), "the old file to be swept")
@@ -322,16 +322,16 @@ def test_drain_sweeps_beside_a_damaged_segment(desk: Desk, tmp_path: Path) -> No
 
 @pytest.mark.only_store("sqlite")
 @pytest.mark.parametrize("verb", [["ledger", "sync"], ["ledger", "verify"], ["ledger", "status"], ["reconcile"]])
-def test_verbs_name_what_is_wrong_with_the_shelf(desk: Desk, tmp_path: Path, verb: list[str]) -> None:
+def test_verbs_name_what_is_wrong_with_the_shelf(workspace: Workspace, tmp_path: Path, verb: list[str]) -> None:
     """Where the folder is in trouble a verb ends with a sentence that names it."""
     root = tmp_path / "ledger"
-    ledger = Ledger(desk.store, root, SYSTEM)
-    append(desk.store, [row()])
+    ledger = Ledger(workspace.store, root, SYSTEM)
+    append(workspace.store, [row()])
     ledger.sync()
-    append(desk.store, [row()])
+    append(workspace.store, [row()])
     root.rename(tmp_path / "safe")
     root.write_bytes(b"no folder")
-    env = variables_of(desk.settings) | {"KEYDESK_LEDGER_ROOT": str(root)}
+    env = variables_of(workspace.settings) | {"KEYDESK_LEDGER_ROOT": str(root)}
     told = CliRunner().invoke(cli, verb, env=env)
     assert (told.exit_code, type(told.exception)) == (1, SystemExit)
     assert str(root) in told.output
@@ -362,9 +362,9 @@ def test_status_says_how_the_ledger_stands(ledger: Ledger) -> None:
     assert ledger.status().replaced == 0
 
 
-def test_status_command_tells_programs_and_people(desk: Desk, ledger: Ledger, root: Path | str) -> None:
+def test_status_command_tells_programs_and_people(workspace: Workspace, ledger: Ledger, root: Path | str) -> None:
     """`keydesk ledger status` has exact figures for programs, and says to people what to do when nobody drains."""
-    env = variables_of(desk.settings) | {"KEYDESK_LEDGER_ROOT": str(root)}
+    env = variables_of(workspace.settings) | {"KEYDESK_LEDGER_ROOT": str(root)}
 
     def status(*options: str) -> str:
         result = CliRunner().invoke(cli, ["ledger", "status", *options], env=env)

@@ -75,10 +75,13 @@ def moved(world: World) -> World:
     now: dict[str, Any] = {"sheet": dearer, "multiplier": 1_250_000}
     rows = [called(app, THEN, 1_000, 500), called(app, THEN, 1_000, 500), called(old, THEN, 2_000)]
     rows += [row(app, THEN, outcome="upstream_error"), row(app, NOW, outcome="refused")]
-    append(world.desk.store, rows)
-    world.desk.ledger.sync()
-    append(world.desk.store, [called(app, NOW, 1_000, 500, **now), called(app, NOW, 1_000, 500, **now)])
-    append(world.desk.store, [called(app, NOW, 4_000, 500, **now), called(new, NOW, 3_000, model="claude-test", **now)])
+    append(world.workspace.store, rows)
+    world.workspace.ledger.sync()
+    append(world.workspace.store, [called(app, NOW, 1_000, 500, **now), called(app, NOW, 1_000, 500, **now)])
+    append(
+        world.workspace.store,
+        [called(app, NOW, 4_000, 500, **now), called(new, NOW, 3_000, model="claude-test", **now)],
+    )
     return world
 
 
@@ -87,7 +90,7 @@ def test_movers_have_the_effects_computed_by_hand(moved: World) -> None:
 
     app: A1 = 0.014 × 3 ÷ 2 = 0.021, A2 = 6,000 × 2 + 1,500 × 10 = 0.027, A3 = 0.012 + 1,500 × 12 = 0.030, then 0.0375.
     """
-    frame = attribution.movers(moved.desk.ledger, OCTOBER, NOVEMBER)
+    frame = attribution.movers(moved.workspace.ledger, OCTOBER, NOVEMBER)
     columns = ["key", "status", "calls_before", "calls_after", "before", "after", "difference", *EFFECTS]
     mega = 1_000_000
     assert frame[columns].values.tolist() == [
@@ -101,7 +104,7 @@ def test_movers_have_the_effects_computed_by_hand(moved: World) -> None:
 @pytest.mark.parametrize("by", ["key", "model", "org", "plan", "dialect", ["key", "model"]])
 def test_movers_sum_to_what_was_spent(moved: World, by: str | list[str]) -> None:
     """However it is cut, the rows and their effects sum to the difference of the two periods, in whole numbers."""
-    ledger = moved.desk.ledger
+    ledger = moved.workspace.ledger
     frame = attribution.movers(ledger, OCTOBER, NOVEMBER, by)
     spent = [queries.totals(ledger, period).cost for period in (OCTOBER, NOVEMBER)]
     assert [int(frame[name].sum()) for name in ("before", "after")] == spent
@@ -116,7 +119,7 @@ def test_a_row_of_several_keys_has_the_shift_between_them_as_mix(moved: World) -
     In USD: October 3 calls, 0.018; November 4 calls, 0.045. A1 = 0.018 × 4 ÷ 3 = 0.024; A2 = 0.027 of app and 0.0075
     of new, as charged, = 0.0345; price and multiplier of app alone, 0.003 and 0.0075.
     """
-    frame = attribution.movers(moved.desk.ledger, OCTOBER, NOVEMBER, "org")
+    frame = attribution.movers(moved.workspace.ledger, OCTOBER, NOVEMBER, "org")
     assert frame[["org", *EFFECTS]].values.tolist() == [["Acme", 6_000_000, 10_500_000, 3_000_000, 7_500_000]]
 
 
@@ -127,13 +130,13 @@ def test_longer_prompts_that_reach_another_tier_are_mix(world: World) -> None:
     1,000 and one of 3,000 at 2 USD = 0.007.
     """
     key = world.key().key
-    with world.desk.read() as tx:
+    with world.workspace.read() as tx:
         (entry,) = catalog.list_prices(tx, "gemini-test")
     sheet = PriceSheet.from_json(entry.sheet)
     rows = [called(key, at, size, sheet=sheet, model="gemini-test") for at, size in ((THEN, 1_000), (THEN, 1_000))]
     rows += [called(key, NOW, size, sheet=sheet, model="gemini-test") for size in (1_000, 3_000)]
-    append(world.desk.store, rows)
-    frame = attribution.movers(world.desk.ledger, OCTOBER, NOVEMBER)
+    append(world.workspace.store, rows)
+    frame = attribution.movers(world.workspace.ledger, OCTOBER, NOVEMBER)
     assert frame[EFFECTS].values.tolist() == [[0, 5_000_000, 0, 0]]
 
 
@@ -144,33 +147,33 @@ def test_a_new_tier_of_an_old_size_is_price(world: World) -> None:
     """
     key = world.key().key
     tiers = (Tier(0, usd(2), usd(2), usd(2), usd(2), 0), Tier(2_500, usd(5), usd(5), usd(5), usd(5), 0))
-    with world.desk.write() as tx:
+    with world.workspace.write() as tx:
         catalog.set_price(tx, "gpt-test", PriceSheet(tiers))
     flat = PriceSheet.flat(input=usd(2), output=0)
     rows = [called(key, THEN, 3_000, sheet=flat), called(key, NOW, 3_000, sheet=PriceSheet(tiers))]
-    append(world.desk.store, rows)
-    frame = attribution.movers(world.desk.ledger, OCTOBER, NOVEMBER)
+    append(world.workspace.store, rows)
+    frame = attribution.movers(world.workspace.ledger, OCTOBER, NOVEMBER)
     assert frame[EFFECTS].values.tolist() == [[0, 0, 9_000_000, 0]]
 
 
 def test_more_cache_hits_are_mix(world: World) -> None:
     """The same prompts, read from the cache: cheaper by mix. 1,000,000 tokens at 2 USD, then at 0.5 USD."""
     key = world.key().key
-    append(world.desk.store, [called(key, THEN, MILLION), called(key, NOW, MILLION, cached=MILLION)])
-    frame = attribution.movers(world.desk.ledger, OCTOBER, NOVEMBER)
+    append(world.workspace.store, [called(key, THEN, MILLION), called(key, NOW, MILLION, cached=MILLION)])
+    frame = attribution.movers(world.workspace.ledger, OCTOBER, NOVEMBER)
     assert frame[EFFECTS].values.tolist() == [[0, -usd(1.5), 0, 0]]
 
 
 def test_movers_can_be_limited_and_show_own_rows_only(moved: World) -> None:
     """`key` and `org` take ids or names; an actor of another organisation sees nothing."""
-    ledger = moved.desk.ledger
+    ledger = moved.workspace.ledger
     app = next(iter(attribution.movers(ledger, OCTOBER, NOVEMBER)["key_id"]))
     assert attribution.movers(ledger, OCTOBER, NOVEMBER, key=app)["key"].tolist() == ["app"]
     assert attribution.movers(ledger, OCTOBER, NOVEMBER, org="Acme", key="new")["key"].tolist() == ["new"]
     with pytest.raises(NotFound):
         attribution.movers(ledger, OCTOBER, NOVEMBER, org="org_none")
     stranger = Actor("boss@globex.example", Role.ANALYST, "org_globex")
-    nothing = attribution.movers(moved.desk.acting_as(stranger).ledger, OCTOBER, NOVEMBER)
+    nothing = attribution.movers(moved.workspace.acting_as(stranger).ledger, OCTOBER, NOVEMBER)
     assert nothing.empty
     assert str(nothing["mix"].dtype) == "int64"
 
@@ -179,7 +182,7 @@ def test_movers_can_be_limited_and_show_own_rows_only(moved: World) -> None:
 def test_periods_are_not_compared_by_times_or_unknown_things(world: World, by: str | list[str]) -> None:
     """A time as a dimension makes no sense here, and the error says so."""
     with pytest.raises(InvalidInput, match="compar"):
-        attribution.movers(world.desk.ledger, OCTOBER, NOVEMBER, by)
+        attribution.movers(world.workspace.ledger, OCTOBER, NOVEMBER, by)
 
 
 def test_movers_by_tag(world: World) -> None:
@@ -187,10 +190,10 @@ def test_movers_by_tag(world: World) -> None:
     key = world.key().key
     tags = '{"team": "search"}'
     append(
-        world.desk.store,
+        world.workspace.store,
         [called(key, THEN, 1_000, tags=tags), called(key, NOW, 2_000, tags=tags), called(key, NOW, 500)],
     )
-    frame = attribution.movers(world.desk.ledger, OCTOBER, NOVEMBER, "tag:team")
+    frame = attribution.movers(world.workspace.ledger, OCTOBER, NOVEMBER, "tag:team")
     assert frame[["tag:team", "status", "difference"]].values.tolist() == [
         ["search", "kept", 2_000_000],
         ["(none)", "new", 1_000_000],
@@ -214,7 +217,7 @@ def test_the_period_before(start: str, end: str, before: str) -> None:
 
 def test_periods_that_are_no_fair_comparison_are_told(moved: World) -> None:
     """A month with its first call in its middle, one without any, and months of other lengths; nothing else."""
-    ledger = moved.desk.ledger
+    ledger = moved.workspace.ledger
     assert attribution.caveats(ledger, Period.month("2026-09"), OCTOBER) == [
         "The earlier period has no calls: the first of all came on 2026-10-15.",
         "The periods differ in length: 30 days before, 31 after.",
@@ -222,7 +225,7 @@ def test_periods_that_are_no_fair_comparison_are_told(moved: World) -> None:
     first = attribution.caveats(ledger, OCTOBER, Period(OCTOBER.end, THEN.replace(month=11, day=2)))[0]
     assert first.startswith("The earlier period is not whole: it begins on 2026-10-01, and the first call of all")
     week = timedelta(days=7)
-    append(moved.desk.store, [row("key_none", THEN.replace(month=8))])
+    append(moved.workspace.store, [row("key_none", THEN.replace(month=8))])
     assert attribution.caveats(ledger, Period(THEN - week, THEN), Period(THEN, THEN + week)) == []
     assert len(attribution.caveats(ledger, Period(THEN - week, THEN), Period(THEN, THEN + week), org="Acme")) == 1
 
@@ -230,7 +233,7 @@ def test_periods_that_are_no_fair_comparison_are_told(moved: World) -> None:
 def test_a_later_period_that_is_not_over_is_told(moved: World) -> None:
     """Most of a fall may be that days are still to come."""
     today = Period.days(1, utc_now())
-    found = attribution.caveats(moved.desk.ledger, attribution.preceding(today), today)
+    found = attribution.caveats(moved.workspace.ledger, attribution.preceding(today), today)
     assert found[-1] == f"The later period is not over: it ends at {today.end:%Y-%m-%d} 00:00 UTC."
 
 
@@ -260,8 +263,8 @@ def test_cumulative_spend_counts_from_the_first_of_the_month(world: World) -> No
     day = timedelta(days=1)
     first = datetime(2026, 11, 1, tzinfo=UTC)
     rows = [row(app, first - day / 2, cost=999), row(app, first, cost=1_000), row(app, first + 2 * day, cost=999)]
-    append(world.desk.store, [*rows, row(free, first + 3 * day, cost=7), row(app, first + 33 * day, cost=5)])
-    frame = attribution.cumulative(world.desk.ledger, "2026-11")
+    append(world.workspace.store, [*rows, row(free, first + 3 * day, cost=7), row(app, first + 33 * day, cost=5)])
+    frame = attribution.cumulative(world.workspace.ledger, "2026-11")
     columns = ["key", "day", "cost", "spent", "monthly_limit", "share"]
     third = Decimal("0.3333")  # rounded down: 1 means reached
     assert frame[columns][:4].values.tolist() == [
@@ -276,19 +279,19 @@ def test_cumulative_spend_counts_from_the_first_of_the_month(world: World) -> No
     assert others["share"].tolist() == [None] * 4
     assert others["monthly_limit"].isna().all()
     assert str(frame["spent"].dtype) == "int64"
-    assert attribution.cumulative(world.desk.ledger, "2026-11", key=free.id)["day"].tolist() == [
+    assert attribution.cumulative(world.workspace.ledger, "2026-11", key=free.id)["day"].tolist() == [
         date(2026, 11, 1) + n * day for n in range(4)
     ]
-    assert attribution.cumulative(world.desk.ledger, "2020-01").empty
+    assert attribution.cumulative(world.workspace.ledger, "2020-01").empty
     with pytest.raises(InvalidInput, match="is not a month"):
-        attribution.cumulative(world.desk.ledger, "November")
+        attribution.cumulative(world.workspace.ledger, "November")
 
 
 def test_a_limit_of_nothing_has_no_share(world: World) -> None:
     """A key that may spend nothing has a limit of 0 and no share of it."""
     key = world.key("app", monthly_limit=0).key
-    append(world.desk.store, [row(key, NOW, cost=0, usage_source="reported")])
-    frame = attribution.cumulative(world.desk.ledger, "2026-11")
+    append(world.workspace.store, [row(key, NOW, cost=0, usage_source="reported")])
+    frame = attribution.cumulative(world.workspace.ledger, "2026-11")
     assert frame["monthly_limit"].tolist() == [0] * 15
     assert frame["share"].tolist() == [None] * 15
 
@@ -313,8 +316,10 @@ def test_cache_savings_are_what_the_calls_would_have_cost_without_a_cache(world:
         cache_write_1h_tokens=100_000,
         cost=1_687_500_000,
     )
-    append(world.desk.store, [cached, called(key, NOW, 0, 100, model="claude-test"), row(key, NOW, outcome="refused")])
-    frame = attribution.cache_savings(world.desk.ledger, ["model"], NOVEMBER)
+    append(
+        world.workspace.store, [cached, called(key, NOW, 0, 100, model="claude-test"), row(key, NOW, outcome="refused")]
+    )
+    frame = attribution.cache_savings(world.workspace.ledger, ["model"], NOVEMBER)
     assert frame.to_dict("records") == [
         {
             "model": "gpt-test",
@@ -348,7 +353,7 @@ def test_unit_costs_are_rounded_half_to_even(world: World) -> None:
     app, embed = world.key("app").key, world.key("embed").key
     charged = {"usage_source": "reported"}
     append(
-        world.desk.store,
+        world.workspace.store,
         [
             row(app, NOW, cost=4, output_tokens=300, **charged),
             row(app, NOW, cost=5, output_tokens=500, **charged),
@@ -357,20 +362,20 @@ def test_unit_costs_are_rounded_half_to_even(world: World) -> None:
             row(embed, NOW, cost=4, **charged),
         ],
     )
-    frame = attribution.unit_costs(world.desk.ledger, ["key"])
+    frame = attribution.unit_costs(world.workspace.ledger, ["key"])
     columns = ["key", "charged_calls", "output_tokens", "cost", "per_call", "per_thousand_output"]
     assert frame[columns].values.tolist() == [
         ["app", 2, 800, 9, 4, 11],  # 4.5 to even; 9,000 ÷ 800 = 11.25
         ["embed", 2, 0, 7, 4, pd.NA],  # 3.5 to even
     ]
     assert str(frame["per_thousand_output"].dtype) == "Int64"
-    days = attribution.unit_costs(world.desk.ledger, ["day"])
+    days = attribution.unit_costs(world.workspace.ledger, ["day"])
     assert days[["day", "per_call"]].values.tolist() == [[date(2026, 11, 15), 4]]
 
 
 def test_no_table_has_a_float(moved: World) -> None:
     """No column is a float: money and counts are whole numbers, shares are Decimals, in empty tables too."""
-    ledger = moved.desk.ledger
+    ledger = moved.workspace.ledger
     for period in (Period.all(), Period.month("2020-01")):
         frames = [attribution.cache_savings(ledger, ["key"], period), attribution.unit_costs(ledger, ["key"], period)]
         frames += [attribution.movers(ledger, period, NOVEMBER), attribution.cumulative(ledger, "2026-10")]

@@ -21,20 +21,20 @@ APRIL_30, MAY_1, MAY_31, JUNE_1 = (
 def moved(world: World) -> World:
     """A wallet with a credit, an adjustment and a call before, in and after a May, and 100 USD of today."""
     for at, number in ((APRIL_30, 1), (MAY_1, 10), (MAY_31, 100), (JUNE_1, 1000)):
-        with world.desk.store.write(ADMIN, now=at) as tx:
+        with world.workspace.store.write(ADMIN, now=at) as tx:
             wallet.credit(tx, world.org_id, 7 * number, f"credit {number}")
             wallet.adjust(tx, world.org_id, -2 * number, f"adjustment {number}", "a test")
     key = world.key().key
     calls = [row(key, at, cost=cost) for at, cost in ((APRIL_30, 1), (MAY_1, 10), (MAY_31, 100), (JUNE_1, 1000))]
-    append(world.desk.store, calls[:2])
-    world.desk.ledger.sync()
-    append(world.desk.store, calls[2:])
+    append(world.workspace.store, calls[:2])
+    world.workspace.ledger.sync()
+    append(world.workspace.store, calls[2:])
     return world
 
 
 def test_a_bridge_leads_from_the_balance_before_to_the_one_of_now(moved: World) -> None:
     """Calls and entries stand before, in or after the month, by its first and last moment, and each amount once."""
-    (bridge,) = balances.bridge(moved.desk.ledger, MAY).to_dict("records")
+    (bridge,) = balances.bridge(moved.workspace.ledger, MAY).to_dict("records")
     assert bridge == {
         "org_id": moved.org_id,
         "org": "Acme",
@@ -50,16 +50,16 @@ def test_a_bridge_leads_from_the_balance_before_to_the_one_of_now(moved: World) 
 
 def test_a_bridge_without_bounds_has_nothing_before_or_after(moved: World) -> None:
     """Of all time, everything is in the period."""
-    (bridge,) = balances.bridge(moved.desk.ledger, Period.all()).to_dict("records")
+    (bridge,) = balances.bridge(moved.workspace.ledger, Period.all()).to_dict("records")
     assert (bridge["opening"], bridge["since"]) == (0, 0)
     assert bridge["closing"] == bridge["balance"] == 4444 + usd(100)
 
 
 def test_wallets_are_the_running_totals_the_emptiest_first(moved: World) -> None:
     """What is available is what was paid in, less what was charged and what is held."""
-    with moved.desk.store.write(ADMIN) as tx:
+    with moved.workspace.store.write(ADMIN) as tx:
         tx.session.connection().exec_driver_sql("UPDATE organisation SET settled = 1111, held = 30")
-    frame = balances.wallets(moved.desk.ledger)
+    frame = balances.wallets(moved.workspace.ledger)
     assert frame.to_dict("records") == [
         {
             "org_id": moved.org_id,

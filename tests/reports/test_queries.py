@@ -41,15 +41,15 @@ def app(world: World) -> ApiKey:
         row(key, NOON + timedelta(minutes=3), outcome="abandoned", status=0, held=99),
         row(key, NOON + timedelta(minutes=4), outcome="aborted", cost=1),
     ]
-    append(world.desk.store, rows[:3])
-    world.desk.ledger.sync()
-    append(world.desk.store, rows[3:])
+    append(world.workspace.store, rows[:3])
+    world.workspace.ledger.sync()
+    append(world.workspace.store, rows[3:])
     return key
 
 
 def test_spend_per_key_counts_admitted_calls(world: World, app: ApiKey) -> None:
     """Spend of a key sums its admitted calls, free and failed ones included, refused ones not."""
-    frame = queries.spend(world.desk.ledger, ["key"])
+    frame = queries.spend(world.workspace.ledger, ["key"])
     assert frame.to_dict("records") == [
         {
             "key_id": app.id,
@@ -67,7 +67,7 @@ def test_spend_per_key_counts_admitted_calls(world: World, app: ApiKey) -> None:
 
 def test_spend_is_ordered_by_cost_or_by_time(world: World, app: ApiKey) -> None:
     """The costliest comes first, unless the first dimension is a time: then the earliest does."""
-    ledger = world.desk.ledger
+    ledger = world.workspace.ledger
     models = queries.spend(ledger, ["model"])
     assert models[["model", "cost"]].values.tolist() == [["claude-test", 700], ["gpt-test", 36]]
     days = queries.spend(ledger, ["day"])
@@ -81,8 +81,8 @@ def test_spend_is_ordered_by_cost_or_by_time(world: World, app: ApiKey) -> None:
 @pytest.mark.parametrize("dimension", list(queries.DIMENSIONS))
 def test_every_dimension_adds_up_to_the_total(world: World, app: ApiKey, dimension: str) -> None:
     """However spend is cut, the parts sum to the whole, in whole numbers."""
-    frame = queries.spend(world.desk.ledger, [dimension])
-    total = queries.totals(world.desk.ledger)
+    frame = queries.spend(world.workspace.ledger, [dimension])
+    total = queries.totals(world.workspace.ledger)
     for column in ("calls", "input_tokens", "cached_input_tokens", "output_tokens", "cost"):
         assert frame[column].dtype == "int64", column
         assert int(frame[column].sum()) == getattr(total, column), column
@@ -90,7 +90,7 @@ def test_every_dimension_adds_up_to_the_total(world: World, app: ApiKey, dimensi
 
 def test_dimensions_combine(world: World, app: ApiKey) -> None:
     """Several dimensions give all their columns, each once."""
-    frame = queries.spend(world.desk.ledger, ["hour", "key", "org", "dialect"])
+    frame = queries.spend(world.workspace.ledger, ["hour", "key", "org", "dialect"])
     assert list(frame.columns[:7]) == ["hour", "key_id", "key", "key_label", "org", "org_id", "dialect"]
     assert str(frame["hour"].dt.tz) == "UTC"
     assert frame["hour"].tolist()[0] == pd.Timestamp(NOON - 2 * DAY)
@@ -99,8 +99,8 @@ def test_dimensions_combine(world: World, app: ApiKey) -> None:
 def test_weeks_begin_on_monday(world: World) -> None:
     """Sunday's last moment and Monday's first belong to two weeks, each named by its Monday."""
     monday = datetime(2026, 11, 23, tzinfo=UTC)
-    append(world.desk.store, [row(at=at, cost=1) for at in (monday - DAY / 86_400, monday, monday + 6 * DAY)])
-    frame = queries.spend(world.desk.ledger, ["week"])
+    append(world.workspace.store, [row(at=at, cost=1) for at in (monday - DAY / 86_400, monday, monday + 6 * DAY)])
+    frame = queries.spend(world.workspace.ledger, ["week"])
     assert frame[["week", "cost"]].values.tolist() == [[date(2026, 11, 16), 1], [date(2026, 11, 23), 2]]
 
 
@@ -117,18 +117,18 @@ def test_a_tag_is_read_from_the_objects_text() -> None:
 def test_spend_by_tag(world: World) -> None:
     """`tag:NAME` groups by the tag's value; calls without it are "(none)", and nothing is lost."""
     tags = ['{"team": "search", "env": "live"}', '{"team": "search"}', '{"team": "ads"}', '{"env": "live"}', None]
-    append(world.desk.store, [row(cost=10**n, tags=text) for n, text in enumerate(tags)])
+    append(world.workspace.store, [row(cost=10**n, tags=text) for n, text in enumerate(tags)])
     for _ in range(2):  # once from the outbox, once from segments
-        frame = queries.spend(world.desk.ledger, ["tag:team"])
+        frame = queries.spend(world.workspace.ledger, ["tag:team"])
         assert frame[["tag:team", "calls", "cost"]].values.tolist() == [
             ["(none)", 2, 11_000],
             ["ads", 1, 100],
             ["search", 2, 11],
         ]
-        both = queries.spend(world.desk.ledger, ["tag:env", "tag:team"])
+        both = queries.spend(world.workspace.ledger, ["tag:env", "tag:team"])
         assert list(both.columns[:2]) == ["tag:env", "tag:team"]
         assert len(both) == 5
-        world.desk.ledger.sync()
+        world.workspace.ledger.sync()
 
 
 @pytest.mark.parametrize(
@@ -137,7 +137,7 @@ def test_spend_by_tag(world: World) -> None:
 def test_unknown_dimension_is_refused(world: World, by: list[str]) -> None:
     """What spend cannot be grouped by is answered with what it can be."""
     with pytest.raises(InvalidInput, match="key, model, org"):
-        queries.spend(world.desk.ledger, by)
+        queries.spend(world.workspace.ledger, by)
 
 
 def test_period_is_half_open(world: World) -> None:
@@ -145,23 +145,23 @@ def test_period_is_half_open(world: World) -> None:
     key = world.key().key
     first, last = datetime(2026, 11, 1, tzinfo=UTC), datetime(2026, 11, 30, 23, 59, 59, 999_999, tzinfo=UTC)
     tick = timedelta(microseconds=1)
-    append(world.desk.store, [row(key, at, cost=1) for at in (first - tick, first, last, last + tick)])
+    append(world.workspace.store, [row(key, at, cost=1) for at in (first - tick, first, last, last + tick)])
     for _ in range(2):  # once from the outbox, once from segments
-        assert queries.spend(world.desk.ledger, ["month"], Period.month("2026-11"))["cost"].tolist() == [2]
-        assert queries.totals(world.desk.ledger, Period.month("2026-10")).calls == 1
-        world.desk.ledger.sync()
+        assert queries.spend(world.workspace.ledger, ["month"], Period.month("2026-11"))["cost"].tolist() == [2]
+        assert queries.totals(world.workspace.ledger, Period.month("2026-10")).calls == 1
+        world.workspace.ledger.sync()
 
 
 def test_totals_tell_refused_and_failed_apart(world: World, app: ApiKey) -> None:
     """Refusals are no calls; upstream errors and abandoned calls are calls and errors; an aborted call is neither."""
-    assert queries.totals(world.desk.ledger) == Totals(
+    assert queries.totals(world.workspace.ledger) == Totals(
         calls=6, refused=1, errors=2, input_tokens=30, cached_input_tokens=4, output_tokens=2, cost=736
     )
 
 
 def test_empty_ledger_gives_zeros_and_empty_tables(world: World) -> None:
     """With no call at all totals are zero, and tables are empty with their columns and types."""
-    ledger = world.desk.ledger
+    ledger = world.workspace.ledger
     assert queries.totals(ledger) == Totals(0, 0, 0, 0, 0, 0, 0)
     frame = queries.spend(ledger, ["day", "key"])
     assert frame.empty
@@ -172,21 +172,21 @@ def test_empty_ledger_gives_zeros_and_empty_tables(world: World) -> None:
 
 def test_refusals_count_what_was_not_logged(world: World, app: ApiKey) -> None:
     """Refusals beyond those that a minute logs are counted too; those of another month are not."""
-    with world.desk.write() as tx:
+    with world.workspace.write() as tx:
         for at, refused in ((NOON, 500), (NOON - 40 * DAY, 9)):
             minute = micros(at) // 60_000_000 + 1
             tx.session.add(RefusalCount(key_id=app.id, refusal="model_not_allowed", minute=minute, refused=refused))
-    november = queries.refusals(world.desk.ledger, Period.month("2026-11"))
+    november = queries.refusals(world.workspace.ledger, Period.month("2026-11"))
     assert november[["refusal", "key", "calls"]].values.tolist() == [["model_not_allowed", "app", 500]]
     assert november["last_at"].tolist() == [pd.Timestamp(NOON + timedelta(minutes=1))]
-    assert queries.totals(world.desk.ledger, Period.month("2026-11")).refused == 500
+    assert queries.totals(world.workspace.ledger, Period.month("2026-11")).refused == 500
 
 
 def test_spend_can_be_limited_to_a_key_or_an_org(world: World, app: ApiKey) -> None:
     """`key` and `org` take ids or names and leave out everything else; one that is not there is no empty answer."""
     other = world.key("other").key
-    append(world.desk.store, [row(other, cost=1_000), row("key_elsewhere", cost=50)])
-    ledger = world.desk.ledger
+    append(world.workspace.store, [row(other, cost=1_000), row("key_elsewhere", cost=50)])
+    ledger = world.workspace.ledger
     assert queries.spend(ledger, ["key"], key=other.id)["cost"].tolist() == [1_000]
     assert queries.spend(ledger, ["org"], org=world.org_id)["cost"].tolist() == [1_736]
     assert queries.totals(ledger, org=world.org_id).cost == 1_736
@@ -218,9 +218,9 @@ def test_hold_accuracy_is_held_over_charged(world: World) -> None:
         charged(batch, 50, at=NOON - DAY, held=1, overrun=49),
         charged(batch, 0, held=0, model="embed-test"),
     ]
-    append(world.desk.store, rows)
+    append(world.workspace.store, rows)
     columns = ["key", "model", "calls", "held", "cost", "ratio", "overruns", "overrun"]
-    ledger, today = world.desk.ledger, Period.days(1, NOON)
+    ledger, today = world.workspace.ledger, Period.days(1, NOON)
     frame = queries.hold_accuracy(ledger, period=today)
     assert frame[columns].values.tolist() == [
         ["batch", "gpt-test", 2, 600, 1000, Decimal("0.60"), 1, 400],
@@ -255,13 +255,13 @@ def test_the_ratio_is_exact(tmp_path_factory: pytest.TempPathFactory, held: int,
 
 def test_overruns_are_found(world: World, app: ApiKey) -> None:
     """`overrun` leaves only the calls that cost more than was held for them."""
-    (wanted,) = append(world.desk.store, [row(app, cost=9, held=5, overrun=4)])
-    assert queries.requests(world.desk.ledger, overrun=True)["request_id"].tolist() == [wanted]
+    (wanted,) = append(world.workspace.store, [row(app, cost=9, held=5, overrun=4)])
+    assert queries.requests(world.workspace.ledger, overrun=True)["request_id"].tolist() == [wanted]
 
 
 def test_requests_are_found_newest_first(world: World, app: ApiKey) -> None:
     """Requests come newest first, and each filter leaves only what fits it."""
-    ledger = world.desk.ledger
+    ledger = world.workspace.ledger
     frame = queries.requests(ledger)
     assert list(frame.columns) == ledger.sql("SELECT * FROM usage").column_names
     assert all(later > earlier for later, earlier in pairwise(frame["admitted_at"]))
@@ -275,7 +275,7 @@ def test_requests_are_found_newest_first(world: World, app: ApiKey) -> None:
 
 def test_requests_are_read_page_by_page(world: World, app: ApiKey) -> None:
     """Pages of three hold every request once, in the order of the whole."""
-    ledger = world.desk.ledger
+    ledger = world.workspace.ledger
     whole = queries.requests(ledger)["request_id"].tolist()
     pages, before = list[list[str]](), None
     while page := queries.requests(ledger, limit=3, before=before)[["admitted_at", "request_id"]].values.tolist():
@@ -287,7 +287,7 @@ def test_requests_are_read_page_by_page(world: World, app: ApiKey) -> None:
 
 def test_a_page_goes_on_where_the_one_before_ended(world: World, app: ApiKey) -> None:
     """Calls that come meanwhile move nothing; calls of the same moment are told apart by their ids."""
-    ledger = world.desk.ledger
+    ledger = world.workspace.ledger
     whole = queries.requests(ledger)
     third = whole.to_dict("records")[2]
     append(ledger.store, [row(app, NOON + timedelta(hours=1))])
@@ -299,9 +299,9 @@ def test_a_page_goes_on_where_the_one_before_ended(world: World, app: ApiKey) ->
 
 def test_deleted_keys_requests_are_found_by_id(world: World, app: ApiKey) -> None:
     """A request of a deleted key is still found by its id, in the outbox or in a segment, and named."""
-    ledger = world.desk.ledger
+    ledger = world.workspace.ledger
     wanted = queries.requests(ledger)["request_id"].tolist()
-    with world.desk.write() as tx:
+    with world.workspace.write() as tx:
         keys.delete(tx, app.id, confirm="app")
     for request_id in wanted:
         found = queries.requests(ledger, request_id=request_id)
@@ -311,8 +311,8 @@ def test_deleted_keys_requests_are_found_by_id(world: World, app: ApiKey) -> Non
 def test_other_orgs_requests_are_not_found(world: World, app: ApiKey) -> None:
     """An admin of another organisation finds nothing, by id neither."""
     stranger = Actor("boss@globex.example", Role.ORG_ADMIN, "org_globex")
-    ledger = world.desk.acting_as(stranger).ledger
-    request_id = queries.requests(world.desk.ledger)["request_id"].iloc[0]
+    ledger = world.workspace.acting_as(stranger).ledger
+    request_id = queries.requests(world.workspace.ledger)["request_id"].iloc[0]
     assert queries.requests(ledger, request_id=request_id).empty
     assert queries.spend(ledger, ["key"]).empty
     with pytest.raises(NotFound):
@@ -322,7 +322,7 @@ def test_other_orgs_requests_are_not_found(world: World, app: ApiKey) -> None:
 
 def test_no_report_has_a_float(world: World, app: ApiKey) -> None:
     """No column of any report is a float: money and counts are whole numbers, in full tables and in empty ones."""
-    ledger: Ledger = world.desk.ledger
+    ledger: Ledger = world.workspace.ledger
     for period in (Period.all(), Period.month("2020-01")):
         frames = [queries.spend(ledger, [name], period) for name in queries.DIMENSIONS]
         frames += [queries.hold_accuracy(ledger, [name], period) for name in queries.DIMENSIONS]
@@ -349,9 +349,9 @@ def test_sums_are_exact(tmp_path_factory: pytest.TempPathFactory, costs: list[in
 
 def test_last_full_month_is_the_last_before_this_one_that_has_calls(world: World) -> None:
     """Calls of this month do not count unless there are no others."""
-    with world.desk.read() as tx:
+    with world.workspace.read() as tx:
         now = tx.now
-    assert queries.last_full_month(world.desk.ledger) == billing_month(now)
+    assert queries.last_full_month(world.workspace.ledger) == billing_month(now)
     key = world.key().key
-    append(world.desk.store, [row(key, at) for at in (now, NOON - 400 * DAY, NOON - 800 * DAY)])
-    assert queries.last_full_month(world.desk.ledger) == billing_month(NOON - 400 * DAY)
+    append(world.workspace.store, [row(key, at) for at in (now, NOON - 400 * DAY, NOON - 800 * DAY)])
+    assert queries.last_full_month(world.workspace.ledger) == billing_month(NOON - 400 * DAY)

@@ -40,8 +40,8 @@ def used(world: World) -> World:
     app, bot = world.key("app").key, world.key("bot").key
     rows = [called(app, NOW, MILLION), called(app, NOW + MINUTE, MILLION)]
     rows += [called(bot, NOW, MILLION, model="claude-test"), row(app, NOW, outcome="refused", refusal="rate_limited")]
-    append(world.desk.store, rows)
-    world.desk.ledger.sync()
+    append(world.workspace.store, rows)
+    world.workspace.ledger.sync()
     return world
 
 
@@ -52,7 +52,7 @@ def figures(replay: whatif.Replay) -> dict[str, list[int]]:
 
 def test_a_replay_under_nothing_new_is_what_was_charged(used: World) -> None:
     """Without a scenario nothing differs and nothing is refused."""
-    replay = whatif.replay(used.desk.ledger, NOVEMBER, by=["key"])
+    replay = whatif.replay(used.workspace.ledger, NOVEMBER, by=["key"])
     assert figures(replay) == {
         "app": [2, usd(4), usd(4), 0, 0, 0, usd(4), 0],
         "bot": [1, usd(2), usd(2), 0, 0, 0, usd(2), 0],
@@ -63,32 +63,32 @@ def test_a_replay_under_nothing_new_is_what_was_charged(used: World) -> None:
 
 def test_another_multiplier_charges_each_call_anew(used: World) -> None:
     """1.5 times the base price, whatever was applied; the largest difference comes first."""
-    replay = whatif.replay(used.desk.ledger, NOVEMBER, multiplier=1_500_000, by=["key"])
+    replay = whatif.replay(used.workspace.ledger, NOVEMBER, multiplier=1_500_000, by=["key"])
     assert list(figures(replay)) == ["app", "bot"]
     assert figures(replay)["app"] == [2, usd(4), usd(6), 0, 0, 0, usd(6), usd(2)]
 
 
 def test_another_plan_has_its_multiplier_and_its_models_alone(used: World) -> None:
     """A model that the plan does not include is refused as such; a multiplier that is given goes before the plan's."""
-    with used.desk.write() as tx:
+    with used.workspace.write() as tx:
         plan = plans.add(tx, "small", 3 * MILLION, ["gpt-test"])
-    replay = whatif.replay(used.desk.ledger, NOVEMBER, plan="small", by=["key"])
+    replay = whatif.replay(used.workspace.ledger, NOVEMBER, plan="small", by=["key"])
     assert figures(replay) == {
         "app": [2, usd(4), usd(12), 0, 0, 0, usd(12), usd(8)],
         "bot": [1, usd(2), usd(6), 1, 0, usd(6), 0, -usd(2)],
     }
     refused = replay.refused[["key", "model", "refusal", "cost", "repriced"]]
     assert refused.values.tolist() == [["bot", "claude-test", "model_not_allowed", usd(2), usd(6)]]
-    both = whatif.replay(used.desk.ledger, NOVEMBER, plan=plan.id, multiplier=MILLION, by=["key"])
+    both = whatif.replay(used.workspace.ledger, NOVEMBER, plan=plan.id, multiplier=MILLION, by=["key"])
     assert figures(both)["app"] == [2, usd(4), usd(4), 0, 0, 0, usd(4), 0]
     with pytest.raises(NotFound, match="no plan"):
-        whatif.replay(used.desk.ledger, plan="none such")
+        whatif.replay(used.workspace.ledger, plan="none such")
 
 
 def test_other_prices_apply_to_the_models_they_name(used: World) -> None:
     """gpt-test at 3 USD a million; claude-test keeps what was applied."""
     prices = {"gpt-test": PriceSheet.flat(input=usd(3), output=0)}
-    replay = whatif.replay(used.desk.ledger, NOVEMBER, prices=prices, by=["model"])
+    replay = whatif.replay(used.workspace.ledger, NOVEMBER, prices=prices, by=["model"])
     assert replay.spend[["model", "cost", "replayed"]].values.tolist() == [
         ["gpt-test", usd(4), usd(6)],
         ["claude-test", usd(2), usd(2)],
@@ -99,9 +99,9 @@ def test_the_price_book_of_a_moment_can_be_replayed(used: World) -> None:
     """`book_at` has the sheets that are in force then: a price that is entered for later counts from then on."""
     later = datetime(2027, 1, 1, tzinfo=UTC)
     dearer = PriceSheet.flat(input=usd(4), output=usd(20))
-    with used.desk.write() as tx:
+    with used.workspace.write() as tx:
         catalog.set_price(tx, "gpt-test", dearer, valid_from=later)
-    ledger = used.desk.ledger
+    ledger = used.workspace.ledger
     book = whatif.book_at(ledger, later)
     assert book["gpt-test"] == dearer
     assert whatif.book_at(ledger, later - MINUTE)["gpt-test"] == SHEET
@@ -118,8 +118,8 @@ def test_a_limit_refuses_what_has_no_room_and_lets_what_has(world: World) -> Non
         for at in (NOW, NOW + timedelta(days=20))
         for n, cost in enumerate(costs)
     ]
-    append(world.desk.store, rows)
-    replay = whatif.replay(world.desk.ledger, limit=10, by=["key"])
+    append(world.workspace.store, rows)
+    replay = whatif.replay(world.workspace.ledger, limit=10, by=["key"])
     assert figures(replay) == {"app": [12, 28, 28, 0, 4, 8, 20, -8]}
     moments = [NOW + 2 * MINUTE, NOW + 5 * MINUTE]
     assert replay.refused["admitted_at"].tolist() == [*moments, *(moment + timedelta(days=20) for moment in moments)]
@@ -130,10 +130,10 @@ def test_by_default_each_key_has_its_own_limit(world: World) -> None:
     """The limit that a key has today holds, if any; `None` leaves it away."""
     capped, free = world.key("capped", monthly_limit=7).key, world.key("free").key
     append(
-        world.desk.store,
+        world.workspace.store,
         [row(key, NOW + n * MINUTE, cost=5, request_price=5) for key in (capped, free) for n in range(2)],
     )
-    ledger = world.desk.ledger
+    ledger = world.workspace.ledger
     replayed = {key: row[FIGURES.index("replayed")] for key, row in figures(whatif.replay(ledger, by=["key"])).items()}
     assert replayed == {"capped": 5, "free": 10}
     assert whatif.replay(ledger, limit=None).refused.empty
@@ -144,8 +144,8 @@ def test_what_was_spent_before_the_period_counts_as_it_was_charged(world: World)
     """A period from the middle of a month finds less room: the earlier calls of that month, at their old price."""
     key = world.key().key
     rows = [row(key, NOW - timedelta(days=days), cost=6, request_price=6) for days in (30, 10, 0)]
-    append(world.desk.store, rows)
-    ledger, period = world.desk.ledger, Period(NOW - MINUTE)
+    append(world.workspace.store, rows)
+    ledger, period = world.workspace.ledger, Period(NOW - MINUTE)
     fits = whatif.replay(ledger, period, multiplier=2 * MILLION, limit=18, by=["key"])
     assert figures(fits) == {"app": [1, 6, 12, 0, 0, 0, 12, 6]}
     over = whatif.replay(ledger, period, multiplier=2 * MILLION, limit=17, by=["key"])
@@ -156,15 +156,15 @@ def test_a_limit_that_was_passed_before_lets_only_free_calls(world: World) -> No
     """Nothing paid fits below a limit that the month had passed; a call that costs nothing is not refused."""
     key = world.key().key
     rows = [row(key, NOW, cost=50), row(key, NOW + MINUTE, cost=1, request_price=1)]
-    append(world.desk.store, [*rows, row(key, NOW + 2 * MINUTE, usage_source="reported")])
-    replay = whatif.replay(world.desk.ledger, Period(NOW + MINUTE), limit=20, by=["key"])
+    append(world.workspace.store, [*rows, row(key, NOW + 2 * MINUTE, usage_source="reported")])
+    replay = whatif.replay(world.workspace.ledger, Period(NOW + MINUTE), limit=20, by=["key"])
     assert figures(replay) == {"app": [2, 1, 1, 0, 1, 1, 0, -1]}
 
 
 def test_calls_without_a_model_are_judged_too(world: World) -> None:
     """A row that names no model is charged and refused like any other."""
-    append(world.desk.store, [row(world.key().key, NOW, cost=1, request_price=1, model=None)])
-    replay = whatif.replay(world.desk.ledger, limit=0)
+    append(world.workspace.store, [row(world.key().key, NOW, cost=1, request_price=1, model=None)])
+    replay = whatif.replay(world.workspace.ledger, limit=0)
     assert replay.spend["over_limit"].tolist() == [1]
     assert len(replay.refused) == 1
 
@@ -172,14 +172,14 @@ def test_calls_without_a_model_are_judged_too(world: World) -> None:
 def test_calls_out_of_plan_take_no_room(world: World) -> None:
     """What the plan refuses is not spent: the limit has room for the rest."""
     key = world.key().key
-    with world.desk.write() as tx:
+    with world.workspace.write() as tx:
         plans.add(tx, "small", MILLION, ["gpt-test"])
     rows = [
         row(key, NOW, cost=9, request_price=9, model="claude-test"),
         row(key, NOW + MINUTE, cost=8, request_price=8),
     ]
-    append(world.desk.store, rows)
-    replay = whatif.replay(world.desk.ledger, plan="small", limit=10)
+    append(world.workspace.store, rows)
+    replay = whatif.replay(world.workspace.ledger, plan="small", limit=10)
     assert replay.spend[["model", "not_in_plan", "over_limit", "replayed"]].values.tolist() == [
         ["claude-test", 1, 0, 0],
         ["gpt-test", 0, 0, 8],
@@ -188,13 +188,13 @@ def test_calls_out_of_plan_take_no_room(world: World) -> None:
 
 def test_a_replay_shows_own_rows_only_and_can_be_limited(used: World) -> None:
     """`key` and `org` take ids; an actor of another organisation replays nothing."""
-    ledger = used.desk.ledger
-    with used.desk.read() as tx:
+    ledger = used.workspace.ledger
+    with used.workspace.read() as tx:
         app = keys.find(tx, "app").id
     assert whatif.replay(ledger, key=app, by=["key"]).spend["key"].tolist() == ["app"]
     assert whatif.replay(ledger, org="org_none").spend.empty
     stranger = Actor("boss@globex.example", Role.ANALYST, "org_globex")
-    replay = whatif.replay(used.desk.acting_as(stranger).ledger, limit=0)
+    replay = whatif.replay(used.workspace.acting_as(stranger).ledger, limit=0)
     assert replay.spend.empty
     assert replay.refused.empty
     assert list(replay.spend.columns) == ["key_id", "key", "key_label", "org", "model", *FIGURES]
@@ -206,7 +206,7 @@ def test_a_replay_shows_own_rows_only_and_can_be_limited(used: World) -> None:
 def test_a_scenario_that_makes_no_sense_is_refused(world: World, wrong: dict[str, Any]) -> None:
     """Unknown dimensions, and amounts that cannot be, are answered with what can."""
     with pytest.raises(InvalidInput):
-        whatif.replay(world.desk.ledger, **wrong)
+        whatif.replay(world.workspace.ledger, **wrong)
 
 
 # -- against the gateway's own arithmetic -----------------------------------------------------------------------------
@@ -404,7 +404,7 @@ def test_whatif_command_takes_from_a_file_what_the_price_book_would(
 
 def test_whatif_command_takes_the_whole_price_list(used: World, run: Run, tmp_path: Path) -> None:
     """A book with corrections, prices to come and tiers is replayed as `--prices-at` this moment replays it."""
-    with used.desk.write() as tx:
+    with used.workspace.write() as tx:
         now = tx.now
         for dollars in (3, 4):
             catalog.set_price(tx, "gpt-test", PriceSheet.flat(usd(dollars), 0), valid_from=now)
@@ -447,7 +447,7 @@ def test_whatif_command_refuses_a_file_of_other_prices(
 
 def test_whatif_command_takes_the_book_of_a_moment(used: World, run: Run) -> None:
     """--prices-at replays the price book as it is at that moment; two sources of prices are one too many."""
-    with used.desk.write() as tx:
+    with used.workspace.write() as tx:
         catalog.set_price(tx, "gpt-test", PriceSheet.flat(usd(4), 0), valid_from=datetime(2027, 1, 1, tzinfo=UTC))
     result = run("whatif", "--prices-at", "2027-01-01", "--key", "app", "--limit", "none", "--json")
     assert [found["difference_usd"] for found in json.loads(result.stdout)] == ["4"]

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.account import NOW, Account, account, dollars, ended, fixed, open_account, till
+from tests.account import NOW, Account, account, dollars, ended, fixed, open_account, billing_store
 from tests.conftest import ADMIN, World, at_once, examples, usd
 from toolkit.admin import accounts, keys
-from toolkit.billing.stores import Till
+from toolkit.billing.stores import BillingStore
 from toolkit.checks import reconcile
 from toolkit.core.errors import Conflict, Forbidden, InvalidInput, NotConfirmed, NotFound, RefusalType
 from toolkit.core.policy import Role
@@ -24,7 +24,7 @@ from toolkit.statements.figures import figures_of
 from toolkit.store import audit
 from toolkit.store.database import Actor
 
-__all__ = ["account", "till"]  # fixtures
+__all__ = ["account", "billing_store"]  # fixtures
 
 pytestmark = pytest.mark.both_stores
 
@@ -40,7 +40,7 @@ def spent_call(account: Account, amount: int, at: datetime | None = None) -> str
 
 def corrected(account: Account, request_id: str, charge: int, reason: str = "the provider billed less") -> Correction:
     """Correct a call."""
-    return correct(account.world.desk, request_id, charge, reason, confirm=request_id)
+    return correct(account.world.workspace, request_id, charge, reason, confirm=request_id)
 
 
 def month_of(account: Account, month: str = "2026-11") -> dict[str, int]:
@@ -51,7 +51,7 @@ def month_of(account: Account, month: str = "2026-11") -> dict[str, int]:
 
 def violations(world: World) -> list[str]:
     """Return what reconcile finds."""
-    return [words for finding in reconcile.run(world.desk) for words in finding.violations]
+    return [words for finding in reconcile.run(world.workspace) for words in finding.violations]
 
 
 @pytest.mark.parametrize("drained", [False, True])
@@ -59,7 +59,7 @@ def test_a_correction_books_the_difference(account: Account, drained: bool) -> N
     """The wallet gets back what was charged too much, by an entry that names the call; the row stays as it was."""
     request_id = spent_call(account, usd(3))
     if drained:
-        account.world.desk.ledger.sync()
+        account.world.workspace.ledger.sync()
     done = corrected(account, request_id, usd(1))
     assert (done.before.present, done.charge, done.balance) == (usd(3), usd(1), usd(99))
     assert done.entry is not None
@@ -67,7 +67,7 @@ def test_a_correction_books_the_difference(account: Account, drained: bool) -> N
     assert (done.entry.request_id, done.entry.key_id) == (request_id, account.key_id)
     assert account.org() == {"credited": usd(102), "settled": usd(3), "held": 0}
     assert month_of(account) == {"spent": usd(3), "corrected": -usd(2)}
-    assert account.world.desk.ledger.sql("SELECT cost FROM usage").to_pylist() == [{"cost": usd(3)}]
+    assert account.world.workspace.ledger.sql("SELECT cost FROM usage").to_pylist() == [{"cost": usd(3)}]
     assert violations(account.world) == []
 
 
@@ -77,7 +77,7 @@ def test_a_second_correction_replaces_the_first(account: Account) -> None:
     for charge in (usd(1), usd(5), 0):
         assert corrected(account, request_id, charge).before.present + month_of(account)["corrected"] >= 0
     assert month_of(account) == {"spent": usd(3), "corrected": -usd(3)}
-    with account.world.desk.read() as tx:
+    with account.world.workspace.read() as tx:
         found = corrections.of_call(tx, request_id)
     assert [entry.amount for entry in found] == [usd(2), -usd(4), usd(5)]
     assert [entry.reference for entry in found] == [request_id, f"{request_id} #2", f"{request_id} #3"]
@@ -97,7 +97,7 @@ def test_the_same_correction_again_books_nothing(account: Account) -> None:
 
 def test_what_cannot_be_corrected(account: Account) -> None:
     """A call under way, one that is not there, a refused one; a charge below zero; no reason; no confirmation."""
-    desk = account.world.desk
+    workspace = account.world.workspace
     call = account.call()
     account.admit(call, fixed(usd(1)))
     with pytest.raises(Conflict, match="still under way"):
@@ -116,7 +116,7 @@ def test_what_cannot_be_corrected(account: Account) -> None:
     with pytest.raises(InvalidInput, match="needs a reason"):
         corrected(account, call.request_id, 1, " ")
     with pytest.raises(NotConfirmed, match=call.request_id):
-        correct(desk, call.request_id, 1, "x", confirm="yes")
+        correct(workspace, call.request_id, 1, "x", confirm="yes")
     assert account.count("wallet_entry") == 1
 
 
@@ -125,14 +125,14 @@ def test_only_a_platform_admin_corrects(account: Account, role: Role) -> None:
     """Those of the organisation see a correction, and make none."""
     request_id = spent_call(account, usd(3))
     corrected(account, request_id, 0)
-    theirs = account.world.desk.acting_as(Actor("org@example.com", role, account.world.org_id))
+    theirs = account.world.workspace.acting_as(Actor("org@example.com", role, account.world.org_id))
     with pytest.raises(Forbidden):
         correct(theirs, request_id, usd(1), "mine", confirm=request_id)
     with theirs.read() as tx:
         assert len(corrections.of_call(tx, request_id)) == 1
-    with account.world.desk.write() as tx:
+    with account.world.workspace.write() as tx:
         other = accounts.add_org(tx, "Other")
-    with account.world.desk.acting_as(Actor("x", role, other.id)).read() as tx:
+    with account.world.workspace.acting_as(Actor("x", role, other.id)).read() as tx:
         assert corrections.of_call(tx, request_id) == []
 
 
@@ -147,15 +147,15 @@ def test_the_limit_counts_what_was_corrected(account: Account) -> None:
     spent_call(account, usd(2))
     corrected(account, request_id, usd(9))
     assert account.refused(account.call(), fixed(1)).details["spent_usd"] == "11"
-    with account.world.desk.store.read(ADMIN, NOW) as tx:
+    with account.world.workspace.store.read(ADMIN, NOW) as tx:
         (summary,) = keys.summaries(tx)
     assert (summary.spent, summary.corrected, summary.counted) == (usd(5), usd(6), usd(11))
     assert violations(account.world) == []
 
 
-def test_room_that_a_refund_made_is_no_violation(world: World, till: Till) -> None:
+def test_room_that_a_refund_made_is_no_violation(world: World, billing_store: BillingStore) -> None:
     """Calls that a refund let pass do not break the cap in the log's own figures; without it they would."""
-    account = open_account(world, till, monthly_limit=usd(3))
+    account = open_account(world, billing_store, monthly_limit=usd(3))
     request_id = spent_call(account, usd(3))
     corrected(account, request_id, 0)
     spent_call(account, usd(3))
@@ -170,20 +170,20 @@ def test_a_closed_month_is_left_alone(account: Account) -> None:
     request_id, open_id = spent_call(account, usd(3), at), spent_call(account, usd(2), at)
     first = corrected(account, open_id, usd(1))
     assert (first.month, first.moved) == ("2026-10", False)
-    statement = month_close.close(account.world.desk, account.world.org_id, "2026-10", first=True)
+    statement = month_close.close(account.world.workspace, account.world.org_id, "2026-10", first=True)
     lines = figures_of(statement)["adjustments"]
     assert figures_of(statement)["corrected"] == -usd(1)
     assert [(line["kind"], line["request_id"], line["amount"]) for line in lines] == [
         ("call corrected", open_id, usd(1))
     ]
     done = corrected(account, request_id, 0)
-    with account.world.desk.read() as tx:
+    with account.world.workspace.read() as tx:
         now = billing_month(tx.now)
     assert (done.month, done.moved) == (now, True)
     assert month_of(account, "2026-10") == {"spent": usd(5), "corrected": -usd(1)}
     assert month_of(account, now) == {"spent": 0, "corrected": -usd(3)}
     assert violations(account.world) == []
-    draft = month_close.draft(account.world.desk, account.world.org_id, now)
+    draft = month_close.draft(account.world.workspace, account.world.org_id, now)
     (line,) = [line for line in draft["adjustments"] if line["kind"] == "call corrected"]
     assert (line["corrects"], line["amount"], line["key_id"]) == ("2026-10", usd(3), account.key_id)
 
@@ -192,9 +192,13 @@ def test_the_audit_log_tells_of_it(account: Account) -> None:
     """Who, which call, and both charges."""
     request_id = spent_call(account, usd(3))
     corrected(account, request_id, usd(1), "measured anew")
-    with account.world.desk.read() as tx:
+    with account.world.workspace.read() as tx:
         row = audit.rows(tx, limit=1)[0]
-    assert (row.action, row.actor, row.reason) == ("wallet.correct", account.world.desk.actor.name, "measured anew")
+    assert (row.action, row.actor, row.reason) == (
+        "wallet.correct",
+        account.world.workspace.actor.name,
+        "measured anew",
+    )
     assert request_id in (row.after or "")
     assert '"charge_usd": "1"' in (row.after or "") or '"charge_usd":"1"' in (row.after or "")
 
@@ -203,7 +207,7 @@ def test_corrections_at_once_end_with_one_sum(account: Account) -> None:
     """However many correct the same call at the same time, the wallet and the key month agree with the last one."""
     request_id = spent_call(account, usd(3))
     at_once(*(partial(corrected, account, request_id, usd(charge)) for charge in (0, 1, 2, 5, 0, 1)))
-    with account.world.desk.read() as tx:
+    with account.world.workspace.read() as tx:
         last = corrections.of_call(tx, request_id)[-1]
         row = audit.rows(tx, subject=last.id)[0]
     charge = parse_usd(json.loads(row.after or "")["charge_usd"])

@@ -43,7 +43,7 @@ def call(key: ApiKey, response_id: str | None = None, **columns: Any) -> dict[st
 def compare(world: World, text: str, **options: Any) -> Comparison:
     """Compare an invoice with November."""
     options = {"upstream": "test-openai", "month": "2026-11"} | options
-    return invoice_comparison.reconcile(world.desk.ledger, read(text), **options)
+    return invoice_comparison.reconcile(world.workspace.ledger, read(text), **options)
 
 
 def causes(found: Comparison) -> dict[Cause, str]:
@@ -62,7 +62,7 @@ def lines(*rows: str, heading: str = HEADING) -> str:
 @pytest.mark.both_stores
 def test_an_invoice_that_agrees_has_no_gap(world: World, key: ApiKey) -> None:
     """At list price: what our plans multiply by is not the provider's."""
-    append(world.desk.store, [call(key, "a"), call(key, "b", input_tokens=1_100, cached_input_tokens=100)])
+    append(world.workspace.store, [call(key, "a"), call(key, "b", input_tokens=1_100, cached_input_tokens=100)])
     # The cached 100 of 1,100 cost 50,000 nano-USD on top of 0.003 USD.
     found = compare(
         world, lines("2026-11-23,gpt-test,a,1000,0,100,0.003", "2026-11-23,gpt-test,b,1100,100,100,0.00305")
@@ -120,7 +120,7 @@ def test_a_call_that_both_have_differs_for_a_cause(
     world: World, key: ApiKey, columns: dict[str, Any], counts: tuple[int, int, int, str], wanted: dict[Cause, str]
 ) -> None:
     """The amounts are worked out by hand from 2,000, 500 and 10,000 nano-USD a token."""
-    append(world.desk.store, [call(key, "a", **columns)])
+    append(world.workspace.store, [call(key, "a", **columns)])
     text = ONE.format(**dict(zip(("input", "cached", "output", "amount"), counts, strict=True)))
     assert causes(compare(world, lines(text))) == wanted
 
@@ -128,7 +128,7 @@ def test_a_call_that_both_have_differs_for_a_cause(
 def test_calls_that_only_one_side_has(world: World, key: ApiKey) -> None:
     """Both are named; a call that failed and cost nothing is missed by nobody."""
     free = call(key, "c", outcome="upstream_error", usage_source=None, cost=0, **dict.fromkeys((*PRICES, *THREE), 0))
-    append(world.desk.store, [call(key, "a"), free])
+    append(world.workspace.store, [call(key, "a"), free])
     found = compare(world, lines("2026-11-23,gpt-test,x,10,0,10,0.005"))
     assert causes(found) == {Cause.MISSING_FROM_US: "0.005", Cause.MISSING_FROM_THEM: "-0.003"}
     assert found.evidence == {
@@ -141,7 +141,7 @@ def test_an_abandoned_call_that_they_bill_is_told_by_model_day_and_hold(world: W
     """It has no id of theirs; one billed call is taken to be it, another is missing from us."""
     nothing: dict[str, Any] = dict.fromkeys((*PRICES, *THREE), 0)
     abandoned = call(key, None, outcome="abandoned", usage_source=None, cost=0, held=5_000_000, **nothing)
-    append(world.desk.store, [abandoned])
+    append(world.workspace.store, [abandoned])
     found = compare(
         world,
         lines(
@@ -158,7 +158,7 @@ def test_an_abandoned_call_that_they_bill_is_told_by_model_day_and_hold(world: W
 
 def test_a_call_that_is_billed_twice(world: World, key: ApiKey) -> None:
     """The same line again is no second call; lines that differ are parts of one."""
-    append(world.desk.store, [call(key, "a"), call(key, "b")])
+    append(world.workspace.store, [call(key, "a"), call(key, "b")])
     found = compare(
         world,
         lines(
@@ -174,7 +174,7 @@ def test_a_call_that_is_billed_twice(world: World, key: ApiKey) -> None:
 
 def test_a_line_of_no_call_is_unexplained(world: World, key: ApiKey) -> None:
     """A fee, a refund: nothing of ours says what it is."""
-    append(world.desk.store, [call(key, "a")])
+    append(world.workspace.store, [call(key, "a")])
     found = compare(
         world, lines("2026-11-23,gpt-test,a,1000,0,100,0.003", "2026-11-30,storage,,,,,1.50", "2026-11-30,tax,,,,,-0.2")
     )
@@ -185,7 +185,7 @@ def test_a_line_of_no_call_is_unexplained(world: World, key: ApiKey) -> None:
 def test_our_own_rounding_has_its_part(world: World, key: ApiKey) -> None:
     """A token at 500.5 nano-USD is charged 500, half to even; they bill what it is."""
     columns = {"input_tokens": 1, "output_tokens": 0, "input_price": 500_500_000, "multiplier": 1_000_000, "cost": 500}
-    append(world.desk.store, [call(key, "a", **columns)])
+    append(world.workspace.store, [call(key, "a", **columns)])
     found = compare(world, lines("2026-11-23,gpt-test,a,1,0,0,0.0000005005"))
     assert causes(found) == {Cause.ROUNDING: "0.0000000005"}
 
@@ -198,7 +198,7 @@ SUMS = "model,input_tokens,cached_tokens,output_tokens,cost"
 @pytest.mark.both_stores
 def test_lines_without_ids_are_compared_by_model(world: World, key: ApiKey) -> None:
     """Over the month, whatever lines it is spread over; each model has its own causes."""
-    append(world.desk.store, [call(key), call(key), call(key, model="embed-test"), call(key, model="other-test")])
+    append(world.workspace.store, [call(key), call(key), call(key, model="embed-test"), call(key, model="other-test")])
     found = compare(
         world,
         lines(
@@ -220,7 +220,7 @@ def test_lines_without_ids_are_compared_by_model(world: World, key: ApiKey) -> N
 
 def test_a_comparison_is_two_tables_with_totals(world: World, key: ApiKey) -> None:
     """By model and by cause, in nano-USD; nothing that was not found has a line, and nothing compared is no line."""
-    append(world.desk.store, [call(key, "a")])
+    append(world.workspace.store, [call(key, "a")])
     found = compare(world, lines("2026-11-23,gpt-test,a,1000,0,110,0.003300", "2026-11-23,other,b,1,0,0,0.0001"))
     assert invoice_comparison.by_model(found).to_numpy().tolist() == [
         ["gpt-test", 1, 1, 3_000_000, 3_300_000, 300_000],
@@ -239,7 +239,7 @@ def test_a_comparison_is_two_tables_with_totals(world: World, key: ApiKey) -> No
 def test_guesses_explain_no_more_than_they_can(world: World, key: ApiKey) -> None:
     """Among summed calls, aborted and estimated ones stand for token counts as far as their holds reach."""
     append(
-        world.desk.store,
+        world.workspace.store,
         [
             call(key),
             call(key, usage_source="estimated", held=5_000_000),  # 0.001 beyond the charge, at list price
@@ -254,7 +254,7 @@ def test_guesses_explain_no_more_than_they_can(world: World, key: ApiKey) -> Non
 def test_a_change_of_price_within_the_month_is_no_gap(world: World, key: ApiKey) -> None:
     """Each call counts at the price of its admission; a difference in tokens at their mean."""
     dearer = call(key, output_price=usd(20), cost=5_000_000)
-    append(world.desk.store, [call(key), dearer])
+    append(world.workspace.store, [call(key), dearer])
     assert causes(compare(world, lines("gpt-test,2000,0,200,0.007", heading=SUMS))) == {}
     # 2 more out, at the mean of 10,000 and 20,000 nano-USD.
     assert causes(compare(world, lines("gpt-test,2000,0,202,0.00703", heading=SUMS))) == {Cause.TOKENS: "0.00003"}
@@ -262,19 +262,19 @@ def test_a_change_of_price_within_the_month_is_no_gap(world: World, key: ApiKey)
 
 def test_lines_that_count_no_tokens_leave_the_gap_unexplained(world: World, key: ApiKey) -> None:
     """A sum alone tells neither tokens nor prices."""
-    append(world.desk.store, [call(key)])
+    append(world.workspace.store, [call(key)])
     assert causes(compare(world, lines("gpt-test,0.00400", heading="model,cost"))) == {Cause.UNEXPLAINED: "0.001"}
 
 
 @pytest.mark.both_stores
 def test_models_are_known_by_the_upstreams_name_ours_a_date_or_as_told(world: World, key: ApiKey) -> None:
     """Two of our names for one model of theirs are one."""
-    with world.desk.write() as tx:
+    with world.workspace.write() as tx:
         catalog.update_model(tx, "other-test", upstream_model="their-model")
         catalog.update_model(tx, "embed-test", upstream_model="their-model")
     names = ("gpt-test-2026-08-06", "models/gpt-test", "their-model", "other-test", "odd name")
     append(
-        world.desk.store,
+        world.workspace.store,
         [call(key, model=model) for model in ("gpt-test", "gpt-test", "other-test", "embed-test", "other-test")],
     )
     text = lines(*(f"{name},1000,0,100,0.003" for name in names), heading=SUMS)
@@ -289,7 +289,7 @@ def test_input_that_excludes_cached_tokens(world: World, key: ApiKey) -> None:
     """As the dialect counts, unless the heading or the caller says otherwise."""
     columns: dict[str, Any] = {"input_tokens": 1_100, "cached_input_tokens": 100}  # 0.00305
     elsewhere = call(key, model="claude-test", upstream="test-anthropic", **columns)
-    append(world.desk.store, [call(key, **columns), elsewhere])
+    append(world.workspace.store, [call(key, **columns), elsewhere])
     apart = lines("gpt-test,1000,100,100,0.00305", heading=SUMS)
     assert causes(compare(world, apart)) == {Cause.TOKENS: "-0.0002", Cause.PRICES: "0.0002"}
     assert causes(compare(world, apart, input_has_cached=False)) == {}
@@ -304,30 +304,30 @@ def test_other_months_upstreams_and_refusals_do_not_count(world: World, key: Api
     october = NOON.replace(month=10)
     refused = call(key, outcome="refused", cost=0, usage_source=None)
     rows = [call(key), call(key, upstream="test-gemini"), row(key, october, upstream="test-openai"), refused]
-    append(world.desk.store, rows)
+    append(world.workspace.store, rows)
     assert compare(world, lines("gpt-test,1000,0,100,0.003", heading=SUMS)).total.our_calls == 1
 
 
 def test_only_days_of_the_month_are_opened(world: World, key: ApiKey) -> None:
     """Segments of other months are not touched: here the file is not even there."""
-    append(world.desk.store, [call(key, at=NOON - timedelta(days=60))])
-    ledger = world.desk.ledger
+    append(world.workspace.store, [call(key, at=NOON - timedelta(days=60))])
+    ledger = world.workspace.ledger
     ledger.sync()
     ledger.root.remove(kept(ledger))
-    append(world.desk.store, [call(key, "resp_1")])
+    append(world.workspace.store, [call(key, "resp_1")])
     found = compare(world, lines("2026-11-23,gpt-test,resp_1,1000,0,100,0.003"))
     assert found.total.gap == 0
 
 
 def test_who_sees_one_organisation_compares_nothing(world: World, key: ApiKey) -> None:
     """The invoice is for all of them."""
-    desk = world.desk.acting_as(Actor("x@example.com", Role.ANALYST, world.org_id))
+    workspace = world.workspace.acting_as(Actor("x@example.com", Role.ANALYST, world.org_id))
     with pytest.raises(Forbidden, match="who sees them all"):
-        invoice_comparison.reconcile(desk.ledger, read("model,cost\na,1"), "test-openai", "2026-11")
-    assert "who sees them all" in invoice_comparison.obstacle(desk.ledger, "test-openai")
-    assert "Name the upstream" in invoice_comparison.obstacle(world.desk.ledger, None)
-    assert invoice_comparison.obstacle(world.desk.ledger, "test-openai") == ""
-    everyone = world.desk.acting_as(Actor("x@example.com", Role.ANALYST))
+        invoice_comparison.reconcile(workspace.ledger, read("model,cost\na,1"), "test-openai", "2026-11")
+    assert "who sees them all" in invoice_comparison.obstacle(workspace.ledger, "test-openai")
+    assert "Name the upstream" in invoice_comparison.obstacle(world.workspace.ledger, None)
+    assert invoice_comparison.obstacle(world.workspace.ledger, "test-openai") == ""
+    everyone = world.workspace.acting_as(Actor("x@example.com", Role.ANALYST))
     assert (
         invoice_comparison.reconcile(everyone.ledger, read("model,cost\na,1"), "test-openai", "2026-11").total.theirs
         == 1

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.account import Account, account, ended, fixed, open_account, till
+from tests.account import Account, account, ended, fixed, open_account
 from tests.books import Books
 from tests.conftest import ADMIN, ROOT, World, at_once, usd, variables_of
 from toolkit.admin import accounts, keys, wallet
@@ -32,7 +32,7 @@ from toolkit.store.tables import Statement
 
 pytestmark = pytest.mark.both_stores
 
-__all__ = ["account", "till"]  # fixtures
+__all__ = ["account", "billing_store"]  # fixtures
 
 OCTOBER = datetime(2026, 10, 14, 9, 30, tzinfo=UTC)
 SEPTEMBER = datetime(2026, 9, 14, 9, 30, tzinfo=UTC)
@@ -44,14 +44,14 @@ LAST_SECOND = datetime(2026, 10, 31, 23, 59, 59, 999_999, tzinfo=UTC)
 @pytest.fixture
 def world(world: World) -> World:
     """The usual world, whose organisation was there before 2025."""
-    with world.desk.write() as tx:
+    with world.workspace.write() as tx:
         accounts.find_org(tx, "Acme").created_at = BEGINNING
     return world
 
 
 def pay(world: World, amount: int, reference: str, at: datetime, reason: str = "") -> None:
     """Put money into the wallet at a moment; with a reason it is an adjustment."""
-    with world.desk.store.write(ADMIN, at) as tx:
+    with world.workspace.store.write(ADMIN, at) as tx:
         if reason:
             wallet.adjust(tx, world.org_id, amount, reference, reason)
         else:
@@ -60,7 +60,7 @@ def pay(world: World, amount: int, reference: str, at: datetime, reason: str = "
 
 def close(world: World, month: str = "2026-10", *, first: bool = False) -> Statement:
     """Close a month."""
-    return month_close.close(world.desk, "Acme", month, first=first)
+    return month_close.close(world.workspace, "Acme", month, first=first)
 
 
 def closed(world: World, month: str = "2026-10", *, first: bool = False) -> Figures:
@@ -70,7 +70,7 @@ def closed(world: World, month: str = "2026-10", *, first: bool = False) -> Figu
 
 def verified(world: World, month: str = "2026-10") -> list[str]:
     """Return what is wrong with a statement."""
-    with world.desk.read() as tx:
+    with world.workspace.read() as tx:
         return month_close.verify(tx, month_close.find(tx, "Acme", month))
 
 
@@ -84,7 +84,7 @@ def bridge(figures: Figures) -> tuple[int, ...]:
 
 def test_a_statement_adds_up_calls_by_key_and_model(account: Account) -> None:
     """Tokens by kind, cost at list price, what the multiplier added, and the charge: figures worked out by hand."""
-    other = open_account(account.world, account.till, name="other")
+    other = open_account(account.world, account.billing_store, name="other")
     for who, tokens in ((account, 1_000), (account, 3), (other, 2_000)):
         call = who.call(received_at=OCTOBER)
         who.admit(call, fixed(usd(1)))
@@ -125,11 +125,11 @@ def test_a_statement_names_the_calls_that_a_dead_gateway_left(account: Account) 
     for call in calls:
         account.admit(call, fixed(usd(1)), "gateway_dead")
     notes = {calls[0].request_id: Progress("resp_1", 4_000), calls[1].request_id: Progress(None, 0)}
-    with account.world.desk.write() as tx:
+    with account.world.workspace.write() as tx:
         leases.note_progress(tx, notes)
         forgotten = [hold for hold in leases.held_by(tx, "gateway_dead") if hold.request_id == calls[3].request_id]
-    leases.abandon(account.world.desk.store, forgotten, leases.FORGOTTEN)  # it was never forwarded
-    leases.sweep(account.world.desk.store)
+    leases.abandon(account.world.workspace.store, forgotten, leases.FORGOTTEN)  # it was never forwarded
+    leases.sweep(account.world.workspace.store)
     figures = closed(account.world)
     assert figures["written_off"] == {
         "calls": 3,
@@ -241,7 +241,7 @@ def test_a_deleted_key_is_named(world: World) -> None:
     """Who spent it stands there, though the key is gone."""
     books, key = Books(world), world.key("gone").key
     books.settle(key, 5, at=OCTOBER)
-    with world.desk.write() as tx:
+    with world.workspace.write() as tx:
         keys.delete(tx, key.id, confirm="gone")
     assert closed(world)["keys"][0]["key"] == "gone (deleted)"
 
@@ -250,7 +250,7 @@ def test_rows_in_segments_and_outbox_count_once(world: World) -> None:
     """A statement does not depend on how far the drain is."""
     books, key = Books(world), world.key().key
     books.settle(key, 5, at=OCTOBER)
-    world.desk.ledger.sync()
+    world.workspace.ledger.sync()
     books.settle(key, 6, at=OCTOBER)
     assert closed(world)["totals"]["charged"] == 11
 
@@ -318,7 +318,7 @@ def test_a_first_statement_leaves_nothing_out_by_accident(world: World) -> None:
         "2026-09 ($2.00 charged) could then never be closed: close 2026-07 first, or say --first (first=True) to leave "
         "them out."
     )
-    with world.desk.read() as tx:
+    with world.workspace.read() as tx:
         assert month_close.list_all(tx) == []
     for month in ("2026-07", "2026-08"):
         close(world, month)
@@ -340,21 +340,21 @@ def test_what_is_due_is_the_oldest_month_that_is_over(world: World) -> None:
     """Of each organisation that the actor sees, the oldest first; one that has nothing to close is not there."""
 
     def due(**options: str) -> list[tuple[str, str]]:
-        with world.desk.read() as tx:
+        with world.workspace.read() as tx:
             return [(waiting.month, waiting.org) for waiting in month_close.due(tx, **options)]
 
     assert due() == []  # paid this month, which is not over
-    with world.desk.write() as tx:
+    with world.workspace.write() as tx:
         accounts.add_org(tx, "Idle").created_at = BEGINNING
         rival = accounts.add_org(tx, "Rival").id
     Books(world).settle(world.key().key, 5, at=OCTOBER)
-    with world.desk.store.write(ADMIN, SEPTEMBER) as tx:
+    with world.workspace.store.write(ADMIN, SEPTEMBER) as tx:
         wallet.credit(tx, rival, 5, "INV")
     assert due() == [("2026-09", "Rival"), ("2026-10", "Acme")]
     assert due(org="Acme") == [("2026-10", "Acme")]
-    month_close.close(world.desk, "Rival", "2026-09")
+    month_close.close(world.workspace, "Rival", "2026-09")
     assert due() == [("2026-10", "Acme"), ("2026-10", "Rival")]
-    own = world.desk.acting_as(Actor("x@example.com", Role.ANALYST, world.org_id))
+    own = world.workspace.acting_as(Actor("x@example.com", Role.ANALYST, world.org_id))
     with own.read() as tx:
         assert month_close.due(tx) == [("2026-10", "Acme")]
     close(world)
@@ -368,13 +368,13 @@ def test_the_first_month_is_not_before_the_organisation_began(world: World, sign
         pay(world, usd(1), "INV", SEPTEMBER)
     if sign == "called":
         Books(world).settle(world.key().key, 1, at=SEPTEMBER)
-    with world.desk.write() as tx:
+    with world.workspace.write() as tx:
         accounts.find_org(tx, "Acme").created_at = SEPTEMBER if sign == "made" else OCTOBER
     for act in (month_close.close, month_close.draft):
         with pytest.raises(
             Conflict, match="The organisation began later: the first month that can be closed is 2026-09"
         ):
-            act(world.desk, "Acme", "2016-09")
+            act(world.workspace, "Acme", "2016-09")
     assert closed(world, "2026-09")["month"] == "2026-09"
 
 
@@ -384,7 +384,7 @@ def test_a_draft_stands_beside_what_keeps_it_from_being_closed(world: World) -> 
     this = f"{datetime.now(UTC):%Y-%m}"
 
     def standing(month: str) -> tuple[str, bool, str]:
-        found = month_close.standing(world.desk, "Acme", month)
+        found = month_close.standing(world.workspace, "Acme", month)
         return found.state, found.figures is not None, found.obstacle
 
     books.hold(key, usd(1), at=OCTOBER)
@@ -400,21 +400,21 @@ def test_a_month_stands_as_closed_as_a_draft_or_behind_another(world: World) -> 
     """Whoever looks at many organisations is told which month comes first; only books that disagree are an error."""
 
     def standing(month: str) -> tuple[str, Any]:
-        found = month_close.standing(world.desk, "Acme", month)
+        found = month_close.standing(world.workspace, "Acme", month)
         assert (found.org_id, found.org) == (world.org_id, "Acme")
         return found.state, found.figures
 
     assert standing("2024-11") == ("The organisation began later: the first month that can be closed is 2024-12.", None)
     kept = closed(world, "2026-08")
     assert standing("2026-08") == ("closed", kept)
-    assert standing("2026-09") == ("draft", month_close.draft(world.desk, "Acme", "2026-09"))
+    assert standing("2026-09") == ("draft", month_close.draft(world.workspace, "Acme", "2026-09"))
     assert standing("2026-10") == ("Months are closed one after the other: close 2026-09 first.", None)
     for month, verdict in (
         ("2026-08", f" by admin@keydesk.local. SHA-256 {digest(canonical(kept))}"),
         ("2026-09", "2026-09 can be closed: keydesk month close 2026-09 --org Acme"),
         ("2026-10", "2026-10 cannot be closed. Months are closed one after the other: close 2026-09 first."),
     ):
-        found = month_close.standing(world.desk, "Acme", month)
+        found = month_close.standing(world.workspace, "Acme", month)
         assert found.verdict.endswith(verdict)
         assert found.closable == (month == "2026-09")
     books = Books(world)
@@ -430,15 +430,15 @@ def test_a_month_stands_as_closed_as_a_draft_or_behind_another(world: World) -> 
 @pytest.mark.parametrize("role", [Role.ORG_ADMIN, Role.ANALYST])
 def test_only_the_platform_closes_and_the_organisation_reads(world: World, role: Role) -> None:
     """Their own statements, figures and drafts; those of others are not found."""
-    own = World(world.desk.acting_as(Actor("x@example.com", role, world.org_id)), world.org_id, world.plan_id)
+    own = World(world.workspace.acting_as(Actor("x@example.com", role, world.org_id)), world.org_id, world.plan_id)
     with pytest.raises(Forbidden):
         close(own)
     close(world)
     assert verified(own) == []
-    assert month_close.draft(own.desk, "Acme", "2026-11")["org"]["name"] == "Acme"
-    with world.desk.write() as tx:
+    assert month_close.draft(own.workspace, "Acme", "2026-11")["org"]["name"] == "Acme"
+    with world.workspace.write() as tx:
         rival = accounts.add_org(tx, "Rival").id
-    strange = world.desk.acting_as(Actor("x@example.com", role, rival))
+    strange = world.workspace.acting_as(Actor("x@example.com", role, rival))
     with strange.read() as tx:
         assert month_close.list_all(tx) == []
         with pytest.raises(NotFound):
@@ -449,12 +449,12 @@ def test_only_the_platform_closes_and_the_organisation_reads(world: World, role:
 
 def test_statements_are_listed_newest_first(world: World) -> None:
     """Of one organisation or of all."""
-    with world.desk.write() as tx:
+    with world.workspace.write() as tx:
         accounts.add_org(tx, "Rival").created_at = BEGINNING
     close(world, "2026-09")
     close(world)
-    month_close.close(world.desk, "Rival", "2026-10")
-    with world.desk.read() as tx:
+    month_close.close(world.workspace, "Rival", "2026-10")
+    with world.workspace.read() as tx:
         assert [statement.month for statement in month_close.list_all(tx, org="Acme")] == ["2026-10", "2026-09"]
         assert len(month_close.list_all(tx)) == 3
 
@@ -478,7 +478,7 @@ def test_books_that_disagree_by_a_nano_usd_are_not_closed(world: World, damage: 
     books.execute(damage)
     with pytest.raises(Conflict, match=f"{message}(?s:.)*keydesk reconcile"):
         close(world)
-    with world.desk.read() as tx:
+    with world.workspace.read() as tx:
         assert month_close.list_all(tx) == []
         assert audit.rows(tx, limit=1)[0].action == "key.create"
 
@@ -488,14 +488,14 @@ def test_a_draft_says_what_the_statement_would(world: World) -> None:
     """But for who closed it and when; the running month has one too, and nothing is kept."""
     books, key = Books(world), world.key().key
     books.settle(key, usd(1), at=OCTOBER)
-    drafted = month_close.draft(world.desk, "Acme", "2026-10")
+    drafted = month_close.draft(world.workspace, "Acme", "2026-10")
     figures = closed(world)
     assert (drafted.pop("closed_at"), drafted.pop("closed_by")) == (None, None)
     assert figures.pop("closed_at") is not None
     assert figures.pop("closed_by") == "admin@keydesk.local"
     assert drafted == figures
     books.settle(key, usd(2), at=OCTOBER + timedelta(days=31))
-    assert month_close.draft(world.desk, "Acme", "2026-11")["totals"]["charged"] == usd(2)
+    assert month_close.draft(world.workspace, "Acme", "2026-11")["totals"]["charged"] == usd(2)
 
 
 # -- that it cannot change --------------------------------------------------------------------------------------------
@@ -505,7 +505,7 @@ def test_the_hash_stands_in_the_audit_log(world: World) -> None:
     """In the organisation's own chain, with what the month came to."""
     Books(world).settle(world.key().key, usd(1.25), at=OCTOBER)
     statement = close(world)
-    with world.desk.read() as tx:
+    with world.workspace.read() as tx:
         (row,) = audit.rows(tx, subject=statement.id)
         assert audit.verify(tx) == []
     assert (row.chain, row.seq, row.action) == (world.org_id, statement.audit_seq, "month.close")
@@ -523,7 +523,7 @@ def test_the_hash_stands_in_the_audit_log(world: World) -> None:
 
 def forged(world: World) -> tuple[str, str]:
     """Return figures in which a digit was changed, and their right hash."""
-    with world.desk.read() as tx:
+    with world.workspace.read() as tx:
         figures = month_close.find(tx, "Acme", "2026-10").figures
     changed = figures.replace('"charged":5', '"charged":6')
     assert changed != figures
@@ -557,7 +557,7 @@ def test_a_second_row_in_the_audit_log_does_not_hide_the_first(world: World) -> 
     books.settle(world.key().key, 5, at=OCTOBER)
     statement = close(world)
     figures, sha256 = forged(world)
-    with world.desk.write() as tx:
+    with world.workspace.write() as tx:
         row = audit.record(
             tx, "month.close", statement.id, org_id=world.org_id, after={"month": "2026-10", "sha256": sha256}
         )
@@ -598,7 +598,7 @@ def test_nothing_is_built_on_a_statement_that_was_changed(world: World) -> None:
     kept = {month: close(world, month) for month in months}
     books = Books(world)
     for month, statement in kept.items():
-        with world.desk.read() as tx:
+        with world.workspace.read() as tx:
             (row,) = audit.rows(tx, subject=statement.id)
         for damage in DAMAGES:
             books.execute(damage, month=month)
@@ -627,7 +627,7 @@ def test_what_was_made_unreadable_is_found_like_any_change(world: World) -> None
     statement = close(world, "2026-09")
     for text in ("x", "[1]", "{}", '{"month": 5}', "[" * 100_000, "1" * 5_000):
         books.execute("UPDATE statement SET figures = :text WHERE month = '2026-09'", text=text)
-        with world.desk.read() as tx, pytest.raises(Conflict, match="2026-09 was changed: it cannot be read"):
+        with world.workspace.read() as tx, pytest.raises(Conflict, match="2026-09 was changed: it cannot be read"):
             figures_of(month_close.find(tx, "Acme", "2026-09"))
         assert "Its figures were changed" in verified(world, "2026-09")[0]
         assert verified(world, "2026-08")
@@ -674,7 +674,7 @@ def test_a_later_adjustment_stands_in_its_own_month_and_names_the_one_it_correct
         (usd(3), None),
     ]
     assert bridge(figures) == (usd(50), 0, usd(2), 0, usd(52))
-    with world.desk.read() as tx:
+    with world.workspace.read() as tx:
         assert month_close.find(tx, "Acme", "2026-09").figures == before
     assert verified(world, "2026-09") == []
 
@@ -716,7 +716,7 @@ def test_a_call_that_the_books_have_more_is_a_correction_of_the_next_statement(w
         -7,
     )
     assert bridge(figures) == (-5, 0, -7, 0, -12)
-    with world.desk.read() as tx:
+    with world.workspace.read() as tx:
         assert month_close.find(tx, "Acme", "2026-09").figures == before
     assert verified(world, "2026-09") == []
     assert verified(world) == []
@@ -826,7 +826,7 @@ def test_a_call_of_the_last_second_that_settles_during_the_close_is_in_it(accoun
 
     rounds(act, 5)
     assert verified(account.world, "2025-05") == []
-    findings = [finding for finding in reconcile.run(account.world.desk) if finding.invariant == "I4"]
+    findings = [finding for finding in reconcile.run(account.world.workspace) if finding.invariant == "I4"]
     assert [finding.violations for finding in findings] == [[]] * len(findings)
 
 
@@ -873,7 +873,7 @@ def test_a_month_that_many_close_at_once_is_closed_once(world: World) -> None:
     results = at_once(*[partial(close, world)] * 4)
     assert sum(isinstance(result, Statement) for result in results) == 1
     assert all(isinstance(result, Statement) or "was closed at" in str(result) for result in results)
-    with world.desk.read() as tx:
+    with world.workspace.read() as tx:
         assert len(month_close.list_all(tx)) == 1
         assert sum(row.action == "month.close" for row in audit.rows(tx)) == 1
 
@@ -882,11 +882,11 @@ CLOSE = """
 import sys, toolkit
 from toolkit import statements
 from toolkit.errors import Conflict
-desk = toolkit.open(write=True)
+workspace = toolkit.open(write=True)
 print("ready", flush=True)
 sys.stdin.readline()
 try:
-    print(statements.close(desk, "Acme", "2026-10").sha256)
+    print(statements.close(workspace, "Acme", "2026-10").sha256)
 except Conflict as error:
     print(error)
 """
@@ -903,7 +903,7 @@ def test_a_month_that_two_processes_close_is_closed_once(world: World) -> None:
         stderr=subprocess.PIPE,
         text=True,
         cwd=ROOT,
-        env=variables_of(world.desk.settings),
+        env=variables_of(world.workspace.settings),
     ) as other:
         assert other.stdout is not None
         assert other.stdout.readline() == "ready\n"
@@ -911,7 +911,7 @@ def test_a_month_that_two_processes_close_is_closed_once(world: World) -> None:
     assert isinstance(theirs, tuple)
     said, errors = theirs
     assert errors == ""
-    with world.desk.read() as tx:
+    with world.workspace.read() as tx:
         (statement,) = month_close.list_all(tx)
     words = sorted([said.strip(), mine.sha256 if isinstance(mine, Statement) else str(mine)])
     assert statement.sha256 in words

@@ -20,35 +20,35 @@ from toolkit.ledger import duckdb_views
 from toolkit.store import audit
 from toolkit.store.audit import PLATFORM, BrokenLink
 from toolkit.store.database import Actor
-from toolkit.workspace import Desk
+from toolkit.workspace import Workspace
 
 pytestmark = pytest.mark.both_stores
 
 
 @pytest.fixture
-def written(desk: Desk) -> Desk:
-    """A desk with five acts in the platform's chain and three in that of an organisation."""
-    with desk.write() as tx:
+def written(workspace: Workspace) -> Workspace:
+    """A workspace with five acts in the platform's chain and three in that of an organisation."""
+    with workspace.write() as tx:
         for number in range(5):
             audit.record(tx, "test.act", f"thing_{number}", before={"n": number}, after={"n": number + 1}, reason="why")
         for number in range(3):
             audit.record(tx, "test.act", f"other_{number}", org_id="org_a")
-    return desk
+    return workspace
 
 
-def execute(desk: Desk, statement: str, **values: Any) -> None:
+def execute(workspace: Workspace, statement: str, **values: Any) -> None:
     """Change the store behind the log's back."""
-    with desk.write() as tx:
+    with workspace.write() as tx:
         assert tx.session.execute(text(statement), values).rowcount > 0  # type: ignore[attr-defined]
 
 
-def verify(desk: Desk, heads: dict[str, str] | None = None) -> list[BrokenLink]:
+def verify(workspace: Workspace, heads: dict[str, str] | None = None) -> list[BrokenLink]:
     """Verify all chains."""
-    with desk.read() as tx:
+    with workspace.read() as tx:
         return audit.verify(tx, heads)
 
 
-def test_each_chain_counts_from_one_and_links_to_the_row_before(written: Desk) -> None:
+def test_each_chain_counts_from_one_and_links_to_the_row_before(written: Workspace) -> None:
     """Sequence numbers have no gap, and each row holds the hash of the one before it."""
     with written.read() as tx:
         rows = [row for row in audit.rows(tx)[::-1] if row.chain == PLATFORM]
@@ -58,26 +58,26 @@ def test_each_chain_counts_from_one_and_links_to_the_row_before(written: Desk) -
     assert verify(written) == []
 
 
-def test_a_row_keeps_what_it_was_given(desk: Desk) -> None:
+def test_a_row_keeps_what_it_was_given(workspace: Workspace) -> None:
     """Actor, moment, facts and reason are stored, whatever characters are in them."""
     reason = "line\nbreak, 'quotes', \"more\", ключ, 🔑"
-    with desk.acting_as(Actor("ada@example.com", Role.PLATFORM_ADMIN)).write() as tx:
+    with workspace.acting_as(Actor("ada@example.com", Role.PLATFORM_ADMIN)).write() as tx:
         made = audit.record(tx, "test.act", "thing", after={"name": "naïve 日本"}, reason=reason)
         moment = tx.now
-    with desk.read() as tx:
+    with workspace.read() as tx:
         (row,) = audit.rows(tx)
     assert (row.actor, row.at, row.reason, row.hash) == ("ada@example.com", moment, reason, made.hash)
     assert row.after == '{"name": "naïve 日本"}'
     assert row.before is None
-    assert verify(desk) == []
+    assert verify(workspace) == []
 
 
 @pytest.mark.parametrize("reason", ["a\0b", "looks \u202edne eht", "x" * 501])
-def test_a_reason_that_is_not_what_it_looks_like_is_refused(desk: Desk, reason: str) -> None:
+def test_a_reason_that_is_not_what_it_looks_like_is_refused(workspace: Workspace, reason: str) -> None:
     """Controls, what turns the direction of what follows, and more than anybody reads: the act fails with its row."""
-    with pytest.raises(InvalidInput, match="The reason"), desk.write() as tx:
+    with pytest.raises(InvalidInput, match="The reason"), workspace.write() as tx:
         audit.record(tx, "test.act", "thing", reason=reason)
-    with desk.read() as tx:
+    with workspace.read() as tx:
         assert audit.rows(tx) == []
 
 
@@ -93,13 +93,13 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("column", CHANGES)
-def test_a_changed_row_is_found(written: Desk, column: str) -> None:
+def test_a_changed_row_is_found(written: Workspace, column: str) -> None:
     """Whatever is changed of a row, its hash does not fit any more."""
     execute(written, f"UPDATE audit SET {column} = {CHANGES[column]} WHERE chain = 'platform' AND seq = 3")
     assert verify(written) == [BrokenLink(PLATFORM, 3, "was changed")]
 
 
-def test_a_changed_row_with_a_new_hash_is_found(written: Desk) -> None:
+def test_a_changed_row_with_a_new_hash_is_found(written: Workspace) -> None:
     """Computing the row's hash anew breaks the link of the next row."""
     with written.write() as tx:
         row = next(row for row in audit.rows(tx) if (row.chain, row.seq) == (PLATFORM, 3))
@@ -109,13 +109,13 @@ def test_a_changed_row_with_a_new_hash_is_found(written: Desk) -> None:
 
 
 @pytest.mark.parametrize("seq", [1, 3])
-def test_a_removed_row_is_found(written: Desk, seq: int) -> None:
+def test_a_removed_row_is_found(written: Workspace, seq: int) -> None:
     """A gap is named with the row that is missing."""
     execute(written, "DELETE FROM audit WHERE chain = 'platform' AND seq = :seq", seq=seq)
     assert verify(written) == [BrokenLink(PLATFORM, seq + 1, f"row {seq} is missing")]
 
 
-def test_rows_that_changed_places_are_found(written: Desk) -> None:
+def test_rows_that_changed_places_are_found(written: Workspace) -> None:
     """Two rows whose numbers were swapped do not fit where they stand."""
     execute(written, "UPDATE audit SET seq = 99 WHERE chain = 'platform' AND seq = 2")
     execute(written, "UPDATE audit SET seq = 2 WHERE chain = 'platform' AND seq = 3")
@@ -123,19 +123,19 @@ def test_rows_that_changed_places_are_found(written: Desk) -> None:
     assert {link.seq for link in verify(written)} >= {2, 3}
 
 
-def test_a_row_moved_to_another_chain_is_found(written: Desk) -> None:
+def test_a_row_moved_to_another_chain_is_found(written: Workspace) -> None:
     """An act cannot be given to another organisation."""
     execute(written, "UPDATE audit SET chain = 'org_a', seq = 4 WHERE chain = 'platform' AND seq = 5")
     assert {link.chain for link in verify(written)} == {PLATFORM, "org_a"}
 
 
-def test_a_cut_tail_is_found_by_the_head(written: Desk) -> None:
+def test_a_cut_tail_is_found_by_the_head(written: Workspace) -> None:
     """Removing the last rows does not fit the head that the store keeps."""
     execute(written, "DELETE FROM audit WHERE chain = 'platform' AND seq > 3")
     assert verify(written) == [BrokenLink(PLATFORM, 5, "the chain's end was cut or replaced")]
 
 
-def test_a_cut_tail_with_a_forged_head_is_found_by_the_exported_one(written: Desk) -> None:
+def test_a_cut_tail_with_a_forged_head_is_found_by_the_exported_one(written: Workspace) -> None:
     """If the store's own head was set back too, only the head kept elsewhere tells."""
     with written.read() as tx:
         heads = audit.heads(tx)
@@ -149,7 +149,7 @@ def test_a_cut_tail_with_a_forged_head_is_found_by_the_exported_one(written: Des
     assert verify(written, heads) == [BrokenLink(PLATFORM, 5, "the exported head is not in the log")]
 
 
-def test_a_tail_that_was_written_anew_is_found_by_the_exported_head(written: Desk) -> None:
+def test_a_tail_that_was_written_anew_is_found_by_the_exported_head(written: Workspace) -> None:
     """A tail that was cut and grown again has another hash at the exported place."""
     with written.read() as tx:
         heads = audit.heads(tx)
@@ -165,7 +165,7 @@ def test_a_tail_that_was_written_anew_is_found_by_the_exported_head(written: Des
     assert verify(written, heads) == [BrokenLink(PLATFORM, 5, "is not the row whose head was exported")]
 
 
-def test_an_exported_head_fits_a_log_that_has_grown_since(written: Desk) -> None:
+def test_an_exported_head_fits_a_log_that_has_grown_since(written: Workspace) -> None:
     """Old heads stay good."""
     with written.read() as tx:
         heads = audit.heads(tx)
@@ -179,7 +179,7 @@ def test_an_exported_head_fits_a_log_that_has_grown_since(written: Desk) -> None
     "statement",
     ["DELETE FROM audit_head WHERE chain = 'org_a'", "UPDATE audit_head SET hash = 'x' WHERE chain = 'org_a'"],
 )
-def test_a_head_that_is_gone_or_wrong_is_found(written: Desk, statement: str) -> None:
+def test_a_head_that_is_gone_or_wrong_is_found(written: Workspace, statement: str) -> None:
     """A chain without its head could be cut unseen, so that is a finding itself."""
     execute(written, statement)
     (link,) = verify(written)
@@ -198,14 +198,14 @@ def test_a_head_that_is_gone_or_wrong_is_found(written: Desk, statement: str) ->
         pytest.param(f"{'9' * 5_000}:{64 * '0'}", id="9"),
     ],
 )
-def test_a_head_of_another_form_is_refused(written: Desk, head: str) -> None:
+def test_a_head_of_another_form_is_refused(written: Workspace, head: str) -> None:
     """A typo in an exported head is not taken for tampering."""
     with pytest.raises(InvalidInput, match="must look like"):
         verify(written, {PLATFORM: head})
 
 
 @pytest.mark.only_store("sqlite")
-def test_heads_are_read_as_they_were_written(written: Desk, tmp_path: Path) -> None:
+def test_heads_are_read_as_they_were_written(written: Workspace, tmp_path: Path) -> None:
     """A file of heads is what `heads` returned; a path may be text."""
     with written.read() as tx:
         heads = audit.heads(tx)
@@ -229,7 +229,7 @@ def test_a_file_that_holds_no_heads_is_refused(tmp_path: Path, content: bytes) -
         audit.read_heads(tmp_path / "none")
 
 
-def test_an_act_of_a_failed_transaction_leaves_no_gap(written: Desk) -> None:
+def test_an_act_of_a_failed_transaction_leaves_no_gap(written: Workspace) -> None:
     """A rolled-back act takes its number back with it."""
     with pytest.raises(RuntimeError, match="stop"):
         fail(written)
@@ -238,9 +238,9 @@ def test_an_act_of_a_failed_transaction_leaves_no_gap(written: Desk) -> None:
     assert verify(written) == []
 
 
-def fail(desk: Desk) -> None:
+def fail(workspace: Workspace) -> None:
     """Record an act in a transaction that fails."""
-    with desk.write() as tx:
+    with workspace.write() as tx:
         audit.record(tx, "test.act", "lost")
         raise RuntimeError("stop")
 
@@ -248,27 +248,27 @@ def fail(desk: Desk) -> None:
 def test_an_organisation_sees_its_own_chain_only(world: World) -> None:
     """Rows, heads and verification stop at the organisation's border; the platform sees all."""
     world.key()
-    with world.desk.write() as tx:
+    with world.workspace.write() as tx:
         rival = accounts.add_org(tx, "Rival")
-        keys.create(tx, world.desk.keyring, org=rival.id, name="theirs", plan=world.plan_id)
+        keys.create(tx, world.workspace.keyring, org=rival.id, name="theirs", plan=world.plan_id)
     for role in (Role.ORG_ADMIN, Role.ANALYST):
-        own = replace(world, desk=world.desk.acting_as(Actor("x@example.com", role, world.org_id)))
-        with own.desk.read() as tx:
+        own = replace(world, workspace=world.workspace.acting_as(Actor("x@example.com", role, world.org_id)))
+        with own.workspace.read() as tx:
             assert {row.chain for row in audit.rows(tx)} == {world.org_id}
             assert set(audit.heads(tx)) == {world.org_id}
             theirs = keys.summaries(tx)
             assert [summary.key.name for summary in theirs] == ["app"]
-    with world.desk.read() as tx:
+    with world.workspace.read() as tx:
         assert set(audit.heads(tx)) == {PLATFORM, world.org_id, rival.id}
         foreign = next(row.subject for row in audit.rows(tx) if row.chain == rival.id)
-    execute(world.desk, "UPDATE audit SET reason = 'x' WHERE chain = :chain", chain=rival.id)
-    with world.desk.acting_as(Actor("x@example.com", Role.ANALYST, world.org_id)).read() as tx:
+    execute(world.workspace, "UPDATE audit SET reason = 'x' WHERE chain = :chain", chain=rival.id)
+    with world.workspace.acting_as(Actor("x@example.com", Role.ANALYST, world.org_id)).read() as tx:
         assert audit.verify(tx) == []
         assert audit.rows(tx, subject=foreign) == []
-    assert {link.chain for link in verify(world.desk)} == {rival.id}
+    assert {link.chain for link in verify(world.workspace)} == {rival.id}
 
 
-def test_rows_are_newest_first_and_limited(written: Desk) -> None:
+def test_rows_are_newest_first_and_limited(written: Workspace) -> None:
     """The limit keeps the newest; a subject selects its own."""
     with written.read() as tx:
         assert [row.seq for row in audit.rows(tx) if row.chain == PLATFORM] == [5, 4, 3, 2, 1]
@@ -277,17 +277,17 @@ def test_rows_are_newest_first_and_limited(written: Desk) -> None:
     assert row.seq == 3
 
 
-def test_acts_at_once_are_one_chain(desk: Desk) -> None:
+def test_acts_at_once_are_one_chain(workspace: Workspace) -> None:
     """Also the first ones of a new chain: none fails, none is lost, and every link holds."""
 
     def act(number: int) -> None:
-        with desk.write() as tx:
+        with workspace.write() as tx:
             audit.record(tx, "test.act", f"thing_{number}", org_id="org_new")
 
     assert at_once(*[partial(act, number) for number in range(8)]) == [None] * 8
-    with desk.read() as tx:
+    with workspace.read() as tx:
         assert sorted(row.seq for row in audit.rows(tx)) == [1, 2, 3, 4, 5, 6, 7, 8]
-    assert verify(desk) == []
+    assert verify(workspace) == []
 
 
 BOSS, ADA = "boss@keydesk.local", "ada@acme.example"
@@ -297,56 +297,56 @@ BOSS, ADA = "boss@keydesk.local", "ada@acme.example"
 def both(world: World) -> World:
     """A world in which the platform and the organisation's own admin have made and changed keys."""
     for name, role, org in ((BOSS, Role.PLATFORM_ADMIN, None), (ADA, Role.ORG_ADMIN, world.org_id)):
-        desk = world.desk.acting_as(Actor(name, role, org))
-        with desk.write() as tx:
-            made = keys.create(tx, desk.keyring, org=world.org_id, name=f"of the {role}", plan=world.plan_id).key
+        workspace = world.workspace.acting_as(Actor(name, role, org))
+        with workspace.write() as tx:
+            made = keys.create(tx, workspace.keyring, org=world.org_id, name=f"of the {role}", plan=world.plan_id).key
             keys.update(tx, made.id, monthly_limit=5)
     return world
 
 
 def test_people_of_one_organisation_read_no_names_of_the_platform(both: World) -> None:
     """In acts, their facts, keys and findings: own people by name, all others as the platform; the log is whole."""
-    desk = both.desk.as_analyst("Acme")
-    with desk.read() as tx:
+    workspace = both.workspace.as_analyst("Acme")
+    with workspace.read() as tx:
         rows = audit.rows(tx)
         assert {row.actor for row in rows} == {"platform", ADA}
         assert {json.loads(row.after or "{}").get("created_by") for row in rows} == {None, "platform", ADA}
         assert {summary.created_by for summary in keys.summaries(tx)} == {"platform", ADA}
         assert audit.verify(tx) == []
-    report = findings.run(desk.ledger)
+    report = findings.run(workspace.ledger)
     assert "keydesk.local" not in repr(report)
     assert "cli:" not in repr(report)
 
 
 def test_the_platform_reads_all_names(both: World) -> None:
     """Also when it looks at one organisation's acts alone."""
-    with both.desk.read() as tx:
+    with both.workspace.read() as tx:
         assert {row.actor for row in audit.rows(tx, org_id=both.org_id)} == {ADMIN.name, BOSS, ADA}
         assert {summary.created_by for summary in keys.summaries(tx)} == {BOSS, ADA}
 
 
 def test_no_view_has_a_name_of_the_platform_for_an_organisation(both: World) -> None:
     """Every column of every view is looked through, and so is what another organisation's models cost."""
-    with both.desk.write() as tx:
+    with both.workspace.write() as tx:
         catalog.set_price(tx, "other-test", PriceSheet.flat(input=1, output=1))
         wallet.credit(tx, "Acme", 5, "second payment")
-    desk = both.desk.as_analyst("Acme")
+    workspace = both.workspace.as_analyst("Acme")
     for name in duckdb_views.TABLES:
-        told = repr(desk.ledger.sql(f"SELECT * FROM {name}").to_pylist())
+        told = repr(workspace.ledger.sql(f"SELECT * FROM {name}").to_pylist())
         assert "keydesk.local" not in told, name
         assert "other-test" not in told, name
-    assert ADA in repr(desk.ledger.sql("SELECT created_by FROM keys").to_pylist())
-    assert BOSS in repr(both.desk.ledger.sql("SELECT created_by FROM keys").to_pylist())
+    assert ADA in repr(workspace.ledger.sql("SELECT created_by FROM keys").to_pylist())
+    assert BOSS in repr(both.workspace.ledger.sql("SELECT created_by FROM keys").to_pylist())
 
 
 def test_a_name_is_known_where_it_acted_or_was_let_in(both: World) -> None:
     """Whoever is removed stays known to the own organisation; another one does not learn the name by a move alone."""
-    with both.desk.write() as tx:
+    with both.workspace.write() as tx:
         rival = accounts.add_org(tx, "Rival")
         password = hash_password("correct horse battery")
         accounts.add_operator(tx, "eve@rival.example", Role.ANALYST, password, org_id=rival.id)
         operators.remove(tx, "eve@rival.example", confirm="eve@rival.example")
     for org, known in (("Rival", {"eve@rival.example"}), ("Acme", {ADA})):
-        with both.desk.as_analyst(org).read() as tx:
+        with both.workspace.as_analyst(org).read() as tx:
             shown = audit.names_shown(tx)
             assert {name for name in (BOSS, ADA, "eve@rival.example", "cli:root") if shown(name) == name} == known

@@ -25,74 +25,76 @@ from toolkit.core.settings import Settings
 from toolkit.store import database
 from toolkit.store.database import Actor, Store, store_now, utc_now
 from toolkit.store.tables import Organisation
-from toolkit.workspace import Desk
+from toolkit.workspace import Workspace
 
 pytestmark = pytest.mark.both_stores
 
 
-def names(desk: Desk) -> list[str]:
+def names(workspace: Workspace) -> list[str]:
     """Return the names of all organisations."""
-    with desk.read() as tx:
+    with workspace.read() as tx:
         return [org.name for org in accounts.list_orgs(tx)]
 
 
-def test_a_transaction_commits_at_its_end(desk: Desk) -> None:
+def test_a_transaction_commits_at_its_end(workspace: Workspace) -> None:
     """What it wrote is there for the next one."""
-    with desk.write() as tx:
+    with workspace.write() as tx:
         accounts.add_org(tx, "Acme")
-    assert names(desk) == ["Acme"]
+    assert names(workspace) == ["Acme"]
 
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, Forbidden])
-def test_any_error_rolls_everything_back(desk: Desk, error: type[BaseException]) -> None:
+def test_any_error_rolls_everything_back(workspace: Workspace, error: type[BaseException]) -> None:
     """Audit rows and all; the error itself reaches the caller."""
     with pytest.raises(error):
-        add_and_fail(desk, error)
-    assert names(desk) == []
-    with desk.read() as tx:
+        add_and_fail(workspace, error)
+    assert names(workspace) == []
+    with workspace.read() as tx:
         assert tx.session.execute(text("SELECT count(*) FROM audit")).scalar_one() == 0
 
 
-def add_and_fail(desk: Desk, error: type[BaseException]) -> None:
+def add_and_fail(workspace: Workspace, error: type[BaseException]) -> None:
     """Add an organisation in a transaction that fails."""
-    with desk.write() as tx:
+    with workspace.write() as tx:
         accounts.add_org(tx, "Acme")
         raise error
 
 
-def test_a_reader_sees_one_state(desk: Desk) -> None:
+def test_a_reader_sees_one_state(workspace: Workspace) -> None:
     """What another connection commits meanwhile does not show until the next read."""
-    with desk.read() as tx:
+    with workspace.read() as tx:
         assert accounts.list_orgs(tx) == []
-        with desk.write() as other:
+        with workspace.write() as other:
             accounts.add_org(other, "Acme")
         tx.session.expire_all()
         assert accounts.list_orgs(tx) == []
-    assert names(desk) == ["Acme"]
+    assert names(workspace) == ["Acme"]
 
 
-def test_a_reader_cannot_write(desk: Desk) -> None:
+def test_a_reader_cannot_write(workspace: Workspace) -> None:
     """A change inside a read transaction is refused and leaves nothing behind; the next write works."""
-    with pytest.raises(Unavailable, match=r"read-?only"), desk.read() as tx:
+    with pytest.raises(Unavailable, match=r"read-?only"), workspace.read() as tx:
         accounts.add_org(tx, "Sneaked in")
-    with desk.write() as tx:
+    with workspace.write() as tx:
         accounts.add_org(tx, "Acme")
-    assert names(desk) == ["Acme"]
+    assert names(workspace) == ["Acme"]
 
 
-def test_readers_do_not_wait_for_a_writer(desk: Desk) -> None:
+def test_readers_do_not_wait_for_a_writer(workspace: Workspace) -> None:
     """A read during a write shows the state before it."""
-    with desk.write() as tx:
+    with workspace.write() as tx:
         accounts.add_org(tx, "Acme")
-        assert names(desk) == []
+        assert names(workspace) == []
 
 
 @pytest.mark.only_store("sqlite")
-def test_a_writer_that_waits_too_long_is_told(desk: Desk, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_writer_that_waits_too_long_is_told(
+    workspace: Workspace, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The store is unavailable then, not broken; afterwards it works again."""
     monkeypatch.setattr(database, "BUSY_TIMEOUT", 0.05)
     impatient = Store(settings.store_url)
-    with desk.write():
+    with workspace.write():
         with pytest.raises(Unavailable, match="locked"), impatient.write(ADMIN):
             pytest.fail("two writers at once")
         with closing(impatient.connect()) as connection, pytest.raises(Exception, match="locked"):
@@ -100,12 +102,12 @@ def test_a_writer_that_waits_too_long_is_told(desk: Desk, settings: Settings, mo
     with impatient.write(ADMIN) as tx:
         accounts.add_org(tx, "Acme")
     impatient.close()
-    assert names(desk) == ["Acme"]
+    assert names(workspace) == ["Acme"]
 
 
-def test_a_statement_that_breaks_a_rule_is_not_taken_for_a_broken_store(desk: Desk) -> None:
+def test_a_statement_that_breaks_a_rule_is_not_taken_for_a_broken_store(workspace: Workspace) -> None:
     """Integrity errors keep their class: they are a program's mistake."""
-    with pytest.raises(IntegrityError), desk.write() as tx:
+    with pytest.raises(IntegrityError), workspace.write() as tx:
         tx.session.execute(text("INSERT INTO catalog_version (id, version) VALUES (1, 1)"))
 
 
@@ -129,9 +131,9 @@ def test_a_file_that_is_no_database_is_unavailable(settings: Settings) -> None:
         ("something new", "Nothing was changed"),
     ],
 )
-def test_a_fault_of_the_store_comes_with_its_cure(desk: Desk, reason: str, cure: str) -> None:
+def test_a_fault_of_the_store_comes_with_its_cure(workspace: Workspace, reason: str, cure: str) -> None:
     """Whoever meets it reads what SQLite said, and what to do."""
-    with pytest.raises(Unavailable, match=f"{reason}. .*{cure}"), desk.read():
+    with pytest.raises(Unavailable, match=f"{reason}. .*{cure}"), workspace.read():
         raise OperationalError("SELECT 1", {}, sqlite3.OperationalError(reason))
 
 
@@ -187,19 +189,19 @@ def test_every_connection_has_the_same_durability(tmp_path: Path, synchronous: s
     store.close()
 
 
-def test_the_clock_of_a_transaction_stands_still(desk: Desk) -> None:
+def test_the_clock_of_a_transaction_stands_still(workspace: Workspace) -> None:
     """One moment for all it writes; an injected one is taken as it is."""
     at = datetime(2026, 1, 1, tzinfo=UTC)
-    with desk.store.write(ADMIN, at) as tx:
+    with workspace.store.write(ADMIN, at) as tx:
         assert tx.now == at
         accounts.add_org(tx, "Acme")
-    with desk.read() as tx:
+    with workspace.read() as tx:
         assert tx.session.scalars(select(Organisation.created_at)).one() == at
 
 
-def test_the_stores_clock_goes_on_during_a_transaction(desk: Desk) -> None:
+def test_the_stores_clock_goes_on_during_a_transaction(workspace: Workspace) -> None:
     """What leases are judged by is the present, also in a transaction that has waited, and in UTC."""
-    with desk.write() as tx:
+    with workspace.write() as tx:
         first, second = store_now(tx), store_now(tx)
         assert tx.now - timedelta(seconds=60) < first < second < utc_now() + timedelta(seconds=60)
 

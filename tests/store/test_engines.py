@@ -14,11 +14,11 @@ from sqlalchemy import text
 from tests.conftest import ADMIN, World, at_once, make_world, settings_for, usd
 from tests.postgres import FAST, Server
 from toolkit.admin import accounts, keys, sessions, wallet
-from toolkit.billing.stores import open_till
+from toolkit.billing.stores import open_billing_store
 from toolkit.core.errors import Unavailable
 from toolkit.store import engines
 from toolkit.store.database import Store, Transaction, lock_catalog, lock_name, lock_orgs
-from toolkit.workspace import Desk
+from toolkit.workspace import Workspace
 
 pytestmark = pytest.mark.only_store("postgresql")
 
@@ -66,7 +66,7 @@ def test_every_spelling_of_the_scheme_opens_the_store(store_url: str, scheme: st
 
 @pytest.mark.parametrize(("default", "wanted"), [("off", "on"), ("local", "on"), ("remote_apply", "remote_apply")])
 def test_a_commit_is_durable_whatever_the_servers_default(
-    desk: Desk, store_url: str, stores_connection: "psycopg.Connection[object]", default: str, wanted: str
+    workspace: Workspace, store_url: str, stores_connection: "psycopg.Connection[object]", default: str, wanted: str
 ) -> None:
     """`synchronous_commit` is raised to `on`, and a stronger one is kept; on the hot path too."""
     stores_connection.execute(f"ALTER DATABASE {database_of(store_url)} SET synchronous_commit = {default}")
@@ -85,24 +85,24 @@ def stores_connection(store_url: str) -> Iterator["psycopg.Connection[object]"]:
         yield connection
 
 
-def test_a_reader_takes_no_locks_and_a_writer_reads_what_is_committed(desk: Desk) -> None:
+def test_a_reader_takes_no_locks_and_a_writer_reads_what_is_committed(workspace: Workspace) -> None:
     """Reads are REPEATABLE READ and read-only, writes READ COMMITTED, whatever a connection did before."""
     level = text("SELECT current_setting('transaction_isolation'), current_setting('transaction_read_only')")
     for _ in range(2):
-        with desk.read() as tx:
+        with workspace.read() as tx:
             assert tuple(tx.session.execute(level).one()) == ("repeatable read", "on")
-        with desk.write() as tx:
+        with workspace.write() as tx:
             assert tuple(tx.session.execute(level).one()) == ("read committed", "off")
 
 
-def waits(desk: Desk, act: "threading.Thread") -> bool:
+def waits(workspace: Workspace, act: "threading.Thread") -> bool:
     """Whether a thread's transaction waits for a lock; returns once it does, or has ended."""
     act.start()
     waiting = text(
         "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
     )
     while act.is_alive():
-        with desk.read() as tx:
+        with workspace.read() as tx:
             if tx.session.execute(waiting).scalar_one():
                 return True
     return False
@@ -110,40 +110,40 @@ def waits(desk: Desk, act: "threading.Thread") -> bool:
 
 def test_an_organisations_lock_excludes_its_other_writers_alone(world: World) -> None:
     """Another transaction on the same organisation waits and then sees what was done; one on another does not."""
-    desk = world.desk
-    with desk.write() as tx:
+    workspace = world.workspace
+    with workspace.write() as tx:
         other = accounts.add_org(tx, "Other").id
     done: list[str] = []
 
     def pay_in(org: str) -> None:
-        with desk.write() as tx:
+        with workspace.write() as tx:
             wallet.credit(tx, org, usd(1), f"payment {org}")
             done.append(org)
 
-    with desk.write() as tx:
+    with workspace.write() as tx:
         lock_orgs(tx, world.org_id)
-        assert not waits(desk, threading.Thread(target=pay_in, args=(other,)))
+        assert not waits(workspace, threading.Thread(target=pay_in, args=(other,)))
         blocked = threading.Thread(target=pay_in, args=(world.org_id,))
-        assert waits(desk, blocked)
+        assert waits(workspace, blocked)
         wallet.adjust(tx, world.org_id, usd(-100), "correction", "a test")
         assert done == [other]
     blocked.join(20)
-    with desk.read() as tx:
+    with workspace.read() as tx:
         assert accounts.find_org(tx, world.org_id).credited == usd(1)
 
 
 @pytest.mark.parametrize("lock", [lock_catalog, lambda tx: lock_name(tx, "drain")], ids=["catalog", "name"])
-def test_a_lock_is_held_until_the_transaction_ends(desk: Desk, lock: Callable[[Transaction], None]) -> None:
+def test_a_lock_is_held_until_the_transaction_ends(workspace: Workspace, lock: Callable[[Transaction], None]) -> None:
     """Whoever wants the same one waits."""
 
     def take() -> None:
-        with desk.write() as tx:
+        with workspace.write() as tx:
             lock(tx)
 
-    with desk.write() as tx:
+    with workspace.write() as tx:
         lock(tx)
         blocked = threading.Thread(target=take)
-        assert waits(desk, blocked)
+        assert waits(workspace, blocked)
     blocked.join(20)
     assert not blocked.is_alive()
 
@@ -154,7 +154,7 @@ def test_whoever_waits_too_long_is_told(
     """The store is busy then, not broken: nothing was changed, and it may be tried again."""
     stores_connection.execute(f"ALTER DATABASE {database_of(store_url)} SET statement_timeout = '100ms'")
     impatient = Store(store_url)
-    with world.desk.write() as tx:
+    with world.workspace.write() as tx:
         lock_catalog(tx)
         with pytest.raises(Unavailable, match=r"timeout\. Nothing was changed"), impatient.write(ADMIN) as other:
             lock_catalog(other)
@@ -168,7 +168,7 @@ def test_a_deadlock_is_no_broken_store(world: World) -> None:
     met = threading.Barrier(2)
 
     def take(first: Callable[[Transaction], None], second: Callable[[Transaction], None]) -> None:
-        with world.desk.write() as tx:
+        with world.workspace.write() as tx:
             first(tx)
             met.wait(20)
             second(tx)
@@ -190,25 +190,25 @@ def terminate(connection: "psycopg.Connection[object]") -> None:
     )
 
 
-def test_a_lost_connection_is_replaced(desk: Desk, stores_connection: "psycopg.Connection[object]") -> None:
+def test_a_lost_connection_is_replaced(workspace: Workspace, stores_connection: "psycopg.Connection[object]") -> None:
     """The transaction under way fails and changes nothing; idle connections that were lost too are not noticed."""
     with pytest.raises(Unavailable, match=r"cannot be reached: .*Nothing was changed.*KEYDESK_STORE_URL"):
-        add_orgs(desk, "One", "Two", between=lambda: terminate(stores_connection))
-    with desk.read() as tx:
+        add_orgs(workspace, "One", "Two", between=lambda: terminate(stores_connection))
+    with workspace.read() as tx:
         assert accounts.list_orgs(tx) == []
     terminate(stores_connection)
-    add_orgs(desk, "Three")
-    with desk.read() as tx:
+    add_orgs(workspace, "Three")
+    with workspace.read() as tx:
         assert [org.name for org in accounts.list_orgs(tx)] == ["Three"]
 
 
 def test_a_connection_that_is_lost_in_a_commit_leaves_the_outcome_open(
-    desk: Desk, stores_connection: "psycopg.Connection[object]"
+    workspace: Workspace, stores_connection: "psycopg.Connection[object]"
 ) -> None:
     """The message says so, rather than that nothing was changed."""
 
     def lose() -> None:
-        with desk.write() as tx:
+        with workspace.write() as tx:
             accounts.add_org(tx, "Acme")
             terminate(stores_connection)
 
@@ -216,9 +216,9 @@ def test_a_connection_that_is_lost_in_a_commit_leaves_the_outcome_open(
         lose()
 
 
-def add_orgs(desk: Desk, *names: str, between: Callable[[], None] = lambda: None) -> None:
+def add_orgs(workspace: Workspace, *names: str, between: Callable[[], None] = lambda: None) -> None:
     """Add organisations in one transaction, and do something before the last."""
-    with desk.write() as tx:
+    with workspace.write() as tx:
         for name in names:
             if name == names[-1]:
                 between()
@@ -240,28 +240,28 @@ def test_a_server_that_stops_is_waited_for(tmp_path: Path, tmp_path_factory: pyt
     """While it is down every service is unavailable; when it is up again, the same store goes on with what it had."""
     server = Server(tmp_path_factory.mktemp("restart") / "runtime", FAST)
     try:
-        desk = Desk.open(settings_for(tmp_path, server.url()), ADMIN, make=True)
-        world = make_world(desk)
+        workspace = Workspace.open(settings_for(tmp_path, server.url()), ADMIN, make=True)
+        world = make_world(workspace)
         key = world.key().key
-        with closing(open_till(desk.store)) as till:
-            till.run([])
+        with closing(open_billing_store(workspace.store)) as billing_store:
+            billing_store.run([])
             server.stop()
             for attempt in (
                 lambda: world.credit(usd(1), "while it is down"),
-                desk.ledger.sync,
-                lambda: sessions.sign_in(desk.store, "ada@example.com", "wrong", "test"),
-                lambda: Desk.open(desk.settings, ADMIN),
-                lambda: till.run([]),
+                workspace.ledger.sync,
+                lambda: sessions.sign_in(workspace.store, "ada@example.com", "wrong", "test"),
+                lambda: Workspace.open(workspace.settings, ADMIN),
+                lambda: billing_store.run([]),
             ):
                 with pytest.raises(Unavailable, match="cannot be reached"):
                     attempt()
             server.start()
-            assert till.run([]) == []
+            assert billing_store.run([]) == []
         world.credit(usd(1), "when it is up")
-        with desk.read() as tx:
+        with workspace.read() as tx:
             assert accounts.find_org(tx, world.org_id).credited == usd(101)
             assert keys.find(tx, key.id).name == "app"
-        assert desk.ledger.sync() == 0
-        desk.close()
+        assert workspace.ledger.sync() == 0
+        workspace.close()
     finally:
         server.remove()

@@ -16,9 +16,9 @@ from toolkit.core.errors import InvalidInput
 from toolkit.core.settings import Settings
 from toolkit.environment import write_private
 from toolkit.ledger import duckdb_views
-from toolkit.ledger.storage import Folder
+from toolkit.ledger.storage import FolderStorage
 from toolkit.store import file_permissions
-from toolkit.workspace import Desk
+from toolkit.workspace import Workspace
 
 NOBODY = 65534
 GROUP = 54321
@@ -54,17 +54,17 @@ def segments(settings: Settings, *names: str) -> None:
     """Write files as the ledger does."""
     assert isinstance(settings.ledger_root, Path)
     for name in names:
-        Folder(settings.ledger_root).write(name, b"rows")
+        FolderStorage(settings.ledger_root).write(name, b"rows")
 
 
 def test_what_is_made_is_private_whatever_the_umask(tmp_path: Path) -> None:
     """Data folder, key store, pepper and segments are for one user from their first moment."""
     settings = settings_of(tmp_path / "a" / "data")
-    desk = Desk.open(settings, ADMIN, make=True)
-    desk.keyring  # noqa: B018 - makes the pepper
+    workspace = Workspace.open(settings, ADMIN, make=True)
+    workspace.keyring  # noqa: B018 - makes the pepper
     segments(settings, "usage/day=2026-11-30/1.parquet")
     found = modes(settings.data_dir)
-    desk.close()
+    workspace.close()
     assert {name for name in found if name.endswith((".db", "pepper", ".parquet"))} == {
         "keydesk.db",
         "pepper",
@@ -127,7 +127,7 @@ def test_a_reader_in_the_group_is_told_what_it_takes(tmp_path: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:  # pytest's own folders are closed to others
         Path(folder).chmod(0o755)
         settings = settings_of(Path(folder) / "data", KEYDESK_DATA_GROUP=str(GROUP))
-        Desk.open(settings, ADMIN, make=True).close()
+        Workspace.open(settings, ADMIN, make=True).close()
         segments(settings, "usage/1.parquet")
         environment.keep_private(settings)
         assert read_as_nobody(settings, "pathlib.Path(settings.ledger_root, 'usage/1.parquet').read_bytes()") == "rows"
@@ -169,10 +169,10 @@ def test_a_group_must_be_one(tmp_path: Path) -> None:
         environment.keep_private(settings_of(tmp_path / "data", **whole))
 
 
-def test_a_key_store_that_others_may_read_is_a_warning(desk: Desk, run: Run) -> None:
+def test_a_key_store_that_others_may_read_is_a_warning(workspace: Workspace, run: Run) -> None:
     """Each start says so, with the command that mends it."""
-    path = desk.settings.data_dir / "keydesk.db"
-    environment.keep_private(desk.settings)
+    path = workspace.settings.data_dir / "keydesk.db"
+    environment.keep_private(workspace.settings)
     path.chmod(0o640)
     result = run("ledger", "sync")
     assert result.exit_code == 0

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.both_stores
 def app(world: World) -> ApiKey:
     """A key with a call."""
     key = world.key("app").key
-    append(world.desk.store, [row(key, cost=1)])
+    append(world.workspace.store, [row(key, cost=1)])
     return key
 
 
@@ -33,15 +33,15 @@ def statements(world: World) -> Iterator[list[str]]:
     def note(_connection: object, _cursor: object, statement: str, *_rest: object) -> None:
         asked.append(statement)
 
-    event.listen(world.desk.store.engine, "before_cursor_execute", note)
+    event.listen(world.workspace.store.engine, "before_cursor_execute", note)
     yield asked
-    event.remove(world.desk.store.engine, "before_cursor_execute", note)
+    event.remove(world.workspace.store.engine, "before_cursor_execute", note)
 
 
 def label(world: World, actor: Actor | None = None) -> list[tuple[str, str]]:
     """Return what the call's key and organisation are called."""
-    desk = world.desk.acting_as(actor) if actor else world.desk
-    found = desk.ledger.sql("SELECT key_label, org FROM usage").to_pylist()
+    workspace = world.workspace.acting_as(actor) if actor else world.workspace
+    found = workspace.ledger.sql("SELECT key_label, org FROM usage").to_pylist()
     return [(row["key_label"], row["org"]) for row in found]
 
 
@@ -56,21 +56,21 @@ def test_names_are_read_once(world: World, app: ApiKey) -> None:
 def test_a_change_shows_at_the_next_question(world: World, app: ApiKey) -> None:
     """A deleted key is marked, a new one named, and another organisation's name is the present one."""
     assert label(world) == [("app", "Acme")]
-    with world.desk.write() as tx:
+    with world.workspace.write() as tx:
         keys.delete(tx, app.id, confirm="app")
     assert label(world) == [("app (deleted)", "Acme")]
-    with world.desk.write() as tx:
+    with world.workspace.write() as tx:
         tx.session.execute(text("UPDATE organisation SET name = 'Apex' WHERE name = 'Acme'"))
     assert label(world) == [("app (deleted)", "Apex")]
-    append(world.desk.store, [row(world.key("later").key)])
+    append(world.workspace.store, [row(world.key("later").key)])
     assert sorted(label(world)) == [("app (deleted)", "Apex"), ("later", "Apex")]
 
 
 def test_an_organisation_gets_its_own_names_alone(world: World, app: ApiKey) -> None:
     """What is kept for the platform is not given to an analyst of one organisation."""
     label(world)
-    with world.desk.write() as tx:
+    with world.workspace.write() as tx:
         other = accounts.add_org(tx, "Other").id
     analyst = Actor("analyst@other.example", Role.ANALYST, other)
-    with world.desk.store.read(analyst) as tx:
-        assert names.read(world.desk.store, tx).keys.num_rows == 0
+    with world.workspace.store.read(analyst) as tx:
+        assert names.read(world.workspace.store, tx).keys.num_rows == 0

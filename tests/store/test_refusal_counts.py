@@ -27,19 +27,19 @@ def minute(at: datetime) -> int:
 
 def count(world: World, key_id: str, *moments: datetime, refusal: str = "unauthorized", times: int = 1) -> None:
     """Count refusals of a key in the minutes of these moments."""
-    with world.desk.write() as tx:
+    with world.workspace.write() as tx:
         refusal_counts.add(tx, {(key_id, refusal, minute(at)): Counted(times, at) for at in moments})
 
 
 def totals(world: World, period: Period, actor: Actor = ADMIN) -> dict[tuple[str, str], int]:
     """Return the totals that an actor sees."""
-    with world.desk.store.read(actor) as tx:
+    with world.workspace.store.read(actor) as tx:
         return refusal_counts.totals(tx, period)
 
 
 def rows(world: World) -> tuple[int, int]:
     """Return how many counts of minutes and of days there are."""
-    with world.desk.read() as tx:
+    with world.workspace.read() as tx:
         return tx.session.query(RefusalCount).count(), tx.session.query(RefusalDay).count()
 
 
@@ -49,7 +49,7 @@ def test_old_minutes_become_days_and_no_refusal_is_lost(world: World) -> None:
     count(world, key, *(NOW - timedelta(hours=hour) for hour in range(240)), times=3)
     periods = [Period.all(), Period.days(5, NOW), Period.days(1, NOW), Period.month("2026-11"), Period(NOW - MINUTE)]
     before = [totals(world, period) for period in periods]
-    assert refusal_counts.fold(world.desk.store, NOW) > 0
+    assert refusal_counts.fold(world.workspace.store, NOW) > 0
     assert [totals(world, period) for period in periods] == before
     assert before[0] == {(key, "unauthorized"): 720}
     midnight = NOW.replace(hour=0, minute=0)
@@ -61,12 +61,12 @@ def test_folding_again_adds_nothing_twice(world: World) -> None:
     """What comes late for a day is added to it; the last minute stays the last."""
     key, at = world.key("app").key.id, NOW - timedelta(days=5)
     count(world, key, at, times=2)
-    assert refusal_counts.fold(world.desk.store, NOW) == 1
+    assert refusal_counts.fold(world.workspace.store, NOW) == 1
     count(world, key, at - MINUTE, times=5)
-    assert refusal_counts.fold(world.desk.store, NOW) == 1
-    assert refusal_counts.fold(world.desk.store, NOW) == 0
+    assert refusal_counts.fold(world.workspace.store, NOW) == 1
+    assert refusal_counts.fold(world.workspace.store, NOW) == 0
     assert totals(world, Period.all()) == {(key, "unauthorized"): 7}
-    with world.desk.read() as tx:
+    with world.workspace.read() as tx:
         assert list(refusal_counts.last(tx)) == [(key, "unauthorized", at.replace(second=0))]
 
 
@@ -75,7 +75,7 @@ def test_folding_goes_in_steps(world: World, monkeypatch: pytest.MonkeyPatch) ->
     key = world.key("app").key.id
     count(world, key, *(NOW - timedelta(days=5) + n * MINUTE for n in range(10)))
     monkeypatch.setattr(refusal_counts, "AT_ONCE", 3)
-    assert refusal_counts.fold(world.desk.store, NOW) == 10
+    assert refusal_counts.fold(world.workspace.store, NOW) == 10
     assert rows(world) == (0, 1)
     assert totals(world, Period.all()) == {(key, "unauthorized"): 10}
 
@@ -85,8 +85,8 @@ def test_days_go_after_their_time(world: World) -> None:
     key = world.key("app").key.id
     for age in (refusal_counts.KEPT - timedelta(days=1), refusal_counts.KEPT + timedelta(days=1)):
         count(world, key, NOW - age)
-        refusal_counts.fold(world.desk.store, NOW)
-    refusal_counts.fold(world.desk.store, NOW)
+        refusal_counts.fold(world.workspace.store, NOW)
+    refusal_counts.fold(world.workspace.store, NOW)
     assert totals(world, Period.all()) == {(key, "unauthorized"): 1}
 
 
@@ -94,7 +94,7 @@ def test_a_period_counts_what_lies_in_it_whole(world: World) -> None:
     """A minute or an old day that a period cuts in two is left out: the log's rows have to do for it."""
     key = world.key("app").key.id
     count(world, key, NOW, NOW - timedelta(days=5))
-    refusal_counts.fold(world.desk.store, NOW)
+    refusal_counts.fold(world.workspace.store, NOW)
     start = moment(minute(NOW) * 60_000_000)
     assert totals(world, Period(start, start + MINUTE)) == {(key, "unauthorized"): 1}
     assert totals(world, Period(start + timedelta(seconds=1), start + 2 * MINUTE)) == {}
@@ -104,23 +104,23 @@ def test_a_period_counts_what_lies_in_it_whole(world: World) -> None:
 
 def test_an_organisation_counts_its_own_keys(world: World) -> None:
     """Neither sums nor last moments tell an analyst of another tenant's refusals."""
-    with world.desk.write() as tx:
+    with world.workspace.write() as tx:
         other = accounts.add_org(tx, "Other").id
-        theirs = keys.create(tx, world.desk.keyring, org=other, name="theirs", plan=world.plan_id).key.id
+        theirs = keys.create(tx, world.workspace.keyring, org=other, name="theirs", plan=world.plan_id).key.id
     mine = world.key("mine").key.id
     count(world, mine, NOW, NOW - timedelta(days=9))
     count(world, theirs, NOW, NOW - timedelta(days=9))
-    refusal_counts.fold(world.desk.store, NOW)
+    refusal_counts.fold(world.workspace.store, NOW)
     analyst = Actor("analyst@other.example", Role.ANALYST, other)
     assert totals(world, Period.all(), analyst) == {(theirs, "unauthorized"): 2}
-    with world.desk.store.read(analyst) as tx:
+    with world.workspace.store.read(analyst) as tx:
         assert {key for key, _, _ in refusal_counts.last(tx)} == {theirs}
 
 
 def test_compacting_folds(world: World, run: Run) -> None:
     """Whoever keeps the ledger small keeps the counts few."""
     key = world.key("app").key.id
-    with world.desk.store.write(SYSTEM) as tx:
+    with world.workspace.store.write(SYSTEM) as tx:
         long_ago = tx.now - timedelta(days=30)
     count(world, key, long_ago, long_ago + MINUTE)
     assert run("ledger", "compact").exit_code == 0

@@ -42,7 +42,7 @@ def refused(store: Store) -> dict[tuple[str, str, int], int]:
 
 def test_counts_of_all_processes_add_up(world: World) -> None:
     """What two processes counted of the same thing is added, whichever comes first."""
-    processes = [Tallies(world.desk.store) for _ in range(2)]
+    processes = [Tallies(world.workspace.store) for _ in range(2)]
     counts = [tallies.tally(refusal_counts.add) for tallies in processes]
     for number, tally in enumerate(counts):
         for key in ("key_1", "key_2"):
@@ -51,12 +51,12 @@ def test_counts_of_all_processes_add_up(world: World) -> None:
         tallies.flush()
     counts[0].count(AT, NOON)
     processes[0].flush()
-    assert refused(world.desk.store) == {AT: 22, ("key_2", *AT[1:]): 21}
+    assert refused(world.workspace.store) == {AT: 22, ("key_2", *AT[1:]): 21}
 
 
 def test_all_keys_are_added_in_one_transaction_and_nothing_in_none(world: World, writes: list[Store]) -> None:
     """A thousand keys cost one; without any there is none."""
-    tallies = Tallies(world.desk.store)
+    tallies = Tallies(world.workspace.store)
     tally = tallies.tally(refusal_counts.add)
     tallies.flush()
     assert writes == []
@@ -64,7 +64,7 @@ def test_all_keys_are_added_in_one_transaction_and_nothing_in_none(world: World,
         tally.count((f"key_{number}", *AT[1:]), NOON)
     tallies.flush()
     assert len(writes) == 1
-    assert sum(refused(world.desk.store).values()) == 1_000
+    assert sum(refused(world.workspace.store).values()) == 1_000
 
 
 def test_counts_are_kept_while_the_store_is_away(world: World) -> None:
@@ -76,7 +76,7 @@ def test_counts_are_kept_while_the_store_is_away(world: World) -> None:
         if len(taken) == 1:
             raise Unavailable("gone")
 
-    tallies = Tallies(world.desk.store)
+    tallies = Tallies(world.workspace.store)
     tally = tallies.tally(add)
     tally.count("a", NOON, times=2)
     tallies.flush()
@@ -93,11 +93,11 @@ def test_a_tally_that_fails_does_not_stop_the_others(world: World) -> None:
     def fail(_tx: Transaction, _counts: Mapping[str, Counted]) -> None:
         raise ValueError("made up")
 
-    tallies = Tallies(world.desk.store)
+    tallies = Tallies(world.workspace.store)
     tallies.tally(fail).count("a", NOON)
     tallies.tally(refusal_counts.add).count(AT, NOON)
     tallies.flush()
-    assert refused(world.desk.store) == {AT: 1}
+    assert refused(world.workspace.store) == {AT: 1}
 
 
 @pytest.mark.only_store("sqlite")
@@ -108,7 +108,7 @@ def test_keys_beyond_the_most_are_not_counted(world: World) -> None:
     def add(_tx: Transaction, counts: Mapping[str, Counted]) -> None:
         seen.update(counts)
 
-    tallies = Tallies(world.desk.store)
+    tallies = Tallies(world.workspace.store)
     tally = tallies.tally(add, most=2)
     for key in ("a", "b", "c", "a"):
         tally.count(key, NOON)
@@ -119,11 +119,11 @@ def test_keys_beyond_the_most_are_not_counted(world: World) -> None:
 @pytest.mark.only_store("sqlite")
 def test_a_running_process_adds_by_itself_and_once_more_when_it_stops(world: World) -> None:
     """Nobody has to ask for it."""
-    tallies = Tallies(world.desk.store, every=0.01)
+    tallies = Tallies(world.workspace.store, every=0.01)
     tally = tallies.tally(refusal_counts.add)
     tally.count(AT, NOON)
     tallies.start()
-    wait_until(lambda: refused(world.desk.store) == {AT: 1}, "the first addition")
+    wait_until(lambda: refused(world.workspace.store) == {AT: 1}, "the first addition")
     tally.count(AT, NOON)
     tallies.stop()
-    assert refused(world.desk.store) == {AT: 2}
+    assert refused(world.workspace.store) == {AT: 2}

@@ -20,9 +20,9 @@ UPSTREAM = "test-openai"
 
 def note(world: World, *names: str, times: int = 1, plan: str | None = None, ago: timedelta = timedelta()) -> None:
     """Count that calls had these names, as a gateway of its own does."""
-    tallies = Tallies(world.desk.store)
+    tallies = Tallies(world.workspace.store)
     tally = tallies.tally(unknown_fields.add)
-    with world.desk.read() as tx:
+    with world.workspace.read() as tx:
         at = tx.now - ago
     for name in names:
         tally.count((UPSTREAM, plan or world.plan_id, name), at, times)
@@ -31,13 +31,13 @@ def note(world: World, *names: str, times: int = 1, plan: str | None = None, ago
 
 def seen(world: World) -> list[Seen]:
     """Return what the store has."""
-    with world.desk.store.read(SYSTEM) as tx:
+    with world.workspace.store.read(SYSTEM) as tx:
         return unknown_fields.seen(tx)
 
 
 def test_counts_of_several_gateways_add_up(world: World) -> None:
     """By plan and name; first and last are kept."""
-    with world.desk.write() as tx:
+    with world.workspace.write() as tx:
         other = plans.add(tx, "gold", 10**6, ["gpt-test"]).id
     note(world, "fooBar", times=3, ago=timedelta(days=2))
     note(world, "fooBar", "bar", times=2)
@@ -80,7 +80,7 @@ def test_what_becomes_of_a_name_is_the_stricter_of_both(world: World) -> None:
     """As upstream and plan have it now."""
     note(world, "fooBar")
     assert seen(world)[0].treatment is UnknownFields.PASS
-    with world.desk.write() as tx:
+    with world.workspace.write() as tx:
         catalog.update_upstream(tx, UPSTREAM, unknown_fields=UnknownFields.LEAVE_OUT)
         plans.update(tx, world.plan_id, unknown_fields=UnknownFields.REFUSE)
     assert seen(world)[0].treatment is UnknownFields.REFUSE

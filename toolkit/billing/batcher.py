@@ -1,4 +1,4 @@
-"""The cashier: runs a gateway's billing, many calls to a transaction.
+"""The batcher: runs a gateway's billing, many calls to a transaction.
 
 Work that arrives while a transaction is being committed goes into the next one together, in order of arrival. So
 the strict rules cost microseconds a call and one disk flush a batch, and the event loop never waits for a disk.
@@ -13,7 +13,7 @@ from threading import Thread
 from typing import Any, TypeVar
 
 from toolkit.billing.state import Job
-from toolkit.billing.stores import BATCH, Till
+from toolkit.billing.stores import BATCH, BillingStore
 from toolkit.core.errors import Unavailable
 
 T = TypeVar("T")
@@ -21,17 +21,17 @@ T = TypeVar("T")
 _Asked = tuple[Job[Any], "asyncio.Future[Any]"]
 
 
-class Cashier:
-    """Runs jobs through a till in shared transactions.
+class Batcher:
+    """Runs jobs through a billing store in shared transactions.
 
     Args:
-        till: the cashier's own; used in a thread of its own, closed at the end.
+        billing store: the batcher's own; used in a thread of its own, closed at the end.
     """
 
-    def __init__(self, till: Till) -> None:
-        self._till = till
+    def __init__(self, billing_store: BillingStore) -> None:
+        self._billing_store = billing_store
         # Not an executor: its futures would cost as much as a small batch does.
-        self._thread = Thread(target=self._serve, name="cashier", daemon=True)
+        self._thread = Thread(target=self._serve, name="batcher", daemon=True)
         self._batches: SimpleQueue[list[_Asked]] = SimpleQueue()
         self._waiting: list[_Asked] = []
         self._working = False
@@ -61,7 +61,7 @@ class Cashier:
         call the job back.
 
         Raises:
-            Unavailable: the cashier has stopped; by the future: the key store cannot be reached, or whether the
+            Unavailable: the batcher has stopped; by the future: the key store cannot be reached, or whether the
                 job was committed is not known.
         """
         if self._closed:
@@ -96,11 +96,11 @@ class Cashier:
         while batch := self._batches.get():
             results = self._judge([job for job, _ in batch])
             self._loop.call_soon_threadsafe(self._deliver, batch, results)
-        self._till.close()
+        self._billing_store.close()
 
     def _judge(self, jobs: Sequence[Job[Any]]) -> list[Any]:
         try:
-            results = self._till.run(jobs)
+            results = self._billing_store.run(jobs)
             self.committed = time.monotonic()
             return results
         except Unavailable as error:

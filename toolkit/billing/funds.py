@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from toolkit.billing.refusal_messages import quota_exceeded, wallet_shortfall
-from toolkit.billing.state import Books, Month, Wanted
+from toolkit.billing.state import BatchState, Month, RowsWanted
 from toolkit.core.policy import KeyFacts
 
 
@@ -20,23 +20,23 @@ class Afford:
     month: str
     catalog_version: int
 
-    def want(self, wanted: Wanted) -> None:
+    def want(self, wanted: RowsWanted) -> None:
         """Ask for the wallet, the key and its month."""
         wanted.orgs.add(self.key.org_id)
         wanted.keys.add(self.key.key_id)
         wanted.months.add((self.key.key_id, self.month))
 
-    def judge(self, books: Books) -> None:
+    def judge(self, batch: BatchState) -> None:
         """Look at what is left; nothing is held.
 
         Raises:
             Stale: key or catalog have changed; look up and try again.
             Refusal: the monthly limit or the wallet has nothing left.
         """
-        limit = books.require_current(self.key, self.catalog_version).monthly_limit
-        month = books.months.get((self.key.key_id, self.month)) or Month()
+        limit = batch.require_current(self.key, self.catalog_version).monthly_limit
+        month = batch.months.get((self.key.key_id, self.month)) or Month()
         if limit is not None and limit - month.counted - month.held <= 0:
             raise quota_exceeded(limit, month.counted, month.held, None, self.month, None)
-        wallet = books.wallets[self.key.org_id]
+        wallet = batch.wallets[self.key.org_id]
         if wallet.balance - wallet.held <= 0:
             raise wallet_shortfall(wallet.balance, wallet.held, None, None)

@@ -13,7 +13,7 @@ from sqlalchemy import delete, select, text
 
 from toolkit.billing.rules import LONGEST_RESPONSE_ID, Abandon, storable
 from toolkit.billing.state import Hold
-from toolkit.billing.stores import BATCH, open_till
+from toolkit.billing.stores import BATCH, open_billing_store
 from toolkit.core.moments import micros
 from toolkit.store.database import SYSTEM, Store, Transaction, store_now
 from toolkit.store.tables import GatewayInstance
@@ -145,12 +145,12 @@ def abandon(store: Store, holds: Collection[Hold], why: str) -> int:
     """
     with store.read(SYSTEM) as tx:
         now = store_now(tx)
-    till = open_till(store)
+    billing_store = open_billing_store(store)
     try:
         jobs = [Abandon(hold, now, why) for hold in holds]
-        return sum(sum(till.run(jobs[first : first + BATCH])) for first in range(0, len(jobs), BATCH))
+        return sum(sum(billing_store.run(jobs[first : first + BATCH])) for first in range(0, len(jobs), BATCH))
     finally:
-        till.close()
+        billing_store.close()
 
 
 def _holds(tx: Transaction, condition: object) -> list[Hold]:

@@ -1,8 +1,8 @@
 """The rules of money: admit (hold), settle (charge and release), refuse, abandon. Pure: no I/O, no clock.
 
-Many calls share one transaction of the key store (`cashier`). A till (`tills`) locks and reads what they ask about, as
-`books`; each is judged in turn from the state that the ones before it left; the till writes what has changed and
-commits. So the strict rules cost microseconds a call, and no cache weakens them.
+Many calls share one transaction of the key store (`batcher`). A billing store (`stores`) locks and reads what they ask
+about, as a `BatchState`; each is judged in turn from what the ones before it left; the billing store writes what has
+changed and commits. So the strict rules cost microseconds a call, and no cache weakens them.
 
 Hold → settle → release: an admission puts aside the most that the call can cost; its settlement takes the hold
 away (and goes on only if there was one), charges the real usage, and appends the request-log row, all at once. So
@@ -15,7 +15,7 @@ from typing import Any
 
 from toolkit.billing.hold_estimate import HoldBound
 from toolkit.billing.refusal_messages import quota_exceeded, wallet_shortfall
-from toolkit.billing.state import Books, Hold, LogRow, Month, Wanted
+from toolkit.billing.state import BatchState, Hold, LogRow, Month, RowsWanted
 from toolkit.core.errors import Refusal, RefusalType
 from toolkit.core.moments import micros
 from toolkit.core.policy import HoldPolicy, KeyFacts, Outcome
@@ -140,7 +140,7 @@ class Admit:
     catalog_version: int
     instance_id: str
 
-    def want(self, wanted: Wanted) -> None:
+    def want(self, wanted: RowsWanted) -> None:
         """Ask for the wallet, the key and its month."""
         key = self.call.key
         wanted.orgs.add(key.org_id)
@@ -149,7 +149,7 @@ class Admit:
         if key.hold_policy is HoldPolicy.EXPECTED:
             wanted.recent.add((key.key_id, self.call.model or ""))
 
-    def judge(self, books: Books) -> Admitted:
+    def judge(self, batch: BatchState) -> Admitted:
         """Place the hold.
 
         Raises:
@@ -159,15 +159,15 @@ class Admit:
         """
         call, bound = self.call, self.bound
         key = call.key
-        limit = books.require_current(key, self.catalog_version).monthly_limit
-        wallet, name = books.wallets[key.org_id], call.month
-        month = books.months.get((key.key_id, name)) or Month()
+        limit = batch.require_current(key, self.catalog_version).monthly_limit
+        wallet, name = batch.wallets[key.org_id], call.month
+        month = batch.months.get((key.key_id, name)) or Month()
         limit_room = None if limit is None else limit - month.counted - month.held
         wallet_room = wallet.balance - wallet.held
         amount = bound.amount()
         # The batch may know it though this policy does not ask: it settles a call that was made under an older one.
         expected = key.hold_policy is HoldPolicy.EXPECTED
-        recent = books.recent.get((key.key_id, call.model or "")) if expected else None
+        recent = batch.recent.get((key.key_id, call.model or "")) if expected else None
         likely = None if recent is None else min(amount, max(recent, 1))
 
         if amount == 0:
@@ -187,7 +187,7 @@ class Admit:
         fitted = output_bound < bound.output_bound
         hold = bound.amount(output_bound) if fitted else amount
         limit_hold = hold if likely is None else min(hold, likely)
-        books.place(
+        batch.place(
             Hold(
                 call.request_id,
                 self.instance_id,
@@ -220,7 +220,7 @@ class Settle:
     call: Call
     ending: Ending
 
-    def want(self, wanted: Wanted) -> None:
+    def want(self, wanted: RowsWanted) -> None:
         """Ask for the hold, and the totals it stands in."""
         key = self.call.key
         wanted.orgs.add(key.org_id)
@@ -229,16 +229,16 @@ class Settle:
         if key.hold_policy is HoldPolicy.EXPECTED:
             wanted.recent.add((key.key_id, self.call.model or ""))
 
-    def judge(self, books: Books) -> Receipt | None:
+    def judge(self, batch: BatchState) -> Receipt | None:
         """Charge the call; None if it holds nothing any more (swept: a lost settlement)."""
-        hold = books.holds.get(self.call.request_id)
+        hold = batch.holds.get(self.call.request_id)
         if hold is None:
             return None
         call, ending = self.call, self.ending
         cost = cost_of(call, ending)
         overrun = max(cost - hold.amount, 0)
         row = _row(call, ending, cost, hold.amount, overrun)
-        books.release(hold, cost)
+        batch.release(hold, cost)
         if (
             call.key.hold_policy is HoldPolicy.EXPECTED
             and ending.outcome is Outcome.COMPLETED
@@ -246,11 +246,11 @@ class Settle:
             and call.sheet is not None
         ):
             at = (call.key.key_id, call.model or "")
-            past = books.recent.get(at)
-            books.recent[at] = books.new_recent[at] = (
+            past = batch.recent.get(at)
+            batch.recent[at] = batch.new_recent[at] = (
                 cost if past is None else (past * (RECENT_WEIGHT - 1) + cost) // RECENT_WEIGHT
             )
-        books.new_rows.append(row)
+        batch.new_rows.append(row)
         return Receipt(cost, overrun)
 
 
@@ -268,7 +268,7 @@ class Refuse:
     now: datetime
     catalog_version: int | None
 
-    def want(self, wanted: Wanted) -> None:
+    def want(self, wanted: RowsWanted) -> None:
         """Ask for the count of this minute, and for what proves the facts."""
         wanted.orgs.add(self.call.key.org_id)  # its lock keeps another process from counting the same row
         wanted.keys.add(self.call.key.key_id)
@@ -279,16 +279,16 @@ class Refuse:
         """What is counted: key, reason, and minute since 1970."""
         return self.call.key.key_id, self.refusal.type, micros(self.now) // 60_000_000
 
-    def judge(self, books: Books) -> bool:
+    def judge(self, batch: BatchState) -> bool:
         """Log it; whether it became a row.
 
         Raises:
             Stale: the key or the catalog has changed; the call must be judged anew.
         """
         if self.catalog_version is not None:
-            books.require_current(self.call.key, self.catalog_version)
+            batch.require_current(self.call.key, self.catalog_version)
         at = self.at
-        count = books.refused.get(at, 0) + 1
+        count = batch.refused.get(at, 0) + 1
         is_row = count <= REFUSAL_ROWS_PER_MINUTE
         if is_row:
             ending = Ending(
@@ -298,9 +298,9 @@ class Refuse:
                 refusal=self.refusal.type,
                 error=self.refusal.message,
             )
-            books.new_rows.append(_row(self.call, ending, 0, 0, 0))
-        books.refused[at] = count
-        books.new_refused[at] = books.new_refused.get(at, 0) + 1
+            batch.new_rows.append(_row(self.call, ending, 0, 0, 0))
+        batch.refused[at] = count
+        batch.new_refused[at] = batch.new_refused.get(at, 0) + 1
         return is_row
 
 
@@ -311,17 +311,17 @@ class Confirm:
     key: KeyFacts
     catalog_version: int
 
-    def want(self, wanted: Wanted) -> None:
+    def want(self, wanted: RowsWanted) -> None:
         """Ask for what proves the facts."""
         wanted.keys.add(self.key.key_id)
 
-    def judge(self, books: Books) -> None:
+    def judge(self, batch: BatchState) -> None:
         """Say nothing.
 
         Raises:
             Stale: the key or the catalog has changed; the call must be judged anew.
         """
-        books.require_current(self.key, self.catalog_version)
+        batch.require_current(self.key, self.catalog_version)
 
 
 @dataclass(slots=True)
@@ -338,23 +338,23 @@ class Abandon:
     now: datetime
     why: str
 
-    def want(self, wanted: Wanted) -> None:
+    def want(self, wanted: RowsWanted) -> None:
         """Ask for the hold, and the totals it stands in."""
         wanted.orgs.add(self.hold.org_id)
         wanted.months.add((self.hold.key_id, self.hold.month))
         wanted.holds.append(self.hold.request_id)
 
-    def judge(self, books: Books) -> bool:
+    def judge(self, batch: BatchState) -> bool:
         """Write the call off; False if it has been settled or written off meanwhile."""
-        hold = books.holds.get(self.hold.request_id)
+        hold = batch.holds.get(self.hold.request_id)
         if hold is None:
             return False
         values: dict[str, Any] = {name: getattr(hold, name) for name in _SHARED}
         values |= dict.fromkeys(_COUNTS, 0) | dict.fromkeys(_UNKNOWN)
         values |= {"settled_at": micros(self.now), "outcome": Outcome.ABANDONED, "status": 0, "held": hold.amount}
         row = LogRow(**values, error=self.why)
-        books.release(hold, 0)
-        books.new_rows.append(row)
+        batch.release(hold, 0)
+        batch.new_rows.append(row)
         return True
 
 

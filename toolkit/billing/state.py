@@ -1,6 +1,7 @@
-"""The books of one transaction: what a batch of calls has locked and read, and what it changes. Pure.
+"""The state of one transaction: what a batch of jobs has locked and read, and what it changes. Pure.
 
-A till (`tills`) makes them, the jobs of `billing` are judged on them in turn, and the till writes what has changed.
+A billing store (`stores`) makes it, the jobs of `rules` are judged on it in turn, and the billing store writes what has
+changed.
 """
 
 from collections.abc import Sequence
@@ -135,7 +136,7 @@ class LogRow(NamedTuple):
 
 
 @dataclass(slots=True)
-class Wanted:
+class RowsWanted:
     """What a batch has to lock and read before it can be judged."""
 
     orgs: set[str] = field(default_factory=set)
@@ -147,8 +148,8 @@ class Wanted:
 
 
 @dataclass(slots=True)
-class Books:
-    """The state that a batch is judged from, and what it changes. Only a till makes one.
+class BatchState:
+    """The state that a batch is judged from, and what it changes. Only a billing store makes one.
 
     What is missing did not exist: a key without an entry is unknown, a month without one has no calls yet. The holds
     that were asked for have been taken out of the store; those that are in `holds` at the end go into it.
@@ -227,27 +228,27 @@ T_co = TypeVar("T_co", covariant=True)
 class Job(Protocol[T_co]):
     """One thing to do in a shared transaction."""
 
-    def want(self, wanted: Wanted) -> None:
+    def want(self, wanted: RowsWanted) -> None:
         """Say what must be locked and read first."""
 
-    def judge(self, books: Books) -> T_co:
-        """Do it. Whatever is raised is raised before anything in `books` has changed."""
+    def judge(self, batch: BatchState) -> T_co:
+        """Do it. Whatever is raised is raised before anything in `batch` has changed."""
 
 
-def judge(jobs: Sequence[Job[Any]], books: Books) -> list[Any]:
+def judge(jobs: Sequence[Job[Any]], batch: BatchState) -> list[Any]:
     """Judge jobs in turn; return each one's result, or the exception that it raised."""
     results: list[Any] = []
     for job in jobs:
         try:
-            results.append(job.judge(books))
+            results.append(job.judge(batch))
         except Exception as error:  # noqa: BLE001 - given to the one who asked
             results.append(error)
     return results
 
 
-def wanted_by(jobs: Sequence[Job[Any]]) -> Wanted:
-    """Return what a till has to lock and read for these jobs."""
-    wanted = Wanted()
+def wanted_by(jobs: Sequence[Job[Any]]) -> RowsWanted:
+    """Return what a billing store has to lock and read for these jobs."""
+    wanted = RowsWanted()
     for job in jobs:
         job.want(wanted)
     return wanted

@@ -3,7 +3,7 @@
 from datetime import date, timedelta
 from typing import NamedTuple
 
-from toolkit.checks.snapshot import Evidence, last_months
+from toolkit.checks.snapshot import Snapshot, last_months
 from toolkit.core.pricing import NANO, show_usd
 from toolkit.core.wording import counted
 from toolkit.store.tables import ApiKey
@@ -36,7 +36,7 @@ class UsualMonth(NamedTuple):
         return roomy(2 * self.cost) or _EXAMPLE_LIMIT
 
 
-def usual_month(evidence: Evidence, key: ApiKey) -> UsualMonth:
+def usual_month(evidence: Snapshot, key: ApiKey) -> UsualMonth:
     """Return what a usual month of a key costs: the costliest of the last three, what stood out set aside."""
     totals, beyond = evidence.months.get(key.id, {}), evidence.unusual.get(key.id, {})
     costs = {month: totals[month].spent if month in totals else 0 for month in last_months(evidence.now)}

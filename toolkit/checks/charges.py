@@ -10,7 +10,7 @@ from itertools import groupby
 
 from toolkit.checks.finding import Finding, Severity
 from toolkit.checks.request_log import Calls, charge_reported
-from toolkit.checks.snapshot import Evidence, Thresholds
+from toolkit.checks.snapshot import Snapshot, Thresholds
 from toolkit.core.policy import Outcome
 from toolkit.core.pricing import show_usd, usd
 from toolkit.core.usage import OverrunReason, UsageSource
@@ -37,7 +37,7 @@ class _Subject:
     calls: list[Calls]
 
 
-def estimated(evidence: Evidence, thresholds: Thresholds) -> Iterator[Finding]:
+def estimated(evidence: Snapshot, thresholds: Thresholds) -> Iterator[Finding]:
     """A key or upstream many of whose calls were charged by our estimate, for no usage had come."""
     for subject in _subjects(evidence, lambda rows: _share_estimated(rows, thresholds) is not None):
         shares = _share_estimated(subject.calls, thresholds)
@@ -62,7 +62,7 @@ def estimated(evidence: Evidence, thresholds: Thresholds) -> Iterator[Finding]:
         )
 
 
-def abandoned(evidence: Evidence, thresholds: Thresholds) -> Iterator[Finding]:
+def abandoned(evidence: Snapshot, thresholds: Thresholds) -> Iterator[Finding]:
     """A key or upstream some of whose calls were written off, for their gateway died: used, yet not charged."""
     for subject in _subjects(evidence, lambda rows: _share_abandoned(rows, thresholds) is not None):
         share = _share_abandoned(subject.calls, thresholds)
@@ -93,7 +93,7 @@ def abandoned(evidence: Evidence, thresholds: Thresholds) -> Iterator[Finding]:
         )
 
 
-def overruns(evidence: Evidence, thresholds: Thresholds) -> Iterator[Finding]:
+def overruns(evidence: Snapshot, thresholds: Thresholds) -> Iterator[Finding]:
     """A key some of whose calls cost more than was held for them: the one way past a limit."""
     for subject in _keys(evidence, set()):
         rows = [row for row in subject.calls if row.overruns]
@@ -118,7 +118,7 @@ def _reasons(rows: list[Calls]) -> set[str]:
     return {row.overrun_reason for row in rows if row.overrun_reason}
 
 
-def _cures(rows: list[Calls], evidence: Evidence) -> str:
+def _cures(rows: list[Calls], evidence: Snapshot) -> str:
     """Return what would have held enough: the figures that the models' limits should have, by what was seen."""
     cures = []
     for name, of_model in groupby(sorted(rows, key=lambda row: row.model or ""), key=lambda row: row.model or ""):
@@ -146,7 +146,7 @@ def _cures(rows: list[Calls], evidence: Evidence) -> str:
     )
 
 
-def doubtful(evidence: Evidence, thresholds: Thresholds) -> Iterator[Finding]:
+def doubtful(evidence: Snapshot, thresholds: Thresholds) -> Iterator[Finding]:
     """A model whose calls were charged by other counts than the provider's, for those cannot be."""
     prices = {price.id: price.sheet for price in evidence.prices}
     for model, of_model in groupby(sorted(evidence.doubted, key=lambda call: call.model), key=lambda call: call.model):
@@ -192,7 +192,7 @@ def doubtful(evidence: Evidence, thresholds: Thresholds) -> Iterator[Finding]:
 
 def _of_calls(
     subject: _Subject,
-    evidence: Evidence,
+    evidence: Snapshot,
     thresholds: Thresholds,
     check: str,
     severity: Severity,
@@ -208,7 +208,7 @@ def _of_calls(
     )
 
 
-def _subjects(evidence: Evidence, is_found: Callable[[list[Calls]], bool]) -> Iterator[_Subject]:
+def _subjects(evidence: Snapshot, is_found: Callable[[list[Calls]], bool]) -> Iterator[_Subject]:
     """Yield upstreams, then keys; what an upstream is found for is not laid to the keys that called it."""
     explained: set[str] = set()
     recent = [row for row in evidence.calls if row.recent and row.upstream is not None]
@@ -221,7 +221,7 @@ def _subjects(evidence: Evidence, is_found: Callable[[list[Calls]], bool]) -> It
     yield from _keys(evidence, explained)
 
 
-def _keys(evidence: Evidence, explained: set[str]) -> Iterator[_Subject]:
+def _keys(evidence: Snapshot, explained: set[str]) -> Iterator[_Subject]:
     """Yield the keys, with their calls of the period to upstreams that are not `explained`."""
     by_key: dict[str, list[Calls]] = {}
     for row in evidence.calls:

@@ -9,7 +9,7 @@ from toolkit.checks import charges, keys, operators, prices, records, snapshot
 from toolkit.checks.finding import Finding, Severity
 from toolkit.checks.keys import Due
 from toolkit.checks.operators import Activity
-from toolkit.checks.snapshot import Evidence, Thresholds
+from toolkit.checks.snapshot import Snapshot, Thresholds
 from toolkit.ledger.ledger import Ledger
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class Check:
 
     id: str
     title: str
-    find: Callable[[Evidence, Thresholds], Iterable[Finding]]
+    find: Callable[[Snapshot, Thresholds], Iterable[Finding]]
     platform: bool = False
 
 
@@ -115,7 +115,7 @@ def run(
     return judge(snapshot.read(ledger, thresholds, known_heads, now), thresholds)
 
 
-def judge(seen: Evidence, thresholds: Thresholds) -> Report:
+def judge(seen: Snapshot, thresholds: Thresholds) -> Report:
     """Return what all checks find in the evidence. Pure."""
     made = [check for check in CHECKS if seen.whole or not check.platform]
     found = [finding for check in made for finding in check.find(seen, thresholds)]

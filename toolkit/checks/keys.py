@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from toolkit.checks.baseline import UsualMonth, usual_month
 from toolkit.checks.finding import Finding, Severity
-from toolkit.checks.snapshot import Act, Evidence, Thresholds
+from toolkit.checks.snapshot import Act, Snapshot, Thresholds
 from toolkit.core.errors import RefusalType
 from toolkit.core.moments import micros
 from toolkit.core.policy import KeyStatus
@@ -31,7 +31,7 @@ class Due(NamedTuple):
     at: datetime
 
 
-def never_used(evidence: Evidence, thresholds: Thresholds) -> Iterator[Finding]:
+def never_used(evidence: Snapshot, thresholds: Thresholds) -> Iterator[Finding]:
     """A live key that nobody has ever called with: nobody would miss it, nobody would notice its leak."""
     for key in evidence.live:
         if key.id not in evidence.last_used and key.created_at <= evidence.since(thresholds.new):
@@ -49,7 +49,7 @@ def never_used(evidence: Evidence, thresholds: Thresholds) -> Iterator[Finding]:
             )
 
 
-def unused(evidence: Evidence, thresholds: Thresholds) -> Iterator[Finding]:
+def unused(evidence: Snapshot, thresholds: Thresholds) -> Iterator[Finding]:
     """A live key that was in use and is not any more."""
     for key in evidence.live:
         last = evidence.last_used.get(key.id)
@@ -66,7 +66,7 @@ def unused(evidence: Evidence, thresholds: Thresholds) -> Iterator[Finding]:
             )
 
 
-def without_limit(evidence: Evidence, thresholds: Thresholds) -> Iterator[Finding]:  # noqa: ARG001 - as all checks
+def without_limit(evidence: Snapshot, thresholds: Thresholds) -> Iterator[Finding]:  # noqa: ARG001 - as all checks
     """A live key that only the wallet bounds: a runaway caller spends all that the organisation has."""
     for key in evidence.live:
         if key.monthly_limit is not None:
@@ -88,7 +88,7 @@ def without_limit(evidence: Evidence, thresholds: Thresholds) -> Iterator[Findin
         )
 
 
-def limit_far_above_use(evidence: Evidence, thresholds: Thresholds) -> Iterator[Finding]:
+def limit_far_above_use(evidence: Snapshot, thresholds: Thresholds) -> Iterator[Finding]:
     """A live key whose limit would stop nothing: it lies far above what a usual month costs."""
     this_month = evidence.now.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
     # A key's first month may be cut short; only a whole one says what a month costs.
@@ -113,7 +113,7 @@ def limit_far_above_use(evidence: Evidence, thresholds: Thresholds) -> Iterator[
             )
 
 
-def near_limit(evidence: Evidence, thresholds: Thresholds) -> Iterator[Finding]:
+def near_limit(evidence: Snapshot, thresholds: Thresholds) -> Iterator[Finding]:
     """A live key that will be refused soon, or is refused already."""
     month = billing_month(evidence.now)
     for key in evidence.live:
@@ -162,7 +162,7 @@ def near_limit(evidence: Evidence, thresholds: Thresholds) -> Iterator[Finding]:
         )
 
 
-def wide_scope(evidence: Evidence, thresholds: Thresholds) -> Iterator[Finding]:
+def wide_scope(evidence: Snapshot, thresholds: Thresholds) -> Iterator[Finding]:
     """A live key that may call many more models than it does: whoever finds it can choose the dearest."""
     named: dict[str, set[str]] = {}
     for row in evidence.calls:
@@ -188,7 +188,7 @@ def wide_scope(evidence: Evidence, thresholds: Thresholds) -> Iterator[Finding]:
             )
 
 
-def not_rotated(evidence: Evidence, thresholds: Thresholds) -> Iterator[Finding]:
+def not_rotated(evidence: Snapshot, thresholds: Thresholds) -> Iterator[Finding]:
     """A live key whose secret has been the same for long: it has been copied to more places than anybody knows."""
     for key in evidence.live:
         secret = evidence.secrets.get(key.id)
@@ -207,7 +207,7 @@ def not_rotated(evidence: Evidence, thresholds: Thresholds) -> Iterator[Finding]
             )
 
 
-def expired(evidence: Evidence, thresholds: Thresholds) -> Iterator[Finding]:  # noqa: ARG001 - as all checks
+def expired(evidence: Snapshot, thresholds: Thresholds) -> Iterator[Finding]:  # noqa: ARG001 - as all checks
     """A key past its expiry that was neither disabled nor deleted: a later expiry date revives the same secret."""
     for key in evidence.keys:
         if key.status != KeyStatus.ACTIVE or key.expires_at is None or key.expires_at > evidence.now:
@@ -229,7 +229,7 @@ def expired(evidence: Evidence, thresholds: Thresholds) -> Iterator[Finding]:  #
         )
 
 
-def secret_in_url(evidence: Evidence, thresholds: Thresholds) -> Iterator[Finding]:  # noqa: ARG001 - as all checks
+def secret_in_url(evidence: Snapshot, thresholds: Thresholds) -> Iterator[Finding]:  # noqa: ARG001 - as all checks
     """A key whose present secret was sent in a URL: every proxy on the way has it in its log."""
     for key in evidence.keys:
         secret = evidence.secrets.get(key.id)
@@ -250,7 +250,7 @@ def secret_in_url(evidence: Evidence, thresholds: Thresholds) -> Iterator[Findin
         )
 
 
-def old_secret_used(evidence: Evidence, thresholds: Thresholds) -> Iterator[Finding]:
+def old_secret_used(evidence: Snapshot, thresholds: Thresholds) -> Iterator[Finding]:
     """A rotated or deleted secret that somebody still calls with: a forgotten app, or a thief."""
     keys = {key.id: key for key in evidence.keys}
     for secret in evidence.retired:
@@ -285,7 +285,7 @@ def old_secret_used(evidence: Evidence, thresholds: Thresholds) -> Iterator[Find
         )
 
 
-def rotations_due(evidence: Evidence, thresholds: Thresholds) -> list[Due]:
+def rotations_due(evidence: Snapshot, thresholds: Thresholds) -> list[Due]:
     """Return the live keys whose secret becomes too old soon, the first one first."""
     soon, due = evidence.now + timedelta(days=thresholds.rotation_soon), []
     for key in evidence.live:
@@ -298,7 +298,7 @@ def rotations_due(evidence: Evidence, thresholds: Thresholds) -> list[Due]:
 
 
 def _finding(
-    evidence: Evidence,
+    evidence: Snapshot,
     key: ApiKey,
     check: str,
     severity: Severity,
@@ -322,7 +322,7 @@ def _finding(
     )
 
 
-def _callable(evidence: Evidence, key: ApiKey) -> frozenset[str]:
+def _callable(evidence: Snapshot, key: ApiKey) -> frozenset[str]:
     included = evidence.plan_models.get(key.plan_id, frozenset())
     scope = evidence.scope(key)
     return included & scope if scope else included
@@ -339,7 +339,7 @@ def _made_of(usual: UsualMonth) -> dict[str, Any]:
     }
 
 
-def _already_spent(evidence: Evidence, key: ApiKey, limit: int) -> str:
+def _already_spent(evidence: Snapshot, key: ApiKey, limit: int) -> str:
     """Return what a limit would mean for the rest of this month, if that much is spent already."""
     total = evidence.months.get(key.id, {}).get(billing_month(evidence.now))
     if total is None or total.spent + total.corrected < limit:
@@ -349,19 +349,19 @@ def _already_spent(evidence: Evidence, key: ApiKey, limit: int) -> str:
     return f" It has spent {spent} this month: set now, it would refuse all calls until {month:%Y-%m}-01."
 
 
-def _last_change(evidence: Evidence, key: ApiKey, option: str) -> Act | None:
+def _last_change(evidence: Snapshot, key: ApiKey, option: str) -> Act | None:
     """Return the act that last changed an option, as far as the acts at hand tell."""
     changes = [act for act in evidence.acts if act.subject == key.id and act.action == "key.update"]
     return next((act for act in reversed(changes) if act.before.get(option) != act.after.get(option)), None)
 
 
-def _since_change(evidence: Evidence, key: ApiKey, option: str) -> datetime:
+def _since_change(evidence: Snapshot, key: ApiKey, option: str) -> datetime:
     """Return when an option was last changed, as far as the acts at hand tell; else when the key was created."""
     change = _last_change(evidence, key, option)
     return change.at if change else key.created_at
 
 
-def _lowered(evidence: Evidence, thresholds: Thresholds, key: ApiKey) -> Act | None:
+def _lowered(evidence: Snapshot, thresholds: Thresholds, key: ApiKey) -> Act | None:
     """Return the act that lowered a key's limit, or gave it one, if that is the last change and lies in the period."""
     change = _last_change(evidence, key, "monthly_limit_usd")
     if change is None or change.at < evidence.since(thresholds.period):
@@ -371,7 +371,7 @@ def _lowered(evidence: Evidence, thresholds: Thresholds, key: ApiKey) -> Act | N
     return change if lower else None
 
 
-def _retirement(evidence: Evidence, secret: RetiredSecret) -> tuple[str, str]:
+def _retirement(evidence: Snapshot, secret: RetiredSecret) -> tuple[str, str]:
     """Return why, and by whom, a secret was retired; empty if that is too long ago."""
     for act in evidence.acts:
         if act.subject == secret.key_id and act.at == secret.retired_at and act.action in {"key.rotate", "key.delete"}:
@@ -379,7 +379,7 @@ def _retirement(evidence: Evidence, secret: RetiredSecret) -> tuple[str, str]:
     return "", ""
 
 
-def _refused_at(evidence: Evidence, secret: RetiredSecret) -> list[str]:
+def _refused_at(evidence: Snapshot, secret: RetiredSecret) -> list[str]:
     """Return the endpoints whose calls with this key were last refused after the secret was retired."""
     return sorted(
         {

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from toolkit.admin.sign_in_throttle import ADDRESS, PAIR, email_subject, is_pair
 from toolkit.checks.finding import Finding, Severity
-from toolkit.checks.snapshot import Act, Evidence, Thresholds
+from toolkit.checks.snapshot import Act, Snapshot, Thresholds
 from toolkit.core.policy import Role
 from toolkit.core.wording import counted, listed, stamp
 from toolkit.store.audit import PLATFORM
@@ -71,7 +71,7 @@ class Activity:
     last_at: datetime
 
 
-def table(evidence: Evidence, thresholds: Thresholds) -> list[Activity]:
+def table(evidence: Snapshot, thresholds: Thresholds) -> list[Activity]:
     """Return what each actor did in the period, the busiest first."""
     rows = []
     for actor, acts in _by_actor(_recent(evidence, thresholds)).items():
@@ -80,7 +80,7 @@ def table(evidence: Evidence, thresholds: Thresholds) -> list[Activity]:
     return sorted(rows, key=lambda row: (-row.acts, row.actor))
 
 
-def unusual_hours(evidence: Evidence, thresholds: Thresholds) -> Iterator[Finding]:
+def unusual_hours(evidence: Snapshot, thresholds: Thresholds) -> Iterator[Finding]:
     """An operator at work at hours of the day (UTC) near which none of the acts of the 90 days before lay."""
     start = evidence.since(thresholds.period)
     for actor, acts in _by_actor(evidence.acts).items():
@@ -111,7 +111,7 @@ def unusual_hours(evidence: Evidence, thresholds: Thresholds) -> Iterator[Findin
         )
 
 
-def burst(evidence: Evidence, thresholds: Thresholds) -> Iterator[Finding]:
+def burst(evidence: Snapshot, thresholds: Thresholds) -> Iterator[Finding]:
     """An actor who was shown many secrets, by creating and rotating keys, within an hour."""
     names = {key.id: evidence.key_label(key) for key in evidence.keys}
     for actor, acts in _by_actor(_recent(evidence, thresholds)).items():
@@ -134,7 +134,7 @@ def burst(evidence: Evidence, thresholds: Thresholds) -> Iterator[Finding]:
             )
 
 
-def sign_in_failures(evidence: Evidence, thresholds: Thresholds) -> Iterator[Finding]:  # noqa: ARG001 - as all checks
+def sign_in_failures(evidence: Snapshot, thresholds: Thresholds) -> Iterator[Finding]:  # noqa: ARG001 - as all checks
     """A name or address whose sign-ins are slowed down, because of too many failed tries."""
     people = {email_subject(person.email): person for person in evidence.people}
     for failures in evidence.failures:
@@ -169,7 +169,7 @@ def sign_in_failures(evidence: Evidence, thresholds: Thresholds) -> Iterator[Fin
         )
 
 
-def trusted_acts(evidence: Evidence, thresholds: Thresholds) -> Iterator[Finding]:
+def trusted_acts(evidence: Snapshot, thresholds: Thresholds) -> Iterator[Finding]:
     """Acts of processes that hold the store's credentials: their names are as they gave them."""
     for row in table(evidence, thresholds):
         if row.kind != "trusted":
@@ -192,7 +192,7 @@ def trusted_acts(evidence: Evidence, thresholds: Thresholds) -> Iterator[Finding
         )
 
 
-def new_operators(evidence: Evidence, thresholds: Thresholds) -> Iterator[Finding]:
+def new_operators(evidence: Snapshot, thresholds: Thresholds) -> Iterator[Finding]:
     """Somebody who may sign in since the period began, or could until removed."""
     recent = _recent(evidence, thresholds)
     removed = {act.subject for act in recent if act.action == "operator.remove"}
@@ -218,7 +218,7 @@ def new_operators(evidence: Evidence, thresholds: Thresholds) -> Iterator[Findin
         )
 
 
-def unlogged_operators(evidence: Evidence, thresholds: Thresholds) -> Iterator[Finding]:  # noqa: ARG001 - as all checks
+def unlogged_operators(evidence: Snapshot, thresholds: Thresholds) -> Iterator[Finding]:  # noqa: ARG001 - as all checks
     """An operator whom the audit log does not know, or knows with another role: written into the store by hand."""
     told = {act.subject: act for act in evidence.acts if act.action in {"operator.add", "operator.set_role"}}
     for person in evidence.people:
@@ -243,7 +243,7 @@ def unlogged_operators(evidence: Evidence, thresholds: Thresholds) -> Iterator[F
         )
 
 
-def _recent(evidence: Evidence, thresholds: Thresholds) -> list[Act]:
+def _recent(evidence: Snapshot, thresholds: Thresholds) -> list[Act]:
     start = evidence.since(thresholds.period)
     return [act for act in evidence.acts if act.at >= start]
 
@@ -254,7 +254,7 @@ def _by_actor(acts: list[Act]) -> dict[str, list[Act]]:
     return {actor: list(of_actor) for actor, of_actor in groupby(in_order, key=lambda act: act.actor)}
 
 
-def _kind(evidence: Evidence, actor: str) -> Kind:
+def _kind(evidence: Snapshot, actor: str) -> Kind:
     if actor == PLATFORM and not evidence.whole:
         return "platform"
     if actor == SYSTEM.name:

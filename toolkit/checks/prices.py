@@ -6,7 +6,7 @@ from typing import Any
 
 from toolkit.admin import catalog
 from toolkit.checks.finding import Finding, Severity
-from toolkit.checks.snapshot import Act, Evidence, Thresholds
+from toolkit.checks.snapshot import Act, Snapshot, Thresholds
 from toolkit.core.errors import InvalidInput
 from toolkit.core.pricing import PriceSheet, parse_multiplier, show_multiplier, show_usd
 from toolkit.core.wording import listed, stamp
@@ -21,7 +21,7 @@ _FIELDS = {
 }
 
 
-def prices(evidence: Evidence, thresholds: Thresholds) -> Iterator[Finding]:
+def prices(evidence: Snapshot, thresholds: Thresholds) -> Iterator[Finding]:
     """A price that was entered in the period: by whom, and what it changes per million tokens."""
     start = evidence.since(thresholds.period)
     acts = {act.subject: act for act in evidence.acts if act.action == "price.set"}
@@ -61,7 +61,7 @@ def prices(evidence: Evidence, thresholds: Thresholds) -> Iterator[Finding]:
         )
 
 
-def multipliers(evidence: Evidence, thresholds: Thresholds) -> Iterator[Finding]:
+def multipliers(evidence: Snapshot, thresholds: Thresholds) -> Iterator[Finding]:
     """A plan whose multiplier or models were changed in the period."""
     for act in evidence.acts:
         if act.action != "plan.update" or act.at < evidence.since(thresholds.period):
@@ -97,7 +97,7 @@ def multipliers(evidence: Evidence, thresholds: Thresholds) -> Iterator[Finding]
         )
 
 
-def key_plans(evidence: Evidence, thresholds: Thresholds) -> Iterator[Finding]:
+def key_plans(evidence: Snapshot, thresholds: Thresholds) -> Iterator[Finding]:
     """A key that was moved to another plan in the period: its prices and its models changed at once."""
     keys = {key.id: key for key in evidence.keys}
     multipliers = {plan.name: show_multiplier(plan.multiplier) for plan in evidence.plans.values()}
@@ -124,7 +124,7 @@ def key_plans(evidence: Evidence, thresholds: Thresholds) -> Iterator[Finding]:
         )
 
 
-def unlogged(evidence: Evidence, thresholds: Thresholds) -> Iterator[Finding]:  # noqa: ARG001 - as all checks
+def unlogged(evidence: Snapshot, thresholds: Thresholds) -> Iterator[Finding]:  # noqa: ARG001 - as all checks
     """A price or multiplier that is not the one that the audit log tells: written into the store by hand."""
     told = {act.subject: act for act in evidence.acts if act.action in {"price.set", "plan.add", "plan.update"}}
     for price in evidence.prices:

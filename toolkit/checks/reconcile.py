@@ -25,7 +25,7 @@ from toolkit.ledger import segments
 from toolkit.store import audit, holds
 from toolkit.store.database import Transaction, utc_now
 from toolkit.store.tables import AuditRow, Reconciliation, Segment
-from toolkit.workspace import Desk
+from toolkit.workspace import Workspace
 
 MOST_SHOWN = 20
 """Violations of one check that are spelled out; the rest are counted."""
@@ -75,12 +75,12 @@ class Run:
     findings: list[Finding]
 
 
-def run(desk: Desk, progress: Callable[[int, int, str], None] | None = None) -> list[Finding]:
+def run(workspace: Workspace, progress: Callable[[int, int, str], None] | None = None) -> list[Finding]:
     """Check every invariant that data can show, within what the actor may see; a platform admin's run is recorded.
 
     Args:
-        desk: opened as anybody who may look. Files of the ledger, which hold everybody's rows, are checked only for
-            an actor of no single organisation.
+        workspace: opened as anybody who may look. Files of the ledger, which hold everybody's rows, are checked only
+            for an actor of no single organisation.
         progress: called before each check with checks done, checks in all and the name of this one; then once more
             at the end, with no name.
 
@@ -88,7 +88,7 @@ def run(desk: Desk, progress: Callable[[int, int, str], None] | None = None) -> 
         Unavailable: the key store cannot be read. A damaged ledger is a finding.
     """
     started, clock = utc_now(), time.monotonic()
-    steps = _steps(desk)
+    steps = _steps(workspace)
     findings: list[Finding] = []
     for invariant, title, step in steps:
         if progress is not None:
@@ -102,13 +102,13 @@ def run(desk: Desk, progress: Callable[[int, int, str], None] | None = None) -> 
         findings.append(Finding(invariant, title, checked, violations))
     if progress is not None:
         progress(len(steps), len(steps), "")
-    if desk.actor.role is Role.PLATFORM_ADMIN:
+    if workspace.actor.role is Role.PLATFORM_ADMIN:
         duration_ms = round((time.monotonic() - clock) * 1000)
         try:
-            with desk.write() as tx:
+            with workspace.write() as tx:
                 _record(tx, started, duration_ms, findings)
         except (Unavailable, Forbidden):
-            pass  # a copy of the store that cannot be written is checked all the same, and a desk that only reads
+            pass  # a copy of the store that cannot be written is checked all the same, and a workspace that only reads
     return findings
 
 
@@ -305,36 +305,36 @@ _CHECKS = (
 _Result = tuple[int, list[str]]
 
 
-def _steps(desk: Desk) -> list[tuple[str, str, Callable[[], _Result]]]:
+def _steps(workspace: Workspace) -> list[tuple[str, str, Callable[[], _Result]]]:
     """Return each check: its invariant, its title, and what does it."""
     steps: list[tuple[str, str, Callable[[], _Result]]] = [
         (
             "I2",
             "No strict key was let beyond its limit, but for recorded overruns",
-            partial(_beyond, desk, limits_history.KEYS),
+            partial(_beyond, workspace, limits_history.KEYS),
         ),
         (
             "I3",
             "No wallet was let below zero, but for overruns and adjustments",
-            partial(_beyond, desk, limits_history.WALLETS),
+            partial(_beyond, workspace, limits_history.WALLETS),
         ),
         *(
-            (check.invariant, check.title, partial(_ask, desk, check.checked, check.wrong, check.say))
+            (check.invariant, check.title, partial(_ask, workspace, check.checked, check.wrong, check.say))
             for check in _CHECKS
         ),
-        ("I4", _ONCE, partial(_once, desk)),
-        ("I5", "No hold outlives its gateway", partial(_orphans, desk)),
-        ("I6", "The audit log's chains are whole", partial(_chains, desk)),
-        ("I6", "Limits and wallet entries are those that the audit log tells", partial(_untold, desk)),
+        ("I4", _ONCE, partial(_once, workspace)),
+        ("I5", "No hold outlives its gateway", partial(_orphans, workspace)),
+        ("I6", "The audit log's chains are whole", partial(_chains, workspace)),
+        ("I6", "Limits and wallet entries are those that the audit log tells", partial(_untold, workspace)),
     ]
-    if desk.actor.org_id is None:
-        steps.insert(0, ("I4", _SOUND, partial(_sound, desk)))
-        steps.insert(-3, ("I4", "Each ledger segment is the file that was written", partial(_files, desk)))
+    if workspace.actor.org_id is None:
+        steps.insert(0, ("I4", _SOUND, partial(_sound, workspace)))
+        steps.insert(-3, ("I4", "Each ledger segment is the file that was written", partial(_files, workspace)))
     return steps
 
 
 def _ask(
-    desk: Desk, checked: str, wrong: str, say: Callable[..., str], params: dict[str, Any] | None = None
+    workspace: Workspace, checked: str, wrong: str, say: Callable[..., str], params: dict[str, Any] | None = None
 ) -> _Result:
     import duckdb
 
@@ -344,7 +344,7 @@ def _ask(
                (SELECT list(w) FROM (FROM wrong LIMIT {MOST_SHOWN}) w) AS shown
     """
     try:
-        (row,) = desk.ledger.sql(query, params).to_pylist()
+        (row,) = workspace.ledger.sql(query, params).to_pylist()
     except (duckdb.Error, Unavailable) as error:
         return 0, [f"Not checked, for the ledger cannot be read: {str(error).partition(chr(10))[0]}"]
     shown = [say(*fields.values()) for fields in row["shown"] or []]
@@ -357,14 +357,14 @@ def _cut(violations: list[str], found: int | None = None) -> list[str]:
     return [*violations[:MOST_SHOWN], f"and {more:,} more"] if more > 0 else violations
 
 
-def _beyond(desk: Desk, capped: Caps) -> _Result:
-    with desk.read() as tx:
+def _beyond(workspace: Workspace, capped: Caps) -> _Result:
+    with workspace.read() as tx:
         query, params = limits_history.beyond(tx, capped)
-    return _ask(desk, "SELECT len($owner)", query, capped.say, params)
+    return _ask(workspace, "SELECT len($owner)", query, capped.say, params)
 
 
-def _once(desk: Desk) -> _Result:
-    with desk.read() as tx:
+def _once(workspace: Workspace) -> _Result:
+    with workspace.read() as tx:
         # Sorted here: PostgreSQL may sort text as a language does, DuckDB compares bytes.
         listed = sorted(tx.session.execute(select(Segment.first_request_id, Segment.rows)).all())
     cuts, rows = [""], 0
@@ -377,7 +377,7 @@ def _once(desk: Desk) -> _Result:
     for start, end in zip(cuts, [*cuts[1:], None], strict=True):
         within = "request_id >= $start" + ("" if end is None else " AND request_id < $end")
         of_range, wrong = _ask(
-            desk,
+            workspace,
             f"SELECT count(*) FROM usage WHERE {within}",
             f"""
             SELECT request_id, count(*) AS times FROM usage WHERE {within} GROUP BY request_id HAVING count(*) > 1
@@ -395,12 +395,12 @@ def _once(desk: Desk) -> _Result:
     return checked, _cut(violations)
 
 
-def _sound(desk: Desk) -> _Result:
+def _sound(workspace: Workspace) -> _Result:
     """Ask the database whether it is whole: what it reads from an overwritten page may look like any other row."""
     repair = "Stop Keydesk and restore the key store from a backup."
     try:
-        with desk.read() as tx:
-            if desk.store.is_postgres:  # which notes what a page's checksum has shown to whoever read it
+        with workspace.read() as tx:
+            if workspace.store.is_postgres:  # which notes what a page's checksum has shown to whoever read it
                 query = "SELECT coalesce(checksum_failures, 0) FROM pg_stat_database WHERE datname = current_database()"
                 failures = tx.session.scalars(text(query)).one()
                 return 1, [f"{failures:,} pages did not match their checksums. {repair}"] if failures else []
@@ -411,20 +411,20 @@ def _sound(desk: Desk) -> _Result:
     return pages, [] if told == ["ok"] else [f"{line}. {repair}" for line in told]
 
 
-def _files(desk: Desk) -> _Result:
-    with desk.read() as tx:
+def _files(workspace: Workspace) -> _Result:
+    with workspace.read() as tx:
         listed = tx.session.scalars(select(Segment).order_by(Segment.path)).all()
     violations = []
     for segment in listed:
         try:
-            segments.read(desk.ledger.root, segment)
+            segments.read(workspace.ledger.root, segment)
         except Unavailable as damage:
             violations.append(str(damage))
     return len(listed), _cut(violations)
 
 
-def _orphans(desk: Desk) -> _Result:
-    with desk.read() as tx:
+def _orphans(workspace: Workspace) -> _Result:
+    with workspace.read() as tx:
         found = holds.open_holds(tx)
     return len(found), _cut(
         [
@@ -436,8 +436,8 @@ def _orphans(desk: Desk) -> _Result:
     )
 
 
-def _chains(desk: Desk) -> _Result:
-    with desk.read() as tx:
+def _chains(workspace: Workspace) -> _Result:
+    with workspace.read() as tx:
         query = select(func.count()).select_from(AuditRow)
         if tx.actor.org_id is not None:
             query = query.where(AuditRow.chain == tx.actor.org_id)
@@ -446,7 +446,7 @@ def _chains(desk: Desk) -> _Result:
     return acts, _cut(broken)
 
 
-def _untold(desk: Desk) -> _Result:
-    with desk.read() as tx:
+def _untold(workspace: Workspace) -> _Result:
+    with workspace.read() as tx:
         looked, wrong = limits_history.untold(tx)
     return looked, _cut(wrong)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from itertools import groupby
 
 from toolkit.checks.finding import Finding, Severity
-from toolkit.checks.snapshot import Evidence, Thresholds
+from toolkit.checks.snapshot import Snapshot, Thresholds
 from toolkit.core.pricing import show_usd
 from toolkit.core.unknown_fields import UnknownFields
 from toolkit.core.wording import counted, days_between, listed, stamp
@@ -14,7 +14,7 @@ from toolkit.store.audit import PLATFORM
 from toolkit.store.tables import Organisation
 
 
-def chains(evidence: Evidence, thresholds: Thresholds) -> Iterator[Finding]:  # noqa: ARG001 - as all checks
+def chains(evidence: Snapshot, thresholds: Thresholds) -> Iterator[Finding]:  # noqa: ARG001 - as all checks
     """A place where a chain of the audit log does not hold: a row was changed, removed, reordered or cut off."""
     for link, at in evidence.breaks:
         org = evidence.orgs.get(link.chain)
@@ -33,7 +33,7 @@ def chains(evidence: Evidence, thresholds: Thresholds) -> Iterator[Finding]:  # 
         )
 
 
-def alike_names(evidence: Evidence, thresholds: Thresholds) -> Iterator[Finding]:  # noqa: ARG001 - as all checks
+def alike_names(evidence: Snapshot, thresholds: Thresholds) -> Iterator[Finding]:  # noqa: ARG001 - as all checks
     """Organisations whose names differ in case alone, from before that was refused: one is taken for the other."""
     bearers: dict[str, list[Organisation]] = {}
     for org in sorted(evidence.orgs.values(), key=lambda org: org.created_at):
@@ -54,7 +54,7 @@ def alike_names(evidence: Evidence, thresholds: Thresholds) -> Iterator[Finding]
             )
 
 
-def uncalled_upstreams(evidence: Evidence, thresholds: Thresholds) -> Iterator[Finding]:  # noqa: ARG001 - as all checks
+def uncalled_upstreams(evidence: Snapshot, thresholds: Thresholds) -> Iterator[Finding]:  # noqa: ARG001 - as all checks
     """An upstream that the gateway never calls: its credential's name or its address is one that could do harm."""
     for upstream, fault in evidence.uncalled:
         yield Finding(
@@ -72,7 +72,7 @@ def uncalled_upstreams(evidence: Evidence, thresholds: Thresholds) -> Iterator[F
         )
 
 
-def violations(evidence: Evidence, thresholds: Thresholds) -> Iterator[Finding]:  # noqa: ARG001 - as all checks
+def violations(evidence: Snapshot, thresholds: Thresholds) -> Iterator[Finding]:  # noqa: ARG001 - as all checks
     """An invariant of the books that the last reconciliation found broken."""
     run = evidence.last_run
     for result in run.findings if run else ():
@@ -92,7 +92,7 @@ def violations(evidence: Evidence, thresholds: Thresholds) -> Iterator[Finding]:
             )
 
 
-def unreconciled(evidence: Evidence, thresholds: Thresholds) -> Iterator[Finding]:
+def unreconciled(evidence: Snapshot, thresholds: Thresholds) -> Iterator[Finding]:
     """Books that nobody has reconciled for a while."""
     run = evidence.last_run
     if run is not None and run.started_at > evidence.since(thresholds.reconciled):
@@ -114,7 +114,7 @@ def unreconciled(evidence: Evidence, thresholds: Thresholds) -> Iterator[Finding
     )
 
 
-def orphaned_holds(evidence: Evidence, thresholds: Thresholds) -> Iterator[Finding]:  # noqa: ARG001 - as all checks
+def orphaned_holds(evidence: Snapshot, thresholds: Thresholds) -> Iterator[Finding]:  # noqa: ARG001 - as all checks
     """Money that is still set aside for calls of a gateway that has ended, and that no other gateway has released."""
     overdue = sorted((hold for hold in evidence.holds if hold.overdue), key=lambda hold: (hold.instance_id, hold.org))
     for (instance, org), members in groupby(overdue, key=lambda hold: (hold.instance_id, hold.org)):
@@ -139,7 +139,7 @@ def orphaned_holds(evidence: Evidence, thresholds: Thresholds) -> Iterator[Findi
         )
 
 
-def repeated_payments(evidence: Evidence, thresholds: Thresholds) -> Iterator[Finding]:  # noqa: ARG001 - as all checks
+def repeated_payments(evidence: Snapshot, thresholds: Thresholds) -> Iterator[Finding]:  # noqa: ARG001 - as all checks
     """A payment that was credited more than once, before the wallet refused that."""
     for payments in evidence.repeated:
         known = [payment for payment in payments if payment.org is not None]
@@ -166,7 +166,7 @@ def repeated_payments(evidence: Evidence, thresholds: Thresholds) -> Iterator[Fi
 _MOST_NAMED = 10
 
 
-def unknown_fields(evidence: Evidence, thresholds: Thresholds) -> Iterator[Finding]:
+def unknown_fields(evidence: Snapshot, thresholds: Thresholds) -> Iterator[Finding]:
     """An upstream whose calls have lately had fields, betas or headers of which nobody knows what they change."""
     recent = [row for row in evidence.unknown if row.last_at >= evidence.since(thresholds.period)]
     for upstream, rows in groupby(recent, key=lambda row: row.upstream):

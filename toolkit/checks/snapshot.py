@@ -138,7 +138,7 @@ class Break(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Evidence:
+class Snapshot:
     """What an actor may see of the key store and of the ledger at one moment.
 
     Args:
@@ -225,7 +225,7 @@ class Evidence:
         return self.now - timedelta(days=days)
 
 
-def read(ledger: Ledger, thresholds: Thresholds, known_heads: dict[str, str] | None, now: datetime | None) -> Evidence:
+def read(ledger: Ledger, thresholds: Thresholds, known_heads: dict[str, str] | None, now: datetime | None) -> Snapshot:
     """Return what the actor of a ledger may see.
 
     Args:
@@ -250,7 +250,7 @@ def read(ledger: Ledger, thresholds: Thresholds, known_heads: dict[str, str] | N
     with ledger.store.read(ledger.actor, now) as tx:
         orgs, keys = _orgs(tx), _keys(tx)
         last_used, last_unauthorized = _uses(tx)
-        return Evidence(
+        return Snapshot(
             now=now,
             whole=whole,
             orgs=orgs,

@@ -16,7 +16,7 @@ from toolkit.core.errors import InvalidInput, KeydeskError, NotConfirmed
 
 if TYPE_CHECKING:
     from toolkit.core.settings import Settings
-    from toolkit.workspace import Desk
+    from toolkit.workspace import Workspace
 
 
 class Failure(click.ClickException):
@@ -58,14 +58,14 @@ class App:
     def __init__(self, *, as_json: bool) -> None:
         self.as_json = as_json
         self.actor: str | None = None
-        self._desk: Desk | None = None
+        self._workspace: Workspace | None = None
 
     @property
-    def desk(self) -> "Desk":
+    def workspace(self) -> "Workspace":
         """Keydesk, opened at first use with the rights of the platform and the name given by `--as`."""
-        return self._desk or self.open()
+        return self._workspace or self.open()
 
-    def open(self, *, make: bool = False) -> "Desk":
+    def open(self, *, make: bool = False) -> "Workspace":
         """Open Keydesk.
 
         Args:
@@ -75,12 +75,12 @@ class App:
             KeydeskError: a setting is wrong, or the key store is missing or cannot be opened.
         """
         from toolkit.store.database import Actor
-        from toolkit.workspace import Desk
+        from toolkit.workspace import Workspace
 
-        self._desk = Desk.open(actor=Actor.trusted(self.actor), make=make)
-        if self._desk.store.is_new:
-            click.echo(f"Made the key store {self._desk.store.name}.", err=True)
-        return self._desk
+        self._workspace = Workspace.open(actor=Actor.trusted(self.actor), make=make)
+        if self._workspace.store.is_new:
+            click.echo(f"Made the key store {self._workspace.store.name}.", err=True)
+        return self._workspace
 
     def ids(self, org: str | None, key: str | None = None) -> tuple[str | None, str | None]:
         """Return the ids of an organisation and a key that were given by id or name, or not at all.
@@ -90,13 +90,13 @@ class App:
         """
         from toolkit.admin import accounts, keys
 
-        with self.desk.read() as tx:
+        with self.workspace.read() as tx:
             return accounts.find_org(tx, org).id if org else None, keys.find(tx, key).id if key else None
 
     def close(self) -> None:
         """Close what was opened."""
-        if self._desk is not None:
-            self._desk.close()
+        if self._workspace is not None:
+            self._workspace.close()
 
     def rows(
         self,

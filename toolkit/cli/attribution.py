@@ -64,11 +64,11 @@ def movers_command(
     from toolkit.reports import attribution
 
     org_id, key_id = app.ids(org, key)
-    with app.desk.read() as tx:
+    with app.workspace.read() as tx:
         now = tx.now
     after = Period.days(DAYS, now) if start is None and end is None else _up_to(end or now, start)
     earlier = attribution.preceding(after) if before is None else Period(before, after.start)
-    frame = attribution.movers(app.desk.ledger, earlier, after, by, org=org_id, key=key_id)
+    frame = attribution.movers(app.workspace.ledger, earlier, after, by, org=org_id, key=key_id)
     money = ("before", "after", "difference", *_EFFECTS)
     rows = records(frame, money)
     named = headings(by)
@@ -76,7 +76,7 @@ def movers_command(
     total = _total(rows, next(iter(named)), tuple(f"{name}_usd" for name in money))
     if not app.as_json:
         click.echo(f"Before: {_span(earlier)}. After: {_span(after)}.")
-        for caveat in attribution.caveats(app.desk.ledger, earlier, after, org=org_id):
+        for caveat in attribution.caveats(app.workspace.ledger, earlier, after, org=org_id):
             click.echo(caveat)
     app.rows(rows, columns, empty="Nothing was spent in these periods.", total=total)
 
@@ -139,9 +139,9 @@ def whatif_command(
     if prices_at and prices:
         raise click.UsageError("Give --prices-at or --prices, not both.", click.get_current_context())
     org_id, key_id = app.ids(org, key)
-    sheets = whatif.book_at(app.desk.ledger, prices_at) if prices_at else _sheets(app, prices) if prices else None
+    sheets = whatif.book_at(app.workspace.ledger, prices_at) if prices_at else _sheets(app, prices) if prices else None
     replay = whatif.replay(
-        app.desk.ledger,
+        app.workspace.ledger,
         Period(start, end),
         by=by.split(","),
         plan=plan,
@@ -188,7 +188,7 @@ def _limit(text: str) -> int | Literal["own"] | None:
 
 def _sheets(app: App, file: Path) -> dict[str, PriceSheet]:
     """Read from a file, for each of its models, the price that the price book would take now."""
-    with app.desk.read() as tx:
+    with app.workspace.read() as tx:
         now, models = tx.now, {model.id for model in catalog.list_models(tx)}
     try:
         entries = _entries(json.loads(file.read_text(), parse_float=Decimal))

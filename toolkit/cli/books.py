@@ -34,7 +34,7 @@ def reconcile_command(app: App) -> None:
             bar.update(done - bar.pos, name)
             bar.render_progress()  # the first time nothing is done yet, and click shows nothing by itself
 
-        findings = reconcile.run(app.desk, show)
+        findings = reconcile.run(app.workspace, show)
     if app.as_json:
         app.rows([asdict(finding) for finding in findings], {}, empty="")
     else:
@@ -63,7 +63,7 @@ def holds_command(app: App, org: str | None, orphaned: bool) -> None:
     from toolkit.store import holds
 
     org_id, _ = app.ids(org)
-    with app.desk.read() as tx:
+    with app.workspace.read() as tx:
         found = [hold for hold in holds.open_holds(tx, org=org_id) if hold.orphaned or not orphaned]
     rows = [
         {

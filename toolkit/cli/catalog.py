@@ -50,9 +50,9 @@ def add_upstream(
 ) -> None:
     """Add a provider endpoint. Its credential is named, never given."""
     unknown = UnknownFields(unknown_fields or UnknownFields.PASS)
-    with app.desk.write() as tx:
+    with app.workspace.write() as tx:
         upstream = catalog.add_upstream(tx, name, Dialect(dialect), base_url, credential_env, unknown_fields=unknown)
-    set_now = environment.upstream_credential(app.desk.settings, credential_env) is not None
+    set_now = environment.upstream_credential(app.workspace.settings, credential_env) is not None
     hint = "" if set_now else f" Set {credential_env} where the gateway runs."
     app.done(f"Added the upstream {upstream.name!r}.{hint}", _upstream(upstream))
 
@@ -69,7 +69,7 @@ def update_upstream(
     """Change where an endpoint is, its credential, or what becomes of unknown fields. The next call goes by it."""
     _require_one({"base_url": base_url, "credential_env": credential_env, "unknown_fields": unknown_fields})
     unknown = UnknownFields(unknown_fields) if unknown_fields else None
-    with app.desk.write() as tx:
+    with app.workspace.write() as tx:
         upstream = catalog.update_upstream(
             tx, name, base_url=base_url, credential_env=credential_env, unknown_fields=unknown
         )
@@ -84,7 +84,7 @@ def update_upstream(
 @pass_app
 def list_upstreams(app: App) -> None:
     """List provider endpoints."""
-    with app.desk.read() as tx:
+    with app.workspace.read() as tx:
         rows = [_upstream(upstream) for upstream in catalog.list_upstreams(tx)]
     columns = {
         "name": "name",
@@ -169,7 +169,7 @@ def add_model(
 ) -> None:
     """Add a model that keys may call. Without prices, they are copied from genai-prices."""
     sheet = _sheet(prices)
-    with app.desk.write() as tx:
+    with app.workspace.write() as tx:
         model = catalog.add_model(
             tx,
             model_id,
@@ -197,7 +197,7 @@ def add_model(
 def update_model(app: App, /, model_id: str, **options: Any) -> None:
     """Change where a model is served, or its limits. Its price stays; the next call goes there."""
     _require_one(options)
-    with app.desk.write() as tx:
+    with app.workspace.write() as tx:
         model = catalog.update_model(tx, model_id, **options)
         facts = _model(tx, model)
     app.done(f"The model {model_id!r} is {model.upstream_model!r} of the upstream {model.upstream!r}.", facts)
@@ -212,7 +212,7 @@ def _require_one(options: dict[str, Any]) -> None:
 @pass_app
 def list_models(app: App) -> None:
     """List models with the prices in force, in USD per million tokens."""
-    with app.desk.read() as tx:
+    with app.workspace.read() as tx:
         rows = [_model(tx, model) for model in catalog.list_models(tx)]
     columns = {
         "id": "model",
@@ -292,7 +292,7 @@ def _price_rows(entries: list[PriceRow]) -> Iterator[dict[str, Any]]:
 @pass_app
 def list_prices(app: App, model: str | None) -> None:
     """List price entries, of one model or of all, the oldest first."""
-    with app.desk.read() as tx:
+    with app.workspace.read() as tx:
         rows = list(_price_rows(catalog.list_prices(tx, model)))
     app.rows(rows, _PRICE_COLUMNS, empty="No prices. `keydesk models list` shows the models there are.")
 
@@ -307,7 +307,7 @@ def set_price(app: App, /, model: str, valid_from: datetime | None, **prices: in
     sheet = _sheet(prices)
     if sheet is None:
         raise click.UsageError("Give --input-price and --output-price.", click.get_current_context())
-    with app.desk.write() as tx:
+    with app.workspace.write() as tx:
         entry = catalog.set_price(tx, model, sheet, valid_from=valid_from)
     (facts,) = _price_rows([entry])
     app.done(f"Entered the price of {model!r}, valid from {entry.valid_from:%Y-%m-%d %H:%M:%S} UTC.", facts)
@@ -317,7 +317,7 @@ def set_price(app: App, /, model: str, valid_from: datetime | None, **prices: in
 @pass_app
 def refresh_prices(app: App) -> None:
     """Copy the present prices from genai-prices, for models whose price came from there."""
-    with app.desk.write() as tx:
+    with app.workspace.write() as tx:
         rows = list(_price_rows(catalog.refresh_prices(tx)))
     app.rows(rows, _PRICE_COLUMNS, empty="All prices are as genai-prices has them; nothing was entered.")
 
@@ -336,7 +336,7 @@ def plans_command() -> None:
 def add_plan(app: App, name: str, multiplier: int, models: list[str], unknown_fields: str | None) -> None:
     """Add a plan: which models a key may call, and the price multiplier it pays."""
     unknown = UnknownFields(unknown_fields or UnknownFields.PASS)
-    with app.desk.write() as tx:
+    with app.workspace.write() as tx:
         plan = plans.add(tx, name, multiplier, models, unknown_fields=unknown)
         facts = _plan(tx, plan)
     app.done(f"Added the plan {plan.name!r} ({plan.id}).", facts)
@@ -359,7 +359,7 @@ def update_plan(
     whole, added, removed = lists["models"], lists["add_models"], lists["remove_models"]
     if whole is not None and (added or removed):
         raise click.UsageError("Give --models, or what to add and remove, not both.", click.get_current_context())
-    with app.desk.write() as tx:
+    with app.workspace.write() as tx:
         plan = plans.find(tx, name)
         if added or removed:
             whole = _edited(plans.models(tx, plan.id), added or [], removed or [])
@@ -385,7 +385,7 @@ def _edited(included: list[str], added: list[str], removed: list[str]) -> list[s
 @pass_app
 def list_plans(app: App) -> None:
     """List plans."""
-    with app.desk.read() as tx:
+    with app.workspace.read() as tx:
         rows = [_plan(tx, plan) for plan in plans.list_all(tx)]
     columns = {
         "name": "name",

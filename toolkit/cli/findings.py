@@ -45,11 +45,11 @@ def findings_command(
     from toolkit.checks import findings
     from toolkit.checks.findings import Severity
 
-    desk = app.desk
+    workspace = app.workspace
     if org:
         org_id, _ = app.ids(org)
-        desk = desk.acting_as(Actor(desk.actor.name, Role.ANALYST, org_id))
-    report = findings.run(desk.ledger, known_heads=audit.read_heads(head) if head else None)
+        workspace = workspace.acting_as(Actor(workspace.actor.name, Role.ANALYST, org_id))
+    report = findings.run(workspace.ledger, known_heads=audit.read_heads(head) if head else None)
     shown = [finding for finding in report.findings if finding.severity.rank <= Severity(severity).rank]
     if app.as_json:
         click.echo(output.to_json(_as_json(report, shown)))

@@ -18,7 +18,7 @@ from toolkit.core.secrets import hash_password, random_text
 from toolkit.demo import data
 from toolkit.demo.cast import CREDITS
 from toolkit.store.database import SYSTEM, lock_catalog, lock_orgs
-from toolkit.workspace import Desk
+from toolkit.workspace import Workspace
 
 ADMIN = "admin@keydesk.local"
 KEY_NAME = "first-steps"
@@ -46,21 +46,21 @@ class Welcome:
         return "\n".join([*lines, "", "  A first call:", "", self.curl] if self.curl else lines)
 
 
-def is_due(desk: Desk) -> bool:
+def is_due(workspace: Workspace) -> bool:
     """Whether nobody can administer this Keydesk yet."""
-    with desk.read() as tx:
+    with workspace.read() as tx:
         return all(operator.role != Role.PLATFORM_ADMIN for operator in accounts.list_operators(tx))
 
 
-def prepare(desk: Desk, *, quiet: bool) -> None:
+def prepare(workspace: Workspace, *, quiet: bool) -> None:
     """Make the demo data; a key store that somebody has set up already gets none."""
-    with desk.read() as tx:
+    with workspace.read() as tx:
         names = {org.name for org in accounts.list_orgs(tx)}
-    if not data.is_loaded(desk) and (not names or names >= CREDITS.keys()):
-        load_demo(desk, quiet=quiet)
+    if not data.is_loaded(workspace) and (not names or names >= CREDITS.keys()):
+        load_demo(workspace, quiet=quiet)
 
 
-def load_demo(desk: Desk, *, quiet: bool) -> int:
+def load_demo(workspace: Workspace, *, quiet: bool) -> int:
     """Load the demo data, or what of it is missing, with a progress bar on a terminal; return the number of calls.
 
     Raises:
@@ -79,25 +79,25 @@ def load_demo(desk: Desk, *, quiet: bool) -> int:
 
     if not quiet and not on_terminal:
         click.echo("  Demo data       loading …")
-    calls = data.load(desk, progress, calls=int(wanted))
+    calls = data.load(workspace, progress, calls=int(wanted))
     if not quiet:
         ready = f"  Demo data       {calls:,} calls of 90 days"
         click.echo(f"\r{ready:<76}" if on_terminal else ready)
     return calls
 
 
-def finish(desk: Desk, gateway_url: str) -> Welcome:
+def finish(workspace: Workspace, gateway_url: str) -> Welcome:
     """Make the first platform admin and a key to try, in one transaction.
 
     Args:
-        desk: with the demo data loaded.
+        workspace: with the demo data loaded.
         gateway_url: what the call is to go to.
     """
-    desk = desk.acting_as(SYSTEM)
-    keyring = desk.keyring
+    workspace = workspace.acting_as(SYSTEM)
+    keyring = workspace.keyring
     password = random_text(16)
     hashed = hash_password(password)
-    with desk.write() as tx:
+    with workspace.write() as tx:
         lock_catalog(tx)
         suited = [plan for plan in plans.list_all(tx) if MODEL in plans.models(tx, plan.id)]
         payer = max(accounts.list_orgs(tx), key=lambda org: org.available, default=None)

@@ -27,9 +27,9 @@ def forecast_command(app: App, by: str, org: str | None) -> None:
     from toolkit.forecast.runway import WALLET_DAYS
 
     org_id, _ = app.ids(org)
-    with app.desk.read() as tx:
+    with app.workspace.read() as tx:
         now = tx.now
-    by_key, by_org = outlook.month_end(app.desk.ledger, now)
+    by_key, by_org = outlook.month_end(app.workspace.ledger, now)
     frame = by_key if by == "key" else by_org
     rows = records(frame[frame["org_id"] == org_id] if org_id else frame, _MONEY)
     if not app.as_json:
@@ -64,9 +64,9 @@ def anomalies_command(app: App, by: str, days: int, org: str | None, key: str | 
     from toolkit.forecast import anomalies
 
     org_id, key_id = app.ids(org, key)
-    with app.desk.read() as tx:
+    with app.workspace.read() as tx:
         now = tx.now
-    found = anomalies.anomalies(app.desk.ledger, now, cast("Literal['day', 'hour']", by), days=days)
+    found = anomalies.anomalies(app.workspace.ledger, now, cast("Literal['day', 'hour']", by), days=days)
     for column, wanted in (("org_id", org_id), ("key_id", key_id)):
         found = found[found[column] == wanted] if wanted else found
     rows = [_anomaly(row) for row in records(found)]

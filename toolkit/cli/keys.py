@@ -109,8 +109,8 @@ def create(
     hold_policy: str,
 ) -> None:
     """Create an API key and print its secret, this once."""
-    keyring = app.desk.keyring
-    with app.desk.write() as tx:
+    keyring = app.workspace.keyring
+    with app.workspace.write() as tx:
         new = keys.create(
             tx,
             keyring,
@@ -132,7 +132,7 @@ def create(
 @pass_app
 def list_keys(app: App, org: str | None, deleted: bool) -> None:
     """List API keys with what they spent this month."""
-    with app.desk.read() as tx:
+    with app.workspace.read() as tx:
         rows = [_facts(tx, summary) for summary in keys.summaries(tx, org=org, deleted=deleted)]
     suspended = {"org_suspended": "org suspended"} if any(row["org_suspended"] for row in rows) else {}
     app.rows(rows, _COLUMNS | suspended, empty="No API keys yet. Create one: keydesk keys create --help")
@@ -143,7 +143,7 @@ def list_keys(app: App, org: str | None, deleted: bool) -> None:
 @pass_app
 def show(app: App, key: str) -> None:
     """Show one API key; a deleted one by its id."""
-    with app.desk.read() as tx:
+    with app.workspace.read() as tx:
         facts = _facts_of(tx, keys.find(tx, key))
     app.facts(facts if app.as_json else facts | {"models": facts["models"] or "all models"})
 
@@ -168,7 +168,7 @@ def update(ctx: click.Context, /, key: str, reason: str, **options: Any) -> None
         changes["hold_policy"] = HoldPolicy(changes["hold_policy"])
     app = ctx.find_object(App)
     assert app is not None  # noqa: S101 - the root made it
-    with app.desk.write() as tx:
+    with app.workspace.write() as tx:
         changed = keys.update(tx, keys.find(tx, key).id, reason=reason, **changes)
         facts = _facts_of(tx, changed)
     app.done(f"Updated the API key {changed.name!r}.", facts)
@@ -185,8 +185,8 @@ _DEFAULT = ParameterSource.DEFAULT
 def rotate(app: App, key: str, yes: bool, reason: str) -> None:
     """Give an API key a new secret and print it, this once; the old one is dead at once."""
     found = _confirmed(app, key, "Rotate {}? The old secret stops working at once.", yes=yes)
-    keyring = app.desk.keyring
-    with app.desk.write() as tx:
+    keyring = app.workspace.keyring
+    with app.workspace.write() as tx:
         new = keys.rotate(tx, keyring, found.id, confirm=found.name, reason=reason)
         facts = _facts_of(tx, new.key)
     _hand_over(app, f"Rotated the API key {found.name!r}; its old secret is dead.", facts, new.secret)
@@ -227,7 +227,7 @@ def delete(app: App, key: str, yes: bool, reason: str) -> None:
 
 def _confirmed(app: App, key: str, question: str, *, yes: bool, type_name: bool = False) -> ApiKey:
     """Return the key that was meant, once its change is confirmed. No transaction stays open while a person thinks."""
-    with app.desk.read() as tx:
+    with app.workspace.read() as tx:
         found = keys.find(tx, key)
     app.confirm(
         question.format(f"the API key {found.name!r} ({found.id})"),
@@ -238,7 +238,7 @@ def _confirmed(app: App, key: str, question: str, *, yes: bool, type_name: bool 
 
 
 def _change(app: App, verb: Callable[..., ApiKey], found: ApiKey, reason: str, sentence: str) -> None:
-    with app.desk.write() as tx:
+    with app.workspace.write() as tx:
         changed = verb(tx, found.id, confirm=found.name, reason=reason)
         facts = _facts_of(tx, changed)
     app.done(sentence.format(changed.name), facts)

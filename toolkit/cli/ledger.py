@@ -50,10 +50,10 @@ def ledger_command() -> None:
 @pass_app
 def status(app: App) -> None:
     """Show how the ledger stands: what it holds, what waits, and what there is to do."""
-    found = app.desk.ledger.status()
+    found = app.workspace.ledger.status()
     late = found.waiting > 0 and found.oldest_seconds > LATE
     facts = {
-        "root": str(app.desk.ledger.root),
+        "root": str(app.workspace.ledger.root),
         "rows": found.rows,
         "bytes": found.size,
         "bytes_per_row": round(found.size / found.rows, 1) if found.rows else None,
@@ -91,8 +91,8 @@ def status(app: App) -> None:
 @pass_app
 def sync(app: App, follow: bool) -> None:
     """Move rows from the key store's outbox into the ledger's segments."""
-    keep_private(app.desk.settings)
-    moved = _follow(app.desk.ledger) if follow else app.desk.ledger.sync()
+    keep_private(app.workspace.settings)
+    moved = _follow(app.workspace.ledger) if follow else app.workspace.ledger.sync()
     app.done(f"Moved {moved:,} rows into the ledger.", {"moved": moved})
 
 
@@ -143,10 +143,10 @@ def compact(app: App) -> None:
     Counts of refusals that are some days old are added up by day.
     """
     try:
-        replaced = app.desk.ledger.compact()
+        replaced = app.workspace.ledger.compact()
     finally:  # a damaged segment keeps no old file
-        removed = app.desk.ledger.sweep()
-        refusal_counts.fold(app.desk.store)
+        removed = app.workspace.ledger.sweep()
+        refusal_counts.fold(app.workspace.store)
     app.done(f"Merged {replaced:,} segments; removed {removed:,} old files.", {"merged": replaced, "removed": removed})
 
 
@@ -154,8 +154,8 @@ def compact(app: App) -> None:
 @pass_app
 def verify(app: App) -> None:
     """Check every segment against its checksum, and that no request occurs twice."""
-    problems = app.desk.ledger.verify()
-    rows, seconds = app.desk.ledger.lag()
+    problems = app.workspace.ledger.verify()
+    rows, seconds = app.workspace.ledger.lag()
     waiting = f"{rows:,} rows wait in the outbox" + (f", the oldest for {seconds:.0f} s." if rows else ".")
     app.done(
         "\n".join(problems) if problems else f"The ledger holds; {waiting}",
@@ -232,7 +232,7 @@ def export(
         raise InvalidInput(f"There is no folder {path.parent}. Make it first, or write elsewhere.")
     if path.exists() and not force:
         raise Conflict(f"{path} is there already. Choose another name, or replace it with --force.")
-    with app.desk.read() as tx:
+    with app.workspace.read() as tx:
         only = {
             "org_id": [accounts.find_org(tx, name).id for name in orgs],
             "key_id": [keys.find(tx, name).id for name in keys_],
@@ -249,7 +249,7 @@ def export(
 
         try:
             rows = exports.export(
-                app.desk.ledger,
+                app.workspace.ledger,
                 path,
                 format=chosen or cast("exports.Format", ending),
                 period=Period(start, end),

@@ -50,7 +50,7 @@ def _facts(operator: Operator) -> dict[str, Any]:
 def add(app: App, email: str, role: str, org: str | None, password_stdin: bool) -> None:
     """Add a person who may sign in to the dashboard."""
     password = hash_password(app.new_password(from_stdin=password_stdin))
-    with app.desk.write() as tx:
+    with app.workspace.write() as tx:
         operator = accounts.add_operator(tx, email, Role(role), password, org_id=_org_id(tx, org))
     app.done(f"Added {operator.email} as {operator.role}.", _facts(operator))
 
@@ -62,7 +62,7 @@ def add(app: App, email: str, role: str, org: str | None, password_stdin: bool) 
 def reset_password(app: App, email: str, password_stdin: bool) -> None:
     """Give an operator a new password and sign them out everywhere."""
     password = hash_password(app.new_password(from_stdin=password_stdin))
-    with app.desk.write() as tx:
+    with app.workspace.write() as tx:
         operator = operators.reset_password(tx, email, password)
     app.done(f"{operator.email} has a new password and is signed out everywhere.", _facts(operator))
 
@@ -96,7 +96,7 @@ def enable(app: App, email: str, yes: bool, reason: str) -> None:
 def remove(app: App, email: str, yes: bool, reason: str) -> None:
     """Take an operator away for good; the audit log goes on to name them."""
     found = _confirmed(app, email, "Remove {} for good?", yes=yes, type_name=True)
-    with app.desk.write() as tx:
+    with app.workspace.write() as tx:
         gone = _facts(operators.remove(tx, found.email, confirm=found.email, reason=reason))
     app.done(f"Removed {found.email}. The audit log goes on to name them.", gone)
 
@@ -128,7 +128,7 @@ def _org_id(tx: Transaction, org: str | None) -> str | None:
 
 def _confirmed(app: App, email: str, question: str, *, yes: bool, type_name: bool = False) -> Operator:
     """Return the operator who was meant, once the change is confirmed. No transaction is open while a person thinks."""
-    with app.desk.read() as tx:
+    with app.workspace.read() as tx:
         found = operators.find(tx, email)
     app.confirm(question.format(found.email), yes=yes, type_name=found.email if type_name else None)
     return found
@@ -138,7 +138,7 @@ def _change(
     app: App, email: str, verb: Callable[..., Operator], question: str, sentence: str, yes: bool, reason: str
 ) -> None:
     found = _confirmed(app, email, question, yes=yes)
-    with app.desk.write() as tx:
+    with app.workspace.write() as tx:
         facts = _facts(verb(tx, found.email, confirm=found.email, reason=reason))
     app.done(sentence.format(found.email), facts)
 
@@ -147,7 +147,7 @@ def _change(
 @pass_app
 def list_operators(app: App) -> None:
     """List the people who may sign in."""
-    with app.desk.read() as tx:
+    with app.workspace.read() as tx:
         org_names = {org.id: org.name for org in accounts.list_orgs(tx)}
         rows = [
             {**_facts(operator), "org": org_names[operator.org_id] if operator.org_id else None}

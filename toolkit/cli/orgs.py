@@ -51,7 +51,7 @@ def add(app: App, name: str) -> None:
 @pass_app
 def list_orgs(app: App) -> None:
     """List organisations with what their wallets hold."""
-    with app.desk.read() as tx:
+    with app.workspace.read() as tx:
         rows = [_facts(org) for org in accounts.list_orgs(tx)]
     columns = {
         "name": "name",
@@ -71,7 +71,7 @@ def list_orgs(app: App) -> None:
 @pass_app
 def rename(app: App, org: str, name: str, reason: str) -> None:
     """Give an organisation another name; its keys, wallet and history stay."""
-    with app.desk.write() as tx:
+    with app.workspace.write() as tx:
         renamed = accounts.rename_org(tx, org, name, reason=reason)
     app.done(f"The organisation {renamed.id} is named {renamed.name!r}.", _facts(renamed))
 
@@ -84,7 +84,7 @@ def rename(app: App, org: str, name: str, reason: str) -> None:
 def suspend(app: App, org: str, yes: bool, reason: str) -> None:
     """Refuse all calls of an organisation's keys until it is resumed; nothing is lost."""
     found = _confirmed(app, org, "Suspend {}? All calls of its keys are refused until it is resumed.", yes=yes)
-    with app.desk.write() as tx:
+    with app.workspace.write() as tx:
         facts = _facts(accounts.suspend_org(tx, found.id, confirm=found.name, reason=reason))
     app.done(f"Suspended the organisation {found.name!r}; calls under way finish.", facts)
 
@@ -97,13 +97,13 @@ def suspend(app: App, org: str, yes: bool, reason: str) -> None:
 def resume(app: App, org: str, yes: bool, reason: str) -> None:
     """Let the keys of a suspended organisation call again."""
     found = _confirmed(app, org, "Resume {}? Its keys may call again.", yes=yes)
-    with app.desk.write() as tx:
+    with app.workspace.write() as tx:
         facts = _facts(accounts.resume_org(tx, found.id, confirm=found.name, reason=reason))
     app.done(f"Resumed the organisation {found.name!r}.", facts)
 
 
 def _confirmed(app: App, org: str, question: str, *, yes: bool) -> Organisation:
-    with app.desk.read() as tx:
+    with app.workspace.read() as tx:
         found = accounts.find_org(tx, org)
     app.confirm(question.format(f"the organisation {found.name!r} ({found.id})"), yes=yes)
     return found

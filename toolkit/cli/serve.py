@@ -17,7 +17,7 @@ from toolkit.environment import write_private
 
 if TYPE_CHECKING:
     from toolkit.cli.first_start import Welcome
-    from toolkit.workspace import Desk
+    from toolkit.workspace import Workspace
 
 _PORT = click.IntRange(1, 65535)
 
@@ -43,12 +43,12 @@ def up_command(app: App) -> None:
     try:
         app.open(make=True)
         keep_private(settings)
-        app.desk.keyring  # noqa: B018 - made here, or found missing, rather than by several processes at once
-        first = first_start.is_due(app.desk)
+        app.workspace.keyring  # noqa: B018 - made here, or found missing, rather than by several processes at once
+        first = first_start.is_due(app.workspace)
         if first:
-            first_start.prepare(app.desk, quiet=app.as_json)
-        follow_port(app.desk)
-        credentials = _credentials(app.desk)
+            first_start.prepare(app.workspace, quiet=app.as_json)
+        follow_port(app.workspace)
+        credentials = _credentials(app.workspace)
     except KeyboardInterrupt:
         say("\nStopped. The next start goes on from here.")
         click.get_current_context().exit(130)
@@ -57,20 +57,20 @@ def up_command(app: App) -> None:
         if ready:
             gateway = settings.public_url or up.url(settings.host, settings.gateway_port)
             dashboard = next(iter(settings.dashboard_origins), up.url(settings.host, settings.dashboard_port))
-            welcome = first_start.finish(app.desk, gateway) if first else None
+            welcome = first_start.finish(app.workspace, gateway) if first else None
             _greet(app, gateway, dashboard, welcome)
             supervisor.watch()
         say("\nStopping …")
     say("Stopped.")
 
 
-def _credentials(desk: "Desk") -> set[str]:
+def _credentials(workspace: "Workspace") -> set[str]:
     """Return the names of variables with upstreams' credentials: those that upstreams have, and might get."""
     from toolkit.admin import catalog
 
-    with desk.read() as tx:
+    with workspace.read() as tx:
         named = {upstream.credential_env for upstream in catalog.list_upstreams(tx)}
-    return named | environment.credential_names(desk.settings, os.environ)
+    return named | environment.credential_names(workspace.settings, os.environ)
 
 
 def _warn(line: str) -> None:
@@ -85,7 +85,7 @@ def _greet(app: App, gateway: str, dashboard: str, welcome: "Welcome | None") ->
     """Show where everything is, and after the first start how to get in: to a terminal alone, else into a file."""
     from toolkit.cli.first_start import ADMIN
 
-    settings = app.desk.settings
+    settings = app.workspace.settings
     path = None
     if welcome is not None and (app.as_json or not sys.stdout.isatty()):
         path = settings.first_start_file
@@ -128,7 +128,7 @@ def dashboard_command(app: App) -> None:
     """Run the dashboard."""
     settings = environment.read_settings()
     keep_private(settings)
-    app.desk.keyring  # noqa: B018 - a missing pepper is said here, in words
+    app.workspace.keyring  # noqa: B018 - a missing pepper is said here, in words
     script = Path(toolkit.__file__).resolve().parent.parent / "app.py"
     if not script.exists():
         raise InvalidInput(f"The dashboard's {script.name} is not in {script.parent}. Run Keydesk from its own folder.")

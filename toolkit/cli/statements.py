@@ -55,9 +55,9 @@ def close(app: App, month: str, org: str, first: bool, yes: bool) -> None:
     from toolkit.statements import month_close
 
     if not yes:
-        with app.desk.read() as tx:  # nobody is asked about what is refused anyway
+        with app.workspace.read() as tx:  # nobody is asked about what is refused anyway
             month_close.require_closable(tx, org, month, first=first)
-        draft = month_close.draft(app.desk, org, month)
+        draft = month_close.draft(app.workspace, org, month)
         before = draft["before"]
         app.confirm(
             f"Close {month} of {draft['org']['name']}: calls {draft['totals']['calls']:,}, "
@@ -71,7 +71,7 @@ def close(app: App, month: str, org: str, first: bool, yes: bool) -> None:
             ),
             yes=False,
         )
-    statement = month_close.close(app.desk, org, month, first=first)
+    statement = month_close.close(app.workspace, org, month, first=first)
     figures = month_close.figures_of(statement)
     facts = _facts(statement, figures) | {"written_off": figures["written_off"]}
     app.done(
@@ -92,7 +92,7 @@ def show(app: App, month: str, org: str, verify: bool) -> None:
     """Show the statement of MONTH."""
     from toolkit.statements import month_close
 
-    with app.desk.read() as tx:
+    with app.workspace.read() as tx:
         statement = month_close.find(tx, org, month)
         problems = month_close.verify(tx, statement) if verify else []
     if verify:
@@ -124,7 +124,7 @@ def list_statements(app: App, org: str | None) -> None:
     from toolkit.statements import month_close
 
     rows, unreadable = [], []
-    with app.desk.read() as tx:
+    with app.workspace.read() as tx:
         due = month_close.due(tx, org=org)
         for statement in month_close.list_all(tx, org=org):
             try:
@@ -169,7 +169,7 @@ def export(app: App, month: str, path: Path, org: str, form: str | None, force: 
         raise click.UsageError(
             f"{path} does not end in .json, .csv or .html: say which with --format.", click.get_current_context()
         )
-    with app.desk.read() as tx:
+    with app.workspace.read() as tx:
         figures = month_close.figures_of(month_close.find(tx, org, month))
     target = Path(os.path.realpath(path))  # what a link points to is replaced, not the link
     try:
@@ -288,7 +288,7 @@ def reconcile(
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidInput(f"{path} cannot be read as text in UTF-8: {error}.") from error
     found = invoice_comparison.reconcile(
-        app.desk.ledger,
+        app.workspace.ledger,
         invoice_lines.read(text, columns=dict(columns)),
         upstream,
         month,

@@ -77,7 +77,7 @@ def spend_command(
 
     org_id, key_id = app.ids(org, key)
     period, wanted = Period(start, end), tags.wanted(tagged)
-    rows = records(queries.spend(app.desk.ledger, by, period, org=org_id, key=key_id, tags=wanted), _MONEY)
+    rows = records(queries.spend(app.workspace.ledger, by, period, org=org_id, key=key_id, tags=wanted), _MONEY)
     dimensions = headings(by)
     sums = ("calls", "input_tokens", "cached_input_tokens", "output_tokens", "cost_usd")
     total: dict[str, Any] = {name: sum(row[name] for row in rows) for name in sums}
@@ -107,7 +107,7 @@ def accuracy_command(app: App, start: datetime | None, end: datetime | None, org
     from toolkit.reports import queries
 
     org_id, key_id = app.ids(org, key)
-    frame = queries.hold_accuracy(app.desk.ledger, period=Period(start, end), org=org_id, key=key_id)
+    frame = queries.hold_accuracy(app.workspace.ledger, period=Period(start, end), org=org_id, key=key_id)
     columns = {
         "key_label": "key",
         "org": "organisation",
@@ -156,7 +156,7 @@ def requests_command(
     _, key_id = app.ids(None, key)
     period = Period(start, end)
     found = queries.requests(
-        app.desk.ledger,
+        app.workspace.ledger,
         request_id=request_id,
         key=key_id,
         outcome=outcome,
@@ -194,7 +194,7 @@ def requests_command(
             return
         app.rows(rows, columns, empty="No requests. A call through the gateway shows up here as soon as it has ended.")
     elif rows:
-        with app.desk.read() as tx:
+        with app.workspace.read() as tx:
             entries = corrections.of_call(tx, request_id)
         changed = -sum(entry.amount for entry in entries)
         more = {"corrected_usd": Usd(changed), "charge_usd": Usd(int(found["cost"].iloc[0]) + changed)}
@@ -213,11 +213,11 @@ def correct(app: App, request_id: str, charge: int, reason: str, yes: bool) -> N
     """Set what a call costs; the difference is booked in the wallet."""
     from toolkit.statements import corrections
 
-    found = corrections.find(app.desk, request_id)
+    found = corrections.find(app.workspace, request_id)
     what = f"the charge of {found.request_id} (key {found.key!r} of {found.org}, {found.month})"
     if found.present != charge:
         app.confirm(f"Correct {what} from {show_usd(found.present)} to {show_usd(charge)}?", yes=yes)
-    done = corrections.correct(app.desk, request_id, charge, reason, confirm=found.request_id)
+    done = corrections.correct(app.workspace, request_id, charge, reason, confirm=found.request_id)
     by = charge - done.before.present
     facts = {
         "request_id": found.request_id,
@@ -266,7 +266,7 @@ def audit_command(app: App, verify: bool, head: Path | None, key: str | None, or
     if verify:
         _verify_audit(app, head)
     elif head is not None:
-        with app.desk.read() as tx:
+        with app.workspace.read() as tx:
             heads = audit.heads(tx)
         try:
             head.write_text(json.dumps(heads, indent=2, sort_keys=True) + "\n")
@@ -274,7 +274,7 @@ def audit_command(app: App, verify: bool, head: Path | None, key: str | None, or
             raise InvalidInput(f"The heads cannot be written: {error}.") from error
         app.done(f"Wrote the heads of {len(heads)} chains to {head}. Keep the file elsewhere.", heads)
     else:
-        with app.desk.read() as tx:
+        with app.workspace.read() as tx:
             org_names = {found.id: found.name for found in accounts.list_orgs(tx)}
             key_id = keys.find(tx, key).id if key else None
             org_id = accounts.find_org(tx, org).id if org else None
@@ -337,7 +337,7 @@ def _value(name: str, value: Any) -> str:
 
 def _verify_audit(app: App, head: Path | None) -> None:
     known = audit.read_heads(head) if head is not None else None
-    with app.desk.read() as tx:
+    with app.workspace.read() as tx:
         broken = audit.verify(tx, known)
         chains = len(audit.heads(tx))
     links = [{"chain": link.chain, "seq": link.seq, "problem": link.problem} for link in broken]

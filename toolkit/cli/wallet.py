@@ -61,7 +61,7 @@ def _entry(entry: WalletEntry) -> dict[str, Any]:
 @pass_app
 def show(app: App, org: str) -> None:
     """Show a wallet: balance, open holds, and what is available."""
-    with app.desk.read() as tx:
+    with app.workspace.read() as tx:
         facts = _facts(tx, accounts.find_org(tx, org))
     app.facts(facts)
 
@@ -71,7 +71,7 @@ def show(app: App, org: str) -> None:
 @pass_app
 def entries(app: App, org: str) -> None:
     """List a wallet's credits and adjustments, newest first."""
-    with app.desk.read() as tx:
+    with app.workspace.read() as tx:
         rows = [_entry(entry) for entry in wallet.entries(tx, org)]
     columns = {
         "created_at": "booked (UTC)",
@@ -93,7 +93,7 @@ def entries(app: App, org: str) -> None:
 @pass_app
 def credit(app: App, org: str, amount: int, reference: str, same_reference: bool, reason: str) -> None:
     """Put money into a wallet."""
-    with app.desk.write() as tx:
+    with app.workspace.write() as tx:
         entry = wallet.credit(tx, org, amount, reference, reason, same_reference=same_reference)
         owner = accounts.find_org(tx, org)
         facts = _facts(tx, owner)
@@ -111,7 +111,7 @@ def credit(app: App, org: str, amount: int, reference: str, same_reference: bool
 @pass_app
 def adjust(app: App, org: str, amount: int, reference: str, reason: str) -> None:
     """Correct a wallet, up or down."""
-    with app.desk.write() as tx:
+    with app.workspace.write() as tx:
         entry = wallet.adjust(tx, org, amount, reference, reason)
         owner = accounts.find_org(tx, org)
         facts = _facts(tx, owner)

@@ -16,7 +16,7 @@ from toolkit.core.dialect import Dialect
 from toolkit.dashboard import shared
 from toolkit.dashboard.copy_button import copy_button
 from toolkit.store.tables import ApiKey
-from toolkit.workspace import Desk
+from toolkit.workspace import Workspace
 
 _OPEN = "dialog"
 _SEEN = "dialog_seen"
@@ -89,13 +89,13 @@ def secret_dialog() -> None:
     new = secret_place().get("new")
     if new is None:
         st.rerun()
-    desk, base = shared.desk(), shared.gateway_url()
+    workspace, base = shared.workspace(), shared.gateway_url()
     st.html(
         '<div class="kd-warning"><b>Copy the secret now.</b> It is stored nowhere and cannot be shown again. '
         "Whoever has it can spend on this key; if it is lost, rotate the key.</div>"
     )
     _to_copy(f"Secret of {new.key.name}", new.secret, "secret", None)
-    command = curl(desk, new.key, new.secret)
+    command = curl(workspace, new.key, new.secret)
     if command:
         _to_copy("Try it: paste into a terminal", command, "curl", "bash")
     st.html(
@@ -113,9 +113,9 @@ def _to_copy(label: str, text: str, name: str, language: str | None) -> None:
     st.code(text, language=language, wrap_lines=True)
 
 
-def curl(desk: Desk, key: ApiKey, secret: str) -> str | None:
+def curl(workspace: Workspace, key: ApiKey, secret: str) -> str | None:
     """Return a ready-to-paste call of the cheapest chat model that the key may call; None if there is none."""
-    with desk.read() as tx:
+    with workspace.read() as tx:
         known, now = catalog.load(tx), tx.now
     included = known.plans[key.plan_id].models
     scope = frozenset(json.loads(key.scope))

@@ -16,7 +16,7 @@ from toolkit.core.pricing import billing_month
 from toolkit.reports import queries
 from toolkit.reports.queries import Period, Totals
 from toolkit.store.tables import ApiKey, Organisation, OutboxRow
-from toolkit.workspace import Desk
+from toolkit.workspace import Workspace
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,18 +43,18 @@ class View:
     pulse: tuple[str, ...]
 
     @classmethod
-    def of(cls, desk: Desk, org: str | None) -> "View":
+    def of(cls, workspace: Workspace, org: str | None) -> "View":
         """Return the view at this moment."""
-        seen = desk.actor.org_id or org
+        seen = workspace.actor.org_id or org
         ended = select(func.count(), func.max(OutboxRow.settled_at))
         settled, changed = select(func.sum(Organisation.settled)), select(func.sum(ApiKey.version))
         if seen is not None:  # what others do is no reason to ask anew
             ended = ended.where(OutboxRow.org_id == seen)
             settled = settled.where(Organisation.id == seen)
             changed = changed.where(ApiKey.org_id == seen)
-        with desk.read() as tx:
+        with workspace.read() as tx:
             pulse = [*tx.session.execute(ended).one(), tx.session.scalar(settled), tx.session.scalar(changed)]
-        settings, actor = desk.settings, desk.actor
+        settings, actor = workspace.settings, workspace.actor
         stores = settings.store_url, str(settings.ledger_root)
         return cls(stores, (actor.name, actor.org_id), org, tuple(map(str, pulse)))
 
@@ -69,16 +69,16 @@ class Wallets:
     available: int
 
 
-def wallets(desk: Desk, org: str | None) -> Wallets:
+def wallets(workspace: Workspace, org: str | None) -> Wallets:
     """Return the wallets' present state; never cached."""
-    with desk.read() as tx:
+    with workspace.read() as tx:
         rows = [row for row in accounts.list_orgs(tx) if org in {None, row.id}]
     return Wallets(
         len(rows), sum(row.balance for row in rows), sum(row.held for row in rows), sum(row.available for row in rows)
     )
 
 
-def this_month(desk: Desk, view: View, now: datetime) -> tuple[Totals, Totals, datetime]:
+def this_month(workspace: Workspace, view: View, now: datetime) -> tuple[Totals, Totals, datetime]:
     """Return the totals of this billing month, those of the month before up to the same point, and that point."""
     month = Period.month(billing_month(now))
     assert month.start is not None  # noqa: S101 - a month has both bounds
@@ -86,34 +86,34 @@ def this_month(desk: Desk, view: View, now: datetime) -> tuple[Totals, Totals, d
     before = Period.month(billing_month(month.start - timedelta(days=1)))
     assert before.start is not None  # noqa: S101
     end = min(before.start + max(elapsed, timedelta(minutes=1)), month.start)
-    return totals(desk, view, month), totals(desk, replace(view, pulse=()), Period(before.start, end)), end
+    return totals(workspace, view, month), totals(workspace, replace(view, pulse=()), Period(before.start, end)), end
 
 
 @st.cache_data(max_entries=256, ttl=_LONGEST, show_spinner=False)
-def totals(_desk: Desk, view: View, period: Period) -> Totals:
+def totals(_workspace: Workspace, view: View, period: Period) -> Totals:
     """Return `reports.totals`."""
-    return queries.totals(_desk.ledger, period, org=view.org)
+    return queries.totals(_workspace.ledger, period, org=view.org)
 
 
 @st.cache_data(max_entries=256, ttl=_LONGEST, show_spinner=False)
-def spend(_desk: Desk, view: View, by: tuple[str, ...], period: Period) -> "pd.DataFrame":
+def spend(_workspace: Workspace, view: View, by: tuple[str, ...], period: Period) -> "pd.DataFrame":
     """Return `reports.spend`."""
-    return queries.spend(_desk.ledger, by, period, org=view.org)
+    return queries.spend(_workspace.ledger, by, period, org=view.org)
 
 
 @st.cache_data(max_entries=256, ttl=_LONGEST, show_spinner=False)
-def refusals(_desk: Desk, view: View, period: Period) -> "pd.DataFrame":
+def refusals(_workspace: Workspace, view: View, period: Period) -> "pd.DataFrame":
     """Return `reports.refusals`."""
-    return queries.refusals(_desk.ledger, period, org=view.org)
+    return queries.refusals(_workspace.ledger, period, org=view.org)
 
 
 @st.cache_data(max_entries=64, ttl=_LONGEST, show_spinner=False)
-def hold_accuracy(_desk: Desk, view: View, period: Period) -> "pd.DataFrame":
+def hold_accuracy(_workspace: Workspace, view: View, period: Period) -> "pd.DataFrame":
     """Return `reports.hold_accuracy` per key and model."""
-    return queries.hold_accuracy(_desk.ledger, period=period, org=view.org)
+    return queries.hold_accuracy(_workspace.ledger, period=period, org=view.org)
 
 
 @st.cache_data(max_entries=64, ttl=_LONGEST, show_spinner=False)
-def overruns(_desk: Desk, view: View, period: Period, limit: int) -> "pd.DataFrame":
+def overruns(_workspace: Workspace, view: View, period: Period, limit: int) -> "pd.DataFrame":
     """Return the newest calls that cost more than was held for them."""
-    return queries.requests(_desk.ledger, overrun=True, period=period, org=view.org, limit=limit)
+    return queries.requests(_workspace.ledger, overrun=True, period=period, org=view.org, limit=limit)

@@ -48,12 +48,12 @@ def middleware() -> list[Middleware]:
 async def lifespan(_app: object) -> AsyncIterator[None]:
     """Open key store and peppers before the first request, so that what is wrong stops the start; close them last."""
     streamlit_sessions.begin()
-    desk = await to_thread.run_sync(identity.desk)
-    await to_thread.run_sync(lambda: desk.keyring)
+    workspace = await to_thread.run_sync(identity.workspace)
+    await to_thread.run_sync(lambda: workspace.keyring)
     try:
         yield
     finally:
-        await to_thread.run_sync(desk.close)
+        await to_thread.run_sync(workspace.close)
 
 
 class Gate:
@@ -76,7 +76,7 @@ class Gate:
             await self.app(scope, receive, send)
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
-        visitor = Visitor.of(scope, identity.desk().settings)
+        visitor = Visitor.of(scope, identity.workspace().settings)
         ours = headers.of(scope["path"], visitor)
 
         async def with_headers(message: Message) -> None:
@@ -93,7 +93,7 @@ class Gate:
 
     async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
         connection = HTTPConnection(scope)
-        visitor = Visitor.of(scope, identity.desk().settings)
+        visitor = Visitor.of(scope, identity.workspace().settings)
         await receive()  # the handshake, which is passed on below
         cookie = identity.cookie_of(connection, visitor)
         if visitor.own_page is False:

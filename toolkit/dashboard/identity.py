@@ -15,22 +15,22 @@ from toolkit.admin import sessions
 from toolkit.core.settings import Settings
 from toolkit.dashboard.visitor import Visitor
 from toolkit.store.database import Actor
-from toolkit.workspace import Desk
+from toolkit.workspace import Workspace
 
 COOKIE_LIFETIME = timedelta(days=30)
 
 
 @lru_cache(maxsize=8)
-def _opened(settings: Settings) -> Desk:
-    return Desk.open(settings)
+def _opened(settings: Settings) -> Workspace:
+    return Workspace.open(settings)
 
 
 @lru_cache(maxsize=64)
-def _acting(settings: Settings, actor: Actor) -> Desk:
+def _acting(settings: Settings, actor: Actor) -> Workspace:
     return _opened(settings).acting_as(actor)
 
 
-def desk() -> Desk:
+def workspace() -> Workspace:
     """Return the Keydesk that the environment names, opened once in this process.
 
     Raises:
@@ -39,7 +39,7 @@ def desk() -> Desk:
     return _opened(environment.read_settings())
 
 
-def desk_of(actor: Actor) -> Desk:
+def workspace_of(actor: Actor) -> Workspace:
     """Return the same Keydesk with the actor's rights; its ledger connection is kept between script runs."""
     return _acting(environment.read_settings(), actor)
 
@@ -50,7 +50,7 @@ def cookie_name(*, secure: bool) -> str:
     Args:
         secure: whether the browser has it over TLS; then its prefix keeps other hosts of a domain from setting one.
     """
-    return f"{'__Host-' if secure else ''}keydesk_{desk().keyring.pepper_ids[0]}"
+    return f"{'__Host-' if secure else ''}keydesk_{workspace().keyring.pepper_ids[0]}"
 
 
 def cookie_of(connection: HTTPConnection, visitor: Visitor) -> str | None:
@@ -60,7 +60,7 @@ def cookie_of(connection: HTTPConnection, visitor: Visitor) -> str | None:
 
 
 def _serializer() -> URLSafeTimedSerializer:
-    return URLSafeTimedSerializer(desk().keyring.signing_keys("dashboard session"), salt="session")
+    return URLSafeTimedSerializer(workspace().keyring.signing_keys("dashboard session"), salt="session")
 
 
 def seal(session_id: str) -> str:
@@ -82,7 +82,7 @@ def unseal(cookie: object) -> str | None:
 def find(cookie: object) -> Actor | None:
     """Return who is signed in with this cookie, or None; asks the key store each time."""
     session_id = unseal(cookie)
-    return sessions.find(desk().store, session_id) if session_id else None
+    return sessions.find(workspace().store, session_id) if session_id else None
 
 
 def find_in(connection: HTTPConnection, visitor: Visitor) -> Actor | None:

@@ -10,7 +10,7 @@ from toolkit.admin import catalog, keys
 from toolkit.core.policy import HoldPolicy, Role
 from toolkit.core.pricing import parse_usd, show_multiplier, usd
 from toolkit.store.tables import ApiKey
-from toolkit.workspace import Desk
+from toolkit.workspace import Workspace
 
 POLICIES = {
     HoldPolicy.STRICT: "Strict: the monthly limit is never exceeded",
@@ -49,12 +49,12 @@ NEW = Options("", None, [], "", None, HoldPolicy.STRICT)
 """Where the form of a new key starts."""
 
 
-def draw(desk: Desk, org_id: str, start: Options) -> Options:
+def draw(workspace: Workspace, org_id: str, start: Options) -> Options:
     """Draw the fields, filled with the options to start from; return what they hold."""
-    with desk.read() as tx:
+    with workspace.read() as tx:
         known = catalog.load(tx)
         offered = set(known.plans)
-        if desk.actor.role is not Role.PLATFORM_ADMIN:
+        if workspace.actor.role is not Role.PLATFORM_ADMIN:
             offered = keys.assigned_plans(tx, org_id)
     name = st.text_input("Name", value=start.name, key="key_name", placeholder="billing-bot, ci, alice …")
     by_name = sorted(offered, key=lambda plan_id: known.plans[plan_id].name)

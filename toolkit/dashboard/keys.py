@@ -22,8 +22,8 @@ NEAR_LIMIT = 0.8
 
 def main() -> None:
     """Draw the page."""
-    desk = shared.desk()
-    may_change = desk.actor.role is not Role.ANALYST
+    workspace = shared.workspace()
+    may_change = workspace.actor.role is not Role.ANALYST
     with st.container(horizontal=True, vertical_alignment="center"):
         st.title("Keys", anchor=False)
         st.space("stretch")
@@ -39,8 +39,8 @@ def main() -> None:
             "Show", list(SHOWN), default="Live", required=True, key="key_shown", label_visibility="collapsed"
         )
         with st.container(width=240):
-            org = shared.org_choice(desk, "key_org")
-    with desk.read() as tx:
+            org = shared.org_choice(workspace, "key_org")
+    with workspace.read() as tx:
         now = tx.now
         found = keys.summaries(tx, org=org.id if org else None, deleted=True)
         has_plans = bool(plans.list_all(tx))
@@ -62,7 +62,7 @@ def main() -> None:
     elif not listed:
         shared.empty("No key matches.", "Change the search, or show live and deleted keys with <b>All</b>.")
     else:
-        _list(listed, now, desk.actor.org_id is None and org is None, may_change)
+        _list(listed, now, workspace.actor.org_id is None and org is None, may_change)
     _dialog({summary.key.id: summary for summary in found})
 
 
@@ -214,24 +214,24 @@ _MENU = {
 def create_dialog() -> None:
     """Ask for the options of a new key and make it."""
     dialog.leave_if_closed()
-    desk = shared.desk()
-    with desk.read() as tx:
+    workspace = shared.workspace()
+    with workspace.read() as tx:
         orgs = {org.id: org.name for org in accounts.list_orgs(tx)}
     if not orgs:
         st.warning("There is no organisation yet. Add one on the server with `keydesk orgs add NAME`.")
         dialog.buttons("Create key", disabled=True)
         return
-    org_id = desk.actor.org_id or st.selectbox(
+    org_id = workspace.actor.org_id or st.selectbox(
         "Organisation", list(orgs), format_func=orgs.__getitem__, key="new_key_org"
     )
     place = dialog.secret_place()
-    options = key_form.draw(desk, org_id, key_form.NEW)
+    options = key_form.draw(workspace, org_id, key_form.NEW)
     if dialog.buttons("Create key", disabled=options.plan is None) and options.plan:
         with shared.problems():
-            with desk.write() as tx:
+            with workspace.write() as tx:
                 new = keys.create(
                     tx,
-                    desk.keyring,
+                    workspace.keyring,
                     org=org_id,
                     name=options.name,
                     plan=options.plan,
@@ -248,13 +248,13 @@ def create_dialog() -> None:
 def edit_dialog(summary: KeySummary) -> None:
     """Change the options of a key; what was not touched stays, also if somebody else has changed it meanwhile."""
     dialog.leave_if_closed()
-    desk, key = shared.desk(), dialog.as_opened(summary).key
+    workspace, key = shared.workspace(), dialog.as_opened(summary).key
     before = key_form.Options.of(key)
-    options = key_form.draw(desk, key.org_id, before)
+    options = key_form.draw(workspace, key.org_id, before)
     reason = _reason()
     if dialog.buttons("Save", disabled=options.plan is None) and options.plan:
         with shared.problems():
-            with desk.write() as tx:
+            with workspace.write() as tx:
                 keys.update(
                     tx,
                     key.id,
@@ -273,7 +273,7 @@ def edit_dialog(summary: KeySummary) -> None:
 def rotate_dialog(summary: KeySummary) -> None:
     """Confirm and make the new secret."""
     dialog.leave_if_closed()
-    desk, key = shared.desk(), summary.key
+    workspace, key = shared.workspace(), summary.key
     st.html(
         f"<p><b>{escape(key.name)}</b> gets a new secret and the present one, <code>{key.display}</code>, "
         "<b>stops at once</b>: apps that use it are refused until they have the new one.</p>"
@@ -283,8 +283,8 @@ def rotate_dialog(summary: KeySummary) -> None:
     place = dialog.secret_place()
     if dialog.buttons("Rotate now"):
         with shared.problems():
-            with desk.write() as tx:
-                new = keys.rotate(tx, desk.keyring, key.id, confirm=key.name, reason=reason)
+            with workspace.write() as tx:
+                new = keys.rotate(tx, workspace.keyring, key.id, confirm=key.name, reason=reason)
             place["new"] = new
             st.rerun()
 
@@ -293,7 +293,7 @@ def rotate_dialog(summary: KeySummary) -> None:
 def disable_dialog(summary: KeySummary) -> None:
     """Confirm and stop the key."""
     dialog.leave_if_closed()
-    desk, key = shared.desk(), summary.key
+    workspace, key = shared.workspace(), summary.key
     st.html(
         f"<p>Calls with <b>{escape(key.name)}</b> are refused from now on, until you enable it again. "
         "Calls under way finish and are charged.</p>"
@@ -301,7 +301,7 @@ def disable_dialog(summary: KeySummary) -> None:
     reason = _reason()
     if dialog.buttons("Disable"):
         with shared.problems():
-            with desk.write() as tx:
+            with workspace.write() as tx:
                 keys.disable(tx, key.id, confirm=key.name, reason=reason)
             dialog.finish(f"{key.name} is disabled.")
 
@@ -310,12 +310,12 @@ def disable_dialog(summary: KeySummary) -> None:
 def enable_dialog(summary: KeySummary) -> None:
     """Confirm and let the key call again."""
     dialog.leave_if_closed()
-    desk, key = shared.desk(), summary.key
+    workspace, key = shared.workspace(), summary.key
     st.html(f"<p><b>{escape(key.name)}</b> may call again, with the secret and options it had.</p>")
     reason = _reason()
     if dialog.buttons("Enable"):
         with shared.problems():
-            with desk.write() as tx:
+            with workspace.write() as tx:
                 keys.enable(tx, key.id, confirm=key.name, reason=reason)
             dialog.finish(f"{key.name} is enabled.")
 
@@ -324,7 +324,7 @@ def enable_dialog(summary: KeySummary) -> None:
 def delete_dialog(summary: KeySummary) -> None:
     """Confirm by typing the name, then delete for ever."""
     dialog.leave_if_closed()
-    desk, key = shared.desk(), summary.key
+    workspace, key = shared.workspace(), summary.key
     st.html(
         '<div class="kd-warning"><b>This is final.</b> The secret stops at once and the key cannot come back. '
         "Its requests and spend stay in the logs and charts under its name.</div>"
@@ -334,7 +334,7 @@ def delete_dialog(summary: KeySummary) -> None:
     reason = _reason()
     if dialog.buttons("Delete for ever", danger=True):
         with shared.problems():
-            with desk.write() as tx:
+            with workspace.write() as tx:
                 keys.delete(tx, key.id, confirm=typed, reason=reason)
             dialog.finish(f"{key.name} is deleted.")
 
@@ -342,8 +342,8 @@ def delete_dialog(summary: KeySummary) -> None:
 @st.dialog("Key", width="medium", position="right", on_dismiss=dialog.close)
 def details_dialog(summary: KeySummary) -> None:
     """Show everything about a key, and who did what to it."""
-    desk, key, text = shared.desk(), summary.key, escape
-    with desk.read() as tx:
+    workspace, key, text = shared.workspace(), summary.key, escape
+    with workspace.read() as tx:
         now = tx.now
         acts = audit.rows(tx, subject=key.id, limit=50)
     scope = json.loads(key.scope)

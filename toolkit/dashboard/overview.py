@@ -13,7 +13,7 @@ from toolkit.dashboard.figures import View
 from toolkit.reports import charts
 from toolkit.reports.queries import Period
 from toolkit.store.database import utc_now
-from toolkit.workspace import Desk
+from toolkit.workspace import Workspace
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,10 +27,10 @@ TOP = 8
 
 def main() -> None:
     """Draw the page."""
-    desk = shared.desk()
-    org_id, count = shared.page_head(desk, "Overview", "overview")
+    workspace = shared.workspace()
+    org_id, count = shared.page_head(workspace, "Overview", "overview")
     numbers(org_id)
-    if not _has_calls(desk, org_id):
+    if not _has_calls(workspace, org_id):
         first_step(org_id)
         return
     over_time(org_id, count)
@@ -40,8 +40,8 @@ def main() -> None:
     refused(org_id, count)
 
 
-def _has_calls(desk: Desk, org_id: str | None) -> bool:
-    ever = figures.totals(desk, View.of(desk, org_id), Period.all())
+def _has_calls(workspace: Workspace, org_id: str | None) -> bool:
+    ever = figures.totals(workspace, View.of(workspace, org_id), Period.all())
     return bool(ever.calls or ever.refused)
 
 
@@ -49,10 +49,10 @@ def _has_calls(desk: Desk, org_id: str | None) -> bool:
 def first_step(org_id: str | None) -> None:
     """Say how the first call comes about; when it is there, draw the whole page."""
     with shared.problems():
-        desk = shared.desk()
-        if _has_calls(desk, org_id):
+        workspace = shared.workspace()
+        if _has_calls(workspace, org_id):
             st.rerun()
-        if desk.actor.role is Role.ANALYST:
+        if workspace.actor.role is Role.ANALYST:
             shared.empty("No calls yet.", "Once an app calls with one of the keys, its spend shows up here by itself.")
             return
         shared.empty(
@@ -68,16 +68,16 @@ def first_step(org_id: str | None) -> None:
 def numbers(org_id: str | None) -> None:
     """Draw wallet, spend, calls and refusals of this month."""
     with shared.problems():
-        desk, now = shared.desk(), utc_now()
-        wallet = figures.wallets(desk, org_id)
-        month, before, point = figures.this_month(desk, View.of(desk, org_id), now)
+        workspace, now = shared.workspace(), utc_now()
+        wallet = figures.wallets(workspace, org_id)
+        month, before, point = figures.this_month(workspace, View.of(workspace, org_id), now)
         label = f"Available in {wallet.count} wallets" if wallet.count > 1 else "Wallet available"
         state = f"{shared.money(wallet.balance)} balance − {shared.money(wallet.held)} held"
         spent_up = wallet.count > 0 and wallet.available <= 0
         if not wallet.count:
             state = "no organisation yet"
         elif spent_up:
-            cure = "" if desk.actor.role is Role.PLATFORM_ADMIN else "ask a platform admin to "
+            cure = "" if workspace.actor.role is Role.PLATFORM_ADMIN else "ask a platform admin to "
             state += f" · <b>calls are refused: {cure}credit the wallet</b>"
         tokens = f"{shared.short_count(month.input_tokens)} tokens in, {shared.short_count(month.output_tokens)} out"
         errors = f"{month.errors:,} upstream error{'s' if month.errors != 1 else ''}"
@@ -106,9 +106,9 @@ def _change(cost: int, before: int, point: datetime) -> str:
 def over_time(org_id: str | None, days: int) -> None:
     """Draw spend per key over time."""
     with shared.problems():
-        desk = shared.desk()
+        workspace = shared.workspace()
         shared.heading("Spend per key", f"each day in UTC, last {days} days")
-        table = figures.spend(desk, View.of(desk, org_id), ("day", "key"), shared.period(days))
+        table = figures.spend(workspace, View.of(workspace, org_id), ("day", "key"), shared.period(days))
         shared.plot(charts.spend_over_time(table, by="key", height=340), "spend_over_time", "Spend per key over time")
 
 
@@ -116,16 +116,16 @@ def over_time(org_id: str | None, days: int) -> None:
 def tops(org_id: str | None, days: int) -> None:
     """Draw the keys and models that cost most."""
     with shared.problems():
-        desk = shared.desk()
-        view, period = View.of(desk, org_id), shared.period(days)
-        several_orgs = desk.actor.org_id is None and org_id is None
+        workspace = shared.workspace()
+        view, period = View.of(workspace, org_id), shared.period(days)
+        several_orgs = workspace.actor.org_id is None and org_id is None
         left, right = st.columns(2, gap="large")
         with left:
             shared.heading("Top keys", f"last {days} days")
-            _top(figures.spend(desk, view, ("key",), period), "Key", several_orgs)
+            _top(figures.spend(workspace, view, ("key",), period), "Key", several_orgs)
         with right:
             shared.heading("Top models", f"last {days} days")
-            _top(figures.spend(desk, view, ("model",), period), "Model", several_orgs)
+            _top(figures.spend(workspace, view, ("model",), period), "Model", several_orgs)
 
 
 def _top(table: "pd.DataFrame", what: str, several_orgs: bool) -> None:
@@ -156,8 +156,8 @@ def _top(table: "pd.DataFrame", what: str, several_orgs: bool) -> None:
 def refused(org_id: str | None, days: int) -> None:
     """Draw why calls were refused, and whose."""
     with shared.problems():
-        desk, now = shared.desk(), utc_now()
-        table = figures.refusals(desk, View.of(desk, org_id), shared.period(days))
+        workspace, now = shared.workspace(), utc_now()
+        table = figures.refusals(workspace, View.of(workspace, org_id), shared.period(days))
         shared.heading("Refusals by reason", f"last {days} days; refused calls cost nothing")
         if table.empty:
             shared.empty("No call was refused in this period.", "Nothing to do.")

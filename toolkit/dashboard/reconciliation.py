@@ -13,7 +13,7 @@ from toolkit.dashboard.figures import View
 from toolkit.store import holds
 from toolkit.store.database import utc_now
 from toolkit.store.holds import OpenHold
-from toolkit.workspace import Desk
+from toolkit.workspace import Workspace
 
 HOLDS_EVERY = "10s"
 OLD = timedelta(hours=1)
@@ -26,38 +26,38 @@ MOST_ACCURACIES = 25
 
 def main() -> None:
     """Draw the page."""
-    desk = shared.desk()
-    org_id, count = shared.page_head(desk, "Reconciliation", "reconciliation")
-    _books(desk)
+    workspace = shared.workspace()
+    org_id, count = shared.page_head(workspace, "Reconciliation", "reconciliation")
+    _books(workspace)
     st.space("small")
     stuck_holds(org_id)
     st.space("small")
-    _overruns(desk, org_id, count)
+    _overruns(workspace, org_id, count)
     st.space("small")
-    _accuracy(desk, org_id, count)
+    _accuracy(workspace, org_id, count)
 
 
-def _books(desk: Desk) -> None:
+def _books(workspace: Workspace) -> None:
     """Draw what the last run found; a platform admin may run it again."""
-    with desk.read() as tx:
+    with workspace.read() as tx:
         last, now = reconcile.last_run(tx), tx.now
     with st.container(horizontal=True, vertical_alignment="center"):
         shared.heading(
-            "Do the books balance?", "of all organisations, whatever is chosen above" if _sees_all(desk) else ""
+            "Do the books balance?", "of all organisations, whatever is chosen above" if _sees_all(workspace) else ""
         )
         pressed = False
-        if desk.actor.role is Role.PLATFORM_ADMIN:
+        if workspace.actor.role is Role.PLATFORM_ADMIN:
             st.space("stretch")
             pressed = st.button("Run now", icon=":material/play_arrow:", type="primary", key="run_now")
     if pressed:
-        _run_now(desk)
+        _run_now(workspace)
     if last is None:
         next_step = "Press <b>Run now</b>; it reads only, and calls go on meanwhile."
-        if desk.actor.role is not Role.PLATFORM_ADMIN:
+        if workspace.actor.role is not Role.PLATFORM_ADMIN:
             next_step = "A platform admin starts the check here, or with <code>keydesk reconcile</code>."
         shared.empty("The books have not been checked yet.", next_step)
         return
-    st.html(shared.cards(_cards(desk, last, now)))
+    st.html(shared.cards(_cards(workspace, last, now)))
     broken = [finding for finding in last.findings if finding.violations]
     if broken:
         st.html(
@@ -73,11 +73,11 @@ def _books(desk: Desk) -> None:
             st.html(shared.table(columns, [_check_row(finding) for finding in last.findings]))
 
 
-def _sees_all(desk: Desk) -> bool:
-    return desk.actor.org_id is None
+def _sees_all(workspace: Workspace) -> bool:
+    return workspace.actor.org_id is None
 
 
-def _run_now(desk: Desk) -> None:
+def _run_now(workspace: Workspace) -> None:
     """Check the books while a bar shows how far it is, and say how it went."""
     bar = st.progress(0.0, "Checking the books …")
 
@@ -85,13 +85,13 @@ def _run_now(desk: Desk) -> None:
         bar.progress(done / total, shared.plain(name) or "Done")
 
     with shared.problems():
-        findings = reconcile.run(desk, show)
+        findings = reconcile.run(workspace, show)
         if not any(finding.violations for finding in findings):
             shared.flash("The books balance.")
         st.rerun()
 
 
-def _cards(desk: Desk, last: Run, now: datetime) -> list[tuple[str, str, str]]:
+def _cards(workspace: Workspace, last: Run, now: datetime) -> list[tuple[str, str, str]]:
     failed = sum(bool(finding.violations) for finding in last.findings)
     if last.clean:
         verdict = '<span class="kd-sum">Clean</span>', "no violation was found"
@@ -100,7 +100,7 @@ def _cards(desk: Desk, last: Run, now: datetime) -> list[tuple[str, str, str]]:
     else:
         verdict = '<span class="kd-neg">Not clean</span>', "a platform admin sees the details"
     when = shared.ago(last.started_at, now)
-    if not _sees_all(desk):
+    if not _sees_all(workspace):
         return [("Last run", when, "by the platform"), ("Result", *verdict)]
     return [
         ("Last run", when, f"by {escape(last.actor)}"),
@@ -127,8 +127,8 @@ def _check_row(finding: Finding) -> list[str]:
 def stuck_holds(org_id: str | None) -> None:
     """Draw the open holds that nobody may be going to settle."""
     with shared.problems():
-        desk = shared.desk()
-        with desk.read() as tx:
+        workspace = shared.workspace()
+        with workspace.read() as tx:
             open_, now = holds.open_holds(tx, org=org_id), tx.now
         stuck = [hold for hold in open_ if hold.orphaned or hold.age > OLD]
         shared.heading("Stuck holds", "open holds whose gateway has ended, or that are older than an hour")
@@ -145,25 +145,25 @@ def stuck_holds(org_id: str | None) -> None:
             ("Gateway", "left"),
             ("", "right"),
         ]
-        st.html(shared.table(columns, [_hold_row(desk, hold, now) for hold in stuck[:MOST_HOLDS]]))
+        st.html(shared.table(columns, [_hold_row(workspace, hold, now) for hold in stuck[:MOST_HOLDS]]))
         total = f"{shared.money(sum(hold.amount for hold in stuck))} in {_number(len(stuck), 'stuck hold')}"
         more = f"; the {MOST_HOLDS} oldest are shown" if len(stuck) > MOST_HOLDS else ""
         cure = "A running gateway releases holds of one that has ended within seconds."
         st.html(f'<p class="kd-count">{total}{more}. {cure}</p>')
 
 
-def _key(desk: Desk, name: str, org: str) -> str:
-    return escape(name) + (f'<span class="kd-sub">{escape(org)}</span>' if _sees_all(desk) else "")
+def _key(workspace: Workspace, name: str, org: str) -> str:
+    return escape(name) + (f'<span class="kd-sub">{escape(org)}</span>' if _sees_all(workspace) else "")
 
 
 def _number(count: int, what: str) -> str:
     return f"{count:,} {what}{'s' if count != 1 else ''}"
 
 
-def _hold_row(desk: Desk, hold: OpenHold, now: datetime) -> list[str]:
+def _hold_row(workspace: Workspace, hold: OpenHold, now: datetime) -> list[str]:
     state = shared.badge("orphaned", "bad") if hold.orphaned else shared.badge("old", "warn")
     return [
-        _key(desk, hold.key, hold.org),
+        _key(workspace, hold.key, hold.org),
         escape(hold.model),
         shared.money(hold.amount),
         shared.ago(hold.admitted_at, now),
@@ -172,11 +172,11 @@ def _hold_row(desk: Desk, hold: OpenHold, now: datetime) -> list[str]:
     ]
 
 
-def _overruns(desk: Desk, org_id: str | None, days: int) -> None:
+def _overruns(workspace: Workspace, org_id: str | None, days: int) -> None:
     """Draw the calls that cost more than was held for them."""
     now = utc_now()
     shared.heading("Overruns", f"calls that cost more than was held, last {days} days")
-    found = figures.overruns(desk, View.of(desk, org_id), shared.period(days), MOST_OVERRUNS + 1)
+    found = figures.overruns(workspace, View.of(workspace, org_id), shared.period(days), MOST_OVERRUNS + 1)
     if found.empty:
         shared.empty(
             "No call cost more than its hold in this period.",
@@ -188,7 +188,7 @@ def _overruns(desk: Desk, org_id: str | None, days: int) -> None:
         [
             _link(str(row["request_id"])),
             shared.ago(row["admitted_at"].to_pydatetime(), now),
-            _key(desk, str(row["key_label"]), str(row["org"])),
+            _key(workspace, str(row["key_label"]), str(row["org"])),
             escape(str(row["model"])),
             shared.money(int(row["held"])),
             shared.money(int(row["cost"])),
@@ -198,7 +198,7 @@ def _overruns(desk: Desk, org_id: str | None, days: int) -> None:
     ]
     columns = [("Request", "left"), ("When", "left"), ("Key", "left"), ("Model", "left")]
     columns += [("Held", "right"), ("Charged", "right"), ("Beyond", "right")]
-    accuracy = figures.hold_accuracy(desk, View.of(desk, org_id), shared.period(days))
+    accuracy = figures.hold_accuracy(workspace, View.of(workspace, org_id), shared.period(days))
     overruns, beyond = int(accuracy["overruns"].sum()), int(accuracy["overrun"].sum())
     total = f"{_number(overruns, 'overrun')}, {shared.money(beyond)} beyond what was held; all was charged."
     more = f" The newest {MOST_OVERRUNS} are shown." if len(found) > MOST_OVERRUNS else ""
@@ -211,16 +211,16 @@ def _link(request_id: str) -> str:
     return f'<a href="/requests?id={name}" {shared.SAME_TAB}><code>{name}</code></a>'
 
 
-def _accuracy(desk: Desk, org_id: str | None, days: int) -> None:
+def _accuracy(workspace: Workspace, org_id: str | None, days: int) -> None:
     """Draw how well holds foretold charges."""
     shared.heading("Hold accuracy", f"held ÷ charged per key and model, last {days} days")
-    found = figures.hold_accuracy(desk, View.of(desk, org_id), shared.period(days))
+    found = figures.hold_accuracy(workspace, View.of(workspace, org_id), shared.period(days))
     if found.empty:
         shared.empty("No call was charged in this period.", "Choose a longer period above.", slim=True)
         return
     rows = [
         [
-            _key(desk, str(row["key_label"]), str(row["org"])),
+            _key(workspace, str(row["key_label"]), str(row["org"])),
             escape(str(row["model"])),
             shared.short_count(int(row["calls"])),
             shared.money(int(row["held"])),

@@ -18,7 +18,7 @@ from toolkit.dashboard import dialog, receipt, shared
 from toolkit.reports import queries
 from toolkit.statements import corrections
 from toolkit.store.database import Transaction, utc_now
-from toolkit.workspace import Desk
+from toolkit.workspace import Workspace
 
 PAGE_SIZE = 25
 ID_WIDTH = 150
@@ -76,20 +76,20 @@ class Filters(NamedTuple):
 
 def main() -> None:
     """Draw the page."""
-    desk, now = shared.desk(), utc_now()
+    workspace, now = shared.workspace(), utc_now()
     with st.container(horizontal=True, vertical_alignment="center"):
         st.title("Requests", anchor=False)
         st.space("stretch")
         st.button("Refresh", icon=":material/refresh:", key="request_refresh", help="Look for newer requests")
-    filters = _filters(desk)
+    filters = _filters(workspace)
     if filters.request_id:
-        _one(desk, filters.request_id, now)
+        _one(workspace, filters.request_id, now)
         return
     if st.session_state.get(_FILTERS) != filters:
         st.session_state[_FILTERS], st.session_state[_PAGES] = filters, []
     pages: list[Place] = st.session_state[_PAGES]
     rows = queries.requests(
-        desk.ledger,
+        workspace.ledger,
         key=filters.key,
         model=filters.model,
         outcome=filters.outcome,
@@ -119,7 +119,7 @@ _PAGES = "request_pages"
 _FILTERS = "request_filters"
 
 
-def _filters(desk: Desk) -> Filters:
+def _filters(workspace: Workspace) -> Filters:
     with st.container(horizontal=True, vertical_alignment="center", key="request_search"):
         request_id = st.text_input(
             "Request id",
@@ -138,13 +138,13 @@ def _filters(desk: Desk) -> Filters:
             label_visibility="collapsed",
             persist_state="session",
         )
-    columns = st.columns(4 if desk.actor.org_id is None else 3)
-    org = desk.actor.org_id
+    columns = st.columns(4 if workspace.actor.org_id is None else 3)
+    org = workspace.actor.org_id
     if org is None:
         with columns.pop(0):
-            chosen = shared.org_choice(desk, "request_org")
+            chosen = shared.org_choice(workspace, "request_org")
             org = chosen.id if chosen else None
-    with desk.read() as tx:
+    with workspace.read() as tx:
         known = {summary.key.id: summary for summary in keys.summaries(tx, org=org, deleted=True)}
         models = _models(tx, known.values())
 
@@ -194,8 +194,8 @@ def _nothing(filters: Filters) -> None:
         )
 
 
-def _one(desk: Desk, request_id: str, now: datetime) -> None:
-    found = queries.requests(desk.ledger, request_id=request_id, limit=1).to_dict("records")
+def _one(workspace: Workspace, request_id: str, now: datetime) -> None:
+    found = queries.requests(workspace.ledger, request_id=request_id, limit=1).to_dict("records")
     if not found:
         shared.empty(
             "No request has this id.",
@@ -204,7 +204,7 @@ def _one(desk: Desk, request_id: str, now: datetime) -> None:
         )
         return
     with st.container(border=True):
-        _detail(desk, found[0], now)
+        _detail(workspace, found[0], now)
 
 
 def _head() -> None:
@@ -286,13 +286,13 @@ def _paging(pages: list[Place], rows: list[dict[Hashable, Any]]) -> None:
 def detail_dialog(request_id: str) -> None:
     """Show one request."""
     dialog.leave_if_closed()
-    desk = shared.desk()
-    found = queries.requests(desk.ledger, request_id=request_id, limit=1).to_dict("records")
+    workspace = shared.workspace()
+    found = queries.requests(workspace.ledger, request_id=request_id, limit=1).to_dict("records")
     if found:
-        _detail(desk, found[0], utc_now())
+        _detail(workspace, found[0], utc_now())
 
 
-def _detail(desk: Desk, row: Mapping[Hashable, Any], now: datetime) -> None:
+def _detail(workspace: Workspace, row: Mapping[Hashable, Any], now: datetime) -> None:
     outcome = Outcome(row["outcome"])
     refusal = _text(row["refusal"])
     meaning = REASON.get(RefusalType(refusal), "") if refusal else ""
@@ -321,10 +321,10 @@ def _detail(desk: Desk, row: Mapping[Hashable, Any], now: datetime) -> None:
     st.html(shared.facts(what))
     st.space("small")
     shared.heading("Cost", f"prices of {escape(row['plan'])}, fixed when the call was admitted")
-    _cost(desk, row)
+    _cost(workspace, row)
 
 
-def _cost(desk: Desk, row: Mapping[Hashable, Any]) -> None:
+def _cost(workspace: Workspace, row: Mapping[Hashable, Any]) -> None:
     bill = receipt.of(row)
     columns = [("", "left"), ("Tokens", "right"), ("USD per million", "right"), ("Amount", "right")]
     lines = [
@@ -342,7 +342,7 @@ def _cost(desk: Desk, row: Mapping[Hashable, Any]) -> None:
         lines.append([multiplier, "", "", shared.exact_money(bill.exact)])
     charged = shared.exact_money(Decimal(int(row["cost"])) / NANO)
     lines.append(["<b>Charged</b>", "", "", f"<b>{charged}</b>"])
-    with desk.read() as tx:
+    with workspace.read() as tx:
         entries = corrections.of_call(tx, row["request_id"])
         sources = {price.id: price.source for price in catalog.list_prices(tx)}
     present = int(row["cost"])

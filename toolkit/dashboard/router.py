@@ -6,7 +6,7 @@ import streamlit as st
 
 from toolkit.admin import accounts
 from toolkit.dashboard import dialog, shared
-from toolkit.workspace import Desk
+from toolkit.workspace import Workspace
 
 PAGES = (
     ("toolkit/dashboard/overview.py", "Overview", ":material/monitoring:"),
@@ -24,7 +24,7 @@ def main() -> None:
     st.html(shared.STYLE)
     st.logo(str(shared.LOGO), size="large")
     with shared.problems():
-        desk = shared.desk()
+        workspace = shared.workspace()
         pages = [
             st.Page(path, title=title, icon=icon, default=position == 0)
             for position, (path, title, icon) in enumerate(PAGES)
@@ -33,19 +33,19 @@ def main() -> None:
         if st.session_state.get(_PAGE) != page.title:
             st.session_state[_PAGE] = page.title
             dialog.close()
-        _sidebar(desk)
+        _sidebar(workspace)
         shared.show_flash()
         page.run()
 
 
-def _sidebar(desk: Desk) -> None:
+def _sidebar(workspace: Workspace) -> None:
     org = "All organisations"
-    if desk.actor.org_id is not None:
-        with desk.read() as tx:
-            org = accounts.find_org(tx, desk.actor.org_id).name
+    if workspace.actor.org_id is not None:
+        with workspace.read() as tx:
+            org = accounts.find_org(tx, workspace.actor.org_id).name
     st.sidebar.html(
         '<div class="kd-me">'
-        f'<div class="kd-me-name" title="{escape(desk.actor.name)}">{escape(desk.actor.name)}</div>'
-        f'<div class="kd-me-role">{shared.ROLES[desk.actor.role]} · {escape(org)}</div>'
+        f'<div class="kd-me-name" title="{escape(workspace.actor.name)}">{escape(workspace.actor.name)}</div>'
+        f'<div class="kd-me-role">{shared.ROLES[workspace.actor.role]} · {escape(org)}</div>'
         '<form method="post" action="/auth/sign-out"><button type="submit">Sign out</button></form></div>'
     )

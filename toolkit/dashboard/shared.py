@@ -23,7 +23,7 @@ from toolkit.dashboard import identity, streamlit_sessions
 from toolkit.reports.queries import Period
 from toolkit.store.database import utc_now
 from toolkit.store.tables import Organisation
-from toolkit.workspace import Desk
+from toolkit.workspace import Workspace
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -38,7 +38,7 @@ _FLASH = "flash"
 _OWNER = "owner"
 
 
-def current_desk() -> Desk | None:
+def current_workspace() -> Workspace | None:
     """Return the Keydesk with the rights of whoever is signed in, or None; looked up anew in every run.
 
     What a tab holds belongs to one person signed in once: it is dropped when the run before was for anybody else, for
@@ -52,12 +52,12 @@ def current_desk() -> Desk | None:
         st.session_state[_OWNER] = (actor, cookie)
         if before is not None and actor is not None:
             flash("Your rights have changed, so what was open here has been closed.")
-    return identity.desk_of(actor) if actor else None
+    return identity.workspace_of(actor) if actor else None
 
 
-def desk() -> Desk:
+def workspace() -> Workspace:
     """Return the Keydesk with the rights of whoever is signed in; stop the script if nobody is."""
-    found = current_desk()
+    found = current_workspace()
     if found is None:
         st.html(f'<div class="kd-empty"><b>You are signed out.</b> <a href="/sign-in" {SAME_TAB}>Sign in</a></div>')
         st.stop()
@@ -96,7 +96,7 @@ def plain(text: str) -> str:
 
 def gateway_url() -> str:
     """Return the gateway's address as the person at this browser can reach it."""
-    settings = identity.desk().settings
+    settings = identity.workspace().settings
     if settings.public_url:
         return settings.public_url
     host = settings.host
@@ -105,12 +105,12 @@ def gateway_url() -> str:
     return f"http://{f'[{host}]' if ':' in host else host}:{settings.gateway_port}"
 
 
-def org_choice(desk: Desk, key: str) -> Organisation | None:
+def org_choice(workspace: Workspace, key: str) -> Organisation | None:
     """Ask for one organisation or all, where the actor may see several; return the chosen one, None for all."""
-    with desk.read() as tx:
+    with workspace.read() as tx:
         orgs = {org.id: org for org in accounts.list_orgs(tx)}
-    if desk.actor.org_id is not None:
-        return orgs[desk.actor.org_id]
+    if workspace.actor.org_id is not None:
+        return orgs[workspace.actor.org_id]
     chosen = st.selectbox(
         "Organisation",
         ["", *orgs],
@@ -122,7 +122,7 @@ def org_choice(desk: Desk, key: str) -> Organisation | None:
     return orgs.get(chosen) if chosen else None
 
 
-def page_head(desk: Desk, title: str, key: str) -> tuple[str | None, int]:
+def page_head(workspace: Workspace, title: str, key: str) -> tuple[str | None, int]:
     """Draw a page's title beside the choice of organisation and period; return the id (None is all) and the days.
 
     Args:
@@ -132,7 +132,7 @@ def page_head(desk: Desk, title: str, key: str) -> tuple[str | None, int]:
         st.title(title, anchor=False)
         st.space("stretch")
         with st.container(width=240):
-            org = org_choice(desk, f"{key}_org")
+            org = org_choice(workspace, f"{key}_org")
         days = st.segmented_control(
             "Period",
             list(PERIODS),

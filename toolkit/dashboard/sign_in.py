@@ -79,7 +79,7 @@ class SignIns:
         try:
             session_id = await to_thread.run_sync(
                 sessions.sign_in,
-                identity.desk().store,
+                identity.workspace().store,
                 email,
                 form.get("password", ""),
                 visitor.address or "unknown",
@@ -110,7 +110,7 @@ class SignIns:
             return PlainTextResponse(_FOREIGN.format(act="Sign out"), 403)
         cookie = identity.cookie_of(request, visitor)
         if cookie is not None and (session_id := identity.unseal(cookie)):
-            await to_thread.run_sync(sessions.sign_out, identity.desk().store, session_id)
+            await to_thread.run_sync(sessions.sign_out, identity.workspace().store, session_id)
             streamlit_sessions.drop(cookie)
         response = RedirectResponse(SIGN_IN, 303)
         for secure in (True, False):
@@ -126,7 +126,7 @@ def local_path(target: str | None) -> str:
 
 
 def _visitor(request: Request) -> Visitor:
-    return Visitor.of(request.scope, identity.desk().settings)
+    return Visitor.of(request.scope, identity.workspace().settings)
 
 
 async def _form(request: Request) -> dict[str, str] | None:

@@ -18,8 +18,8 @@ from sqlalchemy import select
 from toolkit.admin import accounts, catalog, keys, lookup, plans, wallet
 from toolkit.billing.hold_estimate import hold_bound
 from toolkit.billing.rules import Admit, Call, Ending, Refuse, Settle
-from toolkit.billing.state import Books, Wanted
-from toolkit.billing.stores import Till, open_till
+from toolkit.billing.state import BatchState, RowsWanted
+from toolkit.billing.stores import BillingStore, open_billing_store
 from toolkit.core.catalog import Catalog
 from toolkit.core.dialect import Dialect
 from toolkit.core.errors import Conflict, Refusal, RefusalType
@@ -36,7 +36,7 @@ from toolkit.store import audit
 from toolkit.store.database import SYSTEM, Actor, Transaction, lock_catalog
 from toolkit.store.tables import ApiKey, AuditRow, LiveSecret, Organisation, RetiredSecret
 from toolkit.store.tally import Counted
-from toolkit.workspace import Desk
+from toolkit.workspace import Workspace
 
 CALLS = 45_000
 
@@ -56,64 +56,64 @@ _ENDPOINTS = {Dialect.OPENAI: "chat/completions", Dialect.ANTHROPIC: "messages",
 _LOADED = "demo.load"
 
 
-def is_loaded(desk: Desk) -> bool:
+def is_loaded(workspace: Workspace) -> bool:
     """Whether the demo data is there, to its end."""
-    with desk.read() as tx:
+    with workspace.read() as tx:
         return tx.session.scalar(select(AuditRow.seq).where(AuditRow.action == _LOADED).limit(1)) is not None
 
 
-def load(desk: Desk, progress: Callable[[int, int], None] | None = None, *, calls: int = CALLS) -> int:
+def load(workspace: Workspace, progress: Callable[[int, int], None] | None = None, *, calls: int = CALLS) -> int:
     """Load the demo data, or the rest of it if an earlier load was cut short; return how many calls it has.
 
     Args:
-        desk: opened as a platform admin; its settings say where the demo upstream listens.
+        workspace: opened as a platform admin; its settings say where the demo upstream listens.
         progress: called with calls done and calls in all.
         calls: about how many to make.
 
     Raises:
         Conflict: the demo data is loaded already, or organisations of the same names are there.
     """
-    if is_loaded(desk):
+    if is_loaded(workspace):
         raise Conflict("The demo data is loaded already.")
-    with desk.read() as tx:
+    with workspace.read() as tx:
         # An organisation of the same name that somebody else made is no load that was cut short.
         ours = (Organisation.name == KEYS[0].org, Organisation.created_by == _PLATFORM.name)
         first = tx.session.scalar(select(Organisation.created_at).where(*ours))
         now = tx.now
     start = first or (now - timedelta(days=DAYS - 1)).replace(hour=0, minute=0, second=0, microsecond=0)
     if first is None:
-        _set_stage(desk, start)
+        _set_stage(workspace, start)
     drawn = [call for call in draw(start, calls) if call.at < now]
-    player = _Player(desk, start, now)
+    player = _Player(workspace, start, now)
     player.play(drawn, progress or (lambda _done, _all: None))
     player.use_old_secret()
     calls = len(drawn) + OLD_SECRET_USES
-    _end(desk, now, calls)
+    _end(workspace, now, calls)
     return calls
 
 
-def follow_port(desk: Desk) -> None:
+def follow_port(workspace: Workspace) -> None:
     """Point the demo upstreams to where the settings now say that the demo upstream listens, with its credential.
 
     One that an operator has pointed elsewhere is left alone.
     """
-    with desk.store.write(SYSTEM) as tx:
+    with workspace.store.write(SYSTEM) as tx:
         lock_catalog(tx)
         found = {upstream.name: upstream.base_url for upstream in catalog.list_upstreams(tx)}
-        for dialect, url in _base_urls(desk).items():
+        for dialect, url in _base_urls(workspace).items():
             name = f"demo-{dialect}"
             if re.fullmatch(rf"http://127\.0\.0\.1:\d+/{_BASES[dialect]}", found.get(name, "")):
                 catalog.update_upstream(tx, name, base_url=url, credential_env=CREDENTIAL)
 
 
-def _base_urls(desk: Desk) -> dict[Dialect, str]:
-    return {dialect: f"http://127.0.0.1:{desk.settings.demo_port}/{base}" for dialect, base in _BASES.items()}
+def _base_urls(workspace: Workspace) -> dict[Dialect, str]:
+    return {dialect: f"http://127.0.0.1:{workspace.settings.demo_port}/{base}" for dialect, base in _BASES.items()}
 
 
-def _set_stage(desk: Desk, start: datetime) -> None:
+def _set_stage(workspace: Workspace, start: datetime) -> None:
     """Add models, plans, organisations and their first money, all before the first call."""
-    with desk.store.write(_PLATFORM, start) as tx:
-        for dialect, url in _base_urls(desk).items():
+    with workspace.store.write(_PLATFORM, start) as tx:
+        for dialect, url in _base_urls(workspace).items():
             catalog.add_upstream(tx, f"demo-{dialect}", dialect, url, CREDENTIAL)
         for model in MODELS:
             catalog.add_model(
@@ -132,8 +132,8 @@ def _set_stage(desk: Desk, start: datetime) -> None:
 class _Player:
     """Lets the drawn calls and the operators' acts happen in order of time."""
 
-    def __init__(self, desk: Desk, start: datetime, now: datetime) -> None:
-        self._desk = desk
+    def __init__(self, workspace: Workspace, start: datetime, now: datetime) -> None:
+        self._workspace = workspace
         self._start = start
         self._now = now
         self._catalog = Catalog(0, {}, {})
@@ -141,8 +141,8 @@ class _Player:
 
     def play(self, calls: list[DemoCall], progress: Callable[[int, int], None]) -> None:
         acts = self._acts()
-        with closing(open_till(self._desk.store)) as till:
-            played = _played_until(self._desk)
+        with closing(open_billing_store(self._workspace.store)) as billing_store:
+            played = _played_until(self._workspace)
             done = sum(call.at <= played for call in calls) if played else 0
             for day, of_day in groupby(calls, key=lambda call: (call.at - self._start).days):
                 while acts and acts[0][0] <= day:
@@ -150,7 +150,7 @@ class _Player:
                     self._facts.clear()
                 batch = [call for call in of_day if played is None or call.at > played]
                 for first in range(0, len(batch), BATCH):
-                    self._play_batch(till, batch[first : first + BATCH])
+                    self._play_batch(billing_store, batch[first : first + BATCH])
                     done += len(batch[first : first + BATCH])
                     progress(done, len(calls))
 
@@ -166,11 +166,11 @@ class _Player:
         return sorted(acts, key=lambda act: act[0])
 
     def _create(self, key: DemoKey, at: datetime) -> None:
-        with self._desk.store.write(_PLATFORM, at) as tx:
+        with self._workspace.store.write(_PLATFORM, at) as tx:
             if _find(tx, key) is None:
                 keys.create(
                     tx,
-                    self._desk.keyring,
+                    self._workspace.keyring,
                     org=key.org,
                     name=key.name,
                     plan=key.plan,
@@ -179,33 +179,35 @@ class _Player:
                 )
 
     def _delete(self, key: DemoKey, at: datetime) -> None:
-        with _acting_for(self._desk, key.org, at) as tx:
+        with _acting_for(self._workspace, key.org, at) as tx:
             found = _find(tx, key)
             if found is not None and found.status != KeyStatus.DELETED:
                 keys.delete(tx, found.id, confirm=key.name, reason="The prototype was replaced.")
 
     def _rotate(self, at: datetime) -> None:
-        with _acting_for(self._desk, ROTATED.org, at) as tx:
+        with _acting_for(self._workspace, ROTATED.org, at) as tx:
             found = _find(tx, ROTATED)
             if found is not None and found.rotated_at is None:
-                keys.rotate(tx, self._desk.keyring, found.id, confirm=found.name, reason="Seen in a shared notebook.")
+                keys.rotate(
+                    tx, self._workspace.keyring, found.id, confirm=found.name, reason="Seen in a shared notebook."
+                )
 
     def _pay_in(self, day: int, at: datetime) -> None:
         for org, dollars in CREDITS.items():
-            with self._desk.store.write(_PLATFORM, at) as tx:
+            with self._workspace.store.write(_PLATFORM, at) as tx:
                 reference = f"invoice {org.split()[0].upper()} {at:%Y-%m}-{day // 30 + 1}"
                 if not any(entry.reference == reference for entry in wallet.entries(tx, org)):
                     wallet.credit(tx, org, dollars * NANO, reference)
 
-    def _play_batch(self, till: Till, batch: list[DemoCall]) -> None:
+    def _play_batch(self, billing_store: BillingStore, batch: list[DemoCall]) -> None:
         if not self._facts:
             self._read_facts()
-        for result in till.run([self._job(call) for call in batch]):
+        for result in billing_store.run([self._job(call) for call in batch]):
             if isinstance(result, BaseException):
                 raise result
 
     def _read_facts(self) -> None:
-        with self._desk.store.read(_PLATFORM) as tx:
+        with self._workspace.store.read(_PLATFORM) as tx:
             self._catalog = catalog.load(tx)
             digests = tx.session.execute(
                 select(Organisation.name, ApiKey.name, LiveSecret.digest)
@@ -268,7 +270,7 @@ class _Player:
 
     def use_old_secret(self) -> None:
         """Somebody still calls with the secret that was rotated away, and is refused as a gateway does it."""
-        with self._desk.store.read(_PLATFORM) as tx:
+        with self._workspace.store.read(_PLATFORM) as tx:
             found = tx.session.execute(
                 select(RetiredSecret.digest, RetiredSecret.uses)
                 .join(ApiKey, ApiKey.id == RetiredSecret.key_id)
@@ -277,16 +279,16 @@ class _Player:
             ).one()
             facts = lookup.lookup_retired(tx, [found.digest])
         assert facts is not None  # noqa: S101 - it was rotated half-way
-        with closing(open_till(self._desk.store)) as till:
+        with closing(open_billing_store(self._workspace.store)) as billing_store:
             for number in range(OLD_SECRET_USES - found.uses, 0, -1):  # an earlier load may have made some
                 at = self._now - timedelta(hours=3 * number)
                 call = Call(
                     new_request_id(micros(at) // 1000), facts, at, Dialect.OPENAI, "chat/completions", stream=False
                 )
-                (failed,) = till.run([Refuse(call, Unauthorized(facts), at, None)])
+                (failed,) = billing_store.run([Refuse(call, Unauthorized(facts), at, None)])
                 if isinstance(failed, BaseException):
                     raise failed
-                with self._desk.store.write(SYSTEM) as tx:
+                with self._workspace.store.write(SYSTEM) as tx:
                     lookup.note_retired(tx, {found.digest: Counted(1, at)})
 
 
@@ -299,20 +301,20 @@ class _WholeCall:
     catalog_version: int
     refusal: Refusal | None = None
 
-    def want(self, wanted: Wanted) -> None:
+    def want(self, wanted: RowsWanted) -> None:
         for job in (self.admit, self._refuse(Refusal(RefusalType.API_KEY_QUOTA_EXCEEDED, "")), self.settle):
             if job is not None:
                 job.want(wanted)
 
-    def judge(self, books: Books) -> None:
+    def judge(self, batch: BatchState) -> None:
         try:
             if self.refusal is not None or self.admit is None:
                 raise self.refusal or AssertionError("a call is admitted or refused")
-            self.admit.judge(books)
+            self.admit.judge(batch)
         except Refusal as refusal:
-            self._refuse(refusal).judge(books)
+            self._refuse(refusal).judge(batch)
         else:
-            self.settle.judge(books)
+            self.settle.judge(batch)
 
     def _refuse(self, refusal: Refusal) -> Refuse:
         return Refuse(self.settle.call, refusal, self.settle.call.received_at, self.catalog_version)
@@ -359,30 +361,32 @@ def _find(tx: Transaction, key: DemoKey) -> ApiKey | None:
 
 
 @contextmanager
-def _acting_for(desk: Desk, org: str, at: datetime) -> Iterator[Transaction]:
+def _acting_for(workspace: Workspace, org: str, at: datetime) -> Iterator[Transaction]:
     """Open a transaction in the name of an organisation's own admin."""
-    with desk.store.read(_PLATFORM) as tx:
+    with workspace.store.read(_PLATFORM) as tx:
         org_id = accounts.find_org(tx, org).id
     name = f"admin@{org.lower().replace(' ', '-')}.example"
-    with desk.store.write(Actor(name, Role.ORG_ADMIN, org_id), at) as tx:
+    with workspace.store.write(Actor(name, Role.ORG_ADMIN, org_id), at) as tx:
         yield tx
 
 
-def _played_until(desk: Desk) -> datetime | None:
+def _played_until(workspace: Workspace) -> datetime | None:
     """Return the admission of the last call that an earlier load wrote, or None."""
-    with desk.read() as tx:
+    with workspace.read() as tx:
         made = select(ApiKey.id).where(ApiKey.created_by == _PLATFORM.name)  # their secrets are known to nobody
         ids = list(tx.session.scalars(made))
-    last = desk.ledger.sql("SELECT max(admitted_at) FROM usage WHERE key_id IN (SELECT unnest(?::VARCHAR[]))", [ids])
+    last = workspace.ledger.sql(
+        "SELECT max(admitted_at) FROM usage WHERE key_id IN (SELECT unnest(?::VARCHAR[]))", [ids]
+    )
     played: datetime | None = last.column(0)[0].as_py()
     return played
 
 
-def _end(desk: Desk, now: datetime, calls: int) -> None:
+def _end(workspace: Workspace, now: datetime, calls: int) -> None:
     """Set the limit that one key is near, and say that all is loaded."""
-    with _acting_for(desk, NEAR_LIMIT.org, now) as tx:
+    with _acting_for(workspace, NEAR_LIMIT.org, now) as tx:
         summary = next(s for s in keys.summaries(tx, org=NEAR_LIMIT.org) if s.key.name == NEAR_LIMIT.name)
         near = max(-(-summary.spent * 100 // (94 * NANO)), 1) * NANO
         keys.update(tx, summary.key.id, monthly_limit=near, reason="Budget for the rest of the quarter.")
-    with desk.store.write(_PLATFORM, now) as tx:
+    with workspace.store.write(_PLATFORM, now) as tx:
         audit.record(tx, _LOADED, "demo", after={"calls": calls})

@@ -10,14 +10,14 @@
 | `failures` | what a caller is told when an admitted call has failed |
 | `turns` | who gets what there is little of |
 | `blocks` | bytes that came in pieces |
-| `book` | keys, models and prices in memory, and the proof that they are current |
+| `key_cache` | keys, models and prices in memory, and the proof that they are current |
 | `refusal_log` | which refusals become rows, and the count of the rest |
 | `call` | judging a call, holding, settling |
 | `passage` | forwarding an admitted call and passing its answer on |
 | `fault` | what an upstream's error becomes for the caller |
 | `upstreams` | the HTTP client |
 | `answers` | what is sent back |
-| `lease` | the keeper of the gateway's lease |
+| `lease` | the heartbeat of the gateway's lease |
 | `readiness` | whether calls can be admitted |
 | `app` | the Starlette application |
 | `server` | uvicorn, with our connections |

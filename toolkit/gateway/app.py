@@ -20,8 +20,8 @@ from uvicorn.config import Config
 
 from toolkit import environment
 from toolkit.admin import peppers
-from toolkit.billing.batcher import Cashier
-from toolkit.billing.stores import open_till
+from toolkit.billing.batcher import Batcher
+from toolkit.billing.stores import open_billing_store
 from toolkit.core.errors import Refusal, RefusalType, Unavailable
 from toolkit.core.policy import KeyFacts, NotAdmitted
 from toolkit.core.secrets import RequestIds, new_id
@@ -32,14 +32,14 @@ from toolkit.dialects.skim import LIGHT_SIZE, is_light
 from toolkit.gateway import paths
 from toolkit.gateway.blocks import Blocks
 from toolkit.gateway.bodies import MEDIA_ALLOWANCE, Bodies, LargeBody, check_size
-from toolkit.gateway.call import Request, Teller, find_model
+from toolkit.gateway.call import CallLifecycle, Request, find_model
 from toolkit.gateway.caller import dialect_of_shared_path, find_secret, secret_in_url, wants_sse
 from toolkit.gateway.door import prove
 from toolkit.gateway.field_policy import UnknownNames
-from toolkit.gateway.forwarder import Passage
-from toolkit.gateway.heartbeat import Keeper
+from toolkit.gateway.forwarder import Forwarder
+from toolkit.gateway.heartbeat import Heartbeat
 from toolkit.gateway.intake import Intake
-from toolkit.gateway.key_cache import Book
+from toolkit.gateway.key_cache import KeyCache
 from toolkit.gateway.processes import end_with
 from toolkit.gateway.reader import Headers
 from toolkit.gateway.readers import Readers
@@ -47,7 +47,7 @@ from toolkit.gateway.readiness import Readiness
 from toolkit.gateway.refusal_log import RefusalLog
 from toolkit.gateway.responses import early_refusal, send_json, send_refusal
 from toolkit.gateway.server import protocol, run
-from toolkit.gateway.upstream_pool import Upstreams
+from toolkit.gateway.upstream_pool import UpstreamPool
 from toolkit.store.database import Store
 from toolkit.store.tally import Tallies
 
@@ -71,10 +71,12 @@ WORKER_WITHIN = 30
 class Gateway:
     """The ASGI endpoint of every path that callers use."""
 
-    def __init__(self, settings: Settings, book: Book, teller: Teller, upstreams: Upstreams, bodies: Bodies) -> None:
+    def __init__(
+        self, settings: Settings, key_cache: KeyCache, lifecycle: CallLifecycle, upstreams: UpstreamPool, bodies: Bodies
+    ) -> None:
         self._settings = settings
-        self._book = book
-        self._teller = teller
+        self._key_cache = key_cache
+        self._lifecycle = lifecycle
         self._upstreams = upstreams
         self._ids = RequestIds()
         self._complained = float("-inf")
@@ -94,7 +96,7 @@ class Gateway:
             await handling
         finally:
             if (secret := secret_in_url(query)) is not None:
-                self._teller.start(self._book.note_in_url(self._book.digests(secret)))
+                self._lifecycle.start(self._key_cache.note_in_url(self._key_cache.digests(secret)))
 
     async def _handle(self, scope: Scope, query: bytes, receive: Receive, send: Send) -> None:
         request_id = self._ids.next(time.time_ns() // 1_000_000)
@@ -108,13 +110,13 @@ class Gateway:
             return
         dialect = target.dialect or dialect_of_shared_path(headers, query)
         try:
-            digests = self._book.digests(find_secret(dialect, headers, query))
+            digests = self._key_cache.digests(find_secret(dialect, headers, query))
             request = Request(request_id, dialect, target, digests, headers, b"", wants_sse(query))
             try:
                 await self._answer(request, scope, receive, send)
             except NotAdmitted as refusal:
                 if refusal.key is not None:
-                    await self._teller.log_unread(request, refusal.key, refusal)
+                    await self._lifecycle.log_unread(request, refusal.key, refusal)
                 raise
         except Refusal as refusal:
             await send_refusal(send, refusal, request_id, dialect)
@@ -131,15 +133,15 @@ class Gateway:
         if request.target.endpoint == "models":
             await self._list_models(request, scope, send)
             return
-        key = await self._book.key(request.digests)  # no body is read for a caller without a key, or without money
+        key = await self._key_cache.key(request.digests)  # no body is read for a caller without a key, or without money
         prove(scope, key.org_id)
         try:
-            key = await self._teller.check_funds(request, key)
+            key = await self._lifecycle.check_funds(request, key)
             request.body = await self._read_body(request, key, receive)
         except NotAdmitted:
             raise  # and is logged there, as wherever it comes from
         except Refusal as refusal:
-            await self._teller.log_unread(request, key, refusal)
+            await self._lifecycle.log_unread(request, key, refusal)
             raise
         if isinstance(request.body, LargeBody):
             try:
@@ -150,8 +152,8 @@ class Gateway:
             await self._pass(request, key, receive, send)
 
     async def _pass(self, request: Request, key: KeyFacts, receive: Receive, send: Send) -> None:
-        admission = await self._teller.admit(request, key)
-        await Passage(self._teller, self._upstreams, self._intake, request, admission, receive, send).run()
+        admission = await self._lifecycle.admit(request, key)
+        await Forwarder(self._lifecycle, self._upstreams, self._intake, request, admission, receive, send).run()
 
     async def _read_body(self, request: Request, key: KeyFacts, receive: Receive) -> bytes | LargeBody:
         size = _announced(request.headers)
@@ -190,12 +192,12 @@ class Gateway:
             return
         for last in (False, True):
             try:
-                check_size(size, key, self._book.catalog, self._book.now(), self._settings.body_limit)
+                check_size(size, key, self._key_cache.catalog, self._key_cache.now(), self._settings.body_limit)
                 return
             except Refusal:
                 if last:
                     raise
-                key = await self._book.current_key(request.digests)  # nobody is refused by what was so once
+                key = await self._key_cache.current_key(request.digests)  # nobody is refused by what was so once
 
     async def _next_part(self, receive: Receive) -> tuple[bytes, bool]:
         """Return the next part of a body, and whether there are more."""
@@ -214,10 +216,10 @@ class Gateway:
 
     async def _list_models(self, request: Request, scope: Scope, send: Send) -> None:
         target, dialect = request.target, request.dialect
-        key = await self._book.current_key(request.digests)
+        key = await self._key_cache.current_key(request.digests)
         prove(scope, key.org_id)
-        catalog = self._book.catalog
-        now = self._book.now()
+        catalog = self._key_cache.catalog
+        now = self._key_cache.now()
         module = MODULES[dialect]
         plan = catalog.plans.get(key.plan_id)
         names = key.callable_models(plan.models if plan else frozenset())
@@ -240,7 +242,7 @@ class Gateway:
         try:
             find_model(catalog, name, dialect, key, now)
         except Refusal as refusal:
-            raise await self._teller.told(refusal, key, name) from None
+            raise await self._lifecycle.told(refusal, key, name) from None
         await send_json(send, 200, request.id, dialect, module.listed(next(i for i in infos if i.id == name)))
 
 
@@ -322,38 +324,38 @@ def create_app(settings: Settings | None = None) -> Starlette:
     except BaseException:
         store.close()
         raise
-    cashier = Cashier(open_till(store))
+    batcher = Batcher(open_billing_store(store))
     tallies = Tallies(store)
-    book = Book(store, keyring, cashier, tallies)
-    upstreams = Upstreams(settings)
-    teller = Teller(book, RefusalLog(cashier, tallies), UnknownNames(tallies), new_id("gateway"))
+    key_cache = KeyCache(store, keyring, batcher, tallies)
+    upstreams = UpstreamPool(settings)
+    lifecycle = CallLifecycle(key_cache, RefusalLog(batcher, tallies), UnknownNames(tallies), new_id("gateway"))
     readers = Readers()
-    keeper = Keeper(store, teller, settings.lease)
+    heartbeat = Heartbeat(store, lifecycle, settings.lease)
 
     @contextlib.asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
-        cashier.start()
+        batcher.start()
         tallies.start()
-        await book.open()
+        await key_cache.open()
         await upstreams.open()
-        await keeper.start()
+        await heartbeat.start()
         _calm_collector()
         try:
             yield
         finally:
-            await teller.drain(AFTER_GRACE)  # the lease is kept until the last call is settled
-            await cashier.stop()
+            await lifecycle.drain(AFTER_GRACE)  # the lease is kept until the last call is settled
+            await batcher.stop()
             await asyncio.to_thread(tallies.stop)
-            await keeper.stop()
+            await heartbeat.stop()
             await upstreams.close()
             readers.close()
             store.close()
 
     readiness = Readiness(
         store,
-        teller.instance_id,
-        (lambda: (cashier.committed, cashier.failed), lambda: (keeper.renewed, keeper.failed)),
-        lambda: bool(teller.lease),
+        lifecycle.instance_id,
+        (lambda: (batcher.committed, batcher.failed), lambda: (heartbeat.renewed, heartbeat.failed)),
+        lambda: bool(lifecycle.lease),
     )
 
     async def health(_request: HttpRequest) -> Response:
@@ -365,7 +367,7 @@ def create_app(settings: Settings | None = None) -> Starlette:
             return JSONResponse({"status": "ready"})
         return JSONResponse({"status": "unavailable", "reason": fault}, status_code=503)
 
-    gateway = Gateway(settings, book, teller, upstreams, Bodies(settings.body_limit, readers))
+    gateway = Gateway(settings, key_cache, lifecycle, upstreams, Bodies(settings.body_limit, readers))
     return _Application(gateway, routes=[Route(HEALTH, health), Route(READY, ready)], lifespan=lifespan)
 
 

@@ -25,7 +25,7 @@ from toolkit.dialects.headers import Onward
 from toolkit.dialects.shape import EMBEDDING_ENDPOINTS, FREE_ENDPOINTS, Shape
 from toolkit.gateway.bodies import LargeBody
 from toolkit.gateway.field_policy import UnknownNames, check_window, judge_unknown
-from toolkit.gateway.key_cache import LARGEST_KEY_CACHE, Book
+from toolkit.gateway.key_cache import LARGEST_KEY_CACHE, KeyCache
 from toolkit.gateway.paths import PATH_OF, Target
 from toolkit.gateway.reader import read_request
 from toolkit.gateway.refusal_log import RefusalLog
@@ -65,18 +65,20 @@ class UnderWay(Protocol):
         """Return how far the call has come; None if it was not forwarded, or is younger than `least_age` seconds."""
 
 
-class Teller:
+class CallLifecycle:
     """What all calls of one gateway share.
 
     Args:
-        book: keys, catalog and billing.
+        key cache: keys, catalog and billing.
         refusal_log: where refusals of known keys go.
         unknown_names: where the names of unknown fields are counted.
         instance_id: owner of the holds.
     """
 
-    def __init__(self, book: Book, refusal_log: RefusalLog, unknown_names: UnknownNames, instance_id: str) -> None:
-        self.book = book
+    def __init__(
+        self, key_cache: KeyCache, refusal_log: RefusalLog, unknown_names: UnknownNames, instance_id: str
+    ) -> None:
+        self.key_cache = key_cache
         self._refusal_log = refusal_log
         self._unknown_names = unknown_names
         self.instance_id = instance_id
@@ -142,14 +144,14 @@ class Teller:
         if key.key_id in self._paying or request.target.endpoint in FREE_ENDPOINTS:
             return key
         for _ in range(MOST_STALE):
-            catalog, now = self.book.catalog, self.book.now()
+            catalog, now = self.key_cache.catalog, self.key_cache.now()
             if not _always_costs(catalog, key, request.target.endpoint, now):
                 break
             try:
-                await self.book.ask(Afford(key, billing_month(now), catalog.version))
+                await self.key_cache.ask(Afford(key, billing_month(now), catalog.version))
                 break
             except Stale as stale:
-                key = await self.book.renewed(request.digests, stale)
+                key = await self.key_cache.renewed(request.digests, stale)
         if len(self._paying) >= LARGEST_KEY_CACHE:
             self._paying.clear()
         self._paying.add(key.key_id)
@@ -176,8 +178,8 @@ class Teller:
         left_out: tuple[str, ...] = ()
         counted = False
         for _ in range(MOST_STALE):
-            catalog = self.book.catalog
-            now = self.book.now()
+            catalog = self.key_cache.catalog
+            now = self.key_cache.now()
             call: Call | None = None
             try:
                 if shape is None:
@@ -198,7 +200,7 @@ class Teller:
                 admitted = await self._hold(call, bound, catalog, lease)
                 return Admission(call, shape, body, onward, left_out, model, bound, admitted)
             except Stale as stale:
-                key = await self.book.renewed(request.digests, stale)
+                key = await self.key_cache.renewed(request.digests, stale)
             except Refusal as error:
                 refusal = await self.told(error, key, shape.model) if shape else error
                 if refusal.status == 402:
@@ -211,7 +213,7 @@ class Teller:
                 try:
                     await self._log_refusal(call, refusal, None if refusal.type in JUDGED_IN_STORE else catalog.version)
                 except Stale as stale:
-                    key = await self.book.renewed(request.digests, stale)
+                    key = await self.key_cache.renewed(request.digests, stale)
                 else:
                     raise refusal from None
         raise Unavailable("The key or the catalog changes faster than this call can be judged.")
@@ -225,30 +227,30 @@ class Teller:
         Raises:
             Unavailable: the key store cannot be reached.
         """
-        if refusal.type in _OF_MODELS and not await self.book.org_has(key.org_id, model):
+        if refusal.type in _OF_MODELS and not await self.key_cache.org_has(key.org_id, model):
             return _no_such_model(model)
         return refusal
 
     async def _hold(self, call: Call, bound: HoldBound, catalog: Catalog, lease: int) -> Admitted:
         self.open_calls[call.request_id] = None
         try:
-            admitted = await self.book.ask(Admit(call, bound, catalog.version, self.instance_id))
+            admitted = await self.key_cache.ask(Admit(call, bound, catalog.version, self.instance_id))
         except BaseException:
-            # Should the store have admitted it after all, without our learning of it, the lease's keeper finds out.
+            # Should the store have admitted it after all, without our learning of it, the lease's heartbeat finds out.
             self.open_calls.pop(call.request_id, None)
             raise
         if self.lease != lease:
-            # Somebody may have swept the hold already, though a new lease may hold by now. If not, the keeper does.
+            # Somebody may have swept the hold already, though a new lease may hold by now. If not, the heartbeat does.
             self.open_calls.pop(call.request_id, None)
             raise _no_lease()
         return admitted
 
     async def _log_refusal(self, call: Call, refusal: Refusal, catalog_version: int | None) -> None:
-        await self._refusal_log.log(Refuse(call, refusal, self.book.now(), catalog_version))
+        await self._refusal_log.log(Refuse(call, refusal, self.key_cache.now(), catalog_version))
 
     async def log_unread(self, request: Request, key: KeyFacts, refusal: Refusal) -> None:
         """Log the refusal of a call of a known key whose body was not read."""
-        call = Call(request.id, key, self.book.now(), request.dialect, request.target.endpoint, stream=False)
+        call = Call(request.id, key, self.key_cache.now(), request.dialect, request.target.endpoint, stream=False)
         await self._log_refusal(call, refusal, None)
 
     def settle(self, call: Call, ending: Ending) -> "asyncio.Future[Receipt | None]":
@@ -269,7 +271,7 @@ class Teller:
                 self._settled(call, first.result(), settled)
             self._settlements.discard(first)
 
-        first = self.book.ask(Settle(call, ending))
+        first = self.key_cache.ask(Settle(call, ending))
         self._settlements.add(first)
         first.add_done_callback(tried)
         return settled
@@ -282,7 +284,9 @@ class Teller:
             await asyncio.sleep(pause)
             pause = min(pause * 2, 2.0)
             try:
-                receipt = await self.book.ask(Settle(call, ending)) or await self._settled_before(call, ending, lease)
+                receipt = await self.key_cache.ask(Settle(call, ending)) or await self._settled_before(
+                    call, ending, lease
+                )
             except Unavailable as error:
                 if time.monotonic() > give_up:
                     logger.error("call %s could not be settled: no key store", call.request_id)  # noqa: TRY400
@@ -301,7 +305,7 @@ class Teller:
         Its row may be in the ledger by now, which is not read here. But while the lease lasted nobody else could have
         written the call off.
         """
-        receipt = await self.book.receipt(call.request_id)
+        receipt = await self.key_cache.receipt(call.request_id)
         if receipt is None and lease and lease == self.lease:
             receipt = Receipt(cost_of(call, ending))
         return receipt
@@ -380,8 +384,8 @@ def find_model(
     """Return the model that a caller named, and its price at `now` (UTC).
 
     Raises:
-        Refusal: model_not_found, wrong_dialect or model_not_allowed, in this order; `Teller.told` says what of it the
-            caller may learn.
+        Refusal: model_not_found, wrong_dialect or model_not_allowed, in this order; `CallLifecycle.told` says what
+            of it the caller may learn.
     """
     model = catalog.models.get(name)
     dated = model.price(now) if model else None

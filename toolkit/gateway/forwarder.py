@@ -27,11 +27,11 @@ from toolkit.dialects.meter import BYTES_PER_TOKEN, StreamMeter
 from toolkit.gateway import fault
 from toolkit.gateway.blocks import BLOCK
 from toolkit.gateway.bodies import LargeBody
-from toolkit.gateway.call import Admission, Request, Teller
+from toolkit.gateway.call import Admission, CallLifecycle, Request
 from toolkit.gateway.failures import refusal_of, stopped, written_off
 from toolkit.gateway.intake import Intake, Whole
 from toolkit.gateway.responses import JSON, LEFT_OUT, head, hold_id, send_blocks, send_refusal, send_whole
-from toolkit.gateway.upstream_pool import Exchange, NotConfigured, UpstreamBroke, Upstreams, UpstreamSlow
+from toolkit.gateway.upstream_pool import Exchange, NotConfigured, UpstreamBroke, UpstreamPool, UpstreamSlow
 
 logger = logging.getLogger("keydesk.gateway")
 
@@ -47,20 +47,20 @@ GRACE = 2.0
 """Seconds beyond the time limit of a call in which it may end by itself."""
 
 
-class Passage:
+class Forwarder:
     """The way of one admitted call: forward it, watch its answer, settle it."""
 
     def __init__(
         self,
-        teller: Teller,
-        upstreams: Upstreams,
+        lifecycle: CallLifecycle,
+        upstreams: UpstreamPool,
         intake: Intake,
         request: Request,
         admission: Admission,
         receive: Receive,
         send: Send,
     ) -> None:
-        self._teller = teller
+        self._lifecycle = lifecycle
         self._upstreams = upstreams
         self._intake = intake
         self._request = request
@@ -82,7 +82,7 @@ class Passage:
 
     def run(self) -> Coroutine[Any, Any, None]:
         """Forward the call and answer the caller."""
-        self._teller.open_calls[self._call.request_id] = self
+        self._lifecycle.open_calls[self._call.request_id] = self
         return self._stream() if self._shape.stream else self._whole()
 
     def progress(self, least_age: float) -> Progress | None:
@@ -144,7 +144,7 @@ class Passage:
 
         It is cancelled only when the gateway stops and its grace is over.
         """
-        task = self._teller.enter()
+        task = self._lifecycle.enter()
         try:
             with await self._open() as exchange:
                 await exchange.send()
@@ -163,7 +163,7 @@ class Passage:
             await self._no_answer(error)
         finally:
             self._ensure_settled()
-            self._teller.leave(task)
+            self._lifecycle.leave(task)
 
     async def _answer_whole(self, exchange: Exchange) -> None:
         answer = self._intake.whole(self._call.key.org_id)
@@ -199,7 +199,7 @@ class Passage:
     async def _stream(self) -> None:
         """Forward a call and pass its answer on as it comes; stops the upstream when the caller leaves."""
         self._leaving = leaving = asyncio.ensure_future(self._caller_leaves())
-        passing = self._teller.start(self._pass_stream())
+        passing = self._lifecycle.start(self._pass_stream())
         try:
             # The limit is for a caller who neither reads nor leaves: a hold is not kept for ever.
             limit = self._upstreams.call_timeout + GRACE
@@ -350,7 +350,7 @@ class Passage:
         if self._settlement is None:
             ending = Ending(
                 outcome=outcome,
-                ended_at=self._teller.book.now(),
+                ended_at=self._lifecycle.key_cache.now(),
                 status=status,
                 usage=metered.usage if metered else None,
                 refusal=refusal,
@@ -363,7 +363,7 @@ class Passage:
                 ending.usage_doubt, ending.overrun_reason = metered.doubt, metered.overrun_reason
                 if metered.provider_usage:
                     ending.provider_usage = self._scrubber().for_operators(metered.provider_usage.encode())
-            self._settlement = self._teller.settle(self._call, ending)
+            self._settlement = self._lifecycle.settle(self._call, ending)
         return self._settlement
 
     def _settle_aborted(self, meter: StreamMeter | None, why: str) -> None:

@@ -1,4 +1,4 @@
-"""The keeper of a gateway's lease: renews it, sweeps, and ends all calls should it be lost.
+"""The heartbeat of a gateway's lease: renews it, sweeps, and ends all calls should it be lost.
 
 The holds of a gateway that does not renew are released by others, so a gateway that cannot reach the key store must
 stop what it is doing before its lease ends: by its own monotonic clock, counted from before the last renewal.
@@ -22,7 +22,7 @@ from toolkit.billing import leases
 from toolkit.billing.leases import Progress
 from toolkit.billing.state import Hold
 from toolkit.core.errors import Unavailable
-from toolkit.gateway.call import Teller
+from toolkit.gateway.call import CallLifecycle
 from toolkit.store.database import SYSTEM, Store, store_now, utc_now
 
 logger = logging.getLogger("keydesk.gateway")
@@ -38,12 +38,12 @@ STOOD = "this process stood still for too long"
 SWEPT = "it had ended before it was renewed, and another gateway has written its calls off"
 
 
-class Keeper:
+class Heartbeat:
     """Keeps a gateway's lease while it runs.
 
     Args:
         store: the key store.
-        teller: whose calls need the lease.
+        lifecycle: whose calls need the lease.
         seconds: length of the lease.
 
     Attributes:
@@ -51,9 +51,9 @@ class Keeper:
         renewed, failed: on the monotonic clock, when it was last renewed, and when the store last refused.
     """
 
-    def __init__(self, store: Store, teller: Teller, seconds: float) -> None:
+    def __init__(self, store: Store, lifecycle: CallLifecycle, seconds: float) -> None:
         self._store = store
-        self._teller = teller
+        self._lifecycle = lifecycle
         self._seconds = seconds
         self._beat = seconds / BEATS
         self._number = 0
@@ -121,7 +121,7 @@ class Keeper:
     def _renew(self) -> None:
         begun = time.monotonic()
         # Calls that a beat has passed over already: what is younger is not worth a write, and is lost if we die.
-        progress = self._teller.progress(self._beat)
+        progress = self._lifecycle.progress(self._beat)
         news = {request_id: now for request_id, now in progress.items() if self._noted.get(request_id) != now}
         held, here, there = self._write_lease(news)
         self._noted = progress
@@ -132,10 +132,10 @@ class Keeper:
 
     def _write_lease(self, progress: dict[str, Progress]) -> tuple[bool, datetime, datetime]:
         with self._store.write(SYSTEM) as tx:
-            held = leases.is_known(tx, self._teller.instance_id)
+            held = leases.is_known(tx, self._lifecycle.instance_id)
             if not held:
-                self._teller.lease = 0  # at once: whoever is being admitted compares
-            leases.renew(tx, self._teller.instance_id, timedelta(seconds=self._seconds))
+                self._lifecycle.lease = 0  # at once: whoever is being admitted compares
+            leases.renew(tx, self._lifecycle.instance_id, timedelta(seconds=self._seconds))
             before = utc_now()
             there = store_now(tx)
             here = before + (utc_now() - before) / 2  # asked half-way between sending and receiving
@@ -149,14 +149,14 @@ class Keeper:
         self._heard.set()
 
     def _renewed(self, held: bool, here: datetime, there: datetime) -> None:
-        self._teller.book.set_clock(there, here)
+        self._lifecycle.key_cache.set_clock(there, here)
         if not held and self._number:
             self._lose(SWEPT)
         if self.until <= time.monotonic():
             return  # the renewal took too long to count on; the next beat tries again
-        if not self._teller.lease:
+        if not self._lifecycle.lease:
             self._number += 1
-            self._teller.lease = self._number
+            self._lifecycle.lease = self._number
         if self._alarm is None:
             self._look()
 
@@ -171,8 +171,8 @@ class Keeper:
 
     def _lose(self, why: str) -> None:
         logger.error("the lease is lost: %s; all calls are ended", why)
-        self._teller.lease = 0
-        self._teller.abort()
+        self._lifecycle.lease = 0
+        self._lifecycle.abort()
 
     # -- beside it ----------------------------------------------------------------------------------------------
 
@@ -194,8 +194,8 @@ class Keeper:
         """Write off holds that nobody settles: the answer to a commit got lost, or the settlement was given up."""
         holds = {hold.request_id: hold for hold in await self._by_hand(self._held)}
         # Asked now, not before: whoever has settled meanwhile holds nothing, and whoever is new is not in the list.
-        unsettled = self._teller.unsettled = self._teller.unsettled & holds.keys()
-        forgotten = holds.keys() - self._teller.open_calls.keys() - unsettled
+        unsettled = self._lifecycle.unsettled = self._lifecycle.unsettled & holds.keys()
+        forgotten = holds.keys() - self._lifecycle.open_calls.keys() - unsettled
         for calls, why, said in (
             (unsettled, leases.UNSETTLED, "calls that could not be settled were written off"),
             (forgotten, leases.FORGOTTEN, "holds that this gateway had not learnt of were released"),
@@ -207,9 +207,9 @@ class Keeper:
 
     def _held(self) -> list[Hold]:
         with self._store.read(SYSTEM) as tx:
-            return leases.held_by(tx, self._teller.instance_id)
+            return leases.held_by(tx, self._lifecycle.instance_id)
 
     def _end(self) -> None:
         with self._store.write(SYSTEM) as tx:
-            leases.end(tx, self._teller.instance_id)
+            leases.end(tx, self._lifecycle.instance_id)
         leases.sweep(self._store)

@@ -14,7 +14,7 @@ from typing import NamedTuple, TypeVar
 from sqlalchemy import select
 
 from toolkit.admin import catalog, lookup
-from toolkit.billing.batcher import Cashier
+from toolkit.billing.batcher import Batcher
 from toolkit.billing.rules import Receipt
 from toolkit.billing.state import Job, Stale
 from toolkit.core.catalog import Catalog
@@ -50,20 +50,20 @@ class _Dead(NamedTuple):
     facts: KeyFacts | None
 
 
-class Book:
+class KeyCache:
     """Keys and catalog as last read, and the way to have them read anew.
 
     Args:
         store: the key store.
         keyring: peppers under which presented secrets are digested.
-        cashier: runs billing.
+        batcher: runs billing.
         tallies: where uses of retired secrets are counted.
     """
 
-    def __init__(self, store: Store, keyring: Keyring, cashier: Cashier, tallies: Tallies) -> None:
+    def __init__(self, store: Store, keyring: Keyring, batcher: Batcher, tallies: Tallies) -> None:
         self._store = store
         self._keyring = keyring
-        self._cashier = cashier
+        self._batcher = batcher
         self._keys: dict[str, KeyFacts] = {}
         self._dead: dict[str, _Dead] = {}
         self._retired_uses = tallies.tally(lookup.note_retired)
@@ -127,7 +127,7 @@ class Book:
 
     def ask(self, job: Job[T]) -> "asyncio.Future[T]":
         """Have a billing job judged in the next shared transaction."""
-        return self._cashier.ask(job)
+        return self._batcher.ask(job)
 
     async def org_has(self, org_id: str, model: str) -> bool:
         """Return whether a model is in the plan of any of an organisation's live keys, as the store has it now.

@@ -108,7 +108,7 @@ class Told:
     last: bool = False
 
 
-class _Desk:
+class _Workspace:
     """What the process can be asked; each method gets the bytes that followed its question."""
 
     def __init__(self) -> None:
@@ -148,11 +148,11 @@ class _Desk:
         return stand_in(raw, sse=sse), b""
 
 
-def _answer(desk: _Desk, ask: Ask, raw: bytes) -> tuple[Told, bytes]:
+def _answer(workspace: _Workspace, ask: Ask, raw: bytes) -> tuple[Told, bytes]:
     # Whoever takes longer is ended by the kernel; the timer counts the time that this process computes.
     signal.setitimer(signal.ITIMER_PROF, CPU_LIMIT)
     try:
-        value, more = getattr(desk, ask.what)(raw, **ask.arguments)
+        value, more = getattr(workspace, ask.what)(raw, **ask.arguments)
         return Told(value, size=len(more)), more
     except Refusal as refusal:
         said = {name: getattr(refusal, name) for name in ("type", "message", "param", "details", "headers")}
@@ -171,11 +171,11 @@ def _resident() -> int:
 
 def _serve(asked: IO[bytes], told: socket.socket) -> None:
     """Answer questions until there are no more."""
-    desk = _Desk()
+    workspace = _Workspace()
     while head := asked.read(LENGTH.size):
         ask: Ask = pickle.loads(asked.read(LENGTH.unpack(head)[0]))  # noqa: S301 - by the gateway
-        answer, more = _answer(desk, ask, asked.read(ask.size))
-        answer.last = desk.is_free and _resident() - len(more) > LARGEST
+        answer, more = _answer(workspace, ask, asked.read(ask.size))
+        answer.last = workspace.is_free and _resident() - len(more) > LARGEST
         frame = pickle.dumps(answer)
         told.sendall(LENGTH.pack(len(frame)) + frame)
         told.sendall(more)

@@ -3,7 +3,7 @@
 A caller can be refused thousands of times a second; only what becomes a row costs the store a write.
 """
 
-from toolkit.billing.batcher import Cashier
+from toolkit.billing.batcher import Batcher
 from toolkit.billing.rules import REFUSAL_ROWS_PER_MINUTE, Confirm, Refuse
 from toolkit.store import refusal_counts
 from toolkit.store.tally import Tallies
@@ -17,12 +17,12 @@ class RefusalLog:
     minute is full, asks no more in that minute.
 
     Args:
-        cashier: runs billing.
+        batcher: runs billing.
         tallies: where the rest is counted.
     """
 
-    def __init__(self, cashier: Cashier, tallies: Tallies) -> None:
-        self._cashier = cashier
+    def __init__(self, batcher: Batcher, tallies: Tallies) -> None:
+        self._batcher = batcher
         self._tally = tallies.tally(refusal_counts.add)
         self._minute = 0
         self._asked: dict[refusal_counts.At, int] = {}
@@ -42,12 +42,12 @@ class RefusalLog:
         asked = self._asked.get(at, 0)
         if asked >= REFUSAL_ROWS_PER_MINUTE:
             if job.catalog_version is not None:
-                await self._cashier.ask(Confirm(job.call.key, job.catalog_version))
+                await self._batcher.ask(Confirm(job.call.key, job.catalog_version))
             self._tally.count(at, job.now)
             return
         self._asked[at] = asked + 1
         try:
-            became_row = await self._cashier.ask(job)
+            became_row = await self._batcher.ask(job)
         except BaseException:
             self._asked[at] = max(self._asked.get(at, 0) - 1, 0)
             raise

@@ -212,7 +212,7 @@ def _reason(error: Exception) -> str:
     return str(error) if type(error) is ConnectionError else type(error).__name__
 
 
-class Upstreams:
+class UpstreamPool:
     """The pool of connections to all upstreams; opened and closed with the gateway."""
 
     def __init__(self, settings: Settings) -> None:

@@ -19,7 +19,7 @@ from sqlalchemy import BigInteger, ColumnElement, Table, select, true, type_coer
 from toolkit.core.errors import InvalidInput, Unavailable
 from toolkit.core.period import Period
 from toolkit.ledger import segments
-from toolkit.ledger.storage import Shelf
+from toolkit.ledger.storage import Storage
 from toolkit.store import audit, names
 from toolkit.store.database import Actor, Store, Transaction
 from toolkit.store.tables import (
@@ -108,7 +108,7 @@ FROM (SELECT *, unnest(json_extract(sheet, '$.tiers[*]')) AS tier FROM price_boo
 def opened(
     connection: "duckdb.DuckDBPyConnection",
     store: Store,
-    shelf: Shelf,
+    storage: Storage,
     actor: Actor,
     query: str,
     period: Period | None = None,
@@ -119,7 +119,7 @@ def opened(
     Args:
         connection: from `engine`.
         store: the key store.
-        shelf: where its segments stand.
+        storage: where its segments stand.
         actor: whose rights hold.
         query: what will be asked; views that it does not name are missing, and cost nothing.
         period: leaves only its calls in `usage`, and only files that may hold some are opened.
@@ -135,7 +135,7 @@ def opened(
     logged = "usage" in text
     listed: list[tuple[str, int, int]] = []
     with connection.cursor() as cursor:
-        shelf.connect(cursor)
+        storage.connect(cursor)
         try:
             with store.read(actor) as tx:
                 if logged:
@@ -153,7 +153,7 @@ def opened(
                             cursor.execute(_PRICES)
             if logged:
                 tail = "SELECT *, admitted_at::DATE AS day FROM tail"
-                log = " UNION ALL BY NAME ".join([*_scans(shelf, listed), tail])
+                log = " UNION ALL BY NAME ".join([*_scans(storage, listed), tail])
                 if narrow := _narrowing(actor, period, request_id):
                     log = f"SELECT * FROM ({log}) WHERE {narrow}"
                 cursor.execute(_USAGE.format(columns=", ".join(map(_column, OUTBOX.columns)), log=log))
@@ -355,13 +355,13 @@ def _narrowing(actor: Actor, period: Period | None, request_id: str | None) -> s
     return " AND ".join(terms)
 
 
-def _scans(shelf: Shelf, listed: list[tuple[str, int, int]]) -> Iterator[str]:
+def _scans(storage: Storage, listed: list[tuple[str, int, int]]) -> Iterator[str]:
     """Yield what reads the segments: one scan for each version of their columns.
 
     So DuckDB looks into one file of each version to know the columns, not into every file.
     """
     for version in sorted({version for _, _, version in listed}):
-        addresses = shelf.addresses({path: size for path, size, of_version in listed if of_version == version})
+        addresses = storage.addresses({path: size for path, size, of_version in listed if of_version == version})
         yield (
             f"SELECT * FROM read_parquet([{', '.join(map(quoted, addresses))}], hive_partitioning = true,"
             " hive_types = {'day': DATE})"

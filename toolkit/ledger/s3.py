@@ -1,4 +1,4 @@
-"""Buckets: a shelf on S3, or on anything that speaks its protocol. Imported only where a ledger is kept in one.
+"""Buckets: a storage on S3, or on anything that speaks its protocol. Imported only where a ledger is kept in one.
 
 Arrow's own S3 client does the work, so nothing but `fsspec` is needed for it: the interface by which DuckDB reads
 files that are not its own. Credentials, region and endpoint come from where the AWS tools look for them:
@@ -34,8 +34,8 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _REGISTERING = threading.Lock()
 
 
-class Bucket:
-    """A shelf in a bucket.
+class S3Storage:
+    """A storage in a bucket.
 
     Args:
         root: `s3://BUCKET/PREFIX`; the prefix may be empty.

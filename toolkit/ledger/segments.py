@@ -11,7 +11,7 @@ from sqlalchemy import BigInteger, Boolean, Table, Text
 
 from toolkit.core.errors import Unavailable
 from toolkit.core.moments import moment
-from toolkit.ledger.storage import Shelf
+from toolkit.ledger.storage import Storage
 from toolkit.store.tables import Moment, OutboxRow, Segment
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ ROW_GROUP = 32_768
 rows stand by model, which saves a tenth of the room: prices, endpoint and the form of the response id go with it."""
 
 FOLDER = "usage"
-"""Where segments stand on their shelf, hive-partitioned: `usage/day=2026-11-23/NAME.parquet`."""
+"""Where segments stand on their storage, hive-partitioned: `usage/day=2026-11-23/NAME.parquet`."""
 
 _ENCODINGS = {
     **dict.fromkeys(("request_id", "response_id"), "DELTA_BYTE_ARRAY"),
@@ -48,11 +48,11 @@ def arrow_schema(table: Table) -> "pa.Schema":
     return pa.schema([(column.name, types[type(column.type)]) for column in table.columns])
 
 
-def write(shelf: Shelf, rows: "pa.Table", drained_at: datetime) -> list[Segment]:
+def write(storage: Storage, rows: "pa.Table", drained_at: datetime) -> list[Segment]:
     """Write request-log rows as one file for each UTC day of admission.
 
     Args:
-        shelf: where to.
+        storage: where to.
         rows: of the request log.
         drained_at: when the last of them left the outbox.
 
@@ -60,7 +60,7 @@ def write(shelf: Shelf, rows: "pa.Table", drained_at: datetime) -> list[Segment]
         The segments, to be listed in the key store; until then no reader knows the files.
 
     Raises:
-        Unavailable: the shelf takes them not, or not all; then it keeps none.
+        Unavailable: the storage takes them not, or not all; then it keeps none.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -70,17 +70,17 @@ def write(shelf: Shelf, rows: "pa.Table", drained_at: datetime) -> list[Segment]
     try:
         for day in sorted(days.unique().to_pylist()):
             written.append(  # noqa: PERF401 - those before one that fails are wanted
-                _write_day(shelf, day, rows.filter(pc.equal(days, day)), drained_at)
+                _write_day(storage, day, rows.filter(pc.equal(days, day)), drained_at)
             )
     except Unavailable:
         # A disk with room for one day and not for the next would fill up as a drain tries again and again.
         with suppress(Unavailable):
-            shelf.remove(segment.path for segment in written)
+            storage.remove(segment.path for segment in written)
         raise
     return written
 
 
-def _write_day(shelf: Shelf, day: date, rows: "pa.Table", drained_at: datetime) -> Segment:
+def _write_day(storage: Storage, day: date, rows: "pa.Table", drained_at: datetime) -> Segment:
     import pyarrow as pa
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
@@ -101,7 +101,7 @@ def _write_day(shelf: Shelf, day: date, rows: "pa.Table", drained_at: datetime) 
     )
     content = sink.getvalue().to_pybytes()
     path = f"{FOLDER}/day={day}/{time.time_ns():016x}-{secrets.token_hex(8)}.parquet"
-    shelf.write(path, content)
+    storage.write(path, content)
     return Segment(
         path=path,
         day=str(day),
@@ -114,17 +114,17 @@ def _write_day(shelf: Shelf, day: date, rows: "pa.Table", drained_at: datetime) 
     )
 
 
-def read(shelf: Shelf, segment: Segment) -> "pa.Table":
+def read(storage: Storage, segment: Segment) -> "pa.Table":
     """Return a segment's rows, checked against its entry in the list; in columns newer than it all values are missing.
 
     Raises:
-        Unavailable: the file is missing, or is not what its entry says, or the shelf cannot be read.
+        Unavailable: the file is missing, or is not what its entry says, or the storage cannot be read.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        content = shelf.read(segment.path)
+        content = storage.read(segment.path)
     except FileNotFoundError:
         raise Unavailable(f"The segment {segment.path} is missing.") from None
     if len(content) != segment.size or hashlib.sha256(content).hexdigest() != segment.sha256:

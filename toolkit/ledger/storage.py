@@ -1,8 +1,8 @@
-"""Shelves: where the ledger's segments stand, a folder or an S3-compatible bucket.
+"""Storage: where the ledger's segments stand, a folder or an S3-compatible bucket.
 
-A file appears on a shelf whole or not at all, is there for good once `write` has returned, and never changes. Its
-name is never used twice, so nothing is overwritten, and neither shelf needs a lock. Paths are relative to the
-shelf's root and have slashes.
+A file appears in a storage whole or not at all, is there for good once `write` has returned, and never changes. Its
+name is never used twice, so nothing is overwritten, and neither storage needs a lock. Paths are relative to the
+storage's root and have slashes.
 """
 
 import os
@@ -22,7 +22,7 @@ BUCKET = "s3://"
 """What the root of a ledger in a bucket begins with: `s3://BUCKET/PREFIX`."""
 
 
-class Shelf(Protocol):
+class Storage(Protocol):
     """Where files stand.
 
     Raises:
@@ -49,23 +49,23 @@ class Shelf(Protocol):
         """Return where DuckDB finds files, as `read_parquet` takes it; `sizes` has their sizes in bytes."""
 
     def connect(self, connection: "duckdb.DuckDBPyConnection") -> None:
-        """Let DuckDB read from this shelf."""
+        """Let DuckDB read from this storage."""
 
 
-def at(root: Path | str) -> Shelf:
-    """Return the shelf at a folder, or at `s3://BUCKET/PREFIX`.
+def at(root: Path | str) -> Storage:
+    """Return the storage at a folder, or at `s3://BUCKET/PREFIX`.
 
     Raises:
         InvalidInput: there can be no bucket of that name.
     """
     if isinstance(root, str) and root.startswith(BUCKET):
-        from toolkit.ledger.s3 import Bucket
+        from toolkit.ledger.s3 import S3Storage
 
-        return Bucket(root)
-    return Folder(Path(root))
+        return S3Storage(root)
+    return FolderStorage(Path(root))
 
 
-class Folder:
+class FolderStorage:
     """A folder of this machine, or one that machines share.
 
     Args:

@@ -18,7 +18,7 @@ from toolkit.core.words import check_reason
 from toolkit.store import audit
 from toolkit.store.database import Transaction, lock_orgs, store_now
 from toolkit.store.tables import Hold, KeyMonth, Organisation, Statement, WalletEntry
-from toolkit.workspace import Desk
+from toolkit.workspace import Workspace
 
 ACTION = "wallet.correct"
 
@@ -75,11 +75,11 @@ class Correction:
         return self.entry is not None and self.month != self.before.month
 
 
-def correct(desk: Desk, request_id: str, charge: int, reason: str, *, confirm: str) -> Correction:
+def correct(workspace: Workspace, request_id: str, charge: int, reason: str, *, confirm: str) -> Correction:
     """Set what a call costs; 0 gives its charge back.
 
     Args:
-        desk: as a platform admin. The call is looked up in the ledger: this is no verb for a call's own time.
+        workspace: as a platform admin. The call is looked up in the ledger: this is no verb for a call's own time.
         request_id: Keydesk's id of the call.
         charge: the whole charge that is right, nano-USD; not a difference.
         reason: why.
@@ -96,10 +96,10 @@ def correct(desk: Desk, request_id: str, charge: int, reason: str, *, confirm: s
         raise InvalidInput("A charge is zero or more. 0 gives back what was charged.")
     if not reason.strip():
         raise InvalidInput("A correction needs a reason.")
-    found = find(desk, request_id)
+    found = find(workspace, request_id)
     if confirm != found.request_id:
         raise NotConfirmed(f"To correct the charge of {found.request_id}, confirm with its request id.")
-    with desk.write() as tx:
+    with workspace.write() as tx:
         accounts.require_platform_admin(tx)
         lock_orgs(tx, found.org_id)
         org = tx.session.get_one(Organisation, found.org_id, populate_existing=True)
@@ -112,22 +112,22 @@ def correct(desk: Desk, request_id: str, charge: int, reason: str, *, confirm: s
         return Correction(before, charge, month, org.balance, entry)
 
 
-def find(desk: Desk, request_id: str) -> Charge:
+def find(workspace: Workspace, request_id: str) -> Charge:
     """Return what a call that has ended costs, with its corrections; args and errors as of `correct`."""
     request_id = request_id.strip()
-    with desk.read() as tx:
+    with workspace.read() as tx:
         accounts.require_platform_admin(tx)
         under_way = tx.session.get(Hold, request_id) is not None
     if under_way:
         raise Conflict(f"The call {request_id} is still under way. It can be corrected once it has ended.")
     query = "SELECT org_id, org, key_id, key, month, cost::BIGINT AS cost, outcome FROM usage"
-    rows = desk.ledger.sql(query, request_id=request_id).to_pylist()
+    rows = workspace.ledger.sql(query, request_id=request_id).to_pylist()
     if not rows:
         raise NotFound(f"There is no request {request_id!r} in the log.")
     row = rows[0]
     if row.pop("outcome") == Outcome.REFUSED:
         raise Conflict(f"The call {request_id} was refused, so it used nothing and has no charge to correct.")
-    with desk.read() as tx:
+    with workspace.read() as tx:
         return _with_corrections(tx, Charge(request_id=request_id, corrected=0, **row))
 
 

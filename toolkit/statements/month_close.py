@@ -35,7 +35,7 @@ from toolkit.statements.sequence import ACTION, Due, acts_of, changed, due, left
 from toolkit.store import audit, holds
 from toolkit.store.database import Transaction, lock_catalog, lock_orgs
 from toolkit.store.tables import Statement
-from toolkit.workspace import Desk
+from toolkit.workspace import Workspace
 
 __all__ = [
     "Due",
@@ -97,14 +97,14 @@ class Standing:
         return f"{self.month} can be closed: keydesk month close {self.month} --org {shlex.quote(self.org)}"
 
 
-def close(desk: Desk, org: str, month: str, *, first: bool = False) -> Statement:
+def close(workspace: Workspace, org: str, month: str, *, first: bool = False) -> Statement:
     """Freeze a billing month of one organisation.
 
     Only once the month has ended, by the store's clock, and none of its calls is under way. Months are closed one
     after the other, from the oldest that has calls or wallet entries.
 
     Args:
-        desk: as a platform admin.
+        workspace: as a platform admin.
         org: id or name.
         month: such as "2026-10", UTC.
         first: whether a first statement may leave out earlier months, which can then never be closed. They are in its
@@ -124,11 +124,11 @@ def close(desk: Desk, org: str, month: str, *, first: bool = False) -> Statement
     period = Period.month(month)
 
     def attempt() -> Statement:
-        with desk.read() as tx:  # what is refused is refused before the ledger is asked
+        with workspace.read() as tx:  # what is refused is refused before the ledger is asked
             org_id = require_closable(tx, org, month, first=first)
-        calls = calls_of(desk.ledger, org_id, period)  # outside the transaction: SQLite's would stop the gateways
-        written_off = written_off_of(desk.ledger, org_id, period)
-        with desk.write() as tx:
+        calls = calls_of(workspace.ledger, org_id, period)  # outside the transaction: SQLite's would stop the gateways
+        written_off = written_off_of(workspace.ledger, org_id, period)
+        with workspace.write() as tx:
             lock_catalog(tx)
             lock_orgs(tx, org_id)
             _require_closable(tx, org_id, month, first=first)
@@ -154,11 +154,11 @@ def require_closable(tx: Transaction, org: str, month: str, *, first: bool = Fal
     return org_id
 
 
-def draft(desk: Desk, org: str, month: str) -> Figures:
+def draft(workspace: Workspace, org: str, month: str) -> Figures:
     """Return what the statement of a month would say now; the month may be under way. Nothing is frozen.
 
     Args:
-        desk: as anybody who may see the organisation.
+        workspace: as anybody who may see the organisation.
         org: id or name.
         month: such as "2026-10", UTC.
 
@@ -172,13 +172,13 @@ def draft(desk: Desk, org: str, month: str) -> Figures:
     """
     period = Period.month(month)
 
-    with desk.read() as tx:
+    with workspace.read() as tx:
         org_id = accounts.find_org(tx, org).id
 
     def attempt() -> Figures:
-        calls = calls_of(desk.ledger, org_id, period)
-        written_off = written_off_of(desk.ledger, org_id, period)
-        with desk.read() as tx:
+        calls = calls_of(workspace.ledger, org_id, period)
+        written_off = written_off_of(workspace.ledger, org_id, period)
+        with workspace.read() as tx:
             if reason := _behind(tx, org_id, month):
                 raise Conflict(reason)
             return build(tx, org_id, month, calls, written_off, _last(tx, org_id)) | _closed(None, None)
@@ -186,11 +186,11 @@ def draft(desk: Desk, org: str, month: str) -> Figures:
     return _repeated(attempt)
 
 
-def standing(desk: Desk, org: str, month: str) -> Standing:
+def standing(workspace: Workspace, org: str, month: str) -> Standing:
     """Return how a month stands: what was frozen, a draft, or what has to be done before there can be one.
 
     Args:
-        desk: as anybody who may see the organisation.
+        workspace: as anybody who may see the organisation.
         org: id or name.
         month: such as "2026-10", UTC.
 
@@ -199,7 +199,7 @@ def standing(desk: Desk, org: str, month: str) -> Standing:
         Conflict: it is the month's turn, but ledger, running totals and wallet do not agree.
     """
     Period.month(month)
-    with desk.read() as tx:
+    with workspace.read() as tx:
         found = accounts.find_org(tx, org)
         whose = found.id, found.name, month
         acts = acts_of(tx, found.id)
@@ -209,7 +209,7 @@ def standing(desk: Desk, org: str, month: str) -> Standing:
         if reason := _behind(tx, found.id, month):
             return Standing(*whose, reason, None, reason)
         obstacle = _obstacle(tx, found.id, month)
-    return Standing(*whose, "draft", draft(desk, found.id, month), obstacle)
+    return Standing(*whose, "draft", draft(workspace, found.id, month), obstacle)
 
 
 def _closed(at: str | None, by: str | None) -> Figures:

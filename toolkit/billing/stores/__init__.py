@@ -1,4 +1,4 @@
-"""Tills: how a batch of billing jobs meets the key store. One file for each kind of store."""
+"""Billing stores: how a batch of billing jobs meets the key store. One file for each kind of store."""
 
 from collections.abc import Sequence
 from typing import Any, Protocol
@@ -10,7 +10,7 @@ BATCH = 256
 """Most jobs in one transaction: it keeps other writers waiting for a few milliseconds only."""
 
 
-class Till(Protocol):
+class BillingStore(Protocol):
     """Judges batches of jobs, each batch in one transaction. Not for two threads at once."""
 
     def run(self, jobs: Sequence[Job[Any]]) -> list[Any]:
@@ -26,12 +26,12 @@ class Till(Protocol):
         """Close the connection."""
 
 
-def open_till(store: Store) -> Till:
-    """Return a till for a key store; it connects at its first batch, and closes with `close`."""
+def open_billing_store(store: Store) -> BillingStore:
+    """Return a billing store for a key store; it connects at its first batch, and closes with `close`."""
     if store.is_postgres:
-        from toolkit.billing.stores.postgres import PostgresTill
+        from toolkit.billing.stores.postgres import PostgresBillingStore
 
-        return PostgresTill(store)
-    from toolkit.billing.stores.sqlite import SqliteTill
+        return PostgresBillingStore(store)
+    from toolkit.billing.stores.sqlite import SqliteBillingStore
 
-    return SqliteTill(store)
+    return SqliteBillingStore(store)

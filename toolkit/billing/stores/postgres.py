@@ -1,4 +1,4 @@
-"""A till over PostgreSQL: two round trips a batch, by psycopg's pipeline mode.
+"""A billing store over PostgreSQL: two round trips a batch, by psycopg's pipeline mode.
 
 The first begins the transaction, locks the organisations' rows in order of id, and reads. Under READ COMMITTED a
 statement sees all that was committed before it began, so what is read behind the locks is current: every writer of
@@ -10,7 +10,7 @@ from typing import Any
 
 import psycopg
 
-from toolkit.billing.state import Books, Hold, Job, KeyState, LogRow, Month, Wallet, Wanted, judge, wanted_by
+from toolkit.billing.state import BatchState, Hold, Job, KeyState, LogRow, Month, RowsWanted, Wallet, judge, wanted_by
 from toolkit.core.errors import Unavailable
 from toolkit.store.database import Store
 
@@ -67,11 +67,11 @@ _ADD_REFUSED = (
 )
 
 
-class PostgresTill:
+class PostgresBillingStore:
     """Judges batches of jobs and commits them.
 
     Args:
-        store: a PostgreSQL key store; the till has a connection of its own.
+        store: a PostgreSQL key store; the billing store has a connection of its own.
     """
 
     def __init__(self, store: Store) -> None:
@@ -79,12 +79,12 @@ class PostgresTill:
         self._connection: psycopg.Connection[Any] | None = None
 
     def run(self, jobs: Sequence[Job[Any]]) -> list[Any]:
-        """Judge jobs in turn and commit, as `Till` says."""
+        """Judge jobs in turn and commit, as `BillingStore` says."""
         try:
             connection = self._connection = self._connection or self._store.connect_postgres()
-            books = _read(connection, wanted_by(jobs))
-            results = judge(jobs, books)
-            _write_and_commit(connection, books)
+            batch = _read(connection, wanted_by(jobs))
+            results = judge(jobs, batch)
+            _write_and_commit(connection, batch)
         except (psycopg.IntegrityError, psycopg.DataError):
             self.close()
             raise  # a job's fault, not the store's
@@ -107,7 +107,7 @@ def _columns(rows: Any) -> list[list[Any]]:
     return [list(column) for column in zip(*rows, strict=True)]
 
 
-def _read(connection: psycopg.Connection[Any], wanted: Wanted) -> Books:
+def _read(connection: psycopg.Connection[Any], wanted: RowsWanted) -> BatchState:
     def ask(query: str, *values: Any) -> psycopg.Cursor[Any]:
         return connection.execute(query, values, binary=True)
 
@@ -120,7 +120,7 @@ def _read(connection: psycopg.Connection[Any], wanted: Wanted) -> Books:
         recent = ask(_READ_RECENT, *_columns(wanted.recent)) if wanted.recent else ()
         holds = ask(_TAKE_HOLDS, wanted.holds) if wanted.holds else ()
         refused = ask(_READ_REFUSED, *_columns(wanted.refused)) if wanted.refused else ()
-    return Books(
+    return BatchState(
         catalog_version=version.fetchall()[0][0],
         wallets={org: Wallet(balance, held, held) for org, balance, held in wallets},
         keys={key: KeyState(number, limit, suspended) for key, number, limit, suspended in keys},
@@ -131,16 +131,16 @@ def _read(connection: psycopg.Connection[Any], wanted: Wanted) -> Books:
     )
 
 
-def _write_and_commit(connection: psycopg.Connection[Any], books: Books) -> None:
+def _write_and_commit(connection: psycopg.Connection[Any], batch: BatchState) -> None:
     def tell(query: str, rows: Any) -> None:
         if rows:
             connection.execute(query, _columns(rows))
 
     with connection.pipeline():
-        tell(_ADD_HOLDS, books.holds.values())
-        tell(_ADD_ROWS, books.new_rows)
-        tell(_SET_RECENT, [(*at, cost) for at, cost in books.new_recent.items()])
-        tell(_ADD_REFUSED, [(*at, count) for at, count in sorted(books.new_refused.items())])
-        tell(_CHANGE_WALLETS, books.wallet_changes())
-        tell(_CHANGE_MONTHS, books.month_changes())
+        tell(_ADD_HOLDS, batch.holds.values())
+        tell(_ADD_ROWS, batch.new_rows)
+        tell(_SET_RECENT, [(*at, cost) for at, cost in batch.new_recent.items()])
+        tell(_ADD_REFUSED, [(*at, count) for at, count in sorted(batch.new_refused.items())])
+        tell(_CHANGE_WALLETS, batch.wallet_changes())
+        tell(_CHANGE_MONTHS, batch.month_changes())
         connection.execute("COMMIT")

@@ -1,10 +1,10 @@
-"""A till over SQLite: one BEGIN IMMEDIATE … COMMIT on the driver's own connection."""
+"""A billing store over SQLite: one BEGIN IMMEDIATE … COMMIT on the driver's own connection."""
 
 import sqlite3
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from toolkit.billing.state import Books, Hold, Job, KeyState, LogRow, Month, Wallet, Wanted, judge, wanted_by
+from toolkit.billing.state import BatchState, Hold, Job, KeyState, LogRow, Month, RowsWanted, Wallet, judge, wanted_by
 from toolkit.core.errors import Unavailable
 from toolkit.store.database import BUSY_TIMEOUT, Store
 from toolkit.store.engines import begin_immediate
@@ -44,11 +44,11 @@ _ADD_REFUSED = (
 )
 
 
-class SqliteTill:
+class SqliteBillingStore:
     """Judges batches of jobs and commits them.
 
     Args:
-        store: a SQLite key store; the till has a connection of its own.
+        store: a SQLite key store; the billing store has a connection of its own.
     """
 
     def __init__(self, store: Store) -> None:
@@ -56,14 +56,14 @@ class SqliteTill:
         self._connection: sqlite3.Connection | None = None
 
     def run(self, jobs: Sequence[Job[Any]]) -> list[Any]:
-        """Judge jobs in turn and commit, as `Till` says. With `synchronous=FULL` a commit is on the disk."""
+        """Judge jobs in turn and commit, as `BillingStore` says. With `synchronous=FULL` a commit is on the disk."""
         try:
             connection = self._connection = self._connection or self._connect()
             try:
                 begin_immediate(connection, BUSY_TIMEOUT)
-                books = _read(connection, wanted_by(jobs))
-                results = judge(jobs, books)
-                _write(connection, books)
+                batch = _read(connection, wanted_by(jobs))
+                results = judge(jobs, batch)
+                _write(connection, batch)
                 connection.execute("COMMIT")
             except BaseException:
                 if connection.in_transaction:
@@ -94,9 +94,9 @@ def _array(ids: Iterable[str]) -> str:
     return '["' + '","'.join(ids) + '"]'
 
 
-def _read(connection: sqlite3.Connection, wanted: Wanted) -> Books:
+def _read(connection: sqlite3.Connection, wanted: RowsWanted) -> BatchState:
     execute = connection.execute
-    return Books(
+    return BatchState(
         catalog_version=execute(_READ_CATALOG).fetchone()[0],
         wallets={
             org: Wallet(balance, held, held) for org, balance, held in execute(_READ_WALLETS, (_array(wanted.orgs),))
@@ -119,14 +119,14 @@ def _read(connection: sqlite3.Connection, wanted: Wanted) -> Books:
     )
 
 
-def _write(connection: sqlite3.Connection, books: Books) -> None:
+def _write(connection: sqlite3.Connection, batch: BatchState) -> None:
     many = connection.executemany
-    many(_ADD_HOLD, books.holds.values())
-    if books.new_rows:
-        many(_ADD_ROW, books.new_rows)
-    if books.new_recent:
-        many(_SET_RECENT, [(*at, cost) for at, cost in books.new_recent.items()])
-    if books.new_refused:
-        many(_ADD_REFUSED, [(*at, count) for at, count in books.new_refused.items()])
-    many(_CHANGE_WALLET, books.wallet_changes())
-    many(_CHANGE_MONTH, books.month_changes())
+    many(_ADD_HOLD, batch.holds.values())
+    if batch.new_rows:
+        many(_ADD_ROW, batch.new_rows)
+    if batch.new_recent:
+        many(_SET_RECENT, [(*at, cost) for at, cost in batch.new_recent.items()])
+    if batch.new_refused:
+        many(_ADD_REFUSED, [(*at, count) for at, count in batch.new_refused.items()])
+    many(_CHANGE_WALLET, batch.wallet_changes())
+    many(_CHANGE_MONTH, batch.month_changes())
