@@ -11,7 +11,7 @@ import psycopg
 import pytest
 from sqlalchemy import text
 
-from tests.account import UNIQUE, Account, account, dollars, ended, fixed
+from tests.account import UNIQUE, Account, account, billing_store, dollars, ended, fixed
 from tests.conftest import ADMIN, usd
 from tests.faults import Fault, shake
 from toolkit.billing.batcher import Batcher

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.account import NOW, Account, account, fixed
+from tests.account import NOW, Account, account, billing_store, fixed
 from tests.conftest import usd
 from toolkit.admin import plans, wallet
 from toolkit.billing.funds import Afford

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import event
 
-from tests.account import INSTANCE, MULTIPLIER, NOW, Account, account, ended, fixed
+from tests.account import INSTANCE, MULTIPLIER, NOW, Account, account, billing_store, ended, fixed
 from tests.conftest import usd
 from toolkit.billing import leases
 from toolkit.billing.leases import Progress

@@ -15,11 +15,11 @@ from tests.account import (
     UNIQUE,
     Account,
     account,
+    billing_store,
     by_token,
     dollars,
     ended,
     fixed,
-    billing_store,
 )
 from tests.conftest import GEMINI_SHEET, OPENAI_SHEET, examples, usd
 from toolkit.admin import accounts, catalog, keys, plans

@@ -14,7 +14,7 @@ from toolkit.gateway.upstream_pool import Body, Exchange, UpstreamBroke
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 
-class Workspace:
+class Front:
     """A server that answers each request by `script`, and what it saw."""
 
     def __init__(self, script: list[bytes]) -> None:
@@ -40,16 +40,16 @@ class Workspace:
 
 
 @contextlib.asynccontextmanager
-async def serving(*script: bytes) -> AsyncIterator[tuple[Workspace, Pool, str]]:
+async def serving(*script: bytes) -> AsyncIterator[tuple[Front, Pool, str]]:
     """Run a server and a pool."""
-    server = Workspace(list(script))
-    server = await asyncio.start_server(server.serve, "127.0.0.1", 0)
+    front = Front(list(script))
+    server = await asyncio.start_server(front.serve, "127.0.0.1", 0)
     pool = Pool()
     try:
-        yield server, pool, f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
+        yield front, pool, f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
     finally:
         pool.close()
-        await asyncio.gather(*filter(None, server.tasks))
+        await asyncio.gather(*filter(None, front.tasks))
         server.close()
 
 
@@ -81,9 +81,9 @@ def test_connection_is_kept() -> None:
 
     async def run() -> None:
         early = b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n" + ANSWER
-        async with serving(ANSWER, early, ANSWER) as (server, pool, url):
+        async with serving(ANSWER, early, ANSWER) as (front, pool, url):
             assert [await whole(await begin(pool, url)) for _ in range(3)] == [b"ok"] * 3
-            assert server.connections == 1
+            assert front.connections == 1
 
     asyncio.run(run())
 
@@ -93,7 +93,7 @@ def test_each_exchange_counts_its_own_bytes(settings: Settings) -> None:
 
     async def run() -> None:
         longer = ANSWER.replace(b"Length: 2", b"Length: 5") + b"ays"
-        async with serving(ANSWER, longer) as (server, pool, url):
+        async with serving(ANSWER, longer) as (front, pool, url):
             exchanges = [Exchange(pool, settings, url, {}, b"{}") for _ in range(2)]
             assert [exchange.received for exchange in exchanges] == [0, 0]
             for exchange in exchanges:
@@ -101,7 +101,7 @@ def test_each_exchange_counts_its_own_bytes(settings: Settings) -> None:
                     await exchange.send()
                     b"".join([chunk async for chunk in exchange.chunks()])
             assert [exchange.received for exchange in exchanges] == [2, 5]
-            assert server.connections == 1
+            assert front.connections == 1
 
     asyncio.run(run())
 
@@ -120,12 +120,12 @@ def test_connection_that_cannot_be_trusted_again(answer: bytes) -> None:
     """What follows an answer never becomes the answer of somebody else's call."""
 
     async def run() -> None:
-        async with serving(answer, ANSWER) as (server, pool, url):
+        async with serving(answer, ANSWER) as (front, pool, url):
             first = await begin(pool, url)
             await first.read_head(soon())
             assert await first.read(soon()) == b"ok"
             first.release()
-            await asyncio.wait_for(server.left.wait(), 2)
+            await asyncio.wait_for(front.left.wait(), 2)
             second = await begin(pool, url)
             assert second is not first
             second.release()
@@ -138,7 +138,7 @@ def test_call_that_is_given_up(answer: bytes) -> None:
     """The upstream learns at once that nobody waits any more."""
 
     async def run() -> None:
-        async with serving(answer) as (server, pool, url):
+        async with serving(answer) as (front, pool, url):
             connection = await begin(pool, url)
             task = asyncio.create_task(whole(connection))
             await asyncio.wait({task}, timeout=0.1)
@@ -147,7 +147,7 @@ def test_call_that_is_given_up(answer: bytes) -> None:
             with contextlib.suppress(asyncio.CancelledError):
                 await task
             connection.release()
-            await asyncio.wait_for(server.left.wait(), 1)
+            await asyncio.wait_for(front.left.wait(), 1)
 
     asyncio.run(run())
 
@@ -301,12 +301,12 @@ def test_a_body_behind_a_status_that_has_none_is_nobodys_answer(settings: Settin
 
     async def run() -> None:
         head = b"HTTP/1.1 " + status + b"\r\nContent-Length: 2\r\n\r\n"
-        async with serving(head, ANSWER) as (server, pool, url):
+        async with serving(head, ANSWER) as (front, pool, url):
             with contextlib.suppress(UpstreamBroke), Exchange(pool, settings, url, {}, b"{}") as made:
                 await made.send()
                 assert [chunk async for chunk in made.chunks()] == []
             assert pool.kept(split_url(url)[0]) is None
-            await asyncio.wait_for(server.left.wait(), 2)
+            await asyncio.wait_for(front.left.wait(), 2)
 
     asyncio.run(run())
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.account import NOW, Account, account, dollars, ended, fixed, open_account, billing_store
+from tests.account import NOW, Account, account, billing_store, dollars, ended, fixed, open_account
 from tests.conftest import ADMIN, World, at_once, examples, usd
 from toolkit.admin import accounts, keys
 from toolkit.billing.stores import BillingStore

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.account import Account, account, ended, fixed, open_account
+from tests.account import Account, account, billing_store, ended, fixed, open_account
 from tests.books import Books
 from tests.conftest import ADMIN, ROOT, World, at_once, usd, variables_of
 from toolkit.admin import accounts, keys, wallet

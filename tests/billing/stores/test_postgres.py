@@ -11,6 +11,7 @@ from sqlalchemy import text
 from tests.account import (
     Account,
     account,
+    billing_store,
     fixed,
     open_account,
 )

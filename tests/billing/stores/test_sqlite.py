@@ -9,6 +9,7 @@ import pytest
 from tests.account import (
     Account,
     account,
+    billing_store,
     fixed,
 )
 from tests.billing.stores.test_stores import another_writer

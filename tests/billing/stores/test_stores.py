@@ -18,6 +18,7 @@ from tests.account import (
     UNIQUE,
     Account,
     account,
+    billing_store,
     dollars,
     ended,
     fixed,
