@@ -16,7 +16,7 @@ from pathlib import Path
 
 import uvicorn
 
-from toolkit.core.settings import Settings
+from toolkit import environment
 from toolkit.gateway import app as gateway
 from toolkit.gateway import server
 
@@ -62,7 +62,7 @@ def main() -> None:
     given.file.write_bytes(bytes(LONGEST.size))
     with given.file.open("r+b") as opened, mmap.mmap(opened.fileno(), LONGEST.size) as _Watched.file:
         server.Server = _Watched  # type: ignore[misc]
-        settings = Settings.from_env()
+        settings = environment.read_settings()
         gateway.serve(settings, settings.host, settings.gateway_port)
 
 

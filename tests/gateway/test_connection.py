@@ -1,10 +1,12 @@
 """Connections: whatever is sent is read within bounds, in one way only, and never at another's expense."""
 
 import contextlib
+import gc
 import itertools
 import json
 import re
 import socket
+import weakref
 from collections.abc import Iterator
 
 import pytest
@@ -14,7 +16,8 @@ from hypothesis import strategies as st
 from tests.conftest import examples, wait_until
 from tests.gateway.conftest import Gate, request_of
 from tests.gateway.raw import GET, Served, answers, connected, error, say, served, to_the_end
-from toolkit.gateway.door import Limits
+from toolkit.gateway.connection import HttpConnection
+from toolkit.gateway.door import Door, Limits
 
 LAST = b"GET /last HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
 POST = b"POST /post HTTP/1.1\r\nHost: a\r\n"
@@ -38,6 +41,56 @@ def server(everybody: Served) -> Served:
 def port_of(gate: Gate) -> int:
     """Return the gateway's port."""
     return int(gate.url.rpartition(":")[2])
+
+
+# -- what is left ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"",
+        b"GET / HT",
+        b"GET /last HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
+        POST + b"Content-Length: 9\r\n\r\nab",
+        GET * 40,
+        b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
+        b"GET /" + b"a" * 9_000,
+        b"GET / HTTP/1.1\r\n" + b"X: a\r\n" * 600,
+        b"\0\r\n",
+    ],
+    ids=[
+        "silence",
+        "less than a head",
+        "a request",
+        "less than a body",
+        "requests",
+        "two ways",
+        "url",
+        "head",
+        "no HTTP",
+    ],
+)
+def test_a_closed_connection_leaves_nothing_to_the_garbage_collector(
+    server: Served, sent: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whose one look at what thousands of strangers left behind would stop everybody."""
+    made: list[weakref.ref[HttpConnection]] = []
+    enter = Door.enter
+
+    def noting(self: Door, connection: HttpConnection) -> None:
+        made.append(weakref.ref(connection))
+        enter(self, connection)
+
+    monkeypatch.setattr(Door, "enter", noting)
+    gc.disable()
+    try:
+        with connected(server.port) as client:
+            client.sendall(sent)
+            wait_until(lambda: made, "the connection to be made")
+        wait_until(lambda: made[0]() is None, "nothing of it to be left")
+    finally:
+        gc.enable()
 
 
 # -- what could be read in two ways ----------------------------------------------------------------------------
@@ -232,6 +285,20 @@ def test_a_head_has_a_size(server: Served, headers: bytes, size: int) -> None:
 def test_a_head_has_a_number_of_headers(server: Served) -> None:
     """Beyond 500 it is 431, however short they are."""
     assert answers(say(server.port, b"GET / HTTP/1.1\r\n" + b"X: a\r\n" * 5_000 + b"\r\n")) == [431]
+
+
+def test_headers_beyond_the_bound_are_not_looked_at(server: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many of them come in one piece."""
+    looked: list[bytes] = []
+    on_header = HttpConnection.on_header
+
+    def counting(self: HttpConnection, name: bytes, value: bytes) -> None:
+        looked.append(name)
+        on_header(self, name, value)
+
+    monkeypatch.setattr(HttpConnection, "on_header", counting)
+    assert answers(say(server.port, b"GET / HTTP/1.1\r\n" + b"X: a\r\n" * 10_000 + b"\r\n")) == [431]
+    assert len(looked) == Limits().headers + 1
 
 
 def test_a_head_just_within_its_bounds_is_read(server: Served) -> None:

@@ -1,19 +1,26 @@
 """What the gateway refuses, in which words, and that a refusal charges and holds nothing."""
 
+import asyncio
+import gc
 import json
 import socket
 import time
+import weakref
 from typing import Any
 from urllib.parse import quote
 
 import pytest
 from sqlalchemy import func, select
+from starlette.types import Message
 
 from tests.conftest import GEMINI_SHEET
 from tests.gateway.conftest import Gate, Reply, request_of
 from toolkit.admin import catalog, keys, plans
 from toolkit.billing.rules import REFUSAL_ROWS_PER_MINUTE
+from toolkit.core.dialect import Dialect
+from toolkit.core.errors import Refusal, RefusalType
 from toolkit.core.pricing import MILLION
+from toolkit.gateway.responses import send_refusal
 from toolkit.store.tables import RefusalCount
 
 HELLO = [{"role": "user", "content": "hello"}]
@@ -360,3 +367,34 @@ def test_slow_body_is_no_reason_to_wait_for_ever(gate: Gate) -> None:
         assert time.monotonic() - started < 5
         assert gate.totals()[1] == 0
     assert len(gate.rows()) == 1
+
+
+def test_a_refusal_that_was_sent_keeps_nothing_alive() -> None:
+    """The frames that it came through would wait for the garbage collector: with the connection, and what it sent."""
+
+    class Body:
+        """What a caller sent."""
+
+    left: list[weakref.ref[Body]] = []
+
+    async def send(_message: Message) -> None:
+        pass
+
+    async def admit() -> None:
+        body = Body()
+        left.append(weakref.ref(body))
+        refusal = Refusal(RefusalType.INVALID_REQUEST, "It names no model.")  # kept, as by code that logs it, too
+        raise refusal
+
+    async def answer() -> None:
+        try:
+            await admit()
+        except Refusal as refusal:
+            await send_refusal(send, refusal, "req_1", Dialect.OPENAI)
+
+    gc.disable()
+    try:
+        asyncio.run(answer())
+        assert left[0]() is None
+    finally:
+        gc.enable()

@@ -22,6 +22,7 @@
 | `app` | the Starlette application |
 | `server` | uvicorn, with our connections |
 | `connection` | HTTP/1.1 as callers speak it, read within bounds |
+| `flow` | how much of what a caller sends is taken at a time |
 | `heads` | what of a request's head could be read in two ways |
 | `door` | how many connections are borne, and for how long, from those who have shown no key |
 """

@@ -12,34 +12,22 @@ from urllib.parse import unquote
 
 import httptools
 from uvicorn.config import Config
-from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, FlowControl
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
 from toolkit.core.errors import Refusal, RefusalType
 from toolkit.gateway import heads
 from toolkit.gateway.door import NEVER, STATE, Door, network_of
+from toolkit.gateway.flow import Flow
 from toolkit.gateway.heads import Stop, unreadable
 
 UNREAD = "sent what is not HTTP, or too much"
 SLOW = "were too slow"
 
+FRAMING = "The body's chunks are too small, or what stands between them is too long."
+
 WEBSOCKET = b"websocket"
-
-
-class _Flow(FlowControl):
-    """Pauses reading; while it is held, only its holder lets it go on."""
-
-    held = False
-
-    def resume_reading(self) -> None:
-        if self.read_paused and not self.held:
-            self.read_paused = False
-            self._transport.resume_reading()
-
-    def hold(self) -> None:
-        self.held = True
-        self.pause_reading()
 
 
 class HttpConnection(HttpToolsProtocol):
@@ -54,7 +42,7 @@ class HttpConnection(HttpToolsProtocol):
     """
 
     write: Callable[[bytes], None]
-    flow: _Flow
+    flow: Flow
 
     def __init__(
         self,
@@ -68,11 +56,6 @@ class HttpConnection(HttpToolsProtocol):
         self.parser = httptools.HttpRequestParser(self)  # without uvicorn's leniency
         self._door = door
         self._limits = door.limits
-        self._head_too_large = Refusal(
-            RefusalType.HEADERS_TOO_LARGE,
-            f"The request's head is too large: at most {door.limits.head:,} bytes and {door.limits.headers:,} headers "
-            "are read.",
-        )
         self.url = b""
         self.proven = False
         self.owner = ""
@@ -105,7 +88,7 @@ class HttpConnection(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin the time for the first head."""
         super().connection_made(transport)
-        self.flow = _Flow(transport)
+        self.flow = Flow(transport)
         self.write = transport.write
         peer, port = self.client or ("", 0)
         address, _, self.behind_proxy = self._door.proxies.origin(peer, "http", ())
@@ -122,6 +105,9 @@ class HttpConnection(HttpToolsProtocol):
         if self._active is not None and not self._active.response_complete:  # uvicorn has told the last one read
             self._active.disconnected = True
             self._active.message_event.set()
+        # What refers to this in a circle would wait for the garbage collector, whose look stops everybody.
+        self.scope = self.cycle = self._active = None  # type: ignore[assignment]
+        self.pipeline.clear()
 
     def data_received(self, data: bytes) -> None:
         """Read on."""
@@ -139,21 +125,20 @@ class HttpConnection(HttpToolsProtocol):
             self._answer_offer(data[upgrade.args[0] :])
             return
         except httptools.HttpParserError as error:
-            stop = error.__context__
-            self._refuse(stop.refusal if isinstance(stop, Stop) else unreadable("This could not be read as HTTP."))
+            self._refuse(heads.refusal_of(error))
             return
         self._fed += self._chunk
         cycle = self.cycle
         if self._in_head or cycle is None or not cycle.more_body:
             if self._fed > self._limits.head:
-                self._refuse(self._head_too_large)
+                self._refuse(self._head_too_large())
             elif self._in_head and self._resting:
                 self._resting = False
                 self.deadline = self.loop.time() + self._limits.head_time
         else:
             self._framing = 0 if self._body_size > before else self._framing + self._chunk
             if max(self._framing, self._fed - 2 * self._body_size) > self._limits.head:
-                self._refuse(unreadable("The body's chunks are too small, or what stands between them is too long."))
+                self._refuse(unreadable(FRAMING))
             elif self._body_begun is None and cycle is self._active:
                 self._time_body()
 
@@ -200,6 +185,8 @@ class HttpConnection(HttpToolsProtocol):
         if name in heads.WATCHED:
             self._watched.append((name, value))
         self.headers.append((name, value))
+        if len(self.headers) > self._limits.headers:  # not when all have been read: thousands come in one piece
+            raise Stop(self._head_too_large() if self._in_head else unreadable(FRAMING))
 
     def on_headers_complete(self) -> None:
         """Have the request answered, after the one before."""
@@ -207,8 +194,8 @@ class HttpConnection(HttpToolsProtocol):
         headers, scope, limits = self.headers, self.scope, self._limits
         # A head that came in one piece is no larger than the piece.
         in_pieces = self._fed > 0 or self._chunk > limits.head
-        if len(headers) > limits.headers or (in_pieces and heads.size(self.url, headers) > limits.head):
-            raise Stop(self._head_too_large)
+        if in_pieces and heads.size(self.url, headers) > limits.head:
+            raise Stop(self._head_too_large())
         self._fed = -self._chunk
         self._framing = self._body_size = 0
         self._body_begun = None
@@ -288,6 +275,8 @@ class HttpConnection(HttpToolsProtocol):
 
     def close(self) -> None:
         """Close; a caller who still sends gets a moment to read first, for what was sent is lost on a reset."""
+        if self.transport.is_closing():
+            return
         if self._ending or self.cycle.more_body:
             self._linger()
         else:
@@ -427,6 +416,13 @@ class HttpConnection(HttpToolsProtocol):
                 self.transport.abort()
             else:
                 self._answer(refusal)
+
+    def _head_too_large(self) -> Refusal:
+        limits = self._limits
+        words = (
+            f"The request's head is too large: at most {limits.head:,} bytes and {limits.headers:,} headers are read."
+        )
+        return Refusal(RefusalType.HEADERS_TOO_LARGE, words)
 
     def _answer(self, refusal: Refusal) -> None:
         path = self.url.partition(b"?")[0].decode("latin-1")

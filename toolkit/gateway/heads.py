@@ -33,6 +33,12 @@ class Stop(Exception):
         self.refusal = refusal
 
 
+def refusal_of(error: httptools.HttpParserError) -> Refusal:
+    """Return what a caller is told whose request the parser, or a callback of its own, has refused."""
+    stop = error.__context__
+    return stop.refusal if isinstance(stop, Stop) else unreadable("This could not be read as HTTP.")
+
+
 class Reading(NamedTuple):
     """How the rest of a request is to be read.
 
