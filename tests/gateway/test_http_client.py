@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -104,6 +105,51 @@ def test_each_exchange_counts_its_own_bytes(settings: Settings) -> None:
             assert front.connections == 1
 
     asyncio.run(run())
+
+
+class Hurried(asyncio.SelectorEventLoop):
+    """A loop whose clock can be put forward."""
+
+    ahead = 0.0
+
+    def time(self) -> float:
+        """Return the time."""
+        return super().time() + self.ahead
+
+
+def test_slow_caller_is_not_the_upstreams_fault(settings: Settings) -> None:
+    """The clock between two bytes stands still while a slow caller takes what has come."""
+    patient = replace(settings, call_timeout=1e9)
+
+    async def run(loop: Hurried) -> None:
+        more = asyncio.Event()
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(ANSWER[:-1])
+            await more.wait()
+            writer.write(ANSWER[-1:])
+            writer.close()
+
+        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        pool = Pool()
+        with Exchange(pool, patient, f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/", {}, b"{}") as made:
+            await made.send()
+            chunks = made.chunks()
+            assert await anext(chunks) == b"o"
+            loop.ahead += 2 * patient.idle_timeout  # so long did the caller take for it
+            rest = asyncio.ensure_future(anext(chunks))
+            for _ in range(10):  # what is late by now is found to be late
+                await asyncio.sleep(0)
+            more.set()
+            assert await rest == b"k"
+        pool.close()
+        server.close()
+
+    with asyncio.Runner(loop_factory=Hurried) as runner:
+        loop = runner.get_loop()
+        assert isinstance(loop, Hurried)
+        runner.run(run(loop))
 
 
 @pytest.mark.parametrize(
