@@ -176,7 +176,7 @@ def test_notebook_has_no_logic_of_its_own(path: Path) -> None:
 def test_notebook_begins_by_opening_and_ends_by_asserting(path: Path) -> None:
     """Each one opens Keydesk in the same line, has one cell of parameters, and proves that its parts make the whole."""
     code = ["".join(cell["source"]) for cell in cells(path) if cell["cell_type"] == "code"]
-    assert code[0] == "import toolkit\n\ndesk = toolkit.open()"
+    assert code[0] == "import toolkit\n\nworkspace = toolkit.open()"
     assert sum(map(is_parameters, cells(path))) == 1
     assert re.search("^assert ", code[-1], re.MULTILINE)
 
