@@ -31,9 +31,10 @@ from toolkit.billing.rules import Admit, Call, Ending, Settle
 from toolkit.billing.state import Job
 from toolkit.billing.stores import BillingStore, open_billing_store
 from toolkit.core.dialect import Dialect
+from toolkit.core.ids import new_request_id
+from toolkit.core.money import NANO
 from toolkit.core.policy import KeyFacts, Outcome
-from toolkit.core.pricing import MILLION, NANO, PriceSheet
-from toolkit.core.secrets import new_request_id
+from toolkit.core.pricing import MILLION, PriceSheet
 from toolkit.core.usage import Usage
 from toolkit.store.database import Actor, Store, utc_now
 from toolkit.workspace import Workspace

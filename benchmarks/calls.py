@@ -169,7 +169,7 @@ def _texts(letters: Any) -> pa.Array:
 
 
 def _request_ids(admitted: Any, chance: Any) -> pa.Array:
-    """Return ids as `credentials.new_request_id` makes them: UUIDv7 in hex, in no order within a millisecond."""
+    """Return ids as `ids.new_request_id` makes them: UUIDv7 in hex, in no order within a millisecond."""
     raw = chance.integers(0, 256, (len(admitted), 16), dtype=np.uint8)
     raw[:, :6] = (admitted // 1000).astype(">u8").view(np.uint8).reshape(-1, 8)[:, 2:]
     raw[:, 6] = raw[:, 6] & 0x0F | 0x70

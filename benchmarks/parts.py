@@ -22,8 +22,9 @@ from benchmarks.tables import table
 from benchmarks.upstream import WHOLE
 from toolkit.billing.hold_estimate import hold_bound
 from toolkit.core.dialect import Dialect
+from toolkit.core.ids import new_request_id
 from toolkit.core.pricing import MILLION
-from toolkit.core.secrets import Keyring, new_request_id, new_secret
+from toolkit.core.secrets import Keyring, new_secret
 from toolkit.dialects import MODULES
 from toolkit.dialects.body import parse_object
 

@@ -18,7 +18,8 @@ from benchmarks.load import Order, Report
 from benchmarks.upstream import STREAM_CRC, USAGE, WHOLE_CRC
 from toolkit.admin import accounts, catalog, keys, plans, wallet
 from toolkit.core.dialect import Dialect
-from toolkit.core.pricing import MILLION, NANO, PriceSheet
+from toolkit.core.money import NANO
+from toolkit.core.pricing import MILLION, PriceSheet
 from toolkit.store.database import Actor
 from toolkit.store.tables import KeyMonth
 from toolkit.workspace import Workspace

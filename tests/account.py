@@ -17,7 +17,7 @@ from toolkit.billing.hold_estimate import HoldBound
 from toolkit.billing.rules import Admit, Admitted, Call, Ending, Receipt, Refuse, Settle
 from toolkit.billing.state import Job
 from toolkit.billing.stores import BillingStore, open_billing_store
-from toolkit.core import secrets
+from toolkit.core import ids
 from toolkit.core.errors import Refusal
 from toolkit.core.moments import micros
 from toolkit.core.policy import KeyFacts, Outcome
@@ -86,7 +86,7 @@ class Account:
         """Return a call by the key as it stands now."""
         at = changes.pop("received_at", NOW)
         call = Call(
-            request_id=secrets.new_request_id(micros(at) // 1000),
+            request_id=ids.new_request_id(micros(at) // 1000),
             key=changes.pop("key", None) or self.facts(),
             received_at=at,
             dialect="openai",

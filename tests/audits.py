@@ -17,9 +17,9 @@ from toolkit.billing.stores import BillingStore, open_billing_store
 from toolkit.checks import findings
 from toolkit.checks.findings import Finding, Report, Thresholds
 from toolkit.core.errors import Refusal, RefusalType
+from toolkit.core.passwords import hash_password
 from toolkit.core.policy import Outcome, Role
 from toolkit.core.pricing import MILLION
-from toolkit.core.secrets import hash_password
 from toolkit.core.usage import Usage, UsageSource
 from toolkit.ledger.ledger import Ledger
 from toolkit.store import database, holds

@@ -8,7 +8,7 @@ from sqlalchemy import text
 
 from tests.conftest import World
 from tests.rows import NOON, append, row
-from toolkit.core.pricing import billing_month
+from toolkit.core.period import billing_month
 from toolkit.store.database import utc_now
 from toolkit.store.tables import ApiKey, GatewayInstance, Hold, KeyMonth, Organisation
 

@@ -34,10 +34,11 @@ from toolkit.admin import accounts, catalog, keys, plans, wallet
 from toolkit.admin.keys import NewSecret
 from toolkit.cli import cli
 from toolkit.cli.command_line import keydesk
-from toolkit.core import secrets
+from toolkit.core import passwords
 from toolkit.core.dialect import Dialect
+from toolkit.core.money import NANO
 from toolkit.core.policy import Role
-from toolkit.core.pricing import MILLION, NANO, PriceSheet, Tier
+from toolkit.core.pricing import MILLION, PriceSheet, Tier
 from toolkit.core.settings import Settings
 from toolkit.store.database import Actor
 from toolkit.workspace import Workspace
@@ -83,7 +84,7 @@ def usd(dollars: float) -> int:
 def _cheap_passwords() -> Iterator[None]:
     """bcrypt's lowest cost: the tests check what is done with passwords, not how long guessing takes."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(secrets.hash_password, "__defaults__", (4,))
+        patch.setattr(passwords.hash_password, "__defaults__", (4,))
         yield
 
 

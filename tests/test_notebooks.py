@@ -22,8 +22,8 @@ from nbclient.exceptions import CellExecutionError
 
 from tests.conftest import ADMIN, ROOT, settings_for, variables_of
 from toolkit.admin import accounts, catalog, keys
-from toolkit.core.period import Period
-from toolkit.core.pricing import billing_month, show_usd
+from toolkit.core.money import show_usd
+from toolkit.core.period import Period, billing_month
 from toolkit.core.settings import Settings
 from toolkit.demo import data
 from toolkit.reports import attribution

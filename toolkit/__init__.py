@@ -2,8 +2,8 @@
 
 | question | where |
 |---|---|
-| How is a secret made, hashed, recognised? | `core.secrets`, `admin.peppers`, `admin.lookup` |
-| What does a call cost? What can it cost at most? | `core.pricing`, `billing.hold_estimate` |
+| How is a secret made, hashed, recognised? | `core.secrets`, `core.passwords`, `admin.peppers`, `admin.lookup` |
+| What does a call cost? What can it cost at most? | `core.pricing`, `core.money`, `billing.hold_estimate` |
 | How do I create, rotate, disable, delete a key? | `admin.keys` |
 | Who may do what? How do they come and go? | `admin.accounts`, `admin.operators` |
 | When is a call admitted, and how is it charged? | `billing.rules`, run by `billing.batcher` |

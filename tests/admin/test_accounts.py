@@ -10,8 +10,8 @@ from tests.conftest import at_once
 from toolkit.admin import accounts, operators
 from toolkit.admin.accounts import check_name
 from toolkit.core.errors import Conflict, Forbidden, InvalidInput, NotConfirmed, NotFound
+from toolkit.core.passwords import hash_password
 from toolkit.core.policy import Role
-from toolkit.core.secrets import hash_password
 from toolkit.store import audit
 from toolkit.store.database import Actor
 from toolkit.workspace import Workspace

@@ -12,8 +12,9 @@ from toolkit.admin.catalog import price_at
 from toolkit.admin.public_prices import PublicPrice, public_price
 from toolkit.core.dialect import Dialect
 from toolkit.core.errors import Conflict, Forbidden, InvalidInput, NotFound
+from toolkit.core.money import parse_usd
 from toolkit.core.policy import Role
-from toolkit.core.pricing import MILLION, PriceSheet, Tier, parse_usd
+from toolkit.core.pricing import MILLION, PriceSheet, Tier
 from toolkit.store import audit
 from toolkit.store.database import Actor, Transaction
 from toolkit.store.tables import Price

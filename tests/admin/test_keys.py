@@ -17,8 +17,9 @@ from tests.conftest import World, at_once, usd
 from toolkit.admin import accounts, keys, plans
 from toolkit.admin.keys import NewSecret
 from toolkit.core.errors import Conflict, Forbidden, InvalidInput, NotConfirmed, NotFound
+from toolkit.core.money import LARGEST_AMOUNT
 from toolkit.core.policy import HoldPolicy, KeyStatus, Role
-from toolkit.core.pricing import LARGEST_AMOUNT, MILLION
+from toolkit.core.pricing import MILLION
 from toolkit.core.secrets import Keyring, is_well_formed
 from toolkit.store import audit
 from toolkit.store.database import Actor, Transaction, utc_now

@@ -10,8 +10,8 @@ from sqlalchemy import select
 from tests.conftest import ADMIN, at_once
 from toolkit.admin import accounts, operators, sessions
 from toolkit.core.errors import Conflict, Forbidden, InvalidInput, NotConfirmed, NotFound, SignInFailed
+from toolkit.core.passwords import hash_password
 from toolkit.core.policy import Role
-from toolkit.core.secrets import hash_password
 from toolkit.store import audit
 from toolkit.store.database import Actor, Transaction
 from toolkit.store.tables import AuditRow, Operator, SignInSession

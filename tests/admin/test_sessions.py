@@ -9,10 +9,10 @@ from sqlalchemy import func, select, text
 
 from tests.conftest import ADMIN, Run, at_once
 from toolkit.admin import accounts, operators, sessions, sign_in_throttle
-from toolkit.core import secrets
+from toolkit.core import passwords
 from toolkit.core.errors import SignInFailed
+from toolkit.core.passwords import hash_password
 from toolkit.core.policy import Role
-from toolkit.core.secrets import hash_password
 from toolkit.store import audit, database
 from toolkit.store.database import Store
 from toolkit.store.tables import Operator, SignInFailure, SignInSession
@@ -60,7 +60,7 @@ def store(workspace: Workspace, clock: Clock) -> Store:
 @pytest.fixture
 def _cheap_dummy(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let unknown operators cost as little as the tests' own do."""
-    monkeypatch.setattr(secrets, "_DUMMY_HASH", bcrypt.hashpw(b"nobody", bcrypt.gensalt(4)))
+    monkeypatch.setattr(passwords, "_DUMMY_HASH", bcrypt.hashpw(b"nobody", bcrypt.gensalt(4)))
 
 
 def operator_id(store: Store) -> str:
@@ -177,8 +177,8 @@ def test_an_unknown_operator_is_told_the_same_after_the_same_work(
             sessions.sign_in(store, email, "wrong password", ADDRESS)
         messages.add(str(caught.value))
     assert len(messages) == 1
-    assert checked[1:] == [secrets._DUMMY_HASH] * 3
-    assert secrets._DUMMY_HASH.startswith(f"$2b${secrets.BCRYPT_COST}$".encode())
+    assert checked[1:] == [passwords._DUMMY_HASH] * 3
+    assert passwords._DUMMY_HASH.startswith(f"$2b${passwords.BCRYPT_COST}$".encode())
 
 
 def test_eight_failures_slow_a_pair_down(store: Store, clock: Clock) -> None:

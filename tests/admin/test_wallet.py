@@ -10,8 +10,8 @@ from sqlalchemy import text
 from tests.conftest import World, at_once, usd
 from toolkit.admin import accounts, wallet
 from toolkit.core.errors import Conflict, Forbidden, InvalidInput, NotFound
+from toolkit.core.money import LARGEST_AMOUNT
 from toolkit.core.policy import Role
-from toolkit.core.pricing import LARGEST_AMOUNT
 from toolkit.store import audit, migrations
 from toolkit.store.database import Actor
 

@@ -10,7 +10,8 @@ from toolkit.admin import plans, wallet
 from toolkit.billing.funds import Afford
 from toolkit.billing.state import Stale
 from toolkit.core.errors import Refusal, RefusalType
-from toolkit.core.pricing import PriceSheet, Tier, billing_month
+from toolkit.core.period import billing_month
+from toolkit.core.pricing import PriceSheet, Tier
 
 __all__ = ["account", "billing_store"]  # fixtures
 

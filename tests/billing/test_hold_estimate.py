@@ -26,7 +26,8 @@ from toolkit.billing.hold_estimate import (
 from toolkit.billing.metering import Gauge
 from toolkit.core.dialect import Dialect
 from toolkit.core.errors import Refusal
-from toolkit.core.pricing import MILLION, NANO, PriceSheet, charge
+from toolkit.core.money import NANO
+from toolkit.core.pricing import MILLION, PriceSheet, charge
 from toolkit.core.usage import Report, Usage, UsageSource
 from toolkit.dialects.media import Kind, Medium
 from toolkit.dialects.shape import Shape

@@ -29,8 +29,9 @@ from toolkit.billing.rules import Admit, Admitted, Ending, Receipt
 from toolkit.billing.state import Hold, LogRow, Stale
 from toolkit.core.errors import Refusal, RefusalType
 from toolkit.core.moments import micros, moment
+from toolkit.core.period import billing_month
 from toolkit.core.policy import HoldPolicy, Outcome
-from toolkit.core.pricing import MILLION, billing_month, charge
+from toolkit.core.pricing import MILLION, charge
 from toolkit.core.usage import OverrunReason, Usage, UsageSource
 from toolkit.store.tables import Hold as HoldRow
 from toolkit.store.tables import Organisation, OutboxRow

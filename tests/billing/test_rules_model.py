@@ -31,8 +31,9 @@ from toolkit.billing.stores import BillingStore, open_billing_store
 from toolkit.checks import reconcile
 from toolkit.core.errors import Refusal, RefusalType, Unavailable
 from toolkit.core.moments import micros
+from toolkit.core.period import billing_month
 from toolkit.core.policy import HoldPolicy, KeyFacts, Outcome
-from toolkit.core.pricing import MILLION, billing_month
+from toolkit.core.pricing import MILLION
 from toolkit.core.usage import Usage
 from toolkit.store.database import SYSTEM
 

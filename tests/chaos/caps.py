@@ -22,7 +22,8 @@ from tests.chaos.report import Report
 from tests.chaos.stage import Caller, Stage
 from tests.chaos.stores import Place, log_rows, open_reader
 from tests.conftest import ROOT
-from toolkit.core.pricing import NANO, billing_month
+from toolkit.core.money import NANO
+from toolkit.core.period import billing_month
 from toolkit.store.database import utc_now
 
 RICH = 1_000_000 * NANO

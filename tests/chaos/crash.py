@@ -20,7 +20,7 @@ from tests.chaos.report import Report
 from tests.chaos.stage import Stage
 from tests.chaos.stores import Place, log_rows, open_reader, wait_until
 from tests.chaos.visitor import Visitor
-from toolkit.core.pricing import NANO
+from toolkit.core.money import NANO
 
 RICH = 1_000_000 * NANO
 CALLERS = 16

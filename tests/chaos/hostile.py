@@ -22,7 +22,8 @@ from tests.chaos.stage import Stage
 from tests.chaos.stores import Place, children, log_rows, open_reader, wait_until
 from toolkit.admin import catalog, keys, plans
 from toolkit.core.dialect import Dialect
-from toolkit.core.pricing import NANO, PriceSheet
+from toolkit.core.money import NANO
+from toolkit.core.pricing import PriceSheet
 from toolkit.core.secrets import new_secret
 
 CALLERS = 16

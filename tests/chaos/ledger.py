@@ -32,7 +32,7 @@ from tests.chaos.stores import Place, Reader, open_reader
 from tests.conftest import NOWHERE
 from toolkit.admin import plans
 from toolkit.core.errors import Unavailable
-from toolkit.core.pricing import NANO
+from toolkit.core.money import NANO
 from toolkit.ledger import segments
 from toolkit.store.database import SYSTEM
 from toolkit.store.tables import KeyMonth, OutboxRow, Segment, SupersededSegment

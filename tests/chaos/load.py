@@ -12,7 +12,8 @@ import aiohttp
 
 from tests.chaos.stage import DEFAULT_OUTPUT, MODEL, MULTIPLIER, SHEET, Caller
 from tests.chaos.witness import Wish
-from toolkit.core.pricing import charge, parse_usd
+from toolkit.core.money import parse_usd
+from toolkit.core.pricing import charge
 from toolkit.core.usage import Usage
 
 CALL_WITHIN = 60.0

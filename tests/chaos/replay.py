@@ -17,7 +17,7 @@ from typing import TypeVar
 
 from tests.chaos.journal import Line
 from tests.chaos.load import Call, Kind
-from toolkit.core.pricing import parse_usd
+from toolkit.core.money import parse_usd
 
 CLOCKS = 3.0
 """Milliseconds by which two readings of one machine's clock may seem to disagree: SQLite rounds to whole ones."""

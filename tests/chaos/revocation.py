@@ -18,7 +18,7 @@ from tests.chaos.report import Report
 from tests.chaos.stage import Caller, Stage
 from tests.chaos.stores import Place, log_rows, open_reader
 from toolkit.admin import keys
-from toolkit.core.pricing import NANO
+from toolkit.core.money import NANO
 
 RICH = 1_000_000 * NANO
 KEYS = 24

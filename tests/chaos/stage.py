@@ -13,9 +13,10 @@ from tests.conftest import ADMIN
 from toolkit.admin import accounts, catalog, keys, plans, wallet
 from toolkit.checks import reconcile
 from toolkit.core.dialect import Dialect
+from toolkit.core.money import NANO
+from toolkit.core.passwords import hash_password
 from toolkit.core.policy import Role
-from toolkit.core.pricing import MILLION, NANO, PriceSheet
-from toolkit.core.secrets import hash_password
+from toolkit.core.pricing import MILLION, PriceSheet
 from toolkit.environment import read_settings
 from toolkit.workspace import Workspace
 

@@ -12,7 +12,7 @@ from tests.chaos.load import Call, Kind
 from tests.chaos.replay import Replay, judge, replay
 from tests.chaos.stage import Caller
 from tests.chaos.stores import Place
-from toolkit.core.pricing import usd
+from toolkit.core.money import usd
 
 KIND = Kind(400, 16)
 

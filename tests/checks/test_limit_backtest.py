@@ -13,8 +13,8 @@ from tests.rows import append
 from toolkit.admin import keys
 from toolkit.checks import limit_backtest
 from toolkit.core.errors import NotFound
+from toolkit.core.money import NANO
 from toolkit.core.period import Period
-from toolkit.core.pricing import NANO
 from toolkit.store.tables import KeyMonth
 
 

@@ -11,9 +11,9 @@ from toolkit.admin import accounts, catalog, plans, wallet
 from toolkit.billing import leases
 from toolkit.checks import reconcile
 from toolkit.checks.finding import Severity
+from toolkit.core.passwords import hash_password
 from toolkit.core.policy import Role
 from toolkit.core.pricing import PriceSheet
-from toolkit.core.secrets import hash_password
 from toolkit.core.unknown_fields import UnknownFields
 from toolkit.core.usage import UsageSource
 from toolkit.store import audit, unknown_fields

@@ -24,7 +24,7 @@ from toolkit.admin import sessions
 from toolkit.cli import SECTIONS, cli, output
 from toolkit.cli.app import Failure
 from toolkit.cli.values import Moment
-from toolkit.core.pricing import NANO, parse_usd
+from toolkit.core.money import NANO, parse_usd
 from toolkit.core.secrets import is_well_formed, new_secret
 from toolkit.core.settings import Settings
 from toolkit.store.database import SYSTEM, Store

@@ -1,24 +1,13 @@
-"""Secrets, digests, request ids and passwords."""
+"""API-key secrets, their digests and peppers."""
 
-import random
-
-import bcrypt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from toolkit.core import secrets
 from toolkit.core.errors import InvalidInput
-from toolkit.core.secrets import (
-    ALPHABET,
-    Keyring,
-    RequestIds,
-    display_form,
-    is_well_formed,
-    new_request_id,
-    new_secret,
-    redact,
-)
+from toolkit.core.ids import ALPHABET
+from toolkit.core.secrets import Keyring, display_form, is_well_formed, new_secret, redact
 
 PEPPER, OLDER = b"p" * 32, b"o" * 32
 
@@ -123,72 +112,3 @@ def test_a_short_pepper_is_refused(peppers: list[bytes]) -> None:
     """Thirty-two bytes at least, each of them."""
     with pytest.raises(InvalidInput, match="32 bytes"):
         Keyring(peppers)
-
-
-@given(st.lists(st.integers(0, 2**48 - 1), min_size=2, max_size=20))
-def test_request_ids_sort_by_time_and_are_uuids_of_version_7(moments: list[int]) -> None:
-    """Their order is that of their milliseconds; version and variant bits are RFC 9562's."""
-    ids = {moment: new_request_id(moment) for moment in moments}
-    assert sorted(ids.values()) == [ids[moment] for moment in sorted(ids)]
-    for moment, request_id in ids.items():
-        digits = request_id.removeprefix("req_")
-        assert len(digits) == 32
-        assert int(digits[:12], 16) == moment
-        assert digits[12] == "7"
-        assert digits[16] in "89ab"
-
-
-def test_request_ids_made_in_stock_differ_and_have_the_same_form() -> None:
-    """Ids whose random part is fetched a hundred at a time are as unique, and sort by time as well."""
-    ids = RequestIds()
-    made = [ids.next(1_700_000_000_000 + number // 10) for number in range(1_000)]
-    assert len(set(made)) == 1_000
-    assert [request_id[:16] for request_id in made] == sorted(request_id[:16] for request_id in made)
-    assert {(len(request_id), request_id[16], request_id[20] in "89ab") for request_id in made} == {(36, "7", True)}
-
-
-def test_request_ids_of_one_millisecond_differ() -> None:
-    """74 random bits tell them apart, even if a library seeds Python's common generator each time."""
-    made = set()
-    for _ in range(2_000):
-        random.seed(0)
-        made.add(new_request_id(1_700_000_000_000))
-    assert len(made) == 2_000
-
-
-def test_long_passwords_that_differ_late_differ() -> None:
-    """bcrypt alone looks at 72 bytes; passwords are condensed before."""
-    stem = "long enough passphrase " * 5
-    stored = secrets.hash_password(stem + "a")
-    assert secrets.verify_password(stem + "a", stored)
-    assert not secrets.verify_password(stem + "b", stored)
-
-
-@pytest.mark.parametrize(
-    "password", ["correct horse battery", "пароль из слов", "nul\x00 in the middle", "🔑" * 3 + "abcdefghi"]
-)
-def test_a_password_of_any_characters_verifies(password: str) -> None:
-    """And nothing that begins like it."""
-    stored = secrets.hash_password(password)
-    assert secrets.verify_password(password, stored)
-    assert not secrets.verify_password(password + " ", stored)
-    assert not secrets.verify_password(password.split("\x00", maxsplit=1)[0] + "?", stored)
-
-
-def test_equal_passwords_have_different_hashes() -> None:
-    """Each is salted."""
-    assert secrets.hash_password("correct horse battery") != secrets.hash_password("correct horse battery")
-
-
-@pytest.mark.parametrize("password", ["", "eleven char", "a" * 40, "abcabcabcabc"])
-def test_a_weak_password_is_refused(password: str) -> None:
-    """Twelve characters, of four kinds or more."""
-    with pytest.raises(InvalidInput):
-        secrets.hash_password(password)
-
-
-def test_the_dummy_hash_is_one_that_bcrypt_takes() -> None:
-    """At the cost of real ones, so that an unknown operator takes as long; no password opens it."""
-    assert bcrypt.checkpw(b"anything", secrets._DUMMY_HASH) is False
-    assert secrets._DUMMY_HASH.split(b"$")[2] == str(secrets.BCRYPT_COST).encode()
-    assert not secrets.verify_password("anything", None)

@@ -12,8 +12,8 @@ from streamlit.testing.v1 import AppTest
 
 from tests.conftest import ROOT, World, variables_of
 from toolkit.admin import accounts, sessions
+from toolkit.core.passwords import hash_password
 from toolkit.core.policy import Role
-from toolkit.core.secrets import hash_password
 from toolkit.dashboard import identity, streamlit_sessions
 
 PASSWORD = "correct horse battery"

@@ -25,8 +25,8 @@ from streamlit.runtime import Runtime
 from tests.conftest import ROOT, variables_of, wait_until
 from toolkit.admin import accounts, operators, sessions, sign_in_throttle
 from toolkit.core.errors import SignInFailed
+from toolkit.core.passwords import hash_password
 from toolkit.core.policy import Role
-from toolkit.core.secrets import hash_password
 from toolkit.dashboard import gate, identity, streamlit_sessions
 from toolkit.dashboard.sign_in import LARGEST_FORM, MOST_WAITING, PASSWORDS_AT_ONCE, SignIns
 from toolkit.workspace import Workspace

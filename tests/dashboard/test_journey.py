@@ -19,9 +19,9 @@ from playwright.sync_api import Browser, ConsoleMessage, Page, WebSocket, expect
 
 from tests.conftest import ROOT, Running, free_port, process, variables_of, wait_until
 from toolkit.admin import accounts
+from toolkit.core.money import usd
+from toolkit.core.passwords import hash_password
 from toolkit.core.policy import Role
-from toolkit.core.pricing import usd
-from toolkit.core.secrets import hash_password
 from toolkit.reports import queries
 
 EMAIL, PASSWORD = "admin@keydesk.test", "correct horse battery"

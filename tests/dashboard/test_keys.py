@@ -9,8 +9,8 @@ from streamlit.runtime.context import ContextProxy
 from tests.conftest import World, usd
 from tests.dashboard.conftest import PASSWORD, Visit
 from toolkit.admin import accounts, keys, sessions
+from toolkit.core.period import billing_month
 from toolkit.core.policy import HoldPolicy, KeyStatus, Role
-from toolkit.core.pricing import billing_month
 from toolkit.core.secrets import is_well_formed
 from toolkit.dashboard import identity, streamlit_sessions
 from toolkit.store import audit

@@ -15,7 +15,7 @@ from tests.gateway.test_readers import happens
 from toolkit.admin import catalog
 from toolkit.billing.batcher import Batcher
 from toolkit.billing.stores import open_billing_store
-from toolkit.core import secrets
+from toolkit.core import ids
 from toolkit.core.dialect import Dialect
 from toolkit.dialects.skim import LIGHT_SIZE
 from toolkit.gateway import paths, responses
@@ -47,7 +47,7 @@ class Counter:
         tallies = Tallies(workspace.store)
         self.key_cache = KeyCache(workspace.store, workspace.keyring, self.batcher, tallies)
         log, unknown = RefusalLog(self.batcher, tallies), UnknownNames(tallies)
-        self.lifecycle = CallLifecycle(self.key_cache, log, unknown, secrets.new_id("gateway"))
+        self.lifecycle = CallLifecycle(self.key_cache, log, unknown, ids.new_id("gateway"))
         self.lifecycle.lease = 1
         self.upstreams = UpstreamPool(workspace.settings)
         self.readers = Readers()
@@ -70,7 +70,7 @@ class Counter:
         body = {"model": "gpt-test", "messages": [{"role": "user", "content": "hello"}], "stream": stream}
         target = paths.resolve("POST", "/v1/chat/completions")
         digests = self.key_cache.digests(self.secret)
-        number = secrets.new_request_id(0)
+        number = ids.new_request_id(0)
         request = Request(number, Dialect.OPENAI, target, digests, [], json.dumps(body).encode(), wants_sse=False)
         admission = await self.lifecycle.admit(request, await self.key_cache.key(digests))
         receive = asyncio.Event().wait  # the caller stays

@@ -27,7 +27,7 @@ from toolkit.billing.batcher import Batcher
 from toolkit.billing.leases import Progress
 from toolkit.billing.rules import Admit, Admitted, Call, Ending
 from toolkit.billing.stores import open_billing_store
-from toolkit.core import secrets
+from toolkit.core import ids
 from toolkit.core.errors import Unavailable
 from toolkit.core.policy import KeyFacts, Outcome
 from toolkit.gateway import call as gateway_call
@@ -108,7 +108,7 @@ def place_hold(gate: Gate, instance: str) -> str:
     assert facts is not None
     now = utc_now()
     call = Call(
-        secrets.new_request_id(time.time_ns() // 1_000_000),
+        ids.new_request_id(time.time_ns() // 1_000_000),
         facts,
         now,
         "openai",
@@ -323,7 +323,7 @@ class Kept:
         self.batcher = Batcher(open_billing_store(store))
         key_cache = KeyCache(store, world.workspace.keyring, self.batcher, self.tallies)
         refusals, unknown = RefusalLog(self.batcher, self.tallies), UnknownNames(self.tallies)
-        self.lifecycle = CallLifecycle(key_cache, refusals, unknown, secrets.new_id("gateway"))
+        self.lifecycle = CallLifecycle(key_cache, refusals, unknown, ids.new_id("gateway"))
         self.heartbeat = Heartbeat(store, self.lifecycle, seconds)
 
     async def __aenter__(self) -> "Kept":

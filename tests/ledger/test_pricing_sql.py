@@ -6,7 +6,8 @@ import duckdb
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from toolkit.core.pricing import MILLION, NANO, PriceSheet
+from toolkit.core.money import NANO
+from toolkit.core.pricing import MILLION, PriceSheet
 from toolkit.core.pricing import charge as charge_one
 from toolkit.core.usage import Usage
 from toolkit.ledger.pricing_sql import charge, half_even

@@ -17,8 +17,8 @@ from tests.rows import NOON, append, row
 from toolkit.admin import keys
 from toolkit.core.errors import InvalidInput, NotFound
 from toolkit.core.moments import micros
+from toolkit.core.period import billing_month
 from toolkit.core.policy import Role
-from toolkit.core.pricing import billing_month
 from toolkit.ledger.ledger import Ledger
 from toolkit.reports import queries
 from toolkit.reports.queries import Period, Totals

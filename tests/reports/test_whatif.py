@@ -17,9 +17,10 @@ from tests.reports.test_attribution import SHEET, called
 from tests.rows import append, row
 from toolkit.admin import catalog, keys, plans
 from toolkit.core.errors import InvalidInput, NotFound
+from toolkit.core.money import NANO
 from toolkit.core.period import Period
 from toolkit.core.policy import Role
-from toolkit.core.pricing import MILLION, NANO, PriceSheet, Tier, charge
+from toolkit.core.pricing import MILLION, PriceSheet, Tier, charge
 from toolkit.core.usage import Usage
 from toolkit.ledger.ledger import Ledger
 from toolkit.reports import whatif

@@ -15,8 +15,10 @@ from toolkit.admin import accounts, keys
 from toolkit.billing.stores import BillingStore
 from toolkit.checks import reconcile
 from toolkit.core.errors import Conflict, Forbidden, InvalidInput, NotConfirmed, NotFound, RefusalType
+from toolkit.core.money import parse_usd
+from toolkit.core.period import billing_month
 from toolkit.core.policy import Role
-from toolkit.core.pricing import MILLION, billing_month, parse_usd
+from toolkit.core.pricing import MILLION
 from toolkit.core.usage import Usage
 from toolkit.statements import corrections, month_close
 from toolkit.statements.corrections import Correction, correct

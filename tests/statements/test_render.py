@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from playwright.sync_api import Browser, sync_playwright
 
 from tests.conftest import examples
-from toolkit.core.pricing import parse_usd, usd
+from toolkit.core.money import parse_usd, usd
 from toolkit.statements.figures import TOKENS, Figures, canonical
 from toolkit.statements.render import FORMS, framed, to_csv, to_html, written
 

@@ -13,9 +13,9 @@ from tests.conftest import ADMIN, World, at_once
 from toolkit.admin import accounts, catalog, keys, operators, wallet
 from toolkit.checks import findings
 from toolkit.core.errors import InvalidInput
+from toolkit.core.passwords import hash_password
 from toolkit.core.policy import Role
 from toolkit.core.pricing import PriceSheet
-from toolkit.core.secrets import hash_password
 from toolkit.ledger import duckdb_views
 from toolkit.store import audit
 from toolkit.store.audit import PLATFORM, BrokenLink

@@ -13,8 +13,9 @@ from sqlalchemy import select
 
 from toolkit.core import words
 from toolkit.core.errors import Conflict, Forbidden, InvalidInput, NotConfirmed, NotFound
+from toolkit.core.ids import new_id
+from toolkit.core.passwords import PasswordHash, require_hash, verify_password
 from toolkit.core.policy import Role
-from toolkit.core.secrets import PasswordHash, new_id, require_hash, verify_password
 from toolkit.store import audit
 from toolkit.store.database import Transaction, lock_name, lock_orgs
 from toolkit.store.tables import Operator, Organisation

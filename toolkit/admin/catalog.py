@@ -20,8 +20,8 @@ from toolkit.core.catalog import Catalog, DatedSheet, ModelFacts, PlanFacts
 from toolkit.core.destinations import fault_of_url
 from toolkit.core.dialect import Dialect
 from toolkit.core.errors import Conflict, InvalidInput, NotFound
+from toolkit.core.ids import new_id
 from toolkit.core.pricing import PriceSheet
-from toolkit.core.secrets import new_id
 from toolkit.core.unknown_fields import UnknownFields
 from toolkit.store import audit
 from toolkit.store.database import Transaction, lock_catalog

@@ -14,9 +14,11 @@ from sqlalchemy import func, or_, select
 
 from toolkit.admin import accounts, plans
 from toolkit.core.errors import Conflict, Forbidden, InvalidInput, NotConfirmed, NotFound
+from toolkit.core.ids import new_id
+from toolkit.core.money import check_amount, usd
+from toolkit.core.period import billing_month
 from toolkit.core.policy import HoldPolicy, KeyStatus, Role
-from toolkit.core.pricing import billing_month, check_amount, usd
-from toolkit.core.secrets import Keyring, display_form, new_id, new_secret
+from toolkit.core.secrets import Keyring, display_form, new_secret
 from toolkit.store import audit
 from toolkit.store.database import Transaction, lock_catalog, lock_orgs
 from toolkit.store.tables import ApiKey, KeyMonth, LiveSecret, RetiredSecret

@@ -9,8 +9,8 @@ from sqlalchemy import delete, func, select
 
 from toolkit.admin import accounts, sessions
 from toolkit.core.errors import Conflict, Forbidden, NotFound
+from toolkit.core.passwords import PasswordHash, require_hash
 from toolkit.core.policy import Role
-from toolkit.core.secrets import PasswordHash, require_hash
 from toolkit.store import audit
 from toolkit.store.database import Transaction, lock_name
 from toolkit.store.tables import Operator, SignInSession

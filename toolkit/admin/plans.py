@@ -7,9 +7,9 @@ from sqlalchemy import delete, select
 
 from toolkit.admin import accounts, catalog
 from toolkit.core.errors import Conflict, InvalidInput, NotFound
+from toolkit.core.ids import new_id
 from toolkit.core.policy import KeyStatus
 from toolkit.core.pricing import check_multiplier, show_multiplier
-from toolkit.core.secrets import new_id
 from toolkit.core.unknown_fields import UnknownFields
 from toolkit.store import audit
 from toolkit.store.database import Transaction, lock_catalog

@@ -6,7 +6,8 @@ from decimal import Decimal
 from importlib.metadata import version
 
 from toolkit.core.errors import NotFound
-from toolkit.core.pricing import PriceSheet, Tier, parse_usd
+from toolkit.core.money import parse_usd
+from toolkit.core.pricing import PriceSheet, Tier
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ from datetime import timedelta
 from sqlalchemy import ColumnElement, delete, func, or_, select
 
 from toolkit.core.errors import SignInFailed
-from toolkit.core.secrets import new_id
+from toolkit.core.ids import new_id
 from toolkit.store.database import Transaction
 from toolkit.store.tables import Operator, SignInFailure, SignInSession
 

@@ -13,9 +13,9 @@ from sqlalchemy import func, select
 from toolkit.admin import accounts
 from toolkit.core import words
 from toolkit.core.errors import Conflict, InvalidInput
+from toolkit.core.ids import new_id
+from toolkit.core.money import check_amount, show_usd, usd
 from toolkit.core.payment_reference import reference_key
-from toolkit.core.pricing import check_amount, show_usd, usd
-from toolkit.core.secrets import new_id
 from toolkit.store import audit
 from toolkit.store.database import Transaction, lock_name, lock_orgs
 from toolkit.store.tables import Organisation, WalletEntry

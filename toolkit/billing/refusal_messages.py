@@ -1,7 +1,8 @@
 """What a 402 says: which limit, its amount, spent, held, what the call needs, and what would help. Pure."""
 
 from toolkit.core.errors import Refusal, RefusalType
-from toolkit.core.pricing import next_month, show_usd, usd
+from toolkit.core.money import show_usd, usd
+from toolkit.core.period import next_month
 
 
 def quota_exceeded(limit: int, spent: int, held: int, needed: int | None, month: str, fits: int | None) -> Refusal:

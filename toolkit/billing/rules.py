@@ -18,8 +18,9 @@ from toolkit.billing.refusal_messages import quota_exceeded, wallet_shortfall
 from toolkit.billing.state import BatchState, Hold, LogRow, Month, RowsWanted
 from toolkit.core.errors import Refusal, RefusalType
 from toolkit.core.moments import micros
+from toolkit.core.period import billing_month
 from toolkit.core.policy import HoldPolicy, KeyFacts, Outcome
-from toolkit.core.pricing import PriceSheet, billing_month, charge
+from toolkit.core.pricing import PriceSheet, charge
 from toolkit.core.secrets import redact
 from toolkit.core.usage import OverrunReason, Usage
 

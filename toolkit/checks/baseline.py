@@ -4,7 +4,7 @@ from datetime import date, timedelta
 from typing import NamedTuple
 
 from toolkit.checks.snapshot import Snapshot, last_months
-from toolkit.core.pricing import NANO, show_usd
+from toolkit.core.money import NANO, show_usd
 from toolkit.core.wording import counted
 from toolkit.store.tables import ApiKey
 

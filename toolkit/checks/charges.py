@@ -11,8 +11,8 @@ from itertools import groupby
 from toolkit.checks.finding import Finding, Severity
 from toolkit.checks.request_log import Calls, charge_reported
 from toolkit.checks.snapshot import Snapshot, Thresholds
+from toolkit.core.money import show_usd, usd
 from toolkit.core.policy import Outcome
-from toolkit.core.pricing import show_usd, usd
 from toolkit.core.usage import OverrunReason, UsageSource
 from toolkit.core.wording import counted, listed
 

@@ -12,8 +12,9 @@ from toolkit.checks.finding import Finding, Severity
 from toolkit.checks.snapshot import Act, Snapshot, Thresholds
 from toolkit.core.errors import RefusalType
 from toolkit.core.moments import micros
+from toolkit.core.money import parse_usd, show_usd, usd
+from toolkit.core.period import billing_month
 from toolkit.core.policy import KeyStatus
-from toolkit.core.pricing import billing_month, parse_usd, show_usd, usd
 from toolkit.core.wording import days_between, listed, stamp
 from toolkit.store.tables import ApiKey, RetiredSecret
 

@@ -9,8 +9,8 @@ from datetime import datetime, timedelta
 from toolkit.admin import keys
 from toolkit.checks import snapshot
 from toolkit.checks.baseline import usual_month
+from toolkit.core.money import show_usd
 from toolkit.core.period import Period
-from toolkit.core.pricing import show_usd
 from toolkit.forecast import anomalies
 from toolkit.ledger.ledger import Ledger
 from toolkit.reports.queries import last_full_month, spend

@@ -16,8 +16,8 @@ from typing import Any
 from sqlalchemy import func, select
 
 from toolkit.core.moments import micros, moment
+from toolkit.core.money import parse_usd, usd
 from toolkit.core.policy import HoldPolicy
-from toolkit.core.pricing import parse_usd, usd
 from toolkit.store.database import Transaction
 from toolkit.store.tables import ApiKey, AuditRow, Organisation, WalletEntry
 

@@ -8,7 +8,8 @@ from toolkit.admin import catalog
 from toolkit.checks.finding import Finding, Severity
 from toolkit.checks.snapshot import Act, Snapshot, Thresholds
 from toolkit.core.errors import InvalidInput
-from toolkit.core.pricing import PriceSheet, parse_multiplier, show_multiplier, show_usd
+from toolkit.core.money import show_usd
+from toolkit.core.pricing import PriceSheet, parse_multiplier, show_multiplier
 from toolkit.core.wording import listed, stamp
 from toolkit.store.tables import Price
 

@@ -18,9 +18,9 @@ from sqlalchemy import delete, func, select, text
 from toolkit.checks import limits_history
 from toolkit.checks.limits_history import Caps
 from toolkit.core.errors import Forbidden, Unavailable
+from toolkit.core.ids import new_id
+from toolkit.core.money import usd
 from toolkit.core.policy import Role
-from toolkit.core.pricing import usd
-from toolkit.core.secrets import new_id
 from toolkit.ledger import segments
 from toolkit.store import audit, holds
 from toolkit.store.database import Transaction, utc_now

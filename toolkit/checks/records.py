@@ -6,7 +6,7 @@ from itertools import groupby
 
 from toolkit.checks.finding import Finding, Severity
 from toolkit.checks.snapshot import Snapshot, Thresholds
-from toolkit.core.pricing import show_usd
+from toolkit.core.money import show_usd
 from toolkit.core.unknown_fields import UnknownFields
 from toolkit.core.wording import counted, days_between, listed, stamp
 from toolkit.core.words import folded

@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 
 from toolkit.core.dialect import Dialect
 from toolkit.core.errors import InvalidInput
+from toolkit.core.money import LARGEST_AMOUNT
 from toolkit.core.period import Period
-from toolkit.core.pricing import LARGEST_AMOUNT, PriceSheet, charge
+from toolkit.core.pricing import PriceSheet, charge
 from toolkit.core.usage import Report
 from toolkit.dialects import MODULES
 from toolkit.ledger.ledger import Ledger

@@ -16,8 +16,9 @@ from toolkit.cli.values import Moment
 from toolkit.cli.values import Multiplier as MultiplierType
 from toolkit.cli.values import Usd as UsdType
 from toolkit.core.errors import InvalidInput
+from toolkit.core.money import parse_usd
 from toolkit.core.period import Period
-from toolkit.core.pricing import PriceSheet, Tier, parse_usd
+from toolkit.core.pricing import PriceSheet, Tier
 
 DAYS = 30
 """Length of the period that `keydesk movers` looks at by default, today included."""

@@ -12,9 +12,10 @@ import click
 
 from toolkit.admin import accounts, keys, plans
 from toolkit.core.errors import InvalidInput
+from toolkit.core.ids import random_text
+from toolkit.core.money import NANO
+from toolkit.core.passwords import hash_password
 from toolkit.core.policy import Role
-from toolkit.core.pricing import NANO
-from toolkit.core.secrets import hash_password, random_text
 from toolkit.demo import data
 from toolkit.demo.cast import CREDITS
 from toolkit.store.database import SYSTEM, lock_catalog, lock_orgs

@@ -100,7 +100,7 @@ def _error(row: dict[str, Any]) -> str | None:
     """Return how wrong past forecasts were, and how much of this month's that is: "± $1.20, 8 %"."""
     if row["error_usd"] is None:
         return None
-    from toolkit.core.pricing import show_usd
+    from toolkit.core.money import show_usd
 
     share = f", {Decimal(row['error_of_month']) * 100:.0f} %" if row["error_of_month"] is not None else ""
     return f"± {show_usd(row['error_usd'])}{share}"

@@ -10,8 +10,8 @@ import click
 
 from toolkit.admin import accounts, operators
 from toolkit.cli.app import App, Group, pass_app
+from toolkit.core.passwords import hash_password
 from toolkit.core.policy import Role
-from toolkit.core.secrets import hash_password
 from toolkit.store.database import Transaction
 from toolkit.store.tables import Operator
 

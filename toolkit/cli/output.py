@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from toolkit.core.pricing import show_multiplier, show_usd, usd
+from toolkit.core.money import show_usd, usd
+from toolkit.core.pricing import show_multiplier
 
 if TYPE_CHECKING:
     import pandas as pd

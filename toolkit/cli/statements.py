@@ -13,7 +13,7 @@ from toolkit.cli.app import App, Group, pass_app
 from toolkit.cli.command_line import to_paste
 from toolkit.cli.output import Usd
 from toolkit.core.errors import Conflict, InvalidInput
-from toolkit.core.pricing import show_usd
+from toolkit.core.money import show_usd
 from toolkit.store.tables import Statement
 
 if TYPE_CHECKING:

@@ -16,9 +16,9 @@ from toolkit.cli.values import Moment
 from toolkit.cli.values import Usd as UsdType
 from toolkit.core import tags
 from toolkit.core.errors import InvalidInput, NotFound
+from toolkit.core.money import show_usd
 from toolkit.core.period import Period
 from toolkit.core.policy import Outcome
-from toolkit.core.pricing import show_usd
 from toolkit.store import audit
 
 CHANGES_WIDTH = 100

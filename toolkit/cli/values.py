@@ -5,7 +5,8 @@ from datetime import UTC, datetime
 import click
 
 from toolkit.core.errors import InvalidInput
-from toolkit.core.pricing import parse_multiplier, parse_usd
+from toolkit.core.money import parse_usd
+from toolkit.core.pricing import parse_multiplier
 
 
 class Usd(click.ParamType[int | None]):

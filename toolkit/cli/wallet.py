@@ -8,7 +8,7 @@ from toolkit.admin import accounts, wallet
 from toolkit.cli.app import App, Group, pass_app
 from toolkit.cli.output import Usd
 from toolkit.cli.values import Usd as UsdType
-from toolkit.core.pricing import show_usd
+from toolkit.core.money import show_usd
 from toolkit.store.database import Transaction
 from toolkit.store.tables import Organisation, WalletEntry
 

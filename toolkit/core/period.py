@@ -1,4 +1,4 @@
-"""Periods: spans of admission times, UTC, that reports and exports are limited to."""
+"""Periods, UTC: billing months, and the spans of admission times that reports and exports are limited to."""
 
 from dataclasses import dataclass
 from datetime import MAXYEAR, UTC, date, datetime, timedelta
@@ -79,3 +79,20 @@ class Period:
             terms.append("admitted_at < ? AND day <= ?")
             values += [self.end, self.end.date()]
         return " AND ".join(terms), values
+
+
+def billing_month(moment: datetime) -> str:
+    """Return the billing month of a UTC moment, such as "2026-11".
+
+    Raises:
+        ValueError: the moment has no time zone.
+    """
+    if moment.tzinfo is not UTC and (moment.utcoffset() is None or moment.utcoffset()):
+        raise ValueError("billing months are counted in UTC")
+    return f"{moment.year:04}-{moment.month:02}"
+
+
+def next_month(month: str) -> str:
+    """Return the month after, such as "2026-12" → "2027-01"; limits start anew at its first instant, UTC."""
+    year, number = int(month[:4]), int(month[5:])
+    return f"{year + number // 12}-{number % 12 + 1:02d}"

@@ -1,73 +1,25 @@
-"""API-key secrets, their digests, and operators' passwords. Pure: no I/O, no clock.
+"""API-key secrets and their digests. Pure: no I/O, no clock.
 
 A secret is `sk-` + 43 random base62 characters (256 bits) + 6 base62 characters of CRC-32 over what precedes,
 so a typo is recognised before any store is asked. Stored is HMAC-SHA256 under a server-side pepper: 256 random
-bits need no slow hash. Slow hashing (bcrypt) is for what people choose.
+bits need no slow hash.
 """
 
-import base64
 import binascii
 import hashlib
 import hmac
 import re
-import secrets
 from dataclasses import dataclass
 
-import bcrypt
-
 from toolkit.core.errors import InvalidInput
+from toolkit.core.ids import ALPHABET, random_text
 
-ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _VALUE = {digit: value for value, digit in enumerate(ALPHABET)}
 PREFIX = "sk-"
 RANDOM_LENGTH = 43
 CHECKSUM_LENGTH = 6
 SECRET_LENGTH = len(PREFIX) + RANDOM_LENGTH + CHECKSUM_LENGTH
 SECRET_PATTERN = re.compile(rf"sk-[0-9A-Za-z]{{{RANDOM_LENGTH + CHECKSUM_LENGTH}}}")
-
-PASSWORD_MINIMUM = 12
-BCRYPT_COST = 12
-
-
-def random_text(length: int) -> str:
-    """Return `length` random base62 characters from the operating system's generator."""
-    return "".join(secrets.choice(ALPHABET) for _ in range(length))
-
-
-def new_id(kind: str) -> str:
-    """Return a fresh public id such as `key_8sJ2mQx4TzLw`: the kind and 12 random characters (71 bits)."""
-    return f"{kind}_{random_text(12)}"
-
-
-def new_request_id(milliseconds: int) -> str:
-    """Return a request id: `req_` + a UUIDv7 in hex (RFC 9562), so that ids sort by time.
-
-    Args:
-        milliseconds: the moment of admission, since 1970, UTC.
-    """
-    return _request_id(milliseconds, secrets.token_bytes(10))
-
-
-class RequestIds:
-    """Request ids, many at a time: the operating system is asked for random bytes once for a hundred of them."""
-
-    def __init__(self) -> None:
-        self._noise = memoryview(b"")
-
-    def next(self, milliseconds: int) -> str:
-        """Return a fresh id, as `new_request_id`."""
-        if not self._noise:
-            self._noise = memoryview(secrets.token_bytes(10 * 100))
-        noise, self._noise = self._noise[:10], self._noise[10:]
-        return _request_id(milliseconds, noise)
-
-
-def _request_id(milliseconds: int, random: bytes | memoryview) -> str:
-    # Not from the module `random`: whatever library seeds it would make ids occur again.
-    noise = int.from_bytes(random, "big") >> 6
-    high = (milliseconds & (1 << 48) - 1) << 16 | 0x7000 | noise >> 62
-    low = 0b10 << 62 | noise & (1 << 62) - 1
-    return f"req_{high << 64 | low:032x}"
 
 
 def _checksum(text: str) -> str:
@@ -160,60 +112,3 @@ class Keyring:
         """
         info = f"keydesk {purpose}".encode()
         return [hmac.digest(pepper, info, "sha256") for _, pepper in reversed(self._peppers)]
-
-
-def _prehash(password: str) -> bytes:
-    # bcrypt refuses more than 72 bytes and stops at NUL; base64 of a SHA-256 has neither problem.
-    return base64.b64encode(hashlib.sha256(password.encode("utf-8", "surrogatepass")).digest())
-
-
-def check_password_strength(password: str) -> None:
-    """Raise InvalidInput unless the password has at least 12 characters, not all alike."""
-    if len(password) < PASSWORD_MINIMUM:
-        raise InvalidInput(f"The password is too short: use at least {PASSWORD_MINIMUM} characters.")
-    if len(set(password)) < 4:
-        raise InvalidInput("The password repeats the same few characters: use more different ones.")
-
-
-class PasswordHash(str):
-    """What `hash_password` returns: a type of its own, so that no plain password is stored in its place."""
-
-    __slots__ = ()
-
-
-def hash_password(password: str, cost: int = BCRYPT_COST) -> PasswordHash:
-    """Return the bcrypt hash of a password.
-
-    About 0.25 s at the default cost: never on an event loop, nor inside a write transaction, which on SQLite every call
-    of the gateway would wait for.
-
-    Raises:
-        InvalidInput: the password is too weak.
-    """
-    check_password_strength(password)
-    return PasswordHash(bcrypt.hashpw(_prehash(password), bcrypt.gensalt(cost)).decode())
-
-
-def require_hash(password: object) -> str:
-    """Return a hash made by `hash_password`, as the store keeps it.
-
-    Raises:
-        InvalidInput: it is anything else, such as the password itself.
-    """
-    if not isinstance(password, PasswordHash):
-        raise InvalidInput(
-            "Give the password's hash, made before the transaction: credentials.hash_password(password)."
-        )
-    return str(password)
-
-
-def verify_password(password: str, stored: str | None) -> bool:
-    """Whether `password` matches. An unknown operator (`stored` None) costs the same time and is always False."""
-    if stored is None:
-        bcrypt.checkpw(_prehash(password), _DUMMY_HASH)
-        return False
-    return bcrypt.checkpw(_prehash(password), stored.encode())
-
-
-# A well-formed hash at BCRYPT_COST that no password was chosen for.
-_DUMMY_HASH = b"$2b$12$C6UzMDM.H6dfI/f/IKcEeO7ZbPtL8tGmN0Jt0vYx5d5h9pYk1Kx6W"

@@ -12,7 +12,7 @@ import streamlit as st
 from sqlalchemy import func, select
 
 from toolkit.admin import accounts
-from toolkit.core.pricing import billing_month
+from toolkit.core.period import billing_month
 from toolkit.reports import queries
 from toolkit.reports.queries import Period, Totals
 from toolkit.store.tables import ApiKey, Organisation, OutboxRow

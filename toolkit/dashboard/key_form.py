@@ -7,8 +7,9 @@ from datetime import UTC, datetime
 import streamlit as st
 
 from toolkit.admin import catalog, keys
+from toolkit.core.money import parse_usd, usd
 from toolkit.core.policy import HoldPolicy, Role
-from toolkit.core.pricing import parse_usd, show_multiplier, usd
+from toolkit.core.pricing import show_multiplier
 from toolkit.store.tables import ApiKey
 from toolkit.workspace import Workspace
 

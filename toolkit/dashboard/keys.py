@@ -9,8 +9,8 @@ import streamlit as st
 
 from toolkit.admin import accounts, keys, plans
 from toolkit.admin.keys import UNSET, KeySummary
+from toolkit.core.money import show_usd, usd
 from toolkit.core.policy import HoldPolicy, KeyStatus, Role
-from toolkit.core.pricing import show_usd, usd
 from toolkit.dashboard import dialog, key_form, shared
 from toolkit.store import audit
 

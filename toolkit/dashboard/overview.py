@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
+from toolkit.core.money import show_usd, usd
 from toolkit.core.policy import Role
-from toolkit.core.pricing import show_usd, usd
 from toolkit.dashboard import figures, shared
 from toolkit.dashboard.figures import View
 from toolkit.reports import charts

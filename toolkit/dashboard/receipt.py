@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from decimal import ROUND_HALF_EVEN, Decimal
 from typing import Any
 
-from toolkit.core.pricing import MILLION, NANO
+from toolkit.core.money import NANO
+from toolkit.core.pricing import MILLION
 
 
 @dataclass(frozen=True, slots=True)

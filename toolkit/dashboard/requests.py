@@ -12,8 +12,9 @@ import streamlit as st
 from toolkit.admin import catalog, keys, plans
 from toolkit.admin.keys import KeySummary
 from toolkit.core.errors import RefusalType
+from toolkit.core.money import NANO, usd
 from toolkit.core.policy import KeyStatus, Outcome
-from toolkit.core.pricing import MILLION, NANO, show_multiplier, usd
+from toolkit.core.pricing import MILLION, show_multiplier
 from toolkit.dashboard import dialog, receipt, shared
 from toolkit.reports import queries
 from toolkit.statements import corrections

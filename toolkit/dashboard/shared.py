@@ -17,8 +17,8 @@ import streamlit as st
 
 from toolkit.admin import accounts
 from toolkit.core.errors import KeydeskError
+from toolkit.core.money import show_usd, usd
 from toolkit.core.policy import Role
-from toolkit.core.pricing import show_usd, usd
 from toolkit.dashboard import identity, streamlit_sessions
 from toolkit.reports.queries import Period
 from toolkit.store.database import utc_now

@@ -23,10 +23,10 @@ from toolkit.billing.stores import BillingStore, open_billing_store
 from toolkit.core.catalog import Catalog
 from toolkit.core.dialect import Dialect
 from toolkit.core.errors import Conflict, Refusal, RefusalType
+from toolkit.core.ids import new_request_id
 from toolkit.core.moments import micros
+from toolkit.core.money import NANO
 from toolkit.core.policy import KeyFacts, KeyStatus, Outcome, Role, Unauthorized
-from toolkit.core.pricing import NANO
-from toolkit.core.secrets import new_request_id
 from toolkit.core.usage import Usage, UsageSource
 from toolkit.demo.cast import CREDITS, DAYS, KEYS, MODELS, NEAR_LIMIT, ROTATED, DemoKey
 from toolkit.demo.cast import PLANS as DEMO_PLANS

@@ -12,9 +12,9 @@ from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
 from toolkit.core.errors import InvalidInput
+from toolkit.core.money import NANO, show_usd
 from toolkit.core.period import Period
 from toolkit.core.policy import Outcome
-from toolkit.core.pricing import NANO, show_usd
 from toolkit.forecast.outlook import known_keys
 from toolkit.forecast.seasonal import SPREAD, median
 from toolkit.ledger.ledger import Ledger

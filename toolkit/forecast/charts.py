@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 import plotly.graph_objects as go
 
-from toolkit.core.pricing import show_usd
+from toolkit.core.money import show_usd
 from toolkit.forecast.anomalies import GRIDS, S3Storage
 from toolkit.reports.charts import PALETTE, empty_figure, escaped
 

@@ -7,9 +7,8 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from toolkit.core.errors import RefusalType
-from toolkit.core.period import Period
+from toolkit.core.period import Period, billing_month
 from toolkit.core.policy import KeyStatus, Outcome
-from toolkit.core.pricing import billing_month
 from toolkit.forecast.runway import Outlook
 from toolkit.ledger.ledger import Ledger
 

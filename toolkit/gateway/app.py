@@ -23,8 +23,8 @@ from toolkit.admin import peppers
 from toolkit.billing.batcher import Batcher
 from toolkit.billing.stores import open_billing_store
 from toolkit.core.errors import Refusal, RefusalType, Unavailable
+from toolkit.core.ids import RequestIds, new_id
 from toolkit.core.policy import KeyFacts, NotAdmitted
-from toolkit.core.secrets import RequestIds, new_id
 from toolkit.core.settings import Settings
 from toolkit.dialects import MODULES
 from toolkit.dialects.shape import ModelInfo

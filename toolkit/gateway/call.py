@@ -17,8 +17,9 @@ from toolkit.billing.state import Stale
 from toolkit.core.catalog import Catalog, DatedSheet, ModelFacts
 from toolkit.core.dialect import Dialect
 from toolkit.core.errors import Refusal, RefusalType, Unavailable
+from toolkit.core.money import usd
+from toolkit.core.period import billing_month
 from toolkit.core.policy import KeyFacts
-from toolkit.core.pricing import billing_month, usd
 from toolkit.dialects import headers
 from toolkit.dialects.fields import named
 from toolkit.dialects.headers import Onward

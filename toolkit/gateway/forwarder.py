@@ -17,8 +17,8 @@ from toolkit.billing.metering import Metered
 from toolkit.billing.rules import Ending, Receipt
 from toolkit.core.dialect import Dialect
 from toolkit.core.errors import Refusal, RefusalType
+from toolkit.core.money import usd
 from toolkit.core.policy import Outcome
-from toolkit.core.pricing import usd
 from toolkit.core.scrub import Scrubber
 from toolkit.dialects import MODULES
 from toolkit.dialects.body import dump_object

@@ -10,7 +10,7 @@ from starlette.types import Send
 
 from toolkit.core.dialect import Dialect
 from toolkit.core.errors import Refusal, RefusalType
-from toolkit.core.secrets import new_request_id
+from toolkit.core.ids import new_request_id
 from toolkit.dialects import MODULES
 from toolkit.gateway import paths
 from toolkit.gateway.caller import dialect_of_shared_path

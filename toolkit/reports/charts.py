@@ -10,7 +10,7 @@ from functools import cache
 import pandas as pd
 import plotly.graph_objects as go
 
-from toolkit.core.pricing import show_usd
+from toolkit.core.money import show_usd
 
 PALETTE = ("#3F63B5", "#F0B454", "#609078", "#843C78", "#54B4F0", "#843C30", "#84D890", "#847818")
 """Colours of series, the dashboard's accent first. Any two, and `OTHER`, differ by a CIE76 ΔE of 16 or more to

@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from toolkit.admin import accounts, keys
 from toolkit.core.errors import InvalidInput
-from toolkit.core.period import Period
+from toolkit.core.period import Period, billing_month
 from toolkit.core.policy import Outcome
-from toolkit.core.pricing import billing_month
 from toolkit.core.tags import carried, written
 from toolkit.ledger.ledger import Ledger
 from toolkit.store import refusal_counts as refused

@@ -5,7 +5,7 @@ from datetime import date
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from toolkit.core.pricing import NANO, show_usd
+from toolkit.core.money import NANO, show_usd
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from toolkit.admin import catalog, plans
 from toolkit.core.errors import InvalidInput, RefusalType
+from toolkit.core.money import check_amount
 from toolkit.core.period import Period
-from toolkit.core.pricing import PriceSheet, check_amount, check_multiplier
+from toolkit.core.pricing import PriceSheet, check_multiplier
 from toolkit.ledger.ledger import Ledger
 from toolkit.ledger.pricing_sql import CHARGED, TOKENS, charge
 from toolkit.reports.queries import DIMENSIONS, condition

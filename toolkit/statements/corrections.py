@@ -11,9 +11,10 @@ from sqlalchemy import select, update
 
 from toolkit.admin import accounts
 from toolkit.core.errors import Conflict, InvalidInput, NotConfirmed, NotFound
+from toolkit.core.ids import new_id
+from toolkit.core.money import check_amount, usd
+from toolkit.core.period import billing_month
 from toolkit.core.policy import Outcome
-from toolkit.core.pricing import billing_month, check_amount, usd
-from toolkit.core.secrets import new_id
 from toolkit.core.words import check_reason
 from toolkit.store import audit
 from toolkit.store.database import Transaction, lock_orgs, store_now

@@ -17,9 +17,9 @@ from sqlalchemy import select
 
 from toolkit.billing.leases import FORGOTTEN
 from toolkit.core.errors import Conflict
-from toolkit.core.period import Period
+from toolkit.core.money import usd
+from toolkit.core.period import Period, billing_month
 from toolkit.core.policy import Outcome
-from toolkit.core.pricing import billing_month, usd
 from toolkit.core.wording import counted
 from toolkit.ledger.ledger import Ledger
 from toolkit.ledger.pricing_sql import charge

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 from sqlalchemy import select
 
 from toolkit.core.errors import Forbidden, InvalidInput, NotFound
+from toolkit.core.money import NANO
 from toolkit.core.period import Period
-from toolkit.core.pricing import NANO
 from toolkit.ledger.ledger import Ledger
 from toolkit.statements.invoice_calls import OurCalls, our_calls
 from toolkit.statements.invoice_lines import Invoice, Line

@@ -16,9 +16,9 @@ from sqlalchemy import select
 
 from toolkit.admin import accounts, catalog
 from toolkit.core.errors import Conflict, NotFound
-from toolkit.core.period import Period
-from toolkit.core.pricing import billing_month, show_usd, usd
-from toolkit.core.secrets import new_id
+from toolkit.core.ids import new_id
+from toolkit.core.money import show_usd, usd
+from toolkit.core.period import Period, billing_month
 from toolkit.statements.figures import (
     Figures,
     Moved,

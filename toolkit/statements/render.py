@@ -12,7 +12,7 @@ from datetime import datetime
 from html import escape
 from typing import Any
 
-from toolkit.core.pricing import show_usd, usd
+from toolkit.core.money import show_usd, usd
 from toolkit.core.spreadsheet import FORMULA
 from toolkit.statements.figures import MONEY, TOKENS, Figures, canonical, digest
 

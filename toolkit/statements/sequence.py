@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 from sqlalchemy import func, select
 
 from toolkit.admin import accounts
-from toolkit.core.period import Period
-from toolkit.core.pricing import billing_month, next_month, show_usd
+from toolkit.core.money import show_usd
+from toolkit.core.period import Period, billing_month, next_month
 from toolkit.statements.figures import digest
 from toolkit.store.database import Transaction
 from toolkit.store.tables import ApiKey, AuditRow, KeyMonth, Organisation, Statement, WalletEntry
