@@ -8,6 +8,7 @@ for themselves (`tests.stores`).
 """
 
 import contextlib
+import gc
 import os
 import shlex
 import signal
@@ -86,6 +87,12 @@ def _cheap_passwords() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(passwords.hash_password, "__defaults__", (4,))
         yield
+
+
+def pytest_collection_finish() -> None:
+    """What was imported stays: spare the garbage collector from looking at it again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

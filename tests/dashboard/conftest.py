@@ -1,5 +1,6 @@
 """A person at a page: AppTest through `app.py`, signed in by a real session's cookie."""
 
+import functools
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -7,6 +8,7 @@ from html import unescape
 
 import pytest
 import streamlit as st
+from streamlit.components.v2 import manifest_scanner
 from streamlit.runtime.context import ContextProxy
 from streamlit.testing.v1 import AppTest
 
@@ -17,6 +19,17 @@ from toolkit.core.policy import Role
 from toolkit.dashboard import identity, streamlit_sessions
 
 PASSWORD = "correct horse battery"
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _quick_streamlit() -> Iterator[None]:
+    """Streamlit looks through all installed packages when a runtime starts, and for all garbage when a script ends."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            manifest_scanner, "scan_component_manifests", functools.cache(manifest_scanner.scan_component_manifests)
+        )
+        patch.setenv("STREAMLIT_RUNNER_POST_SCRIPT_GC", "false")
+        yield
 
 
 @dataclass
@@ -84,9 +97,9 @@ def visit(world: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..
         cookie = identity.seal(sessions.sign_in(world.workspace.store, email, PASSWORD, "test"))
         monkeypatch.setattr(ContextProxy, "headers", {streamlit_sessions.HEADER: cookie})
         app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=30)
-        app.run()
         if page != "overview":
-            app.switch_page(f"toolkit/dashboard/{page}.py").run()
+            app.switch_page(f"toolkit/dashboard/{page}.py")
+        app.run()
         assert not app.exception, app.exception
         return Visit(app)
 
