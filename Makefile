@@ -16,6 +16,9 @@ up: $(VENV)/.run ## Start gateway, dashboard, ledger drain and demo upstream
 
 setup: $(VENV)/.run ## Install what Keydesk needs to run, and nothing else
 
+# The tests start dozens of processes; without bytecode on disk each would compile all that it imports.
+test test-world: export PYTHONDONTWRITEBYTECODE :=
+
 test: $(VENV)/.test ## Run the tests (ARGS="tests/billing" for a part)
 	@pytest -n auto --dist worksteal -m "not world" $(ARGS)
 

@@ -1,10 +1,11 @@
 """Real things for the tests: a store in a temporary folder, a gateway and a demo upstream on free ports.
 
-A test module whose subject touches the key store says `pytestmark = pytest.mark.both_stores`: each of its tests that
-uses a store runs twice, on SQLite and on PostgreSQL; `pytest.mark.only_store(KIND)` makes an exception. So do the
-services, the ledger, billing, the CLI and what the gateway writes; not what is the same whatever the store: dialects,
-charts, wording, browsers. PostgreSQL is the server that KEYDESK_TEST_POSTGRES_URL names, or one that the tests start
-for themselves (`tests.stores`).
+A test module whose subject touches the key store is marked. `both_stores`: each of its tests that uses a store runs on
+SQLite and on PostgreSQL; so do billing, leases, migrations, locks, the ledger's drain. `any_store`: it is the same on
+both, so `make test` runs it on SQLite, and `make test-world` on PostgreSQL too; so do the services, the command line,
+checks, statements. `only_store(KIND)` makes an exception. A test's own mark goes before its module's. What is the same
+whatever the store (dialects, charts, wording, browsers) needs none. PostgreSQL is the server that
+KEYDESK_TEST_POSTGRES_URL names, or one that the tests start for themselves (`tests.stores`).
 """
 
 import contextlib
@@ -96,11 +97,17 @@ def pytest_collection_finish() -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run the tests of modules marked `both_stores` on both."""
+    """Run a test on the kinds of store that its nearest mark tells."""
     if "store_kind" in metafunc.fixturenames:
-        only, both = (metafunc.definition.get_closest_marker(name) for name in ("only_store", "both_stores"))
-        if only or both:
-            metafunc.parametrize("store_kind", only.args if only else ["sqlite", "postgresql"], indirect=True)
+        kinds: dict[str, list[object]] = {
+            "only_store": [],
+            "both_stores": ["sqlite", "postgresql"],
+            "any_store": ["sqlite", pytest.param("postgresql", marks=pytest.mark.world)],
+        }
+        for mark in metafunc.definition.iter_markers():  # the nearest comes first
+            if mark.name in kinds:
+                metafunc.parametrize("store_kind", mark.args or kinds[mark.name], indirect=True)
+                break
 
 
 @pytest.fixture

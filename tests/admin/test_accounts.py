@@ -16,7 +16,7 @@ from toolkit.store import audit
 from toolkit.store.database import Actor
 from toolkit.workspace import Workspace
 
-pytestmark = pytest.mark.both_stores
+pytestmark = pytest.mark.any_store
 
 PASSWORD = "correct horse battery"
 
@@ -199,6 +199,7 @@ def test_a_name_is_clean_or_refused(text: str) -> None:
     assert check_name(name, "name") == name
 
 
+@pytest.mark.both_stores
 def test_a_name_that_many_take_at_once_is_taken_once(workspace: Workspace) -> None:
     """One gets it; the others are told what they would be told later."""
 

@@ -20,7 +20,7 @@ from toolkit.store.database import Actor, Transaction
 from toolkit.store.tables import Price
 from toolkit.workspace import Workspace
 
-pytestmark = pytest.mark.both_stores
+pytestmark = pytest.mark.any_store
 
 AT = datetime(2026, 11, 1, tzinfo=UTC)
 

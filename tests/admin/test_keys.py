@@ -25,7 +25,7 @@ from toolkit.store import audit
 from toolkit.store.database import Actor, Transaction, utc_now
 from toolkit.store.tables import ApiKey, AuditRow, KeyMonth, LiveSecret, RetiredSecret
 
-pytestmark = pytest.mark.both_stores
+pytestmark = pytest.mark.any_store
 
 
 def acts(world: World, subject: str) -> list[AuditRow]:
@@ -300,6 +300,7 @@ def test_rotate_replaces_the_secret_and_keeps_the_rest(world: World) -> None:
     assert acts(world, new.key.id)[-1].action == "key.rotate"
 
 
+@pytest.mark.both_stores
 def test_two_rotations_at_once_leave_one_live_secret(world: World) -> None:
     """They happen one after the other: each returns a secret, and only the later one admits."""
     new = world.key()
@@ -618,6 +619,7 @@ def test_a_key_under_a_strange_pepper_is_not_made(world: World) -> None:
 # -- at once ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.both_stores
 def test_a_name_that_many_keys_take_at_once_is_taken_once(world: World) -> None:
     """One key gets it; the others are told to choose another name."""
     results = at_once(*[partial(world.key, "app")] * 6)
@@ -625,6 +627,7 @@ def test_a_name_that_many_keys_take_at_once_is_taken_once(world: World) -> None:
     assert {type(result) for result in results if not isinstance(result, NewSecret)} == {Conflict}
 
 
+@pytest.mark.both_stores
 def test_changes_of_a_key_at_once_happen_one_after_the_other(world: World) -> None:
     """Each is in the audit log with what the one before it had made, and one secret lives."""
     key_id = world.key("app").key.id

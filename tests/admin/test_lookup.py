@@ -11,7 +11,7 @@ from toolkit.store.database import SYSTEM, utc_now
 from toolkit.store.tables import LiveSecret, RetiredSecret
 from toolkit.store.tally import Counted
 
-pytestmark = pytest.mark.both_stores
+pytestmark = pytest.mark.any_store
 
 
 def digests_of(world: World, secret: str) -> list[str]:

@@ -17,7 +17,7 @@ from toolkit.store.database import Actor, Transaction
 from toolkit.store.tables import AuditRow, Operator, SignInSession
 from toolkit.workspace import Workspace
 
-pytestmark = pytest.mark.both_stores
+pytestmark = pytest.mark.any_store
 
 PASSWORD = "correct horse battery"
 ROOT, BOSS = "root@example.com", "boss@example.com"
@@ -151,6 +151,7 @@ def test_the_last_platform_admin_stays(staff: Staff, verb: str) -> None:
         VERBS[verb](tx, ROOT)
 
 
+@pytest.mark.both_stores
 @pytest.mark.parametrize("verb", ["disable", "remove", "set_role"])
 def test_two_admins_who_shut_each_other_out_at_once_leave_one(staff: Staff, verb: str) -> None:
     """Whichever comes second is told that the other is the last."""

@@ -22,7 +22,7 @@ from toolkit.store.database import Actor
 from toolkit.store.tables import ApiKey, LiveSecret, RetiredSecret
 from toolkit.workspace import Workspace
 
-pytestmark = pytest.mark.both_stores
+pytestmark = pytest.mark.any_store
 
 OTHER = "cd" * 32
 OTHER_ID = Keyring([bytes.fromhex(OTHER)]).pepper_ids[0]
@@ -95,6 +95,7 @@ def test_reading_alone_makes_no_pepper(settings: Settings, world: World) -> None
         assert not settings.pepper_file.exists()
 
 
+@pytest.mark.both_stores
 def test_processes_that_open_an_empty_store_at_once_get_one_pepper(world: World) -> None:
     """Whoever makes it."""
     found = at_once(*[lambda: tuple(again(world).keyring.pepper_ids)] * 4)

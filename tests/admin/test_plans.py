@@ -13,7 +13,7 @@ from toolkit.core.pricing import MILLION
 from toolkit.store import audit
 from toolkit.store.database import Actor
 
-pytestmark = pytest.mark.both_stores
+pytestmark = pytest.mark.any_store
 
 
 def test_a_plan_has_its_models_and_multiplier(world: World) -> None:
@@ -128,6 +128,7 @@ def test_an_org_admin_changes_no_plan(world: World) -> None:
         plans.update(tx, "standard", multiplier=0)
 
 
+@pytest.mark.both_stores
 def test_a_model_leaves_a_plan_or_is_named_by_a_key_but_not_both(world: World) -> None:
     """Whoever comes second, the plan's change or the key's scope, is told; with the key new or updated."""
     existing = world.key("existing").key.id

@@ -18,7 +18,7 @@ from toolkit.store.database import Store
 from toolkit.store.tables import Operator, SignInFailure, SignInSession
 from toolkit.workspace import Workspace
 
-pytestmark = pytest.mark.both_stores
+pytestmark = pytest.mark.any_store
 
 PASSWORD = "correct horse battery"
 EMAIL = "ada@example.com"
@@ -269,6 +269,7 @@ def test_addresses_of_one_customer_count_as_one() -> None:
     assert sign_in_throttle.network("unknown") == "unknown"
 
 
+@pytest.mark.both_stores
 def test_no_password_is_hashed_or_compared_inside_a_write(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """While bcrypt takes its time, any other writer gets its turn: all billing would wait on SQLite."""
     writers = 0
@@ -285,6 +286,7 @@ def test_no_password_is_hashed_or_compared_inside_a_write(store: Store, monkeypa
     assert writers == 1
 
 
+@pytest.mark.both_stores
 @pytest.mark.parametrize(
     "arguments",
     [("add", "eva@example.com", "--role", "analyst"), ("reset-password", EMAIL)],
@@ -360,6 +362,7 @@ def test_a_password_that_changes_during_the_sign_in_opens_nothing(
         assert tx.session.scalar(select(func.count()).select_from(SignInSession)) == 0
 
 
+@pytest.mark.both_stores
 def test_tries_at_once_do_not_get_past_the_throttle(store: Store) -> None:
     """However many guess at the same moment, no more passwords are compared than one after the other."""
     tries = sign_in_throttle.PAIR.tries + 4

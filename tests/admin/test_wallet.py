@@ -15,7 +15,7 @@ from toolkit.core.policy import Role
 from toolkit.store import audit, migrations
 from toolkit.store.database import Actor
 
-pytestmark = pytest.mark.both_stores
+pytestmark = pytest.mark.any_store
 
 
 def balance(world: World) -> int:
@@ -174,6 +174,7 @@ def test_each_booking_is_audited_with_the_balance_before_and_after(world: World)
     assert newest.after == '{"amount_usd": "5", "balance_usd": "105", "reference": "INV-1"}'
 
 
+@pytest.mark.both_stores
 def test_payments_that_arrive_at_once_are_each_booked_once(world: World) -> None:
     """None is lost, a reference that is used twice is refused the second time, and the totals agree."""
     with world.workspace.write() as tx:

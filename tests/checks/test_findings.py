@@ -221,7 +221,7 @@ def test_an_organisation_sees_its_own_findings_only(worst: Worst) -> None:
     assert "Acme" not in str(theirs)
 
 
-@pytest.mark.both_stores
+@pytest.mark.any_store
 def test_the_evidence_of_an_organisation_is_its_own(scene: Scene) -> None:
     """What is read for an actor of one organisation names no key of another, not even where no check would show it."""
     with scene.acting(NOW - 50 * DAY) as tx:

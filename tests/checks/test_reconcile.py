@@ -23,7 +23,7 @@ from toolkit.store.database import Actor, Transaction, utc_now
 from toolkit.store.tables import ApiKey, Reconciliation
 from toolkit.workspace import Workspace
 
-pytestmark = pytest.mark.both_stores
+pytestmark = pytest.mark.any_store
 
 CAP = "No strict key was let beyond its limit, but for recorded overruns"
 WALLET = "No wallet was let below zero, but for overruns and adjustments"

@@ -18,7 +18,7 @@ from toolkit.checks import reconcile
 from toolkit.core.settings import Settings
 from toolkit.store.database import utc_now
 
-pytestmark = pytest.mark.both_stores
+pytestmark = pytest.mark.any_store
 
 HOUR = timedelta(hours=1)
 

@@ -30,7 +30,7 @@ from toolkit.core.settings import Settings
 from toolkit.store.database import SYSTEM, Store
 from toolkit.store.tables import ApiKey, AuditRow, LiveSecret, Operator, Organisation, OutboxRow
 
-pytestmark = pytest.mark.both_stores
+pytestmark = pytest.mark.any_store
 
 PASSWORD = "correct horse battery"
 

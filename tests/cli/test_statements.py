@@ -14,7 +14,7 @@ from tests.conftest import Run, World, usd
 from tests.rows import append, row
 from toolkit.admin import accounts
 
-pytestmark = pytest.mark.both_stores
+pytestmark = pytest.mark.any_store
 
 OCTOBER = datetime(2026, 10, 14, tzinfo=UTC)
 

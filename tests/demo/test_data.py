@@ -77,7 +77,7 @@ def test_the_books_balance(loaded: Workspace) -> None:
     assert sum(finding.checked > 0 for finding in findings) >= 11
 
 
-@pytest.mark.both_stores
+@pytest.mark.any_store
 @pytest.mark.usefixtures("at_now")
 def test_every_store_takes_the_data(workspace: Workspace) -> None:
     """Loaded in an interrupted and a second go, the books balance on SQLite and on PostgreSQL."""

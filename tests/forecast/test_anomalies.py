@@ -206,7 +206,7 @@ def test_the_runaway_key_of_the_demo_is_found_and_nearly_nothing_else(
     assert len(found) - len(planted) - len(silences) <= 1
 
 
-@pytest.mark.both_stores
+@pytest.mark.any_store
 def test_anomalies_are_read_from_the_ledger(world: World) -> None:
     """A day of a key's ledger that stands out is found with the key's name; a closed key is not called silent."""
     wild, gone = world.key("wild").key, world.key("gone").key

@@ -35,7 +35,7 @@ def only(frame: pd.DataFrame, **equal: object) -> dict[str, Any]:
     return {str(name): value for name, value in rows[0].items()}
 
 
-@pytest.mark.both_stores
+@pytest.mark.any_store
 def test_month_end_reads_spend_limits_and_wallets(world: World) -> None:
     """22.40 dollars are spent, 7.50 are to come; the limit of 25 is used up on the fourth day; the wallet lasts."""
     app, free = world.key("app", monthly_limit=usd(25)).key, world.key("free").key
@@ -106,7 +106,7 @@ def test_only_days_that_count_are_opened(world: World) -> None:
     assert by_key["spent"].tolist() == [usd(22.4)]
 
 
-@pytest.mark.both_stores
+@pytest.mark.any_store
 def test_disabled_keys_and_suspended_organisations_cost_nothing_more(world: World) -> None:
     """Who admits no calls is not foretold any."""
     app = world.key("app").key
@@ -134,7 +134,7 @@ def test_days_at_the_limit_are_left_out(world: World) -> None:
     assert wanted["wanted"] - wanted["spent"] == usd(7.5)
 
 
-@pytest.mark.both_stores
+@pytest.mark.any_store
 def test_an_organisations_analyst_sees_its_own(world: World) -> None:
     """Keys, money and wallets of other organisations are in no forecast of an organisation's analyst."""
     steady(world, world.key("app").key)

@@ -28,7 +28,7 @@ from toolkit.gateway.http_client import Connection, Pool, request_bytes, split_u
 from toolkit.reports import queries
 from toolkit.workspace import Workspace
 
-pytestmark = pytest.mark.both_stores
+pytestmark = pytest.mark.any_store
 
 TRACE = Path(
     os.environ.get("KEYDESK_TEST_TRACE") or ROOT.parent / "shared" / "data" / "azure_llm_inference_trace_2023_code.csv"

@@ -18,7 +18,7 @@ from toolkit.core.pricing import MILLION, PriceSheet
 from toolkit.reports import queries
 from toolkit.store.database import utc_now
 
-pytestmark = pytest.mark.both_stores
+pytestmark = pytest.mark.any_store
 
 TRIES = 8
 """Calls after each change, each on a connection of its own, so that every process gets some."""

@@ -17,7 +17,7 @@ from toolkit.admin import wallet
 from toolkit.core.policy import HoldPolicy
 from toolkit.store.tables import KeyMonth, Organisation
 
-pytestmark = pytest.mark.both_stores
+pytestmark = pytest.mark.any_store
 
 PRICES = {
     "chat": (2_500, 12_500),

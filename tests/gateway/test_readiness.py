@@ -77,7 +77,7 @@ def counted(store: Store) -> Iterator[list[str]]:
     event.remove(store.engine, "commit", note)
 
 
-@pytest.mark.both_stores
+@pytest.mark.any_store
 def test_a_commit_that_has_just_succeeded_needs_no_probe(world: World) -> None:
     """Whoever asks, nothing is written for it."""
     store = world.workspace.store
@@ -86,7 +86,7 @@ def test_a_commit_that_has_just_succeeded_needs_no_probe(world: World) -> None:
     assert commits == []
 
 
-@pytest.mark.both_stores
+@pytest.mark.any_store
 @pytest.mark.parametrize("moments", [(-math.inf, -math.inf), (0.0, math.inf)])
 def test_else_one_commit_shows_it_for_all_who_ask(world: World, moments: tuple[float, float]) -> None:
     """One in a second at most, however many ask."""

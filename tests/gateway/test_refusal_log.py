@@ -20,7 +20,7 @@ from toolkit.gateway import key_cache as gateway_key_cache
 from toolkit.store.database import Store, Transaction
 from toolkit.store.tables import OutboxRow, RefusalCount, RetiredSecret
 
-pytestmark = pytest.mark.both_stores
+pytestmark = pytest.mark.any_store
 
 CALLS = 400
 MINUTES = 2

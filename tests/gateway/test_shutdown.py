@@ -16,7 +16,7 @@ from toolkit.core.settings import Settings
 from toolkit.store.tables import Hold, Organisation, OutboxRow
 from toolkit.workspace import Workspace
 
-pytestmark = pytest.mark.both_stores
+pytestmark = pytest.mark.any_store
 
 
 @pytest.mark.parametrize("stream", [False, True])

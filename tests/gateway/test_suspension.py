@@ -14,7 +14,7 @@ from toolkit.admin import accounts, keys
 from toolkit.core.dialect import Dialect
 from toolkit.core.secrets import new_secret
 
-pytestmark = pytest.mark.both_stores
+pytestmark = pytest.mark.any_store
 
 FREE: list[tuple[str, str, Any, dict[str, str]]] = [
     ("GET", "/v1/models", None, {}),

@@ -29,7 +29,7 @@ from toolkit.ledger.ledger import Ledger
 from toolkit.store.database import SYSTEM, Actor, Store
 from toolkit.store.tables import Price
 
-pytestmark = pytest.mark.both_stores
+pytestmark = pytest.mark.any_store
 
 DAY = timedelta(days=1)
 COST = "SELECT sum(cost) FROM usage"

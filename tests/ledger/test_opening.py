@@ -22,7 +22,7 @@ from toolkit.core.errors import Forbidden, InvalidInput, KeydeskError, NotFound,
 from toolkit.store.migrations import STEPS
 from toolkit.workspace import Workspace
 
-pytestmark = pytest.mark.both_stores
+pytestmark = pytest.mark.any_store
 
 
 @pytest.fixture

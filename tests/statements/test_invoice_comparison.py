@@ -59,7 +59,7 @@ def lines(*rows: str, heading: str = HEADING) -> str:
 # -- call by call -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.both_stores
+@pytest.mark.any_store
 def test_an_invoice_that_agrees_has_no_gap(world: World, key: ApiKey) -> None:
     """At list price: what our plans multiply by is not the provider's."""
     append(world.workspace.store, [call(key, "a"), call(key, "b", input_tokens=1_100, cached_input_tokens=100)])
@@ -195,7 +195,7 @@ def test_our_own_rounding_has_its_part(world: World, key: ApiKey) -> None:
 SUMS = "model,input_tokens,cached_tokens,output_tokens,cost"
 
 
-@pytest.mark.both_stores
+@pytest.mark.any_store
 def test_lines_without_ids_are_compared_by_model(world: World, key: ApiKey) -> None:
     """Over the month, whatever lines it is spread over; each model has its own causes."""
     append(world.workspace.store, [call(key), call(key), call(key, model="embed-test"), call(key, model="other-test")])
@@ -266,7 +266,7 @@ def test_lines_that_count_no_tokens_leave_the_gap_unexplained(world: World, key:
     assert causes(compare(world, lines("gpt-test,0.00400", heading="model,cost"))) == {Cause.UNEXPLAINED: "0.001"}
 
 
-@pytest.mark.both_stores
+@pytest.mark.any_store
 def test_models_are_known_by_the_upstreams_name_ours_a_date_or_as_told(world: World, key: ApiKey) -> None:
     """Two of our names for one model of theirs are one."""
     with world.workspace.write() as tx:

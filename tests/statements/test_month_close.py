@@ -30,7 +30,7 @@ from toolkit.store import audit
 from toolkit.store.database import Actor
 from toolkit.store.tables import Statement
 
-pytestmark = pytest.mark.both_stores
+pytestmark = pytest.mark.any_store
 
 __all__ = ["account", "billing_store"]  # fixtures
 
@@ -767,6 +767,7 @@ def rounds(act: Callable[[str, datetime], None], number: int) -> None:
         act(f"2025-{month:02}", datetime(2025, month + 1, 1, tzinfo=UTC) - timedelta(microseconds=1))
 
 
+@pytest.mark.both_stores
 def test_an_admission_of_the_last_second_and_a_close_do_not_both_win(
     account: Account, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -809,6 +810,7 @@ def test_an_admission_of_the_last_second_and_a_close_do_not_both_win(
     rounds(act, 6)
 
 
+@pytest.mark.both_stores
 def test_a_call_of_the_last_second_that_settles_during_the_close_is_in_it(account: Account) -> None:
     """At once, again and again: a statement that is made has the call; else there is none and the hold is named."""
 
@@ -867,6 +869,7 @@ def test_a_hold_that_comes_after_the_ledger_was_asked_keeps_the_month_open(
         close(account.world)
 
 
+@pytest.mark.both_stores
 def test_a_month_that_many_close_at_once_is_closed_once(world: World) -> None:
     """One gets the statement, the others are told who has it."""
     Books(world).settle(world.key().key, 5, at=OCTOBER)

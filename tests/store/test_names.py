@@ -14,7 +14,7 @@ from toolkit.store import names
 from toolkit.store.database import Actor
 from toolkit.store.tables import ApiKey
 
-pytestmark = pytest.mark.both_stores
+pytestmark = pytest.mark.any_store
 
 
 @pytest.fixture
