@@ -19,6 +19,8 @@ COUNTS: st.SearchStrategy[Any] = st.one_of(
 """What may stand where a count of tokens belongs."""
 
 _OPENAI = ["prompt_tokens", "input_tokens", "completion_tokens", "output_tokens", "total_tokens"]
+_OPENAI += ["prompt_cache_hit_tokens", "prompt_cache_miss_tokens", "cached_tokens", "reasoning_tokens"]
+_OPENAI += ["cache_read_input_tokens", "cache_creation_input_tokens"]
 _ANTHROPIC = ["input_tokens", "output_tokens", "cache_read_input_tokens", "cache_creation_input_tokens"]
 _GEMINI = ["promptTokenCount", "candidatesTokenCount", "totalTokenCount", "thoughtsTokenCount"]
 _GEMINI += ["cachedContentTokenCount", "toolUsePromptTokenCount"]

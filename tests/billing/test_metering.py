@@ -156,9 +156,24 @@ def test_a_part_of_anthropics_input_that_cannot_be_is_estimated_as_fresh() -> No
     assert metered.doubt == "cache_read_input_tokens is negative"
 
 
+@pytest.mark.parametrize("long_cache", [True, False])
+@pytest.mark.parametrize("broken", [True, False])
+def test_writes_of_unknown_life_have_the_longest_that_was_asked_for(long_cache: bool, broken: bool) -> None:
+    """A sum that nobody splits is charged as the hour's cache if the request asks for one."""
+    report = anthropic.usage_of(
+        "messages", {"usage": {"input_tokens": 1, "cache_creation_input_tokens": 30, "output_tokens": 2}}
+    )
+    assert report is not None
+    measure = gauge()
+    measure.long_cache = long_cache
+    used = (measure.broken(report, 2) if broken else measure.reported(report, lambda: 2)).usage
+    assert (used.cache_write_5m_tokens, used.cache_write_1h_tokens) == ((0, 30) if long_cache else (30, 0))
+    assert report.usage.cache_write_5m_tokens == 30
+
+
 def test_more_cache_than_input_is_doubtful() -> None:
     """Parts that are larger than the whole are cut to it, and the row says so."""
-    metered = chat(prompt_tokens=50, completion_tokens=7, prompt_tokens_details={"cached_tokens": 80})
+    metered = chat(prompt_tokens=50, completion_tokens=7, total_tokens=57, prompt_tokens_details={"cached_tokens": 80})
     assert (metered.usage.cached_input_tokens, metered.usage.fresh_input_tokens) == (50, 0)
     assert metered.doubt == "more tokens read from and written to the cache than input"
 

@@ -58,7 +58,24 @@ def test_request_is_read() -> None:
         output_bound=50,
         output=True,
         usage_asked=True,
+        long_cache=True,
     )
+
+
+@pytest.mark.parametrize("ttl", ["1h", "5m", None])
+def test_the_longest_cache_that_is_asked_for_is_known(ttl: str | None) -> None:
+    """In the body, a block, the result of a tool or a tool."""
+    control = {"cache_control": {"type": "ephemeral"} | ({"ttl": ttl} if ttl else {})}
+    text = {"type": "text", "text": "x", **control}
+    result = {"type": "tool_result", "tool_use_id": "t", "content": [text]}
+    for asked in (
+        control,
+        {"system": [text]},
+        {"messages": content(text)},
+        {"messages": content(result)},
+        {"tools": [{"name": "f", "input_schema": {}, **control}]},
+    ):
+        assert inspect(**asked).long_cache == (ttl == "1h")
 
 
 def test_counting_tokens_is_free_and_needs_no_bound() -> None:

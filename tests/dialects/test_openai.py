@@ -376,74 +376,12 @@ def test_responses_are_not_stored() -> None:
     }
 
 
-def test_usage_of_chat_is_read() -> None:
-    """Cached and cache-written tokens are parts of the input, reasoning of the output."""
-    usage = {
-        "prompt_tokens": 1000,
-        "completion_tokens": 200,
-        "prompt_tokens_details": {"cached_tokens": 600, "cache_write_tokens": 100, "audio_tokens": 50},
-        "completion_tokens_details": {"reasoning_tokens": 150, "audio_tokens": 20},
-    }
-    assert used(openai.usage_of(CHAT, {"usage": usage})) == Usage(
-        input_tokens=1000,
-        cached_input_tokens=600,
-        cache_write_5m_tokens=100,
-        output_tokens=200,
-        reasoning_tokens=150,
-    )
-
-
-def test_usage_of_responses_and_embeddings_is_read() -> None:
-    """The other two endpoints name the same counts differently."""
-    details = {
-        "cached_tokens": 4,
-        "cache_write_tokens": 5,
-        "cache_write_tokens_details": {"ttl_12h_tokens": 2, "ttl_30m_tokens": 3},
-    }
-    usage = {
-        "input_tokens": 10,
-        "input_tokens_details": details,
-        "output_tokens": 7,
-        "output_tokens_details": {"reasoning_tokens": 6},
-    }
-    assert used(openai.usage_of(RESPONSES, {"usage": usage})) == Usage(10, 4, 3, 2, 7, 6)
-    assert used(openai.usage_of(EMBEDDINGS, {"usage": {"prompt_tokens": 8, "total_tokens": 8}})) == Usage(8)
-
-
-def test_parts_never_exceed_the_whole() -> None:
-    """A report that contradicts itself is cut to what is possible."""
-    usage = {
-        "prompt_tokens": 10,
-        "prompt_tokens_details": {"cached_tokens": 50, "cache_write_tokens": 9, "audio_tokens": 4},
-        "completion_tokens": 3,
-        "completion_tokens_details": {"reasoning_tokens": 9},
-    }
-    assert used(openai.usage_of(CHAT, {"usage": usage})) == Usage(
-        input_tokens=10, cached_input_tokens=10, output_tokens=3, reasoning_tokens=3
-    )
-
-
 @given(HOSTILE)
 def test_garbage_instead_of_usage_is_no_usage(value: object) -> None:
     """Reading usage never fails, and no count is ever negative."""
     for answer in ({"usage": value}, {"usage": {"prompt_tokens": 5, "prompt_tokens_details": value}}):
         report = openai.usage_of(CHAT, answer)
         assert report is None or report.usage.input_tokens >= report.usage.cached_input_tokens >= 0
-
-
-@pytest.mark.parametrize(("total", "output"), [(14_428, 4_308), (11_619, 1_499), (None, 1_499)])
-def test_the_total_decides_where_reasoning_belongs(total: int | None, output: int) -> None:
-    """Some servers count reasoning beside the output: the total says so, and it is then part of the output here."""
-    usage = {
-        "prompt_tokens": 10_120,
-        "completion_tokens": 1_499,
-        "completion_tokens_details": {"reasoning_tokens": 2_809},
-        "total_tokens": total,
-    }
-    report = openai.usage_of(CHAT, {"usage": usage})
-    assert used(report).output_tokens == output
-    assert report is not None
-    assert (report.faults == ()) == (output == 4_308)
 
 
 def test_zeros_after_a_good_usage_do_not_replace_it() -> None:

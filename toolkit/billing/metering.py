@@ -57,6 +57,8 @@ class Gauge:
         window: the largest input of the model; for embeddings, of all inputs together.
         most_output: the longest output of the model, of all choices together.
         likely_input: gives the input to charge where none is reported.
+        long_cache: the request asks for a cache that lives an hour: what was written to one of unknown life is charged
+            as that.
     """
 
     held_input: int
@@ -64,6 +66,7 @@ class Gauge:
     window: int
     most_output: int
     likely_input: Callable[[], int]
+    long_cache: bool = False
 
     def reported(self, report: Report, seen: Callable[[], int]) -> Metered:
         """Return what to charge for an answer that came to its end.
@@ -72,7 +75,7 @@ class Gauge:
             report: of the answer.
             seen: gives the output tokens that were seen of it; asked only where the report lacks them.
         """
-        used = report.usage
+        used = self._used(report)
         if not (report.faults or report.has_gaps) and (
             used.input_tokens <= self.held_input and used.output_tokens <= self.held_output
         ):
@@ -100,7 +103,7 @@ class Gauge:
         """
         if report is None:
             return self.unreported(seen)
-        used = replace(report.usage, source=UsageSource.ESTIMATED)
+        used = replace(self._used(report), source=UsageSource.ESTIMATED)
         used.output_tokens = max(min(seen, self.held_output), used.output_tokens)
         if report.input_missing or not used.input_tokens:
             self._estimate_input(used)
@@ -111,6 +114,15 @@ class Gauge:
         used = Usage(output_tokens=min(seen, self.held_output), source=UsageSource.ESTIMATED)
         self._estimate_input(used)
         return Metered(used)
+
+    def _used(self, report: Report) -> Usage:
+        unsplit = report.unsplit_write_tokens
+        if not (unsplit and self.long_cache):
+            return report.usage
+        used = replace(report.usage)
+        used.cache_write_5m_tokens -= unsplit
+        used.cache_write_1h_tokens += unsplit
+        return used
 
     def _estimate_input(self, used: Usage) -> None:
         """Put an estimate in the place of an input of which only the least is known."""

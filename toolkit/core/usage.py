@@ -64,6 +64,7 @@ class Report:
         output_missing: not all of the output is said.
         input_faults: what of the input cannot be as it is said, in words.
         output_faults: the same of the output.
+        unsplit_write_tokens: the part of `cache_write_5m_tokens` of which nobody said how long the cache lives.
     """
 
     usage: Usage
@@ -72,6 +73,7 @@ class Report:
     output_missing: bool = False
     input_faults: tuple[str, ...] = ()
     output_faults: tuple[str, ...] = ()
+    unsplit_write_tokens: int = 0
 
     @property
     def faults(self) -> tuple[str, ...]:
@@ -110,6 +112,7 @@ class Report:
             output_missing=made.output_missing,
             input_faults=given.input_faults,
             output_faults=made.output_faults,
+            unsplit_write_tokens=given.unsplit_write_tokens,
         )
 
 

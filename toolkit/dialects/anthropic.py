@@ -5,7 +5,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from toolkit.core.errors import Refusal
-from toolkit.core.usage import Report, Usage
+from toolkit.core.usage import Report
+from toolkit.dialects import anthropic_usage
 from toolkit.dialects.anthropic_fields import BETAS_IN_BODY, BLOCK, BODY, FOREIGN_BLOCK, MESSAGE, SOURCE, STORED
 from toolkit.dialects.body import (
     MAX_OUTPUT_BOUND,
@@ -22,7 +23,7 @@ from toolkit.dialects.body import (
 from toolkit.dialects.headers import Betas, read_betas
 from toolkit.dialects.media import Kind
 from toolkit.dialects.meter import Fate, StreamMeter, length_of
-from toolkit.dialects.reading import object_of, objects_of, text_of, tokens_of
+from toolkit.dialects.reading import object_of, objects_of, text_of
 from toolkit.dialects.shape import ModelInfo, Shape, Tally, Window
 from toolkit.dialects.sse import name_of
 
@@ -60,8 +61,8 @@ def inspect(endpoint: str, body: dict[str, Any], size: int, path_model: str | No
     if bound is None and not free:
         raise invalid("'max_tokens' is missing; it must be an integer of at least 1.", "max_tokens")
     stream = read_flag(body, "stream") and not free
-    _check_cache_control(body, "")
     tally = Tally(whole_context=BODY.whole_context(body))
+    _check_cache_control(body, "", tally)
     messages = read_objects(body, "messages")
     if not messages:
         raise invalid("'messages' must be an array with at least one message.", "messages")
@@ -92,6 +93,7 @@ def inspect(endpoint: str, body: dict[str, Any], size: int, path_model: str | No
         output=not free,
         usage_asked=True,
         window=window,
+        long_cache=tally.long_cache,
         unknown=tuple(unknown),
     )
 
@@ -105,7 +107,7 @@ def _betas(body: dict[str, Any]) -> Iterator[tuple[str, Betas]]:
             yield name, read_betas("anthropic-beta", ",".join(values))
 
 
-def _check_cache_control(obj: dict[str, Any], where: str) -> None:
+def _check_cache_control(obj: dict[str, Any], where: str, tally: Tally) -> None:
     if obj.get("cache_control") is None:
         return
     control = read_object(obj, "cache_control", where)
@@ -113,6 +115,7 @@ def _check_cache_control(obj: dict[str, Any], where: str) -> None:
     if ttl not in (None, "5m", "1h"):
         field = f"{where}.cache_control.ttl" if where else "cache_control.ttl"
         raise invalid(f"'{field}' must be '5m' or '1h', not {shown(ttl)}.", field)
+    tally.long_cache = tally.long_cache or ttl == "1h"
 
 
 def _walk_blocks(blocks: Sequence[dict[str, Any]], where: str, tally: Tally) -> None:
@@ -121,7 +124,7 @@ def _walk_blocks(blocks: Sequence[dict[str, Any]], where: str, tally: Tally) -> 
         kind = read_kind(block, field)
         if not BLOCK.fine(block):
             BLOCK.refuse(block, field)
-        _check_cache_control(block, field)
+        _check_cache_control(block, field, tally)
         if kind in _TEXT_BLOCKS:
             continue
         if kind == "image":
@@ -164,7 +167,7 @@ def _walk_tools(tools: Sequence[dict[str, Any]], tally: Tally) -> None:
     tally.tools += len(tools)
     for index, tool in enumerate(tools):
         if "cache_control" in tool:
-            _check_cache_control(tool, f"tools[{index}]")
+            _check_cache_control(tool, f"tools[{index}]", tally)
 
 
 def rewrite(
@@ -202,45 +205,9 @@ def auth_headers(credential: str) -> dict[str, str]:
 
 
 def usage_of(endpoint: str, answer: dict[str, Any]) -> Report | None:
-    """Return the usage that an answer reports, or None. Never raises.
-
-    `input_tokens` on the wire excludes what was read from and written to the cache; Anthropic, "Prompt
-    caching", tracking cache performance. Here it is all input. Token counting is free and has no usage.
-    """
-    if endpoint == COUNT_TOKENS:
-        return None
+    """Return the usage that an answer reports, or None; token counting is free. Never raises."""
     usage = answer.get("usage")
-    return _report(usage) if isinstance(usage, dict) else None
-
-
-def _report(usage: dict[str, Any]) -> Report | None:
-    input_faults: list[str] = []
-    output_faults: list[str] = []
-    fresh = tokens_of(usage, "input_tokens", input_faults)
-    made = tokens_of(usage, "output_tokens", output_faults)
-    read = tokens_of(usage, "cache_read_input_tokens", input_faults) or 0
-    written = tokens_of(usage, "cache_creation_input_tokens", input_faults) or 0
-    split = object_of(usage, "cache_creation")
-    short = tokens_of(split, "ephemeral_5m_input_tokens", input_faults) or 0
-    long = tokens_of(split, "ephemeral_1h_input_tokens", input_faults) or 0
-    if fresh is None and made is None and not (input_faults or output_faults):
-        return None
-    # What the split leaves open was written to the cache that is used when nothing else is asked for.
-    short += max(written - short - long, 0)
-    output = made or 0
-    thought = tokens_of(object_of(usage, "output_tokens_details"), "thinking_tokens", output_faults) or 0
-    if thought > output and made is not None:
-        output_faults.append("more thinking tokens than output")
-    found = Usage(
-        input_tokens=(fresh or 0) + read + short + long,
-        cached_input_tokens=read,
-        cache_write_5m_tokens=short,
-        cache_write_1h_tokens=long,
-        output_tokens=output,
-        reasoning_tokens=min(thought, output),
-    )
-    missing = fresh is None or bool(input_faults)
-    return Report(found, (usage,), missing, made is None, tuple(input_faults), tuple(output_faults))
+    return anthropic_usage.usage_of(usage) if endpoint != COUNT_TOKENS and isinstance(usage, dict) else None
 
 
 def text_bytes_of(endpoint: str, answer: dict[str, Any]) -> int:  # noqa: ARG001
@@ -292,16 +259,9 @@ class Meter(StreamMeter):
         return Fate.PASS
 
     def _note(self, usage: dict[str, Any], *, first: bool = False) -> None:
-        report = _report(usage)
+        report = anthropic_usage.usage_of(usage, self._report)
         if report is not None and first:
             report.output_missing = True  # it is made from now on
-        if report is not None and self._report is not None:
-            # Only a stream's first report splits what was written to the cache; Anthropic, "Streaming messages".
-            now, before = report.usage, self._report.usage
-            if before.cache_write_1h_tokens and not object_of(usage, "cache_creation"):
-                long = min(before.cache_write_1h_tokens, now.cache_write_5m_tokens)
-                now.cache_write_1h_tokens = long
-                now.cache_write_5m_tokens -= long
         self._note_report(report)
 
     def _text_bytes(self, event: dict[str, Any]) -> int:

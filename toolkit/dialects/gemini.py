@@ -6,7 +6,8 @@ from typing import Any
 from urllib.parse import quote
 
 from toolkit.core.errors import Refusal
-from toolkit.core.usage import Report, Usage
+from toolkit.core.usage import Report
+from toolkit.dialects import gemini_usage
 from toolkit.dialects.gemini_request import (
     BATCH_EMBED,
     COUNT_TOKENS,
@@ -18,7 +19,7 @@ from toolkit.dialects.gemini_request import (
     rewrite,
 )
 from toolkit.dialects.meter import MOST_LOOKS_FOR_ID, Fate, StreamMeter, length_of
-from toolkit.dialects.reading import count_of, object_of, objects_of, text_of, tokens_of
+from toolkit.dialects.reading import count_of, object_of, objects_of, text_of
 from toolkit.dialects.shape import ModelInfo
 from toolkit.dialects.sse import element_of
 
@@ -51,40 +52,8 @@ def auth_headers(credential: str) -> dict[str, str]:
 
 
 def usage_of(endpoint: str, answer: dict[str, Any]) -> Report | None:
-    """Return the usage that an answer reports, or None. Never raises.
-
-    `promptTokenCount` includes cached tokens and excludes the results of tools; thoughts are not part of
-    `candidatesTokenCount`; Google, "GenerateContentResponse", UsageMetadata. A count of 0 is left out, as JSON
-    mappings do. Token counting is free.
-    """
-    usage = answer.get("usageMetadata")
-    if endpoint == COUNT_TOKENS or not isinstance(usage, dict):
-        return None
-    input_faults: list[str] = []
-    output_faults: list[str] = []
-    prompt = tokens_of(usage, "promptTokenCount", input_faults)
-    tools = tokens_of(usage, "toolUsePromptTokenCount", input_faults) or 0
-    input_missing = prompt is None or bool(input_faults)
-    cached = tokens_of(usage, "cachedContentTokenCount", input_faults) or 0
-    made = tokens_of(usage, "candidatesTokenCount", output_faults)
-    thoughts = tokens_of(usage, "thoughtsTokenCount", output_faults) or 0
-    total = tokens_of(usage, "totalTokenCount", [])
-    if prompt is None and made is None and total is None and not (input_faults or output_faults):
-        return None
-    output_missing = bool(output_faults)
-    if made is None and not output_faults:
-        output_missing = total is None or input_missing
-        made = 0 if output_missing else max((total or 0) - (prompt or 0) - tools - thoughts, 0)
-    total_in = (prompt or 0) + tools
-    if cached > total_in and not input_missing:
-        input_faults.append("more tokens read from the cache than input")
-    found = Usage(
-        input_tokens=total_in,
-        cached_input_tokens=min(cached, total_in),
-        output_tokens=(made or 0) + thoughts,
-        reasoning_tokens=thoughts,
-    )
-    return Report(found, (usage,), input_missing, output_missing, tuple(input_faults), tuple(output_faults))
+    """Return the usage that an answer reports, or None; token counting is free. Never raises."""
+    return None if endpoint == COUNT_TOKENS else gemini_usage.usage_of(answer)
 
 
 def text_bytes_of(endpoint: str, answer: dict[str, Any]) -> int:  # noqa: ARG001

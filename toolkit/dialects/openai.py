@@ -7,11 +7,12 @@ from typing import Any
 from urllib.parse import quote
 
 from toolkit.core.errors import Refusal
-from toolkit.core.usage import Report, Usage
+from toolkit.core.usage import Report
+from toolkit.dialects import openai_usage
 from toolkit.dialects.meter import MOST_LOOKS_FOR_ID, Fate, StreamMeter, length_of
 from toolkit.dialects.openai_fields import CHAT, RESPONSES
 from toolkit.dialects.openai_request import ENDPOINTS, inspect, rewrite
-from toolkit.dialects.reading import count_of, first_of, object_of, objects_of, text_of, tokens_of
+from toolkit.dialects.reading import count_of, object_of, objects_of, text_of
 from toolkit.dialects.shape import ModelInfo
 from toolkit.dialects.sse import data_of, name_of
 
@@ -43,44 +44,8 @@ def auth_headers(credential: str) -> dict[str, str]:
 
 
 def usage_of(endpoint: str, answer: dict[str, Any]) -> Report | None:  # noqa: ARG001
-    """Return the usage that an answer reports, or None. Never raises.
-
-    Cached and cache-written tokens are part of the input, reasoning tokens part of the output; OpenAI,
-    "Prompt caching" and "Reasoning". A cache write of 30 minutes is the short one, of 12 hours the long one.
-    Compatible servers that count reasoning beside the output are told by the total.
-    """
-    usage = answer.get("usage")
-    if not isinstance(usage, dict):
-        return None
-    input_faults: list[str] = []
-    output_faults: list[str] = []
-    given = first_of(usage, ("prompt_tokens", "input_tokens"), input_faults)
-    made = first_of(usage, ("completion_tokens", "output_tokens"), output_faults)
-    if given is None and made is None and not (input_faults or output_faults):
-        return None
-    total_in, total_out = given or 0, made or 0
-    inputs = object_of(usage, "prompt_tokens_details") or object_of(usage, "input_tokens_details")
-    outputs = object_of(usage, "completion_tokens_details") or object_of(usage, "output_tokens_details")
-    found = Usage(input_tokens=total_in, output_tokens=total_out)
-    if inputs:
-        cached = tokens_of(inputs, "cached_tokens", input_faults) or 0
-        by_life = object_of(inputs, "cache_write_tokens_details")
-        long = tokens_of(by_life, "ttl_12h_tokens", input_faults) or 0
-        short = tokens_of(by_life, "ttl_30m_tokens", input_faults) or 0
-        short = max(short, (tokens_of(inputs, "cache_write_tokens", input_faults) or 0) - long)
-        if cached + long + short > total_in and given is not None:
-            input_faults.append("more tokens read from and written to the cache than input")
-        cached = found.cached_input_tokens = min(cached, total_in)
-        long = found.cache_write_1h_tokens = min(long, total_in - cached)
-        found.cache_write_5m_tokens = min(short, total_in - cached - long)
-    if outputs:
-        thought = tokens_of(outputs, "reasoning_tokens", output_faults) or 0
-        if thought and tokens_of(usage, "total_tokens", []) == total_in + total_out + thought:
-            found.output_tokens = total_out = total_out + thought
-        elif thought > total_out and made is not None:
-            output_faults.append("more reasoning tokens than output")
-        found.reasoning_tokens = min(thought, total_out)
-    return Report(found, (usage,), given is None, made is None, tuple(input_faults), tuple(output_faults))
+    """Return the usage that an answer reports, or None; `openai_usage` says where it may stand. Never raises."""
+    return openai_usage.usage_of(answer)
 
 
 def text_bytes_of(endpoint: str, answer: dict[str, Any]) -> int:

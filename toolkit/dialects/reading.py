@@ -40,6 +40,8 @@ def first_of(obj: Mapping[str, Any], names: Sequence[str], faults: list[str]) ->
     """Return the first count that stands under one of several names, as `tokens_of` does; faults only if none does."""
     wrong: list[str] = []
     for name in names:
+        if name not in obj:
+            continue
         found = tokens_of(obj, name, wrong)
         if found is not None:
             return found

@@ -49,6 +49,7 @@ class Shape:
         longest_input: bytes of the longest of them; 0 where there is but one, which `text_bytes` says.
         beside: output tokens of one choice that are asked for beside its bound, by providers that count thinking apart.
         window: the context window that the request asks for, where it does.
+        long_cache: the request asks for a cache that lives an hour.
         unknown: paths of fields that no table has, in the order in which they stand; see `fields`.
     """
 
@@ -69,6 +70,7 @@ class Shape:
     longest_input: int = 0
     beside: int = 0
     window: Window | None = None
+    long_cache: bool = False
     unknown: tuple[str, ...] = ()
 
 
@@ -90,7 +92,7 @@ class Tally:
     Args:
         media_bytes: length of inline media, which are not billed by their length.
         blobs: inline media.
-        messages: as in `Shape`; so are tools, media and whole_context.
+        messages: as in `Shape`; so are tools, media, whole_context and long_cache.
     """
 
     media_bytes: int = 0
@@ -99,6 +101,7 @@ class Tally:
     tools: int = 0
     media: dict[Medium, int] = field(default_factory=dict)
     whole_context: bool = False
+    long_cache: bool = False
 
     def add(self, medium: Medium) -> None:
         """Count one medium."""

@@ -365,6 +365,7 @@ class Admission:
             window=model.context_window * shape.inputs,
             most_output=choices * (model.max_output + shape.beside),
             likely_input=lambda: likely_input(model.dialect, shape, model.upstream_model),
+            long_cache=shape.long_cache,
         )
 
 
