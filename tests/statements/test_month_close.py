@@ -751,7 +751,7 @@ def test_what_lay_before_the_first_statement_may_be_corrected_too(world: World) 
 def test_a_call_that_was_judged_before_the_close_is_judged_anew(account: Account) -> None:
     """A gateway that stood still may send an old admission: it is stale, and its second judgement is of a later month.
 
-    The gateway reads the catalog anew for it, and its clock is never before that reading (`gateway.book`).
+    The gateway reads the catalog anew for it, and its clock is never before that reading (`gateway.key_cache`).
     """
     late = account.asked(account.call(received_at=LAST_SECOND), fixed(usd(1)))
     close(account.world)

@@ -1,4 +1,4 @@
-"""The steps of the schema lead to the tables of `models`, from any start, once, whoever else is starting."""
+"""The steps of the schema lead to the tables of `store.tables`, from any start, once, whoever else is starting."""
 
 import os
 import subprocess
@@ -70,7 +70,7 @@ def store(settings: Settings) -> Iterator[Store]:
 def test_the_steps_make_the_tables_of_the_models(
     store: Store, stores: Stores, store_kind: StoreKind, tmp_path: Path
 ) -> None:
-    """Columns, types, nullability, keys, uniques, checks and indexes are those that `models` declares."""
+    """Columns, types, nullability, keys, uniques, checks and indexes are those that `store.tables` declares."""
     store.migrate()
     declared_url = stores.make(store_kind, tmp_path)
     declared = Store(declared_url)

@@ -1,4 +1,4 @@
-"""Upstreams, models and the dated price book, which gateways keep in memory as `offer.Catalog`.
+"""Upstreams, models and the dated price book, which gateways keep in memory as `core.catalog.Catalog`.
 
 A price entry is never edited: a new one supersedes it from its `valid_from` on. Prices may be copied from the
 `genai-prices` package when a model is added or on `prices refresh`; charging never reads the package, so an

@@ -35,7 +35,7 @@ def sign_in(store: Store, email: str, password: str, address: str) -> str:
         address: the client's, for the throttle.
 
     Raises:
-        SignInFailed: wrong, disabled, or too many failures (see `throttle`); the message does not say which part.
+        SignInFailed: wrong, disabled, or too many failures (`sign_in_throttle`); the message does not say which.
     """
     email = words.email_form(email)[:256]
     this = sign_in_throttle.Try(email, sign_in_throttle.network(address))

@@ -90,7 +90,7 @@ class Hold(NamedTuple):
 
 
 class LogRow(NamedTuple):
-    """A row of the request log, in the order of its columns (`models.OutboxRow` says what they mean)."""
+    """A row of the request log, in the order of its columns (`tables.OutboxRow` says what they mean)."""
 
     request_id: str
     org_id: str

@@ -1,6 +1,6 @@
 """Trials: what a monthly limit would have refused, told in words; by default the limit that the audit proposes.
 
-Built on `whatif`, which replays the calls, and on `usual_month`, which proposes the limit.
+Built on `whatif`, which replays the calls, and on `baseline`, which proposes the limit.
 """
 
 from dataclasses import dataclass

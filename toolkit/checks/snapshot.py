@@ -1,7 +1,7 @@
-"""Evidence: what the audits judge.
+"""What the audits judge: the key store as it stands, and what the ledger says of the last days.
 
-`read` takes the key store in one snapshot and the ledger in three queries. The checks that judge it (`hygiene`,
-`activity`, `repricing`, `soundness`, `doubts`) are pure; `findings` runs them all. `docs/audits.md` lists them.
+`read` takes the key store in one snapshot and the ledger in three queries. The checks that judge it (`keys`,
+`operators`, `prices`, `records`, `charges`) are pure; `findings` runs them all. `docs/audits.md` lists them.
 """
 
 import json

@@ -1,14 +1,12 @@
 """The `keydesk` command.
 
-| file | holds |
-|---|---|
-| `app` | what all commands share: the opened Keydesk, `--json`, `--as`, confirmations |
-| `output` | tables, facts and JSON |
-| `values` | the forms that option values take: money, moments, lists |
-| `keys`, `pepper`, `orgs`, `operators`, `wallet`, `catalog` | the commands of keys and set-up, by noun |
-| `usage`, `ledger`, `attribution`, `forecast`, `findings`, `books`, `statements`, `serve` | the others |
+Begin with `SECTIONS` below, which says in which file each command is, and with `app`, what all commands share: the
+opened Keydesk, `--json`, `--as`, confirmations. `output` writes tables, facts and JSON; `values` reads money, moments
+and lists. `up` is the supervisor behind `keydesk up`.
 
 A file of commands is imported only when one of its commands runs, so that `keydesk --help` answers at once.
+
+May import everything, `demo` and `dashboard` included: it starts them. Nothing imports it.
 """
 
 from importlib import import_module

@@ -91,25 +91,25 @@ def this_month(workspace: Workspace, view: View, now: datetime) -> tuple[Totals,
 
 @st.cache_data(max_entries=256, ttl=_LONGEST, show_spinner=False)
 def totals(_workspace: Workspace, view: View, period: Period) -> Totals:
-    """Return `reports.totals`."""
+    """Return `queries.totals`."""
     return queries.totals(_workspace.ledger, period, org=view.org)
 
 
 @st.cache_data(max_entries=256, ttl=_LONGEST, show_spinner=False)
 def spend(_workspace: Workspace, view: View, by: tuple[str, ...], period: Period) -> "pd.DataFrame":
-    """Return `reports.spend`."""
+    """Return `queries.spend`."""
     return queries.spend(_workspace.ledger, by, period, org=view.org)
 
 
 @st.cache_data(max_entries=256, ttl=_LONGEST, show_spinner=False)
 def refusals(_workspace: Workspace, view: View, period: Period) -> "pd.DataFrame":
-    """Return `reports.refusals`."""
+    """Return `queries.refusals`."""
     return queries.refusals(_workspace.ledger, period, org=view.org)
 
 
 @st.cache_data(max_entries=64, ttl=_LONGEST, show_spinner=False)
 def hold_accuracy(_workspace: Workspace, view: View, period: Period) -> "pd.DataFrame":
-    """Return `reports.hold_accuracy` per key and model."""
+    """Return `queries.hold_accuracy` per key and model."""
     return queries.hold_accuracy(_workspace.ledger, period=period, org=view.org)
 
 

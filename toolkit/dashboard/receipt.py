@@ -49,7 +49,7 @@ class Receipt:
 
 
 def of(row: Mapping[Hashable, Any]) -> Receipt:
-    """Return the receipt of a request-log row (a row of `reports.requests`)."""
+    """Return the receipt of a request-log row (a row of `queries.requests`)."""
     kept = int(row["cached_input_tokens"]) + int(row["cache_write_5m_tokens"]) + int(row["cache_write_1h_tokens"])
     fresh = max(int(row["input_tokens"]) - kept, 0)
     kinds = (

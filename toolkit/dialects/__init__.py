@@ -1,6 +1,10 @@
 """The three wire formats that callers and upstreams speak; nothing outside this package knows one.
 
-Each dialect is a module with the functions of `DialectModule`. They are pure: no I/O and no clock.
+Begin with `DialectModule` below, the functions that each dialect has, and with `shape`, what they make of a request.
+`openai`, `anthropic` and `gemini` are the dialects. `openai_fields` and its like say what each field of a request
+changes; `meter` and `sse` read streams.
+
+May import `core` alone. Pure: no I/O and no clock, not even through another module.
 """
 
 from collections.abc import Sequence

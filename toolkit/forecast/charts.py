@@ -136,7 +136,7 @@ def anomalies_over_time(spend: pd.DataFrame, anomalies: pd.DataFrame, *, height:
     """Draw one key's spend, with what was unusual picked out and named.
 
     Args:
-        spend: `reports.spend` of one key by day or hour.
+        spend: `queries.spend` of one key by day or hour.
         anomalies: rows of `anomalies.find` of that key, by buckets of the same length.
         height: pixels.
     """

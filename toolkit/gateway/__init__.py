@@ -13,11 +13,11 @@
 | `key_cache` | keys, models and prices in memory, and the proof that they are current |
 | `refusal_log` | which refusals become rows, and the count of the rest |
 | `call` | judging a call, holding, settling |
-| `passage` | forwarding an admitted call and passing its answer on |
+| `forwarder` | forwarding an admitted call and passing its answer on |
 | `fault` | what an upstream's error becomes for the caller |
-| `upstreams` | the HTTP client |
-| `answers` | what is sent back |
-| `lease` | the heartbeat of the gateway's lease |
+| `upstream_pool`, `http_client` | connections to upstreams, and the HTTP that they speak |
+| `responses` | what is sent back |
+| `heartbeat` | the heartbeat of the gateway's lease |
 | `readiness` | whether calls can be admitted |
 | `app` | the Starlette application |
 | `server` | uvicorn, with our connections |

@@ -1,7 +1,7 @@
 """What a gateway knows of keys, models and prices, and how it asks for billing.
 
 Facts are kept in memory for speed only: every admission and every logged refusal checks in its own transaction
-that the key's version and the catalog's version are still the store's (`books.Stale`), so no caller is ever
+that the key's version and the catalog's version are still the store's (`billing.state.Stale`), so no caller is ever
 judged by an old state.
 """
 

@@ -43,7 +43,7 @@ def movers(
         ledger: whose actor's rows count.
         before: the earlier period, by admission.
         after: the later one.
-        by: one or more of `reports.DIMENSIONS` that are no times, or `tag:NAME`.
+        by: one or more of `queries.DIMENSIONS` that are no times, or `tag:NAME`.
         org: id or name, to count that organisation alone.
         key: id or name, to count that key alone; a deleted one by its id.
 
@@ -256,7 +256,7 @@ def cache_savings(
 
     Args:
         ledger: whose actor's rows count.
-        by: one or more of `reports.DIMENSIONS`, or `tag:NAME`.
+        by: one or more of `queries.DIMENSIONS`, or `tag:NAME`.
         period: by admission; everything by default.
         org: id or name, to count that organisation alone.
         key: id or name, to count that key alone; a deleted one by its id.
@@ -305,7 +305,7 @@ def unit_costs(
 
     Args:
         ledger: whose actor's rows count.
-        by: one or more of `reports.DIMENSIONS`, or `tag:NAME`.
+        by: one or more of `queries.DIMENSIONS`, or `tag:NAME`.
         period: by admission; everything by default.
         org: id or name, to count that organisation alone.
         key: id or name, to count that key alone; a deleted one by its id.

@@ -1,6 +1,6 @@
 """The key store's schema, as an append-only list of steps. A step that has shipped is never edited.
 
-Each step spells its tables out, so that it means the same for ever; `models.py` says what they are today, and a
+Each step spells its tables out, so that it means the same for ever; `tables` says what they are today, and a
 test compares the two. The SQL is the part that SQLite and PostgreSQL share.
 """
 

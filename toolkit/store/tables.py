@@ -267,7 +267,7 @@ class LiveSecret(Base):
     pepper_id: Mapped[str]
     created_at: Mapped[datetime]
     first_in_url_at: Mapped[datetime | None]
-    last_in_url_at: Mapped[datetime | None]  # to the hour: see `gateway.book`
+    last_in_url_at: Mapped[datetime | None]  # to the hour: see `gateway.key_cache`
 
 
 class RetiredSecret(Base):
@@ -415,7 +415,7 @@ class UnknownField(Base):
 
 
 class RefusalDay(Base):
-    """Refusals of a key for one reason on one UTC day: what becomes of its minutes' counts (`refusals.fold`)."""
+    """Refusals of a key for one reason on one UTC day: what becomes of its minutes' counts (`refusal_counts.fold`)."""
 
     __tablename__ = "refusal_day"
 
