@@ -24,7 +24,10 @@ from typing import Any
 from benchmarks import machine
 from benchmarks.postgres import database
 from toolkit import environment
-from toolkit.admin import accounts, catalog, keys, lookup, plans, wallet
+from toolkit.admin import catalog, keys, organisations, plans, secret_lookup, wallet
+from toolkit.admin.models import add_model
+from toolkit.admin.prices import list_prices
+from toolkit.admin.upstreams import add_upstream
 from toolkit.billing.batcher import Batcher
 from toolkit.billing.hold_estimate import HoldBound
 from toolkit.billing.rules import Admit, Call, Ending, Settle
@@ -127,15 +130,15 @@ def workspace_of(environ: dict[str, str]) -> Iterator[Workspace]:
 def set_stage(name: str, workspace: Workspace, count: int, server: int | None) -> Stage:
     """Make `count` keys that have enough money."""
     with workspace.write() as tx:
-        catalog.add_upstream(tx, "mock", Dialect.OPENAI, "http://127.0.0.1:9", "NO_API_KEY")
-        catalog.add_model(tx, "mock", "mock", sheet=SHEET)
+        add_upstream(tx, "mock", Dialect.OPENAI, "http://127.0.0.1:9", "NO_API_KEY")
+        add_model(tx, "mock", "mock", sheet=SHEET)
         plan = plans.add(tx, "plan", MILLION, ["mock"])
-        org = accounts.add_org(tx, "org")
+        org = organisations.add(tx, "org")
         wallet.credit(tx, org.id, MILLION * NANO, "once")
         made = [keys.create(tx, workspace.keyring, org=org.id, name=f"key {i}", plan=plan.id) for i in range(count)]
     with workspace.read() as tx:
-        facts = [lookup.lookup(tx, [workspace.keyring.digest(new.secret).value]) for new in made]
-        price_id = catalog.list_prices(tx)[0].id
+        facts = [secret_lookup.find_live(tx, [workspace.keyring.digest(new.secret).value]) for new in made]
+        price_id = list_prices(tx)[0].id
         version = catalog.load(tx).version
     return Stage(name, workspace.store, [fact for fact in facts if fact is not None], price_id, version, server)
 

@@ -16,7 +16,9 @@ from statistics import median
 from benchmarks import machine, postgres
 from benchmarks.load import Order, Report
 from benchmarks.upstream import STREAM_CRC, USAGE, WHOLE_CRC
-from toolkit.admin import accounts, catalog, keys, plans, wallet
+from toolkit.admin import keys, organisations, plans, wallet
+from toolkit.admin.models import add_model
+from toolkit.admin.upstreams import add_upstream
 from toolkit.core.dialect import Dialect
 from toolkit.core.money import NANO
 from toolkit.core.pricing import MILLION, PriceSheet
@@ -303,10 +305,10 @@ def stop(process: "subprocess.Popen[bytes]") -> None:
 def fill(workspace: Workspace, upstream: str) -> list[str]:
     """Fill an empty Keydesk with a model, an organisation with money, and keys with limits; return their secrets."""
     with workspace.write() as tx:
-        catalog.add_upstream(tx, "upstream", Dialect.OPENAI, f"{upstream}/v1", "BENCHMARK_UPSTREAM_API_KEY")
-        catalog.add_model(tx, "bench", "upstream", sheet=SHEET, context_window=100_000, max_output=8_192)
+        add_upstream(tx, "upstream", Dialect.OPENAI, f"{upstream}/v1", "BENCHMARK_UPSTREAM_API_KEY")
+        add_model(tx, "bench", "upstream", sheet=SHEET, context_window=100_000, max_output=8_192)
         plan = plans.add(tx, "plan", MILLION, ["bench"])
-        org = accounts.add_org(tx, "org")
+        org = organisations.add(tx, "org")
         wallet.credit(tx, org.id, PLENTY, "once")
         made = [
             keys.create(

@@ -20,7 +20,7 @@ from typing import Any
 from benchmarks import calls, machine
 from benchmarks.ledger import LAST_DAY, fill
 from benchmarks.tables import table
-from toolkit.admin import keys
+from toolkit.admin.key_summaries import summaries
 from toolkit.checks import snapshot
 from toolkit.checks.snapshot import Thresholds
 from toolkit.core.moments import micros
@@ -102,11 +102,11 @@ def ask(ledger: Ledger, some_id: str, runs: int) -> None:
 
     def one_org() -> object:
         with store.read(SYSTEM) as tx:
-            return keys.summaries(tx, org="org 7")
+            return summaries(tx, org="org 7")
 
     def all_keys() -> object:
         with store.read(SYSTEM) as tx:
-            return keys.summaries(tx)
+            return summaries(tx)
 
     def far_back() -> object:
         return queries.requests(ledger, period=last, limit=PAGE + 1, before=(now - timedelta(days=20), ""))

@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import text
 
 from tests.conftest import OPENAI_SHEET, World
-from toolkit.admin import keys, lookup
+from toolkit.admin import keys, secret_lookup
 from toolkit.billing.hold_estimate import HoldBound
 from toolkit.billing.rules import Admit, Admitted, Call, Ending, Receipt, Refuse, Settle
 from toolkit.billing.state import Job
@@ -73,7 +73,7 @@ class Account:
         """Look the key up, as the gateway does for each call."""
         digests = [digest.value for digest in self.world.workspace.keyring.digests(self.secret)]
         with self.world.workspace.read() as tx:
-            found = lookup.lookup(tx, digests)
+            found = secret_lookup.find_live(tx, digests)
         assert found is not None
         return found
 

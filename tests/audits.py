@@ -10,8 +10,9 @@ import pytest
 
 from tests.account import Account, dollars, fixed
 from tests.conftest import World, make_world, usd
-from toolkit.admin import accounts, catalog
+from toolkit.admin import operators
 from toolkit.admin.keys import NewSecret
+from toolkit.admin.prices import list_prices
 from toolkit.billing.rules import Call, Ending
 from toolkit.billing.stores import BillingStore, open_billing_store
 from toolkit.checks import findings
@@ -74,7 +75,7 @@ class Scene:
     def operator(self, email: str, role: Role, at: datetime, org: str | None = None) -> str:
         """Add an operator; return the id."""
         with self.acting(at) as tx:
-            return accounts.add_operator(tx, email, role, hash_password(PASSWORD), org_id=org).id
+            return operators.add(tx, email, role, hash_password(PASSWORD), org_id=org).id
 
     def call(
         self, key: NewSecret, at: datetime, cost: int = usd(1), *, hold: int | None = None, **options: Any
@@ -102,7 +103,7 @@ class Scene:
         """
         account, at = self._account(key), NOW - DAY
         with self.workspace.read() as tx:
-            (price,) = catalog.list_prices(tx, "gpt-test")
+            (price,) = list_prices(tx, "gpt-test")
         call = account.call(received_at=at, price_id=price.id)
         account.admit(call, fixed(1))
         account.settle(call, Ending(Outcome.COMPLETED, at + MINUTE, 200, usage, duration_ms=60_000, **facts))

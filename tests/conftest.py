@@ -32,8 +32,10 @@ from click.testing import CliRunner, Result
 
 from tests.stores import StoreKind, Stores
 from toolkit import environment
-from toolkit.admin import accounts, catalog, keys, plans, wallet
+from toolkit.admin import keys, organisations, plans, wallet
 from toolkit.admin.keys import NewSecret
+from toolkit.admin.models import add_model
+from toolkit.admin.upstreams import add_upstream, list_upstreams, update_upstream
 from toolkit.cli import cli
 from toolkit.cli.command_line import keydesk
 from toolkit.core import passwords
@@ -251,7 +253,7 @@ def make_world(workspace: Workspace, upstream: str = NOWHERE, money: int = usd(1
     }
     with workspace.write() as tx:
         for dialect, base in bases.items():
-            catalog.add_upstream(tx, f"test-{dialect}", dialect, base, "TEST_UPSTREAM_API_KEY")
+            add_upstream(tx, f"test-{dialect}", dialect, base, "TEST_UPSTREAM_API_KEY")
         models = [
             ("gpt-test", Dialect.OPENAI, OPENAI_SHEET),
             ("claude-test", Dialect.ANTHROPIC, ANTHROPIC_SHEET),
@@ -261,12 +263,12 @@ def make_world(workspace: Workspace, upstream: str = NOWHERE, money: int = usd(1
             ("other-test", Dialect.OPENAI, OPENAI_SHEET),
         ]
         for name, dialect, sheet in models:
-            catalog.add_model(
+            add_model(
                 tx, name, f"test-{dialect}", sheet=sheet, context_window=100_000, default_output=4_096, max_output=8_192
             )
         planned = [name for name, _, _ in models if name != "other-test"]
         plan = plans.add(tx, "standard", MILLION * 5 // 4, planned)
-        org = accounts.add_org(tx, "Acme")
+        org = organisations.add(tx, "Acme")
         if money:
             wallet.credit(tx, org.id, money, "first payment")
     return World(workspace, org.id, plan.id)
@@ -280,7 +282,7 @@ def world(workspace: Workspace) -> World:
 
 def _world_of(workspace: Workspace) -> tuple[str, str]:
     with workspace.read() as tx:
-        return accounts.find_org(tx, "Acme").id, plans.find(tx, "standard").id
+        return organisations.find(tx, "Acme").id, plans.find(tx, "standard").id
 
 
 def free_port() -> int:
@@ -391,8 +393,8 @@ def running(world: World, upstream: str, tmp_path: Path) -> Iterator[Running]:
     settings = replace(world.workspace.settings, gateway_port=free_port())
     workspace = Workspace(settings, world.workspace.store, ADMIN)
     with workspace.write() as tx:
-        for found in catalog.list_upstreams(tx):
-            catalog.update_upstream(tx, found.name, base_url=found.base_url.replace(NOWHERE, upstream))
+        for found in list_upstreams(tx):
+            update_upstream(tx, found.name, base_url=found.base_url.replace(NOWHERE, upstream))
     log = tmp_path / "gateway.log"
     with gateway_process(settings, log) as server:
         yield Running(

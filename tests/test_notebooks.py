@@ -21,7 +21,8 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
 from tests.conftest import ADMIN, ROOT, settings_for, variables_of
-from toolkit.admin import accounts, catalog, keys
+from toolkit.admin import keys, organisations
+from toolkit.admin.upstreams import list_upstreams
 from toolkit.core.money import show_usd
 from toolkit.core.period import Period, billing_month
 from toolkit.core.settings import Settings
@@ -334,7 +335,7 @@ def test_month_close_closes_and_compares_when_told_to(demo: Settings, tmp_path: 
     invoice.write_text("model,net\nno-such-model,12.50\n")
     workspace = Workspace.open(settings, ADMIN, make=True)
     with workspace.read() as tx:
-        upstream = catalog.list_upstreams(tx)[0].name
+        upstream = list_upstreams(tx)[0].name
         oldest = month_close.due(tx)[0].month
     asked = {"invoice": str(invoice), "upstream": upstream, "columns": {"amount": "net"}}
     found = run(ROOT / "notebooks" / "month_close.ipynb", settings, close=True, **asked)
@@ -369,9 +370,9 @@ def test_month_close_goes_on_when_one_organisation_is_behind(demo: Settings, tmp
     assert before.start is not None
     assert long_before is not None
     with workspace.write() as tx:
-        behind = accounts.find_org(tx, "Lumen Health")
+        behind = organisations.find(tx, "Lumen Health")
         behind.created_at = long_before
-        others = [org.id for org in accounts.list_orgs(tx) if org.id != behind.id]
+        others = [org.id for org in organisations.list_all(tx) if org.id != behind.id]
     month_close.close(workspace, "Lumen Health", billing_month(long_before), first=True)
     for org_id in others:
         month_close.close(workspace, org_id, billing_month(before.start), first=True)
@@ -454,7 +455,7 @@ def test_books_that_do_not_balance_fail_the_run(demo: Settings, tmp_path: Path, 
     settings = settings_for(tmp_path / "data", "")
     workspace = Workspace.open(settings, ADMIN, make=True)
     with workspace.write() as tx:
-        accounts.find_org(tx, "Lumen Health").settled += 1
+        organisations.find(tx, "Lumen Health").settled += 1
     workspace.close()
     with pytest.raises(CellExecutionError, match="Not equal"):
         run(ROOT / "notebooks" / "wallet_reconciliation.ipynb", settings)

@@ -2,16 +2,16 @@
 
 | question | where |
 |---|---|
-| How is a secret made, hashed, recognised? | `core.secrets`, `core.passwords`, `admin.peppers`, `admin.lookup` |
+| How is a secret made, hashed, recognised? | `core.secrets`, `core.passwords`, `admin.peppers`, `admin.secret_lookup` |
 | What does a call cost? What can it cost at most? | `core.pricing`, `core.money`, `billing.hold_estimate` |
 | How do I create, rotate, disable, delete a key? | `admin.keys` |
-| Who may do what? How do they come and go? | `admin.accounts`, `admin.operators` |
+| Who may do what? How do they come and go? | `admin.rights`, `admin.organisations`, `admin.operators` |
 | When is a call admitted, and how is it charged? | `billing.rules`, run by `billing.batcher` |
 | What happens when a gateway dies? | `billing.leases` |
 | How do SQLite and PostgreSQL differ? | `store.engines`, `store.database`, `billing.stores` |
 | What happens to a call on its way through? | `gateway` |
 | How does each provider's wire format read? | `dialects` |
-| Where do models, prices and plans come from? | `admin.catalog`, `admin.plans` |
+| Where do models, prices and plans come from? | `admin.upstreams`, `admin.models`, `admin.prices`, `admin.plans` |
 | Who spent what? Why did it change? | `ledger`, `reports` |
 | What will it cost? What is unlike the past? | `forecast` |
 | What should be looked into, and by whom? | `checks.findings` |

@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from toolkit import environment
-from toolkit.admin import accounts, peppers
+from toolkit.admin import organisations, peppers
 from toolkit.core.errors import Forbidden, Unavailable
 from toolkit.core.policy import Role
 from toolkit.core.secrets import Keyring
@@ -100,7 +100,7 @@ class Workspace:
         org_id = self.actor.org_id
         if org is not None:
             with self.read() as tx:
-                org_id = accounts.find_org(tx, org).id
+                org_id = organisations.find(tx, org).id
         return self.acting_as(Actor(self.actor.name, Role.ANALYST, org_id))
 
     @cached_property

@@ -7,9 +7,11 @@ import pytest
 from genai_prices import data as public_data
 
 from tests.conftest import OPENAI_SHEET, World, usd
-from toolkit.admin import catalog, plans
-from toolkit.admin.catalog import price_at
+from toolkit.admin import catalog, plans, prices
+from toolkit.admin.models import add_model, list_models, update_model
+from toolkit.admin.prices import list_prices, price_at, refresh_prices, set_price
 from toolkit.admin.public_prices import PublicPrice, public_price
+from toolkit.admin.upstreams import add_upstream, update_upstream
 from toolkit.core.dialect import Dialect
 from toolkit.core.errors import Conflict, Forbidden, InvalidInput, NotFound
 from toolkit.core.money import parse_usd
@@ -117,7 +119,7 @@ def test_every_price_of_the_package_is_copied_or_not_found() -> None:
 def test_a_base_url_that_cannot_be_is_refused(workspace: Workspace, url: str) -> None:
     """Not a web address, or one with a query or a credential in it."""
     with workspace.write() as tx, pytest.raises(InvalidInput, match="base URL"):
-        catalog.add_upstream(tx, "mine", Dialect.OPENAI, url, "SOME_API_KEY")
+        add_upstream(tx, "mine", Dialect.OPENAI, url, "SOME_API_KEY")
 
 
 @pytest.mark.parametrize(
@@ -133,31 +135,31 @@ def test_the_url_of_an_endpoint_is_no_base_url(workspace: Workspace, dialect: Di
     """The right base URL is suggested, whether an upstream is added or changed."""
     with workspace.write() as tx:
         with pytest.raises(InvalidInput) as refused:
-            catalog.add_upstream(tx, "mine", dialect, url, "SOME_API_KEY")
+            add_upstream(tx, "mine", dialect, url, "SOME_API_KEY")
         assert str(refused.value).endswith(f": {base}")
-        catalog.add_upstream(tx, "mine", dialect, base, "SOME_API_KEY")
+        add_upstream(tx, "mine", dialect, base, "SOME_API_KEY")
         with pytest.raises(InvalidInput, match="one endpoint"):
-            catalog.update_upstream(tx, "mine", base_url=url)
+            update_upstream(tx, "mine", base_url=url)
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:8090/openai/v1/", "https://api.example.com", "http://[::1]:80/v1"])
 def test_a_base_url_is_kept_without_its_last_slash(workspace: Workspace, url: str) -> None:
     """So that paths can be put behind it."""
     with workspace.write() as tx:
-        assert catalog.add_upstream(tx, "mine", Dialect.OPENAI, url, "SOME_API_KEY").base_url == url.rstrip("/")
+        assert add_upstream(tx, "mine", Dialect.OPENAI, url, "SOME_API_KEY").base_url == url.rstrip("/")
 
 
 @pytest.mark.parametrize("variable", ["", "sk-proj-abc", "A B", "1X", "X" * 129, "Ключ"])
 def test_a_credential_is_named_not_given(workspace: Workspace, variable: str) -> None:
     """A value in place of a variable's name is refused before it reaches the store."""
     with workspace.write() as tx, pytest.raises(InvalidInput, match="Give the name, not the value"):
-        catalog.add_upstream(tx, "mine", Dialect.OPENAI, "https://api.example.com", variable)
+        add_upstream(tx, "mine", Dialect.OPENAI, "https://api.example.com", variable)
 
 
 def test_an_upstreams_name_is_taken_once(world: World) -> None:
     """The message names it."""
     with world.workspace.write() as tx, pytest.raises(Conflict, match="test-openai"):
-        catalog.add_upstream(tx, "test-openai", Dialect.OPENAI, "https://api.example.com", "SOME_API_KEY")
+        add_upstream(tx, "test-openai", Dialect.OPENAI, "https://api.example.com", "SOME_API_KEY")
 
 
 # -- models and prices --------------------------------------------------------------------------------------------
@@ -166,11 +168,11 @@ def test_an_upstreams_name_is_taken_once(world: World) -> None:
 def test_a_model_without_prices_takes_the_public_ones(world: World) -> None:
     """By the dialect's provider and the upstream's name, or by another one that is named."""
     with world.workspace.write() as tx:
-        catalog.add_model(tx, "fast", "test-openai", upstream_model="gpt-5-mini")
-        catalog.add_model(tx, "local", "test-openai", price_as="anthropic/claude-sonnet-4-5", context_window=32_000)
-        (fast,) = catalog.list_prices(tx, "fast")
-        (local,) = catalog.list_prices(tx, "local")
-        models = {model.id: model for model in catalog.list_models(tx)}
+        add_model(tx, "fast", "test-openai", upstream_model="gpt-5-mini")
+        add_model(tx, "local", "test-openai", price_as="anthropic/claude-sonnet-4-5", context_window=32_000)
+        (fast,) = list_prices(tx, "fast")
+        (local,) = list_prices(tx, "local")
+        models = {model.id: model for model in list_models(tx)}
     assert fast.source.endswith("openai/gpt-5-mini")
     assert PriceSheet.from_json(local.sheet) == public_price("anthropic/claude-sonnet-4-5", AT).sheet
     assert (models["fast"].upstream_model, models["fast"].context_window) == ("gpt-5-mini", 400_000)
@@ -182,7 +184,7 @@ def test_a_model_nobody_has_a_price_for_is_not_added(world: World) -> None:
     with world.workspace.read() as tx:
         before = catalog.load(tx)
     with world.workspace.write() as tx, pytest.raises(NotFound):
-        catalog.add_model(tx, "my-own-llama", "test-openai")
+        add_model(tx, "my-own-llama", "test-openai")
     with world.workspace.read() as tx:
         assert catalog.load(tx) == before
 
@@ -203,15 +205,15 @@ def test_a_model_nobody_has_a_price_for_is_not_added(world: World) -> None:
 def test_a_model_that_makes_no_sense_is_refused(world: World, options: dict[str, Any]) -> None:
     """A zero is not taken for "not given"; prices are given or copied, not both."""
     with world.workspace.write() as tx, pytest.raises(InvalidInput):
-        catalog.add_model(tx, "new", "test-openai", sheet=OPENAI_SHEET, **options)
+        add_model(tx, "new", "test-openai", sheet=OPENAI_SHEET, **options)
 
 
 def test_a_model_is_pointed_to_another_upstream(world: World) -> None:
     """Gateways see the new place; what was not given stays, price included; the audit row has before and after."""
     with world.workspace.write() as tx:
-        catalog.add_upstream(tx, "real", Dialect.OPENAI, "https://api.example.com/v1", "SOME_API_KEY")
+        add_upstream(tx, "real", Dialect.OPENAI, "https://api.example.com/v1", "SOME_API_KEY")
         before = catalog.load(tx)
-        catalog.update_model(tx, "gpt-test", upstream="real", upstream_model="gpt-5", max_output=9_000)
+        update_model(tx, "gpt-test", upstream="real", upstream_model="gpt-5", max_output=9_000)
         after = catalog.load(tx)
         (act,) = [row for row in audit.rows(tx, subject="gpt-test") if row.action == "model.update"]
     old, new = before.models["gpt-test"], after.models["gpt-test"]
@@ -237,7 +239,7 @@ def test_a_model_is_not_changed_into_what_makes_no_sense(world: World, options: 
     with world.workspace.read() as tx:
         before = catalog.load(tx)
     with world.workspace.write() as tx, pytest.raises(InvalidInput):
-        catalog.update_model(tx, "gpt-test", **options)
+        update_model(tx, "gpt-test", **options)
     with world.workspace.read() as tx:
         assert catalog.load(tx) == before
 
@@ -246,27 +248,27 @@ def test_only_what_exists_is_changed_and_only_by_the_platform(world: World) -> N
     """An unknown model or upstream is not found; an org admin may not."""
     with world.workspace.write() as tx:
         with pytest.raises(NotFound, match="no model 'gpt-9'"):
-            catalog.update_model(tx, "gpt-9", max_output=5)
+            update_model(tx, "gpt-9", max_output=5)
         with pytest.raises(NotFound, match="no upstream named 'nowhere'"):
-            catalog.update_model(tx, "gpt-test", upstream="nowhere")
+            update_model(tx, "gpt-test", upstream="nowhere")
     admin = world.workspace.acting_as(Actor("a@acme.example", Role.ORG_ADMIN, world.org_id))
     with admin.write() as tx, pytest.raises(Forbidden):
-        catalog.update_model(tx, "gpt-test", max_output=9_000)
+        update_model(tx, "gpt-test", max_output=9_000)
 
 
 @pytest.mark.parametrize("model_id", ["", "-x", "a b", "a\nb", "x" * 129, "модель", "a?b"])
 def test_a_model_id_that_no_path_could_hold_is_refused(world: World, model_id: str) -> None:
     """Letters, digits and a few signs."""
     with world.workspace.write() as tx, pytest.raises(InvalidInput, match="model id"):
-        catalog.add_model(tx, model_id, "test-openai", sheet=OPENAI_SHEET)
+        add_model(tx, model_id, "test-openai", sheet=OPENAI_SHEET)
 
 
 def test_limits_have_sensible_defaults(world: World) -> None:
     """What is not known is 131,072 tokens of window and 16,384 of output; a default never exceeds the maximum."""
     with world.workspace.write() as tx:
-        plain = catalog.add_model(tx, "plain", "test-openai", sheet=OPENAI_SHEET)
-        small = catalog.add_model(tx, "small", "test-openai", sheet=OPENAI_SHEET, max_output=1_000)
-        large = catalog.add_model(tx, "large", "test-openai", sheet=OPENAI_SHEET, max_output=128_000)
+        plain = add_model(tx, "plain", "test-openai", sheet=OPENAI_SHEET)
+        small = add_model(tx, "small", "test-openai", sheet=OPENAI_SHEET, max_output=1_000)
+        large = add_model(tx, "large", "test-openai", sheet=OPENAI_SHEET, max_output=128_000)
     assert (plain.context_window, plain.default_output, plain.max_output) == (131_072, 16_384, 16_384)
     assert (small.default_output, large.default_output) == (1_000, 16_384)
 
@@ -275,9 +277,9 @@ def test_the_latest_price_that_has_begun_holds(world: World) -> None:
     """A price for the future waits for its moment; what was charged before keeps its own entry."""
     future = datetime(2100, 1, 1, tzinfo=timezone(timedelta(hours=1)))
     with world.workspace.write() as tx:
-        later = catalog.set_price(tx, "gpt-test", PriceSheet.flat(input=9, output=9), valid_from=future)
-        now = catalog.set_price(tx, "gpt-test", PriceSheet.flat(input=5, output=5))
-        entries = catalog.list_prices(tx, "gpt-test")
+        later = set_price(tx, "gpt-test", PriceSheet.flat(input=9, output=9), valid_from=future)
+        now = set_price(tx, "gpt-test", PriceSheet.flat(input=5, output=5))
+        entries = list_prices(tx, "gpt-test")
         facts = catalog.load(tx).models["gpt-test"]
         moments = [tx.now - timedelta(days=1), tx.now, future - timedelta(microseconds=1), future]
     assert len(entries) == 3
@@ -291,20 +293,20 @@ def test_no_price_starts_in_the_past(world: World) -> None:
     """Calls of that time have been charged."""
     with world.workspace.write() as tx:
         with pytest.raises(InvalidInput, match="past"):
-            catalog.set_price(tx, "gpt-test", OPENAI_SHEET, valid_from=tx.now - timedelta(microseconds=1))
+            set_price(tx, "gpt-test", OPENAI_SHEET, valid_from=tx.now - timedelta(microseconds=1))
         with pytest.raises(InvalidInput, match="time zone"):
-            catalog.set_price(tx, "gpt-test", OPENAI_SHEET, valid_from=datetime(2100, 1, 1))  # noqa: DTZ001
+            set_price(tx, "gpt-test", OPENAI_SHEET, valid_from=datetime(2100, 1, 1))  # noqa: DTZ001
         with pytest.raises(NotFound, match="no model 'none'"):
-            catalog.set_price(tx, "none", OPENAI_SHEET)
+            set_price(tx, "none", OPENAI_SHEET)
 
 
 def test_a_refresh_enters_what_has_changed_and_only_that(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Copied prices follow the package; given ones are left alone; a second refresh finds nothing new."""
     cheaper = PriceSheet.flat(input=1, output=1)
     with world.workspace.write() as tx:
-        catalog.add_model(tx, "gpt-5", "test-openai")
-        catalog.add_model(tx, "gpt-5-mini", "test-openai")
-        assert catalog.refresh_prices(tx) == []
+        add_model(tx, "gpt-5", "test-openai")
+        add_model(tx, "gpt-5-mini", "test-openai")
+        assert refresh_prices(tx) == []
     real = public_price
 
     def repriced(reference: str, at: datetime) -> PublicPrice:
@@ -313,12 +315,12 @@ def test_a_refresh_enters_what_has_changed_and_only_that(world: World, monkeypat
             return public
         return PublicPrice(cheaper, public.context_window, public.source)
 
-    monkeypatch.setattr(catalog, "public_price", repriced)
+    monkeypatch.setattr(prices, "public_price", repriced)
     with world.workspace.write() as tx:
-        (entry,) = catalog.refresh_prices(tx)
+        (entry,) = refresh_prices(tx)
         assert (entry.model_id, PriceSheet.from_json(entry.sheet), entry.valid_from) == ("gpt-5", cheaper, tx.now)
     with world.workspace.write() as tx:
-        assert catalog.refresh_prices(tx) == []
+        assert refresh_prices(tx) == []
 
 
 def test_every_change_raises_the_catalog_version(world: World) -> None:
@@ -329,17 +331,17 @@ def test_every_change_raises_the_catalog_version(world: World) -> None:
 
     with world.workspace.write() as tx:
         seen = [version(tx)]
-        catalog.add_upstream(tx, "more", Dialect.OPENAI, "https://api.example.com", "SOME_API_KEY")
+        add_upstream(tx, "more", Dialect.OPENAI, "https://api.example.com", "SOME_API_KEY")
         seen.append(version(tx))
-        catalog.add_model(tx, "more", "more", sheet=OPENAI_SHEET)
+        add_model(tx, "more", "more", sheet=OPENAI_SHEET)
         seen.append(version(tx))
-        catalog.set_price(tx, "more", OPENAI_SHEET)
+        set_price(tx, "more", OPENAI_SHEET)
         seen.append(version(tx))
         plans.add(tx, "more", MILLION, ["more"])
         seen.append(version(tx))
     assert seen == sorted(set(seen))
     with world.workspace.write() as tx, pytest.raises(NotFound):
-        catalog.set_price(tx, "none", OPENAI_SHEET)
+        set_price(tx, "none", OPENAI_SHEET)
     with world.workspace.read() as tx:
         assert version(tx) == seen[-1]
 
@@ -365,10 +367,10 @@ def test_only_the_platform_changes_the_catalog(world: World, role: Role) -> None
     """Upstreams, models, prices and plans are the platform's alone."""
     with world.workspace.acting_as(Actor("x@example.com", role, world.org_id)).write() as tx:
         for act in (
-            lambda: catalog.add_upstream(tx, "mine", Dialect.OPENAI, "https://api.example.com", "SOME_API_KEY"),
-            lambda: catalog.add_model(tx, "mine", "test-openai", sheet=OPENAI_SHEET),
-            lambda: catalog.set_price(tx, "gpt-test", OPENAI_SHEET),
-            lambda: catalog.refresh_prices(tx),
+            lambda: add_upstream(tx, "mine", Dialect.OPENAI, "https://api.example.com", "SOME_API_KEY"),
+            lambda: add_model(tx, "mine", "test-openai", sheet=OPENAI_SHEET),
+            lambda: set_price(tx, "gpt-test", OPENAI_SHEET),
+            lambda: refresh_prices(tx),
             lambda: plans.add(tx, "mine", 0, ["gpt-test"]),
         ):
             with pytest.raises(Forbidden):
@@ -378,7 +380,7 @@ def test_only_the_platform_changes_the_catalog(world: World, role: Role) -> None
 def test_a_price_entry_is_audited_and_holds_its_sheet(world: World) -> None:
     """The first price of a model has its own act, and reads back as it was given."""
     with world.workspace.read() as tx:
-        (price,) = catalog.list_prices(tx, "gpt-test")
+        (price,) = list_prices(tx, "gpt-test")
         acts = [row.action for row in audit.rows(tx, subject=price.id)]
     assert acts == ["price.set"]
     assert isinstance(price, Price)
@@ -390,18 +392,18 @@ def test_a_credential_that_would_send_something_else_is_refused(workspace: Works
     """When an upstream is added and when it is changed; the message says what would be right."""
     with workspace.write() as tx:
         with pytest.raises(InvalidInput, match=name):
-            catalog.add_upstream(tx, "mine", Dialect.OPENAI, "https://api.example.com", name)
-        catalog.add_upstream(tx, "mine", Dialect.OPENAI, "https://api.example.com", "SOME_API_KEY")
+            add_upstream(tx, "mine", Dialect.OPENAI, "https://api.example.com", name)
+        add_upstream(tx, "mine", Dialect.OPENAI, "https://api.example.com", "SOME_API_KEY")
         with pytest.raises(InvalidInput, match=name):
-            catalog.update_upstream(tx, "mine", credential_env=name)
+            update_upstream(tx, "mine", credential_env=name)
 
 
 def test_an_upstream_is_moved_to_no_metadata_service(workspace: Workspace) -> None:
     """Nor added there."""
     with workspace.write() as tx:
-        catalog.add_upstream(tx, "mine", Dialect.OPENAI, "https://api.example.com", "SOME_API_KEY")
+        add_upstream(tx, "mine", Dialect.OPENAI, "https://api.example.com", "SOME_API_KEY")
         with pytest.raises(InvalidInput, match="never called"):
-            catalog.update_upstream(tx, "mine", base_url="http://169.254.169.254/latest")
+            update_upstream(tx, "mine", base_url="http://169.254.169.254/latest")
 
 
 @pytest.mark.parametrize("name", ["x" * 257, "a\u202eb", "a\nb"])
@@ -410,6 +412,6 @@ def test_a_name_at_the_upstream_has_a_length_and_is_what_it_looks_like(world: Wo
     sheet = PriceSheet.flat(input=1, output=1)
     with world.workspace.write() as tx:
         with pytest.raises(InvalidInput, match="name of the model at the upstream"):
-            catalog.add_model(tx, "fresh", "test-openai", upstream_model=name, sheet=sheet)
+            add_model(tx, "fresh", "test-openai", upstream_model=name, sheet=sheet)
         with pytest.raises(InvalidInput, match="name of the model at the upstream"):
-            catalog.update_model(tx, "gpt-test", upstream_model=name)
+            update_model(tx, "gpt-test", upstream_model=name)

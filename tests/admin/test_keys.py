@@ -14,7 +14,8 @@ import pytest
 from sqlalchemy import event, select
 
 from tests.conftest import World, at_once, usd
-from toolkit.admin import accounts, keys, plans
+from toolkit.admin import keys, organisations, plans
+from toolkit.admin.key_summaries import summaries
 from toolkit.admin.keys import NewSecret
 from toolkit.core.errors import Conflict, Forbidden, InvalidInput, NotConfirmed, NotFound
 from toolkit.core.money import LARGEST_AMOUNT
@@ -58,7 +59,7 @@ def as_actor(world: World, role: Role, org_id: str | None, name: str = "somebody
 def other_org(world: World, name: str = "Rival") -> str:
     """Add another organisation and return its id."""
     with world.workspace.write() as tx:
-        return accounts.add_org(tx, name).id
+        return organisations.add(tx, name).id
 
 
 # -- create -------------------------------------------------------------------------------------------------------
@@ -122,7 +123,7 @@ def test_a_name_of_any_script_is_kept(world: World, name: str) -> None:
     new = world.key(name)
     with world.workspace.read() as tx:
         assert keys.find(tx, name).id == new.key.id
-        assert [summary.key.name for summary in keys.summaries(tx)] == [name]
+        assert [summary.key.name for summary in summaries(tx)] == [name]
 
 
 def test_names_that_look_alike_are_alike(world: World) -> None:
@@ -155,7 +156,7 @@ def test_a_deleted_keys_name_is_free_again(world: World) -> None:
     with world.workspace.read() as tx:
         assert keys.find(tx, "app").id == third.key.id
         assert keys.find(tx, first.key.id).status == KeyStatus.DELETED
-        names = [(summary.key.id, summary.key.name) for summary in keys.summaries(tx, deleted=True)]
+        names = [(summary.key.id, summary.key.name) for summary in summaries(tx, deleted=True)]
     assert sorted(names) == sorted((id_, "app") for id_ in (first.key.id, second.key.id, third.key.id))
 
 
@@ -357,8 +358,8 @@ def test_delete_leaves_a_tombstone(world: World) -> None:
     assert key.deleted_at is not None
     assert digests(world, new.key.id) == ([], [world.workspace.keyring.digest(new.secret).value])
     with world.workspace.read() as tx:
-        assert keys.summaries(tx) == []
-        assert [summary.key.id for summary in keys.summaries(tx, deleted=True)] == [new.key.id]
+        assert summaries(tx) == []
+        assert [summary.key.id for summary in summaries(tx, deleted=True)] == [new.key.id]
 
 
 def test_nothing_happens_to_a_deleted_key(world: World) -> None:
@@ -451,10 +452,10 @@ def test_another_organisations_keys_do_not_exist(world: World, role: Role) -> No
             with pytest.raises(NotFound) as caught:
                 keys.find(tx, wanted)
             assert str(caught.value) == f"There is no API key {wanted!r}. `keydesk keys list` shows them."
-        assert keys.summaries(tx, deleted=True) == []
+        assert summaries(tx, deleted=True) == []
         for org in (world.org_id, "Acme"):
             with pytest.raises(NotFound):
-                keys.summaries(tx, org=org)
+                summaries(tx, org=org)
     for verb in VERBS.values():
         with rival.workspace.write() as tx, pytest.raises(NotFound, match="no API key"):
             verb(world, tx, key_id, "app")
@@ -556,8 +557,8 @@ def test_summaries_are_sorted_and_start_at_zero(world: World) -> None:
     with world.workspace.write() as tx:
         keys.create(tx, world.workspace.keyring, org=other, name="zeta", plan=world.plan_id)
     with world.workspace.read() as tx:
-        found = keys.summaries(tx)
-        only = keys.summaries(tx, org="Acme")
+        found = summaries(tx)
+        only = summaries(tx, org="Acme")
     assert [(one.org_name, one.key.name) for one in found] == [("Aaa", "zeta"), ("Acme", "alpha"), ("Acme", "beta")]
     assert [one.key.name for one in only] == ["alpha", "beta"]
     first = found[0]
@@ -582,7 +583,7 @@ def test_summaries_of_an_organisation_read_nothing_of_others(world: World) -> No
     event.listen(KeyMonth, "load", note)
     try:
         with world.workspace.read() as tx:
-            (found,) = keys.summaries(tx, org="Acme")
+            (found,) = summaries(tx, org="Acme")
     finally:
         event.remove(KeyMonth, "load", note)
     assert (found.calls, found.spent) == (1, 2)

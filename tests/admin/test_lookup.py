@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 
 from tests.conftest import World, usd
-from toolkit.admin import accounts, keys, lookup
+from toolkit.admin import keys, organisations, secret_lookup
 from toolkit.core.policy import HoldPolicy, KeyFacts, KeyStatus
 from toolkit.store.database import SYSTEM, utc_now
 from toolkit.store.tables import LiveSecret, RetiredSecret
@@ -24,7 +24,7 @@ def test_a_lookup_returns_the_facts_of_the_key(world: World) -> None:
     expiry = utc_now() + timedelta(days=3)
     new = world.key(models=["gpt-test"], monthly_limit=usd(7), expires_at=expiry, hold_policy=HoldPolicy.EXPECTED)
     with world.workspace.read() as tx:
-        found = lookup.lookup(tx, digests_of(world, new.secret))
+        found = secret_lookup.find_live(tx, digests_of(world, new.secret))
     assert found == KeyFacts(
         key_id=new.key.id,
         org_id=world.org_id,
@@ -46,9 +46,9 @@ def test_a_lookup_shows_the_key_as_it_is_now(world: World) -> None:
     with world.workspace.write() as tx:
         keys.update(tx, new.key.id, monthly_limit=usd(1))
         keys.disable(tx, new.key.id, confirm="app")
-        accounts.find_org(tx, world.org_id).suspended = True
+        organisations.find(tx, world.org_id).suspended = True
     with world.workspace.read() as tx:
-        found = lookup.lookup(tx, digests)
+        found = secret_lookup.find_live(tx, digests)
     assert found is not None
     assert (found.status, found.org_suspended, found.monthly_limit) == (KeyStatus.DISABLED, True, usd(1))
     assert found.version > 1
@@ -59,16 +59,16 @@ def test_a_lookup_of_an_unknown_digest_finds_nothing(world: World) -> None:
     """A digest that is not in the table of live secrets admits nothing; nor does none at all."""
     world.key()
     with world.workspace.read() as tx:
-        assert lookup.lookup(tx, ["0" * 64]) is None
-        assert lookup.lookup(tx, []) is None
-        assert lookup.lookup_retired(tx, ["0" * 64]) is None
+        assert secret_lookup.find_live(tx, ["0" * 64]) is None
+        assert secret_lookup.find_live(tx, []) is None
+        assert secret_lookup.find_retired(tx, ["0" * 64]) is None
 
 
 def test_a_lookup_tries_every_digest(world: World) -> None:
     """A secret that was stored under an older pepper is still found."""
     new = world.key()
     with world.workspace.read() as tx:
-        found = lookup.lookup(tx, ["0" * 64, *digests_of(world, new.secret)])
+        found = secret_lookup.find_live(tx, ["0" * 64, *digests_of(world, new.secret)])
     assert found is not None
     assert found.key_id == new.key.id
 
@@ -84,8 +84,8 @@ def test_a_retired_secret_admits_nothing_but_is_known(world: World, verb: str) -
         else:
             keys.delete(tx, new.key.id, confirm="app")
     with world.workspace.read() as tx:
-        assert lookup.lookup(tx, digests) is None
-        found = lookup.lookup_retired(tx, digests)
+        assert secret_lookup.find_live(tx, digests) is None
+        found = secret_lookup.find_retired(tx, digests)
     assert found is not None
     assert found.key_id == new.key.id
     assert found.status is (KeyStatus.ACTIVE if verb == "rotate" else KeyStatus.DELETED)
@@ -101,7 +101,7 @@ def test_uses_of_a_retired_secret_are_counted(world: World) -> None:
     for minutes in (0, 90, 30):  # another process may be late with its counts
         at = now + timedelta(minutes=minutes)
         with world.workspace.write() as tx:
-            lookup.note_retired(tx, {"0" * 64: Counted(1, at), digests[0]: Counted(3, at)})
+            secret_lookup.note_retired(tx, {"0" * 64: Counted(1, at), digests[0]: Counted(3, at)})
     with world.workspace.read() as tx:
         retired = tx.session.query(RetiredSecret).one()
     assert (retired.uses, retired.last_used_at) == (9, now + timedelta(minutes=90))
@@ -114,7 +114,7 @@ def test_a_secret_in_a_url_is_noted_until_it_is_rotated(world: World) -> None:
     now = utc_now().replace(microsecond=5)
     for minutes in (0, 90):
         with world.workspace.store.write(SYSTEM, now + timedelta(minutes=minutes)) as tx:
-            lookup.note_in_url(tx, ["0" * 64, *digests_of(world, new.secret)])
+            secret_lookup.note_in_url(tx, ["0" * 64, *digests_of(world, new.secret)])
 
     def noted() -> dict[str, tuple[object, object]]:
         with world.workspace.read() as tx:
@@ -124,5 +124,5 @@ def test_a_secret_in_a_url_is_noted_until_it_is_rotated(world: World) -> None:
     with world.workspace.write() as tx:
         keys.rotate(tx, world.workspace.keyring, new.key.id, confirm="app")
     with world.workspace.store.write(SYSTEM) as tx:
-        lookup.note_in_url(tx, digests_of(world, new.secret))
+        secret_lookup.note_in_url(tx, digests_of(world, new.secret))
     assert noted() == {new.key.id: (None, None), other.key.id: (None, None)}

@@ -8,7 +8,9 @@ import pytest
 from sqlalchemy import select
 
 from tests.conftest import ADMIN, at_once
-from toolkit.admin import accounts, operators, sessions
+from toolkit.admin import operators, organisations, sessions
+from toolkit.admin.sign_in import open_session
+from toolkit.core import words
 from toolkit.core.errors import Conflict, Forbidden, InvalidInput, NotConfirmed, NotFound, SignInFailed
 from toolkit.core.passwords import hash_password
 from toolkit.core.policy import Role
@@ -40,7 +42,7 @@ class Staff:
 
     def sign_in(self, email: str) -> str:
         """Sign somebody in; return the session's id."""
-        return sessions.sign_in(self.workspace.store, email, PASSWORD, "192.0.2.1")
+        return open_session(self.workspace.store, email, PASSWORD, "192.0.2.1")
 
     def last_act(self) -> AuditRow:
         """Return the newest row of the audit log."""
@@ -52,12 +54,12 @@ class Staff:
 def staff(workspace: Workspace) -> Staff:
     """Operators of the platform and of two organisations."""
     with workspace.write() as tx:
-        acme, rival = accounts.add_org(tx, "Acme").id, accounts.add_org(tx, "Rival").id
+        acme, rival = organisations.add(tx, "Acme").id, organisations.add(tx, "Rival").id
         for email in (ROOT, BOSS):
-            accounts.add_operator(tx, email, Role.PLATFORM_ADMIN, hash_password(PASSWORD))
-        accounts.add_operator(tx, ADA, Role.ORG_ADMIN, hash_password(PASSWORD), org_id=acme)
-        accounts.add_operator(tx, ANN, Role.ANALYST, hash_password(PASSWORD), org_id=acme)
-        accounts.add_operator(tx, EVE, Role.ORG_ADMIN, hash_password(PASSWORD), org_id=rival)
+            operators.add(tx, email, Role.PLATFORM_ADMIN, hash_password(PASSWORD))
+        operators.add(tx, ADA, Role.ORG_ADMIN, hash_password(PASSWORD), org_id=acme)
+        operators.add(tx, ANN, Role.ANALYST, hash_password(PASSWORD), org_id=acme)
+        operators.add(tx, EVE, Role.ORG_ADMIN, hash_password(PASSWORD), org_id=rival)
     return Staff(workspace, acme, rival)
 
 
@@ -91,19 +93,19 @@ def test_an_analyst_changes_nobody(staff: Staff, verb: str) -> None:
         with staff.acting(ANN).write() as tx, pytest.raises(Forbidden):
             VERBS[verb](tx, email)
     with staff.acting(ANN).read() as tx, pytest.raises(Forbidden):
-        accounts.list_operators(tx)
+        operators.list_all(tx)
 
 
 def test_an_org_admin_lists_the_own_organisations_people(staff: Staff) -> None:
     """The platform's and others' are left out."""
     with staff.acting(ADA).read() as tx:
-        assert [operator.email for operator in accounts.list_operators(tx)] == [ADA, ANN]
+        assert [operator.email for operator in operators.list_all(tx)] == [ADA, ANN]
 
 
 def test_an_org_admin_manages_the_own_organisations_people(staff: Staff) -> None:
     """Add, re-role, disable, enable, reset and remove, each with its row in the organisation's chain."""
     with staff.acting(ADA).write() as tx:
-        accounts.add_operator(tx, "new@acme.example", Role.ANALYST, hash_password(PASSWORD), org_id=staff.acme)
+        operators.add(tx, "new@acme.example", Role.ANALYST, hash_password(PASSWORD), org_id=staff.acme)
         operators.set_role(tx, "new@acme.example", Role.ORG_ADMIN, confirm="new@acme.example", reason="promoted")
         operators.disable(tx, "new@acme.example", confirm="new@acme.example")
         operators.enable(tx, "new@acme.example", confirm="new@acme.example")
@@ -171,7 +173,7 @@ def test_two_admins_who_shut_each_other_out_at_once_leave_one(staff: Staff, verb
     with staff.workspace.read() as tx:
         left = [
             operator.email
-            for operator in accounts.list_operators(tx)
+            for operator in operators.list_all(tx)
             if operator.role == Role.PLATFORM_ADMIN and operator.disabled_at is None
         ]
     assert len(left) == 1
@@ -183,7 +185,7 @@ def test_sessions_end_with_the_change(staff: Staff, verb: str) -> None:
     session = staff.sign_in(ADA)
     with pytest.raises(InvalidInput), staff.workspace.write() as tx:  # noqa: PT012 - the transaction is what fails
         VERBS[verb](tx, ADA)
-        accounts.check_name("", "name")
+        words.check_name("", "name")
     assert sessions.find(staff.workspace.store, session) is not None
     with staff.workspace.write() as tx:
         VERBS[verb](tx, ADA)
@@ -195,7 +197,7 @@ def test_sessions_end_with_the_change(staff: Staff, verb: str) -> None:
 def test_a_disabled_operator_is_told_what_a_wrong_password_is_told(staff: Staff) -> None:
     """And comes in again, with the same password, once enabled."""
     with pytest.raises(SignInFailed) as wrong:
-        sessions.sign_in(staff.workspace.store, ADA, "wrong password", "192.0.2.1")
+        open_session(staff.workspace.store, ADA, "wrong password", "192.0.2.1")
     with staff.workspace.write() as tx:
         operators.disable(tx, ADA, confirm=ADA)
     with pytest.raises(SignInFailed) as disabled:
@@ -209,7 +211,7 @@ def test_a_disabled_operator_is_told_what_a_wrong_password_is_told(staff: Staff)
 @pytest.mark.parametrize("verb", ENDING)
 def test_a_change_during_the_sign_in_wins(staff: Staff, monkeypatch: pytest.MonkeyPatch, verb: str) -> None:
     """Between the password's check and the session nobody slips through with what they were."""
-    real = accounts.password_matches
+    real = operators.password_matches
 
     def change_meanwhile(operator: Operator | None, password: str) -> bool:
         matches = real(operator, password)
@@ -217,7 +219,7 @@ def test_a_change_during_the_sign_in_wins(staff: Staff, monkeypatch: pytest.Monk
             VERBS[verb](tx, ADA)
         return matches
 
-    monkeypatch.setattr(accounts, "password_matches", change_meanwhile)
+    monkeypatch.setattr(operators, "password_matches", change_meanwhile)
     with pytest.raises(SignInFailed):
         staff.sign_in(ADA)
 
@@ -257,7 +259,7 @@ def test_a_removed_operator_stays_named_and_may_come_back(staff: Staff) -> None:
     session = staff.sign_in(ADA)
     with staff.workspace.write() as tx:
         gone = operators.remove(tx, ADA, confirm=ADA, reason="left")
-        assert accounts.find_operator(tx, ADA) is None
+        assert operators.with_email(tx, ADA) is None
     with staff.workspace.read() as tx:
         row, *earlier = [row for row in audit.rows(tx) if row.subject == gone.id]
         assert ADA in {row.actor for row in earlier}
@@ -267,7 +269,7 @@ def test_a_removed_operator_stays_named_and_may_come_back(staff: Staff) -> None:
         None,
     )
     with staff.workspace.write() as tx:
-        back = accounts.add_operator(tx, ADA, Role.ANALYST, hash_password(PASSWORD), org_id=staff.acme)
+        back = operators.add(tx, ADA, Role.ANALYST, hash_password(PASSWORD), org_id=staff.acme)
     assert back.id != gone.id
     assert sessions.find(staff.workspace.store, session) is None
 

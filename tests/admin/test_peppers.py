@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import select
 
 from tests.conftest import ADMIN, ROOT, Run, World, at_once, free_port, variables_of
-from toolkit.admin import keys, lookup, peppers
+from toolkit.admin import keys, peppers, secret_lookup
 from toolkit.core.errors import Conflict, Forbidden, NotConfirmed, NotFound
 from toolkit.core.policy import KeyStatus, Role
 from toolkit.core.secrets import Keyring
@@ -63,7 +63,7 @@ def test_a_lost_pepper_stops_the_start_and_none_is_made(world: World, opening: s
     assert not world.workspace.settings.pepper_file.exists()
     backup.rename(world.workspace.settings.pepper_file)
     with world.workspace.read() as tx:
-        assert lookup.lookup(tx, [digest.value for digest in again(world).keyring.digests(secret)])
+        assert secret_lookup.find_live(tx, [digest.value for digest in again(world).keyring.digests(secret)])
 
 
 @pytest.mark.parametrize("opening", OPENINGS)
@@ -177,7 +177,7 @@ def test_a_retired_pepper_turns_its_keys_into_rotated_ones(world: World) -> None
     with world.workspace.write() as tx:
         turned = keys.rotate(tx, ring, old.key.id, confirm="old")
     with world.workspace.read() as tx:
-        found = lookup.lookup(tx, [digest.value for digest in ring.digests(turned.secret)])
+        found = secret_lookup.find_live(tx, [digest.value for digest in ring.digests(turned.secret)])
     assert found is not None
     assert found.key_id == old.key.id
 

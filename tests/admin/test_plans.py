@@ -7,6 +7,7 @@ import pytest
 
 from tests.conftest import World, at_once
 from toolkit.admin import catalog, keys, plans
+from toolkit.admin.key_summaries import summaries
 from toolkit.core.errors import Conflict, Forbidden, InvalidInput, NotFound
 from toolkit.core.policy import Role
 from toolkit.core.pricing import MILLION
@@ -148,7 +149,7 @@ def test_a_model_leaves_a_plan_or_is_named_by_a_key_but_not_both(world: World) -
         results = at_once(*acts)
         with world.workspace.write() as tx:
             included = "gpt-test" in plans.models(tx, world.plan_id)
-            holders = [summary.key for summary in keys.summaries(tx) if "gpt-test" in summary.key.scope]
+            holders = [summary.key for summary in summaries(tx) if "gpt-test" in summary.key.scope]
             assert included or not holders
             assert isinstance(results[0], InvalidInput) is included
             plans.update(tx, "standard", models=sorted({*plans.models(tx, world.plan_id), "gpt-test"}))

@@ -8,7 +8,8 @@ import pytest
 from sqlalchemy import func, select, text
 
 from tests.conftest import ADMIN, Run, at_once
-from toolkit.admin import accounts, operators, sessions, sign_in_throttle
+from toolkit.admin import operators, organisations, sessions, sign_in_throttle
+from toolkit.admin.sign_in import open_session
 from toolkit.core import passwords
 from toolkit.core.errors import SignInFailed
 from toolkit.core.passwords import hash_password
@@ -51,9 +52,9 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 def store(workspace: Workspace, clock: Clock) -> Store:
     """A store with one org admin and one platform admin."""
     with workspace.write() as tx:
-        org = accounts.add_org(tx, "Acme")
-        accounts.add_operator(tx, EMAIL, Role.ORG_ADMIN, hash_password(PASSWORD), org_id=org.id)
-        accounts.add_operator(tx, "root@example.com", Role.PLATFORM_ADMIN, hash_password(PASSWORD))
+        org = organisations.add(tx, "Acme")
+        operators.add(tx, EMAIL, Role.ORG_ADMIN, hash_password(PASSWORD), org_id=org.id)
+        operators.add(tx, "root@example.com", Role.PLATFORM_ADMIN, hash_password(PASSWORD))
     return workspace.store
 
 
@@ -66,7 +67,7 @@ def _cheap_dummy(monkeypatch: pytest.MonkeyPatch) -> None:
 def operator_id(store: Store) -> str:
     """Return the id of the org admin."""
     with store.read(ADMIN) as tx:
-        operator = accounts.find_operator(tx, EMAIL)
+        operator = operators.with_email(tx, EMAIL)
         assert operator is not None
         return operator.id
 
@@ -75,12 +76,12 @@ def failures(store: Store, times: int, email: str = EMAIL, address: str = ADDRES
     """Fail to sign in some times."""
     for _ in range(times):
         with pytest.raises(SignInFailed, match="E-mail or password is wrong"):
-            sessions.sign_in(store, email, "wrong password", address)
+            open_session(store, email, "wrong password", address)
 
 
 def test_the_right_password_opens_a_session(store: Store, clock: Clock) -> None:
     """The session names the operator with its role and organisation; the sign-in is recorded."""
-    actor = sessions.find(store, sessions.sign_in(store, f"  {EMAIL.upper()} ", PASSWORD, ADDRESS))
+    actor = sessions.find(store, open_session(store, f"  {EMAIL.upper()} ", PASSWORD, ADDRESS))
     assert actor is not None
     assert (actor.name, actor.role) == (EMAIL, Role.ORG_ADMIN)
     assert actor.org_id is not None
@@ -94,7 +95,7 @@ def test_the_right_password_opens_a_session(store: Store, clock: Clock) -> None:
 
 def test_each_sign_in_has_an_id_of_its_own(store: Store) -> None:
     """An id is never given from outside nor used again, so nobody can fix it beforehand."""
-    first, second = (sessions.sign_in(store, EMAIL, PASSWORD, ADDRESS) for _ in range(2))
+    first, second = (open_session(store, EMAIL, PASSWORD, ADDRESS) for _ in range(2))
     assert first != second
     assert min(len(first), len(second)) >= 43
     sessions.sign_out(store, first)
@@ -104,7 +105,7 @@ def test_each_sign_in_has_an_id_of_its_own(store: Store) -> None:
 
 def test_the_store_opens_no_session(store: Store) -> None:
     """Neither the id nor the password is in the store: only digests."""
-    session_id = sessions.sign_in(store, EMAIL, PASSWORD, ADDRESS)
+    session_id = open_session(store, EMAIL, PASSWORD, ADDRESS)
     with store.read(ADMIN) as tx:
         (digest,) = tx.session.scalars(select(SignInSession.digest))
         dump = repr([tx.session.execute(text(f"SELECT * FROM {table}")).all() for table in ("operator", "audit")])
@@ -116,14 +117,14 @@ def test_the_store_opens_no_session(store: Store) -> None:
 @pytest.mark.parametrize("session_id", ["", "x", "' OR 1=1 --", "\ud800", "ключ"])
 def test_an_unknown_session_is_nobody(store: Store, session_id: str) -> None:
     """Whatever a cookie may hold, it is either a session or nothing."""
-    sessions.sign_in(store, EMAIL, PASSWORD, ADDRESS)
+    open_session(store, EMAIL, PASSWORD, ADDRESS)
     assert sessions.find(store, session_id) is None
     sessions.sign_out(store, session_id)
 
 
 def test_a_session_ends_after_twelve_hours(store: Store, clock: Clock) -> None:
     """To the second."""
-    session_id = sessions.sign_in(store, EMAIL, PASSWORD, ADDRESS)
+    session_id = open_session(store, EMAIL, PASSWORD, ADDRESS)
     clock.forward(hours=12, seconds=-1)
     assert sessions.find(store, session_id) is not None
     clock.forward(seconds=1)
@@ -132,8 +133,8 @@ def test_a_session_ends_after_twelve_hours(store: Store, clock: Clock) -> None:
 
 def test_end_all_ends_every_session_of_one_operator(store: Store) -> None:
     """Others stay signed in."""
-    own = [sessions.sign_in(store, EMAIL, PASSWORD, ADDRESS) for _ in range(2)]
-    other = sessions.sign_in(store, "root@example.com", PASSWORD, ADDRESS)
+    own = [open_session(store, EMAIL, PASSWORD, ADDRESS) for _ in range(2)]
+    other = open_session(store, "root@example.com", PASSWORD, ADDRESS)
     with store.write(ADMIN) as tx:
         sessions.end_all(tx, tx.session.get_one(Operator, operator_id(store)))
     assert [sessions.find(store, session_id) for session_id in own] == [None, None]
@@ -142,7 +143,7 @@ def test_end_all_ends_every_session_of_one_operator(store: Store) -> None:
 
 def test_a_session_follows_the_operators_present_role(store: Store) -> None:
     """Rights are read anew each time, not kept from the sign-in."""
-    session_id = sessions.sign_in(store, EMAIL, PASSWORD, ADDRESS)
+    session_id = open_session(store, EMAIL, PASSWORD, ADDRESS)
     with store.write(ADMIN) as tx:
         operator = tx.session.get(Operator, operator_id(store))
         assert operator is not None
@@ -156,7 +157,7 @@ def test_a_session_follows_the_operators_present_role(store: Store) -> None:
 def test_a_wrong_password_opens_nothing(store: Store, password: str) -> None:
     """Close is not enough, and odd input is just wrong."""
     with pytest.raises(SignInFailed, match="E-mail or password is wrong"):
-        sessions.sign_in(store, EMAIL, password, ADDRESS)
+        open_session(store, EMAIL, password, ADDRESS)
 
 
 def test_an_unknown_operator_is_told_the_same_after_the_same_work(
@@ -174,7 +175,7 @@ def test_an_unknown_operator_is_told_the_same_after_the_same_work(
     messages = set()
     for email in (EMAIL, "nobody@example.com", "no address", ""):
         with pytest.raises(SignInFailed) as caught:
-            sessions.sign_in(store, email, "wrong password", ADDRESS)
+            open_session(store, email, "wrong password", ADDRESS)
         messages.add(str(caught.value))
     assert len(messages) == 1
     assert checked[1:] == [passwords._DUMMY_HASH] * 3
@@ -185,44 +186,44 @@ def test_eight_failures_slow_a_pair_down(store: Store, clock: Clock) -> None:
     """After eight failures of an e-mail from one address there is one try a minute, even with the right password."""
     failures(store, sign_in_throttle.PAIR.tries)
     with pytest.raises(SignInFailed, match="Wait 60 s"):
-        sessions.sign_in(store, EMAIL, PASSWORD, ADDRESS)
+        open_session(store, EMAIL, PASSWORD, ADDRESS)
     clock.forward(seconds=60)
     failures(store, 1)
     with pytest.raises(SignInFailed, match="Wait 60 s"):
-        sessions.sign_in(store, EMAIL, PASSWORD, ADDRESS)
+        open_session(store, EMAIL, PASSWORD, ADDRESS)
     clock.forward(seconds=60)
-    assert sessions.sign_in(store, EMAIL, PASSWORD, ADDRESS)
+    assert open_session(store, EMAIL, PASSWORD, ADDRESS)
 
 
 def test_a_stranger_locks_nobody_out(store: Store) -> None:
     """Whatever one address does with a known e-mail, its owner signs in from any other one."""
     failures(store, sign_in_throttle.PAIR.tries)
-    assert sessions.sign_in(store, EMAIL, PASSWORD, "198.51.100.7")
+    assert open_session(store, EMAIL, PASSWORD, "198.51.100.7")
 
 
 def test_many_strangers_slow_an_e_mail_down_but_where_it_is_known(store: Store, clock: Clock) -> None:
     """From everywhere together there is one try in ten seconds, but not from where the e-mail has signed in before."""
-    assert sessions.sign_in(store, EMAIL, PASSWORD, "198.51.100.7")
+    assert open_session(store, EMAIL, PASSWORD, "198.51.100.7")
     for number in range(sign_in_throttle.EMAIL.tries // 4):
         failures(store, 4, address=f"192.0.2.{number}")
-    assert sessions.sign_in(store, EMAIL, PASSWORD, "198.51.100.7")
+    assert open_session(store, EMAIL, PASSWORD, "198.51.100.7")
 
     for number in range(sign_in_throttle.EMAIL.tries // 4):
         failures(store, 4, address=f"203.0.113.{number}")
     with pytest.raises(SignInFailed, match="Wait 10 s"):
-        sessions.sign_in(store, EMAIL, PASSWORD, "198.51.100.8")
+        open_session(store, EMAIL, PASSWORD, "198.51.100.8")
     clock.forward(seconds=10)
-    assert sessions.sign_in(store, EMAIL, PASSWORD, "198.51.100.8")
+    assert open_session(store, EMAIL, PASSWORD, "198.51.100.8")
 
 
 def test_a_known_address_is_forgotten_after_a_month(store: Store, clock: Clock) -> None:
     """An address where somebody signed in long ago may be anybody's by now."""
-    assert sessions.sign_in(store, EMAIL, PASSWORD, "198.51.100.7")
+    assert open_session(store, EMAIL, PASSWORD, "198.51.100.7")
     clock.forward(days=30)
     for number in range(sign_in_throttle.EMAIL.tries // 4):
         failures(store, 4, address=f"192.0.2.{number}")
     with pytest.raises(SignInFailed, match="Too many"):
-        sessions.sign_in(store, EMAIL, PASSWORD, "198.51.100.7")
+        open_session(store, EMAIL, PASSWORD, "198.51.100.7")
 
 
 def test_who_must_wait_writes_nothing_and_has_no_password_compared(
@@ -237,7 +238,7 @@ def test_who_must_wait_writes_nothing_and_has_no_password_compared(
     monkeypatch.setattr(store, "write", no_write)
     monkeypatch.setattr(bcrypt, "checkpw", no_write)
     with pytest.raises(SignInFailed, match="Too many"):
-        sessions.sign_in(store, EMAIL, PASSWORD, ADDRESS)
+        open_session(store, EMAIL, PASSWORD, ADDRESS)
 
 
 @pytest.mark.usefixtures("_cheap_dummy")
@@ -245,7 +246,7 @@ def test_the_throttle_counts_unknown_e_mails_alike(store: Store) -> None:
     """So it tells nobody which operators there are; spelling does not go around it."""
     failures(store, sign_in_throttle.PAIR.tries, "Nobody@example.com ")
     with pytest.raises(SignInFailed, match="Too many"):
-        sessions.sign_in(store, "nobody@EXAMPLE.com", PASSWORD, ADDRESS)
+        open_session(store, "nobody@EXAMPLE.com", PASSWORD, ADDRESS)
 
 
 @pytest.mark.usefixtures("_cheap_dummy")
@@ -254,8 +255,8 @@ def test_one_address_may_not_try_everybody(store: Store) -> None:
     for number in range(sign_in_throttle.ADDRESS.tries):
         failures(store, 1, f"guess{number}@example.com")
     with pytest.raises(SignInFailed, match="Too many"):
-        sessions.sign_in(store, EMAIL, PASSWORD, ADDRESS)
-    assert sessions.sign_in(store, EMAIL, PASSWORD, "198.51.100.7")
+        open_session(store, EMAIL, PASSWORD, ADDRESS)
+    assert open_session(store, EMAIL, PASSWORD, "198.51.100.7")
 
 
 def test_addresses_of_one_customer_count_as_one() -> None:
@@ -282,7 +283,7 @@ def test_no_password_is_hashed_or_compared_inside_a_write(store: Store, monkeypa
 
     monkeypatch.setattr(database, "BUSY_TIMEOUT", 0.0)
     monkeypatch.setattr(bcrypt, "checkpw", compared)
-    assert sessions.sign_in(store, EMAIL, PASSWORD, ADDRESS)
+    assert open_session(store, EMAIL, PASSWORD, ADDRESS)
     assert writers == 1
 
 
@@ -317,9 +318,9 @@ def _write_once(store: Store) -> None:
 def test_signing_in_forgets_the_failures_of_the_e_mail(store: Store) -> None:
     """Typos do not add up over a day; what the address did is remembered."""
     failures(store, sign_in_throttle.PAIR.tries - 1)
-    sessions.sign_in(store, EMAIL, PASSWORD, ADDRESS)
+    open_session(store, EMAIL, PASSWORD, ADDRESS)
     failures(store, sign_in_throttle.PAIR.tries - 1)
-    assert sessions.sign_in(store, EMAIL, PASSWORD, ADDRESS)
+    assert open_session(store, EMAIL, PASSWORD, ADDRESS)
     with store.read(ADMIN) as tx:
         subjects = set(tx.session.scalars(select(SignInFailure.subject)))
     assert subjects == {f"address:{ADDRESS}"}
@@ -331,7 +332,7 @@ def test_a_reset_password_works_at_once(store: Store, workspace: Workspace) -> N
     with workspace.write() as tx:
         operators.reset_password(tx, EMAIL, hash_password("a fresh password"))
     failures(store, 1)
-    assert sessions.sign_in(store, EMAIL, "a fresh password", ADDRESS)
+    assert open_session(store, EMAIL, "a fresh password", ADDRESS)
 
 
 def test_old_failures_are_cleared_away(store: Store, clock: Clock) -> None:
@@ -347,7 +348,7 @@ def test_a_password_that_changes_during_the_sign_in_opens_nothing(
     store: Store, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Between the check and the session, a reset wins."""
-    real = accounts.password_matches
+    real = operators.password_matches
 
     def reset_meanwhile(operator: Operator | None, password: str) -> bool:
         matches = real(operator, password)
@@ -355,9 +356,9 @@ def test_a_password_that_changes_during_the_sign_in_opens_nothing(
             operators.reset_password(tx, EMAIL, hash_password("a fresh password"))
         return matches
 
-    monkeypatch.setattr(accounts, "password_matches", reset_meanwhile)
+    monkeypatch.setattr(operators, "password_matches", reset_meanwhile)
     with pytest.raises(SignInFailed):
-        sessions.sign_in(store, EMAIL, PASSWORD, ADDRESS)
+        open_session(store, EMAIL, PASSWORD, ADDRESS)
     with store.read(ADMIN) as tx:
         assert tx.session.scalar(select(func.count()).select_from(SignInSession)) == 0
 
@@ -366,7 +367,7 @@ def test_a_password_that_changes_during_the_sign_in_opens_nothing(
 def test_tries_at_once_do_not_get_past_the_throttle(store: Store) -> None:
     """However many guess at the same moment, no more passwords are compared than one after the other."""
     tries = sign_in_throttle.PAIR.tries + 4
-    guess = partial(sessions.sign_in, store, EMAIL, "wrong", ADDRESS)
+    guess = partial(open_session, store, EMAIL, "wrong", ADDRESS)
     told = [str(result) for result in at_once(*[guess] * tries)]
     assert sum("wrong" in message for message in told) == sign_in_throttle.PAIR.tries
     assert sum("Too many" in message for message in told) == 4
@@ -375,6 +376,6 @@ def test_tries_at_once_do_not_get_past_the_throttle(store: Store) -> None:
 def test_tries_that_succeed_do_not_count(store: Store) -> None:
     """Any number of people may sign in from one address."""
     for _ in range(sign_in_throttle.PAIR.tries + 1):
-        assert sessions.sign_in(store, EMAIL, PASSWORD, ADDRESS)
+        assert open_session(store, EMAIL, PASSWORD, ADDRESS)
     with store.read(database.SYSTEM) as tx:
         assert tx.session.scalar(select(func.count()).select_from(SignInFailure)) == 0

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import text
 
 from tests.conftest import World, at_once, usd
-from toolkit.admin import accounts, wallet
+from toolkit.admin import organisations, wallet
 from toolkit.core.errors import Conflict, Forbidden, InvalidInput, NotFound
 from toolkit.core.money import LARGEST_AMOUNT
 from toolkit.core.policy import Role
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.any_store
 def balance(world: World) -> int:
     """Return the organisation's balance."""
     with world.workspace.read() as tx:
-        return accounts.find_org(tx, world.org_id).balance
+        return organisations.find(tx, world.org_id).balance
 
 
 def test_a_credit_raises_the_balance_and_is_an_entry(world: World) -> None:
@@ -56,20 +56,20 @@ def test_a_reference_is_credited_once(world: World, org: str, reference: str) ->
     """The same payment, however spelled and to whomever, is never credited twice; nothing is booked."""
     world.credit(usd(5), "INV 1")
     with world.workspace.write() as tx:
-        accounts.add_org(tx, "Rival")
+        organisations.add(tx, "Rival")
     already = r"already used for a credit of \$5\.00"
     with world.workspace.write() as tx, pytest.raises(Conflict, match=rf"{already} to 'Acme'|{already}; nothing"):
         wallet.credit(tx, org, usd(5), reference)
     assert balance(world) == usd(105)
     with world.workspace.read() as tx:
-        assert accounts.find_org(tx, "Rival").balance == 0
+        assert organisations.find(tx, "Rival").balance == 0
 
 
 def test_a_reference_counts_for_its_kind(world: World) -> None:
     """A correction may name the payment that it corrects, in each organisation."""
     world.credit(usd(5), "INV-1")
     with world.workspace.write() as tx:
-        accounts.add_org(tx, "Rival")
+        organisations.add(tx, "Rival")
         for org in ("Acme", "Rival"):
             wallet.adjust(tx, org, -usd(5), "INV-1", "it bounced")
     assert balance(world) == usd(100)
@@ -79,9 +79,9 @@ def test_one_payment_for_two_organisations_is_credited_when_that_is_said(world: 
     """The audit log says so, and names no other organisation; a third credit must be meant as well."""
     world.credit(usd(5), "INV-1")
     with world.workspace.write() as tx:
-        rival = accounts.add_org(tx, "Rival").id
+        rival = organisations.add(tx, "Rival").id
         wallet.credit(tx, "Rival", usd(3), "inv-1", same_reference=True)
-        accounts.add_org(tx, "Third")
+        organisations.add(tx, "Third")
         with pytest.raises(Conflict, match="--same-reference"):
             wallet.credit(tx, "Third", usd(3), "INV-1")
         with pytest.raises(Conflict, match=r"nothing was booked\.$"):  # one organisation has one credit of a payment
@@ -157,7 +157,7 @@ def test_only_the_platform_books(world: World, role: Role) -> None:
 def test_another_organisations_wallet_is_not_found(world: World) -> None:
     """Neither by id nor by name."""
     with world.workspace.write() as tx:
-        rival = accounts.add_org(tx, "Rival").id
+        rival = organisations.add(tx, "Rival").id
     with world.workspace.acting_as(Actor("x@example.com", Role.ORG_ADMIN, rival)).read() as tx:
         for wanted in (world.org_id, "Acme"):
             with pytest.raises(NotFound):
@@ -178,7 +178,7 @@ def test_each_booking_is_audited_with_the_balance_before_and_after(world: World)
 def test_payments_that_arrive_at_once_are_each_booked_once(world: World) -> None:
     """None is lost, a reference that is used twice is refused the second time, and the totals agree."""
     with world.workspace.write() as tx:
-        rival = replace(world, org_id=accounts.add_org(tx, "Rival").id)
+        rival = replace(world, org_id=organisations.add(tx, "Rival").id)
     acts = [
         partial(one.credit, usd(5), reference)
         for one in (world, rival)
@@ -197,7 +197,7 @@ def test_a_store_that_has_repeated_payments_starts_and_says_which(world: World) 
     """Credits of an earlier version: the first of each payment counts, and no further one is credited."""
     world.credit(usd(5), "INV-1")
     with world.workspace.write() as tx:
-        accounts.add_org(tx, "Rival")
+        organisations.add(tx, "Rival")
         wallet.credit(tx, "Rival", usd(7), "Inv-1", same_reference=True)
         wallet.credit(tx, "Rival", usd(9), "INV-2")
     with world.workspace.write() as tx:  # as an earlier version left it

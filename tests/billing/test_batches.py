@@ -18,7 +18,7 @@ from sqlalchemy import text
 
 from tests.account import MULTIPLIER, PART, dollars
 from tests.conftest import OPENAI_SHEET, World, examples
-from toolkit.admin import accounts, keys, lookup, wallet
+from toolkit.admin import keys, organisations, secret_lookup, wallet
 from toolkit.billing.batcher import Batcher
 from toolkit.billing.funds import Afford
 from toolkit.billing.hold_estimate import HoldBound
@@ -259,7 +259,7 @@ def in_store(world: World, billing_store: BillingStore, name: str, money: int) -
     workspace = world.workspace
     facts: list[KeyFacts] = []
     with workspace.write() as tx:
-        org = accounts.add_org(tx, name).id
+        org = organisations.add(tx, name).id
         wallet.credit(tx, org, money, f"payment of {name}")
         for number, (limit, policy) in enumerate(zip(LIMITS, POLICIES, strict=True)):
             new = keys.create(
@@ -272,7 +272,7 @@ def in_store(world: World, billing_store: BillingStore, name: str, money: int) -
                 hold_policy=policy,
             )
             digests = [digest.value for digest in workspace.keyring.digests(new.secret)]
-            found = lookup.lookup(tx, digests)
+            found = secret_lookup.find_live(tx, digests)
             assert found is not None
             facts.append(found)
         version = int(tx.session.scalar(text("SELECT version FROM catalog_version")) or 0)

@@ -22,7 +22,8 @@ from tests.account import (
     fixed,
 )
 from tests.conftest import GEMINI_SHEET, OPENAI_SHEET, examples, usd
-from toolkit.admin import accounts, catalog, keys, plans
+from toolkit.admin import keys, organisations, plans
+from toolkit.admin.prices import set_price
 from toolkit.billing import rules
 from toolkit.billing.hold_estimate import SMALLEST_FITTED_BOUND
 from toolkit.billing.rules import Admit, Admitted, Ending, Receipt
@@ -185,7 +186,7 @@ def test_a_changed_catalog_makes_the_admission_stale(account: Account) -> None:
     """A price entered after the catalog was read sends the call back to be priced anew."""
     version, call = account.catalog_version, account.call()
     with account.world.workspace.write() as tx:
-        catalog.set_price(tx, "gpt-test", dollars(5))
+        set_price(tx, "gpt-test", dollars(5))
     with pytest.raises(Stale) as stale:
         account.do(Admit(call, fixed(1), version, INSTANCE))
     assert (stale.value.key, stale.value.catalog) == (False, True)
@@ -468,7 +469,7 @@ def test_a_settlement_charges_what_was_fixed_at_admission(account: Account) -> N
     call = account.call()
     account.admit(call, fixed(usd(1)))
     with account.world.workspace.write() as tx:
-        catalog.set_price(tx, "gpt-test", dollars(usd(50)))
+        set_price(tx, "gpt-test", dollars(usd(50)))
         keys.update(tx, account.key_id, monthly_limit=0)
         keys.delete(tx, account.key_id, confirm="app")
     assert account.settle(call, ended(Usage(input_tokens=1000))) == Receipt(2_500_000)
@@ -582,7 +583,7 @@ def test_rows_have_the_columns_of_their_table(row: Any, table: Any) -> None:
 def test_two_organisations_share_nothing(account: Account) -> None:
     """Another organisation's holds and money do not count."""
     with account.world.workspace.write() as tx:
-        other = accounts.add_org(tx, "Other")
+        other = organisations.add(tx, "Other")
         plan = plans.find(tx, "standard")
         keys.create(tx, account.world.workspace.keyring, org=other.id, name="app", plan=plan.id)
     account.admit(account.call(), fixed(usd(100)))

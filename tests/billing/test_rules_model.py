@@ -22,7 +22,7 @@ from sqlalchemy import text
 from tests.account import PART, Account, dollars, open_account
 from tests.conftest import ADMIN, World, examples
 from tests.faults import Fault, settle_down, shake
-from toolkit.admin import accounts, keys, wallet
+from toolkit.admin import keys, organisations, wallet
 from toolkit.billing import leases
 from toolkit.billing.hold_estimate import SMALLEST_FITTED_BOUND, HoldBound
 from toolkit.billing.rules import REFUSAL_ROWS_PER_MINUTE, Abandon, Admitted, Call, Ending, Receipt, Refuse, Settle
@@ -236,7 +236,7 @@ class Events(RuleBasedStateMachine):
     def open_books(self, money: int, limits: tuple[int | None, int | None]) -> None:
         """Start with some money, perhaps limits, and a clock in mid-November."""
         with self.workspace.write() as tx:
-            self.org_id = accounts.add_org(tx, f"Org {self.number}").id
+            self.org_id = organisations.add(tx, f"Org {self.number}").id
             wallet.credit(tx, self.org_id, money, f"first payment of {self.number}")
             leases.renew(tx, "lives", timedelta(days=365))
         world = replace(self.world, org_id=self.org_id)

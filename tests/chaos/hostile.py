@@ -20,7 +20,9 @@ from tests.chaos.fleet import Fleet
 from tests.chaos.report import Report
 from tests.chaos.stage import Stage
 from tests.chaos.stores import Place, children, log_rows, open_reader, wait_until
-from toolkit.admin import catalog, keys, plans
+from toolkit.admin import keys, plans
+from toolkit.admin.models import add_model
+from toolkit.admin.upstreams import add_upstream
 from toolkit.core.dialect import Dialect
 from toolkit.core.money import NANO
 from toolkit.core.pricing import PriceSheet
@@ -117,8 +119,8 @@ def _set_up(stage: Stage, liar_url: str) -> tuple[list[str], str]:
     with stage.workspace.write() as tx:
         for dialect, model in dialects.items():
             root = f"{liar_url}/v1" if dialect is Dialect.OPENAI else liar_url
-            catalog.add_upstream(tx, f"liar-{dialect}", dialect, root, "TEST_UPSTREAM_API_KEY")
-            catalog.add_model(
+            add_upstream(tx, f"liar-{dialect}", dialect, root, "TEST_UPSTREAM_API_KEY")
+            add_model(
                 tx,
                 model,
                 f"liar-{dialect}",

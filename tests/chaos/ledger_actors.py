@@ -27,7 +27,7 @@ from tests.chaos.ledger_judge import SEEN, judge_all, sorted_out
 from tests.chaos.ledger_script import DAYS, HELD, ORGS, PRODUCERS, SHEET, Slice, part
 from tests.chaos.stage import Caller
 from tests.chaos.stores import Reader, open_reader
-from toolkit.admin import lookup
+from toolkit.admin import secret_lookup
 from toolkit.billing.rules import Admit, Call, Ending, Settle
 from toolkit.billing.state import Job
 from toolkit.billing.stores import open_billing_store
@@ -161,7 +161,7 @@ class _Producer:
                     calls = tx.session.scalar(select(func.sum(KeyMonth.calls)).where(KeyMonth.key_id.in_(keys)))
                     ids = tx.session.scalars(select(Hold.request_id).where(Hold.key_id.in_(keys))).all()
                     digests = [[d.value for d in self._workspace.keyring.digests(c.secret)] for c in self._callers]
-                    self._facts = [lookup.lookup(tx, digest) for digest in digests]
+                    self._facts = [secret_lookup.find_live(tx, digest) for digest in digests]
                     self._catalog = tx.session.scalars(select(CatalogVersion.version)).one()
                 break
             except Unavailable:

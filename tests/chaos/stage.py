@@ -10,7 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.conftest import ADMIN
-from toolkit.admin import accounts, catalog, keys, plans, wallet
+from toolkit.admin import keys, operators, organisations, plans, wallet
+from toolkit.admin.models import add_model
+from toolkit.admin.upstreams import add_upstream
 from toolkit.checks import reconcile
 from toolkit.core.dialect import Dialect
 from toolkit.core.money import NANO
@@ -62,8 +64,8 @@ class Stage:
     def open(self, witness_url: str) -> None:
         """Fill the empty store."""
         with self.workspace.write() as tx:
-            catalog.add_upstream(tx, "witness", Dialect.OPENAI, witness_url, "TEST_UPSTREAM_API_KEY")
-            catalog.add_model(
+            add_upstream(tx, "witness", Dialect.OPENAI, witness_url, "TEST_UPSTREAM_API_KEY")
+            add_model(
                 tx,
                 MODEL,
                 "witness",
@@ -73,12 +75,12 @@ class Stage:
                 max_output=MAX_OUTPUT,
             )
             self._plan = plans.add(tx, "standard", MULTIPLIER, [MODEL]).id
-            accounts.add_operator(tx, OPERATOR, Role.PLATFORM_ADMIN, hash_password(PASSWORD))
+            operators.add(tx, OPERATOR, Role.PLATFORM_ADMIN, hash_password(PASSWORD))
 
     def add_org(self, name: str, money: int) -> str:
         """Add an organisation with that much nano-USD; return its id."""
         with self.workspace.write() as tx:
-            org = accounts.add_org(tx, name).id
+            org = organisations.add(tx, name).id
         self.credit(org, money)
         return org
 

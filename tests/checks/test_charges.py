@@ -7,7 +7,8 @@ import pytest
 from tests.account import fixed
 from tests.audits import BEGINNING, DAY, NOW, Scene, scene
 from tests.conftest import usd
-from toolkit.admin import accounts, catalog
+from toolkit.admin import organisations
+from toolkit.admin.upstreams import list_upstreams
 from toolkit.billing import leases
 from toolkit.checks.finding import Severity
 from toolkit.core.policy import Outcome, Role
@@ -148,8 +149,8 @@ def test_an_organisation_does_not_see_upstreams(scene: Scene, check: str) -> Non
     """Upstreams are the platform's: its own key is found instead."""
     let_call(scene, "quiet", 20, 20, source=ESTIMATED, outcome=Outcome.ABANDONED)
     with scene.acting(BEGINNING) as tx:
-        assert catalog.list_upstreams(tx)
-        accounts.add_org(tx, "Other")
+        assert list_upstreams(tx)
+        organisations.add(tx, "Other")
     for org_id, kind in ((None, "upstream"), (scene.world.org_id, "key")):
         ledger = scene.workspace.acting_as(Actor("ann", Role.ANALYST, org_id)).ledger
         assert [finding.kind for finding in scene.report(ledger).findings if finding.check == check] == [kind]

@@ -16,7 +16,9 @@ from tests.account import Account, fixed
 from tests.audits import BEGINNING, DAY, HOUR, MINUTE, NOW, Scene, a_scene, clock_of_the_store, scene
 from tests.conftest import ADMIN, ROOT, usd
 from toolkit import environment
-from toolkit.admin import accounts, catalog, keys, lookup, plans, sessions, sign_in_throttle, wallet
+from toolkit.admin import keys, organisations, plans, secret_lookup, sign_in_throttle, wallet
+from toolkit.admin.prices import set_price
+from toolkit.admin.sign_in import open_session
 from toolkit.checks import findings, reconcile, snapshot
 from toolkit.checks.findings import CHECKS, Finding, Report, Severity
 from toolkit.cli import cli
@@ -68,7 +70,7 @@ def worst(tmp_path_factory: pytest.TempPathFactory) -> Worst:
         worsen(scene)
         admin, analyst = scene.report(), seen_by(scene, Actor("ann", Role.ANALYST))
         with scene.acting(NOW - 50 * DAY) as tx:
-            other = accounts.add_org(tx, "Other").id
+            other = organisations.add(tx, "Other").id
             keys.create(tx, workspace.keyring, org=other, name="their secret project", plan="standard")
         mine, theirs = (seen_by(scene, Actor(EVE, Role.ORG_ADMIN, org)) for org in (scene.world.org_id, other))
         return Worst(admin, analyst, mine, theirs)
@@ -115,15 +117,15 @@ def worsen(scene: Scene) -> Scene:
         for number in range(3):
             keys.create(tx, scene.workspace.keyring, org="Acme", name=f"copy{number}", plan="standard", monthly_limit=0)
     with scene.workspace.store.write(SYSTEM, NOW - HOUR) as tx:
-        lookup.note_retired(
+        secret_lookup.note_retired(
             tx, {digest.value: Counted(1, tx.now) for digest in scene.workspace.keyring.digests(busy.secret)}
         )
         unknown_fields.add(tx, {("test-openai", scene.world.plan_id, "fooBar"): Counted(1, tx.now)})
-        lookup.note_in_url(tx, [digest.value for digest in scene.workspace.keyring.digests(free.secret)])
+        secret_lookup.note_in_url(tx, [digest.value for digest in scene.workspace.keyring.digests(free.secret)])
     scene.operator("boss@keydesk.local", Role.PLATFORM_ADMIN, NOW - DAY)
     scene.operator("ann@acme.example", Role.ANALYST, NOW - DAY, scene.world.org_id)
     with scene.acting(NOW - DAY, "cli:root") as tx:
-        catalog.set_price(tx, "gpt-test", PriceSheet.flat(input=1, output=1))
+        set_price(tx, "gpt-test", PriceSheet.flat(input=1, output=1))
         plans.update(tx, "standard", multiplier=MILLION)
         cheap = plans.add(tx, "cheap", MILLION, ["gpt-test"]).id
         keys.update(tx, keys.find(tx, "never").id, plan=cheap)
@@ -133,7 +135,7 @@ def worsen(scene: Scene) -> Scene:
         tx.session.execute(update(WalletEntry).values(same_reference=False))  # as an older version had it
     scene.clock.now = NOW - DAY
     with scene.workspace.write() as tx:
-        accounts.add_org(tx, "Umbrella").name = "ACME"  # as a store of an older version may have it
+        organisations.add(tx, "Umbrella").name = "ACME"  # as a store of an older version may have it
         again = {"kind": "credit", "amount": 1, "reference": "FIRST PAYMENT", "reason": "", "created_by": EVE}
         tx.session.add(WalletEntry(id="entry_again", org_id=scene.world.org_id, created_at=NOW - DAY, **again))
         tx.session.execute(update(Upstream).where(Upstream.name == "test-gemini").values(credential_env="PATH"))
@@ -146,7 +148,7 @@ def worsen(scene: Scene) -> Scene:
     scene.clock.now = NOW - MINUTE
     for _ in range(sign_in_throttle.PAIR.tries):
         with pytest.raises(SignInFailed):
-            sessions.sign_in(scene.workspace.store, EVE, "wrong", "192.0.2.7")
+            open_session(scene.workspace.store, EVE, "wrong", "192.0.2.7")
     with scene.workspace.write() as tx:
         tx.session.execute(update(Reconciliation).values(started_at=NOW - 9 * DAY))
         tx.session.execute(update(Operator).where(Operator.email == EVE).values(role="platform_admin"))
@@ -225,7 +227,7 @@ def test_an_organisation_sees_its_own_findings_only(worst: Worst) -> None:
 def test_the_evidence_of_an_organisation_is_its_own(scene: Scene) -> None:
     """What is read for an actor of one organisation names no key of another, not even where no check would show it."""
     with scene.acting(NOW - 50 * DAY) as tx:
-        other = accounts.add_org(tx, "Other").id
+        other = organisations.add(tx, "Other").id
         theirs = keys.create(tx, scene.workspace.keyring, org=other, name="theirs", plan="standard").key.id
     mine = scene.key("mine")
     scene.call(mine, NOW - DAY)

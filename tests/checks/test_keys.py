@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from tests.audits import BEGINNING, DAY, HOUR, MINUTE, NOW, Scene, scene
 from tests.conftest import usd
-from toolkit.admin import accounts, keys, lookup, plans
+from toolkit.admin import keys, organisations, plans, secret_lookup
 from toolkit.checks.baseline import roomy
 from toolkit.checks.finding import Severity
 from toolkit.core.errors import RefusalType
@@ -294,8 +294,8 @@ def test_a_secret_in_a_url_is_found_until_it_is_rotated(scene: Scene) -> None:
     digests = [digest.value for digest in scene.workspace.keyring.digests(key.secret)]
     for at in (NOW - 5 * DAY, NOW - HOUR):
         with scene.workspace.store.write(SYSTEM, at) as tx:
-            lookup.note_in_url(tx, digests)
-            lookup.note_in_url(tx, ["0" * 64])
+            secret_lookup.note_in_url(tx, digests)
+            secret_lookup.note_in_url(tx, ["0" * 64])
     (finding,) = scene.found("key-secret-in-url")
     assert (finding.subject, finding.severity, finding.since) == ("app", Severity.HIGH, NOW - 5 * DAY)
     assert finding.evidence == {"first_at": NOW - 5 * DAY, "last_at": NOW - HOUR}
@@ -319,7 +319,7 @@ def test_who_still_uses_an_old_secret_is_found(scene: Scene) -> None:
         keys.delete(tx, gone.key.id, confirm="gone")
     for key, at in ((used, NOW - 3 * DAY), (used, NOW - DAY), (forgotten, NOW - 31 * DAY), (gone, NOW - 2 * DAY)):
         with scene.workspace.store.write(SYSTEM, at) as tx:
-            lookup.note_retired(
+            secret_lookup.note_retired(
                 tx, {digest.value: Counted(1, tx.now) for digest in scene.workspace.keyring.digests(key.secret)}
             )
     found = {finding.subject: finding for finding in scene.found("key-old-secret-used")}
@@ -352,14 +352,14 @@ def test_a_suspended_organisations_keys_are_no_risk(scene: Scene) -> None:
     of_keys = [finding for finding in scene.report().findings if finding.check in checks]
     assert {(finding.check, finding.subject) for finding in of_keys} == {(check, "app") for check in checks}
     with scene.workspace.write() as tx:
-        accounts.find_org(tx, "Acme").suspended = True
+        organisations.find(tx, "Acme").suspended = True
     assert not [finding for finding in scene.report().findings if finding.check in checks]
 
 
 def test_commands_name_the_key_without_doubt(scene: Scene) -> None:
     """By name where one key has it, quoted for a shell; by id where several have, or where it looks like an option."""
     with scene.acting(BEGINNING) as tx:
-        other = accounts.add_org(tx, "Other").id
+        other = organisations.add(tx, "Other").id
         plan = plans.add(tx, "cheap", MILLION, ["gpt-test"]).id
     names = ["my app; rm", "twin", "-f"]
     made = {name: scene.key(name).key for name in names}

@@ -6,7 +6,8 @@ import pytest
 from sqlalchemy import update
 
 from tests.audits import BEGINNING, DAY, HOUR, MINUTE, NOW, Scene, scene
-from toolkit.admin import accounts, keys, operators, sessions
+from toolkit.admin import keys, operators, organisations
+from toolkit.admin.sign_in import open_session
 from toolkit.checks.finding import Severity
 from toolkit.core.errors import SignInFailed
 from toolkit.core.policy import Role
@@ -132,7 +133,7 @@ def test_a_name_that_is_locked_out_is_found(eve: Scene) -> None:
     for email, tries in ((EVE, 8), ("ann@acme.example", 7)):
         for _ in range(tries):
             with pytest.raises(SignInFailed):
-                sessions.sign_in(eve.workspace.store, email, "wrong", "192.0.2.7")
+                open_session(eve.workspace.store, email, "wrong", "192.0.2.7")
     with eve.workspace.write() as tx:  # each real try of an unknown name would take as long as a good password
         tx.session.add_all(
             SignInFailure(id=f"f{number}", subject=f"email:{'0' * 64}", failed_at=tx.now) for number in range(8)
@@ -152,7 +153,7 @@ def test_an_address_that_guesses_is_found(scene: Scene) -> None:
     scene.clock.now = NOW - 5 * MINUTE
     for number in range(40):
         with pytest.raises(SignInFailed):
-            sessions.sign_in(scene.workspace.store, names[number % 6], "wrong", "192.0.2.7")
+            open_session(scene.workspace.store, names[number % 6], "wrong", "192.0.2.7")
     (finding,) = scene.found("operator-sign-in-failures")
     assert (finding.subject, finding.evidence["tries"]) == ("192.0.2.7", 40)
     assert "block it" in finding.action
@@ -242,7 +243,7 @@ def test_an_operator_written_into_the_store_is_found(eve: Scene) -> None:
 def test_an_org_admin_sees_the_acts_in_its_organisation(eve: Scene) -> None:
     """Of its own people by name; of the platform's operators, processes and system as one, whom it does not know."""
     with eve.acting(BEGINNING) as tx:
-        other = accounts.add_org(tx, "Other").id
+        other = organisations.add(tx, "Other").id
     for name in (EVE, "boss@keydesk.local", "cli:root"):
         act(eve, NOW - DAY, name=name)
     with eve.acting(NOW - DAY, "cli:elsewhere") as tx:

@@ -5,7 +5,9 @@ from sqlalchemy import update
 
 from tests.audits import BEGINNING, DAY, HOUR, NOW, Scene, scene
 from tests.conftest import OPENAI_SHEET, usd
-from toolkit.admin import catalog, keys, plans
+from toolkit.admin import keys, plans
+from toolkit.admin.models import add_model
+from toolkit.admin.prices import set_price
 from toolkit.checks.finding import Severity
 from toolkit.core.pricing import MILLION, PriceSheet, Tier
 from toolkit.store.tables import Plan, Price
@@ -19,7 +21,7 @@ def test_a_price_change_is_told_per_million_tokens(scene: Scene) -> None:
     """Who, when, from when on, and each price before and after; the input price by half is a jump."""
     sheet = PriceSheet.flat(input=usd(3), cached_input=usd(0.5), cache_write_5m=usd(2), output=usd(10), request=5)
     with scene.acting(NOW - 3 * DAY, MARIA) as tx:
-        catalog.set_price(tx, "gpt-test", sheet, valid_from=NOW + DAY)
+        set_price(tx, "gpt-test", sheet, valid_from=NOW + DAY)
     (finding,) = scene.found("price-change")
     assert (finding.kind, finding.subject, finding.severity) == ("model", "gpt-test", Severity.MEDIUM)
     assert finding.since == NOW - 3 * DAY
@@ -47,7 +49,7 @@ def test_a_change_by_half_is_a_jump(scene: Scene, output: float, severity: Sever
     """Up or down by half or more, or to nothing, asks for a decision; less is a note."""
     with scene.acting(NOW - DAY) as tx:
         sheet = PriceSheet.flat(input=usd(2), cached_input=usd(0.5), output=usd(output))
-        catalog.set_price(tx, "gpt-test", sheet, valid_from=NOW)
+        set_price(tx, "gpt-test", sheet, valid_from=NOW)
     (finding,) = scene.found("price-change")
     assert finding.severity is severity
     assert [change["price"] for change in finding.evidence["changes"]] == ["output"]
@@ -59,9 +61,9 @@ def test_a_price_is_compared_with_what_held_when_it_was_entered(scene: Scene) ->
         (Tier(0, usd(2), usd(0.5), usd(2), usd(2), usd(10)), Tier(1000, usd(2), usd(0.5), usd(2), usd(2), usd(12)))
     )
     with scene.acting(NOW - 3 * DAY) as tx:
-        catalog.set_price(tx, "gpt-test", tiered, valid_from=NOW)
+        set_price(tx, "gpt-test", tiered, valid_from=NOW)
     with scene.acting(NOW - DAY) as tx:
-        catalog.set_price(tx, "gpt-test", OPENAI_SHEET, valid_from=NOW)
+        set_price(tx, "gpt-test", OPENAI_SHEET, valid_from=NOW)
     back, there = scene.found("price-change")
     pair = {"before_nano": usd(10), "after_nano": usd(12)}
     change = {"price": "output", "above_tokens": 1000, "per": "million tokens"}
@@ -74,7 +76,7 @@ def test_a_models_first_price_is_a_note_and_an_old_one_nothing(scene: Scene) -> 
     """Prices of the beginning are older than the period; a model added in it has no price before."""
     assert scene.found("price-change") == []
     with scene.acting(NOW - DAY) as tx:
-        catalog.add_model(tx, "new-test", "test-openai", sheet=OPENAI_SHEET)
+        add_model(tx, "new-test", "test-openai", sheet=OPENAI_SHEET)
     (finding,) = scene.found("price-change")
     assert (finding.severity, finding.evidence["changes"]) == (Severity.INFO, [])
     assert finding.sentence.endswith("the model's first price.")

@@ -11,7 +11,7 @@ from sqlalchemy import text
 from tests.books import Books
 from tests.conftest import ADMIN, World, usd
 from tests.rows import append, row
-from toolkit.admin import accounts, keys, wallet
+from toolkit.admin import keys, organisations, wallet
 from toolkit.checks import reconcile
 from toolkit.checks.reconcile import MOST_SHOWN, RUNS_KEPT
 from toolkit.core.errors import Unavailable
@@ -533,7 +533,7 @@ def test_a_charge_of_a_half_is_checked_half_to_even(world: World) -> None:
 def test_others_check_what_they_may_see(world: World, books: Books) -> None:
     """An org admin's check covers its organisation: another one's violation is not in it, its own is."""
     with world.workspace.write() as tx:
-        other = accounts.add_org(tx, "Borealis")
+        other = organisations.add(tx, "Borealis")
     books.execute("UPDATE organisation SET settled = settled + 1 WHERE name = 'Acme'")
     ours = reconcile.run(world.workspace.acting_as(Actor("a@example.com", Role.ORG_ADMIN, world.org_id)))
     theirs = reconcile.run(world.workspace.acting_as(Actor("b@example.com", Role.ANALYST, other.id)))

@@ -7,7 +7,9 @@ from sqlalchemy import delete, update
 from tests.account import INSTANCE, fixed
 from tests.audits import BEGINNING, DAY, HOUR, NOW, PASSWORD, Scene, scene
 from tests.conftest import ADMIN, usd
-from toolkit.admin import accounts, catalog, plans, wallet
+from toolkit.admin import operators, organisations, plans, wallet
+from toolkit.admin.prices import set_price
+from toolkit.admin.upstreams import update_upstream
 from toolkit.billing import leases
 from toolkit.checks import reconcile
 from toolkit.checks.finding import Severity
@@ -76,8 +78,8 @@ def test_a_row_that_was_made_unreadable_stops_no_audit(scene: Scene) -> None:
     """Whatever somebody wrote over the log or the price book, the audits go through and say so."""
     with scene.acting(NOW - DAY) as tx:
         plans.update(tx, "standard", multiplier=0)
-        catalog.set_price(tx, "gpt-test", PriceSheet.flat(input=1, output=1))
-        accounts.add_operator(tx, "ann@acme.example", Role.ANALYST, hash_password(PASSWORD))
+        set_price(tx, "gpt-test", PriceSheet.flat(input=1, output=1))
+        operators.add(tx, "ann@acme.example", Role.ANALYST, hash_password(PASSWORD))
     for rubbish in ("{", "[]", "{}", '{"multiplier": "1", "models": 3, "sheet": 3, "plan": []}', '{"multiplier": "?"}'):
         with scene.workspace.write() as tx:
             tx.session.execute(update(AuditRow).values(before=rubbish, after=rubbish))
@@ -113,7 +115,7 @@ def test_violations_of_the_last_run_are_found(scene: Scene) -> None:
 def test_payments_that_an_earlier_version_credited_twice_are_found(scene: Scene) -> None:
     """With all their credits; one organisation's people are not told which other one had the payment too."""
     with scene.acting(NOW - 9 * DAY) as tx:
-        rival = accounts.add_org(tx, "Rival").id
+        rival = organisations.add(tx, "Rival").id
         wallet.credit(tx, "Acme", usd(5), "INV-1")
     with scene.acting(NOW - 8 * DAY) as tx:
         wallet.credit(tx, "Rival", usd(7), "inv-1", same_reference=True)
@@ -150,7 +152,7 @@ def test_fields_that_nobody_knows_are_found_by_upstream(scene: Scene) -> None:
     assert "`keydesk plans update standard --unknown-fields leave_out`" in finding.action
     assert finding.evidence["names"] == {"generationConfig.x": 9, "fooBar": 7}
     with scene.acting(NOW) as tx:
-        catalog.update_upstream(tx, "test-openai", unknown_fields=UnknownFields.REFUSE)
+        update_upstream(tx, "test-openai", unknown_fields=UnknownFields.REFUSE)
     (refused,) = scene.found("fields-unknown")
     assert refused.severity is Severity.INFO
     assert "leave_out" not in refused.action  # they no longer go on

@@ -21,6 +21,7 @@ from sqlalchemy import func, select, update
 
 from tests.conftest import ROOT, Run, World, variables_of, wait_until
 from toolkit.admin import sessions
+from toolkit.admin.sign_in import open_session
 from toolkit.cli import SECTIONS, cli, output
 from toolkit.cli.app import Failure
 from toolkit.cli.values import Moment
@@ -419,18 +420,18 @@ def test_operators_sign_in_with_the_password_from_stdin(world: World, run: Run, 
     """A password is read from standard input; the operator can sign in with it and is in the list."""
     added = ["operators", "add", "Eva@Example.com", "--role", "org_admin", "--org", "Acme", "--password-stdin"]
     assert read(*added, typed=PASSWORD + "\n")["email"] == "eva@example.com"
-    assert sessions.sign_in(world.workspace.store, "eva@example.com", PASSWORD, "test")
+    assert open_session(world.workspace.store, "eva@example.com", PASSWORD, "test")
     assert "eva@example.com" in run("operators", "list").stdout
 
 
 def test_reset_password_ends_the_sessions(world: World, run: Run, read: Read) -> None:
     """After a reset the old password and every open session are dead."""
     read("operators", "add", "eva@example.com", "--role", "platform_admin", "--password-stdin", typed=PASSWORD)
-    session = sessions.sign_in(world.workspace.store, "eva@example.com", PASSWORD, "test")
+    session = open_session(world.workspace.store, "eva@example.com", PASSWORD, "test")
     result = run("operators", "reset-password", "eva@example.com", "--password-stdin", typed="another long password\n")
     assert result.exit_code == 0, result.output
     assert sessions.find(world.workspace.store, session) is None
-    assert sessions.sign_in(world.workspace.store, "eva@example.com", "another long password", "test")
+    assert open_session(world.workspace.store, "eva@example.com", "another long password", "test")
 
 
 def test_a_password_is_not_asked_for_without_a_terminal(world: World, run: Run) -> None:
@@ -448,7 +449,7 @@ def test_a_password_is_typed_twice_and_not_shown(world: World, settings: Setting
     code, shown = on_terminal(settings, arguments, ("New password", PASSWORD), ("Once more", PASSWORD))
     assert code == 0, shown
     assert PASSWORD not in shown
-    assert sessions.sign_in(world.workspace.store, "eva@example.com", PASSWORD, "test")
+    assert open_session(world.workspace.store, "eva@example.com", PASSWORD, "test")
 
 
 def test_a_reference_is_credited_once(world: World, run: Run, read: Read) -> None:

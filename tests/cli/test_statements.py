@@ -12,7 +12,7 @@ from click.testing import Result
 from tests.books import Books
 from tests.conftest import Run, World, usd
 from tests.rows import append, row
-from toolkit.admin import accounts
+from toolkit.admin import organisations
 
 pytestmark = pytest.mark.any_store
 
@@ -110,7 +110,7 @@ def test_a_statement_that_was_made_unreadable_does_not_hide_the_others(spent: Wo
     """It is listed without amounts, and whatever else is asked of it is answered by what to do."""
     close(run)
     with spent.workspace.write() as tx:
-        rival = accounts.add_org(tx, "Rival")
+        rival = organisations.add(tx, "Rival")
         rival.created_at = OCTOBER
     run("month", "close", "2026-10", "--org", "Rival", "--yes")
     Books(spent).execute("UPDATE statement SET figures = '{}' WHERE org_id = :acme", acme=spent.org_id)

@@ -21,7 +21,8 @@ import pytest
 
 from tests.conftest import ROOT, answers, free_port, wait_until
 from toolkit import environment
-from toolkit.admin import accounts, sessions, sign_in_throttle
+from toolkit.admin import organisations, sign_in_throttle
+from toolkit.admin.sign_in import open_session
 from toolkit.cli import first_start, up
 from toolkit.core.errors import Conflict, Unavailable
 from toolkit.core.settings import Settings
@@ -155,7 +156,7 @@ def test_first_start_gives_all_that_is_needed_and_stops_without_a_trace(site: Si
         assert secret not in said
 
         workspace = Workspace.open(site.settings())
-        assert sessions.sign_in(workspace.store, first_start.ADMIN, password, "test")
+        assert open_session(workspace.store, first_start.ADMIN, password, "test")
         (curl,) = re.findall(r"^curl .*", welcome, re.MULTILINE | re.DOTALL)
         answer = json.loads(pasted(curl))
         assert answer["choices"][0]["message"]["content"]
@@ -424,7 +425,7 @@ def test_an_interrupted_first_start_is_finished_by_the_next(
     assert first_start.is_due(workspace)
     welcome = first_start.finish(workspace, "http://127.0.0.1:8080")
     assert not first_start.is_due(workspace)
-    assert sessions.sign_in(workspace.store, welcome.email, welcome.password, "test")
+    assert open_session(workspace.store, welcome.email, welcome.password, "test")
     first_start.prepare(workspace, quiet=False)
     assert capsys.readouterr().out == ""
 
@@ -432,10 +433,10 @@ def test_an_interrupted_first_start_is_finished_by_the_next(
 def test_a_store_set_up_by_hand_gets_no_demo_data(workspace: Workspace) -> None:
     """Whoever added an organisation of their own does not find three strange ones beside it."""
     with workspace.write() as tx:
-        accounts.add_org(tx, "Mine")
+        organisations.add(tx, "Mine")
     first_start.prepare(workspace, quiet=True)
     with workspace.store.read(SYSTEM) as tx:
-        assert [org.name for org in accounts.list_orgs(tx)] == ["Mine"]
+        assert [org.name for org in organisations.list_all(tx)] == ["Mine"]
     assert first_start.finish(workspace, "http://127.0.0.1:8080").curl is None
 
 

@@ -13,7 +13,8 @@ from streamlit.runtime.context import ContextProxy
 from streamlit.testing.v1 import AppTest
 
 from tests.conftest import ROOT, World, variables_of
-from toolkit.admin import accounts, sessions
+from toolkit.admin import operators
+from toolkit.admin.sign_in import open_session
 from toolkit.core.passwords import hash_password
 from toolkit.core.policy import Role
 from toolkit.dashboard import identity, streamlit_sessions
@@ -92,9 +93,9 @@ def visit(world: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..
     def open_page(page: str, role: Role = Role.PLATFORM_ADMIN, org_id: str | None = None) -> Visit:
         email = f"{role}-{org_id}@keydesk.test".lower()
         with world.workspace.write() as tx:
-            if accounts.find_operator(tx, email) is None:
-                accounts.add_operator(tx, email, role, hash_password(PASSWORD), org_id=org_id)
-        cookie = identity.seal(sessions.sign_in(world.workspace.store, email, PASSWORD, "test"))
+            if operators.with_email(tx, email) is None:
+                operators.add(tx, email, role, hash_password(PASSWORD), org_id=org_id)
+        cookie = identity.seal(open_session(world.workspace.store, email, PASSWORD, "test"))
         monkeypatch.setattr(ContextProxy, "headers", {streamlit_sessions.HEADER: cookie})
         app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=30)
         if page != "overview":

@@ -4,7 +4,7 @@ import pytest
 
 from tests.conftest import World, usd
 from tests.rows import append, row
-from toolkit.admin import accounts, keys, wallet
+from toolkit.admin import keys, organisations, wallet
 from toolkit.core.policy import Role
 from toolkit.dashboard.figures import View
 from toolkit.store.database import Actor
@@ -15,7 +15,7 @@ from toolkit.store.tables import ApiKey, Organisation
 def theirs(world: World) -> ApiKey:
     """A key of another organisation."""
     with world.workspace.write() as tx:
-        other = accounts.add_org(tx, "Other").id
+        other = organisations.add(tx, "Other").id
         wallet.credit(tx, other, usd(5), "their payment")
         return keys.create(tx, world.workspace.keyring, org=other, name="theirs", plan=world.plan_id).key
 

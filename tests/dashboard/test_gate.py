@@ -23,7 +23,7 @@ from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 from streamlit.runtime import Runtime
 
 from tests.conftest import ROOT, variables_of, wait_until
-from toolkit.admin import accounts, operators, sessions, sign_in_throttle
+from toolkit.admin import operators, sessions, sign_in_throttle
 from toolkit.core.errors import SignInFailed
 from toolkit.core.passwords import hash_password
 from toolkit.core.policy import Role
@@ -43,7 +43,7 @@ def operator(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> str:
     for name, value in variables_of(workspace.settings).items():
         monkeypatch.setenv(name, value)
     with workspace.write() as tx:
-        return accounts.add_operator(tx, EMAIL, Role.PLATFORM_ADMIN, hash_password(PASSWORD)).id
+        return operators.add(tx, EMAIL, Role.PLATFORM_ADMIN, hash_password(PASSWORD)).id
 
 
 @contextmanager
@@ -447,7 +447,7 @@ def test_sign_ins_wait_in_a_short_line(operator: str, monkeypatch: pytest.Monkey
         assert all(one.result().status_code == 503 for one in busy)
         return [answer.status_code for answer in answers]
 
-    monkeypatch.setattr(sessions, "sign_in", compare)
+    monkeypatch.setattr("toolkit.dashboard.sign_in.open_session", compare)
     crowd_size = PASSWORDS_AT_ONCE + MOST_WAITING + 3
     statuses = asyncio.run(crowd())
     assert (statuses.count(401), statuses.count(503)) == (PASSWORDS_AT_ONCE + MOST_WAITING, 3)

@@ -18,7 +18,7 @@ import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, WebSocket, expect, sync_playwright
 
 from tests.conftest import ROOT, Running, free_port, process, variables_of, wait_until
-from toolkit.admin import accounts
+from toolkit.admin import operators
 from toolkit.core.money import usd
 from toolkit.core.passwords import hash_password
 from toolkit.core.policy import Role
@@ -48,7 +48,7 @@ def dashboard(running: Running, tmp_path: Path) -> Iterator[str]:
     """The dashboard in a process of its own, beside a running gateway; its address."""
     settings = running.world.workspace.settings
     with running.world.workspace.write() as tx:
-        accounts.add_operator(tx, EMAIL, Role.PLATFORM_ADMIN, hash_password(PASSWORD))
+        operators.add(tx, EMAIL, Role.PLATFORM_ADMIN, hash_password(PASSWORD))
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     env = variables_of(settings) | {

@@ -8,7 +8,9 @@ from streamlit.runtime.context import ContextProxy
 
 from tests.conftest import World, usd
 from tests.dashboard.conftest import PASSWORD, Visit
-from toolkit.admin import accounts, keys, sessions
+from toolkit.admin import keys, operators, organisations
+from toolkit.admin.key_summaries import summaries
+from toolkit.admin.sign_in import open_session
 from toolkit.core.period import billing_month
 from toolkit.core.policy import HoldPolicy, KeyStatus, Role
 from toolkit.core.secrets import is_well_formed
@@ -34,7 +36,7 @@ def reasons(world: World, key_id: str) -> dict[str, tuple[str, str]]:
 def other_org(world: World) -> str:
     """Add a second organisation with one key."""
     with world.workspace.write() as tx:
-        org = accounts.add_org(tx, "Borealis")
+        org = organisations.add(tx, "Borealis")
         keys.create(tx, world.workspace.keyring, org=org.id, name="their-key", plan=world.plan_id)
         return org.id
 
@@ -204,7 +206,7 @@ def test_create_explains_what_is_wrong(visit: Open, world: World, name: str, lim
     assert message in page.text
     assert page.has_button("confirm")
     with world.workspace.read() as tx:
-        assert len(keys.summaries(tx)) == 1
+        assert len(summaries(tx)) == 1
 
 
 def test_cancel_closes_the_dialog(visit: Open, world: World) -> None:
@@ -336,7 +338,7 @@ def test_what_a_tab_holds_is_dropped_with_the_sign_in(
     (secret,) = {code.value for code in page.app.code if code.value.startswith("sk-")}
     assert secret in page.run().text
     email = f"{Role.PLATFORM_ADMIN}-None@keydesk.test".lower()
-    again = identity.seal(sessions.sign_in(world.workspace.store, email, PASSWORD, "test"))
+    again = identity.seal(open_session(world.workspace.store, email, PASSWORD, "test"))
     monkeypatch.setattr(ContextProxy, "headers", {streamlit_sessions.HEADER: again})
     assert secret not in page.run().text
     assert "Copy the secret now." not in page.text
@@ -348,7 +350,7 @@ def test_rights_are_the_services_word(visit: Open, world: World, monkeypatch: py
     key = world.key("guarded").key
     page = visit("keys", Role.ORG_ADMIN, world.org_id).choose(key.id, "Disable")
     with world.workspace.write() as tx:
-        operator = accounts.find_operator(tx, f"org_admin-{world.org_id}@keydesk.test")
+        operator = operators.with_email(tx, f"org_admin-{world.org_id}@keydesk.test")
         assert operator
         operator.role = Role.ANALYST
     page.click("confirm")
@@ -370,7 +372,7 @@ def test_a_suspended_organisations_keys_are_shown_as_such(visit: Open, world: Wo
     key, other = world.key("app").key, world.key("other").key
     with world.workspace.write() as tx:
         keys.disable(tx, other.id, confirm="other")
-        accounts.suspend_org(tx, "Acme", confirm="Acme")
+        organisations.suspend(tx, "Acme", confirm="Acme")
     page = visit("keys", Role.ORG_ADMIN, world.org_id)
     assert "Org suspended" in page.text
     assert "Disabled" in page.text

@@ -6,7 +6,7 @@ from datetime import timedelta
 from tests.conftest import World, usd
 from tests.dashboard.conftest import Visit
 from tests.rows import append, row
-from toolkit.admin import accounts, keys, sessions, wallet
+from toolkit.admin import keys, organisations, sessions, wallet
 from toolkit.core.policy import Role
 from toolkit.dashboard import identity, streamlit_sessions
 from toolkit.dashboard.overview import TOP
@@ -122,7 +122,7 @@ def test_empty_wallet_says_what_to_do(visit: Open, world: World) -> None:
 def test_org_admin_sees_its_own_organisation_only(visit: Open, world: World) -> None:
     """Neither the other organisation's wallet nor its keys reach an org admin's page; a platform admin sees both."""
     with world.workspace.write() as tx:
-        other = accounts.add_org(tx, "Borealis")
+        other = organisations.add(tx, "Borealis")
         wallet.credit(tx, other.id, usd(900), "first")
         theirs = keys.create(tx, world.workspace.keyring, org=other.id, name="their-key", plan=world.plan_id).key
     call(world, theirs, usd(5))

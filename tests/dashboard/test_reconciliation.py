@@ -9,7 +9,7 @@ import pytest
 from tests.books import Books
 from tests.conftest import World, usd
 from tests.dashboard.conftest import Visit
-from toolkit.admin import accounts, keys, wallet
+from toolkit.admin import keys, organisations, wallet
 from toolkit.checks import reconcile
 from toolkit.core.policy import Role
 from toolkit.dashboard import reconciliation
@@ -32,7 +32,7 @@ def books(world: World) -> Books:
 def theirs(world: World) -> ApiKey:
     """A key of another organisation, which has money too."""
     with world.workspace.write() as tx:
-        other = accounts.add_org(tx, "Borealis")
+        other = organisations.add(tx, "Borealis")
         wallet.credit(tx, other.id, usd(900), "first")
         return keys.create(tx, world.workspace.keyring, org=other.id, name="their-key", plan=world.plan_id).key
 

@@ -13,7 +13,7 @@ from tests.books import Books
 from tests.conftest import World, usd
 from tests.dashboard.conftest import Visit
 from tests.rows import append, row
-from toolkit.admin import accounts, keys
+from toolkit.admin import keys, organisations
 from toolkit.core.policy import Role
 from toolkit.core.pricing import PriceSheet, charge
 from toolkit.core.usage import Usage
@@ -185,7 +185,7 @@ def test_paging(visit: Open, world: World) -> None:
 def test_org_admin_finds_no_foreign_request(visit: Open, world: World) -> None:
     """Another organisation's request is neither listed nor found by id."""
     with world.workspace.write() as tx:
-        other = accounts.add_org(tx, "Borealis")
+        other = organisations.add(tx, "Borealis")
         theirs = keys.create(tx, world.workspace.keyring, org=other.id, name="their-key", plan=world.plan_id).key
     foreign = log(world, theirs)
     log(world, world.key("our-key").key)

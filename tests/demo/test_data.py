@@ -13,7 +13,9 @@ from sqlalchemy import select
 
 from tests.conftest import ADMIN, usd
 from toolkit import environment
-from toolkit.admin import accounts, catalog, keys, lookup, plans
+from toolkit.admin import keys, organisations, plans, secret_lookup
+from toolkit.admin.key_summaries import summaries
+from toolkit.admin.prices import list_prices
 from toolkit.billing.rules import Call, Refuse
 from toolkit.billing.stores import open_billing_store
 from toolkit.checks import reconcile
@@ -97,11 +99,11 @@ def test_every_store_takes_the_data(workspace: Workspace) -> None:
 def test_all_of_the_cast_is_there(loaded: Workspace) -> None:
     """Three organisations with money, and every key under its plan; prices begin before the first call."""
     with loaded.read() as tx:
-        found = {(one.org_name, one.key.name): one.plan_name for one in keys.summaries(tx, deleted=True)}
+        found = {(one.org_name, one.key.name): one.plan_name for one in summaries(tx, deleted=True)}
         assert found == {(key.org, key.name): key.plan for key in KEYS}
-        assert {org.name for org in accounts.list_orgs(tx)} == set(CREDITS)
-        assert all(org.credited == 3 * usd(CREDITS[org.name]) for org in accounts.list_orgs(tx))
-        first = min(price.valid_from for price in catalog.list_prices(tx))
+        assert {org.name for org in organisations.list_all(tx)} == set(CREDITS)
+        assert all(org.credited == 3 * usd(CREDITS[org.name]) for org in organisations.list_all(tx))
+        first = min(price.valid_from for price in list_prices(tx))
     assert rows(loaded, "SELECT min(admitted_at) FROM usage") >= [(first,)]
 
 
@@ -137,7 +139,7 @@ def test_one_key_runs_away(loaded: Workspace) -> None:
 def test_one_key_is_unused_one_deleted_one_rotated_one_near_its_limit(loaded: Workspace) -> None:
     """The states that a dashboard has to show."""
     with loaded.store.read(ADMIN, NOW) as tx:
-        found = {one.key.name: one for one in keys.summaries(tx, deleted=True)}
+        found = {one.key.name: one for one in summaries(tx, deleted=True)}
     assert found["spare-key"].last_used_at is None
     assert found["old-prototype"].key.status == KeyStatus.DELETED
     rotated = found[ROTATED.name]
@@ -251,10 +253,10 @@ def test_real_calls_do_not_disturb_a_load(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         data.load(workspace, interrupt, calls=300)
     with workspace.write() as tx:
-        org = accounts.add_org(tx, "Real")
+        org = organisations.add(tx, "Real")
         new = keys.create(tx, workspace.keyring, org=org.id, name="support-chat", plan="enterprise")
     with workspace.read() as tx:
-        facts = lookup.lookup(tx, [workspace.keyring.digest(new.secret).value])
+        facts = secret_lookup.find_live(tx, [workspace.keyring.digest(new.secret).value])
         version = tx.session.scalars(select(CatalogVersion.version)).one()
     assert facts is not None
     call = Call("req_real", facts, NOW, "openai", "chat/completions", stream=False, model="gpt-5")
@@ -271,7 +273,7 @@ def test_names_that_are_taken_are_a_conflict(tmp_path: Path) -> None:
     """An organisation that somebody else gave a name of the cast is not played into."""
     workspace = open_workspace(tmp_path)
     with workspace.write() as tx:
-        accounts.add_org(tx, KEYS[0].org)
+        organisations.add(tx, KEYS[0].org)
     with pytest.raises(Conflict, match="already an organisation named"):
         data.load(workspace, calls=100)
     with workspace.read() as tx:

@@ -11,7 +11,7 @@ import pytest
 from tests.conftest import Run, World, usd
 from tests.ledgers import kept
 from tests.rows import NOON, append, row
-from toolkit.admin import accounts, keys
+from toolkit.admin import keys, organisations
 from toolkit.core.policy import Role
 from toolkit.forecast import outlook
 from toolkit.store.database import Actor, utc_now
@@ -139,7 +139,7 @@ def test_an_organisations_analyst_sees_its_own(world: World) -> None:
     """Keys, money and wallets of other organisations are in no forecast of an organisation's analyst."""
     steady(world, world.key("app").key)
     with world.workspace.write() as tx:
-        other = accounts.add_org(tx, "Other")
+        other = organisations.add(tx, "Other")
         theirs = keys.create(tx, world.workspace.keyring, org=other.id, name="theirs", plan=world.plan_id).key
     steady(world, theirs)
     ledger = world.workspace.acting_as(Actor("eve@example.com", Role.ANALYST, other.id)).ledger

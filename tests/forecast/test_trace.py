@@ -20,7 +20,9 @@ import pytest
 
 from tests.chaos.witness import Wish
 from tests.conftest import ADMIN, ROOT, World, free_port, gateway_process, process, usd
-from toolkit.admin import catalog, plans
+from toolkit.admin import plans
+from toolkit.admin.models import add_model
+from toolkit.admin.upstreams import add_upstream
 from toolkit.checks import reconcile
 from toolkit.core.dialect import Dialect
 from toolkit.core.pricing import MILLION, PriceSheet
@@ -122,8 +124,8 @@ def replay(world: World, witness: str, folder: Path, rows: Sequence[Row]) -> Non
     settings = replace(world.workspace.settings, gateway_port=free_port())
     workspace = Workspace(settings, world.workspace.store, ADMIN)
     with workspace.write() as tx:
-        catalog.add_upstream(tx, "witness", Dialect.OPENAI, witness, "TEST_UPSTREAM_API_KEY")
-        catalog.add_model(tx, "trace", "witness", sheet=SHEET, context_window=1_000_000, max_output=100_000)
+        add_upstream(tx, "witness", Dialect.OPENAI, witness, "TEST_UPSTREAM_API_KEY")
+        add_model(tx, "trace", "witness", sheet=SHEET, context_window=1_000_000, max_output=100_000)
         plan = plans.add(tx, "trace", MILLION * 5 // 4, ["trace"])
     made = [replace(world, plan_id=plan.id).key(f"key {number}") for number in range(KEYS)]
     with gateway_process(settings, folder / "gateway.log"):

@@ -33,8 +33,10 @@ from tests.conftest import (
     usd,
 )
 from tests.stores import StoreKind, Stores
-from toolkit.admin import accounts, catalog, keys, plans, wallet
+from toolkit.admin import keys, organisations, plans, wallet
 from toolkit.admin.keys import NewSecret
+from toolkit.admin.models import add_model
+from toolkit.admin.upstreams import add_upstream
 from toolkit.core.dialect import Dialect
 from toolkit.core.pricing import MILLION, PriceSheet
 from toolkit.store.tables import ApiKey, Hold, KeyMonth, Organisation, OutboxRow
@@ -280,8 +282,8 @@ class Gate:
         number = next(_numbers)
         name, model = f"upstream-{number}", f"model-{number}"
         with self.workspace.write() as tx:
-            catalog.add_upstream(tx, name, dialect, upstream, credential_env)
-            catalog.add_model(
+            add_upstream(tx, name, dialect, upstream, credential_env)
+            add_model(
                 tx,
                 model,
                 name,
@@ -336,7 +338,7 @@ def gateways(
             world = make_world(workspace, upstream)
             with workspace.write() as tx:
                 # One cent a million tokens: at 1.25 times that a token costs 12.5 nano-USD.
-                catalog.add_model(
+                add_model(
                     tx,
                     "cent-test",
                     "test-openai",
@@ -365,7 +367,7 @@ def make_gate(running: Running, money: int = usd(100), **options: Any) -> Gate:
     """Make an organisation with money and a key."""
     workspace = running.world.workspace
     with workspace.write() as tx:
-        org = accounts.add_org(tx, f"Org {next(_numbers)}")
+        org = organisations.add(tx, f"Org {next(_numbers)}")
         if money:
             wallet.credit(tx, org.id, money, f"first payment of {org.id}")
         key = keys.create(

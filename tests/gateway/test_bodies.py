@@ -10,7 +10,8 @@ import pytest
 from tests.conftest import Running, World, free_port, gateway_process, usd
 from tests.gateway.conftest import KINDS, Gate, Reply, make_gate, read_reply, request_of
 from tests.gateway.test_refusals import assert_refused
-from toolkit.admin import catalog, plans, wallet
+from toolkit.admin import plans, wallet
+from toolkit.admin.models import add_model
 from toolkit.core.pricing import MILLION, PriceSheet
 from toolkit.dialects.body import MAX_DEPTH, MAX_VALUES
 
@@ -76,7 +77,7 @@ def test_a_key_that_may_call_something_free_is_heard(gate: Gate) -> None:
     """Which model a call is for stands in its body: while one is free, the body is read."""
     with gate.workspace.write() as tx:
         name = f"free-{gate.key_id}"
-        catalog.add_model(
+        add_model(
             tx,
             name,
             "test-openai",

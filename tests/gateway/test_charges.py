@@ -10,7 +10,8 @@ import pytest
 
 from tests.conftest import OPENAI_SHEET
 from tests.gateway.conftest import KINDS, Gate
-from toolkit.admin import catalog, plans
+from toolkit.admin import plans
+from toolkit.admin.models import add_model
 from toolkit.core.pricing import MILLION
 
 ORDERS = "[[demo input=1000 cached=400 tokens=100 reasoning=20]]"
@@ -203,7 +204,7 @@ def test_model_name_of_the_upstream_is_used(gate: Gate) -> None:
     """A model may be called something else upstream; body and Gemini's path name it as the upstream does."""
     with gate.workspace.write() as tx:
         for name, upstream in (("alias-openai", "test-openai"), ("alias-gemini", "test-gemini")):
-            catalog.add_model(
+            add_model(
                 tx,
                 name,
                 upstream,

@@ -10,7 +10,7 @@ import pytest
 
 from tests.conftest import World, wait_until
 from tests.gateway.conftest import Gate, request_of
-from toolkit.admin import keys, lookup
+from toolkit.admin import keys, secret_lookup
 from toolkit.billing.batcher import Batcher
 from toolkit.billing.stores import BillingStore, open_billing_store
 from toolkit.core.errors import Unavailable
@@ -202,7 +202,7 @@ def test_a_note_is_made_anew_after_an_hour_or_a_failure(world: World, monkeypatc
         if len(notes) == 1:
             raise Unavailable("gone")
 
-    monkeypatch.setattr(lookup, "note_in_url", noting)
+    monkeypatch.setattr(secret_lookup, "note_in_url", noting)
 
     async def run(billing_store: BillingStore) -> None:
         key_cache = KeyCache(store, world.workspace.keyring, Batcher(billing_store), Tallies(store))

@@ -12,6 +12,7 @@ from tests.conftest import World
 from tests.gateway.conftest import Behind, Gate, RawUpstream, http_answer, raw_upstream, request_of
 from tests.gateway.test_refusals import assert_refused
 from toolkit.admin import catalog, plans
+from toolkit.admin.upstreams import update_upstream
 from toolkit.core.dialect import Dialect
 from toolkit.core.unknown_fields import UnknownFields
 from toolkit.gateway.app import create_app
@@ -75,7 +76,7 @@ def behind(
         found = gate.behind(raw.url, dialect)
         with gate.workspace.write() as tx:
             facts = catalog.load(tx)
-            catalog.update_upstream(tx, facts.models[found.model].upstream, unknown_fields=upstream)
+            update_upstream(tx, facts.models[found.model].upstream, unknown_fields=upstream)
             plans.update(tx, found.gate.key.key.plan_id, unknown_fields=plan)
         yield found, raw
 

@@ -12,7 +12,7 @@ from starlette.types import Message
 from tests.conftest import CREDENTIAL, World
 from tests.gateway.conftest import raw_upstream
 from tests.gateway.test_readers import happens
-from toolkit.admin import catalog
+from toolkit.admin.upstreams import update_upstream
 from toolkit.billing.batcher import Batcher
 from toolkit.billing.stores import open_billing_store
 from toolkit.core import ids
@@ -210,5 +210,5 @@ def run_with_large_answers(
     head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
     with raw_upstream([head + b"%x\r\n%b\r\n0\r\n\r\n" % (len(answer), answer)]) as upstream:
         with world.workspace.write() as tx:
-            catalog.update_upstream(tx, "test-openai", base_url=upstream.url)
+            update_upstream(tx, "test-openai", base_url=upstream.url)
         run(world, work)

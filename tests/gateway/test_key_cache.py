@@ -8,7 +8,8 @@ from typing import TypeVar
 from sqlalchemy import event
 
 from tests.conftest import World
-from toolkit.admin import catalog, keys
+from toolkit.admin import keys
+from toolkit.admin.upstreams import add_upstream
 from toolkit.billing.batcher import Batcher
 from toolkit.billing.state import Stale
 from toolkit.billing.stores import open_billing_store
@@ -48,7 +49,7 @@ def test_a_new_price_lets_no_key_be_read_again(world: World) -> None:
         digests = key_cache.digests(new.secret)
         before = await key_cache.key(digests)
         with world.workspace.write() as tx:
-            catalog.add_upstream(tx, "more", Dialect.OPENAI, "http://127.0.0.1:9/v1", "MORE_API_KEY")
+            add_upstream(tx, "more", Dialect.OPENAI, "http://127.0.0.1:9/v1", "MORE_API_KEY")
         return await key_cache.renewed(digests, Stale(key=False, catalog=True)) is before
 
     same, asked = visit(world, work)

@@ -21,7 +21,8 @@ from sqlalchemy import delete, select
 from tests.account import fixed
 from tests.conftest import ADMIN, NOWHERE, Running, World, free_port, gateway_process, wait_until
 from tests.gateway.conftest import Gate, make_gate
-from toolkit.admin import catalog, lookup
+from toolkit.admin import secret_lookup
+from toolkit.admin.upstreams import list_upstreams, update_upstream
 from toolkit.billing import leases
 from toolkit.billing.batcher import Batcher
 from toolkit.billing.leases import Progress
@@ -57,8 +58,8 @@ LONG = "[[demo tokens=400 chunk_delay=0.05 input=100 cached=0]]"
 def place(world: World, upstream: str, tmp_path: Path) -> Callable[[], contextlib.AbstractContextManager[Running]]:
     """Starts gateways with a short lease over one key store."""
     with world.workspace.write() as tx:
-        for found in catalog.list_upstreams(tx):
-            catalog.update_upstream(tx, found.name, base_url=found.base_url.replace(NOWHERE, upstream))
+        for found in list_upstreams(tx):
+            update_upstream(tx, found.name, base_url=found.base_url.replace(NOWHERE, upstream))
 
     @contextlib.contextmanager
     def start() -> Iterator[Running]:
@@ -103,7 +104,7 @@ def place_hold(gate: Gate, instance: str) -> str:
     """Let a gateway hold something for a call that it does not know; return the call's id."""
     workspace = gate.workspace
     with workspace.read() as tx:
-        facts = lookup.lookup(tx, [digest.value for digest in workspace.keyring.digests(gate.secret)])
+        facts = secret_lookup.find_live(tx, [digest.value for digest in workspace.keyring.digests(gate.secret)])
         version = tx.session.scalars(select(CatalogVersion.version)).one()
     assert facts is not None
     now = utc_now()
@@ -455,7 +456,7 @@ def facts_of_a_key(world: World) -> KeyFacts:
     """Return the facts of a new key."""
     digests = [digest.value for digest in world.workspace.keyring.digests(world.key().secret)]
     with world.workspace.read() as tx:
-        facts = lookup.lookup(tx, digests)
+        facts = secret_lookup.find_live(tx, digests)
     assert facts is not None
     return facts
 

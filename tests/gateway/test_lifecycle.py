@@ -13,7 +13,9 @@ from tests.conftest import Running, usd, wait_until
 from tests.gateway.conftest import Gate, make_gate, request_of
 from tests.gateway.test_limits import hold_of, in_parallel
 from tests.stores import StoreKind
-from toolkit.admin import catalog, keys, plans
+from toolkit.admin import keys, plans
+from toolkit.admin.models import add_model
+from toolkit.admin.prices import set_price
 from toolkit.core.pricing import MILLION, PriceSheet
 from toolkit.reports import queries
 from toolkit.store.database import utc_now
@@ -117,7 +119,7 @@ def test_new_price(key: Gate) -> None:
     """A new price holds for calls admitted after it was set, in every process."""
     model = f"priced-{key.key_id}"
     with key.workspace.write() as tx:
-        catalog.add_model(
+        add_model(
             tx,
             model,
             "test-openai",
@@ -135,7 +137,7 @@ def test_new_price(key: Gate) -> None:
 
     assert costs() == {"0.001"}
     with key.workspace.write() as tx:
-        catalog.set_price(tx, model, PriceSheet.flat(input=usd(3), output=0))
+        set_price(tx, model, PriceSheet.flat(input=usd(3), output=0))
     assert costs() == {"0.003"}
 
 

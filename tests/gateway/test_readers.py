@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from tests.conftest import World, wait_until
 from tests.gateway.conftest import Gate, make_gate
-from toolkit.admin import lookup
+from toolkit.admin import secret_lookup
 from toolkit.core.dialect import Dialect
 from toolkit.core.errors import Refusal, RefusalType
 from toolkit.dialects import MODULES
@@ -372,7 +372,7 @@ def test_a_body_that_did_not_say_its_size_takes_the_room_that_it_needs(world: Wo
     """Until it has come it may be as large as any; then others may come beside it."""
     digests = [digest.value for digest in world.workspace.keyring.digests(world.key().secret)]
     with world.workspace.read() as tx:
-        key = lookup.lookup(tx, digests)
+        key = secret_lookup.find_live(tx, digests)
     assert key is not None
 
     async def work(own: Readers) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import World
-from toolkit.admin import keys, lookup
+from toolkit.admin import keys, secret_lookup
 from toolkit.admin.keys import NewSecret
 from toolkit.billing.rules import REFUSAL_ROWS_PER_MINUTE, Admit, Refuse
 from toolkit.billing.state import Job
@@ -198,13 +198,13 @@ def test_dead_secrets_are_remembered_up_to_a_number(world: World, monkeypatch: p
     """The oldest is forgotten, so a stranger who makes secrets up fills no memory."""
     monkeypatch.setattr(gateway_key_cache, "LARGEST_DEAD_CACHE", 3)
     looked_up: list[str] = []
-    look_up = lookup.lookup
+    look_up = secret_lookup.find_live
 
     def looking(tx: Transaction, digests: list[str]) -> Any:
         looked_up.append(digests[0])
         return look_up(tx, digests)
 
-    monkeypatch.setattr(lookup, "lookup", looking)
+    monkeypatch.setattr(secret_lookup, "find_live", looking)
     a, b, c, d = (new_secret() for _ in range(4))
     refused(world, [a, b, c, a, d, a, b], {}, Watched())
     numbers = {digests.value: secret for secret in (a, b, c, d) for digests in world.workspace.keyring.digests(secret)}

@@ -15,7 +15,8 @@ from starlette.types import Message
 
 from tests.conftest import GEMINI_SHEET
 from tests.gateway.conftest import Gate, Reply, request_of
-from toolkit.admin import catalog, keys, plans
+from toolkit.admin import keys, plans
+from toolkit.admin.models import add_model
 from toolkit.billing.rules import REFUSAL_ROWS_PER_MINUTE
 from toolkit.core.dialect import Dialect
 from toolkit.core.errors import Refusal, RefusalType
@@ -277,7 +278,7 @@ def test_other_tenants_models_are_not_told_from_none(gate: Gate) -> None:
     with gate.workspace.write() as tx:
         for dialect in ("openai", "anthropic", "gemini"):
             name = f"theirs-{dialect}-{gate.key_id}"
-            catalog.add_model(tx, name, f"test-{dialect}", sheet=GEMINI_SHEET, context_window=1000, max_output=100)
+            add_model(tx, name, f"test-{dialect}", sheet=GEMINI_SHEET, context_window=1000, max_output=100)
 
     def answers(middle: str) -> list[tuple[int, str]]:
         found = []

@@ -22,7 +22,8 @@ from tests.conftest import (
     variables_of,
 )
 from tests.gateway.conftest import Gate, http_answer, make_gate, raw_upstream
-from toolkit.admin import catalog, plans
+from toolkit.admin import plans
+from toolkit.admin.models import add_model
 from toolkit.core.pricing import MILLION
 from toolkit.workspace import Workspace
 
@@ -72,8 +73,8 @@ def watched(upstream: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     world = make_world(workspace, upstream)
     with workspace.write() as tx:
         sizes: dict[str, Any] = {"context_window": 4_000_000, "default_output": 4_096}
-        catalog.add_model(tx, "wide", "test-openai", sheet=OPENAI_SHEET, max_output=8_192, **sizes)
-        catalog.add_model(tx, "embed-wide", "test-openai", sheet=EMBEDDING_SHEET, **sizes)
+        add_model(tx, "wide", "test-openai", sheet=OPENAI_SHEET, max_output=8_192, **sizes)
+        add_model(tx, "embed-wide", "test-openai", sheet=EMBEDDING_SHEET, **sizes)
         plan = plans.add(tx, "wide", MILLION, ["wide", "embed-wide", "claude-test", "gemini-test"])
     env = variables_of(settings) | {
         "KEYDESK_GATEWAY_PORT": str(settings.gateway_port),

@@ -10,7 +10,7 @@ import pytest
 from tests.conftest import Running
 from tests.gateway.conftest import KINDS, Gate, Reply, dialect_of, http_answer, make_gate, raw_upstream
 from tests.stores import StoreKind
-from toolkit.admin import accounts, keys
+from toolkit.admin import keys, organisations
 from toolkit.core.dialect import Dialect
 from toolkit.core.secrets import new_secret
 
@@ -41,13 +41,13 @@ def two(gateways: Callable[..., Running], store_kind: StoreKind) -> Gate:
 def suspend(gate: Gate) -> None:
     """Suspend the key's organisation."""
     with gate.workspace.write() as tx:
-        accounts.suspend_org(tx, gate.org_id, confirm=accounts.find_org(tx, gate.org_id).name)
+        organisations.suspend(tx, gate.org_id, confirm=organisations.find(tx, gate.org_id).name)
 
 
 def resume(gate: Gate) -> None:
     """Resume it."""
     with gate.workspace.write() as tx:
-        accounts.resume_org(tx, gate.org_id, confirm=accounts.find_org(tx, gate.org_id).name)
+        organisations.resume(tx, gate.org_id, confirm=organisations.find(tx, gate.org_id).name)
 
 
 def free_calls(gate: Gate) -> list[Reply]:

@@ -18,7 +18,8 @@ from tests.buckets import bucket, bucket_server
 from tests.conftest import ADMIN, World, examples, usd
 from tests.ledgers import ids, kept, ledger, listed, root, store, tuples
 from tests.rows import NOON, append, row
-from toolkit.admin import accounts, catalog, keys, wallet
+from toolkit.admin import organisations, wallet
+from toolkit.admin.prices import set_price
 from toolkit.core.errors import Unavailable
 from toolkit.core.period import Period
 from toolkit.core.policy import Role
@@ -190,7 +191,7 @@ def test_prices_have_a_row_for_each_tier(world: World) -> None:
     """The price book is columns with the names that `usage` has, one row for each context-size tier."""
     tiers = (Tier(0, usd(1), usd(2), usd(3), usd(4), usd(5)), Tier(2_000, usd(6), usd(7), usd(8), usd(9), usd(10)))
     with world.workspace.write() as tx:
-        catalog.set_price(tx, "gpt-test", PriceSheet(tiers, request=usd(11)))
+        set_price(tx, "gpt-test", PriceSheet(tiers, request=usd(11)))
     query = """
         SELECT above_tokens, input_price, cached_input_price, cache_write_5m_price, cache_write_1h_price, output_price,
                request_price, recorded_by
@@ -216,7 +217,7 @@ def test_audit_log_is_a_view(world: World) -> None:
     """Each act is a row; an organisation's people see its own chain, and nobody else's."""
     world.key("mine")
     with world.workspace.write() as tx:
-        other = accounts.add_org(tx, "Globex")
+        other = organisations.add(tx, "Globex")
         wallet.credit(tx, other.id, usd(1), "theirs")
     act = "SELECT action, actor FROM AUDIT WHERE action = 'key.create'"
     assert tuples(world.workspace.ledger, act) == [("key.create", ADMIN.name)]

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from tests.conftest import ROOT, World, examples, variables_of
 from tests.ledgers import bucket, bucket_server, ledger, root, store
 from tests.rows import NOON, append, row
-from toolkit.admin import accounts, keys
+from toolkit.admin import keys, organisations
 from toolkit.cli import cli
 from toolkit.core import pricing, tags
 from toolkit.core.errors import InvalidInput
@@ -157,7 +157,7 @@ def test_other_orgs_stay_out(world: World, tmp_path: Path) -> None:
     """An actor of one organisation exports its rows; a database has only the keys, orgs and plans that rows name."""
     mine, unused = world.key("mine").key, world.key("unused").key
     with world.workspace.write() as tx:
-        other = accounts.add_org(tx, "Globex")
+        other = organisations.add(tx, "Globex")
         theirs = keys.create(tx, world.workspace.keyring, org=other.id, name="theirs", plan=world.plan_id).key
     append(world.workspace.store, [row(mine), row(theirs)])
     seen = world.workspace.acting_as(Actor("boss@acme.example", Role.ANALYST, world.org_id)).ledger

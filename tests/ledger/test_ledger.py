@@ -30,7 +30,7 @@ from tests.conftest import ROOT, World, prepare_workspace
 from tests.ledgers import bucket, bucket_server, ids, kept, ledger, listed, root, store, tuples
 from tests.rows import NOON, append, row
 from tests.stores import StoreKind, Stores
-from toolkit.admin import accounts, keys
+from toolkit.admin import keys, organisations
 from toolkit.core.errors import Forbidden, InvalidInput, Unavailable
 from toolkit.core.period import Period
 from toolkit.core.policy import Role
@@ -126,7 +126,7 @@ def test_actor_of_one_org_sees_only_its_rows(world: World, drained: bool) -> Non
     """An actor of one organisation finds no other's rows, keys, organisations or refusals, drained or not."""
     mine = world.key().key
     with world.workspace.write() as tx:
-        other = accounts.add_org(tx, "Globex")
+        other = organisations.add(tx, "Globex")
         theirs = keys.create(tx, world.workspace.keyring, org=other.id, name="secret-project", plan=world.plan_id).key
         for key in (mine, theirs):
             tx.session.add(RefusalCount(key_id=key.id, refusal="unauthorized", minute=1, refused=1))

@@ -16,7 +16,7 @@ import toolkit
 from tests.account import open_account
 from tests.conftest import World, usd, variables_of
 from tests.rows import append, row
-from toolkit.admin import accounts, keys
+from toolkit.admin import keys, organisations
 from toolkit.billing.stores import open_billing_store
 from toolkit.core.errors import Forbidden, InvalidInput, KeydeskError, NotFound, Unavailable
 from toolkit.store.migrations import STEPS
@@ -125,7 +125,7 @@ def test_query_of_any_form_that_reads_is_answered(
 def test_analyst_of_one_organisation_sees_it_alone(world: World, reader: Workspace) -> None:
     """An organisation is found by its name, and whoever sees one only is not let out of it by asking for none."""
     with world.workspace.write() as tx:
-        accounts.add_org(tx, "Other")
+        organisations.add(tx, "Other")
     names = "SELECT name FROM orgs ORDER BY name"
     assert reader.as_analyst().ledger.sql(names)["name"].to_pylist() == ["Acme", "Other"]
     of_acme = reader.as_analyst("Acme")

@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 
 from tests.conftest import World, usd, variables_of
 from tests.rows import append, row
-from toolkit.admin import catalog
+from toolkit.admin.prices import list_prices, set_price
 from toolkit.cli import cli
 from toolkit.core.errors import InvalidInput, NotFound
 from toolkit.core.period import Period
@@ -131,7 +131,7 @@ def test_longer_prompts_that_reach_another_tier_are_mix(world: World) -> None:
     """
     key = world.key().key
     with world.workspace.read() as tx:
-        (entry,) = catalog.list_prices(tx, "gemini-test")
+        (entry,) = list_prices(tx, "gemini-test")
     sheet = PriceSheet.from_json(entry.sheet)
     rows = [called(key, at, size, sheet=sheet, model="gemini-test") for at, size in ((THEN, 1_000), (THEN, 1_000))]
     rows += [called(key, NOW, size, sheet=sheet, model="gemini-test") for size in (1_000, 3_000)]
@@ -148,7 +148,7 @@ def test_a_new_tier_of_an_old_size_is_price(world: World) -> None:
     key = world.key().key
     tiers = (Tier(0, usd(2), usd(2), usd(2), usd(2), 0), Tier(2_500, usd(5), usd(5), usd(5), usd(5), 0))
     with world.workspace.write() as tx:
-        catalog.set_price(tx, "gpt-test", PriceSheet(tiers))
+        set_price(tx, "gpt-test", PriceSheet(tiers))
     flat = PriceSheet.flat(input=usd(2), output=0)
     rows = [called(key, THEN, 3_000, sheet=flat), called(key, NOW, 3_000, sheet=PriceSheet(tiers))]
     append(world.workspace.store, rows)

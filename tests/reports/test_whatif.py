@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from tests.conftest import Run, World, examples, usd
 from tests.reports.test_attribution import SHEET, called
 from tests.rows import append, row
-from toolkit.admin import catalog, keys, plans
+from toolkit.admin import keys, plans
+from toolkit.admin.prices import set_price
 from toolkit.core.errors import InvalidInput, NotFound
 from toolkit.core.money import NANO
 from toolkit.core.period import Period
@@ -101,7 +102,7 @@ def test_the_price_book_of_a_moment_can_be_replayed(used: World) -> None:
     later = datetime(2027, 1, 1, tzinfo=UTC)
     dearer = PriceSheet.flat(input=usd(4), output=usd(20))
     with used.workspace.write() as tx:
-        catalog.set_price(tx, "gpt-test", dearer, valid_from=later)
+        set_price(tx, "gpt-test", dearer, valid_from=later)
     ledger = used.workspace.ledger
     book = whatif.book_at(ledger, later)
     assert book["gpt-test"] == dearer
@@ -408,8 +409,8 @@ def test_whatif_command_takes_the_whole_price_list(used: World, run: Run, tmp_pa
     with used.workspace.write() as tx:
         now = tx.now
         for dollars in (3, 4):
-            catalog.set_price(tx, "gpt-test", PriceSheet.flat(usd(dollars), 0), valid_from=now)
-            catalog.set_price(tx, "gpt-test", PriceSheet.flat(usd(9), 0), valid_from=now + timedelta(days=9))
+            set_price(tx, "gpt-test", PriceSheet.flat(usd(dollars), 0), valid_from=now)
+            set_price(tx, "gpt-test", PriceSheet.flat(usd(9), 0), valid_from=now + timedelta(days=9))
     file = tmp_path / "book.json"
     file.write_text(run("prices", "list", "--json").stdout)
     from_file = run("whatif", "--prices", str(file), "--by", "model", "--json")
@@ -449,7 +450,7 @@ def test_whatif_command_refuses_a_file_of_other_prices(
 def test_whatif_command_takes_the_book_of_a_moment(used: World, run: Run) -> None:
     """--prices-at replays the price book as it is at that moment; two sources of prices are one too many."""
     with used.workspace.write() as tx:
-        catalog.set_price(tx, "gpt-test", PriceSheet.flat(usd(4), 0), valid_from=datetime(2027, 1, 1, tzinfo=UTC))
+        set_price(tx, "gpt-test", PriceSheet.flat(usd(4), 0), valid_from=datetime(2027, 1, 1, tzinfo=UTC))
     result = run("whatif", "--prices-at", "2027-01-01", "--key", "app", "--limit", "none", "--json")
     assert [found["difference_usd"] for found in json.loads(result.stdout)] == ["4"]
     assert run("whatif", "--limit", "some").exit_code == 2

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from tests.account import NOW, Account, account, billing_store, dollars, ended, fixed, open_account
 from tests.conftest import ADMIN, World, at_once, examples, usd
-from toolkit.admin import accounts, keys
+from toolkit.admin import organisations
+from toolkit.admin.key_summaries import summaries
 from toolkit.billing.stores import BillingStore
 from toolkit.checks import reconcile
 from toolkit.core.errors import Conflict, Forbidden, InvalidInput, NotConfirmed, NotFound, RefusalType
@@ -133,7 +134,7 @@ def test_only_a_platform_admin_corrects(account: Account, role: Role) -> None:
     with theirs.read() as tx:
         assert len(corrections.of_call(tx, request_id)) == 1
     with account.world.workspace.write() as tx:
-        other = accounts.add_org(tx, "Other")
+        other = organisations.add(tx, "Other")
     with account.world.workspace.acting_as(Actor("x", role, other.id)).read() as tx:
         assert corrections.of_call(tx, request_id) == []
 
@@ -150,7 +151,7 @@ def test_the_limit_counts_what_was_corrected(account: Account) -> None:
     corrected(account, request_id, usd(9))
     assert account.refused(account.call(), fixed(1)).details["spent_usd"] == "11"
     with account.world.workspace.store.read(ADMIN, NOW) as tx:
-        (summary,) = keys.summaries(tx)
+        (summary,) = summaries(tx)
     assert (summary.spent, summary.corrected, summary.counted) == (usd(5), usd(6), usd(11))
     assert violations(account.world) == []
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tests.conftest import World, examples, usd
 from tests.ledgers import kept
 from tests.rows import NOON, append, row
-from toolkit.admin import catalog
+from toolkit.admin.models import update_model
 from toolkit.core.errors import Forbidden, InvalidInput, NotFound
 from toolkit.core.policy import Role
 from toolkit.statements import invoice_comparison
@@ -270,8 +270,8 @@ def test_lines_that_count_no_tokens_leave_the_gap_unexplained(world: World, key:
 def test_models_are_known_by_the_upstreams_name_ours_a_date_or_as_told(world: World, key: ApiKey) -> None:
     """Two of our names for one model of theirs are one."""
     with world.workspace.write() as tx:
-        catalog.update_model(tx, "other-test", upstream_model="their-model")
-        catalog.update_model(tx, "embed-test", upstream_model="their-model")
+        update_model(tx, "other-test", upstream_model="their-model")
+        update_model(tx, "embed-test", upstream_model="their-model")
     names = ("gpt-test-2026-08-06", "models/gpt-test", "their-model", "other-test", "odd name")
     append(
         world.workspace.store,

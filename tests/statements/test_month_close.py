@@ -15,7 +15,7 @@ import pytest
 from tests.account import Account, account, billing_store, ended, fixed, open_account
 from tests.books import Books
 from tests.conftest import ADMIN, ROOT, World, at_once, usd, variables_of
-from toolkit.admin import accounts, keys, wallet
+from toolkit.admin import keys, organisations, wallet
 from toolkit.billing import leases
 from toolkit.billing.leases import Progress
 from toolkit.billing.rules import Admitted
@@ -45,7 +45,7 @@ LAST_SECOND = datetime(2026, 10, 31, 23, 59, 59, 999_999, tzinfo=UTC)
 def world(world: World) -> World:
     """The usual world, whose organisation was there before 2025."""
     with world.workspace.write() as tx:
-        accounts.find_org(tx, "Acme").created_at = BEGINNING
+        organisations.find(tx, "Acme").created_at = BEGINNING
     return world
 
 
@@ -345,8 +345,8 @@ def test_what_is_due_is_the_oldest_month_that_is_over(world: World) -> None:
 
     assert due() == []  # paid this month, which is not over
     with world.workspace.write() as tx:
-        accounts.add_org(tx, "Idle").created_at = BEGINNING
-        rival = accounts.add_org(tx, "Rival").id
+        organisations.add(tx, "Idle").created_at = BEGINNING
+        rival = organisations.add(tx, "Rival").id
     Books(world).settle(world.key().key, 5, at=OCTOBER)
     with world.workspace.store.write(ADMIN, SEPTEMBER) as tx:
         wallet.credit(tx, rival, 5, "INV")
@@ -369,7 +369,7 @@ def test_the_first_month_is_not_before_the_organisation_began(world: World, sign
     if sign == "called":
         Books(world).settle(world.key().key, 1, at=SEPTEMBER)
     with world.workspace.write() as tx:
-        accounts.find_org(tx, "Acme").created_at = SEPTEMBER if sign == "made" else OCTOBER
+        organisations.find(tx, "Acme").created_at = SEPTEMBER if sign == "made" else OCTOBER
     for act in (month_close.close, month_close.draft):
         with pytest.raises(
             Conflict, match="The organisation began later: the first month that can be closed is 2026-09"
@@ -437,7 +437,7 @@ def test_only_the_platform_closes_and_the_organisation_reads(world: World, role:
     assert verified(own) == []
     assert month_close.draft(own.workspace, "Acme", "2026-11")["org"]["name"] == "Acme"
     with world.workspace.write() as tx:
-        rival = accounts.add_org(tx, "Rival").id
+        rival = organisations.add(tx, "Rival").id
     strange = world.workspace.acting_as(Actor("x@example.com", role, rival))
     with strange.read() as tx:
         assert month_close.list_all(tx) == []
@@ -450,7 +450,7 @@ def test_only_the_platform_closes_and_the_organisation_reads(world: World, role:
 def test_statements_are_listed_newest_first(world: World) -> None:
     """Of one organisation or of all."""
     with world.workspace.write() as tx:
-        accounts.add_org(tx, "Rival").created_at = BEGINNING
+        organisations.add(tx, "Rival").created_at = BEGINNING
     close(world, "2026-09")
     close(world)
     month_close.close(world.workspace, "Rival", "2026-10")

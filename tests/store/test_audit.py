@@ -10,7 +10,9 @@ import pytest
 from sqlalchemy import text
 
 from tests.conftest import ADMIN, World, at_once
-from toolkit.admin import accounts, catalog, keys, operators, wallet
+from toolkit.admin import keys, operators, organisations, wallet
+from toolkit.admin.key_summaries import summaries
+from toolkit.admin.prices import set_price
 from toolkit.checks import findings
 from toolkit.core.errors import InvalidInput
 from toolkit.core.passwords import hash_password
@@ -249,14 +251,14 @@ def test_an_organisation_sees_its_own_chain_only(world: World) -> None:
     """Rows, heads and verification stop at the organisation's border; the platform sees all."""
     world.key()
     with world.workspace.write() as tx:
-        rival = accounts.add_org(tx, "Rival")
+        rival = organisations.add(tx, "Rival")
         keys.create(tx, world.workspace.keyring, org=rival.id, name="theirs", plan=world.plan_id)
     for role in (Role.ORG_ADMIN, Role.ANALYST):
         own = replace(world, workspace=world.workspace.acting_as(Actor("x@example.com", role, world.org_id)))
         with own.workspace.read() as tx:
             assert {row.chain for row in audit.rows(tx)} == {world.org_id}
             assert set(audit.heads(tx)) == {world.org_id}
-            theirs = keys.summaries(tx)
+            theirs = summaries(tx)
             assert [summary.key.name for summary in theirs] == ["app"]
     with world.workspace.read() as tx:
         assert set(audit.heads(tx)) == {PLATFORM, world.org_id, rival.id}
@@ -311,7 +313,7 @@ def test_people_of_one_organisation_read_no_names_of_the_platform(both: World) -
         rows = audit.rows(tx)
         assert {row.actor for row in rows} == {"platform", ADA}
         assert {json.loads(row.after or "{}").get("created_by") for row in rows} == {None, "platform", ADA}
-        assert {summary.created_by for summary in keys.summaries(tx)} == {"platform", ADA}
+        assert {summary.created_by for summary in summaries(tx)} == {"platform", ADA}
         assert audit.verify(tx) == []
     report = findings.run(workspace.ledger)
     assert "keydesk.local" not in repr(report)
@@ -322,13 +324,13 @@ def test_the_platform_reads_all_names(both: World) -> None:
     """Also when it looks at one organisation's acts alone."""
     with both.workspace.read() as tx:
         assert {row.actor for row in audit.rows(tx, org_id=both.org_id)} == {ADMIN.name, BOSS, ADA}
-        assert {summary.created_by for summary in keys.summaries(tx)} == {BOSS, ADA}
+        assert {summary.created_by for summary in summaries(tx)} == {BOSS, ADA}
 
 
 def test_no_view_has_a_name_of_the_platform_for_an_organisation(both: World) -> None:
     """Every column of every view is looked through, and so is what another organisation's models cost."""
     with both.workspace.write() as tx:
-        catalog.set_price(tx, "other-test", PriceSheet.flat(input=1, output=1))
+        set_price(tx, "other-test", PriceSheet.flat(input=1, output=1))
         wallet.credit(tx, "Acme", 5, "second payment")
     workspace = both.workspace.as_analyst("Acme")
     for name in duckdb_views.TABLES:
@@ -342,9 +344,9 @@ def test_no_view_has_a_name_of_the_platform_for_an_organisation(both: World) -> 
 def test_a_name_is_known_where_it_acted_or_was_let_in(both: World) -> None:
     """Whoever is removed stays known to the own organisation; another one does not learn the name by a move alone."""
     with both.workspace.write() as tx:
-        rival = accounts.add_org(tx, "Rival")
+        rival = organisations.add(tx, "Rival")
         password = hash_password("correct horse battery")
-        accounts.add_operator(tx, "eve@rival.example", Role.ANALYST, password, org_id=rival.id)
+        operators.add(tx, "eve@rival.example", Role.ANALYST, password, org_id=rival.id)
         operators.remove(tx, "eve@rival.example", confirm="eve@rival.example")
     for org, known in (("Rival", {"eve@rival.example"}), ("Acme", {ADA})):
         with both.workspace.as_analyst(org).read() as tx:

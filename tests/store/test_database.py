@@ -16,7 +16,7 @@ from sqlalchemy.exc import IntegrityError, OperationalError
 
 from tests.conftest import ADMIN
 from toolkit import environment
-from toolkit.admin import accounts
+from toolkit.admin import organisations
 from toolkit.core import words
 from toolkit.core.errors import Forbidden, InvalidInput, Unavailable
 from toolkit.core.moments import micros, moment
@@ -33,13 +33,13 @@ pytestmark = pytest.mark.both_stores
 def names(workspace: Workspace) -> list[str]:
     """Return the names of all organisations."""
     with workspace.read() as tx:
-        return [org.name for org in accounts.list_orgs(tx)]
+        return [org.name for org in organisations.list_all(tx)]
 
 
 def test_a_transaction_commits_at_its_end(workspace: Workspace) -> None:
     """What it wrote is there for the next one."""
     with workspace.write() as tx:
-        accounts.add_org(tx, "Acme")
+        organisations.add(tx, "Acme")
     assert names(workspace) == ["Acme"]
 
 
@@ -56,34 +56,34 @@ def test_any_error_rolls_everything_back(workspace: Workspace, error: type[BaseE
 def add_and_fail(workspace: Workspace, error: type[BaseException]) -> None:
     """Add an organisation in a transaction that fails."""
     with workspace.write() as tx:
-        accounts.add_org(tx, "Acme")
+        organisations.add(tx, "Acme")
         raise error
 
 
 def test_a_reader_sees_one_state(workspace: Workspace) -> None:
     """What another connection commits meanwhile does not show until the next read."""
     with workspace.read() as tx:
-        assert accounts.list_orgs(tx) == []
+        assert organisations.list_all(tx) == []
         with workspace.write() as other:
-            accounts.add_org(other, "Acme")
+            organisations.add(other, "Acme")
         tx.session.expire_all()
-        assert accounts.list_orgs(tx) == []
+        assert organisations.list_all(tx) == []
     assert names(workspace) == ["Acme"]
 
 
 def test_a_reader_cannot_write(workspace: Workspace) -> None:
     """A change inside a read transaction is refused and leaves nothing behind; the next write works."""
     with pytest.raises(Unavailable, match=r"read-?only"), workspace.read() as tx:
-        accounts.add_org(tx, "Sneaked in")
+        organisations.add(tx, "Sneaked in")
     with workspace.write() as tx:
-        accounts.add_org(tx, "Acme")
+        organisations.add(tx, "Acme")
     assert names(workspace) == ["Acme"]
 
 
 def test_readers_do_not_wait_for_a_writer(workspace: Workspace) -> None:
     """A read during a write shows the state before it."""
     with workspace.write() as tx:
-        accounts.add_org(tx, "Acme")
+        organisations.add(tx, "Acme")
         assert names(workspace) == []
 
 
@@ -100,7 +100,7 @@ def test_a_writer_that_waits_too_long_is_told(
         with closing(impatient.connect()) as connection, pytest.raises(Exception, match="locked"):
             connection.execute("BEGIN IMMEDIATE")
     with impatient.write(ADMIN) as tx:
-        accounts.add_org(tx, "Acme")
+        organisations.add(tx, "Acme")
     impatient.close()
     assert names(workspace) == ["Acme"]
 
@@ -194,7 +194,7 @@ def test_the_clock_of_a_transaction_stands_still(workspace: Workspace) -> None:
     at = datetime(2026, 1, 1, tzinfo=UTC)
     with workspace.store.write(ADMIN, at) as tx:
         assert tx.now == at
-        accounts.add_org(tx, "Acme")
+        organisations.add(tx, "Acme")
     with workspace.read() as tx:
         assert tx.session.scalars(select(Organisation.created_at)).one() == at
 

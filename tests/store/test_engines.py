@@ -13,7 +13,8 @@ from sqlalchemy import text
 
 from tests.conftest import ADMIN, World, at_once, make_world, settings_for, usd
 from tests.postgres import FAST, Server
-from toolkit.admin import accounts, keys, sessions, wallet
+from toolkit.admin import keys, organisations, wallet
+from toolkit.admin.sign_in import open_session
 from toolkit.billing.stores import open_billing_store
 from toolkit.core.errors import Unavailable
 from toolkit.store import engines
@@ -112,7 +113,7 @@ def test_an_organisations_lock_excludes_its_other_writers_alone(world: World) ->
     """Another transaction on the same organisation waits and then sees what was done; one on another does not."""
     workspace = world.workspace
     with workspace.write() as tx:
-        other = accounts.add_org(tx, "Other").id
+        other = organisations.add(tx, "Other").id
     done: list[str] = []
 
     def pay_in(org: str) -> None:
@@ -129,7 +130,7 @@ def test_an_organisations_lock_excludes_its_other_writers_alone(world: World) ->
         assert done == [other]
     blocked.join(20)
     with workspace.read() as tx:
-        assert accounts.find_org(tx, world.org_id).credited == usd(1)
+        assert organisations.find(tx, world.org_id).credited == usd(1)
 
 
 @pytest.mark.parametrize("lock", [lock_catalog, lambda tx: lock_name(tx, "drain")], ids=["catalog", "name"])
@@ -195,11 +196,11 @@ def test_a_lost_connection_is_replaced(workspace: Workspace, stores_connection: 
     with pytest.raises(Unavailable, match=r"cannot be reached: .*Nothing was changed.*KEYDESK_STORE_URL"):
         add_orgs(workspace, "One", "Two", between=lambda: terminate(stores_connection))
     with workspace.read() as tx:
-        assert accounts.list_orgs(tx) == []
+        assert organisations.list_all(tx) == []
     terminate(stores_connection)
     add_orgs(workspace, "Three")
     with workspace.read() as tx:
-        assert [org.name for org in accounts.list_orgs(tx)] == ["Three"]
+        assert [org.name for org in organisations.list_all(tx)] == ["Three"]
 
 
 def test_a_connection_that_is_lost_in_a_commit_leaves_the_outcome_open(
@@ -209,7 +210,7 @@ def test_a_connection_that_is_lost_in_a_commit_leaves_the_outcome_open(
 
     def lose() -> None:
         with workspace.write() as tx:
-            accounts.add_org(tx, "Acme")
+            organisations.add(tx, "Acme")
             terminate(stores_connection)
 
     with pytest.raises(Unavailable, match="not known whether the change was made"):
@@ -222,7 +223,7 @@ def add_orgs(workspace: Workspace, *names: str, between: Callable[[], None] = la
         for name in names:
             if name == names[-1]:
                 between()
-            accounts.add_org(tx, name)
+            organisations.add(tx, name)
 
 
 def test_a_server_that_cannot_be_reached_is_named_without_the_password() -> None:
@@ -249,7 +250,7 @@ def test_a_server_that_stops_is_waited_for(tmp_path: Path, tmp_path_factory: pyt
             for attempt in (
                 lambda: world.credit(usd(1), "while it is down"),
                 workspace.ledger.sync,
-                lambda: sessions.sign_in(workspace.store, "ada@example.com", "wrong", "test"),
+                lambda: open_session(workspace.store, "ada@example.com", "wrong", "test"),
                 lambda: Workspace.open(workspace.settings, ADMIN),
                 lambda: billing_store.run([]),
             ):
@@ -259,7 +260,7 @@ def test_a_server_that_stops_is_waited_for(tmp_path: Path, tmp_path_factory: pyt
             assert billing_store.run([]) == []
         world.credit(usd(1), "when it is up")
         with workspace.read() as tx:
-            assert accounts.find_org(tx, world.org_id).credited == usd(101)
+            assert organisations.find(tx, world.org_id).credited == usd(101)
             assert keys.find(tx, key.id).name == "app"
         assert workspace.ledger.sync() == 0
         workspace.close()

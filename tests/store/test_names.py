@@ -8,7 +8,7 @@ from sqlalchemy import event, text
 
 from tests.conftest import World
 from tests.rows import append, row
-from toolkit.admin import accounts, keys
+from toolkit.admin import keys, organisations
 from toolkit.core.policy import Role
 from toolkit.store import names
 from toolkit.store.database import Actor
@@ -70,7 +70,7 @@ def test_an_organisation_gets_its_own_names_alone(world: World, app: ApiKey) -> 
     """What is kept for the platform is not given to an analyst of one organisation."""
     label(world)
     with world.workspace.write() as tx:
-        other = accounts.add_org(tx, "Other").id
+        other = organisations.add(tx, "Other").id
     analyst = Actor("analyst@other.example", Role.ANALYST, other)
     with world.workspace.store.read(analyst) as tx:
         assert names.read(world.workspace.store, tx).keys.num_rows == 0

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from tests.conftest import ADMIN, Run, World
-from toolkit.admin import accounts, keys
+from toolkit.admin import keys, organisations
 from toolkit.core.moments import micros, moment
 from toolkit.core.period import Period
 from toolkit.core.policy import Role
@@ -105,7 +105,7 @@ def test_a_period_counts_what_lies_in_it_whole(world: World) -> None:
 def test_an_organisation_counts_its_own_keys(world: World) -> None:
     """Neither sums nor last moments tell an analyst of another tenant's refusals."""
     with world.workspace.write() as tx:
-        other = accounts.add_org(tx, "Other").id
+        other = organisations.add(tx, "Other").id
         theirs = keys.create(tx, world.workspace.keyring, org=other, name="theirs", plan=world.plan_id).key.id
     mine = world.key("mine").key.id
     count(world, mine, NOW, NOW - timedelta(days=9))

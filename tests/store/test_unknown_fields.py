@@ -5,7 +5,8 @@ from datetime import timedelta
 import pytest
 
 from tests.conftest import World
-from toolkit.admin import catalog, plans
+from toolkit.admin import plans
+from toolkit.admin.upstreams import update_upstream
 from toolkit.core.secrets import new_secret
 from toolkit.core.unknown_fields import UnknownFields
 from toolkit.store import unknown_fields
@@ -81,6 +82,6 @@ def test_what_becomes_of_a_name_is_the_stricter_of_both(world: World) -> None:
     note(world, "fooBar")
     assert seen(world)[0].treatment is UnknownFields.PASS
     with world.workspace.write() as tx:
-        catalog.update_upstream(tx, UPSTREAM, unknown_fields=UnknownFields.LEAVE_OUT)
+        update_upstream(tx, UPSTREAM, unknown_fields=UnknownFields.LEAVE_OUT)
         plans.update(tx, world.plan_id, unknown_fields=UnknownFields.REFUSE)
     assert seen(world)[0].treatment is UnknownFields.REFUSE

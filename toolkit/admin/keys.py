@@ -10,18 +10,18 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from sqlalchemy import func, or_, select
+from sqlalchemy import or_, select
 
-from toolkit.admin import accounts, plans
-from toolkit.core.errors import Conflict, Forbidden, InvalidInput, NotConfirmed, NotFound
+from toolkit.admin import organisations, plans, rights
+from toolkit.core import words
+from toolkit.core.errors import Conflict, Forbidden, InvalidInput, NotFound
 from toolkit.core.ids import new_id
 from toolkit.core.money import check_amount, usd
-from toolkit.core.period import billing_month
 from toolkit.core.policy import HoldPolicy, KeyStatus, Role
 from toolkit.core.secrets import Keyring, display_form, new_secret
 from toolkit.store import audit
 from toolkit.store.database import Transaction, lock_catalog, lock_orgs
-from toolkit.store.tables import ApiKey, KeyMonth, LiveSecret, RetiredSecret
+from toolkit.store.tables import ApiKey, LiveSecret, RetiredSecret
 
 
 class Unset:
@@ -72,10 +72,10 @@ def create(
             not the store's, no right.
     """
     lock_catalog(tx)  # what the plan includes must not change under the key's scope
-    org_id = accounts.find_org(tx, org).id
-    accounts.require_key_admin(tx, org_id)
+    org_id = organisations.find(tx, org).id
+    rights.require_key_admin(tx, org_id)
     lock_orgs(tx, org_id)
-    name = accounts.check_name(name, "key's name")
+    name = words.check_name(name, "key's name")
     _require_free_name(tx, org_id, name)
     plan_id = _assignable_plan(tx, org_id, plan)
     _require_known_pepper(tx, keyring)
@@ -124,7 +124,7 @@ def update(
     key = _for_change(tx, key_id)
     before = describe(tx, key)
     if not isinstance(name, Unset):
-        name = accounts.check_name(name, "key's name")
+        name = words.check_name(name, "key's name")
         if name != key.name:
             _require_free_name(tx, key.org_id, name)
         key.name = name
@@ -223,82 +223,6 @@ def find(tx: Transaction, id_or_name: str) -> ApiKey:
     return candidates[0]
 
 
-@dataclass(frozen=True, slots=True)
-class KeySummary:
-    """A key as lists show it, with its running totals of one billing month (nano-USD).
-
-    Args:
-        created_by: as the actor reads it; the key's own is for the platform alone.
-    """
-
-    key: ApiKey
-    org_name: str
-    plan_name: str
-    month: str
-    calls: int
-    spent: int
-    held: int
-    last_used_at: datetime | None
-    old_secret_uses: int
-    org_suspended: bool
-    created_by: str
-    corrected: int = 0
-
-    @property
-    def counted(self) -> int:
-        """What counts against the monthly limit beside open holds: what was spent, as corrected since."""
-        return self.spent + self.corrected
-
-
-def summaries(tx: Transaction, *, org: str | None = None, deleted: bool = False) -> list[KeySummary]:
-    """Return the keys that the actor may see, by organisation and name, with this month's totals.
-
-    Args:
-        tx: any actor; others' organisations are left out.
-        org: id or name of one organisation; None is all.
-        deleted: include deleted keys.
-    """
-    query = select(ApiKey)
-    if org is not None:
-        query = query.where(ApiKey.org_id == accounts.find_org(tx, org).id)
-    elif tx.actor.org_id is not None:
-        query = query.where(ApiKey.org_id == tx.actor.org_id)
-    if not deleted:
-        query = query.where(ApiKey.status != KeyStatus.DELETED)
-    month = billing_month(tx.now)
-    chosen = query.with_only_columns(ApiKey.id)
-    this_month = select(KeyMonth).where(KeyMonth.month == month, KeyMonth.key_id.in_(chosen))
-    totals = {row.key_id: row for row in tx.session.scalars(this_month)}
-    last_used = select(KeyMonth.key_id, func.max(KeyMonth.last_call_at)).where(KeyMonth.key_id.in_(chosen))
-    used = dict(tx.session.execute(last_used.group_by(KeyMonth.key_id)).all())
-    retired_uses = select(RetiredSecret.key_id, func.sum(RetiredSecret.uses)).group_by(RetiredSecret.key_id)
-    retired_uses = retired_uses.where(RetiredSecret.key_id.in_(chosen))
-    old_uses = dict(tx.session.execute(retired_uses).all())
-    orgs = {org_row.id: org_row for org_row in accounts.list_orgs(tx)}
-    plan_names = {plan.id: plan.name for plan in plans.list_all(tx)}
-    shown = audit.names_shown(tx)
-    result = []
-    for key in tx.session.scalars(query):
-        row = totals.get(key.id)
-        result.append(
-            KeySummary(
-                key=key,
-                org_name=orgs[key.org_id].name,
-                plan_name=plan_names[key.plan_id],
-                month=month,
-                calls=row.calls if row else 0,
-                spent=row.spent if row else 0,
-                held=row.held if row else 0,
-                last_used_at=used.get(key.id),
-                old_secret_uses=int(old_uses.get(key.id) or 0),
-                org_suspended=orgs[key.org_id].suspended,
-                corrected=row.corrected if row else 0,
-                created_by=shown(key.created_by),
-            )
-        )
-    return sorted(result, key=lambda summary: (summary.org_name, summary.key.name, summary.key.created_at))
-
-
 def describe(tx: Transaction, key: ApiKey) -> dict[str, Any]:
     """Return a key's options as plain values: money as decimal USD, moments as ISO 8601 UTC. Never a secret."""
     return {
@@ -324,15 +248,13 @@ def _for_change(tx: Transaction, key_id: str, confirm: str | None = None) -> Api
     org_id = tx.session.scalar(select(ApiKey.org_id).where(ApiKey.id == key_id))
     if org_id is None or tx.actor.org_id not in {None, org_id}:
         raise NotFound(f"There is no API key {key_id!r}. `keydesk keys list` shows them.")
-    accounts.require_key_admin(tx, org_id)
+    rights.require_key_admin(tx, org_id)
     lock_orgs(tx, org_id)
     key = tx.session.get_one(ApiKey, key_id, populate_existing=True)
     if key.status == KeyStatus.DELETED:
         raise Conflict(f"The API key {key.name!r} is deleted; that is final. Create a new one.")
-    if confirm is not None and confirm != key.name:
-        raise NotConfirmed(
-            f"To confirm, give the key's name exactly: {key.name!r}, not {confirm!r}. Nothing was changed."
-        )
+    if confirm is not None:
+        words.check_confirmed(confirm, key.name, "key's name")
     return key
 
 

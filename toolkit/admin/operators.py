@@ -1,19 +1,105 @@
-"""Operators after they were added: reset a password, disable, enable, remove, give another role.
+"""Operators: add, find, list; reset a password, disable, enable, remove, give another role.
 
-Each verb ends the person's sessions in its own transaction, so that nobody goes on with rights that are gone. An org
+Each change ends the person's sessions in its own transaction, so that nobody goes on with rights that are gone. An org
 admin may do all this for the org admins and analysts of the own organisation. Nobody changes the own role or shuts
 the own way in, and the last platform admin who can sign in stays.
 """
 
 from sqlalchemy import delete, func, select
 
-from toolkit.admin import accounts, sessions
-from toolkit.core.errors import Conflict, Forbidden, NotFound
-from toolkit.core.passwords import PasswordHash, require_hash
+from toolkit.admin import sessions
+from toolkit.admin.rights import require_operator_admin
+from toolkit.core import words
+from toolkit.core.errors import Conflict, Forbidden, InvalidInput, NotFound
+from toolkit.core.ids import new_id
+from toolkit.core.passwords import PasswordHash, require_hash, verify_password
 from toolkit.core.policy import Role
 from toolkit.store import audit
 from toolkit.store.database import Transaction, lock_name
-from toolkit.store.tables import Operator, SignInSession
+from toolkit.store.tables import Operator, Organisation, SignInSession
+
+CHANGES = "operators"
+"""Name of a lock: who adds or changes an operator does it alone."""
+
+
+def add(tx: Transaction, email: str, role: Role, password: PasswordHash, *, org_id: str | None = None) -> Operator:
+    """Add a person who may sign in.
+
+    Args:
+        tx: as a platform admin, or as an org admin of the organisation.
+        email: to sign in with; unique among all operators.
+        role: what the person may do.
+        password: hashed before the transaction began.
+        org_id: an org admin's or analyst's organisation; None is all, for an analyst whom the platform adds.
+
+    Raises:
+        InvalidInput: bad e-mail, a password that is not hashed, or a role that does not fit the organisation.
+        NotFound: no such organisation.
+        Conflict: the e-mail is taken.
+        Forbidden: no right.
+    """
+    role = Role(role)  # the checks below must not miss a plain word from a notebook
+    require_operator_admin(tx, org_id)
+    email = words.check_email(email)
+    check_role(tx, role, org_id)
+    lock_name(tx, CHANGES)
+    if tx.session.scalar(select(Operator).where(Operator.email == email)):
+        raise Conflict(f"There is already an operator {email}.")
+    operator = Operator(
+        id=new_id("op"),
+        email=email,
+        role=role,
+        org_id=org_id,
+        password_hash=require_hash(password),
+        created_at=tx.now,
+        created_by=tx.actor.name,
+        last_sign_in_at=None,
+        disabled_at=None,
+    )
+    tx.session.add(operator)
+    tx.session.flush()
+    if org_id is not None:
+        audit.remember(tx, org_id, email)
+    audit.record(tx, "operator.add", operator.id, org_id=org_id, after={"email": email, "role": role})
+    return operator
+
+
+def check_role(tx: Transaction, role: Role, org_id: str | None) -> None:
+    """Raise unless somebody of this organisation, or of none, may have the role.
+
+    Raises:
+        InvalidInput: an org admin of none, or a platform admin of one.
+        NotFound: no such organisation.
+    """
+    if role is Role.ORG_ADMIN and org_id is None:
+        raise InvalidInput("An org admin belongs to an organisation: say which.")
+    if role is Role.PLATFORM_ADMIN and org_id is not None:
+        raise InvalidInput("A platform admin belongs to no organisation.")
+    if org_id is not None and tx.session.get(Organisation, org_id) is None:
+        raise NotFound(f"There is no organisation {org_id!r}.")
+
+
+def with_email(tx: Transaction, email: str) -> Operator | None:
+    """Return the operator with this e-mail, or None."""
+    try:
+        email = words.check_email(email)
+    except InvalidInput:
+        return None
+    return tx.session.scalar(select(Operator).where(Operator.email == email))
+
+
+def list_all(tx: Transaction) -> list[Operator]:
+    """Return the operators whom the actor may change, by e-mail: all, or those of an org admin's organisation."""
+    query = select(Operator).order_by(Operator.email)
+    require_operator_admin(tx, tx.actor.org_id)
+    if tx.actor.org_id is not None:
+        query = query.where(Operator.org_id == tx.actor.org_id)
+    return list(tx.session.scalars(query))
+
+
+def password_matches(operator: Operator | None, password: str) -> bool:
+    """Whether the password is the operator's; takes the same time for an operator that does not exist."""
+    return verify_password(password, operator.password_hash if operator else None)
 
 
 def find(tx: Transaction, email: str) -> Operator:
@@ -23,8 +109,8 @@ def find(tx: Transaction, email: str) -> Operator:
         NotFound: no such operator; another organisation's, or the platform's for an org admin, is not told from none.
         Forbidden: no right.
     """
-    accounts.require_operator_admin(tx, tx.actor.org_id)
-    operator = accounts.find_operator(tx, email)
+    require_operator_admin(tx, tx.actor.org_id)
+    operator = with_email(tx, email)
     if operator is None or tx.actor.org_id not in {None, operator.org_id}:
         raise NotFound(f"There is no operator {email}. `keydesk operators list` shows them.")
     return operator
@@ -124,8 +210,8 @@ def set_role(
     before = operator.org_id
     if org_id is None and role is not Role.PLATFORM_ADMIN:
         org_id = before
-    accounts.require_operator_admin(tx, org_id)
-    accounts.check_role(tx, role, org_id)
+    require_operator_admin(tx, org_id)
+    check_role(tx, role, org_id)
     if (operator.role, before) == (role, org_id):
         raise Conflict(f"{operator.email} is {role} already.")
     if role is not Role.PLATFORM_ADMIN:
@@ -151,7 +237,7 @@ def set_role(
 
 def _for_change(tx: Transaction, email: str) -> Operator:
     """Return an operator whom the actor may change, as they are behind the lock of all such changes."""
-    lock_name(tx, accounts.OPERATORS)
+    lock_name(tx, CHANGES)
     operator = find(tx, email)
     # A sign-in that is under way at this moment waits, and then sees what has changed.
     tx.session.refresh(operator, with_for_update={"key_share": True})
@@ -162,7 +248,7 @@ def _for_grave_change(tx: Transaction, email: str, confirm: str) -> Operator:
     operator = _for_change(tx, email)
     if tx.actor.is_named(operator.email):
         raise Forbidden("Nobody disables, removes or re-roles themselves. Ask another admin.")
-    accounts.check_confirmed(confirm, operator.email, "e-mail address")
+    words.check_confirmed(confirm, operator.email, "e-mail address")
     return operator
 
 

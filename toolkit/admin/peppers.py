@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from sqlalchemy import func, select
 
 from toolkit import environment
-from toolkit.admin import accounts, keys
+from toolkit.admin import keys, rights
+from toolkit.core import words
 from toolkit.core.errors import Conflict, NotFound
 from toolkit.core.secrets import Keyring
 from toolkit.core.settings import Settings
@@ -57,7 +58,7 @@ def open_keyring(store: Store, settings: Settings) -> Keyring:
 
 def listed(tx: Transaction, settings: Settings) -> list[Pepper]:
     """Return the peppers that are here, the current one first, and those that live secrets need."""
-    accounts.require_platform_admin(tx)
+    rights.require_platform_admin(tx)
     needed = _needed(tx)
     here = environment.keyring(settings).pepper_ids if environment.has_pepper(settings) else []
     return [
@@ -86,7 +87,7 @@ def retire(tx: Transaction, pepper_id: str, *, current: str | None, confirm: str
         NotConfirmed: `confirm` is not its id.
         Conflict: new secrets would be made under it again.
     """
-    accounts.require_platform_admin(tx)
+    rights.require_platform_admin(tx)
     lock_orgs(tx, *tx.session.scalars(select(Organisation.id)))  # whichever has such a key, or gets one meanwhile
     made_under = (
         select(LiveSecret.key_id)
@@ -99,7 +100,7 @@ def retire(tx: Transaction, pepper_id: str, *, current: str | None, confirm: str
         raise NotFound(
             f"No API key's secret was made under the pepper {pepper_id!r}. `keydesk pepper list` shows them."
         )
-    accounts.check_confirmed(confirm, pepper_id, "pepper's id")
+    words.check_confirmed(confirm, pepper_id, "pepper's id")
     if pepper_id == current:
         raise Conflict(
             f"New secrets are made under the pepper {pepper_id} here. Put another one first in KEYDESK_PEPPER, or in "

@@ -5,14 +5,16 @@ from typing import Any
 
 from sqlalchemy import delete, select
 
-from toolkit.admin import accounts, catalog
+from toolkit.admin import catalog
+from toolkit.admin.upstreams import describe_unknown_fields
+from toolkit.core import words
 from toolkit.core.errors import Conflict, InvalidInput, NotFound
 from toolkit.core.ids import new_id
 from toolkit.core.policy import KeyStatus
 from toolkit.core.pricing import check_multiplier, show_multiplier
 from toolkit.core.unknown_fields import UnknownFields
 from toolkit.store import audit
-from toolkit.store.database import Transaction, lock_catalog
+from toolkit.store.database import Transaction
 from toolkit.store.tables import ApiKey, Model, Plan, PlanModel
 
 
@@ -39,9 +41,8 @@ def add(
         NotFound: a model does not exist.
         Conflict: the name is taken.
     """
-    accounts.require_platform_admin(tx)
-    lock_catalog(tx)
-    name = accounts.check_name(name, "plan's name")
+    catalog.begin_change(tx)
+    name = words.check_name(name, "plan's name")
     check_multiplier(multiplier)
     _check_models(tx, models)
     if tx.session.scalar(select(Plan).where(Plan.name == name)):
@@ -84,8 +85,7 @@ def update(
         InvalidInput: no models, no such multiplier, or a live key's scope names a model that would go.
         NotFound: the plan or a model does not exist.
     """
-    accounts.require_platform_admin(tx)
-    lock_catalog(tx)
+    catalog.begin_change(tx)
     found = find(tx, plan)
     before = _describe(tx, found)
     if multiplier is not None:
@@ -131,7 +131,7 @@ def _describe(tx: Transaction, plan: Plan) -> dict[str, Any]:
         "name": plan.name,
         "multiplier": show_multiplier(plan.multiplier),
         "models": models(tx, plan.id),
-        **catalog.describe_unknown_fields(plan),
+        **describe_unknown_fields(plan),
     }
 
 

@@ -1,79 +1,24 @@
-"""Signing in to the dashboard: password check with a throttle, and sessions that can be ended.
+"""Sessions of people who are signed in to the dashboard: opened, found, ended.
 
 The cookie carries a random id; the store keeps only its SHA-256, so a copy of the store opens no session.
 """
 
 import hashlib
-import secrets
 from datetime import timedelta
 
 from sqlalchemy import select, update
 
-from toolkit.admin import accounts, sign_in_throttle
-from toolkit.core import words
-from toolkit.core.errors import SignInFailed
+from toolkit.admin import sign_in_throttle
 from toolkit.core.policy import Role
-from toolkit.store import audit
-from toolkit.store.database import SYSTEM, Actor, Store, Transaction, lock_name
+from toolkit.store.database import SYSTEM, Actor, Store, Transaction
 from toolkit.store.tables import Operator, SignInSession
 
 LIFETIME = timedelta(hours=12)
 
 
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
-
-
-def sign_in(store: Store, email: str, password: str, address: str) -> str:
-    """Check a password and open a session; return the id for the cookie.
-
-    Takes about 0.3 s of CPU (bcrypt): call it in a thread, never on an event loop. No transaction is open meanwhile.
-
-    Args:
-        store: the key store.
-        email, password: as typed.
-        address: the client's, for the throttle.
-
-    Raises:
-        SignInFailed: wrong, disabled, or too many failures (`sign_in_throttle`); the message does not say which.
-    """
-    email = words.email_form(email)[:256]
-    this = sign_in_throttle.Try(email, sign_in_throttle.network(address))
-    with store.read(SYSTEM) as tx:  # whoever must wait is told so without a write
-        sign_in_throttle.require_turn(tx, this)
-    with store.write(SYSTEM) as tx:
-        # Counted as failed until it has succeeded, so that no number of tries at once gets past the throttle.
-        lock_name(tx, "sign-in")
-        sign_in_throttle.require_turn(tx, this)
-        counted = sign_in_throttle.count(tx, this)
-        operator = accounts.find_operator(tx, email)
-    if not accounts.password_matches(operator, password) or operator is None:
-        raise SignInFailed("E-mail or password is wrong.")
-    session_id = secrets.token_urlsafe(32)
-    with store.write(Actor(operator.email, Role(operator.role), operator.org_id)) as tx:
-        # Locked: a password that is reset at this moment, or another change, ends the session, or is seen here.
-        current = tx.session.get(Operator, operator.id, with_for_update={"key_share": True})
-        if (
-            current is None
-            or current.disabled_at is not None
-            or (current.password_hash, current.role, current.org_id)
-            != (operator.password_hash, operator.role, operator.org_id)
-        ):
-            raise SignInFailed("E-mail or password is wrong.")
-        current.last_sign_in_at = tx.now
-        tx.session.add(
-            SignInSession(
-                digest=_digest(session_id),
-                operator_id=operator.id,
-                created_at=tx.now,
-                expires_at=tx.now + LIFETIME,
-                ended_at=None,
-                address=this.address,
-            )
-        )
-        sign_in_throttle.forgive(tx, this, counted)
-        audit.record(tx, "operator.sign_in", operator.id, org_id=operator.org_id)
-    return session_id
+def digest(session_id: str) -> str:
+    """Return what the store keeps of a session's id."""
+    return hashlib.sha256(session_id.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def find(store: Store, session_id: str) -> Actor | None:
@@ -83,7 +28,7 @@ def find(store: Store, session_id: str) -> Actor | None:
             select(Operator)
             .join(SignInSession, SignInSession.operator_id == Operator.id)
             .where(
-                SignInSession.digest == _digest(session_id),
+                SignInSession.digest == digest(session_id),
                 SignInSession.ended_at.is_(None),
                 SignInSession.expires_at > tx.now,
                 Operator.disabled_at.is_(None),
@@ -97,7 +42,7 @@ def sign_out(store: Store, session_id: str) -> None:
     with store.write(SYSTEM) as tx:
         tx.session.execute(
             update(SignInSession)
-            .where(SignInSession.digest == _digest(session_id), SignInSession.ended_at.is_(None))
+            .where(SignInSession.digest == digest(session_id), SignInSession.ended_at.is_(None))
             .values(ended_at=tx.now)
         )
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from sqlalchemy import func, select
 
-from toolkit.admin import accounts
+from toolkit.admin import organisations, rights
 from toolkit.core import words
 from toolkit.core.errors import Conflict, InvalidInput
 from toolkit.core.ids import new_id
@@ -78,11 +78,11 @@ def _enter(
     *,
     same_reference: bool = False,
 ) -> WalletEntry:
-    accounts.require_platform_admin(tx)
+    rights.require_platform_admin(tx)
     if not reference.strip():
         raise InvalidInput(f"Every {kind} needs a reference, such as the payment's number.")
-    reference = accounts.check_name(reference, "reference")
-    org = accounts.find_org(tx, org_name)
+    reference = words.check_name(reference, "reference")
+    org = organisations.find(tx, org_name)
     lock_orgs(tx, org.id)
     earlier = tx.session.scalar(
         select(WalletEntry).where(
@@ -145,7 +145,7 @@ def _credited_before(tx: Transaction, org: Organisation, reference: str, earlier
 
 def entries(tx: Transaction, org: str) -> list[WalletEntry]:
     """Return the wallet's entries, newest first."""
-    org_id = accounts.find_org(tx, org).id
+    org_id = organisations.find(tx, org).id
     query = select(WalletEntry).where(WalletEntry.org_id == org_id).order_by(WalletEntry.created_at.desc())
     return list(tx.session.scalars(query))
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
 
-from toolkit.admin import catalog
+from toolkit.admin.prices import price_at
 from toolkit.checks.finding import Finding, Severity
 from toolkit.checks.snapshot import Act, Snapshot, Thresholds
 from toolkit.core.errors import InvalidInput
@@ -34,7 +34,7 @@ def prices(evidence: Snapshot, thresholds: Thresholds) -> Iterator[Finding]:
             for other in evidence.prices
             if other.model_id == price.model_id and other.id != price.id and other.recorded_at <= price.recorded_at
         ]
-        before = catalog.price_at(earlier, price.valid_from)
+        before = price_at(earlier, price.valid_from)
         act = acts.get(price.id)
         actor = act.actor if act else price.recorded_by
         changes = _changes(before, price) if before else []

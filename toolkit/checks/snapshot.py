@@ -15,7 +15,10 @@ from typing import Any, NamedTuple
 from sqlalchemy import ColumnElement, func, or_, select, true
 from sqlalchemy.orm import InstrumentedAttribute
 
-from toolkit.admin import catalog, plans
+from toolkit.admin import plans
+from toolkit.admin.models import list_models
+from toolkit.admin.prices import list_prices
+from toolkit.admin.upstreams import list_upstreams, upstream_fault
 from toolkit.admin.wallet import Payment, repeated_credits
 from toolkit.checks import reconcile, request_log
 from toolkit.checks.reconcile import Run
@@ -266,8 +269,8 @@ def read(ledger: Ledger, thresholds: Thresholds, known_heads: dict[str, str] | N
             acts=_acts(tx, now - timedelta(days=thresholds.period) - HISTORY),
             people=_people(tx) if whole else [],
             failures=_failures(tx) if whole else [],
-            prices=catalog.list_prices(tx) if whole else [],
-            models={model.id: model for model in catalog.list_models(tx)} if whole else {},
+            prices=list_prices(tx) if whole else [],
+            models={model.id: model for model in list_models(tx)} if whole else {},
             last_run=reconcile.last_run(tx) if whole else None,
             unknown=unknown_fields.seen(tx) if whole else [],
             uncalled=_uncalled(tx) if whole else [],
@@ -383,7 +386,7 @@ def _people(tx: Transaction) -> list[Person]:
 
 
 def _uncalled(tx: Transaction) -> list[tuple[Upstream, str]]:
-    return [(upstream, fault) for upstream in catalog.list_upstreams(tx) if (fault := catalog.upstream_fault(upstream))]
+    return [(upstream, fault) for upstream in list_upstreams(tx) if (fault := upstream_fault(upstream))]
 
 
 def _failures(tx: Transaction) -> list[Failures]:

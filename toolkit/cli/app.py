@@ -88,10 +88,10 @@ class App:
         Raises:
             NotFound: there is none.
         """
-        from toolkit.admin import accounts, keys
+        from toolkit.admin import keys, organisations
 
         with self.workspace.read() as tx:
-            return accounts.find_org(tx, org).id if org else None, keys.find(tx, key).id if key else None
+            return organisations.find(tx, org).id if org else None, keys.find(tx, key).id if key else None
 
     def close(self) -> None:
         """Close what was opened."""

@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 
 import click
 
-from toolkit.admin import catalog
+from toolkit.admin.models import list_models
 from toolkit.cli.app import App, Command, pass_app
 from toolkit.cli.output import Usd, records
 from toolkit.cli.usage import headings
@@ -190,7 +190,7 @@ def _limit(text: str) -> int | Literal["own"] | None:
 def _sheets(app: App, file: Path) -> dict[str, PriceSheet]:
     """Read from a file, for each of its models, the price that the price book would take now."""
     with app.workspace.read() as tx:
-        now, models = tx.now, {model.id for model in catalog.list_models(tx)}
+        now, models = tx.now, {model.id for model in list_models(tx)}
     try:
         entries = _entries(json.loads(file.read_text(), parse_float=Decimal))
     except InvalidInput as error:

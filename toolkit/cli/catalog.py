@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from toolkit import environment
-from toolkit.admin import catalog, plans
+from toolkit.admin import models, plans, prices, upstreams
 from toolkit.cli.app import App, Group, pass_app
 from toolkit.cli.output import Multiplier, Price
 from toolkit.cli.values import Moment, Names
@@ -51,7 +51,7 @@ def add_upstream(
     """Add a provider endpoint. Its credential is named, never given."""
     unknown = UnknownFields(unknown_fields or UnknownFields.PASS)
     with app.workspace.write() as tx:
-        upstream = catalog.add_upstream(tx, name, Dialect(dialect), base_url, credential_env, unknown_fields=unknown)
+        upstream = upstreams.add_upstream(tx, name, Dialect(dialect), base_url, credential_env, unknown_fields=unknown)
     set_now = environment.upstream_credential(app.workspace.settings, credential_env) is not None
     hint = "" if set_now else f" Set {credential_env} where the gateway runs."
     app.done(f"Added the upstream {upstream.name!r}.{hint}", _upstream(upstream))
@@ -70,7 +70,7 @@ def update_upstream(
     _require_one({"base_url": base_url, "credential_env": credential_env, "unknown_fields": unknown_fields})
     unknown = UnknownFields(unknown_fields) if unknown_fields else None
     with app.workspace.write() as tx:
-        upstream = catalog.update_upstream(
+        upstream = upstreams.update_upstream(
             tx, name, base_url=base_url, credential_env=credential_env, unknown_fields=unknown
         )
     app.done(
@@ -85,7 +85,7 @@ def update_upstream(
 def list_upstreams(app: App) -> None:
     """List provider endpoints."""
     with app.workspace.read() as tx:
-        rows = [_upstream(upstream) for upstream in catalog.list_upstreams(tx)]
+        rows = [_upstream(upstream) for upstream in upstreams.list_upstreams(tx)]
     columns = {
         "name": "name",
         "dialect": "dialect",
@@ -124,19 +124,19 @@ def _price_options(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
-def _sheet(prices: dict[str, int | None]) -> PriceSheet | None:
+def _sheet(given: dict[str, int | None]) -> PriceSheet | None:
     """Return the prices given, or None if there are none."""
-    if all(price is None for price in prices.values()):
+    if all(price is None for price in given.values()):
         return None
-    fresh, output = prices["input_price"], prices["output_price"]
+    fresh, output = given["input_price"], given["output_price"]
     if fresh is None or output is None:
         raise click.UsageError("Give both --input-price and --output-price.", click.get_current_context())
     return PriceSheet.flat(
         fresh,
         output,
-        cached_input=prices["cached_input_price"],
-        cache_write_5m=prices["cache_write_price"],
-        cache_write_1h=prices["cache_write_1h_price"],
+        cached_input=given["cached_input_price"],
+        cache_write_5m=given["cache_write_price"],
+        cache_write_1h=given["cache_write_1h_price"],
     )
 
 
@@ -165,12 +165,12 @@ def add_model(
     context_window: int | None,
     default_output: int | None,
     max_output: int | None,
-    **prices: int | None,
+    **given: int | None,
 ) -> None:
     """Add a model that keys may call. Without prices, they are copied from genai-prices."""
-    sheet = _sheet(prices)
+    sheet = _sheet(given)
     with app.workspace.write() as tx:
-        model = catalog.add_model(
+        model = models.add_model(
             tx,
             model_id,
             upstream,
@@ -198,7 +198,7 @@ def update_model(app: App, /, model_id: str, **options: Any) -> None:
     """Change where a model is served, or its limits. Its price stays; the next call goes there."""
     _require_one(options)
     with app.workspace.write() as tx:
-        model = catalog.update_model(tx, model_id, **options)
+        model = models.update_model(tx, model_id, **options)
         facts = _model(tx, model)
     app.done(f"The model {model_id!r} is {model.upstream_model!r} of the upstream {model.upstream!r}.", facts)
 
@@ -213,7 +213,7 @@ def _require_one(options: dict[str, Any]) -> None:
 def list_models(app: App) -> None:
     """List models with the prices in force, in USD per million tokens."""
     with app.workspace.read() as tx:
-        rows = [_model(tx, model) for model in catalog.list_models(tx)]
+        rows = [_model(tx, model) for model in models.list_models(tx)]
     columns = {
         "id": "model",
         "upstream": "upstream",
@@ -229,7 +229,7 @@ def list_models(app: App) -> None:
 
 
 def _model(tx: Transaction, model: Model) -> dict[str, Any]:
-    price = catalog.price_at(catalog.list_prices(tx, model.id), tx.now)
+    price = prices.price_at(prices.list_prices(tx, model.id), tx.now)
     tier = PriceSheet.from_json(price.sheet).tiers[0] if price else None
     return {
         "id": model.id,
@@ -293,7 +293,7 @@ def _price_rows(entries: list[PriceRow]) -> Iterator[dict[str, Any]]:
 def list_prices(app: App, model: str | None) -> None:
     """List price entries, of one model or of all, the oldest first."""
     with app.workspace.read() as tx:
-        rows = list(_price_rows(catalog.list_prices(tx, model)))
+        rows = list(_price_rows(prices.list_prices(tx, model)))
     app.rows(rows, _PRICE_COLUMNS, empty="No prices. `keydesk models list` shows the models there are.")
 
 
@@ -302,13 +302,13 @@ def list_prices(app: App, model: str | None) -> None:
 @_price_options
 @click.option("--from", "valid_from", type=Moment(), metavar="TIME", help="From when it holds, UTC.  [default: now]")
 @pass_app
-def set_price(app: App, /, model: str, valid_from: datetime | None, **prices: int | None) -> None:
+def set_price(app: App, /, model: str, valid_from: datetime | None, **given: int | None) -> None:
     """Enter a new price. Calls admitted before it holds keep theirs."""
-    sheet = _sheet(prices)
+    sheet = _sheet(given)
     if sheet is None:
         raise click.UsageError("Give --input-price and --output-price.", click.get_current_context())
     with app.workspace.write() as tx:
-        entry = catalog.set_price(tx, model, sheet, valid_from=valid_from)
+        entry = prices.set_price(tx, model, sheet, valid_from=valid_from)
     (facts,) = _price_rows([entry])
     app.done(f"Entered the price of {model!r}, valid from {entry.valid_from:%Y-%m-%d %H:%M:%S} UTC.", facts)
 
@@ -318,7 +318,7 @@ def set_price(app: App, /, model: str, valid_from: datetime | None, **prices: in
 def refresh_prices(app: App) -> None:
     """Copy the present prices from genai-prices, for models whose price came from there."""
     with app.workspace.write() as tx:
-        rows = list(_price_rows(catalog.refresh_prices(tx)))
+        rows = list(_price_rows(prices.refresh_prices(tx)))
     app.rows(rows, _PRICE_COLUMNS, empty="All prices are as genai-prices has them; nothing was entered.")
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import click
 
-from toolkit.admin import accounts, keys, plans
+from toolkit.admin import keys, operators, organisations, plans
 from toolkit.core.errors import InvalidInput
 from toolkit.core.ids import random_text
 from toolkit.core.money import NANO
@@ -50,13 +50,13 @@ class Welcome:
 def is_due(workspace: Workspace) -> bool:
     """Whether nobody can administer this Keydesk yet."""
     with workspace.read() as tx:
-        return all(operator.role != Role.PLATFORM_ADMIN for operator in accounts.list_operators(tx))
+        return all(operator.role != Role.PLATFORM_ADMIN for operator in operators.list_all(tx))
 
 
 def prepare(workspace: Workspace, *, quiet: bool) -> None:
     """Make the demo data; a key store that somebody has set up already gets none."""
     with workspace.read() as tx:
-        names = {org.name for org in accounts.list_orgs(tx)}
+        names = {org.name for org in organisations.list_all(tx)}
     if not data.is_loaded(workspace) and (not names or names >= CREDITS.keys()):
         load_demo(workspace, quiet=quiet)
 
@@ -101,10 +101,10 @@ def finish(workspace: Workspace, gateway_url: str) -> Welcome:
     with workspace.write() as tx:
         lock_catalog(tx)
         suited = [plan for plan in plans.list_all(tx) if MODEL in plans.models(tx, plan.id)]
-        payer = max(accounts.list_orgs(tx), key=lambda org: org.available, default=None)
+        payer = max(organisations.list_all(tx), key=lambda org: org.available, default=None)
         if payer is not None:
             lock_orgs(tx, payer.id)  # before the locks that the admin's row takes
-        accounts.add_operator(tx, ADMIN, Role.PLATFORM_ADMIN, hashed)
+        operators.add(tx, ADMIN, Role.PLATFORM_ADMIN, hashed)
         if not suited or payer is None or payer.available <= 0:
             return Welcome(ADMIN, password, None)
         new = keys.create(

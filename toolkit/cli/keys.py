@@ -8,7 +8,8 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from toolkit.admin import keys
+from toolkit.admin import key_summaries, keys
+from toolkit.admin.key_summaries import KeySummary
 from toolkit.cli.app import App, Group, pass_app
 from toolkit.cli.output import Usd
 from toolkit.cli.values import Moment, Names
@@ -43,7 +44,7 @@ def keys_command() -> None:
     """
 
 
-def _facts(tx: Transaction, summary: keys.KeySummary) -> dict[str, Any]:
+def _facts(tx: Transaction, summary: KeySummary) -> dict[str, Any]:
     key = summary.key
     return {
         "id": key.id,
@@ -75,7 +76,7 @@ def _facts(tx: Transaction, summary: keys.KeySummary) -> dict[str, Any]:
 
 
 def _facts_of(tx: Transaction, key: ApiKey) -> dict[str, Any]:
-    summaries = keys.summaries(tx, org=key.org_id, deleted=True)
+    summaries = key_summaries.summaries(tx, org=key.org_id, deleted=True)
     return _facts(tx, next(summary for summary in summaries if summary.key.id == key.id))
 
 
@@ -133,7 +134,7 @@ def create(
 def list_keys(app: App, org: str | None, deleted: bool) -> None:
     """List API keys with what they spent this month."""
     with app.workspace.read() as tx:
-        rows = [_facts(tx, summary) for summary in keys.summaries(tx, org=org, deleted=deleted)]
+        rows = [_facts(tx, summary) for summary in key_summaries.summaries(tx, org=org, deleted=deleted)]
     suspended = {"org_suspended": "org suspended"} if any(row["org_suspended"] for row in rows) else {}
     app.rows(rows, _COLUMNS | suspended, empty="No API keys yet. Create one: keydesk keys create --help")
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, cast
 
 import click
 
-from toolkit.admin import accounts, keys, plans
+from toolkit.admin import keys, organisations, plans
 from toolkit.cli.app import App, Group, keep_private, pass_app
 from toolkit.cli.command_line import to_paste
 from toolkit.cli.up import StopSignals
@@ -234,7 +234,7 @@ def export(
         raise Conflict(f"{path} is there already. Choose another name, or replace it with --force.")
     with app.workspace.read() as tx:
         only = {
-            "org_id": [accounts.find_org(tx, name).id for name in orgs],
+            "org_id": [organisations.find(tx, name).id for name in orgs],
             "key_id": [keys.find(tx, name).id for name in keys_],
             "plan_id": [plans.find(tx, name).id for name in plans_],
             "model": models,

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from toolkit.admin import accounts, operators
+from toolkit.admin import operators, organisations
 from toolkit.cli.app import App, Group, pass_app
 from toolkit.core.passwords import hash_password
 from toolkit.core.policy import Role
@@ -51,7 +51,7 @@ def add(app: App, email: str, role: str, org: str | None, password_stdin: bool) 
     """Add a person who may sign in to the dashboard."""
     password = hash_password(app.new_password(from_stdin=password_stdin))
     with app.workspace.write() as tx:
-        operator = accounts.add_operator(tx, email, Role(role), password, org_id=_org_id(tx, org))
+        operator = operators.add(tx, email, Role(role), password, org_id=_org_id(tx, org))
     app.done(f"Added {operator.email} as {operator.role}.", _facts(operator))
 
 
@@ -123,7 +123,7 @@ def set_role(app: App, email: str, role: str, org: str | None, yes: bool, reason
 
 
 def _org_id(tx: Transaction, org: str | None) -> str | None:
-    return accounts.find_org(tx, org).id if org else None
+    return organisations.find(tx, org).id if org else None
 
 
 def _confirmed(app: App, email: str, question: str, *, yes: bool, type_name: bool = False) -> Operator:
@@ -148,10 +148,10 @@ def _change(
 def list_operators(app: App) -> None:
     """List the people who may sign in."""
     with app.workspace.read() as tx:
-        org_names = {org.id: org.name for org in accounts.list_orgs(tx)}
+        org_names = {org.id: org.name for org in organisations.list_all(tx)}
         rows = [
             {**_facts(operator), "org": org_names[operator.org_id] if operator.org_id else None}
-            for operator in accounts.list_operators(tx)
+            for operator in operators.list_all(tx)
         ]
     columns = {
         "email": "e-mail",

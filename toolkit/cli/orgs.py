@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from toolkit.admin import accounts
+from toolkit.admin import organisations
 from toolkit.cli.app import App, Group, pass_app
 from toolkit.cli.output import Usd
 from toolkit.store.tables import Organisation
@@ -40,7 +40,7 @@ def _facts(org: Organisation) -> dict[str, Any]:
 def add(app: App, name: str) -> None:
     """Add an organisation with an empty wallet."""
     with app.open(make=True).write() as tx:
-        org = accounts.add_org(tx, name)
+        org = organisations.add(tx, name)
     app.done(
         f"Added the organisation {org.name!r} ({org.id}). Its wallet is empty: keydesk wallet credit --help",
         _facts(org),
@@ -52,7 +52,7 @@ def add(app: App, name: str) -> None:
 def list_orgs(app: App) -> None:
     """List organisations with what their wallets hold."""
     with app.workspace.read() as tx:
-        rows = [_facts(org) for org in accounts.list_orgs(tx)]
+        rows = [_facts(org) for org in organisations.list_all(tx)]
     columns = {
         "name": "name",
         "id": "id",
@@ -72,7 +72,7 @@ def list_orgs(app: App) -> None:
 def rename(app: App, org: str, name: str, reason: str) -> None:
     """Give an organisation another name; its keys, wallet and history stay."""
     with app.workspace.write() as tx:
-        renamed = accounts.rename_org(tx, org, name, reason=reason)
+        renamed = organisations.rename(tx, org, name, reason=reason)
     app.done(f"The organisation {renamed.id} is named {renamed.name!r}.", _facts(renamed))
 
 
@@ -85,7 +85,7 @@ def suspend(app: App, org: str, yes: bool, reason: str) -> None:
     """Refuse all calls of an organisation's keys until it is resumed; nothing is lost."""
     found = _confirmed(app, org, "Suspend {}? All calls of its keys are refused until it is resumed.", yes=yes)
     with app.workspace.write() as tx:
-        facts = _facts(accounts.suspend_org(tx, found.id, confirm=found.name, reason=reason))
+        facts = _facts(organisations.suspend(tx, found.id, confirm=found.name, reason=reason))
     app.done(f"Suspended the organisation {found.name!r}; calls under way finish.", facts)
 
 
@@ -98,12 +98,12 @@ def resume(app: App, org: str, yes: bool, reason: str) -> None:
     """Let the keys of a suspended organisation call again."""
     found = _confirmed(app, org, "Resume {}? Its keys may call again.", yes=yes)
     with app.workspace.write() as tx:
-        facts = _facts(accounts.resume_org(tx, found.id, confirm=found.name, reason=reason))
+        facts = _facts(organisations.resume(tx, found.id, confirm=found.name, reason=reason))
     app.done(f"Resumed the organisation {found.name!r}.", facts)
 
 
 def _confirmed(app: App, org: str, question: str, *, yes: bool) -> Organisation:
     with app.workspace.read() as tx:
-        found = accounts.find_org(tx, org)
+        found = organisations.find(tx, org)
     app.confirm(question.format(f"the organisation {found.name!r} ({found.id})"), yes=yes)
     return found

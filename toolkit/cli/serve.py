@@ -66,10 +66,10 @@ def up_command(app: App) -> None:
 
 def _credentials(workspace: "Workspace") -> set[str]:
     """Return the names of variables with upstreams' credentials: those that upstreams have, and might get."""
-    from toolkit.admin import catalog
+    from toolkit.admin.upstreams import list_upstreams
 
     with workspace.read() as tx:
-        named = {upstream.credential_env for upstream in catalog.list_upstreams(tx)}
+        named = {upstream.credential_env for upstream in list_upstreams(tx)}
     return named | environment.credential_names(workspace.settings, os.environ)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from toolkit.admin import accounts, keys
+from toolkit.admin import keys, organisations
 from toolkit.cli.app import App, Command, Group, pass_app, shared_options
 from toolkit.cli.output import Usd, records
 from toolkit.cli.values import Moment
@@ -275,9 +275,9 @@ def audit_command(app: App, verify: bool, head: Path | None, key: str | None, or
         app.done(f"Wrote the heads of {len(heads)} chains to {head}. Keep the file elsewhere.", heads)
     else:
         with app.workspace.read() as tx:
-            org_names = {found.id: found.name for found in accounts.list_orgs(tx)}
+            org_names = {found.id: found.name for found in organisations.list_all(tx)}
             key_id = keys.find(tx, key).id if key else None
-            org_id = accounts.find_org(tx, org).id if org else None
+            org_id = organisations.find(tx, org).id if org else None
             rows: list[dict[str, Any]] = [
                 {
                     "at": row.at,

@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from toolkit.admin import accounts, wallet
+from toolkit.admin import organisations, wallet
 from toolkit.cli.app import App, Group, pass_app
 from toolkit.cli.output import Usd
 from toolkit.cli.values import Usd as UsdType
@@ -62,7 +62,7 @@ def _entry(entry: WalletEntry) -> dict[str, Any]:
 def show(app: App, org: str) -> None:
     """Show a wallet: balance, open holds, and what is available."""
     with app.workspace.read() as tx:
-        facts = _facts(tx, accounts.find_org(tx, org))
+        facts = _facts(tx, organisations.find(tx, org))
     app.facts(facts)
 
 
@@ -95,7 +95,7 @@ def credit(app: App, org: str, amount: int, reference: str, same_reference: bool
     """Put money into a wallet."""
     with app.workspace.write() as tx:
         entry = wallet.credit(tx, org, amount, reference, reason, same_reference=same_reference)
-        owner = accounts.find_org(tx, org)
+        owner = organisations.find(tx, org)
         facts = _facts(tx, owner)
     app.done(
         f"Credited {show_usd(amount)} to {owner.name}; its balance is {show_usd(owner.balance)}.",
@@ -113,7 +113,7 @@ def adjust(app: App, org: str, amount: int, reference: str, reason: str) -> None
     """Correct a wallet, up or down."""
     with app.workspace.write() as tx:
         entry = wallet.adjust(tx, org, amount, reference, reason)
-        owner = accounts.find_org(tx, org)
+        owner = organisations.find(tx, org)
         facts = _facts(tx, owner)
     app.done(
         f"Adjusted the wallet of {owner.name} by {show_usd(amount)}; its balance is {show_usd(owner.balance)}.",

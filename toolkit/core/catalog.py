@@ -1,4 +1,4 @@
-"""The offer: upstreams, models, prices and plans as a gateway keeps them in memory. Pure."""
+"""The catalog: upstreams, models, prices and plans as a gateway keeps them in memory. Pure."""
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime

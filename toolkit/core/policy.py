@@ -8,7 +8,7 @@ from toolkit.core.errors import Refusal, RefusalType
 
 
 class Role(StrEnum):
-    """What an operator may do: see `accounts`."""
+    """What an operator may do: see `admin.rights`."""
 
     PLATFORM_ADMIN = "platform_admin"
     ORG_ADMIN = "org_admin"

@@ -7,7 +7,7 @@ written. So are controls, and the characters that turn the direction of what fol
 import re
 import unicodedata
 
-from toolkit.core.errors import InvalidInput
+from toolkit.core.errors import InvalidInput, NotConfirmed
 
 NAME = 80
 """Most characters of a name: an organisation's, a key's, a plan's, an upstream's, a reference."""
@@ -43,6 +43,21 @@ def check_line(text: str, what: str, longest: int) -> str:
     if not text:
         raise InvalidInput(f"The {what} is empty. It must have 1 to {longest} characters.")
     return _checked(text, what, longest)
+
+
+def check_name(name: str, what: str) -> str:
+    """Return the name without surrounding space, its accents composed: names that look alike are alike.
+
+    Raises:
+        InvalidInput: empty, longer than 80 characters, or holding characters that cannot be seen.
+    """
+    return check_line(name, what, NAME)
+
+
+def check_confirmed(confirm: str, name: str, what: str) -> None:
+    """Raise NotConfirmed unless what was given to confirm is the thing's name exactly."""
+    if confirm != name:
+        raise NotConfirmed(f"To confirm, give the {what} exactly: {name!r}, not {confirm!r}. Nothing was changed.")
 
 
 def check_reason(text: str, what: str = "reason") -> str:

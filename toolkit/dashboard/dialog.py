@@ -11,7 +11,8 @@ from typing import cast
 import streamlit as st
 
 from toolkit.admin import catalog
-from toolkit.admin.keys import KeySummary, NewSecret
+from toolkit.admin.key_summaries import KeySummary
+from toolkit.admin.keys import NewSecret
 from toolkit.core.dialect import Dialect
 from toolkit.dashboard import shared
 from toolkit.dashboard.copy_button import copy_button

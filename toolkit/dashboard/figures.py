@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import streamlit as st
 from sqlalchemy import func, select
 
-from toolkit.admin import accounts
+from toolkit.admin import organisations
 from toolkit.core.period import billing_month
 from toolkit.reports import queries
 from toolkit.reports.queries import Period, Totals
@@ -72,7 +72,7 @@ class Wallets:
 def wallets(workspace: Workspace, org: str | None) -> Wallets:
     """Return the wallets' present state; never cached."""
     with workspace.read() as tx:
-        rows = [row for row in accounts.list_orgs(tx) if org in {None, row.id}]
+        rows = [row for row in organisations.list_all(tx) if org in {None, row.id}]
     return Wallets(
         len(rows), sum(row.balance for row in rows), sum(row.held for row in rows), sum(row.available for row in rows)
     )

@@ -7,8 +7,9 @@ from html import escape
 
 import streamlit as st
 
-from toolkit.admin import accounts, keys, plans
-from toolkit.admin.keys import UNSET, KeySummary
+from toolkit.admin import keys, organisations, plans
+from toolkit.admin.key_summaries import KeySummary, summaries
+from toolkit.admin.keys import UNSET
 from toolkit.core.money import show_usd, usd
 from toolkit.core.policy import HoldPolicy, KeyStatus, Role
 from toolkit.dashboard import dialog, key_form, shared
@@ -42,7 +43,7 @@ def main() -> None:
             org = shared.org_choice(workspace, "key_org")
     with workspace.read() as tx:
         now = tx.now
-        found = keys.summaries(tx, org=org.id if org else None, deleted=True)
+        found = summaries(tx, org=org.id if org else None, deleted=True)
         has_plans = bool(plans.list_all(tx))
     wanted = text.strip().lower()
     listed = [
@@ -216,7 +217,7 @@ def create_dialog() -> None:
     dialog.leave_if_closed()
     workspace = shared.workspace()
     with workspace.read() as tx:
-        orgs = {org.id: org.name for org in accounts.list_orgs(tx)}
+        orgs = {org.id: org.name for org in organisations.list_all(tx)}
     if not orgs:
         st.warning("There is no organisation yet. Add one on the server with `keydesk orgs add NAME`.")
         dialog.buttons("Create key", disabled=True)

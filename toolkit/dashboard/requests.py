@@ -9,8 +9,10 @@ from typing import Any, NamedTuple
 
 import streamlit as st
 
-from toolkit.admin import catalog, keys, plans
-from toolkit.admin.keys import KeySummary
+from toolkit.admin import plans
+from toolkit.admin.key_summaries import KeySummary, summaries
+from toolkit.admin.models import list_models
+from toolkit.admin.prices import list_prices
 from toolkit.core.errors import RefusalType
 from toolkit.core.money import NANO, usd
 from toolkit.core.policy import KeyStatus, Outcome
@@ -146,7 +148,7 @@ def _filters(workspace: Workspace) -> Filters:
             chosen = shared.org_choice(workspace, "request_org")
             org = chosen.id if chosen else None
     with workspace.read() as tx:
-        known = {summary.key.id: summary for summary in keys.summaries(tx, org=org, deleted=True)}
+        known = {summary.key.id: summary for summary in summaries(tx, org=org, deleted=True)}
         models = _models(tx, known.values())
 
     def key_label(key_id: str) -> str:
@@ -181,7 +183,7 @@ def _filters(workspace: Workspace) -> Filters:
 def _models(tx: Transaction, known: Iterable[KeySummary]) -> list[str]:
     """Return the models to choose from: for people of one organisation those of its keys' plans, deleted keys' too."""
     if tx.actor.org_id is None:
-        return [model.id for model in catalog.list_models(tx)]
+        return [model.id for model in list_models(tx)]
     return sorted({model for plan_id in {each.key.plan_id for each in known} for model in plans.models(tx, plan_id)})
 
 
@@ -345,7 +347,7 @@ def _cost(workspace: Workspace, row: Mapping[Hashable, Any]) -> None:
     lines.append(["<b>Charged</b>", "", "", f"<b>{charged}</b>"])
     with workspace.read() as tx:
         entries = corrections.of_call(tx, row["request_id"])
-        sources = {price.id: price.source for price in catalog.list_prices(tx)}
+        sources = {price.id: price.source for price in list_prices(tx)}
     present = int(row["cost"])
     for entry in entries:
         present -= entry.amount

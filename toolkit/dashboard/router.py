@@ -4,7 +4,7 @@ from html import escape
 
 import streamlit as st
 
-from toolkit.admin import accounts
+from toolkit.admin import organisations
 from toolkit.dashboard import dialog, shared
 from toolkit.workspace import Workspace
 
@@ -42,7 +42,7 @@ def _sidebar(workspace: Workspace) -> None:
     org = "All organisations"
     if workspace.actor.org_id is not None:
         with workspace.read() as tx:
-            org = accounts.find_org(tx, workspace.actor.org_id).name
+            org = organisations.find(tx, workspace.actor.org_id).name
     st.sidebar.html(
         '<div class="kd-me">'
         f'<div class="kd-me-name" title="{escape(workspace.actor.name)}">{escape(workspace.actor.name)}</div>'

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 import streamlit as st
 
-from toolkit.admin import accounts
+from toolkit.admin import organisations
 from toolkit.core.errors import KeydeskError
 from toolkit.core.money import show_usd, usd
 from toolkit.core.policy import Role
@@ -108,7 +108,7 @@ def gateway_url() -> str:
 def org_choice(workspace: Workspace, key: str) -> Organisation | None:
     """Ask for one organisation or all, where the actor may see several; return the chosen one, None for all."""
     with workspace.read() as tx:
-        orgs = {org.id: org for org in accounts.list_orgs(tx)}
+        orgs = {org.id: org for org in organisations.list_all(tx)}
     if workspace.actor.org_id is not None:
         return orgs[workspace.actor.org_id]
     chosen = st.selectbox(

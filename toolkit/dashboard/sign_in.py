@@ -14,6 +14,7 @@ from starlette.responses import HTMLResponse, PlainTextResponse, RedirectRespons
 from starlette.routing import Route
 
 from toolkit.admin import sessions
+from toolkit.admin.sign_in import open_session
 from toolkit.core.errors import KeydeskError, SignInFailed
 from toolkit.dashboard import headers, identity, streamlit_sessions
 from toolkit.dashboard.headers import FORMS, SIGN_IN
@@ -78,7 +79,7 @@ class SignIns:
         self._here += 1
         try:
             session_id = await to_thread.run_sync(
-                sessions.sign_in,
+                open_session,
                 identity.workspace().store,
                 email,
                 form.get("password", ""),

@@ -15,7 +15,10 @@ from itertools import groupby
 
 from sqlalchemy import select
 
-from toolkit.admin import accounts, catalog, keys, lookup, plans, wallet
+from toolkit.admin import catalog, keys, organisations, plans, secret_lookup, wallet
+from toolkit.admin.key_summaries import summaries
+from toolkit.admin.models import add_model
+from toolkit.admin.upstreams import add_upstream, list_upstreams, update_upstream
 from toolkit.billing.hold_estimate import hold_bound
 from toolkit.billing.rules import Admit, Call, Ending, Refuse, Settle
 from toolkit.billing.state import BatchState, RowsWanted
@@ -99,11 +102,11 @@ def follow_port(workspace: Workspace) -> None:
     """
     with workspace.store.write(SYSTEM) as tx:
         lock_catalog(tx)
-        found = {upstream.name: upstream.base_url for upstream in catalog.list_upstreams(tx)}
+        found = {upstream.name: upstream.base_url for upstream in list_upstreams(tx)}
         for dialect, url in _base_urls(workspace).items():
             name = f"demo-{dialect}"
             if re.fullmatch(rf"http://127\.0\.0\.1:\d+/{_BASES[dialect]}", found.get(name, "")):
-                catalog.update_upstream(tx, name, base_url=url, credential_env=CREDENTIAL)
+                update_upstream(tx, name, base_url=url, credential_env=CREDENTIAL)
 
 
 def _base_urls(workspace: Workspace) -> dict[Dialect, str]:
@@ -114,9 +117,9 @@ def _set_stage(workspace: Workspace, start: datetime) -> None:
     """Add models, plans, organisations and their first money, all before the first call."""
     with workspace.store.write(_PLATFORM, start) as tx:
         for dialect, url in _base_urls(workspace).items():
-            catalog.add_upstream(tx, f"demo-{dialect}", dialect, url, CREDENTIAL)
+            add_upstream(tx, f"demo-{dialect}", dialect, url, CREDENTIAL)
         for model in MODELS:
-            catalog.add_model(
+            add_model(
                 tx,
                 model.id,
                 f"demo-{model.dialect}",
@@ -126,7 +129,7 @@ def _set_stage(workspace: Workspace, start: datetime) -> None:
         for name, (multiplier, models) in DEMO_PLANS.items():
             plans.add(tx, name, multiplier, models)
         for org in CREDITS:
-            accounts.add_org(tx, org)
+            organisations.add(tx, org)
 
 
 class _Player:
@@ -214,7 +217,7 @@ class _Player:
                 .join(ApiKey, ApiKey.org_id == Organisation.id)
                 .join(LiveSecret, LiveSecret.key_id == ApiKey.id)
             ).all()
-            found = {(org, name): lookup.lookup(tx, [digest]) for org, name, digest in digests}
+            found = {(org, name): secret_lookup.find_live(tx, [digest]) for org, name, digest in digests}
         self._facts = {key: facts for key, facts in found.items() if facts is not None}
 
     def _job(self, demo: DemoCall) -> "_WholeCall":
@@ -277,7 +280,7 @@ class _Player:
                 .join(Organisation, Organisation.id == ApiKey.org_id)
                 .where(Organisation.name == ROTATED.org, ApiKey.name == ROTATED.name)
             ).one()
-            facts = lookup.lookup_retired(tx, [found.digest])
+            facts = secret_lookup.find_retired(tx, [found.digest])
         assert facts is not None  # noqa: S101 - it was rotated half-way
         with closing(open_billing_store(self._workspace.store)) as billing_store:
             for number in range(OLD_SECRET_USES - found.uses, 0, -1):  # an earlier load may have made some
@@ -289,7 +292,7 @@ class _Player:
                 if isinstance(failed, BaseException):
                     raise failed
                 with self._workspace.store.write(SYSTEM) as tx:
-                    lookup.note_retired(tx, {found.digest: Counted(1, at)})
+                    secret_lookup.note_retired(tx, {found.digest: Counted(1, at)})
 
 
 @dataclass(frozen=True, slots=True)
@@ -356,7 +359,7 @@ def _endpoint(demo: DemoCall) -> str:
 
 
 def _find(tx: Transaction, key: DemoKey) -> ApiKey | None:
-    org = accounts.find_org(tx, key.org)
+    org = organisations.find(tx, key.org)
     return tx.session.scalar(select(ApiKey).where(ApiKey.org_id == org.id, ApiKey.name == key.name))
 
 
@@ -364,7 +367,7 @@ def _find(tx: Transaction, key: DemoKey) -> ApiKey | None:
 def _acting_for(workspace: Workspace, org: str, at: datetime) -> Iterator[Transaction]:
     """Open a transaction in the name of an organisation's own admin."""
     with workspace.store.read(_PLATFORM) as tx:
-        org_id = accounts.find_org(tx, org).id
+        org_id = organisations.find(tx, org).id
     name = f"admin@{org.lower().replace(' ', '-')}.example"
     with workspace.store.write(Actor(name, Role.ORG_ADMIN, org_id), at) as tx:
         yield tx
@@ -385,7 +388,7 @@ def _played_until(workspace: Workspace) -> datetime | None:
 def _end(workspace: Workspace, now: datetime, calls: int) -> None:
     """Set the limit that one key is near, and say that all is loaded."""
     with _acting_for(workspace, NEAR_LIMIT.org, now) as tx:
-        summary = next(s for s in keys.summaries(tx, org=NEAR_LIMIT.org) if s.key.name == NEAR_LIMIT.name)
+        summary = next(s for s in summaries(tx, org=NEAR_LIMIT.org) if s.key.name == NEAR_LIMIT.name)
         near = max(-(-summary.spent * 100 // (94 * NANO)), 1) * NANO
         keys.update(tx, summary.key.id, monthly_limit=near, reason="Budget for the rest of the quarter.")
     with workspace.store.write(_PLATFORM, now) as tx:

@@ -13,7 +13,7 @@ from typing import NamedTuple, TypeVar
 
 from sqlalchemy import select
 
-from toolkit.admin import catalog, lookup
+from toolkit.admin import catalog, secret_lookup
 from toolkit.billing.batcher import Batcher
 from toolkit.billing.rules import Receipt
 from toolkit.billing.state import Job, Stale
@@ -66,7 +66,7 @@ class KeyCache:
         self._batcher = batcher
         self._keys: dict[str, KeyFacts] = {}
         self._dead: dict[str, _Dead] = {}
-        self._retired_uses = tallies.tally(lookup.note_retired)
+        self._retired_uses = tallies.tally(secret_lookup.note_retired)
         self._noted: dict[str, float] = {}
         self._reading = asyncio.Lock()
         self._readings = 0
@@ -135,7 +135,7 @@ class KeyCache:
         Raises:
             Unavailable: the key store cannot be reached.
         """
-        return await self._read(lambda tx: lookup.org_has(tx, org_id, model))
+        return await self._read(lambda tx: secret_lookup.org_has(tx, org_id, model))
 
     async def receipt(self, request_id: str) -> Receipt | None:
         """Return what a call was charged, if its settlement is in the outbox; for one whose commit got no answer.
@@ -165,7 +165,7 @@ class KeyCache:
 
         def work() -> None:
             with self._store.write(SYSTEM) as tx:
-                lookup.note_in_url(tx, digests)
+                secret_lookup.note_in_url(tx, digests)
 
         try:
             await asyncio.to_thread(work)
@@ -179,8 +179,8 @@ class KeyCache:
             raise self._turned_away(digests, dead.facts)
 
         def question(tx: Transaction) -> tuple[KeyFacts | None, KeyFacts | None]:
-            facts = lookup.lookup(tx, digests)
-            return facts, None if facts else lookup.lookup_retired(tx, digests)
+            facts = secret_lookup.find_live(tx, digests)
+            return facts, None if facts else secret_lookup.find_retired(tx, digests)
 
         facts, retired = await self._read(question)
         if facts is None:

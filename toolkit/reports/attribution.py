@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from toolkit.admin import catalog
+from toolkit.admin.prices import list_prices
 from toolkit.core.errors import InvalidInput
 from toolkit.core.period import Period
 from toolkit.core.pricing import MILLION, PriceSheet
@@ -169,7 +169,7 @@ def _size(ledger: Ledger) -> tuple[str, list[str]]:
     """Return SQL for the size of a call's input, and its values: how many thresholds of its model it exceeds."""
     thresholds: dict[str, set[int]] = {}
     with ledger.store.read(ledger.actor) as tx:
-        for entry in catalog.list_prices(tx):
+        for entry in list_prices(tx):
             above = {tier.above for tier in PriceSheet.from_json(entry.sheet).tiers[1:]}
             if above:
                 thresholds.setdefault(entry.model_id, set()).update(above)

@@ -10,7 +10,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from toolkit.admin import accounts, keys
+from toolkit.admin import keys, organisations
 from toolkit.core.errors import InvalidInput
 from toolkit.core.period import Period, billing_month
 from toolkit.core.policy import Outcome
@@ -338,7 +338,7 @@ def chosen(ledger: Ledger, org: str | None = None, key: str | None = None) -> di
     if org is None and key is None:
         return {}
     with ledger.store.read(ledger.actor) as tx:
-        org_id = None if org is None else accounts.find_org(tx, org).id
+        org_id = None if org is None else organisations.find(tx, org).id
         return {"org_id": org_id, "key_id": None if key is None else keys.find(tx, key).id}
 
 

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
 
-from toolkit.admin import catalog, plans
+from toolkit.admin import plans
+from toolkit.admin.models import list_models
+from toolkit.admin.prices import list_prices, price_at
 from toolkit.core.errors import InvalidInput, RefusalType
 from toolkit.core.money import check_amount
 from toolkit.core.period import Period
@@ -156,8 +158,8 @@ def book_at(ledger: Ledger, moment: datetime) -> dict[str, PriceSheet]:
     """Return the price sheets of all models that are in force at a moment, to replay by; the moment may be to come."""
     sheets = {}
     with ledger.store.read(ledger.actor) as tx:
-        for model in catalog.list_models(tx):
-            entry = catalog.price_at(catalog.list_prices(tx, model.id), moment)
+        for model in list_models(tx):
+            entry = price_at(list_prices(tx, model.id), moment)
             if entry is not None:
                 sheets[model.id] = PriceSheet.from_json(entry.sheet)
     return sheets

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import select, update
 
-from toolkit.admin import accounts
+from toolkit.admin import rights
 from toolkit.core.errors import Conflict, InvalidInput, NotConfirmed, NotFound
 from toolkit.core.ids import new_id
 from toolkit.core.money import check_amount, usd
@@ -101,7 +101,7 @@ def correct(workspace: Workspace, request_id: str, charge: int, reason: str, *, 
     if confirm != found.request_id:
         raise NotConfirmed(f"To correct the charge of {found.request_id}, confirm with its request id.")
     with workspace.write() as tx:
-        accounts.require_platform_admin(tx)
+        rights.require_platform_admin(tx)
         lock_orgs(tx, found.org_id)
         org = tx.session.get_one(Organisation, found.org_id, populate_existing=True)
         before = _with_corrections(tx, found)
@@ -117,7 +117,7 @@ def find(workspace: Workspace, request_id: str) -> Charge:
     """Return what a call that has ended costs, with its corrections; args and errors as of `correct`."""
     request_id = request_id.strip()
     with workspace.read() as tx:
-        accounts.require_platform_admin(tx)
+        rights.require_platform_admin(tx)
         under_way = tx.session.get(Hold, request_id) is not None
     if under_way:
         raise Conflict(f"The call {request_id} is still under way. It can be corrected once it has ended.")

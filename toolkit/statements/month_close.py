@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from sqlalchemy import select
 
-from toolkit.admin import accounts, catalog
+from toolkit.admin import catalog, organisations, rights
 from toolkit.core.errors import Conflict, NotFound
 from toolkit.core.ids import new_id
 from toolkit.core.money import show_usd, usd
@@ -148,8 +148,8 @@ def require_closable(tx: Transaction, org: str, month: str, *, first: bool = Fal
         first: as for `close`.
     """
     Period.month(month)
-    accounts.require_platform_admin(tx)
-    org_id = accounts.find_org(tx, org).id
+    rights.require_platform_admin(tx)
+    org_id = organisations.find(tx, org).id
     _require_closable(tx, org_id, month, first=first)
     return org_id
 
@@ -173,7 +173,7 @@ def draft(workspace: Workspace, org: str, month: str) -> Figures:
     period = Period.month(month)
 
     with workspace.read() as tx:
-        org_id = accounts.find_org(tx, org).id
+        org_id = organisations.find(tx, org).id
 
     def attempt() -> Figures:
         calls = calls_of(workspace.ledger, org_id, period)
@@ -200,7 +200,7 @@ def standing(workspace: Workspace, org: str, month: str) -> Standing:
     """
     Period.month(month)
     with workspace.read() as tx:
-        found = accounts.find_org(tx, org)
+        found = organisations.find(tx, org)
         whose = found.id, found.name, month
         acts = acts_of(tx, found.id)
         if month in acts and not changed(tx, found.id, acts):
@@ -239,7 +239,7 @@ def find(tx: Transaction, org: str, month: str) -> Statement:
         NotFound: no such organisation, or its month is not closed.
     """
     Period.month(month)
-    found = accounts.find_org(tx, org)
+    found = organisations.find(tx, org)
     statement = tx.session.scalar(select(Statement).where(Statement.org_id == found.id, Statement.month == month))
     if statement is None:
         raise NotFound(f"{month} of {found.name} is not closed. `keydesk month close` does it once it has ended.")
@@ -254,7 +254,7 @@ def list_all(tx: Transaction, *, org: str | None = None) -> list[Statement]:
         org: id or name of one organisation; None is all.
     """
     query = select(Statement).order_by(Statement.month.desc(), Statement.org_id)
-    for org_id in {tx.actor.org_id, accounts.find_org(tx, org).id if org else None} - {None}:
+    for org_id in {tx.actor.org_id, organisations.find(tx, org).id if org else None} - {None}:
         query = query.where(Statement.org_id == org_id)
     return list(tx.session.scalars(query))
 

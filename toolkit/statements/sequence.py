@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import func, select
 
-from toolkit.admin import accounts
+from toolkit.admin import organisations
 from toolkit.core.money import show_usd
 from toolkit.core.period import Period, billing_month, next_month
 from toolkit.statements.figures import digest
@@ -39,7 +39,7 @@ def due(tx: Transaction, *, org: str | None = None) -> list[Due]:
         tx: any actor, who is told of what they may see.
         org: id or name of one organisation; None is all.
     """
-    shown = [accounts.find_org(tx, org)] if org else accounts.list_orgs(tx)
+    shown = [organisations.find(tx, org)] if org else organisations.list_all(tx)
     called = select(ApiKey.org_id, func.min(KeyMonth.month)).join(KeyMonth, KeyMonth.key_id == ApiKey.id)
     paid = select(WalletEntry.org_id, func.min(WalletEntry.created_at)).group_by(WalletEntry.org_id)
     oldest = {of: billing_month(at) for of, at in tx.session.execute(paid)}

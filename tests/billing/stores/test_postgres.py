@@ -8,17 +8,11 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from tests.account import (
-    Account,
-    account,
-    billing_store,
-    fixed,
-    open_account,
-)
+from tests.account import Account, account, billing_store, fixed, open_account
 from tests.billing.stores.test_stores import another_writer, full_batch, store_of
 from tests.conftest import wait_until
 from tests.faults import shake
-from toolkit.admin import accounts
+from toolkit.admin import organisations
 from toolkit.billing.rules import Admitted
 from toolkit.billing.stores import open_billing_store
 from toolkit.billing.stores.postgres import PostgresBillingStore
@@ -65,7 +59,7 @@ def test_an_organisation_that_stays_locked_is_unavailable(account: Account) -> N
 def test_organisations_do_not_wait_for_each_other(account: Account) -> None:
     """While one organisation is locked, another's calls go on."""
     with account.world.workspace.write() as tx:
-        other = accounts.add_org(tx, "Other")
+        other = organisations.add(tx, "Other")
     second = open_account(replace(account.world, org_id=other.id), account.billing_store)
     shake(store_of(account), account.billing_store, None).real.execute("SET lock_timeout = '10s'")
     job = second.asked(second.call(), fixed(0))

@@ -12,21 +12,10 @@ import psycopg
 import pytest
 from sqlalchemy import text
 
-from tests.account import (
-    INSTANCE,
-    NOW,
-    UNIQUE,
-    Account,
-    account,
-    billing_store,
-    dollars,
-    ended,
-    fixed,
-    open_account,
-)
+from tests.account import INSTANCE, NOW, UNIQUE, Account, account, billing_store, dollars, ended, fixed, open_account
 from tests.conftest import ADMIN, World, usd
 from tests.faults import Fault, settle_down, shake, steps_of
-from toolkit.admin import accounts, wallet
+from toolkit.admin import organisations, wallet
 from toolkit.billing import leases
 from toolkit.billing.rules import Abandon, Admit, Admitted, Receipt, Refuse, Settle
 from toolkit.billing.state import BatchState, RowsWanted
@@ -145,7 +134,7 @@ def test_a_call_is_settled_once_in_a_batch_too(account: Account) -> None:
 def test_a_batch_may_mix_organisations_keys_and_months(world: World, account: Account) -> None:
     """Each job moves its own totals, and no others."""
     with world.workspace.write() as tx:
-        other = accounts.add_org(tx, "Other")
+        other = organisations.add(tx, "Other")
         wallet.credit(tx, other.id, usd(5), "their first payment")
     accounts_ = [
         account,
@@ -358,7 +347,7 @@ def test_organisations_in_any_order_make_no_deadlock(world: World, account: Acco
     worlds = [world]
     for number in range(3):
         with world.workspace.write() as tx:
-            worlds.append(replace(world, org_id=accounts.add_org(tx, f"Org {number}").id))
+            worlds.append(replace(world, org_id=organisations.add(tx, f"Org {number}").id))
         worlds[-1].credit(usd(1), f"first payment {number}")
     every = [account, *(open_account(one, account.billing_store) for one in worlds[1:])]
     rounds = 40

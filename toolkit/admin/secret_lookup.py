@@ -12,12 +12,12 @@ from toolkit.store.tables import ApiKey, LiveSecret, Moment, Organisation, PlanM
 from toolkit.store.tally import Counted
 
 
-def lookup(tx: Transaction, digests: Iterable[str]) -> KeyFacts | None:
+def find_live(tx: Transaction, digests: Iterable[str]) -> KeyFacts | None:
     """Return the facts of the key that one of these digests admits, or None."""
     return _find(tx, LiveSecret, digests)
 
 
-def lookup_retired(tx: Transaction, digests: Iterable[str]) -> KeyFacts | None:
+def find_retired(tx: Transaction, digests: Iterable[str]) -> KeyFacts | None:
     """Return the facts of the key that one of these digests once admitted, or None.
 
     Such a secret admits nothing: its key was rotated or deleted.

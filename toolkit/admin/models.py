@@ -1,0 +1,181 @@
+"""Models that keys may call: where each is served, under which name, and within which limits of tokens."""
+
+import re
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import select
+
+from toolkit.admin import catalog, prices
+from toolkit.admin.public_prices import public_price
+from toolkit.core import words
+from toolkit.core.dialect import Dialect
+from toolkit.core.errors import Conflict, InvalidInput, NotFound
+from toolkit.core.pricing import PriceSheet
+from toolkit.store import audit
+from toolkit.store.database import Transaction
+from toolkit.store.tables import Model, Upstream
+
+UNKNOWN_CONTEXT_WINDOW = 131_072
+LARGEST_DEFAULT_OUTPUT = 16_384
+UNKNOWN_MAX_OUTPUT = 16_384
+LARGEST_TOKEN_COUNT = 100_000_000
+LONGEST_UPSTREAM_MODEL = 256
+"""Characters."""
+
+PRICE_PROVIDER = {Dialect.OPENAI: "openai", Dialect.ANTHROPIC: "anthropic", Dialect.GEMINI: "google"}
+"""Which provider of genai-prices a dialect's models are looked up at, unless `price_as` says otherwise."""
+
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@/+-]{0,127}")
+
+
+def add_model(
+    tx: Transaction,
+    model_id: str,
+    upstream: str,
+    *,
+    upstream_model: str | None = None,
+    sheet: PriceSheet | None = None,
+    price_as: str | None = None,
+    valid_from: datetime | None = None,
+    context_window: int | None = None,
+    default_output: int | None = None,
+    max_output: int | None = None,
+) -> Model:
+    """Add a model that keys may call, with its first price.
+
+    Args:
+        tx: as a platform admin.
+        model_id: the public id that callers name.
+        upstream: name of the upstream that serves it.
+        upstream_model: what the upstream calls it; the public id by default.
+        sheet: prices; without them they are copied from genai-prices.
+        price_as: `PROVIDER/MODEL` to copy prices of; by default the dialect's provider and the upstream model.
+        valid_from: from when the price holds, UTC; now by default.
+        context_window: tokens; from genai-prices, else 131,072.
+        default_output: output bound injected when a caller gives none, in tokens; else the smaller of
+            the maximum and 16,384.
+        max_output: the most output tokens of one answer; else 16,384.
+
+    Raises:
+        InvalidInput, NotFound, Conflict: a value cannot be used, the upstream or price is unknown, the id is taken.
+    """
+    catalog.begin_change(tx)
+    if _ID.fullmatch(model_id) is None:
+        raise InvalidInput(f"The model id {model_id!r} must be 1 to 128 letters, digits or . _ : @ / + -")
+    endpoint = tx.session.get(Upstream, upstream)
+    if endpoint is None:
+        raise NotFound(f"There is no upstream named {upstream!r}. Add it first: keydesk upstreams add.")
+    if tx.session.get(Model, model_id):
+        raise Conflict(f"There is already a model {model_id!r}. `keydesk prices set` gives it a new price.")
+    start = prices.start_of(tx, valid_from)
+    source = "given"
+    if sheet is None:
+        reference = price_as or f"{PRICE_PROVIDER[Dialect(endpoint.dialect)]}/{upstream_model or model_id}"
+        public = public_price(reference, start)
+        sheet, source = public.sheet, public.source
+        context_window = public.context_window if context_window is None else context_window
+    elif price_as is not None:
+        raise InvalidInput("Give prices, or a model to copy them from, not both.")
+    if context_window is None:
+        context_window = UNKNOWN_CONTEXT_WINDOW
+    max_output = _tokens(UNKNOWN_MAX_OUTPUT if max_output is None else max_output, "maximum output")
+    if default_output is None:
+        default_output = min(max_output, LARGEST_DEFAULT_OUTPUT)
+    model = Model(
+        id=model_id,
+        upstream=upstream,
+        upstream_model=_upstream_model(upstream_model or model_id),
+        context_window=_tokens(context_window, "context window"),
+        default_output=_tokens(default_output, "default output"),
+        max_output=max_output,
+        created_at=tx.now,
+        created_by=tx.actor.name,
+    )
+    _check_default_output(model.default_output, max_output)
+    tx.session.add(model)
+    tx.session.flush()
+    audit.record(tx, "model.add", model_id, after={"upstream": upstream, "upstream_model": model.upstream_model})
+    prices.enter(tx, model_id, sheet, source, start)
+    return model
+
+
+def update_model(
+    tx: Transaction,
+    model_id: str,
+    *,
+    upstream: str | None = None,
+    upstream_model: str | None = None,
+    context_window: int | None = None,
+    default_output: int | None = None,
+    max_output: int | None = None,
+) -> Model:
+    """Change where a model is served, or its limits; what is not given stays, and so does its price.
+
+    Args are those of `add_model`. The next call goes by them; callers go on to name the same public id.
+
+    Raises:
+        NotFound: no such model or upstream.
+        InvalidInput: the upstream speaks another dialect, or a limit cannot be used.
+    """
+    catalog.begin_change(tx)
+    model = tx.session.get(Model, model_id)
+    if model is None:
+        raise NotFound(f"There is no model {model_id!r}. `keydesk models list` shows them.")
+    before = _describe_model(model)
+    after = before | {
+        "upstream": _same_dialect(tx, model, upstream or model.upstream),
+        "upstream_model": _upstream_model(upstream_model or model.upstream_model),
+        "context_window": _kept(context_window, model.context_window, "context window"),
+        "default_output": _kept(default_output, model.default_output, "default output"),
+        "max_output": _kept(max_output, model.max_output, "maximum output"),
+    }
+    _check_default_output(after["default_output"], after["max_output"])
+    if after != before:
+        for name, value in after.items():
+            setattr(model, name, value)
+        tx.session.flush()
+        catalog.changed(tx)
+        audit.record(tx, "model.update", model_id, before=before, after=after)
+    return model
+
+
+def _upstream_model(name: str) -> str:
+    return words.check_line(name, "name of the model at the upstream", LONGEST_UPSTREAM_MODEL)
+
+
+def _describe_model(model: Model) -> dict[str, Any]:
+    names = ("upstream", "upstream_model", "context_window", "default_output", "max_output")
+    return {name: getattr(model, name) for name in names}
+
+
+def _same_dialect(tx: Transaction, model: Model, name: str) -> str:
+    present, other = tx.session.get_one(Upstream, model.upstream), tx.session.get(Upstream, name)
+    if other is None:
+        raise NotFound(f"There is no upstream named {name!r}. Add it first: keydesk upstreams add.")
+    if other.dialect != present.dialect:
+        raise InvalidInput(
+            f"The model {model.id!r} speaks {present.dialect}, but the upstream {name!r} {other.dialect}. "
+            "Callers would have to change: add another model instead."
+        )
+    return name
+
+
+def _kept(count: int | None, present: int, what: str) -> int:
+    return present if count is None else _tokens(count, what)
+
+
+def _check_default_output(default_output: int, max_output: int) -> None:
+    if default_output > max_output:
+        raise InvalidInput(f"The default output ({default_output}) is above the maximum output ({max_output}).")
+
+
+def _tokens(count: int, what: str) -> int:
+    if not 1 <= count <= LARGEST_TOKEN_COUNT:
+        raise InvalidInput(f"The {what} must be between 1 and {LARGEST_TOKEN_COUNT:,} tokens.")
+    return count
+
+
+def list_models(tx: Transaction) -> list[Model]:
+    """Return all models, by id."""
+    return list(tx.session.scalars(select(Model).order_by(Model.id)))
