@@ -29,7 +29,8 @@ from benchmarks.postgres import database
 from benchmarks.tables import table
 from toolkit.core.period import Period
 from toolkit.ledger import segments
-from toolkit.ledger.ledger import FULL, Ledger
+from toolkit.ledger.compaction import FULL
+from toolkit.ledger.ledger import Ledger
 from toolkit.reports import queries
 from toolkit.store.database import SYSTEM, Store, utc_now
 from toolkit.store.tables import ApiKey, Organisation, Plan

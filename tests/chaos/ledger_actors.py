@@ -38,8 +38,7 @@ from toolkit.core.errors import Unavailable
 from toolkit.core.policy import Outcome, Role
 from toolkit.core.pricing import MILLION
 from toolkit.core.usage import Usage
-from toolkit.ledger import duckdb_views
-from toolkit.ledger import ledger as ledger_module
+from toolkit.ledger import compaction, snapshot
 from toolkit.ledger.ledger import Ledger
 from toolkit.store.database import Actor
 from toolkit.store.tables import CatalogVersion, Hold, KeyMonth
@@ -60,7 +59,7 @@ REST = 0.03
 DAWDLES, LONGEST_DAWDLE = 0.15, 0.1
 """How often an actor waits before a transaction of the key store, and for how many seconds at most."""
 
-COLUMNS = ", ".join(column.name for column in duckdb_views.OUTBOX.columns)
+COLUMNS = ", ".join(column.name for column in snapshot.OUTBOX.columns)
 
 
 @dataclass(frozen=True)
@@ -223,7 +222,7 @@ def drain(scenery: Scenery, number: int) -> None:
     """Run `keydesk ledger sync --follow`, in a hurry."""
     begin(scenery, f"drain-{number}")
     command.DRAIN_EVERY, command.MERGE_EVERY, command.COMPACT_EVERY = DRAIN_EVERY, MERGE_EVERY, COMPACT_EVERY
-    ledger_module.FULL = FULL
+    compaction.FULL = FULL
     while True:
         try:
             cli(["ledger", "sync", "--follow"])
@@ -237,7 +236,7 @@ def drain(scenery: Scenery, number: int) -> None:
 def compact(scenery: Scenery, number: int) -> None:
     """Merge all that is small and sweep, or verify, over and over."""
     begin(scenery, f"compactor-{number}")
-    ledger_module.FULL = FULL
+    compaction.FULL = FULL
     ledger = _opened(lambda: toolkit.open(write=True)).ledger
     chance = random.Random()
     with StopSignals() as stop, scenery.journal("compactor").open("ab", buffering=0) as journal:

@@ -16,7 +16,7 @@ from tests.chaos.stage import MODEL, Caller
 from toolkit.core.moments import micros, moment
 from toolkit.core.period import Period
 from toolkit.core.pricing import MILLION, PriceSheet
-from toolkit.ledger import duckdb_views, segments
+from toolkit.ledger import segments, snapshot
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -193,7 +193,7 @@ class Part:
             "duration_ms": rows["duration_ms"],
             "tags": [TAGS if flag & 4 else None for flag in flags.tolist()],
         }
-        schema = segments.arrow_schema(duckdb_views.OUTBOX)
+        schema = segments.arrow_schema(snapshot.OUTBOX)
         nothing = [None] * count
         return pa.Table.from_arrays(
             [pa.array(values.get(field.name, nothing), field.type) for field in schema], schema=schema

@@ -24,8 +24,7 @@ from toolkit.core.errors import Unavailable
 from toolkit.core.period import Period
 from toolkit.core.policy import Role
 from toolkit.core.pricing import PriceSheet, Tier
-from toolkit.ledger import duckdb_views
-from toolkit.ledger import ledger as ledger_module
+from toolkit.ledger import snapshot
 from toolkit.ledger.ledger import Ledger
 from toolkit.store.database import SYSTEM, Actor, Store
 from toolkit.store.tables import Price
@@ -178,7 +177,7 @@ def test_query_without_the_log_reads_none_of_it(world: World) -> None:
 
 def test_long_outbox_is_read_in_pieces(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     """More waiting rows than cross at a time are seen all the same, once, and a query may use `usage` twice."""
-    monkeypatch.setattr(duckdb_views, "AT_ONCE", 3)
+    monkeypatch.setattr(snapshot, "AT_ONCE", 3)
     wanted = append(ledger.store, [row(cost=1, first_byte_ms=n if n % 2 else None) for n in range(10)])
     assert ids(ledger) == wanted
     twice = "SELECT count(*), sum(a.cost), count(b.first_byte_ms) FROM usage a JOIN usage b USING (request_id)"
@@ -231,7 +230,7 @@ def test_no_view_has_a_digest(world: World) -> None:
     with world.workspace.read() as tx:
         found = tx.session.connection().exec_driver_sql("SELECT digest FROM live_secret").scalars().all()
     assert len(found) == 1
-    for view in ("usage", *duckdb_views.TABLES):
+    for view in ("usage", *snapshot.TABLES):
         text = str(world.workspace.ledger.sql(f"SELECT * FROM {view}").to_pylist())
         assert found[0] not in text, view
         assert new.secret not in text, view

@@ -34,9 +34,9 @@ from toolkit.admin import keys, organisations
 from toolkit.core.errors import Forbidden, InvalidInput, Unavailable
 from toolkit.core.period import Period
 from toolkit.core.policy import Role
-from toolkit.ledger import duckdb_views, segments
-from toolkit.ledger import ledger as ledger_module
+from toolkit.ledger import compaction, drain, segments, snapshot
 from toolkit.ledger.ledger import Ledger
+from toolkit.ledger.segment_list import GRACE
 from toolkit.store.database import SYSTEM, Actor, Store
 from toolkit.store.tables import OutboxRow, RefusalCount, Segment, SupersededSegment
 
@@ -249,7 +249,7 @@ COLUMNS_OF_VERSION_1 = [
 
 def write_version_1(ledger: Ledger, rows: list[dict[str, Any]]) -> None:
     """List a segment as the first Keydesk wrote it: its columns, its row groups, its encodings."""
-    schema = pa.schema([segments.arrow_schema(duckdb_views.OUTBOX).field(name) for name in COLUMNS_OF_VERSION_1])
+    schema = pa.schema([segments.arrow_schema(snapshot.OUTBOX).field(name) for name in COLUMNS_OF_VERSION_1])
     table = pa.Table.from_pylist([{name: row[name] for name in COLUMNS_OF_VERSION_1} for row in rows], schema)
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, compression="zstd", row_group_size=16_384)
@@ -297,7 +297,7 @@ def newer(monkeypatch: pytest.MonkeyPatch, ledger: Ledger) -> Iterator[None]:
     ledger.sync()
     pictures = Column("pictures", BigInteger, nullable=False, default=7)
     added: list[Column[Any]] = [Column("flavour", Text, nullable=True), pictures]
-    table = duckdb_views.OUTBOX
+    table = snapshot.OUTBOX
     with ledger.store.write(SYSTEM) as tx:
         for column in added:
             table.append_column(column)
@@ -354,7 +354,7 @@ def test_segments_of_a_newer_version_are_left_alone(ledger: Ledger) -> None:
 
 def test_sync_moves_no_more_than_its_limit(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     """`sync` takes the oldest rows up to its limit, in transactions of at most BATCH rows."""
-    monkeypatch.setattr(ledger_module, "BATCH", 2)
+    monkeypatch.setattr(drain, "BATCH", 2)
     wanted = append(ledger.store, [row(at=NOON + timedelta(seconds=n)) for n in range(7)])
     assert ledger.sync(limit=5) == 5
     assert [segment.rows for segment in listed(ledger)] == [2, 2, 1]
@@ -422,7 +422,7 @@ def test_list_and_outbox_are_read_in_one_snapshot(ledger: Ledger, store_url: str
 
 def test_compaction_merges_the_small_segments_of_each_day(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     """Small segments of a day become one; full ones and single ones stay as they are."""
-    monkeypatch.setattr(ledger_module, "FULL", 5)
+    monkeypatch.setattr(compaction, "FULL", 5)
     for rows, at in ((5, NOON), (2, NOON), (2, NOON), (3, NOON + DAY)):
         append(ledger.store, [row(at=at) for _ in range(rows)])
         ledger.sync()
@@ -448,7 +448,7 @@ def test_sweep_leaves_replaced_files_for_the_grace_period(ledger: Ledger) -> Non
     (merged,) = listed(ledger)
     assert ledger.sweep() == 0
     with ledger.store.write(SYSTEM) as tx:
-        long_ago = tx.now - ledger_module.GRACE - timedelta(minutes=1)
+        long_ago = tx.now - GRACE - timedelta(minutes=1)
         tx.session.execute(update(SupersededSegment).values(superseded_at=long_ago))
     assert ledger.sweep() == 2
     assert kept(ledger) == [merged.path]
@@ -577,6 +577,6 @@ def test_documented_views_exist(ledger: Ledger) -> None:
     """Every view that `docs/ledger.md` names can be queried, and there is none that it does not name."""
     text = (ROOT / "docs" / "ledger.md").read_text()
     documented = re.findall(r"^- `(\w+)`: ", text, re.MULTILINE)
-    assert documented == list(duckdb_views.TABLES)
+    assert documented == list(snapshot.TABLES)
     for view in documented:
         ledger.sql(f"SELECT * FROM {view}")

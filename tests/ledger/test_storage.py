@@ -96,11 +96,11 @@ def test_folder_in_trouble_is_unavailable(tmp_path: Path) -> None:
 FILL = """
 import resource, sys
 from pathlib import Path
-from toolkit.errors import Unavailable
-from toolkit.storage import Folder
+from toolkit.core.errors import Unavailable
+from toolkit.ledger.storage import FolderStorage
 resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
 try:
-    Folder(Path(sys.argv[1])).write("a/one.parquet", bytes(2 << 20))
+    FolderStorage(Path(sys.argv[1])).write("a/one.parquet", bytes(2 << 20))
 except Unavailable as error:
     print(error)
 """

@@ -28,8 +28,9 @@ from tests.rows import NOON, append, row
 from tests.stores import StoreKind, Stores
 from toolkit.cli import cli
 from toolkit.core.errors import Unavailable
-from toolkit.ledger import ledger as ledger_module
-from toolkit.ledger.ledger import GRACE, PATIENCE, Ledger
+from toolkit.ledger import compaction, drain
+from toolkit.ledger.ledger import Ledger
+from toolkit.ledger.segment_list import GRACE, PATIENCE, Move
 from toolkit.store.database import SYSTEM, Store, lock_name, utc_now
 from toolkit.store.tables import OutboxRow, Segment, SupersededSegment
 from toolkit.workspace import Workspace
@@ -61,22 +62,22 @@ class Workshop:
     def __init__(self, ledger: Ledger) -> None:
         self.ledger = ledger
         self.appended: list[str] = []
-        self.begun: list[Any] = []
+        self.begun: list[Move] = []
 
     def append(self, count: int) -> None:
         self.appended += append(self.ledger.store, [row(at=NOON + n * HALF_A_DAY) for n in range(count)])
 
     def begin_drain(self, limit: int) -> None:
-        if move := self.ledger._taken(limit):
+        if move := drain.written(self.ledger.segment_list, limit):
             self.begun.append(move)
 
     def begin_compaction(self, number: int) -> None:
-        if groups := self.ledger._groups(thorough=True):
-            self.begun.append(self.ledger._merged(groups[number % len(groups)]))
+        if groups := compaction.groups(self.ledger.segment_list, thorough=True):
+            self.begun.append(compaction.written(self.ledger.segment_list, groups[number % len(groups)]))
 
     def finish(self, number: int) -> None:
         if self.begun:
-            self.ledger._swap(self.begun.pop(number % len(self.begun)))
+            self.ledger.segment_list.swap(self.begun.pop(number % len(self.begun)))
 
     def die(self, number: int) -> None:
         if self.begun:
@@ -139,11 +140,11 @@ def test_workers_that_meet_lose_and_double_nothing(
 def test_swept_file_is_never_listed(ledger: Ledger) -> None:
     """A drain whose file a sweep took finds it noted, and leaves its rows in the outbox."""
     wanted = append(ledger.store, [row()])
-    slow = ledger._taken(10)
+    slow = drain.written(ledger.segment_list, 10)
     assert slow is not None
     assert ledger.sweep(AT_ONCE) == 1
     assert noted(ledger) == [segment.path for segment in slow.added]
-    assert ledger._swap(slow) == 0
+    assert ledger.segment_list.swap(slow) == 0
     assert listed(ledger) == []
     assert ids(ledger) == wanted
 
@@ -151,13 +152,13 @@ def test_swept_file_is_never_listed(ledger: Ledger) -> None:
 def test_drain_that_stood_still_too_long_lists_nothing(ledger: Ledger) -> None:
     """When a sweep may have forgotten what it removed, a drain from before does not list its files any more."""
     wanted = append(ledger.store, [row()])
-    slow = ledger._taken(10)
+    slow = drain.written(ledger.segment_list, 10)
     assert slow is not None
     ledger.sweep(AT_ONCE)
     age_notes(ledger, GRACE)
     ledger.sweep()
     assert noted(ledger) == []
-    assert ledger._swap(replace(slow, began=slow.began - GRACE)) == 0
+    assert ledger.segment_list.swap(replace(slow, began=slow.began - GRACE)) == 0
     assert listed(ledger) == []
     assert ids(ledger) == wanted
     assert PATIENCE < GRACE
@@ -168,7 +169,7 @@ def test_sweep_waits_for_nothing_while_it_holds_the_lock(
 ) -> None:
     """Files are looked for before a sweep's transaction and removed after it: a slow bucket keeps nobody waiting."""
     append(ledger.store, [row()])
-    ledger._taken(10)
+    drain.written(ledger.segment_list, 10)
     other = Store(store_url)
     done: list[str] = []
     for name in ("ages", "remove"):
@@ -188,7 +189,7 @@ def test_sweep_waits_for_nothing_while_it_holds_the_lock(
 
 def test_compaction_in_passing_merges_what_is_alike(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     """While calls come in, small segments are merged only where several of like size have gathered."""
-    monkeypatch.setattr(ledger_module, "ALIKE", 3)
+    monkeypatch.setattr(compaction, "ALIKE", 3)
     for count in (12, 1, 1):
         append(ledger.store, [row() for _ in range(count)])
         ledger.sync()

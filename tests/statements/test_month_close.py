@@ -883,13 +883,13 @@ def test_a_month_that_many_close_at_once_is_closed_once(world: World) -> None:
 
 CLOSE = """
 import sys, toolkit
-from toolkit import statements
-from toolkit.errors import Conflict
+from toolkit.statements import month_close
+from toolkit.core.errors import Conflict
 workspace = toolkit.open(write=True)
 print("ready", flush=True)
 sys.stdin.readline()
 try:
-    print(statements.close(workspace, "Acme", "2026-10").sha256)
+    print(month_close.close(workspace, "Acme", "2026-10").sha256)
 except Conflict as error:
     print(error)
 """

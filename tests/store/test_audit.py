@@ -18,7 +18,7 @@ from toolkit.core.errors import InvalidInput
 from toolkit.core.passwords import hash_password
 from toolkit.core.policy import Role
 from toolkit.core.pricing import PriceSheet
-from toolkit.ledger import duckdb_views
+from toolkit.ledger import snapshot
 from toolkit.store import audit
 from toolkit.store.audit import PLATFORM, BrokenLink
 from toolkit.store.database import Actor
@@ -333,7 +333,7 @@ def test_no_view_has_a_name_of_the_platform_for_an_organisation(both: World) -> 
         set_price(tx, "other-test", PriceSheet.flat(input=1, output=1))
         wallet.credit(tx, "Acme", 5, "second payment")
     workspace = both.workspace.as_analyst("Acme")
-    for name in duckdb_views.TABLES:
+    for name in snapshot.TABLES:
         told = repr(workspace.ledger.sql(f"SELECT * FROM {name}").to_pylist())
         assert "keydesk.local" not in told, name
         assert "other-test" not in told, name

@@ -15,7 +15,7 @@ from toolkit import environment
 from toolkit.core.errors import InvalidInput
 from toolkit.core.settings import Settings
 from toolkit.environment import write_private
-from toolkit.ledger import duckdb_views
+from toolkit.ledger import duckdb_engine
 from toolkit.ledger.storage import FolderStorage
 from toolkit.store import file_permissions
 from toolkit.workspace import Workspace
@@ -143,8 +143,8 @@ def read_as_nobody(settings: Settings, expression: str) -> str:
     """Return what an expression gives, or the error it ends in, for a user who is in the group alone."""
     script = f"""
 import os, pathlib, toolkit, toolkit.workspace, toolkit.store.migrations
-from toolkit.errors import KeydeskError
-from toolkit.settings import Settings
+from toolkit.core.errors import KeydeskError
+from toolkit import environment
 settings = environment.read_settings()
 os.setgroups([]); os.setgid({GROUP}); os.setuid({NOBODY})
 try:
@@ -183,7 +183,7 @@ def test_a_key_store_that_others_may_read_is_a_warning(workspace: Workspace, run
 
 def test_what_queries_spill_is_private() -> None:
     """Rows that a large query writes to the disk are in a folder for this user alone."""
-    with duckdb_views.engine() as connection:
+    with duckdb_engine.engine() as connection:
         (folder,) = connection.execute("SELECT current_setting('temp_directory')").fetchone() or ("",)
     assert mode(Path(folder)) == 0o700
 

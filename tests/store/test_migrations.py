@@ -24,8 +24,8 @@ pytestmark = pytest.mark.both_stores
 
 OPEN = """
 import sys
-from toolkit.database import Store
-from toolkit.settings import Settings
+from toolkit import environment
+from toolkit.store.database import Store
 sys.stdin.readline()
 Store.open(environment.read_settings(), make=True).close()
 """

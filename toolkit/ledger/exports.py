@@ -22,7 +22,7 @@ from toolkit.core.moments import moment
 from toolkit.core.period import Period
 from toolkit.core.spreadsheet import FORMULA
 from toolkit.core.tags import carried, written
-from toolkit.ledger import duckdb_views, focus
+from toolkit.ledger import duckdb_engine, duckdb_views, focus
 from toolkit.ledger.ledger import Ledger
 
 if TYPE_CHECKING:
@@ -262,7 +262,7 @@ def _insert(
     cursor: "duckdb.DuckDBPyConnection", file: Path, query: str, spans: Iterator[_Span], values: dict[str, Any]
 ) -> int:
     """Write a DuckDB database; return the number of calls in it."""
-    cursor.execute(f"ATTACH {duckdb_views.quoted(str(file))} AS target")
+    cursor.execute(f"ATTACH {duckdb_engine.quoted(str(file))} AS target")
     cursor.execute("CREATE TABLE target.usage AS FROM usage LIMIT 0")
     rows = 0
     for span in spans:

@@ -3,27 +3,24 @@
 A settlement appends its row to the outbox, a table of the key store. `sync` moves rows from there into segments;
 the list of segments is a table of the key store too, so that one transaction takes a row out of the one and puts it
 into the other. A query reads list and outbox in one snapshot: it sees each row as soon as it is settled, once.
-
-Nothing waits for a disk or a bucket while it holds the key store's lock: files are written before, and removed after.
 """
 
-import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
-from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import ARRAY, Column, ColumnElement, Table, Text, any_, delete, func, literal, select
+from sqlalchemy import func, select
 
 from toolkit.core.errors import Forbidden, Unavailable
 from toolkit.core.period import Period
 from toolkit.core.policy import Role
-from toolkit.ledger import duckdb_views, segments, storage
-from toolkit.store.database import Actor, Store, lock_name
+from toolkit.ledger import compaction, drain, duckdb_engine, duckdb_views, segments, sql_guard, storage
+from toolkit.ledger.segment_list import GRACE, SegmentList
+from toolkit.store.database import Actor, Store
 from toolkit.store.tables import OutboxRow, Segment, SupersededSegment
 
 if TYPE_CHECKING:
@@ -31,22 +28,6 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-BATCH = 5_000
-"""Most rows that one transaction moves out of the outbox: on SQLite it keeps the gateways waiting for that long."""
-
-FULL = 500_000
-"""Rows from which on compaction leaves a segment alone."""
-
-ALIKE = 10
-"""Segments of a day and of like size from which on a compaction in passing merges them."""
-
-GRACE = timedelta(hours=6)
-"""How long a file stays after no list names it: longer than any query may still be reading it."""
-
-PATIENCE = GRACE / 2
-"""How long after its beginning a drain may list what it wrote; a sweep forgets a file's removal much later."""
-
-_SEGMENT = cast("Table", Segment.__table__)
 _TWICE = "SELECT request_id, count(*) FROM usage GROUP BY request_id HAVING count(*) > 1 ORDER BY request_id"
 
 
@@ -75,23 +56,6 @@ class Status:
     replaced: int
 
 
-@dataclass(frozen=True, slots=True)
-class _Move:
-    """Rows on their way into segments.
-
-    Args:
-        added: segments, written but not listed.
-        table: the outbox, or the list of segments.
-        taken: primary keys of its rows that `added` was made from.
-        began: before the first of `added` was written, by the store's clock.
-    """
-
-    added: list[Segment]
-    table: Table
-    taken: list[str]
-    began: datetime
-
-
 class Ledger:
     """The usage ledger, as one actor may see it.
 
@@ -113,6 +77,7 @@ class Ledger:
         self.root = storage.at(root)
         self.actor = actor
         self.read_only = read_only
+        self.segment_list = SegmentList(store, self.root, actor)
 
     def sql(
         self,
@@ -141,8 +106,8 @@ class Ledger:
             duckdb.Error: the query is wrong.
         """
         with self._views(query, period, request_id) as cursor:
-            relation = cursor.sql(duckdb_views.only_reading(cursor, query), params=params)
-            return duckdb_views.with_plain_integers(relation.to_arrow_table())
+            relation = cursor.sql(sql_guard.only_reading(cursor, query), params=params)
+            return duckdb_engine.with_plain_integers(relation.to_arrow_table())
 
     def df(
         self,
@@ -169,7 +134,7 @@ class Ledger:
 
     @cached_property
     def _connection(self) -> "duckdb.DuckDBPyConnection":
-        return duckdb_views.engine()
+        return duckdb_engine.engine()
 
     def _views(
         self, query: str, period: Period | None = None, request_id: str | None = None
@@ -203,7 +168,7 @@ class Ledger:
         # A note outlives its file: it keeps a slow drain from listing what a sweep removed.
         replaced = len(noted.intersection(self.root.ages(segments.FOLDER)))
         waiting, oldest = self.lag()
-        mergeable = sum(map(len, self._groups(thorough=True)))
+        mergeable = sum(map(len, compaction.groups(self.segment_list, thorough=True)))
         return Status(count, int(rows), int(size), waiting, oldest, drained_at, mergeable, replaced)
 
     def sync(self, limit: int = 50_000) -> int:
@@ -213,33 +178,13 @@ class Ledger:
         outbox or in exactly one segment.
 
         Args:
-            limit: the most rows to move; each transaction moves at most `BATCH`.
+            limit: the most rows to move; each transaction moves at most `drain.BATCH`.
 
         Raises:
             Forbidden: the actor is not the platform.
         """
         self._require_upkeep()
-        moved = 0
-        while moved < limit and (step := self._drain(min(BATCH, limit - moved))):
-            moved += step
-        return moved
-
-    def _drain(self, limit: int) -> int:
-        move = self._taken(limit)
-        return self._swap(move) if move else 0
-
-    def _taken(self, limit: int) -> "_Move | None":
-        """Write rows of the outbox as segments; nobody knows of them yet."""
-        import pyarrow as pa
-
-        with self.store.read(self.actor) as tx:
-            batches = list(duckdb_views.batches(tx, duckdb_views.OUTBOX, limit=limit))
-            began = tx.now
-        if not batches:
-            return None
-        rows = pa.Table.from_batches(batches)
-        added = segments.write(self.root, rows, began)
-        return _Move(added, duckdb_views.OUTBOX, rows.column("request_id").to_pylist(), began)
+        return drain.drain(self.segment_list, limit)
 
     def compact(self, *, thorough: bool = True) -> int:
         """Merge the small segments of each day; return how many files were replaced, as `merges` does one by one."""
@@ -251,84 +196,15 @@ class Ledger:
         The old files stay until `sweep` finds that no query can be reading them. Whoever drains may do so in between.
 
         Args:
-            thorough: merge all that are small; else only where `ALIKE` of like size have gathered, which keeps
-                their number low at little cost while calls go on coming in.
+            thorough: merge all that are small; else only where `compaction.ALIKE` of like size have gathered, which
+                keeps their number low at little cost while calls go on coming in.
 
         Raises:
             Forbidden: the actor is not the platform.
             Unavailable: segments are damaged, or their place cannot be reached; all that could be merged was.
         """
         self._require_upkeep()
-        troubles = []
-        for group in self._groups(thorough=thorough):
-            try:
-                merged = self._merged(group)
-            except Unavailable as trouble:
-                troubles.append(str(trouble))
-            else:
-                yield self._swap(merged)
-        if troubles:
-            raise Unavailable(" ".join(troubles))
-
-    def _merged(self, group: list[Segment]) -> "_Move":
-        """Write the rows of some segments as one; nobody knows of it yet."""
-        import pyarrow as pa
-
-        with self.store.read(self.actor) as tx:
-            began = tx.now
-        parts = pa.concat_tables([segments.read(self.root, segment) for segment in group], promote_options="default")
-        added = segments.write(self.root, parts, max(segment.created_at for segment in group))
-        return _Move(added, _SEGMENT, [segment.path for segment in group], began)
-
-    def _groups(self, *, thorough: bool) -> list[list[Segment]]:
-        """Return the segments to be merged into one each."""
-        # What a newer Keydesk wrote has columns that would be lost here.
-        mine = (Segment.rows < FULL, Segment.schema_version <= segments.SCHEMA_VERSION)
-        with self.store.read(self.actor) as tx:
-            small = tx.session.scalars(
-                select(Segment).where(*mine).order_by(Segment.day, Segment.first_admitted_at)
-            ).all()
-        groups: list[list[Segment]] = []
-        for _, of_day in groupby(small, key=lambda segment: segment.day):
-            if thorough:
-                groups += _up_to_full(of_day)
-                continue
-            by_size = sorted(of_day, key=_magnitude)
-            for _, alike in groupby(by_size, key=_magnitude):
-                if len(members := list(alike)) >= ALIKE:
-                    groups += _up_to_full(members)
-        return groups
-
-    def _swap(self, move: "_Move") -> int:
-        """List new segments and delete the rows they were made from, in one transaction; return how many.
-
-        If another process took any of those rows first, or a sweep the new files, nothing changes, the new files go,
-        and the answer is 0.
-        """
-        (key,) = move.table.primary_key
-        paths = [segment.path for segment in move.added]
-        with self.store.write(self.actor) as tx:
-            lock_name(tx, "ledger")
-            # A sweep notes what it removes, and forgets it only after the patience of whoever wrote it is at an end.
-            swept = tx.session.scalar(select(func.count()).where(SupersededSegment.path.in_(paths)))
-            if not swept and tx.now - move.began <= PATIENCE:
-                taken = delete(move.table).where(self._one_of(key, move.taken))
-                if tx.session.connection().execute(taken).rowcount == len(move.taken):
-                    tx.session.add_all(move.added)
-                    if move.table is _SEGMENT:
-                        replaced = (SupersededSegment(path=path, superseded_at=tx.now) for path in move.taken)
-                        tx.session.add_all(replaced)
-                    return len(move.taken)
-            tx.session.rollback()
-        # Files are removed only here, where it is certain that nothing was committed; else they are left to `sweep`.
-        self.root.remove(paths)
-        return 0
-
-    def _one_of(self, column: Column[Any], values: list[str]) -> ColumnElement[bool]:
-        """Return the condition that a column has one of very many values: they cross as one, not each by itself."""
-        if self.store.is_postgres:
-            return column == any_(literal(values, ARRAY(Text)))
-        return column.in_(select(func.json_each(json.dumps(values)).table_valued("value").c.value))
+        yield from compaction.merges(self.segment_list, thorough=thorough)
 
     def sweep(self, grace: timedelta = GRACE) -> int:
         """Remove files that no list has named for longer than `grace`; return how many.
@@ -340,25 +216,7 @@ class Ledger:
             Forbidden: the actor is not the platform.
         """
         self._require_upkeep()
-        ages = self.root.ages(segments.FOLDER)
-        with self.store.write(self.actor) as tx:
-            lock_name(tx, "ledger")
-            # Longer than anyone's patience, whatever `grace` says: see `_swap`.
-            forgotten = SupersededSegment.superseded_at <= tx.now - max(grace, GRACE)
-            tx.session.execute(delete(SupersededSegment).where(forgotten))
-            long_ago = tx.now - grace
-            listed = set(tx.session.scalars(select(Segment.path)))
-            noted = {known.path: known.superseded_at for known in tx.session.scalars(select(SupersededSegment))}
-            removable = [
-                path
-                for path, age in ages.items()
-                if age >= grace.total_seconds() and path not in listed and noted.get(path, long_ago) <= long_ago
-            ]
-            tx.session.add_all(
-                SupersededSegment(path=path, superseded_at=tx.now) for path in removable if path not in noted
-            )
-        self.root.remove(removable)
-        return len(removable)
+        return self.segment_list.sweep(grace)
 
     def verify(self) -> list[str]:
         """Check every segment against its checksum and its entry, and that no request id occurs twice.
@@ -370,10 +228,8 @@ class Ledger:
             Forbidden: the actor is not the platform.
         """
         self._require_platform()
-        with self.store.read(self.actor) as tx:
-            listed = tx.session.scalars(select(Segment).order_by(Segment.path)).all()
         problems = []
-        for segment in listed:
+        for segment in self.segment_list.read():
             try:
                 segments.read(self.root, segment)
             except Unavailable as damage:
@@ -397,19 +253,3 @@ class Ledger:
     def _require_platform(self) -> None:
         if self.actor.role is not Role.PLATFORM_ADMIN:
             raise Forbidden("Only a platform admin may do this.")
-
-
-def _magnitude(segment: Segment) -> int:
-    return len(str(segment.rows))
-
-
-def _up_to_full(small: Iterable[Segment]) -> Iterator[list[Segment]]:
-    """Yield groups of two or more segments to merge, each closed as soon as it has `FULL` rows."""
-    group: list[Segment] = []
-    for segment in small:
-        group.append(segment)
-        if sum(member.rows for member in group) >= FULL:
-            yield group
-            group = []
-    if len(group) > 1:
-        yield group
