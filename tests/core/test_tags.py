@@ -46,6 +46,42 @@ def test_anthropic_field_is_the_tag_user() -> None:
     assert read(body, dialect=Dialect.ANTHROPIC) == {"user": "u-1"}
 
 
+DEVICE, ACCOUNT, SESSION = "ab" * 32, "c0ffee00-0000-4000-8000-000000000001", "5e551015-0000-4000-8000-000000000002"
+
+
+@pytest.mark.parametrize(
+    ("user_id", "expected"),
+    [
+        (f"user_{DEVICE}_account_{ACCOUNT}_session_{SESSION}", {"user": ACCOUNT, "session": SESSION}),
+        (f"user_{DEVICE}_account__session_{SESSION}", {"user": DEVICE, "session": SESSION}),
+        (
+            json.dumps({"device_id": DEVICE, "account_uuid": ACCOUNT, "session_id": SESSION}),
+            {"user": ACCOUNT, "session": SESSION},
+        ),
+        (
+            json.dumps({"device_id": DEVICE, "account_uuid": "", "session_id": SESSION}),
+            {"user": DEVICE, "session": SESSION},
+        ),
+        (json.dumps({"session_id": 5, "device_id": DEVICE}), {"user": DEVICE}),
+        (json.dumps({"name": "x"}), {"user": '{"name": "x"}'}),
+        ("{not JSON", {"user": "{not JSON"}),
+        ("[" * 3_000, None),
+        ("u-1", {"user": "u-1"}),
+    ],
+)
+def test_claude_codes_session_is_no_user(user_id: str, expected: dict[str, str] | None) -> None:
+    """Both forms in which it writes device, account and session; whatever else is there is the user as it is."""
+    assert read({"metadata": {"user_id": user_id}}, dialect=Dialect.ANTHROPIC) == expected
+
+
+def test_claude_codes_session_header_is_a_tag() -> None:
+    """Beside the caller's own tags, which hide it."""
+    headers = [(tags.SESSION_HEADER, b"s-1")]
+    assert tags.read(Dialect.ANTHROPIC, {}, headers) == '{"session":"s-1"}'
+    assert tags.read(Dialect.ANTHROPIC, {}, [*headers, (tags.HEADER, b"session=own")]) == '{"session":"own"}'
+    assert tags.read(Dialect.ANTHROPIC, {}, [(tags.SESSION_HEADER, b"s" * 300)]) is None
+
+
 def test_the_header_hides_the_body() -> None:
     """Who can set a header decides; the other names stay."""
     assert read({"metadata": {"team": "a", "env": "b"}}, b"team=c") == {"team": "c", "env": "b"}

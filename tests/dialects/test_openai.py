@@ -392,6 +392,9 @@ def test_zeros_after_a_good_usage_do_not_replace_it() -> None:
     assert used(meter.report) == Usage(input_tokens=9, output_tokens=2)
 
 
+LOGPROBS = ["message.output_text.logprobs"]
+
+
 def sse(*events: dict[str, Any] | str) -> bytes:
     lines = []
     for event in events:
@@ -607,11 +610,50 @@ def test_sdk_raises_when_a_chat_stream_breaks() -> None:
 def test_sdk_raises_when_a_responses_stream_breaks() -> None:
     """The event is one of Responses' own and makes the SDK raise."""
     event = openai.error_event(NO, "req_1", sse=True, endpoint=RESPONSES, started=True)
-    assert event.startswith(b'event: error\ndata: {"type": "error"')
+    assert event.startswith(b'event: response.failed\ndata: {"type": "response.failed"')
+    said = json.loads(event.partition(b"data: ")[2])
+    assert said["response"]["error"] == said["error"]
+    assert said["error"]["code"] == "server_error"
     with client(200, sse(CREATED) + event, "text/event-stream") as api:
         stream = api.responses.create(model="m", input="x", stream=True)
         with pytest.raises(sdk.APIError, match="connection broke"):
             list(stream)
+
+
+@pytest.mark.parametrize(
+    ("kind", "code"),
+    [
+        (RefusalType.API_KEY_QUOTA_EXCEEDED, "insufficient_quota"),
+        (RefusalType.BILLING_SHORTFALL, "insufficient_quota"),
+        (RefusalType.UNSUPPORTED_FEATURE, "invalid_prompt"),
+        (RefusalType.UPSTREAM_TIMEOUT, "server_error"),
+        (RefusalType.UNAVAILABLE, "server_error"),
+    ],
+)
+def test_a_failed_response_says_whether_another_try_can_help(kind: RefusalType, code: str) -> None:
+    """Codex asks again after `server_error` alone."""
+    event = openai.error_event(Refusal(kind, "no"), "req_1", sse=True, endpoint=RESPONSES, started=True)
+    assert json.loads(event.partition(b"data: ")[2])["response"]["error"]["code"] == code
+
+
+@pytest.mark.parametrize(
+    ("model", "asked", "sent"),
+    [
+        ("gpt-5.5", {}, ["reasoning.encrypted_content"]),
+        ("openai/o4-mini", {"include": ["message.output_text.logprobs"]}, [*LOGPROBS, "reasoning.encrypted_content"]),
+        ("gpt-oss-120b", {"reasoning": {"effort": "low"}}, ["reasoning.encrypted_content"]),
+        ("gpt-5.5", {"reasoning": {"effort": "none"}}, None),
+        ("gpt-5-chat-latest", {}, None),
+        ("gpt-4.1", {}, None),
+        ("gpt-5.5", {"store": False}, None),
+        ("gpt-5.5", {"include": ["reasoning.encrypted_content"]}, ["reasoning.encrypted_content"]),
+    ],
+)
+def test_reasoning_that_is_not_stored_is_asked_for(model: str, asked: dict[str, Any], sent: list[str] | None) -> None:
+    """Where we add `store: false` the caller could not send it back otherwise; who says `store` himself knows."""
+    body = {"model": model, "input": "x", **asked}
+    changed = openai.rewrite(RESPONSES, body, upstream_model=model, output_bound=None, include_usage=True) or body
+    assert changed.get("include") == sent
 
 
 def test_sdk_lists_models() -> None:

@@ -194,6 +194,26 @@ def test_reasoning_beside_the_output_is_charged(gate: Gate) -> None:
     assert (row.output_tokens, row.reasoning_tokens, row.usage_doubt) == (4_308, 2_809, None)
 
 
+@pytest.mark.parametrize("long", [False, True])
+def test_a_cache_can_be_filled_without_an_answer(gate: Gate, long: bool) -> None:
+    """`max_tokens: 0`: held and charged without output; the hour's cache where it is asked for and nobody splits."""
+    usage = {"input_tokens": 3, "cache_creation_input_tokens": 40, "output_tokens": 0}
+    answer = {"id": "x", "type": "message", "content": [], "stop_reason": "max_tokens", "usage": usage}
+    control = {"type": "ephemeral"} | ({"ttl": "1h"} if long else {})
+    part = {"type": "text", "text": "a long system prompt " * 10, "cache_control": control}
+    with raw_upstream([http_answer(json.dumps(answer).encode(), "Content-Type: application/json")]) as upstream:
+        behind = gate.behind(upstream.url, dialect_of("messages"))
+        body = {"model": behind.model, "max_tokens": 0, "messages": [{"role": "user", "content": [part]}]}
+        reply = behind.gate.send("/v1/messages", body)
+    row = behind.gate.row()
+    assert (reply.status, row.usage_source, row.usage_doubt, row.output_tokens) == (200, "reported", None, 0)
+    assert (row.input_tokens, row.cache_write_5m_tokens, row.cache_write_1h_tokens) == (
+        43,
+        *((0, 40) if long else (40, 0)),
+    )
+    assert 0 < row.cost <= row.held
+
+
 def test_embeddings_are_bounded_by_their_inputs(gate: Gate) -> None:
     """Each text has the context window to itself: what they all use is held for, and what they cannot use is cut."""
     texts = ["word " * 60_000] * 3

@@ -172,7 +172,7 @@ def hold_bound(
     return HoldBound(
         base=base * multiplier,
         each=each * multiplier,
-        output_bound=(shape.output_bound or default_output) if shape.output else 0,
+        output_bound=0 if not shape.output else default_output if shape.output_bound is None else shape.output_bound,
         explicit=shape.output_bound is not None,
         input_tokens=tokens,
     )

@@ -1,8 +1,9 @@
 """Tags: what callers say a call is for, so that its cost can be told apart. Pure.
 
 A caller tags a call by the header `X-Keydesk-Tags: team=search, feature=rerank`, or by what its provider's API has for
-it: OpenAI's `metadata` and `user`, Anthropic's `metadata.user_id`. The last two become the tag `user`. They are kept
-with the request log as one JSON object, names in order.
+it: OpenAI's `metadata` and `user`, Anthropic's `metadata.user_id`. The last two become the tag `user`. Claude Code puts
+its session beside device and account there, and in a header: the session is a tag of its own, so that `user` means a
+person or a device. Tags are kept with the request log as one JSON object, names in order.
 """
 
 import json
@@ -14,6 +15,7 @@ from toolkit.core.dialect import Dialect
 from toolkit.core.errors import InvalidInput, Refusal, RefusalType
 
 HEADER = b"x-keydesk-tags"
+SESSION_HEADER = b"x-claude-code-session-id"
 
 MOST = 16
 """Tags of one call; as many as OpenAI's `metadata` may hold (OpenAI, "Create chat completion")."""
@@ -23,6 +25,8 @@ LONGEST_VALUE = 256
 """Characters; of OpenAI's 512 a value that names something needs no more."""
 
 _NAME = re.compile(rf"[A-Za-z0-9_.-]{{1,{LONGEST_NAME}}}")
+_OLD_USER_ID = re.compile(r"user_(?P<device>[0-9a-f]+)_account_(?P<account>[0-9a-f-]*)_session_(?P<session>[0-9a-f-]+)")
+_LONGEST_USER_ID = 2_048
 _EXAMPLE = "Write it as X-Keydesk-Tags: team=search, feature=rerank"
 
 
@@ -41,9 +45,14 @@ def read(dialect: Dialect, body: dict[str, Any], headers: list[tuple[bytes, byte
         Refusal: invalid_request; the header cannot be read, or has too many or too long tags.
     """
     tags: dict[str, str] = {}
+    session = ""
     for name, value in headers:
         if name == HEADER:
             tags |= _of_header(value)
+        elif name == SESSION_HEADER:
+            session = value.decode("latin-1")
+    if session.isprintable() and 0 < len(session) <= LONGEST_VALUE and len(tags) < MOST:
+        tags.setdefault("session", session)
     if "metadata" in body or "user" in body:
         for tag, text in _of_body(dialect, body).items():
             if len(tags) < MOST:
@@ -115,12 +124,32 @@ def _of_body(dialect: Dialect, body: dict[str, Any]) -> dict[str, str]:
     if dialect is Dialect.OPENAI:
         found = {"user": body.get("user")} | (metadata if isinstance(metadata, dict) else {})
     elif dialect is Dialect.ANTHROPIC and isinstance(metadata, dict):
-        found = {"user": metadata.get("user_id")}
+        found = _of_user_id(metadata.get("user_id"))
     return {
         name: text
         for name, text in found.items()
         if isinstance(text, str) and 0 < len(text) <= LONGEST_VALUE and _NAME.fullmatch(name)
     }
+
+
+def _of_user_id(user_id: object) -> dict[str, Any]:
+    """Return the tags of Anthropic's `metadata.user_id`: what Claude Code writes there is taken apart.
+
+    It is JSON with device, account and session, or in older versions one word of these parts.
+    """
+    if not isinstance(user_id, str) or len(user_id) > _LONGEST_USER_ID:
+        return {}
+    if old := _OLD_USER_ID.fullmatch(user_id):
+        return {"user": old["account"] or old["device"], "session": old["session"]}
+    if not user_id.startswith("{"):
+        return {"user": user_id}
+    try:
+        parts = json.loads(user_id)
+    except (ValueError, RecursionError):
+        return {"user": user_id}
+    if not isinstance(parts, dict) or "session_id" not in parts:
+        return {"user": user_id}
+    return {"user": parts.get("account_uuid") or parts.get("device_id"), "session": parts.get("session_id")}
 
 
 def _invalid(message: str) -> Refusal:

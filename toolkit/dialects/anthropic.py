@@ -57,9 +57,9 @@ def inspect(endpoint: str, body: dict[str, Any], size: int, path_model: str | No
         window = betas.window or window
     model = read_text(body, "model")
     free = endpoint == COUNT_TOKENS
-    bound = read_count(body, "max_tokens", 1, MAX_OUTPUT_BOUND)
+    bound = read_count(body, "max_tokens", 0, MAX_OUTPUT_BOUND)
     if bound is None and not free:
-        raise invalid("'max_tokens' is missing; it must be an integer of at least 1.", "max_tokens")
+        raise invalid("'max_tokens' is missing; it must be an integer; 0 only fills the cache.", "max_tokens")
     stream = read_flag(body, "stream") and not free
     tally = Tally(whole_context=BODY.whole_context(body))
     _check_cache_control(body, "", tally)

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Sequence
+from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote
 
@@ -173,21 +174,26 @@ def error_body(refusal: Refusal, request_id: str) -> dict[str, Any]:
 def error_event(refusal: Refusal, request_id: str, *, sse: bool, endpoint: str, started: bool) -> bytes:  # noqa: ARG001
     """Return what ends a stream that broke, so that the official SDK raises.
 
-    The SDK looks for `error` in the data of any event. In Responses the event's own fields are there too,
-    for clients that read the stream by type.
+    The SDKs look for `error` in the data of any event. Of a Responses stream Codex ignores the event `error`: it reads
+    `response.failed`, whose `response.error.code` decides whether it asks again; so both are said in one event.
     """
     body = error_body(refusal, request_id)
-    if endpoint == RESPONSES:
-        event = {
-            "type": "error",
-            "code": refusal.type.value,
-            "message": refusal.message,
-            "param": refusal.param,
-            "sequence_number": 0,
-            **body,
-        }
-        return b"event: error\ndata: " + json.dumps(event).encode() + b"\n\n"
-    return b"data: " + json.dumps(body).encode() + b"\n\n"
+    if endpoint != RESPONSES:
+        return b"data: " + json.dumps(body).encode() + b"\n\n"
+    error = body["error"] | {"code": _failure_code(refusal)}
+    response = {"id": request_id, "object": "response", "status": "failed", "error": error, "output": [], "usage": None}
+    event = {"type": "response.failed", "sequence_number": 0, "response": response, "error": error}
+    return b"event: response.failed\ndata: " + json.dumps(event).encode() + b"\n\n"
+
+
+def _failure_code(refusal: Refusal) -> str:
+    """Return the code of a response that failed, as the API has it; OpenAI, "The response object", error.
+
+    Codex asks again after `server_error`, and gives up after the two others.
+    """
+    if refusal.status == HTTPStatus.PAYMENT_REQUIRED:
+        return "insufficient_quota"
+    return "server_error" if refusal.status >= HTTPStatus.INTERNAL_SERVER_ERROR else "invalid_prompt"
 
 
 def listing(models: Sequence[ModelInfo]) -> dict[str, Any]:

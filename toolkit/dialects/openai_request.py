@@ -1,5 +1,6 @@
 """What an OpenAI request asks for: Chat Completions, Responses and Embeddings, as the API reference has them."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -38,6 +39,12 @@ from toolkit.dialects.openai_fields import (
 from toolkit.dialects.shape import Shape, Tally, Window
 
 ENDPOINTS: tuple[str, ...] = tuple(BODIES)
+
+ENCRYPTED = "reasoning.encrypted_content"
+"""Of `include`: reasoning that the caller keeps, where nothing is stored; OpenAI, "Reasoning", encrypted reasoning."""
+
+_REASONING_MODEL = re.compile(r"(?:.*/)?(?:o[1-9]|gpt-[5-9]|codex)(?!.*-chat)")
+"""Names of OpenAI's models that reason; others refuse to be asked for it. OpenAI, "Models"."""
 
 MAX_CHOICES = 128
 """The largest `n`; OpenAI, "Create chat completion"."""
@@ -328,7 +335,8 @@ def rewrite(
 ) -> dict[str, Any] | None:
     """Return the body to forward, or None if it can go on as it came.
 
-    Responses are stored at the provider unless the caller says otherwise, so `store: false` is added there.
+    Responses are stored at the provider unless the caller says otherwise, so `store: false` is added there. A model
+    that reasons is then asked for its reasoning in encrypted form, without which the next turn cannot send it back.
 
     Args:
         endpoint: one of `ENDPOINTS`.
@@ -354,6 +362,18 @@ def rewrite(
     elif endpoint == RESPONSES:
         if body.get("store") is None:
             changes["store"] = False
+            if _reasons(body, upstream_model) and ENCRYPTED not in (included := _included(body)):
+                changes["include"] = [*included, ENCRYPTED]
         if output_bound is not None and body.get("max_output_tokens") is None:
             changes["max_output_tokens"] = output_bound
     return {**known, **changes} if changes or known is not body else None
+
+
+def _reasons(body: dict[str, Any], upstream_model: str) -> bool:
+    effort = read_object(body, "reasoning").get("effort")
+    return effort != "none" and (effort is not None or _REASONING_MODEL.match(upstream_model) is not None)
+
+
+def _included(body: dict[str, Any]) -> list[Any]:
+    include = body.get("include")
+    return include if isinstance(include, list) else []

@@ -73,7 +73,7 @@ def read_request(dialect: Dialect, endpoint: str, model: str | None, headers: He
 
 def is_public(header: bytes) -> bool:
     """Whether a header may be shown to the process that reads: none that may hold a credential."""
-    return header == tags.HEADER or header == b"openai-beta" or header.startswith(b"anthropic-")
+    return header in (tags.HEADER, tags.SESSION_HEADER) or header == b"openai-beta" or header.startswith(b"anthropic-")
 
 
 @dataclass(slots=True)
