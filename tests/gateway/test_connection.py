@@ -1,5 +1,6 @@
 """Connections: whatever is sent is read within bounds, in one way only, and never at another's expense."""
 
+import asyncio
 import contextlib
 import gc
 import itertools
@@ -7,7 +8,8 @@ import json
 import re
 import socket
 import weakref
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 
 import pytest
 from hypothesis import given
@@ -18,9 +20,11 @@ from tests.gateway.conftest import Gate, request_of
 from tests.gateway.raw import GET, Served, answers, connected, error, say, served, to_the_end
 from toolkit.gateway.connection import HttpConnection
 from toolkit.gateway.door import Door, Limits
+from toolkit.gateway.flow import PIECE
 
 LAST = b"GET /last HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
 POST = b"POST /post HTTP/1.1\r\nHost: a\r\n"
+CHUNKED = POST + b"Connection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
 @pytest.fixture(scope="module")
@@ -312,29 +316,72 @@ def test_a_head_just_within_its_bounds_is_read(server: Served) -> None:
     assert [len(seen.headers) for seen in server.seen] == [492] * 3
 
 
-def test_a_head_without_end_is_not_read_to_its_end(server: Served) -> None:
-    """Of 67 MB at most a few hundred kB are parsed; the rest is let go."""
+def test_a_head_without_end_is_not_read_to_its_end(server: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 67 MB no more than two are taken, and of these 64 kB are parsed."""
+    taken, parsed = Counter[int](), Counter[int]()
+    note(monkeypatch, "data_received", lambda _, data: taken.update({0: len(data)}))
+    note(monkeypatch, "_read", lambda _, data: parsed.update({0: len(data)}))
     with connected(server.port) as client:
-        parsed: list[int] = []
-        here = client.getsockname()
-        wait_until(lambda: any(held.client == here for held in server.door.connections), "the connection to be made")
-        connection = next(held for held in server.door.connections if held.client == here)
-        feed = connection.parser.feed_data
-
-        class Counting:
-            """The connection's parser; it counts what it is fed."""
-
-            def feed_data(self, data: bytes) -> None:
-                parsed.append(len(data))
-                feed(data)
-
-        connection.parser = Counting()  # type: ignore[assignment]
         with contextlib.suppress(ConnectionError):
             client.sendall(b"GET / HTTP/1.1\r\nX: ")
             for _ in range(67):
                 client.sendall(b"a" * 1_000_000)
         assert answers(to_the_end(client))[:1] in ([431], [])
-    assert 65_536 < sum(parsed) < 1 << 20
+    assert parsed[0] <= 1 << 17
+    assert taken[0] <= 1 << 21
+
+
+@pytest.mark.parametrize(
+    ("request_", "callback", "most"),
+    [
+        (CHUNKED + b"1\r\na\r\n" * 40_000, "on_body", PIECE // 5),
+        (CHUNKED + (b"10\r\n" + b"a" * 16 + b"\r\n") * 40_000 + b"0\r\n\r\n", "on_body", PIECE // 20),
+        (
+            b"POST /early HTTP/1.1\r\nHost: a\r\nContent-Length: 8000000\r\n\r\n" + b"a" * 8_000_000,
+            "data_received",
+            1,
+        ),
+    ],
+    ids=["one byte a chunk", "small chunks", "a body that was answered"],
+)
+def test_whoever_sends_much_is_read_in_turns(
+    server: Served, monkeypatch: pytest.MonkeyPatch, request_: bytes, callback: str, most: int
+) -> None:
+    """Others are asked in between what they have, however fast it comes."""
+    turn = itertools.count()
+    turns = Counter[int]()
+    at = 0
+
+    def tick(loop: asyncio.AbstractEventLoop) -> None:
+        nonlocal at
+        at = next(turn)
+        if server.go_on.is_set():
+            loop.call_soon(tick, loop)
+
+    def looked(connection: HttpConnection, _data: bytes) -> None:
+        if not turns:
+            server.go_on.set()
+            tick(connection.loop)
+        turns[at] += 1
+
+    note(monkeypatch, callback, looked)
+    with connected(server.port) as client, contextlib.suppress(ConnectionError):
+        client.sendall(request_)
+        client.recv(1 << 16)
+    server.go_on.clear()
+    assert sum(turns.values()) > most
+    assert max(turns.values()) <= most
+
+
+def note(monkeypatch: pytest.MonkeyPatch, name: str, look: Callable[[HttpConnection, bytes], object]) -> None:
+    """Have a look at what a method of all connections is given."""
+    method = getattr(HttpConnection, name)
+
+    def noting(self: HttpConnection, data: bytes) -> None:
+        look(self, data)
+        method(self, data)
+
+    monkeypatch.setattr(HttpConnection, name, noting)
 
 
 @pytest.mark.parametrize(

@@ -19,15 +19,11 @@ from uvicorn.server import ServerState
 from toolkit.core.errors import Refusal, RefusalType
 from toolkit.gateway import heads
 from toolkit.gateway.door import NEVER, STATE, Door, network_of
-from toolkit.gateway.flow import Flow
+from toolkit.gateway.flow import PIECE, Flow
 from toolkit.gateway.heads import Stop, unreadable
 
 UNREAD = "sent what is not HTTP, or too much"
 SLOW = "were too slow"
-
-FRAMING = "The body's chunks are too small, or what stands between them is too long."
-
-WEBSOCKET = b"websocket"
 
 
 class HttpConnection(HttpToolsProtocol):
@@ -65,6 +61,7 @@ class HttpConnection(HttpToolsProtocol):
         self._resting = False  # between two requests
         self._watched: heads.Headers = []
         self._offer = b""
+        self._chunked = False
         self._chunk = 0  # bytes of the data being parsed
         self._fresh = True  # whether no request has ended in them
         self._fed = 0  # bytes of data that held nothing but the present head, or the present body and its framing
@@ -88,7 +85,7 @@ class HttpConnection(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin the time for the first head."""
         super().connection_made(transport)
-        self.flow = Flow(transport)
+        self.flow = Flow(transport, self.loop)
         self.write = transport.write
         peer, port = self.client or ("", 0)
         address, _, self.behind_proxy = self._door.proxies.origin(peer, "http", ())
@@ -111,13 +108,18 @@ class HttpConnection(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Read on."""
+        if self._ending:
+            self._let_go(len(data))
+        elif len(data) > PIECE and self._is_dense:
+            self.flow.divide(data, self._read)
+        else:
+            self._read(data)
+
+    def _read(self, data: bytes) -> None:
+        if self._ending:
+            return
         self._chunk = len(data)
         self._fresh = True
-        if self._ending:  # nothing that still comes is read
-            self._fed += self._chunk
-            if self._fed > self._limits.swallowed:
-                self.transport.abort()
-            return
         before = self._body_size
         try:
             self.parser.feed_data(data)
@@ -131,16 +133,30 @@ class HttpConnection(HttpToolsProtocol):
         cycle = self.cycle
         if self._in_head or cycle is None or not cycle.more_body:
             if self._fed > self._limits.head:
-                self._refuse(self._head_too_large())
+                self._refuse(heads.too_large(self._limits.head, self._limits.headers))
             elif self._in_head and self._resting:
                 self._resting = False
                 self.deadline = self.loop.time() + self._limits.head_time
         else:
             self._framing = 0 if self._body_size > before else self._framing + self._chunk
             if max(self._framing, self._fed - 2 * self._body_size) > self._limits.head:
-                self._refuse(unreadable(FRAMING))
+                self._refuse(heads.badly_framed())
             elif self._body_begun is None and cycle is self._active:
                 self._time_body()
+
+    @property
+    def _is_dense(self) -> bool:
+        """Whether what comes may be many small things."""
+        return self._in_head or self._chunked or self.cycle is None or not self.cycle.more_body
+
+    def _let_go(self, size: int) -> None:
+        """Read no more of what still comes; it has been refused, or answered."""
+        self._fed += size
+        in_body = self.cycle is not None and self.cycle.more_body
+        if self._fed > (self._limits.swallowed if in_body else self._limits.stray):
+            self.transport.abort()
+        else:
+            self.flow.yield_turn()
 
     def shutdown(self) -> None:
         """End once the present answer has been given; at once if there is none."""
@@ -186,7 +202,8 @@ class HttpConnection(HttpToolsProtocol):
             self._watched.append((name, value))
         self.headers.append((name, value))
         if len(self.headers) > self._limits.headers:  # not when all have been read: thousands come in one piece
-            raise Stop(self._head_too_large() if self._in_head else unreadable(FRAMING))
+            limits = self._limits
+            raise Stop(heads.too_large(limits.head, limits.headers) if self._in_head else heads.badly_framed())
 
     def on_headers_complete(self) -> None:
         """Have the request answered, after the one before."""
@@ -195,7 +212,7 @@ class HttpConnection(HttpToolsProtocol):
         # A head that came in one piece is no larger than the piece.
         in_pieces = self._fed > 0 or self._chunk > limits.head
         if in_pieces and heads.size(self.url, headers) > limits.head:
-            raise Stop(self._head_too_large())
+            raise Stop(heads.too_large(limits.head, limits.headers))
         self._fed = -self._chunk
         self._framing = self._body_size = 0
         self._body_begun = None
@@ -205,10 +222,10 @@ class HttpConnection(HttpToolsProtocol):
         method = scope["method"] = self.parser.get_method().decode("ascii")
         if version not in {"1.1", "1.0"} or method == "CONNECT":
             raise Stop(unreadable("Only HTTP/1.1 is spoken here, and this is no proxy."))
-        self._offer, expects = heads.read(self._watched, version)
+        self._offer, expects, self._chunked = heads.read(self._watched, version)
         if self._offer:
             if self.parser.should_upgrade():
-                self._check_offer()
+                heads.check_offer(self._offer, takes_websockets=self.ws_protocol_class is not None, busy=self.busy)
                 return
             self._offer = b""
         raw_path, scope["query_string"] = heads.split(self.url)
@@ -247,6 +264,7 @@ class HttpConnection(HttpToolsProtocol):
         if cycle.response_complete:
             if self._body_size > self._limits.swallowed:
                 self.transport.abort()
+            self.flow.yield_turn()
             return
         cycle.body += body
         if len(cycle.body) > HIGH_WATER_LIMIT:
@@ -349,15 +367,6 @@ class HttpConnection(HttpToolsProtocol):
             )
             self._refuse(unreadable(words), SLOW)
 
-    def _check_offer(self) -> None:
-        if WEBSOCKET not in self._offer:
-            return
-        if self.ws_protocol_class is None:
-            words = "There is no WebSocket here. Send plain HTTP requests; streams come as server-sent events."
-            raise Stop(Refusal(RefusalType.UPGRADE_REQUIRED, words, headers={"upgrade": "HTTP/1.1"}))
-        if self.busy:
-            raise Stop(unreadable("Ask for a WebSocket when the answer before has come."))
-
     def _answer_offer(self, rest: bytes) -> None:
         """Turn into a websocket; or read a request again without its offer of another protocol, and what follows.
 
@@ -366,11 +375,11 @@ class HttpConnection(HttpToolsProtocol):
         """
         words = (self.scope["method"].encode(), self.url, self.scope["http_version"].encode())
         opening = b"%b %b HTTP/%b\r\n" % words
-        if WEBSOCKET in self._offer:
+        if heads.WEBSOCKET in self._offer:
             self._become_websocket(heads.written(opening, self.headers))
         else:
             self.parser = httptools.HttpRequestParser(self)
-            self.data_received(heads.without_offer(opening, self.headers) + rest)
+            self._read(heads.without_offer(opening, self.headers) + rest)
 
     def _become_websocket(self, head: bytes) -> None:
         """Hand the connection over to uvicorn's protocol for websockets, which reads the head itself."""
@@ -416,13 +425,6 @@ class HttpConnection(HttpToolsProtocol):
                 self.transport.abort()
             else:
                 self._answer(refusal)
-
-    def _head_too_large(self) -> Refusal:
-        limits = self._limits
-        words = (
-            f"The request's head is too large: at most {limits.head:,} bytes and {limits.headers:,} headers are read."
-        )
-        return Refusal(RefusalType.HEADERS_TOO_LARGE, words)
 
     def _answer(self, refusal: Refusal) -> None:
         path = self.url.partition(b"?")[0].decode("latin-1")

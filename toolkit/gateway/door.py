@@ -55,6 +55,7 @@ class Limits:
         answer_time: for an answer to somebody unproven; a proven caller's calls have limits of their own.
         idle_time: between the requests of a proven connection; of another it is `head_time`.
         swallowed: of a body that comes though it has been answered.
+        stray: of anything else that comes after what could not be read.
         linger: until a connection is closed whose caller still sends.
         young: how long an unproven connection counts towards no address.
         of_address: older unproven connections of one address, for IPv6 of one /64 network.
@@ -73,6 +74,7 @@ class Limits:
     answer_time: float = 60
     idle_time: float = 75
     swallowed: int = 64 * 1024 * 1024
+    stray: int = 1024 * 1024
     linger: float = 5
     young: float = 1
     of_address: int = 64

@@ -17,6 +17,8 @@ Headers = list[tuple[bytes, bytes]]
 WATCHED = frozenset({b"expect", b"host", b"transfer-encoding", b"upgrade"})
 """Headers that say how the rest of a request is to be read; `Content-Length` is the parser's matter."""
 
+WEBSOCKET = b"websocket"
+
 _OFFERS = frozenset({b"upgrade", b"http2-settings"})
 """What offers another protocol, and is named in `Connection` too (RFC 9110, "Upgrade"; RFC 7540, section 3.2)."""
 
@@ -45,10 +47,12 @@ class Reading(NamedTuple):
     Args:
         offer: the protocols that the caller would rather speak, in lower case; empty if there are none.
         expects: whether the caller waits for 100 Continue before it sends the body.
+        chunked: whether the body comes in chunks.
     """
 
     offer: bytes = b""
     expects: bool = False
+    chunked: bool = False
 
 
 _PLAIN = Reading()
@@ -67,7 +71,7 @@ def read(watched: Headers, version: str) -> Reading:
     if len(watched) == 1 and watched[0][0] == b"host":  # as it is with almost all
         return _PLAIN
     hosts = 0
-    offer, expects = b"", False
+    offer, expects, chunked = b"", False, False
     for name, value in watched:
         if name == b"host":
             hosts += 1
@@ -77,9 +81,26 @@ def read(watched: Headers, version: str) -> Reading:
             offer = value.lower()
         elif value.lower() != b"chunked" or version != "1.1":
             raise Stop(unreadable("Transfer-Encoding must be chunked alone, in HTTP/1.1."))
+        else:
+            chunked = True
     if hosts > 1:
         raise Stop(unreadable("There is more than one Host header."))
-    return Reading(offer, expects)
+    return Reading(offer, expects, chunked)
+
+
+def check_offer(offer: bytes, *, takes_websockets: bool, busy: bool) -> None:
+    """Check an offer of another protocol, by a connection that may still be busy with the request before.
+
+    Raises:
+        Stop: a WebSocket cannot be had here, or not yet.
+    """
+    if WEBSOCKET not in offer:
+        return
+    if not takes_websockets:
+        words = "There is no WebSocket here. Send plain HTTP requests; streams come as server-sent events."
+        raise Stop(Refusal(RefusalType.UPGRADE_REQUIRED, words, headers={"upgrade": "HTTP/1.1"}))
+    if busy:
+        raise Stop(unreadable("Ask for a WebSocket when the answer before has come."))
 
 
 def split(target: bytes) -> tuple[bytes, bytes]:
@@ -128,3 +149,19 @@ def size(target: bytes, headers: Headers) -> int:
 def unreadable(words: str) -> Refusal:
     """Return the refusal of what is no HTTP, or could be read in two ways."""
     return Refusal(RefusalType.INVALID_REQUEST, words)
+
+
+def badly_framed() -> Refusal:
+    """Return the refusal of a body that is mostly framing."""
+    return unreadable("The body's chunks are too small, or what stands between them is too long.")
+
+
+def too_large(size: int, headers: int) -> Refusal:
+    """Return the refusal of a head that is larger than may be.
+
+    Args:
+        size: bytes that are read of one at most.
+        headers: how many are read of one at most.
+    """
+    words = f"The request's head is too large: at most {size:,} bytes and {headers:,} headers are read."
+    return Refusal(RefusalType.HEADERS_TOO_LARGE, words)
