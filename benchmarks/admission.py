@@ -39,7 +39,9 @@ from toolkit.core.money import NANO
 from toolkit.core.policy import KeyFacts, Outcome
 from toolkit.core.pricing import MILLION, PriceSheet
 from toolkit.core.usage import Usage
-from toolkit.store.database import Actor, Store, utc_now
+from toolkit.store.actor import Actor
+from toolkit.store.database import Store
+from toolkit.store.transaction import utc_now
 from toolkit.workspace import Workspace
 
 SHEET = PriceSheet.flat(input=NANO, output=2 * NANO)

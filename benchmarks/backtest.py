@@ -32,7 +32,7 @@ from toolkit.demo import cast, data, traffic
 from toolkit.forecast import anomalies, outlook
 from toolkit.forecast.runway import Outlook
 from toolkit.forecast.seasonal import DAILY, Method, Rhythm, Rolling, predict, reach, roll
-from toolkit.store.database import Actor
+from toolkit.store.actor import Actor
 from toolkit.workspace import Workspace
 
 if TYPE_CHECKING:

@@ -32,8 +32,10 @@ from toolkit.ledger import segments
 from toolkit.ledger.compaction import FULL
 from toolkit.ledger.ledger import Ledger
 from toolkit.reports import queries
-from toolkit.store.database import SYSTEM, Store, utc_now
+from toolkit.store.actor import SYSTEM
+from toolkit.store.database import Store
 from toolkit.store.tables import ApiKey, Organisation, Plan
+from toolkit.store.transaction import utc_now
 
 LAST_DAY = date(2026, 11, 22)
 _LOADED_AT_ONCE = 20_000

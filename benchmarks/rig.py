@@ -22,7 +22,7 @@ from toolkit.admin.upstreams import add_upstream
 from toolkit.core.dialect import Dialect
 from toolkit.core.money import NANO
 from toolkit.core.pricing import MILLION, PriceSheet
-from toolkit.store.database import Actor
+from toolkit.store.actor import Actor
 from toolkit.store.tables import KeyMonth
 from toolkit.workspace import Workspace
 

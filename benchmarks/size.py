@@ -28,8 +28,10 @@ from toolkit.core.period import Period
 from toolkit.ledger.ledger import Ledger
 from toolkit.reports import queries
 from toolkit.store import refusal_counts
-from toolkit.store.database import SYSTEM, Store, utc_now
+from toolkit.store.actor import SYSTEM
+from toolkit.store.database import Store
 from toolkit.store.tables import ApiKey, KeyMonth, Organisation, Plan, RefusalCount
+from toolkit.store.transaction import utc_now
 
 PAGE = 25
 

@@ -23,9 +23,10 @@ from toolkit.core.policy import Outcome, Role
 from toolkit.core.pricing import MILLION
 from toolkit.core.usage import Usage, UsageSource
 from toolkit.ledger.ledger import Ledger
-from toolkit.store import database, holds
-from toolkit.store.database import Actor, Transaction
+from toolkit.store import holds, transaction
+from toolkit.store.actor import Actor
 from toolkit.store.tables import ApiKey
+from toolkit.store.transaction import Transaction
 from toolkit.workspace import Workspace
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
@@ -149,7 +150,7 @@ def clock_of_the_store() -> Iterator[Clock]:
     """Let every transaction happen when the clock says."""
     clock = Clock(BEGINNING)
     with pytest.MonkeyPatch.context() as patch:
-        for module in (database, holds):
+        for module in (transaction, holds):
             patch.setattr(module, "store_now", lambda _tx: clock.now)
         yield clock
 

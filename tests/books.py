@@ -9,8 +9,8 @@ from sqlalchemy import text
 from tests.conftest import World
 from tests.rows import NOON, append, row
 from toolkit.core.period import billing_month
-from toolkit.store.database import utc_now
 from toolkit.store.tables import ApiKey, GatewayInstance, Hold, KeyMonth, Organisation
+from toolkit.store.transaction import utc_now
 
 INSTANCE = "gateway_test"
 

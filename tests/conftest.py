@@ -44,7 +44,7 @@ from toolkit.core.money import NANO
 from toolkit.core.policy import Role
 from toolkit.core.pricing import MILLION, PriceSheet, Tier
 from toolkit.core.settings import Settings
-from toolkit.store.database import Actor
+from toolkit.store.actor import Actor
 from toolkit.workspace import Workspace
 
 ROOT = Path(__file__).parent.parent

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 import psycopg
 
 from toolkit.billing.stores import BillingStore
-from toolkit.store.database import Store, lock_orgs
+from toolkit.store.database import Store
+from toolkit.store.locks import lock_orgs
 from toolkit.workspace import Workspace
 
 

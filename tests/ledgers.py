@@ -12,7 +12,8 @@ from sqlalchemy import select
 from tests.buckets import bucket, bucket_server
 from toolkit.ledger import segments
 from toolkit.ledger.ledger import Ledger
-from toolkit.store.database import SYSTEM, Store
+from toolkit.store.actor import SYSTEM
+from toolkit.store.database import Store
 from toolkit.store.tables import Segment
 from toolkit.workspace import Workspace
 

@@ -8,7 +8,8 @@ from typing import Any
 from sqlalchemy import BigInteger, Boolean
 
 from toolkit.core.moments import micros
-from toolkit.store.database import SYSTEM, Store
+from toolkit.store.actor import SYSTEM
+from toolkit.store.database import Store
 from toolkit.store.tables import ApiKey, OutboxRow
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)

@@ -42,7 +42,7 @@ def open(*, write: bool = False, actor: str | None = None) -> "Workspace":  # no
     Raises:
         KeydeskError: a setting is wrong, or the key store cannot be opened.
     """
-    from toolkit.store.database import Actor
+    from toolkit.store.actor import Actor
     from toolkit.workspace import Workspace
 
     return Workspace.open(actor=Actor.trusted(actor), write=write)

@@ -14,7 +14,9 @@ from toolkit.core.secrets import Keyring
 from toolkit.core.settings import Settings
 from toolkit.ledger.ledger import Ledger
 from toolkit.store import migrations
-from toolkit.store.database import Actor, Store, Transaction
+from toolkit.store.actor import Actor
+from toolkit.store.database import Store
+from toolkit.store.transaction import Transaction
 
 if TYPE_CHECKING:
     import sqlite3

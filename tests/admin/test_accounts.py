@@ -13,7 +13,7 @@ from toolkit.core.passwords import hash_password
 from toolkit.core.policy import Role
 from toolkit.core.words import check_name
 from toolkit.store import audit
-from toolkit.store.database import Actor
+from toolkit.store.actor import Actor
 from toolkit.workspace import Workspace
 
 pytestmark = pytest.mark.any_store

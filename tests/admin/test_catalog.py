@@ -18,8 +18,9 @@ from toolkit.core.money import parse_usd
 from toolkit.core.policy import Role
 from toolkit.core.pricing import MILLION, PriceSheet, Tier
 from toolkit.store import audit
-from toolkit.store.database import Actor, Transaction
+from toolkit.store.actor import Actor
 from toolkit.store.tables import Price
+from toolkit.store.transaction import Transaction
 from toolkit.workspace import Workspace
 
 pytestmark = pytest.mark.any_store

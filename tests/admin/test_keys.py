@@ -23,8 +23,9 @@ from toolkit.core.policy import HoldPolicy, KeyStatus, Role
 from toolkit.core.pricing import MILLION
 from toolkit.core.secrets import Keyring, is_well_formed
 from toolkit.store import audit
-from toolkit.store.database import Actor, Transaction, utc_now
+from toolkit.store.actor import Actor
 from toolkit.store.tables import ApiKey, AuditRow, KeyMonth, LiveSecret, RetiredSecret
+from toolkit.store.transaction import Transaction, utc_now
 
 pytestmark = pytest.mark.any_store
 

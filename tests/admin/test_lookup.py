@@ -7,9 +7,10 @@ import pytest
 from tests.conftest import World, usd
 from toolkit.admin import keys, organisations, secret_lookup
 from toolkit.core.policy import HoldPolicy, KeyFacts, KeyStatus
-from toolkit.store.database import SYSTEM, utc_now
+from toolkit.store.actor import SYSTEM
 from toolkit.store.tables import LiveSecret, RetiredSecret
 from toolkit.store.tally import Counted
+from toolkit.store.transaction import utc_now
 
 pytestmark = pytest.mark.any_store
 

@@ -15,8 +15,9 @@ from toolkit.core.errors import Conflict, Forbidden, InvalidInput, NotConfirmed,
 from toolkit.core.passwords import hash_password
 from toolkit.core.policy import Role
 from toolkit.store import audit
-from toolkit.store.database import Actor, Transaction
+from toolkit.store.actor import Actor
 from toolkit.store.tables import AuditRow, Operator, SignInSession
+from toolkit.store.transaction import Transaction
 from toolkit.workspace import Workspace
 
 pytestmark = pytest.mark.any_store

@@ -18,7 +18,7 @@ from toolkit.core.secrets import Keyring
 from toolkit.core.settings import Settings
 from toolkit.gateway.app import create_app
 from toolkit.store import audit
-from toolkit.store.database import Actor
+from toolkit.store.actor import Actor
 from toolkit.store.tables import ApiKey, LiveSecret, RetiredSecret
 from toolkit.workspace import Workspace
 

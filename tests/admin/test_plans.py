@@ -12,7 +12,7 @@ from toolkit.core.errors import Conflict, Forbidden, InvalidInput, NotFound
 from toolkit.core.policy import Role
 from toolkit.core.pricing import MILLION
 from toolkit.store import audit
-from toolkit.store.database import Actor
+from toolkit.store.actor import Actor
 
 pytestmark = pytest.mark.any_store
 

@@ -14,7 +14,8 @@ from toolkit.core import passwords
 from toolkit.core.errors import SignInFailed
 from toolkit.core.passwords import hash_password
 from toolkit.core.policy import Role
-from toolkit.store import audit, database
+from toolkit.store import audit, database, locks, transaction
+from toolkit.store.actor import SYSTEM
 from toolkit.store.database import Store
 from toolkit.store.tables import Operator, SignInFailure, SignInSession
 from toolkit.workspace import Workspace
@@ -44,7 +45,7 @@ class Clock:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """The store's clock."""
     clock = Clock()
-    monkeypatch.setattr(database, "store_now", lambda _tx: clock())
+    monkeypatch.setattr(transaction, "store_now", lambda _tx: clock())
     return clock
 
 
@@ -311,8 +312,8 @@ def test_commands_hash_before_they_write(
 
 def _write_once(store: Store) -> None:
     with store.write(ADMIN) as tx:
-        database.lock_name(tx, "sign-in")
-        database.lock_name(tx, "operator names")
+        locks.lock_name(tx, "sign-in")
+        locks.lock_name(tx, "operator names")
 
 
 def test_signing_in_forgets_the_failures_of_the_e_mail(store: Store) -> None:
@@ -377,5 +378,5 @@ def test_tries_that_succeed_do_not_count(store: Store) -> None:
     """Any number of people may sign in from one address."""
     for _ in range(sign_in_throttle.PAIR.tries + 1):
         assert open_session(store, EMAIL, PASSWORD, ADDRESS)
-    with store.read(database.SYSTEM) as tx:
+    with store.read(SYSTEM) as tx:
         assert tx.session.scalar(select(func.count()).select_from(SignInFailure)) == 0

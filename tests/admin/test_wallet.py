@@ -13,7 +13,7 @@ from toolkit.core.errors import Conflict, Forbidden, InvalidInput, NotFound
 from toolkit.core.money import LARGEST_AMOUNT
 from toolkit.core.policy import Role
 from toolkit.store import audit, migrations
-from toolkit.store.database import Actor
+from toolkit.store.actor import Actor
 
 pytestmark = pytest.mark.any_store
 

@@ -19,9 +19,11 @@ from toolkit.billing.state import Hold
 from toolkit.billing.stores import BATCH
 from toolkit.core.moments import micros, moment
 from toolkit.core.usage import Usage
-from toolkit.store import database
-from toolkit.store.database import SYSTEM, Store, store_now, utc_now
+from toolkit.store import transaction
+from toolkit.store.actor import SYSTEM
+from toolkit.store.database import Store
 from toolkit.store.tables import GatewayInstance
+from toolkit.store.transaction import store_now, utc_now
 
 pytestmark = pytest.mark.both_stores
 
@@ -243,7 +245,7 @@ def test_a_machines_own_clock_does_not_matter(account: Account, monkeypatch: pyt
     account.admit(account.call(), fixed(1), "gateway_alive")
     dead = account.call()
     account.admit(dead, fixed(1), "gateway_dead")
-    monkeypatch.setattr(database, "utc_now", lambda: utc_now() + timedelta(minutes=minutes))
+    monkeypatch.setattr(transaction, "utc_now", lambda: utc_now() + timedelta(minutes=minutes))
     assert leases.sweep(store_of(account)) == 1
     assert list(outcomes(account.log())) == [dead.request_id]
 

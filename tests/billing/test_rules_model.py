@@ -35,7 +35,7 @@ from toolkit.core.period import billing_month
 from toolkit.core.policy import HoldPolicy, KeyFacts, Outcome
 from toolkit.core.pricing import MILLION
 from toolkit.core.usage import Usage
-from toolkit.store.database import SYSTEM
+from toolkit.store.actor import SYSTEM
 
 pytestmark = pytest.mark.both_stores
 

@@ -24,7 +24,7 @@ from tests.chaos.stores import Place, log_rows, open_reader
 from tests.conftest import ROOT
 from toolkit.core.money import NANO
 from toolkit.core.period import billing_month
-from toolkit.store.database import utc_now
+from toolkit.store.transaction import utc_now
 
 RICH = 1_000_000 * NANO
 TIGHT = NANO // 5

@@ -34,7 +34,7 @@ from toolkit.admin import plans
 from toolkit.core.errors import Unavailable
 from toolkit.core.money import NANO
 from toolkit.ledger import segments
-from toolkit.store.database import SYSTEM
+from toolkit.store.actor import SYSTEM
 from toolkit.store.tables import KeyMonth, OutboxRow, Segment, SupersededSegment
 
 RICH = 1_000_000_000 * NANO

@@ -40,7 +40,7 @@ from toolkit.core.pricing import MILLION
 from toolkit.core.usage import Usage
 from toolkit.ledger import compaction, snapshot
 from toolkit.ledger.ledger import Ledger
-from toolkit.store.database import Actor
+from toolkit.store.actor import Actor
 from toolkit.store.tables import CatalogVersion, Hold, KeyMonth
 from toolkit.workspace import Workspace
 

@@ -14,7 +14,7 @@ from toolkit.checks.finding import Severity
 from toolkit.core.policy import Outcome, Role
 from toolkit.core.usage import OverrunReason, Usage, UsageSource
 from toolkit.statements import corrections
-from toolkit.store.database import Actor
+from toolkit.store.actor import Actor
 
 __all__ = ["scene"]  # a fixture
 

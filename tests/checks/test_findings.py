@@ -30,7 +30,7 @@ from toolkit.core.usage import Usage, UsageSource
 from toolkit.demo import data
 from toolkit.demo.cast import KEYS, NEAR_LIMIT, ROTATED
 from toolkit.store import audit, unknown_fields
-from toolkit.store.database import SYSTEM, Actor
+from toolkit.store.actor import SYSTEM, Actor
 from toolkit.store.tables import (
     ApiKey,
     AuditRow,

@@ -12,7 +12,7 @@ from toolkit.checks.baseline import roomy
 from toolkit.checks.finding import Severity
 from toolkit.core.errors import RefusalType
 from toolkit.core.pricing import MILLION
-from toolkit.store.database import SYSTEM
+from toolkit.store.actor import SYSTEM
 from toolkit.store.tally import Counted
 
 __all__ = ["scene"]  # a fixture

@@ -12,7 +12,7 @@ from toolkit.checks.finding import Severity
 from toolkit.core.errors import SignInFailed
 from toolkit.core.policy import Role
 from toolkit.store import audit
-from toolkit.store.database import SYSTEM, Actor
+from toolkit.store.actor import SYSTEM, Actor
 from toolkit.store.tables import Operator, SignInFailure
 
 __all__ = ["scene"]  # a fixture

@@ -19,8 +19,9 @@ from toolkit.core.moments import micros
 from toolkit.core.policy import HoldPolicy, Role
 from toolkit.core.pricing import MILLION
 from toolkit.statements import corrections
-from toolkit.store.database import Actor, Transaction, utc_now
+from toolkit.store.actor import Actor
 from toolkit.store.tables import ApiKey, Reconciliation
+from toolkit.store.transaction import Transaction, utc_now
 from toolkit.workspace import Workspace
 
 pytestmark = pytest.mark.any_store

@@ -19,7 +19,7 @@ from toolkit.core.pricing import PriceSheet
 from toolkit.core.unknown_fields import UnknownFields
 from toolkit.core.usage import UsageSource
 from toolkit.store import audit, unknown_fields
-from toolkit.store.database import Actor
+from toolkit.store.actor import Actor
 from toolkit.store.tables import AuditHead, AuditRow, GatewayInstance, Organisation, Price, Reconciliation, WalletEntry
 from toolkit.store.tally import Counted
 

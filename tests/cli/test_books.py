@@ -16,7 +16,7 @@ from tests.conftest import ROOT, Run, World, usd, variables_of
 from tests.rows import append, row
 from toolkit.checks import reconcile
 from toolkit.core.settings import Settings
-from toolkit.store.database import utc_now
+from toolkit.store.transaction import utc_now
 
 pytestmark = pytest.mark.any_store
 

@@ -28,7 +28,8 @@ from toolkit.cli.values import Moment
 from toolkit.core.money import NANO, parse_usd
 from toolkit.core.secrets import is_well_formed, new_secret
 from toolkit.core.settings import Settings
-from toolkit.store.database import SYSTEM, Store
+from toolkit.store.actor import SYSTEM
+from toolkit.store.database import Store
 from toolkit.store.tables import ApiKey, AuditRow, LiveSecret, Operator, Organisation, OutboxRow
 
 pytestmark = pytest.mark.any_store

@@ -13,8 +13,8 @@ from sqlalchemy import update
 from tests.books import Books
 from tests.conftest import ADMIN, Run, World, invoke, make_world, settings_for, usd
 from toolkit.checks import reconcile
-from toolkit.store.database import utc_now
 from toolkit.store.tables import AuditRow
+from toolkit.store.transaction import utc_now
 from toolkit.workspace import Workspace
 
 

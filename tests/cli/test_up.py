@@ -27,7 +27,7 @@ from toolkit.cli import first_start, up
 from toolkit.core.errors import Conflict, Unavailable
 from toolkit.core.settings import Settings
 from toolkit.demo import data
-from toolkit.store.database import SYSTEM
+from toolkit.store.actor import SYSTEM
 from toolkit.workspace import Workspace
 
 PORTS = ("KEYDESK_GATEWAY_PORT", "KEYDESK_DASHBOARD_PORT", "KEYDESK_DEMO_PORT")

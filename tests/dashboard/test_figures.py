@@ -7,7 +7,7 @@ from tests.rows import append, row
 from toolkit.admin import keys, organisations, wallet
 from toolkit.core.policy import Role
 from toolkit.dashboard.figures import View
-from toolkit.store.database import Actor
+from toolkit.store.actor import Actor
 from toolkit.store.tables import ApiKey, Organisation
 
 

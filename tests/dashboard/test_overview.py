@@ -10,8 +10,8 @@ from toolkit.admin import keys, organisations, sessions, wallet
 from toolkit.core.policy import Role
 from toolkit.dashboard import identity, streamlit_sessions
 from toolkit.dashboard.overview import TOP
-from toolkit.store.database import utc_now
 from toolkit.store.tables import ApiKey, Organisation
+from toolkit.store.transaction import utc_now
 
 Open = Callable[..., Visit]
 

@@ -13,8 +13,8 @@ from toolkit.admin import keys, organisations, wallet
 from toolkit.checks import reconcile
 from toolkit.core.policy import Role
 from toolkit.dashboard import reconciliation
-from toolkit.store.database import utc_now
 from toolkit.store.tables import ApiKey
+from toolkit.store.transaction import utc_now
 
 Open = Callable[..., Visit]
 HOUR = timedelta(hours=1)

@@ -20,8 +20,8 @@ from toolkit.core.usage import Usage
 from toolkit.dashboard import receipt
 from toolkit.dashboard.requests import PAGE_SIZE
 from toolkit.statements.corrections import correct
-from toolkit.store.database import utc_now
 from toolkit.store.tables import ApiKey
+from toolkit.store.transaction import utc_now
 
 Open = Callable[..., Visit]
 

@@ -27,7 +27,7 @@ from toolkit.demo import data
 from toolkit.demo.cast import CREDITS, DAYS, KEYS, NEAR_LIMIT, ROTATED
 from toolkit.demo.traffic import draw
 from toolkit.reports import queries
-from toolkit.store import audit, database
+from toolkit.store import audit, transaction
 from toolkit.store.tables import CatalogVersion
 from toolkit.workspace import Workspace
 
@@ -46,7 +46,7 @@ def loaded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
     """A Keydesk with demo data that ends at NOW."""
     workspace = open_workspace(tmp_path_factory.mktemp("demo"))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(database, "store_now", lambda _tx: NOW)
+        patch.setattr(transaction, "store_now", lambda _tx: NOW)
         data.load(workspace, calls=CALLS)
     yield workspace
     workspace.close()
@@ -55,7 +55,7 @@ def loaded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
 @pytest.fixture
 def at_now(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let every transaction happen at NOW."""
-    monkeypatch.setattr(database, "store_now", lambda _tx: NOW)
+    monkeypatch.setattr(transaction, "store_now", lambda _tx: NOW)
 
 
 def rows(workspace: Workspace, query: str) -> list[tuple[Any, ...]]:

@@ -22,7 +22,7 @@ from toolkit.demo.cast import DAYS, KEYS
 from toolkit.demo.traffic import DemoCall, draw
 from toolkit.forecast import anomalies
 from toolkit.forecast.anomalies import S3Storage, find
-from toolkit.store.database import utc_now
+from toolkit.store.transaction import utc_now
 
 MONDAY = datetime(2026, 9, 7, tzinfo=UTC)
 DAY, HOUR = timedelta(days=1), timedelta(hours=1)

@@ -14,8 +14,9 @@ from tests.rows import NOON, append, row
 from toolkit.admin import keys, organisations
 from toolkit.core.policy import Role
 from toolkit.forecast import outlook
-from toolkit.store.database import Actor, utc_now
+from toolkit.store.actor import Actor
 from toolkit.store.tables import ApiKey
+from toolkit.store.transaction import utc_now
 
 DAY = timedelta(days=1)
 

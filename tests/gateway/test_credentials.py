@@ -16,9 +16,9 @@ from toolkit.billing.stores import BillingStore, open_billing_store
 from toolkit.core.errors import Unavailable
 from toolkit.core.secrets import new_secret
 from toolkit.gateway.key_cache import KeyCache
-from toolkit.store.database import Transaction, utc_now
 from toolkit.store.tables import ApiKey, LiveSecret
 from toolkit.store.tally import Tallies
+from toolkit.store.transaction import Transaction, utc_now
 
 PART = {"parts": [{"text": "hello"}]}
 

@@ -17,7 +17,8 @@ from toolkit.core.dialect import Dialect
 from toolkit.core.unknown_fields import UnknownFields
 from toolkit.gateway.app import create_app
 from toolkit.store import unknown_fields
-from toolkit.store.database import SYSTEM, Store
+from toolkit.store.actor import SYSTEM
+from toolkit.store.database import Store
 
 PASS, LEAVE_OUT, REFUSE = UnknownFields.PASS, UnknownFields.LEAVE_OUT, UnknownFields.REFUSE
 

@@ -38,9 +38,9 @@ from toolkit.gateway.field_policy import UnknownNames
 from toolkit.gateway.heartbeat import Heartbeat
 from toolkit.gateway.key_cache import KeyCache
 from toolkit.gateway.refusal_log import RefusalLog
-from toolkit.store.database import utc_now
 from toolkit.store.tables import CatalogVersion, GatewayInstance, Hold, OutboxRow
 from toolkit.store.tally import Tallies
+from toolkit.store.transaction import utc_now
 from toolkit.workspace import Workspace
 
 pytestmark = pytest.mark.both_stores

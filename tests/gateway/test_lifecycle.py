@@ -18,7 +18,7 @@ from toolkit.admin.models import add_model
 from toolkit.admin.prices import set_price
 from toolkit.core.pricing import MILLION, PriceSheet
 from toolkit.reports import queries
-from toolkit.store.database import utc_now
+from toolkit.store.transaction import utc_now
 
 pytestmark = pytest.mark.any_store
 

@@ -19,7 +19,8 @@ from tests.conftest import Running, World, wait_until
 from tests.gateway.conftest import make_gate
 from toolkit.core.errors import Unavailable
 from toolkit.gateway.readiness import AWAY, NO_LEASE, Readiness, reason
-from toolkit.store.database import SYSTEM, Store
+from toolkit.store.actor import SYSTEM
+from toolkit.store.database import Store
 
 INSTANCE = "gateway_test"
 

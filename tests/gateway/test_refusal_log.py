@@ -17,8 +17,9 @@ from toolkit.billing.stores import BillingStore, open_billing_store
 from toolkit.core.secrets import new_secret
 from toolkit.gateway import app as gateway_app
 from toolkit.gateway import key_cache as gateway_key_cache
-from toolkit.store.database import Store, Transaction
+from toolkit.store.database import Store
 from toolkit.store.tables import OutboxRow, RefusalCount, RetiredSecret
+from toolkit.store.transaction import Transaction
 
 pytestmark = pytest.mark.any_store
 

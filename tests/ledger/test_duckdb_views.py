@@ -26,7 +26,8 @@ from toolkit.core.policy import Role
 from toolkit.core.pricing import PriceSheet, Tier
 from toolkit.ledger import snapshot
 from toolkit.ledger.ledger import Ledger
-from toolkit.store.database import SYSTEM, Actor, Store
+from toolkit.store.actor import SYSTEM, Actor
+from toolkit.store.database import Store
 from toolkit.store.tables import Price
 
 pytestmark = pytest.mark.any_store

@@ -35,7 +35,8 @@ from toolkit.core.usage import Usage
 from toolkit.ledger import exports
 from toolkit.ledger.ledger import Ledger
 from toolkit.reports import queries
-from toolkit.store.database import SYSTEM, Actor, Store
+from toolkit.store.actor import SYSTEM, Actor
+from toolkit.store.database import Store
 from toolkit.workspace import Workspace
 
 __all__ = ["bucket", "bucket_server", "ledger", "root", "store"]

@@ -37,7 +37,8 @@ from toolkit.core.policy import Role
 from toolkit.ledger import compaction, drain, segments, snapshot
 from toolkit.ledger.ledger import Ledger
 from toolkit.ledger.segment_list import GRACE
-from toolkit.store.database import SYSTEM, Actor, Store
+from toolkit.store.actor import SYSTEM, Actor
+from toolkit.store.database import Store
 from toolkit.store.tables import OutboxRow, RefusalCount, Segment, SupersededSegment
 
 pytestmark = pytest.mark.both_stores

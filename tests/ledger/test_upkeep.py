@@ -31,8 +31,11 @@ from toolkit.core.errors import Unavailable
 from toolkit.ledger import compaction, drain
 from toolkit.ledger.ledger import Ledger
 from toolkit.ledger.segment_list import GRACE, PATIENCE, Move
-from toolkit.store.database import SYSTEM, Store, lock_name, utc_now
+from toolkit.store.actor import SYSTEM
+from toolkit.store.database import Store
+from toolkit.store.locks import lock_name
 from toolkit.store.tables import OutboxRow, Segment, SupersededSegment
+from toolkit.store.transaction import utc_now
 from toolkit.workspace import Workspace
 
 pytestmark = pytest.mark.both_stores

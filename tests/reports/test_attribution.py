@@ -21,8 +21,9 @@ from toolkit.core.pricing import MILLION, PriceSheet, Tier, charge
 from toolkit.core.settings import Settings
 from toolkit.core.usage import Usage
 from toolkit.reports import attribution, queries
-from toolkit.store.database import Actor, utc_now
+from toolkit.store.actor import Actor
 from toolkit.store.tables import ApiKey
+from toolkit.store.transaction import utc_now
 
 OCTOBER, NOVEMBER = Period.month("2026-10"), Period.month("2026-11")
 THEN, NOW = datetime(2026, 10, 15, 12, tzinfo=UTC), datetime(2026, 11, 15, 12, tzinfo=UTC)

@@ -22,7 +22,8 @@ from toolkit.core.policy import Role
 from toolkit.ledger.ledger import Ledger
 from toolkit.reports import queries
 from toolkit.reports.queries import Period, Totals
-from toolkit.store.database import SYSTEM, Actor, Store
+from toolkit.store.actor import SYSTEM, Actor
+from toolkit.store.database import Store
 from toolkit.store.tables import ApiKey, RefusalCount
 
 DAY = timedelta(days=1)

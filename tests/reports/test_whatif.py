@@ -25,7 +25,8 @@ from toolkit.core.pricing import MILLION, PriceSheet, Tier, charge
 from toolkit.core.usage import Usage
 from toolkit.ledger.ledger import Ledger
 from toolkit.reports import whatif
-from toolkit.store.database import SYSTEM, Actor, Store
+from toolkit.store.actor import SYSTEM, Actor
+from toolkit.store.database import Store
 
 NOW = datetime(2026, 11, 15, 12, tzinfo=UTC)
 NOVEMBER = Period.month("2026-11")

@@ -25,7 +25,7 @@ from toolkit.statements import corrections, month_close
 from toolkit.statements.corrections import Correction, correct
 from toolkit.statements.figures import figures_of
 from toolkit.store import audit
-from toolkit.store.database import Actor
+from toolkit.store.actor import Actor
 
 __all__ = ["account", "billing_store"]  # fixtures
 

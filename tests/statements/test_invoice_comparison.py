@@ -19,7 +19,7 @@ from toolkit.statements import invoice_comparison
 from toolkit.statements.invoice_calls import OurCalls
 from toolkit.statements.invoice_comparison import Cause, Comparison
 from toolkit.statements.invoice_lines import read
-from toolkit.store.database import Actor
+from toolkit.store.actor import Actor
 from toolkit.store.tables import ApiKey
 
 # A token costs 2,000 nano-USD in, 500 from the cache, 10,000 out: 1,000 in and 100 out are 0.003 USD.

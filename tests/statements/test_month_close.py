@@ -27,7 +27,7 @@ from toolkit.core.usage import Usage
 from toolkit.statements import month_close
 from toolkit.statements.figures import Figures, calls_of, canonical, digest, figures_of
 from toolkit.store import audit
-from toolkit.store.database import Actor
+from toolkit.store.actor import Actor
 from toolkit.store.tables import Statement
 
 pytestmark = pytest.mark.any_store

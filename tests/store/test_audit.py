@@ -20,8 +20,8 @@ from toolkit.core.policy import Role
 from toolkit.core.pricing import PriceSheet
 from toolkit.ledger import snapshot
 from toolkit.store import audit
+from toolkit.store.actor import Actor
 from toolkit.store.audit import PLATFORM, BrokenLink
-from toolkit.store.database import Actor
 from toolkit.workspace import Workspace
 
 pytestmark = pytest.mark.both_stores

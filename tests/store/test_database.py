@@ -23,8 +23,10 @@ from toolkit.core.moments import micros, moment
 from toolkit.core.policy import Role
 from toolkit.core.settings import Settings
 from toolkit.store import database
-from toolkit.store.database import Actor, Store, store_now, utc_now
+from toolkit.store.actor import Actor
+from toolkit.store.database import Store
 from toolkit.store.tables import Organisation
+from toolkit.store.transaction import store_now, utc_now
 from toolkit.workspace import Workspace
 
 pytestmark = pytest.mark.both_stores

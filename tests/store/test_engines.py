@@ -18,7 +18,9 @@ from toolkit.admin.sign_in import open_session
 from toolkit.billing.stores import open_billing_store
 from toolkit.core.errors import Unavailable
 from toolkit.store import engines
-from toolkit.store.database import Store, Transaction, lock_catalog, lock_name, lock_orgs
+from toolkit.store.database import Store
+from toolkit.store.locks import lock_catalog, lock_name, lock_orgs
+from toolkit.store.transaction import Transaction
 from toolkit.workspace import Workspace
 
 pytestmark = pytest.mark.only_store("postgresql")

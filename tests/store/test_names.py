@@ -11,7 +11,7 @@ from tests.rows import append, row
 from toolkit.admin import keys, organisations
 from toolkit.core.policy import Role
 from toolkit.store import names
-from toolkit.store.database import Actor
+from toolkit.store.actor import Actor
 from toolkit.store.tables import ApiKey
 
 pytestmark = pytest.mark.any_store

@@ -10,7 +10,7 @@ from toolkit.core.moments import micros, moment
 from toolkit.core.period import Period
 from toolkit.core.policy import Role
 from toolkit.store import refusal_counts
-from toolkit.store.database import SYSTEM, Actor
+from toolkit.store.actor import SYSTEM, Actor
 from toolkit.store.tables import RefusalCount, RefusalDay
 from toolkit.store.tally import Counted
 

@@ -9,9 +9,11 @@ import pytest
 from tests.conftest import World, wait_until
 from toolkit.core.errors import Unavailable
 from toolkit.store import refusal_counts
-from toolkit.store.database import SYSTEM, Store, Transaction
+from toolkit.store.actor import SYSTEM
+from toolkit.store.database import Store
 from toolkit.store.tables import RefusalCount
 from toolkit.store.tally import Counted, Tallies
+from toolkit.store.transaction import Transaction
 
 pytestmark = pytest.mark.both_stores
 

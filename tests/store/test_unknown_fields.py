@@ -10,7 +10,7 @@ from toolkit.admin.upstreams import update_upstream
 from toolkit.core.secrets import new_secret
 from toolkit.core.unknown_fields import UnknownFields
 from toolkit.store import unknown_fields
-from toolkit.store.database import SYSTEM
+from toolkit.store.actor import SYSTEM
 from toolkit.store.tally import Tallies
 from toolkit.store.unknown_fields import KEPT, MOST_NAMES, OTHER, Seen
 

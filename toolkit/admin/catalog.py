@@ -10,8 +10,9 @@ from toolkit.core.catalog import Catalog, DatedSheet, ModelFacts, PlanFacts
 from toolkit.core.dialect import Dialect
 from toolkit.core.pricing import PriceSheet
 from toolkit.core.unknown_fields import UnknownFields
-from toolkit.store.database import Transaction, lock_catalog
+from toolkit.store.locks import lock_catalog
 from toolkit.store.tables import CatalogVersion, Model, Plan, PlanModel, Price, Upstream
+from toolkit.store.transaction import Transaction
 
 
 def changed(tx: Transaction) -> None:

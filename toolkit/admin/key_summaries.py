@@ -9,8 +9,8 @@ from toolkit.admin import organisations, plans
 from toolkit.core.period import billing_month
 from toolkit.core.policy import KeyStatus
 from toolkit.store import audit
-from toolkit.store.database import Transaction
 from toolkit.store.tables import ApiKey, KeyMonth, RetiredSecret
+from toolkit.store.transaction import Transaction
 
 
 @dataclass(frozen=True, slots=True)

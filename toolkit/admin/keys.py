@@ -20,8 +20,9 @@ from toolkit.core.money import check_amount, usd
 from toolkit.core.policy import HoldPolicy, KeyStatus, Role
 from toolkit.core.secrets import Keyring, display_form, new_secret
 from toolkit.store import audit
-from toolkit.store.database import Transaction, lock_catalog, lock_orgs
+from toolkit.store.locks import lock_catalog, lock_orgs
 from toolkit.store.tables import ApiKey, LiveSecret, RetiredSecret
+from toolkit.store.transaction import Transaction
 
 
 class Unset:

@@ -13,8 +13,8 @@ from toolkit.core.dialect import Dialect
 from toolkit.core.errors import Conflict, InvalidInput, NotFound
 from toolkit.core.pricing import PriceSheet
 from toolkit.store import audit
-from toolkit.store.database import Transaction
 from toolkit.store.tables import Model, Upstream
+from toolkit.store.transaction import Transaction
 
 UNKNOWN_CONTEXT_WINDOW = 131_072
 LARGEST_DEFAULT_OUTPUT = 16_384

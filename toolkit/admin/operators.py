@@ -15,8 +15,9 @@ from toolkit.core.ids import new_id
 from toolkit.core.passwords import PasswordHash, require_hash, verify_password
 from toolkit.core.policy import Role
 from toolkit.store import audit
-from toolkit.store.database import Transaction, lock_name
+from toolkit.store.locks import lock_name
 from toolkit.store.tables import Operator, Organisation, SignInSession
+from toolkit.store.transaction import Transaction
 
 CHANGES = "operators"
 """Name of a lock: who adds or changes an operator does it alone."""

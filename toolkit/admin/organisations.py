@@ -7,8 +7,9 @@ from toolkit.core import words
 from toolkit.core.errors import Conflict, NotFound
 from toolkit.core.ids import new_id
 from toolkit.store import audit
-from toolkit.store.database import Transaction, lock_name, lock_orgs
+from toolkit.store.locks import lock_name, lock_orgs
 from toolkit.store.tables import Organisation
+from toolkit.store.transaction import Transaction
 
 NAMES = "organisation names"
 """Name of a lock: who adds or renames an organisation does it alone."""

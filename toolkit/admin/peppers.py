@@ -18,8 +18,11 @@ from toolkit.core.secrets import Keyring
 from toolkit.core.settings import Settings
 from toolkit.core.wording import counted
 from toolkit.store import audit
-from toolkit.store.database import SYSTEM, Store, Transaction, lock_orgs
+from toolkit.store.actor import SYSTEM
+from toolkit.store.database import Store
+from toolkit.store.locks import lock_orgs
 from toolkit.store.tables import ApiKey, LiveSecret, Organisation
+from toolkit.store.transaction import Transaction
 
 
 @dataclass(frozen=True, slots=True)

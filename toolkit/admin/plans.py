@@ -14,8 +14,8 @@ from toolkit.core.policy import KeyStatus
 from toolkit.core.pricing import check_multiplier, show_multiplier
 from toolkit.core.unknown_fields import UnknownFields
 from toolkit.store import audit
-from toolkit.store.database import Transaction
 from toolkit.store.tables import ApiKey, Model, Plan, PlanModel
+from toolkit.store.transaction import Transaction
 
 
 def add(

@@ -15,8 +15,8 @@ from toolkit.core.errors import InvalidInput, NotFound
 from toolkit.core.ids import new_id
 from toolkit.core.pricing import PriceSheet
 from toolkit.store import audit
-from toolkit.store.database import Transaction
 from toolkit.store.tables import Model, Price
+from toolkit.store.transaction import Transaction
 
 
 def enter(tx: Transaction, model_id: str, sheet: PriceSheet, source: str, valid_from: datetime) -> Price:

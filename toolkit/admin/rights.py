@@ -9,7 +9,7 @@
 
 from toolkit.core.errors import Forbidden, NotFound
 from toolkit.core.policy import Role
-from toolkit.store.database import Transaction
+from toolkit.store.transaction import Transaction
 
 
 def require_platform_admin(tx: Transaction) -> None:

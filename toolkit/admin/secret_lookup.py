@@ -7,9 +7,9 @@ from sqlalchemy import func, literal, select, text, update
 
 from toolkit.core.moments import micros
 from toolkit.core.policy import HoldPolicy, KeyFacts, KeyStatus
-from toolkit.store.database import Transaction
 from toolkit.store.tables import ApiKey, LiveSecret, Moment, Organisation, PlanModel, RetiredSecret
 from toolkit.store.tally import Counted
+from toolkit.store.transaction import Transaction
 
 
 def find_live(tx: Transaction, digests: Iterable[str]) -> KeyFacts | None:

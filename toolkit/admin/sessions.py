@@ -10,8 +10,10 @@ from sqlalchemy import select, update
 
 from toolkit.admin import sign_in_throttle
 from toolkit.core.policy import Role
-from toolkit.store.database import SYSTEM, Actor, Store, Transaction
+from toolkit.store.actor import SYSTEM, Actor
+from toolkit.store.database import Store
 from toolkit.store.tables import Operator, SignInSession
+from toolkit.store.transaction import Transaction
 
 LIFETIME = timedelta(hours=12)
 

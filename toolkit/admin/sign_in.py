@@ -7,7 +7,9 @@ from toolkit.core import words
 from toolkit.core.errors import SignInFailed
 from toolkit.core.policy import Role
 from toolkit.store import audit
-from toolkit.store.database import SYSTEM, Actor, Store, lock_name
+from toolkit.store.actor import SYSTEM, Actor
+from toolkit.store.database import Store
+from toolkit.store.locks import lock_name
 from toolkit.store.tables import Operator, SignInSession
 
 

@@ -23,8 +23,8 @@ from sqlalchemy import ColumnElement, delete, func, or_, select
 
 from toolkit.core.errors import SignInFailed
 from toolkit.core.ids import new_id
-from toolkit.store.database import Transaction
 from toolkit.store.tables import Operator, SignInFailure, SignInSession
+from toolkit.store.transaction import Transaction
 
 WINDOW = timedelta(minutes=15)
 KNOWN_FOR = timedelta(days=30)

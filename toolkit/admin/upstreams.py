@@ -14,8 +14,8 @@ from toolkit.core.dialect import Dialect
 from toolkit.core.errors import Conflict, InvalidInput, NotFound
 from toolkit.core.unknown_fields import UnknownFields
 from toolkit.store import audit
-from toolkit.store.database import Transaction
 from toolkit.store.tables import Plan, Upstream
+from toolkit.store.transaction import Transaction
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 

@@ -17,8 +17,9 @@ from toolkit.core.ids import new_id
 from toolkit.core.money import check_amount, show_usd, usd
 from toolkit.core.payment_reference import reference_key
 from toolkit.store import audit
-from toolkit.store.database import Transaction, lock_name, lock_orgs
+from toolkit.store.locks import lock_name, lock_orgs
 from toolkit.store.tables import Organisation, WalletEntry
+from toolkit.store.transaction import Transaction
 
 
 class Payment(NamedTuple):

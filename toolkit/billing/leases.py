@@ -15,9 +15,11 @@ from toolkit.billing.rules import LONGEST_RESPONSE_ID, Abandon, storable
 from toolkit.billing.state import Hold
 from toolkit.billing.stores import BATCH, open_billing_store
 from toolkit.core.moments import micros
-from toolkit.store.database import SYSTEM, Store, Transaction, store_now
+from toolkit.store.actor import SYSTEM
+from toolkit.store.database import Store
 from toolkit.store.tables import GatewayInstance
 from toolkit.store.tables import Hold as HoldRow
+from toolkit.store.transaction import Transaction, store_now
 
 DIED = "the gateway that made this call ended without settling it"
 UNSETTLED = "the gateway that made this call could not settle it"

@@ -18,8 +18,8 @@ from sqlalchemy import func, select
 from toolkit.core.moments import micros, moment
 from toolkit.core.money import parse_usd, usd
 from toolkit.core.policy import HoldPolicy
-from toolkit.store.database import Transaction
 from toolkit.store.tables import ApiKey, AuditRow, Organisation, WalletEntry
+from toolkit.store.transaction import Transaction
 
 _SLOT = 300_000_000  # microseconds: waiting commits and clocks that differ put a call into a neighbouring slot at most
 _EVER = 2**40  # slots

@@ -17,8 +17,8 @@ from toolkit.checks.finding import Finding, Severity
 from toolkit.checks.snapshot import Act, Snapshot, Thresholds
 from toolkit.core.policy import Role
 from toolkit.core.wording import counted, listed, stamp
+from toolkit.store.actor import SYSTEM
 from toolkit.store.audit import PLATFORM
-from toolkit.store.database import SYSTEM
 
 REVEALING = frozenset({"key.create", "key.rotate"})
 """Acts that show a secret."""

@@ -23,8 +23,8 @@ from toolkit.core.money import usd
 from toolkit.core.policy import Role
 from toolkit.ledger import segments
 from toolkit.store import audit, holds
-from toolkit.store.database import Transaction, utc_now
 from toolkit.store.tables import AuditRow, Reconciliation, Segment
+from toolkit.store.transaction import Transaction, utc_now
 from toolkit.workspace import Workspace
 
 MOST_SHOWN = 20

@@ -29,7 +29,6 @@ from toolkit.forecast import anomalies
 from toolkit.ledger.ledger import Ledger
 from toolkit.store import audit, holds, refusal_counts, unknown_fields
 from toolkit.store.audit import BrokenLink
-from toolkit.store.database import Transaction
 from toolkit.store.holds import OpenHold
 from toolkit.store.tables import (
     ApiKey,
@@ -46,6 +45,7 @@ from toolkit.store.tables import (
     SignInFailure,
     Upstream,
 )
+from toolkit.store.transaction import Transaction
 from toolkit.store.unknown_fields import Seen
 
 HISTORY = timedelta(days=90)

@@ -74,7 +74,7 @@ class App:
         Raises:
             KeydeskError: a setting is wrong, or the key store is missing or cannot be opened.
         """
-        from toolkit.store.database import Actor
+        from toolkit.store.actor import Actor
         from toolkit.workspace import Workspace
 
         self._workspace = Workspace.open(actor=Actor.trusted(self.actor), make=make)

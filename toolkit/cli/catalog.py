@@ -17,9 +17,9 @@ from toolkit.core.dialect import Dialect
 from toolkit.core.errors import InvalidInput
 from toolkit.core.pricing import PriceSheet, show_multiplier
 from toolkit.core.unknown_fields import UnknownFields
-from toolkit.store.database import Transaction
 from toolkit.store.tables import Model, Plan, Upstream
 from toolkit.store.tables import Price as PriceRow
+from toolkit.store.transaction import Transaction
 
 _unknown_fields = click.option(
     "--unknown-fields",

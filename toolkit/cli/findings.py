@@ -13,7 +13,7 @@ from toolkit.cli.command_line import to_paste
 from toolkit.cli.output import Usd
 from toolkit.core.policy import Role
 from toolkit.store import audit
-from toolkit.store.database import Actor
+from toolkit.store.actor import Actor
 
 if TYPE_CHECKING:
     from toolkit.checks.findings import Finding, Report

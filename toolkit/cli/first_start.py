@@ -18,7 +18,8 @@ from toolkit.core.passwords import hash_password
 from toolkit.core.policy import Role
 from toolkit.demo import data
 from toolkit.demo.cast import CREDITS
-from toolkit.store.database import SYSTEM, lock_catalog, lock_orgs
+from toolkit.store.actor import SYSTEM
+from toolkit.store.locks import lock_catalog, lock_orgs
 from toolkit.workspace import Workspace
 
 ADMIN = "admin@keydesk.local"

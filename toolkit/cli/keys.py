@@ -15,8 +15,8 @@ from toolkit.cli.output import Usd
 from toolkit.cli.values import Moment, Names
 from toolkit.cli.values import Usd as UsdType
 from toolkit.core.policy import HoldPolicy
-from toolkit.store.database import Transaction
 from toolkit.store.tables import ApiKey
+from toolkit.store.transaction import Transaction
 
 _POLICIES = click.Choice([policy.value for policy in HoldPolicy])
 _COLUMNS = {

@@ -12,8 +12,8 @@ from toolkit.admin import operators, organisations
 from toolkit.cli.app import App, Group, pass_app
 from toolkit.core.passwords import hash_password
 from toolkit.core.policy import Role
-from toolkit.store.database import Transaction
 from toolkit.store.tables import Operator
+from toolkit.store.transaction import Transaction
 
 _PASSWORD_STDIN = click.option(
     "--password-stdin", is_flag=True, help="Read the password from standard input instead of asking."

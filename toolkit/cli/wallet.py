@@ -9,8 +9,8 @@ from toolkit.cli.app import App, Group, pass_app
 from toolkit.cli.output import Usd
 from toolkit.cli.values import Usd as UsdType
 from toolkit.core.money import show_usd
-from toolkit.store.database import Transaction
 from toolkit.store.tables import Organisation, WalletEntry
+from toolkit.store.transaction import Transaction
 
 _ORG = click.option("--org", required=True, metavar="ORG", help="Id or name of the organisation.")
 _REFERENCE = click.option(

@@ -14,7 +14,7 @@ from toolkit import environment
 from toolkit.admin import sessions
 from toolkit.core.settings import Settings
 from toolkit.dashboard.visitor import Visitor
-from toolkit.store.database import Actor
+from toolkit.store.actor import Actor
 from toolkit.workspace import Workspace
 
 COOKIE_LIFETIME = timedelta(days=30)

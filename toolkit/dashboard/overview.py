@@ -12,7 +12,7 @@ from toolkit.dashboard import figures, shared
 from toolkit.dashboard.figures import View
 from toolkit.reports import charts
 from toolkit.reports.queries import Period
-from toolkit.store.database import utc_now
+from toolkit.store.transaction import utc_now
 from toolkit.workspace import Workspace
 
 if TYPE_CHECKING:

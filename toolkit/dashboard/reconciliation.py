@@ -11,8 +11,8 @@ from toolkit.core.policy import Role
 from toolkit.dashboard import figures, shared
 from toolkit.dashboard.figures import View
 from toolkit.store import holds
-from toolkit.store.database import utc_now
 from toolkit.store.holds import OpenHold
+from toolkit.store.transaction import utc_now
 from toolkit.workspace import Workspace
 
 HOLDS_EVERY = "10s"

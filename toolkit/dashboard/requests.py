@@ -20,7 +20,7 @@ from toolkit.core.pricing import MILLION, show_multiplier
 from toolkit.dashboard import dialog, receipt, shared
 from toolkit.reports import queries
 from toolkit.statements import corrections
-from toolkit.store.database import Transaction, utc_now
+from toolkit.store.transaction import Transaction, utc_now
 from toolkit.workspace import Workspace
 
 PAGE_SIZE = 25

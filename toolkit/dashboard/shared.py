@@ -21,8 +21,8 @@ from toolkit.core.money import show_usd, usd
 from toolkit.core.policy import Role
 from toolkit.dashboard import identity, streamlit_sessions
 from toolkit.reports.queries import Period
-from toolkit.store.database import utc_now
 from toolkit.store.tables import Organisation
+from toolkit.store.transaction import utc_now
 from toolkit.workspace import Workspace
 
 if TYPE_CHECKING:

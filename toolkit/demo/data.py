@@ -36,9 +36,11 @@ from toolkit.demo.cast import PLANS as DEMO_PLANS
 from toolkit.demo.traffic import DemoCall, draw
 from toolkit.dialects.shape import Shape
 from toolkit.store import audit
-from toolkit.store.database import SYSTEM, Actor, Transaction, lock_catalog
+from toolkit.store.actor import SYSTEM, Actor
+from toolkit.store.locks import lock_catalog
 from toolkit.store.tables import ApiKey, AuditRow, LiveSecret, Organisation, RetiredSecret
 from toolkit.store.tally import Counted
+from toolkit.store.transaction import Transaction
 from toolkit.workspace import Workspace
 
 CALLS = 45_000

@@ -23,7 +23,9 @@ from toolkit.billing.leases import Progress
 from toolkit.billing.state import Hold
 from toolkit.core.errors import Unavailable
 from toolkit.gateway.call import CallLifecycle
-from toolkit.store.database import SYSTEM, Store, store_now, utc_now
+from toolkit.store.actor import SYSTEM
+from toolkit.store.database import Store
+from toolkit.store.transaction import store_now, utc_now
 
 logger = logging.getLogger("keydesk.gateway")
 

@@ -21,9 +21,11 @@ from toolkit.core.catalog import Catalog
 from toolkit.core.errors import Unavailable
 from toolkit.core.policy import KeyFacts, OrganisationSuspended, Outcome, Unauthorized
 from toolkit.core.secrets import Keyring
-from toolkit.store.database import SYSTEM, Store, Transaction, utc_now
+from toolkit.store.actor import SYSTEM
+from toolkit.store.database import Store
 from toolkit.store.tables import CatalogVersion, OutboxRow
 from toolkit.store.tally import Tallies
+from toolkit.store.transaction import Transaction, utc_now
 
 T = TypeVar("T")
 

@@ -11,7 +11,8 @@ from sqlalchemy.exc import DBAPIError
 
 from toolkit.billing import leases
 from toolkit.core.errors import Unavailable
-from toolkit.store.database import SYSTEM, Store
+from toolkit.store.actor import SYSTEM
+from toolkit.store.database import Store
 
 FRESH = 10.0
 """Seconds for which a commit shows that the next one will do, too."""

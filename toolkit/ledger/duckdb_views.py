@@ -15,7 +15,8 @@ from toolkit.ledger.row_security import visible_calls
 from toolkit.ledger.sql_guard import ONLY_READ
 from toolkit.ledger.storage import Storage
 from toolkit.store import names
-from toolkit.store.database import Actor, Store
+from toolkit.store.actor import Actor
+from toolkit.store.database import Store
 
 if TYPE_CHECKING:
     import duckdb

@@ -20,7 +20,8 @@ from toolkit.core.period import Period
 from toolkit.core.policy import Role
 from toolkit.ledger import compaction, drain, duckdb_engine, duckdb_views, segments, sql_guard, storage
 from toolkit.ledger.segment_list import GRACE, SegmentList
-from toolkit.store.database import Actor, Store
+from toolkit.store.actor import Actor
+from toolkit.store.database import Store
 from toolkit.store.tables import OutboxRow, Segment, SupersededSegment
 
 if TYPE_CHECKING:

@@ -12,8 +12,9 @@ from sqlalchemy import ColumnElement, Table, select, true
 
 from toolkit.ledger.duckdb_engine import quoted
 from toolkit.store import audit
-from toolkit.store.database import Actor, Transaction
+from toolkit.store.actor import Actor
 from toolkit.store.tables import ApiKey, AuditRow, Organisation, Plan, PlanModel, Price
+from toolkit.store.transaction import Transaction
 
 
 def visible_rows(table: Table, actor: Actor) -> ColumnElement[bool]:

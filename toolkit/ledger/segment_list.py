@@ -13,7 +13,9 @@ from sqlalchemy import ARRAY, Column, ColumnElement, Table, Text, any_, delete, 
 
 from toolkit.ledger import segments
 from toolkit.ledger.storage import Storage
-from toolkit.store.database import Actor, Store, lock_name
+from toolkit.store.actor import Actor
+from toolkit.store.database import Store
+from toolkit.store.locks import lock_name
 from toolkit.store.tables import Segment, SupersededSegment
 
 GRACE = timedelta(hours=6)

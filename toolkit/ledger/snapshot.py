@@ -13,7 +13,6 @@ from sqlalchemy import BigInteger, ColumnElement, Table, select, type_coerce
 from toolkit.core.period import Period
 from toolkit.ledger import segments
 from toolkit.ledger.row_security import name_readers, visible_rows
-from toolkit.store.database import Transaction
 from toolkit.store.tables import (
     ApiKey,
     AuditRow,
@@ -29,6 +28,7 @@ from toolkit.store.tables import (
     Segment,
     WalletEntry,
 )
+from toolkit.store.transaction import Transaction
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -17,8 +17,9 @@ from toolkit.core.period import billing_month
 from toolkit.core.policy import Outcome
 from toolkit.core.words import check_reason
 from toolkit.store import audit
-from toolkit.store.database import Transaction, lock_orgs, store_now
+from toolkit.store.locks import lock_orgs
 from toolkit.store.tables import Hold, KeyMonth, Organisation, Statement, WalletEntry
+from toolkit.store.transaction import Transaction, store_now
 from toolkit.workspace import Workspace
 
 ACTION = "wallet.correct"

@@ -23,8 +23,8 @@ from toolkit.core.policy import Outcome
 from toolkit.core.wording import counted
 from toolkit.ledger.ledger import Ledger
 from toolkit.ledger.pricing_sql import charge
-from toolkit.store.database import Transaction
 from toolkit.store.tables import ApiKey, AuditRow, KeyMonth, Organisation, Statement, WalletEntry
+from toolkit.store.transaction import Transaction
 
 FORM = 2
 """Version of the figures' form; raised when a field is added or changes its meaning. 2 has corrected calls

@@ -33,8 +33,9 @@ from toolkit.statements.figures import (
 )
 from toolkit.statements.sequence import ACTION, Due, acts_of, changed, due, left_out, not_next, said
 from toolkit.store import audit, holds
-from toolkit.store.database import Transaction, lock_catalog, lock_orgs
+from toolkit.store.locks import lock_catalog, lock_orgs
 from toolkit.store.tables import Statement
+from toolkit.store.transaction import Transaction
 from toolkit.workspace import Workspace
 
 __all__ = [

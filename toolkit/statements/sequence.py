@@ -14,8 +14,8 @@ from toolkit.admin import organisations
 from toolkit.core.money import show_usd
 from toolkit.core.period import Period, billing_month, next_month
 from toolkit.statements.figures import digest
-from toolkit.store.database import Transaction
 from toolkit.store.tables import ApiKey, AuditRow, KeyMonth, Organisation, Statement, WalletEntry
+from toolkit.store.transaction import Transaction
 
 ACTION = "month.close"
 """What the audit log calls the closing of a month."""

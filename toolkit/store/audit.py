@@ -16,8 +16,8 @@ from sqlalchemy import select, text
 from toolkit.core import words
 from toolkit.core.errors import InvalidInput
 from toolkit.core.moments import micros
-from toolkit.store.database import Transaction
 from toolkit.store.tables import AuditHead, AuditRow, OrgPerson
+from toolkit.store.transaction import Transaction
 
 PLATFORM = "platform"
 """The chain of acts that belong to no organisation."""

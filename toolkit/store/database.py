@@ -1,4 +1,4 @@
-"""The key store: transactions, their locks, and the actor and clock that go with them.
+"""The key store behind its URL: opened, brought up to date, read and written in transactions.
 
 A service function takes a `Transaction`, never an engine: the change and its audit row commit together or not
 at all.
@@ -6,166 +6,36 @@ at all.
 SQLite runs in WAL mode; a write transaction begins with BEGIN IMMEDIATE, so it never has to be upgraded halfway
 through, and is alone.
 
-PostgreSQL writes under READ COMMITTED. An organisation's row is the lock of all that is its (keys, wallet, months,
-holds): whoever changes any of it first calls `lock_orgs`, and what is read behind that is current. Locks are taken
-in one order everywhere: catalog, organisations by id, names, then the rest, audit heads last. Reads are REPEATABLE
-READ snapshots.
+PostgreSQL writes under READ COMMITTED, behind the locks of `locks`. Reads are REPEATABLE READ snapshots.
 """
 
 import os
-import pwd
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from functools import cached_property
+from datetime import datetime
 from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from sqlalchemy import Engine, make_url, select, text
+from sqlalchemy import Engine, make_url
 from sqlalchemy.exc import ArgumentError, DatabaseError, DBAPIError, InternalError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 
-from toolkit.core import words
 from toolkit.core.errors import InvalidInput, Unavailable
-from toolkit.core.moments import micros, moment
-from toolkit.core.policy import Role
+from toolkit.core.moments import micros
 from toolkit.core.settings import Settings
 from toolkit.store import engines, file_permissions, migrations
-from toolkit.store.tables import CatalogVersion, Organisation
+from toolkit.store.actor import SYSTEM, Actor
+from toolkit.store.locks import lock_name
+from toolkit.store.transaction import Transaction
 
 if TYPE_CHECKING:
     import psycopg
 
 BUSY_TIMEOUT = 30.0
 """Seconds that a SQLite writer waits for another one."""
-
-
-@dataclass(frozen=True, slots=True)
-class Actor:
-    """Who acts: the name that the audit log shows, and the rights that the services check.
-
-    Args:
-        name: an operator's e-mail, for somebody who has signed in; else that of a process trusted as the platform,
-            see `trusted`.
-        role: what the actor may do.
-        org_id: the one organisation of an org admin or analyst; None is all.
-    """
-
-    name: str
-    role: Role
-    org_id: str | None = None
-
-    @classmethod
-    def trusted(cls, name: str | None = None) -> "Actor":
-        """Return the actor of a process that holds the store's credentials itself (CLI, notebook).
-
-        Args:
-            name: in whose name it acts, as it says; nobody checks that, so the actor is `cli:<os user> as <name>`,
-                and never the person who has this e-mail.
-
-        Raises:
-            InvalidInput: the name is empty, too long, or holds characters that cannot be seen.
-        """
-        process = f"cli:{_os_user()}"
-        if name is not None:
-            process += f" as {words.check_line(name, 'name of who acts', words.EMAIL)}"
-        return cls(process, Role.PLATFORM_ADMIN)
-
-    def is_named(self, email: str) -> bool:
-        """Whether this is the person with the e-mail, signed in or by a process's word."""
-        return self.name == email or self.name.endswith(f" as {email}")
-
-
-def _os_user() -> str:
-    # Not by `getpass.getuser`: it believes USER and LOGNAME, which anybody may set.
-    try:
-        return pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:  # a container's user may have no name
-        return str(os.getuid())
-
-
-SYSTEM = Actor("system", Role.PLATFORM_ADMIN)
-"""The actor of what no person asked for: set-up, drain, sweeps."""
-
-
-class Transaction:
-    """One transaction of the key store, with who acts in it and when.
-
-    Args:
-        session: what it reads and writes through.
-        actor: who acts.
-        now: when it happens, UTC; None is the present.
-    """
-
-    def __init__(self, session: Session, actor: Actor, now: datetime | None = None) -> None:
-        self.session = session
-        self.actor = actor
-        self._given = now
-
-    @cached_property
-    def now(self) -> datetime:
-        """The moment it happens, UTC, for all that it writes: by the store's clock, when first asked for.
-
-        So a change that first waits for a lock does not happen before the changes that it waited for, whichever
-        machine made them.
-        """
-        return self._given or store_now(self)
-
-
-def utc_now() -> datetime:
-    """Return the present moment, UTC."""
-    return datetime.now(UTC)
-
-
-def store_now(tx: Transaction) -> datetime:
-    """Return the present moment, UTC, by the store's own clock: machines that share a PostgreSQL agree on it."""
-    if not _is_postgres(tx):
-        return utc_now()
-    return moment(tx.session.scalars(text("SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint")).one())
-
-
-def lock_orgs(tx: Transaction, *org_ids: str) -> None:
-    """Take the locks of organisations, until the transaction ends: first of all, before anything is judged by.
-
-    An organisation's row is the lock of all that is its: wallet, keys, their months, holds. What is read behind the
-    lock is current; organisations that the session knows already are read anew. SQLite has one lock for everything,
-    which the transaction holds from its beginning.
-
-    Args:
-        tx: a write transaction.
-        org_ids: whose; locked in order of id, so that no two transactions wait for each other.
-    """
-    if _is_postgres(tx):
-        query = select(Organisation).where(Organisation.id.in_(org_ids)).order_by(Organisation.id)
-        # NO KEY UPDATE: rows that refer to the organisation may be added meanwhile.
-        tx.session.scalars(query.with_for_update(key_share=True).execution_options(populate_existing=True)).all()
-
-
-def lock_catalog(tx: Transaction) -> None:
-    """Take the lock of upstreams, models, prices and plans, until the transaction ends; before any organisation's."""
-    if _is_postgres(tx):
-        tx.session.scalars(select(CatalogVersion.version).with_for_update(key_share=True)).one()
-
-
-def lock_name(tx: Transaction, name: str) -> None:
-    """Take a lock that no row stands for, until the transaction ends; after organisations', before audit heads'.
-
-    Args:
-        tx: a write transaction.
-        name: the same for all who must not act at once, such as "drain".
-    """
-    if _is_postgres(tx):
-        tx.session.execute(
-            text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))"), {"name": f"keydesk {name}"}
-        )
-
-
-def _is_postgres(tx: Transaction) -> bool:
-    return tx.session.get_bind().dialect.name == "postgresql"
 
 
 class Store:

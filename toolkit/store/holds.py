@@ -6,8 +6,8 @@ from datetime import datetime, timedelta
 from sqlalchemy import select
 
 from toolkit.core.policy import KeyStatus
-from toolkit.store.database import Transaction, store_now
 from toolkit.store.tables import ApiKey, GatewayInstance, Hold, Organisation
+from toolkit.store.transaction import Transaction, store_now
 
 SWEPT_WITHIN = timedelta(minutes=2)
 """How long a hold may outlive its gateway's lease: gateways sweep every few seconds, and clocks may differ a minute."""

@@ -6,8 +6,9 @@ from weakref import WeakKeyDictionary
 from sqlalchemy import Engine, func, select
 
 from toolkit.core.policy import KeyStatus
-from toolkit.store.database import Store, Transaction
+from toolkit.store.database import Store
 from toolkit.store.tables import ApiKey, Organisation, Plan
+from toolkit.store.transaction import Transaction
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -12,9 +12,12 @@ from sqlalchemy.orm import InstrumentedAttribute
 
 from toolkit.core.moments import micros, moment
 from toolkit.core.period import Period
-from toolkit.store.database import SYSTEM, Store, Transaction, lock_name
+from toolkit.store.actor import SYSTEM
+from toolkit.store.database import Store
+from toolkit.store.locks import lock_name
 from toolkit.store.tables import ApiKey, RefusalCount, RefusalDay
 from toolkit.store.tally import Counted
+from toolkit.store.transaction import Transaction
 
 At = tuple[str, str, int]
 """Key, reason (`errors.RefusalType`) and minute since 1970."""

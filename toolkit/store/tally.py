@@ -12,7 +12,9 @@ from datetime import datetime
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from toolkit.core.errors import Unavailable
-from toolkit.store.database import SYSTEM, Store, Transaction
+from toolkit.store.actor import SYSTEM
+from toolkit.store.database import Store
+from toolkit.store.transaction import Transaction
 
 logger = logging.getLogger("keydesk")
 

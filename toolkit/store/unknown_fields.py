@@ -12,9 +12,10 @@ from sqlalchemy import delete, select, text
 from toolkit.core.moments import micros
 from toolkit.core.secrets import redact
 from toolkit.core.unknown_fields import UnknownFields, stricter
-from toolkit.store.database import Transaction, lock_name
+from toolkit.store.locks import lock_name
 from toolkit.store.tables import Plan, UnknownField, Upstream
 from toolkit.store.tally import Counted
+from toolkit.store.transaction import Transaction
 
 MOST_NAMES = 100
 """Names that are kept of one upstream: callers choose them, so there could be any number."""

@@ -1,0 +1,49 @@
+"""The key store's tables: columns and named constraints, no behaviour.
+
+Moments are BIGINT microseconds UTC (`Moment` turns them into datetimes); money is BIGINT nano-USD. A change here
+needs a step in `migrations`; a test compares the two.
+"""
+
+from toolkit.store.tables.audit import AuditHead, AuditRow, Reconciliation
+from toolkit.store.tables.base import Base, Moment
+from toolkit.store.tables.calls import GatewayInstance, Hold, OutboxRow, RefusalCount, RefusalDay, UnknownField
+from toolkit.store.tables.catalog import CatalogVersion, Model, Plan, PlanModel, Price, Upstream
+from toolkit.store.tables.keys import ApiKey, KeyMonth, LiveSecret, RecentCost, RetiredSecret
+from toolkit.store.tables.ledger import Segment, SupersededSegment
+from toolkit.store.tables.operators import Operator, SignInFailure, SignInSession
+from toolkit.store.tables.organisations import Organisation, OrgPerson
+from toolkit.store.tables.wallets import Statement, WalletEntry
+
+__all__ = [
+    "ApiKey",
+    "AuditHead",
+    "AuditRow",
+    "Base",
+    "CatalogVersion",
+    "GatewayInstance",
+    "Hold",
+    "KeyMonth",
+    "LiveSecret",
+    "Model",
+    "Moment",
+    "Operator",
+    "OrgPerson",
+    "Organisation",
+    "OutboxRow",
+    "Plan",
+    "PlanModel",
+    "Price",
+    "RecentCost",
+    "Reconciliation",
+    "RefusalCount",
+    "RefusalDay",
+    "RetiredSecret",
+    "Segment",
+    "SignInFailure",
+    "SignInSession",
+    "Statement",
+    "SupersededSegment",
+    "UnknownField",
+    "Upstream",
+    "WalletEntry",
+]

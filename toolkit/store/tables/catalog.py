@@ -1,0 +1,84 @@
+"""Upstreams, models, the price book and plans: what gateways keep in memory."""
+
+from datetime import datetime
+
+from sqlalchemy import ForeignKey, Index, UniqueConstraint
+from sqlalchemy.orm import Mapped, mapped_column
+
+from toolkit.store.tables.base import Base
+
+
+class Upstream(Base):
+    """A provider endpoint. The credential is a reference into the environment or the secrets file."""
+
+    __tablename__ = "upstream"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    dialect: Mapped[str]
+    base_url: Mapped[str]
+    credential_env: Mapped[str]
+    unknown_fields: Mapped[str]  # dialects.fields.UnknownFields
+    created_at: Mapped[datetime]
+    created_by: Mapped[str]
+
+
+class Model(Base):
+    """A public model id, where it is served, and its token limits."""
+
+    __tablename__ = "model"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    upstream: Mapped[str] = mapped_column(ForeignKey("upstream.name"))
+    upstream_model: Mapped[str]
+    context_window: Mapped[int]
+    default_output: Mapped[int]
+    max_output: Mapped[int]
+    created_at: Mapped[datetime]
+    created_by: Mapped[str]
+
+
+class Price(Base):
+    """One dated entry of the price book: never edited, superseded by a later one."""
+
+    __tablename__ = "price"
+    __table_args__ = (Index("price_model_valid_from", "model_id", "valid_from", "recorded_at"),)
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    model_id: Mapped[str] = mapped_column(ForeignKey("model.id"))
+    valid_from: Mapped[datetime]
+    recorded_at: Mapped[datetime]
+    recorded_by: Mapped[str]
+    source: Mapped[str]
+    sheet: Mapped[str]  # JSON of pricing.PriceSheet
+
+
+class Plan(Base):
+    """What a key is bound to: the models it may call and the price multiplier, in millionths."""
+
+    __tablename__ = "plan"
+    __table_args__ = (UniqueConstraint("name", name="plan_name_unique"),)
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    name: Mapped[str]
+    multiplier: Mapped[int]
+    unknown_fields: Mapped[str]  # dialects.fields.UnknownFields; the stricter of plan and upstream wins
+    created_at: Mapped[datetime]
+    created_by: Mapped[str]
+
+
+class PlanModel(Base):
+    """A model that a plan includes."""
+
+    __tablename__ = "plan_model"
+
+    plan_id: Mapped[str] = mapped_column(ForeignKey("plan.id"), primary_key=True)
+    model_id: Mapped[str] = mapped_column(ForeignKey("model.id"), primary_key=True)
+
+
+class CatalogVersion(Base):
+    """One row, raised by every change to upstreams, models, prices or plans: tells gateways to read them anew."""
+
+    __tablename__ = "catalog_version"
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    version: Mapped[int]
