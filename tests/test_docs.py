@@ -10,7 +10,6 @@ import pytest
 
 from tests.conftest import ROOT
 from toolkit.core.errors import STATUS, RefusalType
-from toolkit.gateway.paths import find
 
 GATEWAY = (ROOT / "docs/gateway.md").read_text()
 PAGES = [
@@ -111,28 +110,6 @@ def test_the_python_of_a_page_imports_and_calls_what_is_there(page: Path) -> Non
             if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in modules:
                 assert exists(f"{modules[node.value.id]}.{node.attr}"), ast.unparse(node)
     assert [name for name in modules.values() if not exists(name)] == []
-
-
-@pytest.mark.parametrize(
-    "path",
-    [
-        "/v1/chat/completions",
-        "/v1/responses",
-        "/v1/embeddings",
-        "/v1/models",
-        "/v1/models/x",
-        "/v1/messages",
-        "/anthropic/v1/messages/count_tokens",
-        "/anthropic/v1/models/x",
-        "/v1/models/x:generateContent",
-        "/v1beta/models/x:streamGenerateContent",
-        "/gemini/v1/models/x:countTokens",
-        "/gemini/v1beta/models/x:batchEmbedContents",
-    ],
-)
-def test_each_documented_path_exists(path: str) -> None:
-    """The paths that docs/gateway.md lists are served."""
-    assert find(path) is not None
 
 
 def test_the_picture_of_the_packages_is_the_import_contract() -> None:

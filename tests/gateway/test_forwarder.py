@@ -18,15 +18,16 @@ from toolkit.billing.stores import open_billing_store
 from toolkit.core import ids
 from toolkit.core.dialect import Dialect
 from toolkit.dialects.skim import LIGHT_SIZE
-from toolkit.gateway import paths, responses
+from toolkit.gateway import responses
 from toolkit.gateway.blocks import BLOCK
-from toolkit.gateway.call import CallLifecycle, Request
+from toolkit.gateway.call import CallLifecycle
 from toolkit.gateway.field_policy import UnknownNames
 from toolkit.gateway.forwarder import Forwarder
 from toolkit.gateway.intake import Intake
 from toolkit.gateway.key_cache import KeyCache
 from toolkit.gateway.readers import Readers
 from toolkit.gateway.refusal_log import RefusalLog
+from toolkit.gateway.request import CallRequest
 from toolkit.gateway.upstream_pool import UpstreamPool
 from toolkit.store.tables import Hold, OutboxRow
 from toolkit.store.tally import Tallies
@@ -68,10 +69,10 @@ class Counter:
     async def call(self, send: Callable[[Message], Awaitable[None]], *, stream: bool) -> Forwarder:
         """Have a call admitted."""
         body = {"model": "gpt-test", "messages": [{"role": "user", "content": "hello"}], "stream": stream}
-        target = paths.resolve("POST", "/v1/chat/completions")
         digests = self.key_cache.digests(self.secret)
         number = ids.new_request_id(0)
-        request = Request(number, Dialect.OPENAI, target, digests, [], json.dumps(body).encode(), wants_sse=False)
+        asked = number, Dialect.OPENAI, "chat/completions", None
+        request = CallRequest(*asked, digests, [], json.dumps(body).encode(), wants_sse=False)
         admission = await self.lifecycle.admit(request, await self.key_cache.key(digests))
         receive = asyncio.Event().wait  # the caller stays
         way = request, admission, receive, send

@@ -323,20 +323,6 @@ def test_call_that_takes_too_long(hasty: Gate) -> None:
     assert 1_800 < row.duration_ms < 10_000
 
 
-def test_body_that_stops(hasty: Gate) -> None:
-    """A caller who stops in the middle of the body is answered, and does not keep a connection for ever."""
-    with hasty.connection(timeout=10) as connection:
-        connection.putrequest("POST", "/v1/chat/completions")
-        connection.putheader("Authorization", f"Bearer {hasty.secret}")
-        connection.putheader("Content-Length", "1000")
-        connection.endheaders()
-        connection.send(b'{"model":')
-        answer = connection.getresponse()
-        assert answer.status == 400
-        assert b"stopped before its end" in answer.read()
-    assert hasty.row().refusal == "invalid_request"
-
-
 def test_caller_who_stops_reading(hasty: Gate) -> None:
     """A caller who neither reads nor leaves does not keep a hold for ever."""
     event = chunk("x" * 100_000)

@@ -73,6 +73,7 @@ class RefusalType(StrEnum):
     UPSTREAM_OVERLOADED = "upstream_overloaded"
     UPSTREAM_RATE_LIMITED = "upstream_rate_limited"
     UNAVAILABLE = "unavailable"
+    INTERNAL_ERROR = "internal_error"
 
 
 STATUS = {
@@ -96,6 +97,7 @@ STATUS = {
     RefusalType.UPSTREAM_OVERLOADED: 503,
     RefusalType.UPSTREAM_RATE_LIMITED: 429,
     RefusalType.UNAVAILABLE: 503,
+    RefusalType.INTERNAL_ERROR: 500,
 }
 """HTTP status of each refusal (design: check order and refusals)."""
 

@@ -54,6 +54,7 @@ REASON = {
     RefusalType.UPSTREAM_TIMEOUT: "The upstream took too long.",
     RefusalType.UPSTREAM_OVERLOADED: "The upstream had too much to do.",
     RefusalType.UPSTREAM_RATE_LIMITED: "The upstream limits how much this gateway may ask for in a time.",
+    RefusalType.INTERNAL_ERROR: "The gateway itself failed on this call; its log says why.",
 }
 SOURCE = {"reported": "reported by the upstream", "estimated": "estimated, the upstream's cannot be relied upon"}
 NOTES = {"Doubt": "usage_doubt", "Upstream's report": "provider_usage", "Beyond the hold for": "overrun_reason"}

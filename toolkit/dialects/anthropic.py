@@ -282,6 +282,7 @@ _ERROR_TYPES = {
     426: "invalid_request_error",
     429: "rate_limit_error",
     431: "request_too_large",
+    500: "api_error",
     502: "api_error",
     422: "invalid_request_error",
     503: "overloaded_error",

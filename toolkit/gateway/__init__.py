@@ -2,8 +2,13 @@
 
 | file | holds |
 |---|---|
-| `paths` | which dialect and endpoint a path means |
+| `app` | the Starlette application: its parts, its start and its end |
+| `routes` | every path that is answered |
+| `arrival` | what is done with every request before its route is looked up |
+| `endpoint`, `call_endpoint`, `model_listing` | what answers a request: what both kinds share, calls, listings |
+| `error_handlers`, `unknown_paths` | what callers are told of refusals, faults of ours, and paths that are not ours |
 | `caller` | where the caller's credential is |
+| `body_reading` | the body, read as it comes |
 | `bodies` | how much a key may send, and what becomes of large bodies |
 | `readers` | the processes that read what is large |
 | `intake` | what upstreams answer, taken in and read |
@@ -12,14 +17,15 @@
 | `blocks` | bytes that came in pieces |
 | `key_cache` | keys, models and prices in memory, and the proof that they are current |
 | `refusal_log` | which refusals become rows, and the count of the rest |
+| `request` | a request to call a model |
 | `call` | judging a call, holding, settling |
 | `forwarder` | forwarding an admitted call and passing its answer on |
+| `interrupted_calls` | what a call costs that did not come to its end |
 | `fault` | what an upstream's error becomes for the caller |
 | `upstream_pool`, `http_client` | connections to upstreams, and the HTTP that they speak |
 | `responses` | what is sent back |
 | `heartbeat` | the heartbeat of the gateway's lease |
 | `readiness` | whether calls can be admitted |
-| `app` | the Starlette application |
 | `server` | uvicorn, with our connections |
 | `connection` | HTTP/1.1 as callers speak it, read within bounds |
 | `flow` | how much of what a caller sends is taken at a time |

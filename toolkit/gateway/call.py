@@ -27,9 +27,9 @@ from toolkit.dialects.shape import EMBEDDING_ENDPOINTS, FREE_ENDPOINTS, Shape
 from toolkit.gateway.bodies import LargeBody
 from toolkit.gateway.field_policy import UnknownNames, check_window, judge_unknown
 from toolkit.gateway.key_cache import LARGEST_KEY_CACHE, KeyCache
-from toolkit.gateway.paths import PATH_OF, Target
 from toolkit.gateway.reader import read_request
 from toolkit.gateway.refusal_log import RefusalLog
+from toolkit.gateway.request import CallRequest
 from toolkit.gateway.responses import LEFT_OUT
 
 logger = logging.getLogger("keydesk.gateway")
@@ -44,19 +44,6 @@ JUDGED_IN_STORE = frozenset({RefusalType.API_KEY_QUOTA_EXCEEDED, RefusalType.BIL
 
 SETTLE_PATIENCE = 60.0
 """Seconds for which a settlement is tried again while the key store cannot be reached."""
-
-
-@dataclass(slots=True)
-class Request:
-    """One HTTP request, read and authenticated as far as that goes without the store. Its body is read last."""
-
-    id: str
-    dialect: Dialect
-    target: Target
-    digests: list[str]
-    headers: list[tuple[bytes, bytes]]
-    body: bytes | LargeBody
-    wants_sse: bool
 
 
 class UnderWay(Protocol):
@@ -129,7 +116,7 @@ class CallLifecycle:
         for call in self._calls:
             call.cancel()
 
-    async def check_funds(self, request: Request, key: KeyFacts) -> KeyFacts:
+    async def check_funds(self, request: CallRequest, key: KeyFacts) -> KeyFacts:
         """Refuse a call that must cost something and has nothing left to pay it with, before its body is read.
 
         The store is asked only when this gateway knows nothing of the key yet, or refused its last call for want of
@@ -142,11 +129,11 @@ class CallLifecycle:
             Refusal: as that limit's; it is not logged yet.
             Unavailable: the key store cannot be reached.
         """
-        if key.key_id in self._paying or request.target.endpoint in FREE_ENDPOINTS:
+        if key.key_id in self._paying or request.endpoint in FREE_ENDPOINTS:
             return key
         for _ in range(MOST_STALE):
             catalog, now = self.key_cache.catalog, self.key_cache.now()
-            if not _always_costs(catalog, key, request.target.endpoint, now):
+            if not _always_costs(catalog, key, request.endpoint, now):
                 break
             try:
                 await self.key_cache.ask(Afford(key, billing_month(now), catalog.version))
@@ -158,7 +145,7 @@ class CallLifecycle:
         self._paying.add(key.key_id)
         return key
 
-    async def admit(self, request: Request, key: KeyFacts) -> "Admission":
+    async def admit(self, request: CallRequest, key: KeyFacts) -> "Admission":
         """Judge a call and place its hold.
 
         Args:
@@ -184,7 +171,7 @@ class CallLifecycle:
             call: Call | None = None
             try:
                 if shape is None:
-                    asked = request.dialect, request.target.endpoint, request.target.model, request.headers
+                    asked = request.dialect, request.endpoint, request.model, request.headers
                     if isinstance(request.body, LargeBody):
                         shape, tagged = await request.body.inspect(*asked)
                     else:
@@ -209,7 +196,7 @@ class CallLifecycle:
                 if left_out:
                     refusal.headers[LEFT_OUT] = named(left_out)
                 stream, name = (shape.stream, shape.model) if shape else (False, None)
-                endpoint = request.target.endpoint
+                endpoint = request.endpoint
                 call = call or Call(request.id, key, now, request.dialect, endpoint, stream, name, tags=tagged)
                 try:
                     await self._log_refusal(call, refusal, None if refusal.type in JUDGED_IN_STORE else catalog.version)
@@ -249,9 +236,9 @@ class CallLifecycle:
     async def _log_refusal(self, call: Call, refusal: Refusal, catalog_version: int | None) -> None:
         await self._refusal_log.log(Refuse(call, refusal, self.key_cache.now(), catalog_version))
 
-    async def log_unread(self, request: Request, key: KeyFacts, refusal: Refusal) -> None:
+    async def log_unread(self, request: CallRequest, key: KeyFacts, refusal: Refusal) -> None:
         """Log the refusal of a call of a known key whose body was not read."""
-        call = Call(request.id, key, self.key_cache.now(), request.dialect, request.target.endpoint, stream=False)
+        call = Call(request.id, key, self.key_cache.now(), request.dialect, request.endpoint, stream=False)
         await self._log_refusal(call, refusal, None)
 
     def settle(self, call: Call, ending: Ending) -> "asyncio.Future[Receipt | None]":
@@ -369,6 +356,13 @@ class Admission:
         )
 
 
+PATH_OF = {
+    Dialect.OPENAI: "POST /v1/chat/completions (or /v1/responses, /v1/embeddings)",
+    Dialect.ANTHROPIC: "POST /v1/messages",
+    Dialect.GEMINI: "POST /v1beta/models/{model}:generateContent",
+}
+"""Where to call a model of each dialect, for the caller who came to another's path."""
+
 _OF_MODELS = {RefusalType.MODEL_NOT_FOUND, RefusalType.WRONG_DIALECT, RefusalType.MODEL_NOT_ALLOWED}
 
 
@@ -419,7 +413,13 @@ def _always_costs(catalog: Catalog, key: KeyFacts, endpoint: str, now: datetime)
 
 
 def _price(
-    request: Request, key: KeyFacts, now: datetime, shape: Shape, onward: Onward, tagged: str | None, catalog: Catalog
+    request: CallRequest,
+    key: KeyFacts,
+    now: datetime,
+    shape: Shape,
+    onward: Onward,
+    tagged: str | None,
+    catalog: Catalog,
 ) -> tuple[Call, ModelFacts, HoldBound]:
     """Fix what a call is charged by: model, price, multiplier; and bound what it can cost."""
     model, dated = find_model(catalog, shape.model, request.dialect, key, now)
@@ -432,7 +432,7 @@ def _price(
         key=key,
         received_at=now,
         dialect=request.dialect,
-        endpoint=request.target.endpoint,
+        endpoint=request.endpoint,
         stream=shape.stream,
         model=shape.model,
         upstream=model.upstream,

@@ -4,6 +4,19 @@ from toolkit.core.errors import Refusal, RefusalType
 from toolkit.gateway.upstream_pool import NotConfigured, UpstreamSlow
 
 
+class CallFailed(Exception):
+    """A fault of ours on an admitted call, which is its cause; the call has been settled.
+
+    Args:
+        refusal, headers: what the caller is told, if no answer has begun.
+    """
+
+    def __init__(self, refusal: Refusal, headers: dict[str, str]) -> None:
+        super().__init__("an admitted call failed, and was charged by what is known of it")
+        self.refusal = refusal
+        self.headers = headers
+
+
 def written_off() -> Refusal:
     """Return what a caller gets whose call was written off: nobody reads the end of what is not charged."""
     return Refusal(
@@ -41,5 +54,14 @@ def stopped(*, sent: bool) -> Refusal:
     return Refusal(
         RefusalType.UNAVAILABLE,
         "The gateway was stopped before the provider had answered. Give the operator the request id if it lasts.",
+        headers={"x-should-retry": "false"} if sent else {},
+    )
+
+
+def internal_error(*, sent: bool) -> Refusal:
+    """Return what a caller is told of a fault of ours; a call that was `sent` on may have been billed."""
+    return Refusal(
+        RefusalType.INTERNAL_ERROR,
+        "The gateway failed on this request. Its log says why: give the operator the request id.",
         headers={"x-should-retry": "false"} if sent else {},
     )

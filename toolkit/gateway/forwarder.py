@@ -5,6 +5,7 @@ cannot cancel a charge. The last byte of an answer is sent only after its charge
 """
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Coroutine
@@ -16,7 +17,7 @@ from toolkit.billing.leases import Progress
 from toolkit.billing.metering import Metered
 from toolkit.billing.rules import Ending, Receipt
 from toolkit.core.dialect import Dialect
-from toolkit.core.errors import Refusal, RefusalType
+from toolkit.core.errors import Refusal, RefusalType, Unavailable
 from toolkit.core.money import usd
 from toolkit.core.policy import Outcome
 from toolkit.core.scrub import Scrubber
@@ -27,9 +28,11 @@ from toolkit.dialects.meter import BYTES_PER_TOKEN, StreamMeter
 from toolkit.gateway import fault
 from toolkit.gateway.blocks import BLOCK
 from toolkit.gateway.bodies import LargeBody
-from toolkit.gateway.call import Admission, CallLifecycle, Request
-from toolkit.gateway.failures import refusal_of, stopped, written_off
+from toolkit.gateway.call import Admission, CallLifecycle
+from toolkit.gateway.failures import CallFailed, internal_error, refusal_of, stopped, written_off
 from toolkit.gateway.intake import Intake, Whole
+from toolkit.gateway.interrupted_calls import usage_of_stream, usage_when_cut, usage_when_failed
+from toolkit.gateway.request import CallRequest
 from toolkit.gateway.responses import JSON, LEFT_OUT, head, hold_id, send_blocks, send_refusal, send_whole
 from toolkit.gateway.upstream_pool import Exchange, NotConfigured, UpstreamBroke, UpstreamPool, UpstreamSlow
 
@@ -43,6 +46,11 @@ LONGEST_DETAIL = 500
 STEP = 8 * 1024
 """Bytes of a stream that are looked at in one step of the loop."""
 
+STOPPED = "the gateway was stopped"
+LEFT = "the caller left"
+TOO_LONG = "the call took longer than its time limit"
+"""What cuts a call, as its row says it."""
+
 GRACE = 2.0
 """Seconds beyond the time limit of a call in which it may end by itself."""
 
@@ -55,7 +63,7 @@ class Forwarder:
         lifecycle: CallLifecycle,
         upstreams: UpstreamPool,
         intake: Intake,
-        request: Request,
+        request: CallRequest,
         admission: Admission,
         receive: Receive,
         send: Send,
@@ -77,7 +85,7 @@ class Forwarder:
         self._credential = ""
         self._sse = True
         self._begun = False
-        self._leaving: asyncio.Future[None] | None = None
+        self._cut = STOPPED
         self._meter: StreamMeter | None = None
 
     def run(self) -> Coroutine[Any, Any, None]:
@@ -92,10 +100,27 @@ class Forwarder:
             return None
         return Progress(self._meter.response_id if self._meter else None, exchange.received)
 
-    def _ensure_settled(self) -> None:
-        """Should the passage have failed in a way nobody thought of, the hold is released all the same."""
-        if self._settlement is None:
-            self._settle(Outcome.UPSTREAM_ERROR, 500, None, error="the gateway failed on this call")
+    def _ensure_settled(self, error: Exception | None = None) -> None:
+        """Should the way have ended in one that nobody thought of, what is known to have been made is charged."""
+        if self._settlement is not None:
+            return
+        try:
+            metered = usage_when_failed(self._admission, self._exchange, self._meter)
+        except Exception:  # noqa: BLE001 - what reads the answer may be what is broken, and the hold must end
+            metered = None
+        why = "the gateway failed on this call" + (f" ({type(error).__name__})" if error else "")
+        self._settle(Outcome.UPSTREAM_ERROR, 500, metered, refusal=RefusalType.INTERNAL_ERROR, error=why)
+
+    async def _failed(self, error: Exception) -> CallFailed:
+        """End a call on which we have failed; return what is raised for the log, and for a caller without a head."""
+        self._ensure_settled(error)
+        refusal = internal_error(sent=self._sent)
+        if self._settlement is not None:
+            with contextlib.suppress(Unavailable):
+                await self._settlement
+        if self._meter is not None and self._begun:
+            await self._send_error_event(self._meter, refusal)
+        return CallFailed(refusal, self._extra())
 
     # -- forwarding ---------------------------------------------------------------------------------------------
 
@@ -156,11 +181,13 @@ class Forwarder:
                     await self._answer_whole(exchange)
         except asyncio.CancelledError:
             # Not by the caller: one who leaves cancels nothing here.
-            self._settle_aborted(None, "the gateway was stopped")
+            self._settle_cut()
             if not self._begun:
-                await self._say_stopped()
+                await self._say_cut()
         except (UpstreamBroke, UpstreamSlow, Refusal) as error:
             await self._no_answer(error)
+        except Exception as error:
+            raise await self._failed(error) from error
         finally:
             self._ensure_settled()
             self._lifecycle.leave(task)
@@ -198,23 +225,27 @@ class Forwarder:
 
     async def _stream(self) -> None:
         """Forward a call and pass its answer on as it comes; stops the upstream when the caller leaves."""
-        self._leaving = leaving = asyncio.ensure_future(self._caller_leaves())
+        leaving = asyncio.ensure_future(self._caller_leaves())
         passing = self._lifecycle.start(self._pass_stream())
         try:
             # The limit is for a caller who neither reads nor leaves: a hold is not kept for ever.
             limit = self._upstreams.call_timeout + GRACE
-            await asyncio.wait({passing, leaving}, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait({passing, leaving}, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
+            if not done:
+                self._cut = TOO_LONG
         finally:
             left = leaving.done()
+            if left:
+                self._cut = LEFT
             leaving.cancel()
             passing.cancel()
             await asyncio.wait({passing})
             if self._settlement is None:  # it was cancelled before its first step
-                self._settle_aborted(None, "the gateway was stopped")
+                self._settle_cut()
         if not passing.cancelled():
             passing.result()
         elif not self._begun and not left:
-            await self._say_stopped()
+            await self._say_cut()
 
     async def _caller_leaves(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
@@ -250,14 +281,15 @@ class Forwarder:
             await self._finish_stream(meter)
         except asyncio.CancelledError:
             # What the upstream made until now is charged, unless its end is being settled.
-            left = self._leaving is not None and self._leaving.done()
-            self._settle_aborted(meter, "the caller left" if left else "the gateway was stopped")
+            self._settle_cut()
             raise
         except (UpstreamBroke, UpstreamSlow, ValueError, Refusal) as error:
             if meter is None or not self._begun:
                 await self._no_answer(error)
             else:
                 await self._break_stream(meter, error)
+        except Exception as error:
+            raise await self._failed(error) from error
         finally:
             self._ensure_settled()
 
@@ -299,7 +331,7 @@ class Forwarder:
             # What is kept may begin with text of the answer, which the log must not hold.
             error = self._told(200, next((piece for piece in kept if b"error" in piece), b""))
             kept = [self._fit(piece, meter) for piece in kept]
-        metered = self._metered_stream(meter)
+        metered = usage_of_stream(self._admission, meter)
         receipt = await self._settle(outcome, 200, metered, refusal=refusal, response_id=meter.response_id, error=error)
         if receipt is None:
             await self._send_error_event(meter, written_off())
@@ -316,7 +348,7 @@ class Forwarder:
         await self._settle(
             Outcome.UPSTREAM_ERROR,
             200,
-            self._metered_stream(meter),
+            usage_of_stream(self._admission, meter),
             refusal=refusal.type,
             response_id=meter.response_id,
             error=str(error),
@@ -366,19 +398,11 @@ class Forwarder:
             self._settlement = self._lifecycle.settle(self._call, ending)
         return self._settlement
 
-    def _settle_aborted(self, meter: StreamMeter | None, why: str) -> None:
-        """The call was cut: charge what was produced, or the input if the upstream had got the request.
-
-        Nobody is left to wait for it.
-        """
-        metered: Metered | None = None
-        if meter is not None:
-            seen = self._metered_stream(meter)
-            metered = seen or self._admission.gauge().broken(meter.report, meter.output_seen)
-        elif self._sent and not self._shape.free:
-            metered = self._admission.gauge().unreported(0)
-        response_id = meter.response_id if meter else None
-        self._settle(Outcome.ABORTED, CLIENT_CLOSED, metered, response_id=response_id, error=why)
+    def _settle_cut(self) -> None:
+        """Charge what was produced until the call was cut. Nobody is left to wait for it."""
+        metered = usage_when_cut(self._admission, self._exchange, self._meter)
+        response_id = self._meter.response_id if self._meter else None
+        self._settle(Outcome.ABORTED, CLIENT_CLOSED, metered, response_id=response_id, error=self._cut)
 
     def _metered_whole(self, answer: dict[str, Any], size: int, left_out: int, failed: bool) -> Metered | None:
         """Return what a whole answer used, of whose bytes some are left out; None if it failed and reports nothing."""
@@ -392,17 +416,10 @@ class Forwarder:
             report, lambda: -(-(self._dialect.text_bytes_of(endpoint, answer) + left_out) // BYTES_PER_TOKEN)
         )
 
-    def _metered_stream(self, meter: StreamMeter) -> Metered | None:
-        """Return what a stream used: as reported at its end, else what was seen of it; None if that was nothing."""
-        gauge, report = self._admission.gauge(), meter.report
-        if meter.complete and report is not None:
-            return gauge.reported(report, lambda: meter.output_seen)
-        if meter.output_seen or (meter.complete and not meter.failed):
-            return gauge.broken(report, meter.output_seen)
-        return None
-
-    async def _say_stopped(self) -> None:
-        await send_refusal(self._send, stopped(sent=self._sent), self._request.id, self._request.dialect, self._extra())
+    async def _say_cut(self) -> None:
+        too_long = self._cut == TOO_LONG
+        refusal = refusal_of(UpstreamSlow(TOO_LONG), sent=True) if too_long else stopped(sent=self._sent)
+        await send_refusal(self._send, refusal, self._request.id, self._request.dialect, self._extra())
 
     async def _no_answer(self, error: Exception) -> None:
         """The upstream gave nothing: nothing is charged."""

@@ -6,14 +6,15 @@ import json
 import time
 from typing import Any
 
+from starlette.responses import Response
 from starlette.types import Send
 
 from toolkit.core.dialect import Dialect
 from toolkit.core.errors import Refusal, RefusalType
 from toolkit.core.ids import new_request_id
 from toolkit.dialects import MODULES
-from toolkit.gateway import paths
 from toolkit.gateway.caller import dialect_of_shared_path
+from toolkit.gateway.unknown_paths import likely_dialect
 
 JSON = b"application/json"
 
@@ -89,22 +90,29 @@ def early_refusal(
         refusal: what is wrong with it.
         path, headers: as far as they are known; they tell in whose envelope to answer.
     """
-    dialect = paths.dialect_of(path) or dialect_of_shared_path(headers, b"")
+    dialect = likely_dialect(path) or dialect_of_shared_path(headers, b"")
     request_id = new_request_id(time.time_ns() // 1_000_000)
     body = json.dumps(MODULES[dialect].error_body(refusal, request_id)).encode()
     return head(request_id, dialect, JSON, refusal.headers), body
 
 
-async def send_refusal(
-    send: Send, refusal: Refusal, request_id: str, dialect: Dialect, extra: dict[str, str] | None = None
-) -> None:
-    """Send a refusal so that the dialect's official SDK raises its own typed exception with our message.
-
-    It lets go of where it was raised: frames and what they hold would wait in a circle for the garbage collector.
-    """
-    refusal.__traceback__ = refusal.__context__ = None
+def refusal_response(
+    refusal: Refusal, request_id: str, dialect: Dialect, extra: dict[str, str] | None = None
+) -> Response:
+    """Return a refusal so that the dialect's official SDK raises its own typed exception with our message."""
     headers = refusal.headers | (extra or {})
     if refusal.type is RefusalType.UNAVAILABLE:
         headers = {"retry-after": "1"} | headers
-    body = MODULES[dialect].error_body(refusal, request_id)
-    await send_json(send, refusal.status, request_id, dialect, body, headers)
+    body = json.dumps(MODULES[dialect].error_body(refusal, request_id), ensure_ascii=False, separators=(",", ":"))
+    response = Response(body, refusal.status)
+    response.raw_headers += head(request_id, dialect, JSON, headers)
+    return response
+
+
+async def send_refusal(
+    send: Send, refusal: Refusal, request_id: str, dialect: Dialect, extra: dict[str, str] | None = None
+) -> None:
+    """Send what `refusal_response` returns, where nothing of Starlette's is at hand."""
+    response = refusal_response(refusal, request_id, dialect, extra)
+    await send({"type": "http.response.start", "status": response.status_code, "headers": response.raw_headers})
+    await send({"type": "http.response.body", "body": response.body})

@@ -4,10 +4,11 @@ import json
 import socket
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tests.gateway.conftest import Gate, request_of
-from toolkit.core.errors import Refusal
-from toolkit.gateway import paths
+from toolkit.gateway.unknown_paths import no_such_path
 
 
 @pytest.mark.parametrize(
@@ -50,17 +51,22 @@ def test_unknown_path_answers_in_the_prefix_dialect(gate: Gate) -> None:
     [
         ("GET", "/v1/chat/completions", "POST"),
         ("PUT", "/v1/messages", "POST"),
-        ("DELETE", "/v1/models/gpt-test", "GET"),
-        ("POST", "/v1/models", "GET"),
+        ("DELETE", "/v1/models/gpt-test", "GET, HEAD"),
+        ("POST", "/v1/models", "GET, HEAD"),
+        ("POST", "/anthropic/v1/models/claude-test:generateContent", "GET, HEAD"),
         ("OPTIONS", "/v1/chat/completions", "POST"),
         ("GET", "/v1beta/models/gemini-test:generateContent", "POST"),
+        ("HEAD", "/v1/models/gemini-test:countTokens", "POST"),
+        ("POST", "/healthz", "GET, HEAD"),
     ],
 )
 def test_wrong_method(gate: Gate, method: str, path: str, allowed: str) -> None:
     """A 405 says which method the path takes, in words and in `Allow`."""
     reply = gate.send(path, {}, method=method)
-    assert (reply.status, reply.type, reply.headers["allow"]) == (405, "method_not_allowed", allowed)
-    assert f"takes {allowed}, not {method}" in reply.message
+    assert (reply.status, reply.headers["allow"]) == (405, allowed)
+    if method != "HEAD":
+        assert reply.type == "method_not_allowed"
+        assert f"takes {allowed.replace(', ', ' or ')}, not {method}" in reply.message
 
 
 def test_head(gate: Gate) -> None:
@@ -68,7 +74,7 @@ def test_head(gate: Gate) -> None:
     with gate.connection() as connection:
         connection.request("HEAD", "/v1/models", headers={"Authorization": f"Bearer {gate.secret}"})
         answer = connection.getresponse()
-        assert (answer.status, answer.read()) == (405, b"")
+        assert (answer.status, answer.read()) == (200, b"")
         connection.request("GET", "/v1/models", headers={"Authorization": f"Bearer {gate.secret}"})
         assert connection.getresponse().status == 200
 
@@ -133,29 +139,30 @@ def test_unknown_action_of_a_model(gate: Gate) -> None:
     assert "no action 'frob'" in reply.message
 
 
-def test_a_hint_costs_no_more_for_a_longer_path(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is looked for in short paths alone, so that nobody makes the gateway search."""
+@pytest.mark.parametrize("path", ["/v1/models/", "/v1beta/models/:generateContent", "/v1/models/%67x:frob"])
+def test_a_model_has_a_name(gate: Gate, path: str) -> None:
+    """A path that ends where a model's name would stand is not ours."""
+    assert gate.send(path, {}, method="POST" if ":" in path else "GET").status == 404
+
+
+@pytest.mark.parametrize("colon", [":", "%3A", "%3a"])
+def test_an_encoded_colon_before_an_action(gate: Gate, colon: str) -> None:
+    """Some HTTP clients encode it."""
+    body = request_of("generate", "hello")[1]
+    assert gate.send(f"/v1beta/models/gemini-test{colon}generateContent", body).status == 200
+
+
+@settings(max_examples=50)
+@given(st.lists(st.sampled_from(["v1", "v1beta", "models", "x", "anthropic", ""]), min_size=1, max_size=400))
+def test_a_hint_costs_no_more_for_a_longer_path(segments: list[str]) -> None:
+    """Whatever the path, it is compared with ours a few times: nobody makes the gateway search."""
     looked: list[str] = []
-    find = paths.find
+    path = "/" + "/".join(segments)
 
-    def looking(path: str) -> paths.Target | None:
-        looked.append(path)
-        return find(path)
+    def is_offered(other: str) -> bool:
+        looked.append(other)
+        return False
 
-    monkeypatch.setattr(paths, "find", looking)
-    costs = []
-    for times in (1_000, 2_000):
-        with pytest.raises(Refusal):
-            paths.resolve("GET", "/v1" * times)
-        costs.append((len(looked), sum(map(len, looked))))
-        looked.clear()
-    (few, short), (many, long) = costs
-    assert few == many == 1
-    assert long == 2 * short
-
-
-def test_a_path_has_a_length() -> None:
-    """Over 8 kB it is not even looked at."""
-    with pytest.raises(Refusal) as caught:
-        paths.resolve("GET", "/v1" * 15_000)
-    assert caught.value.status == 414
+    refusal = no_such_path(path, is_offered)
+    assert len(looked) <= 10
+    assert (refusal.status, len(refusal.message) < 600) == (404, True)

@@ -1,0 +1,185 @@
+"""A fault of ours is told in the caller's dialect, logged once with the request's id, and charged by what is known."""
+
+import json
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import anthropic
+import openai
+import pytest
+from google.genai import errors
+from uvicorn.config import Config
+from uvicorn.server import Server
+
+from tests.conftest import CREDENTIAL, Running, free_port, make_world, wait_until
+from tests.gateway.conftest import KINDS, Gate, dialect_of, make_gate
+from toolkit.dialects import MODULES
+from toolkit.gateway.app import create_app
+from toolkit.gateway.connection import HttpConnection
+from toolkit.gateway.key_cache import KeyCache
+from toolkit.gateway.responses import early_refusal
+from toolkit.gateway.server import protocol
+from toolkit.workspace import Workspace
+
+WORDS = "The gateway failed on this request."
+
+
+@pytest.fixture
+def here(workspace: Workspace, upstream: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
+    """A key at a gateway that this process serves, so that a test can break a part of it."""
+    monkeypatch.setenv("TEST_UPSTREAM_API_KEY", CREDENTIAL)
+    world = make_world(workspace, upstream)
+    port = free_port()
+    config = Config(
+        create_app(workspace.settings),
+        port=port,
+        http=cast("type[HttpConnection]", protocol(early_refusal, workspace.settings.trusted_proxies)),
+        log_config=None,
+        access_log=False,
+        ws="none",
+    )
+    server = Server(config)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    wait_until(lambda: server.started, "the gateway")
+    nothing = cast("subprocess.Popen[bytes]", None)
+    yield make_gate(Running(world, f"http://127.0.0.1:{port}", upstream, tmp_path / "log", nothing))
+    server.should_exit = True
+    thread.join()
+
+
+def breaks(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, *, after: int = 0) -> None:
+    """Have a function raise what nobody expects, after some calls that go well."""
+    right, calls = getattr(owner, name), iter(range(after))
+
+    def broken(*values: Any, **named: Any) -> Any:
+        if next(calls, None) is None:
+            raise ZeroDivisionError("what nobody expects")
+        return right(*values, **named)
+
+    monkeypatch.setattr(owner, name, broken)
+
+
+def logged(caplog: pytest.LogCaptureFixture, request_id: str) -> None:
+    """Check that the traceback is in the log, once, with the request's id."""
+    assert caplog.text.count("ZeroDivisionError: what nobody expects") == 1
+    assert caplog.text.count(request_id) == 1
+    assert "without starting response" not in caplog.text
+
+
+def ask_openai(gate: Gate) -> openai.APIStatusError:
+    """Ask through OpenAI's SDK; return what it raises."""
+    with gate.openai() as client, pytest.raises(openai.InternalServerError) as caught:
+        client.chat.completions.create(model="gpt-test", messages=[{"role": "user", "content": "hello"}])
+    assert caught.value.code == "internal_error"
+    assert caught.value.request_id == caught.value.body["request_id"]  # type: ignore[index]
+    return caught.value
+
+
+def ask_anthropic(gate: Gate) -> anthropic.APIStatusError:
+    """Ask through Anthropic's SDK; return what it raises."""
+    with gate.anthropic() as client, pytest.raises(anthropic.InternalServerError) as caught:
+        client.messages.create(model="claude-test", max_tokens=9, messages=[{"role": "user", "content": "hello"}])
+    assert caught.value.body["error"]["type"] == "api_error"  # type: ignore[index]
+    assert caught.value.request_id
+    return caught.value
+
+
+def ask_google(gate: Gate) -> errors.ServerError:
+    """Ask through Google's SDK; return what it raises."""
+    with gate.genai() as client, pytest.raises(errors.ServerError) as caught:
+        client.models.generate_content(model="gemini-test", contents="hello")
+    assert (caught.value.code, caught.value.status) == (500, "INTERNAL")
+    return caught.value
+
+
+@pytest.mark.parametrize("ask", [ask_openai, ask_anthropic, ask_google])
+def test_sdks_raise_their_internal_server_error_with_our_message(
+    here: Gate, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, ask: Callable[[Gate], Exception]
+) -> None:
+    """Something breaks before a call is admitted: nothing is held, nothing is charged."""
+    breaks(monkeypatch, KeyCache, "key")
+    assert WORDS in str(ask(here))
+    assert (here.rows(), here.totals()) == ([], (0, 0))
+    assert caplog.text.count("ZeroDivisionError: what nobody expects") == 1
+
+
+def test_the_log_has_the_traceback_once_with_the_request_id(
+    here: Gate, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whoever is given the id finds why."""
+    breaks(monkeypatch, KeyCache, "current_key")
+    reply = here.send("/v1/models", method="GET")
+    assert (reply.status, reply.type, reply.headers["connection"]) == (500, "internal_error", "close")
+    assert reply.request_id == reply.json["error"]["request_id"]
+    logged(caplog, reply.request_id)
+
+
+def test_what_was_not_forwarded_costs_nothing(
+    here: Gate, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The call was admitted, and breaks on its way to the provider: its hold ends, and it may be tried again."""
+    breaks(monkeypatch, MODULES[dialect_of("chat")], "rewrite")
+    reply, row = here.ask("chat", "hello"), here.row()
+    assert (reply.status, reply.type) == (500, "internal_error")
+    assert "x-should-retry" not in reply.headers
+    assert (row.outcome, row.refusal, row.status, row.cost) == ("upstream_error", "internal_error", 500, 0)
+    assert row.error == "the gateway failed on this call (ZeroDivisionError)"
+    assert here.totals() == (0, 0)
+    logged(caplog, reply.request_id)
+
+
+@pytest.mark.parametrize("kind", KINDS[:4])
+def test_what_was_forwarded_is_charged_by_what_is_known(
+    here: Gate, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, kind: str
+) -> None:
+    """The answer has come and cannot be metered: it is estimated by its size, and nobody is told to try again."""
+    breaks(monkeypatch, MODULES[dialect_of(kind)], "usage_of")
+    reply, row = here.ask(kind, "hello"), here.row()
+    assert (reply.status, reply.type, reply.headers["x-should-retry"]) == (500, "internal_error", "false")
+    assert reply.headers["x-hold-id"]
+    assert (row.outcome, row.refusal, row.usage_source) == ("upstream_error", "internal_error", "estimated")
+    assert row.input_tokens > 0
+    assert row.output_tokens > 0
+    assert here.totals() == (row.cost, 0)
+    assert row.cost > 0
+    logged(caplog, reply.request_id)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_stream_on_which_we_fail_ends_with_an_error_event(
+    here: Gate, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, kind: str
+) -> None:
+    """What was passed on is charged; the stream does not end as if it were whole."""
+    breaks(monkeypatch, MODULES[dialect_of(kind)].Meter, "feed", after=3)
+    reply = here.ask(kind, "[[demo tokens=40 chunk_delay=0.02]]", stream=True)
+    wait_until(lambda: here.totals()[1] == 0, "the hold's end")
+    row = here.row()
+    assert reply.status == 200
+    assert WORDS.encode() in reply.body
+    assert (row.refusal, row.usage_source) == ("internal_error", "estimated")
+    assert here.totals() == (row.cost, 0)
+    assert row.cost > 0
+    logged(caplog, reply.request_id)
+
+
+def test_a_hold_ends_even_if_what_is_known_cannot_be_read(here: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What reads the stream is what is broken: then nothing is known of it."""
+    meter = MODULES[dialect_of("chat")].Meter
+    breaks(monkeypatch, meter, "feed")
+    monkeypatch.setattr(meter, "report", property(lambda _: 1 // 0))
+    reply = here.ask("chat", "hello", stream=True)
+    assert WORDS.encode() in reply.body
+    assert (here.row().cost, here.totals()) == (0, (0, 0))
+
+
+def test_others_go_on(here: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fault on one dialect's calls is none on another's."""
+    breaks(monkeypatch, MODULES[dialect_of("messages")], "inspect")
+    assert here.ask("messages", "hello").status == 500
+    reply = here.ask("chat", "hello")
+    assert reply.status == 200
+    assert json.loads(reply.body)["choices"]

@@ -1,0 +1,99 @@
+"""Reading a request's body as it comes: within the key's limits, in memory if it is small, in its room if it is large.
+
+How long a body may take is the connection's matter (`connection`).
+"""
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
+from toolkit.core.errors import Refusal, RefusalType
+from toolkit.core.policy import KeyFacts
+from toolkit.dialects.skim import LIGHT_SIZE, is_light
+from toolkit.gateway.blocks import Blocks
+from toolkit.gateway.bodies import MEDIA_ALLOWANCE, Bodies, LargeBody, check_size
+from toolkit.gateway.key_cache import KeyCache
+from toolkit.gateway.reader import Headers
+from toolkit.gateway.request import CallRequest
+
+
+class BodyReader:
+    """Reads the bodies of all calls.
+
+    Args:
+        key_cache: what keys may call, and with what context.
+        bodies: where large ones are kept.
+        body_limit: bytes that the gateway takes from anybody.
+    """
+
+    def __init__(self, key_cache: KeyCache, bodies: Bodies, body_limit: int) -> None:
+        self._key_cache = key_cache
+        self._bodies = bodies
+        self._body_limit = body_limit
+        self._certain = min(body_limit, MEDIA_ALLOWANCE)
+
+    async def read(self, stream: AsyncGenerator[bytes, None], request: CallRequest, key: KeyFacts) -> bytes | LargeBody:
+        """Return a request's body; a large one is to be closed.
+
+        Args:
+            stream: its parts, as they come.
+            request: whose headers announce it.
+            key: who sends it.
+
+        Raises:
+            Refusal: it is encoded, larger than any call of the key could need, or there is no room for long.
+            ClientDisconnect: the caller has left, or was too slow.
+        """
+        size = _announced(request.headers)
+        await self._check_size(size, request, key)
+        async with aclosing(stream):
+            if size > LIGHT_SIZE:
+                return await self._read_large(await self._bodies.begin(key, size), stream, request, key)
+            came = Blocks()
+            async for part in stream:
+                came.add(part)
+                await self._check_size(came.size, request, key)
+                if came.size > LIGHT_SIZE:  # it did not say how large it is
+                    large = await self._bodies.begin(key, self._body_limit)
+                    large.add(b"".join(came.take()))
+                    return await self._read_large(large, stream, request, key)
+        whole = b"".join(came.take())
+        return whole if is_light(whole) else self._bodies.heavy(key, whole)
+
+    async def _read_large(
+        self, body: LargeBody, stream: AsyncGenerator[bytes, None], request: CallRequest, key: KeyFacts
+    ) -> LargeBody:
+        try:
+            async for part in stream:
+                body.add(part)
+                await self._check_size(body.size, request, key)
+        except BaseException:
+            body.drop()
+            raise
+        return body
+
+    async def _check_size(self, size: int, request: CallRequest, key: KeyFacts) -> None:
+        if size <= self._certain:  # whatever the key may call; most bodies are smaller
+            return
+        for last in (False, True):
+            try:
+                check_size(size, key, self._key_cache.catalog, self._key_cache.now(), self._body_limit)
+                return
+            except Refusal:
+                if last:
+                    raise
+                key = await self._key_cache.current_key(request.digests)  # nobody is refused by what was so once
+
+
+def _announced(headers: Headers) -> int:
+    """Return the size of a body, 0 if it is not told.
+
+    Raises:
+        Refusal: it is encoded.
+    """
+    size = 0
+    for name, value in headers:
+        if name == b"content-length" and value.isdigit():
+            size = int(value)
+        if name == b"content-encoding" and value.lower() != b"identity":
+            raise Refusal(RefusalType.INVALID_REQUEST, "Send the body uncompressed, without Content-Encoding.")
+    return size

@@ -1,0 +1,42 @@
+"""The endpoints that call a model: who asks is known, the body is read, the call is judged, held and forwarded."""
+
+from starlette.requests import Request
+from starlette.types import Receive, Scope, Send
+
+from toolkit.core.errors import Refusal
+from toolkit.core.policy import KeyFacts, NotAdmitted
+from toolkit.gateway.bodies import LargeBody
+from toolkit.gateway.door import prove
+from toolkit.gateway.endpoint import Endpoint
+from toolkit.gateway.forwarder import Forwarder
+from toolkit.gateway.request import CallRequest
+
+
+class CallEndpoint(Endpoint):
+    """Calls a model of one dialect at one of its endpoints."""
+
+    async def answer(self, request: CallRequest, scope: Scope, receive: Receive, send: Send) -> None:
+        """Judge the call and forward it; no body is read for a caller without a key, or without money."""
+        gateway = self.gateway
+        key = await gateway.key_cache.key(request.digests)
+        prove(scope, key.org_id)
+        try:
+            key = await gateway.lifecycle.check_funds(request, key)
+            request.body = await gateway.bodies.read(Request(scope, receive).stream(), request, key)
+        except NotAdmitted:
+            raise  # and is logged there, as wherever it comes from
+        except Refusal as refusal:
+            await gateway.lifecycle.log_unread(request, key, refusal)
+            raise
+        if isinstance(request.body, LargeBody):
+            try:
+                await self._forward(request, key, receive, send)
+            finally:
+                await request.body.close()
+        else:
+            await self._forward(request, key, receive, send)
+
+    async def _forward(self, request: CallRequest, key: KeyFacts, receive: Receive, send: Send) -> None:
+        gateway = self.gateway
+        admission = await gateway.lifecycle.admit(request, key)
+        await Forwarder(gateway.lifecycle, gateway.upstreams, gateway.intake, request, admission, receive, send).run()

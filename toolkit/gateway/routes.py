@@ -1,0 +1,61 @@
+"""Every path that the gateway answers: each path and method of docs/gateway.md is one route."""
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from toolkit.core.dialect import Dialect
+from toolkit.dialects import anthropic, gemini, openai
+from toolkit.gateway.call_endpoint import CallEndpoint
+from toolkit.gateway.endpoint import Gateway
+from toolkit.gateway.model_listing import ModelListing
+from toolkit.gateway.readiness import Readiness
+
+_ANTHROPIC = ("/v1", "/anthropic/v1")
+_GEMINI = ("/v1beta", "/v1", "/gemini/v1beta", "/gemini/v1")
+_LISTINGS = {
+    "/v1/models": None,  # where today's SDKs meet: the caller's headers decide
+    "/anthropic/v1/models": Dialect.ANTHROPIC,
+    "/v1beta/models": Dialect.GEMINI,
+    "/gemini/v1/models": Dialect.GEMINI,
+    "/gemini/v1beta/models": Dialect.GEMINI,
+}
+
+
+def routes(gateway: Gateway, readiness: Readiness) -> list[Route]:
+    """Return all routes; the first that matches answers, so what is asked most stands first."""
+
+    async def health(_request: Request) -> Response:
+        """Answer as long as the process answers at all."""
+        return JSONResponse({"status": "ok"})
+
+    async def ready(_request: Request) -> Response:
+        """Answer 200 as long as calls can be admitted."""
+        fault = await readiness.fault()
+        if fault is None:
+            return JSONResponse({"status": "ready"})
+        return JSONResponse({"status": "unavailable", "reason": fault}, status_code=503)
+
+    def call(path: str, dialect: Dialect, endpoint: str) -> Route:
+        return Route(path, CallEndpoint(gateway, dialect, endpoint), methods=["POST"], name=endpoint)
+
+    def listing(path: str, dialect: Dialect | None) -> Route:
+        return Route(path, ModelListing(gateway, dialect, "models"), methods=["GET"], name="models")
+
+    return [
+        *(call(f"/v1/{endpoint}", Dialect.OPENAI, endpoint) for endpoint in openai.ENDPOINTS),
+        *(
+            call(f"{prefix}/{endpoint}", Dialect.ANTHROPIC, endpoint)
+            for prefix in _ANTHROPIC
+            for endpoint in anthropic.ENDPOINTS
+        ),
+        *(
+            call(f"{prefix}/models/{{model:path}}:{endpoint}", Dialect.GEMINI, endpoint)
+            for prefix in _GEMINI
+            for endpoint in gemini.ENDPOINTS
+        ),
+        *(listing(path, dialect) for path, dialect in _LISTINGS.items()),
+        *(listing(f"{path}/{{model:path}}", dialect) for path, dialect in _LISTINGS.items()),
+        Route("/healthz", health),
+        Route("/readyz", ready),
+    ]
