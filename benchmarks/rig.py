@@ -16,6 +16,7 @@ from statistics import median
 from benchmarks import machine, postgres
 from benchmarks.load import Order, Report
 from benchmarks.upstream import STREAM_CRC, USAGE, WHOLE_CRC
+from toolkit import environment
 from toolkit.admin import keys, organisations, plans, wallet
 from toolkit.admin.models import add_model
 from toolkit.admin.upstreams import add_upstream
@@ -190,13 +191,13 @@ class Rig:
     ) -> Target:
         """Set up a Keydesk and start its gateway: as it is, ready to write a profile to a file, or `watched`."""
         folder, port = self.folder / name, free_port()
-        environment = {
+        variables = {
             "KEYDESK_DATA_DIR": str(folder),
             "KEYDESK_STORE_URL": store.url if store else "",
             "KEYDESK_GATEWAY_PORT": str(port),
             "BENCHMARK_UPSTREAM_API_KEY": "upstream-key",
         }
-        settings = {name: value for name, value in environment.items() if name.startswith("KEYDESK_")}
+        settings = {name: value for name, value in variables.items() if name.startswith("KEYDESK_")}
         workspace = Workspace.open(environment.read_settings(settings), Actor.trusted("benchmark"), make=True)
         self._stack.callback(workspace.close)
         secrets = fill(workspace, self.upstream)
@@ -205,7 +206,7 @@ class Rig:
             arguments = ["-m", "benchmarks.profiled", str(profile)]
         elif watch:
             arguments = ["-m", "benchmarks.watched", str(watch)]
-        pid = self._serving(arguments, port, self.core, environment)
+        pid = self._serving(arguments, port, self.core, variables)
         return Target(name, port, pid, secrets, workspace, store.pid if store else None)
 
     def measure(self, target: Target, measure: Measure, seconds: float) -> Sample:

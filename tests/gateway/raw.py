@@ -6,6 +6,7 @@ import json
 import re
 import socket
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -122,6 +123,31 @@ class Served:
         length = str(len(seen.body)).encode()
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", length)]})
         await send({"type": "http.response.body", "body": seen.body})
+
+
+class Turns:
+    """Counts what happens in each turn of a server's loop, from the first that it is told of."""
+
+    def __init__(self) -> None:
+        self.counts = Counter[int]()
+        self._turn = 0
+        self._over = False
+
+    def note(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Count something, in the loop."""
+        if not self.counts:
+            self._next(loop)
+        self.counts[self._turn] += 1
+
+    def most(self) -> int:
+        """Return the most that has happened in one turn, and count no more turns."""
+        self._over = True
+        return max(self.counts.values())
+
+    def _next(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._turn += 1
+        if not self._over:
+            loop.call_soon(self._next, loop)
 
 
 @contextlib.contextmanager

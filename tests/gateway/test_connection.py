@@ -1,6 +1,5 @@
 """Connections: whatever is sent is read within bounds, in one way only, and never at another's expense."""
 
-import asyncio
 import contextlib
 import gc
 import itertools
@@ -17,7 +16,7 @@ from hypothesis import strategies as st
 
 from tests.conftest import examples, wait_until
 from tests.gateway.conftest import Gate, request_of
-from tests.gateway.raw import GET, Served, answers, connected, error, say, served, to_the_end
+from tests.gateway.raw import GET, Served, Turns, answers, connected, error, say, served, to_the_end
 from toolkit.gateway.connection import HttpConnection
 from toolkit.gateway.door import Door, Limits
 from toolkit.gateway.flow import PIECE
@@ -348,29 +347,13 @@ def test_whoever_sends_much_is_read_in_turns(
     server: Served, monkeypatch: pytest.MonkeyPatch, request_: bytes, callback: str, most: int
 ) -> None:
     """Others are asked in between what they have, however fast it comes."""
-    turn = itertools.count()
-    turns = Counter[int]()
-    at = 0
-
-    def tick(loop: asyncio.AbstractEventLoop) -> None:
-        nonlocal at
-        at = next(turn)
-        if server.go_on.is_set():
-            loop.call_soon(tick, loop)
-
-    def looked(connection: HttpConnection, _data: bytes) -> None:
-        if not turns:
-            server.go_on.set()
-            tick(connection.loop)
-        turns[at] += 1
-
-    note(monkeypatch, callback, looked)
+    turns = Turns()
+    note(monkeypatch, callback, lambda connection, _: turns.note(connection.loop))
     with connected(server.port) as client, contextlib.suppress(ConnectionError):
         client.sendall(request_)
         client.recv(1 << 16)
-    server.go_on.clear()
-    assert sum(turns.values()) > most
-    assert max(turns.values()) <= most
+    assert sum(turns.counts.values()) > most
+    assert turns.most() <= most
 
 
 def note(monkeypatch: pytest.MonkeyPatch, name: str, look: Callable[[HttpConnection, bytes], object]) -> None:
@@ -437,6 +420,19 @@ def test_a_caller_who_closes_still_reads_an_early_answer(server: Served) -> None
 
 
 # -- one after the other ---------------------------------------------------------------------------------------
+
+
+def test_an_answer_waits_for_no_other_packet() -> None:
+    """Its body goes out though its head has not been acknowledged, whichever the loop."""
+    delays = []
+    for loop in ("asyncio", "uvloop"):
+        with served(Limits(), loop=loop) as server, connected(server.port) as client:
+            client.sendall(GET)
+            assert answers(client.recv(1 << 16)) == [200]
+            (connection,) = server.door.connections
+            taken = connection.transport.get_extra_info("socket")
+            delays.append(not taken.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+    assert delays == [False, False]
 
 
 def test_requests_sent_ahead_are_bounded(server: Served) -> None:

@@ -1,5 +1,6 @@
 """The door: who has shown nothing is bounded in time and number, who has shown a key is left alone."""
 
+import asyncio
 import contextlib
 import logging
 import resource
@@ -7,13 +8,15 @@ import socket
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.conftest import CREDENTIAL, free_port, process, variables_of, wait_until
 from tests.gateway.conftest import Gate
-from tests.gateway.raw import GET, Served, answers, connected, error, hung_up, served, to_the_end
-from toolkit.gateway.door import Limits, network_of
+from tests.gateway.raw import GET, Served, Turns, answers, connected, error, hung_up, served, to_the_end
+from toolkit.gateway.connection import HttpConnection
+from toolkit.gateway.door import Door, Limits, network_of
 
 NEVER = 3600.0
 PROVE = b"GET /prove HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -191,6 +194,37 @@ def test_in_all_there_is_room_for_the_next(monkeypatch: pytest.MonkeyPatch) -> N
             assert not hung_up(clients[-1])
         proven.sendall(PROVE)
         assert answered(proven)
+
+
+def test_files_are_not_all_that_bounds_connections() -> None:
+    """A machine may allow a million of them."""
+    with served(replace(PATIENT, most=9)) as server, crowd(server.port, 30), connected(server.port) as last:
+        last.sendall(GET)
+        assert answered(last)
+        assert len(server.door.connections) <= 10
+
+
+@pytest.mark.parametrize(
+    ("who", "ending", "limits"),
+    [
+        (HttpConnection, "expire", replace(PATIENT, head_time=0.0, look=2.0)),
+        (Door, "_turn_away", replace(PATIENT, young=0.0, of_address=0, look=2.0)),
+    ],
+    ids=["late", "too many"],
+)
+def test_a_crowd_is_ended_in_turns(monkeypatch: pytest.MonkeyPatch, who: type, ending: str, limits: Limits) -> None:
+    """Others are asked in between what they have."""
+    turns = Turns()
+    end = getattr(who, ending)
+
+    def noting(*arguments: Any) -> None:
+        turns.note(asyncio.get_running_loop())
+        end(*arguments)
+
+    monkeypatch.setattr(who, ending, noting)
+    with served(limits) as server, crowd(server.port, 150):
+        wait_until(lambda: turns.counts and not server.door.connections, "all to be ended")
+    assert turns.most() <= 32
 
 
 def test_whoever_has_a_key_shuts_nobody_out(monkeypatch: pytest.MonkeyPatch) -> None:

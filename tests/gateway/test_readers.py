@@ -106,6 +106,18 @@ def test_a_refusal_comes_back_as_it_is_here() -> None:
     run(work)
 
 
+def test_a_process_makes_way_for_the_loop() -> None:
+    """Where they share a processor, callers whose bodies are small do not wait for it."""
+
+    async def work(own: Readers) -> None:
+        inspection, *_ = await inspected(own, json.dumps(BODY).encode())
+        (pid,) = own.pids
+        assert os.getpriority(os.PRIO_PROCESS, pid) == min(os.getpriority(os.PRIO_PROCESS, 0) + readers.NICE, 19)
+        await inspection.forget()
+
+    run(work)
+
+
 def test_no_credential_is_shown_to_a_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """It gets the headers that it reads, and of the environment what Python itself needs."""
     monkeypatch.setenv("SOME_API_KEY", "secret")

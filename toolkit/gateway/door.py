@@ -12,7 +12,7 @@ import math
 import os
 import resource
 from collections import Counter, OrderedDict
-from collections.abc import Callable, MutableMapping
+from collections.abc import AsyncIterator, Callable, MutableMapping
 from dataclasses import dataclass
 from ipaddress import ip_network
 from typing import TYPE_CHECKING, Any
@@ -34,8 +34,11 @@ NEVER = math.inf
 STATE = "connection"
 """Where a request's scope has its connection, in its `state`."""
 
-_AT_ONCE = 16
+_AT_ONCE = 64
 """A share of the proven connections that wait, one in so many, is ended at once: to find them all are looked at."""
+
+_IN_A_TURN = 32
+"""Connections that are ended in one turn of the loop, when many are due."""
 
 _ROTATED = 64
 """Connections whose request is being answered that are passed over in search of one that waits."""
@@ -61,6 +64,7 @@ class Limits:
         of_address: older unproven connections of one address, for IPv6 of one /64 network.
         share: of the files that the process may open, for connections in all; proven ones that wait for nothing but
             their answers are never ended.
+        most: connections in all, however many files there may be: all of them are looked at.
         look: between two looks at all connections.
     """
 
@@ -79,6 +83,7 @@ class Limits:
     young: float = 1
     of_address: int = 64
     share: float = 0.8
+    most: int = 10_000
     look: float = 0.5
 
 
@@ -147,32 +152,48 @@ class Door:
     def _begin(self, loop: asyncio.AbstractEventLoop) -> None:
         files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         if files == resource.RLIM_INFINITY:
-            files = 1_000_000
-        self._most = max(int(files * self.limits.share) - _open_files(), 8)
-        self._loop = loop
-        loop.call_later(self.limits.look, self._look)
+            files = self.limits.most * 2
+        self._most = min(max(int(files * self.limits.share) - _open_files(), 8), self.limits.most)
+        self._watching = loop.create_task(self._watch(loop))
 
-    def _look(self) -> None:
+    async def _watch(self, loop: asyncio.AbstractEventLoop) -> None:
         """End what is past its deadline, and the unproven of an address that has too many."""
-        now = self._loop.time()
-        self.looks += 1
-        for connection in [held for held in self.connections if held.deadline <= now]:
-            connection.expire(now)
+        while True:
+            await asyncio.sleep(self.limits.look)
+            now = loop.time()
+            self.looks += 1
+            async for connection in self._open([held for held in self.connections if held.deadline <= now]):
+                if connection.deadline <= now:
+                    connection.expire(now)
+            async for connection in self._open(self._surplus(now)):
+                if not connection.proven:
+                    self._turn_away(connection)
+            if self.ended and now - self._logged >= 60:
+                self._logged = now
+                counts = ", ".join(f"{count} {why}" for why, count in self.ended.items())
+                logger.warning("connections ended: %s", counts)
+                self.ended.clear()
+
+    async def _open(self, connections: "list[HttpConnection]") -> "AsyncIterator[HttpConnection]":
+        """Go through connections, a few in each turn of the loop; what has been closed meanwhile is left out."""
+        for place, connection in enumerate(connections, 1):
+            if connection in self.connections:
+                yield connection
+            if place % _IN_A_TURN == 0:
+                await asyncio.sleep(0)
+
+    def _surplus(self, now: float) -> "list[HttpConnection]":
+        """Return the connections that an address has too many of; forget which are unproven no more."""
         crowds: dict[str, list[HttpConnection]] = {}
         for connection in list(self._unproven):
             if connection.proven:
                 del self._unproven[connection]
             elif connection.since + self.limits.young <= now and not connection.behind_proxy:
                 crowds.setdefault(connection.network, []).append(connection)
+        surplus: list[HttpConnection] = []
         for crowd in crowds.values():
-            if (surplus := len(crowd) - self.limits.of_address) > 0:
-                for connection in sorted(crowd, key=_is_busy)[:surplus]:
-                    self._turn_away(connection)
-        if self.ended and now - self._logged >= 60:
-            self._logged = now
-            logger.warning("connections ended: %s", ", ".join(f"{count} {why}" for why, count in self.ended.items()))
-            self.ended.clear()
-        self._loop.call_later(self.limits.look, self._look)
+            surplus += sorted(crowd, key=_is_busy)[: max(len(crowd) - self.limits.of_address, 0)]
+        return surplus
 
     def _make_room(self) -> None:
         """End the unproven connection that has waited longest for its request, else the longest-answered one."""

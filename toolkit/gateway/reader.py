@@ -35,9 +35,6 @@ CPU_LIMIT = 10.0
 LARGEST = 300 * 1024 * 1024
 """Bytes of resident memory with which a process takes another question."""
 
-NICE = 5
-"""The loop of the gateway comes first."""
-
 Headers = list[tuple[bytes, bytes]]
 
 
@@ -185,7 +182,6 @@ def main(parent: int) -> None:
     """Serve the gateway that started this process, on standard input; end with it."""
     end_with(parent, signal.SIGKILL)()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the gateway, which lets calls finish
-    os.nice(NICE)
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000")  # should memory run out: this process, not the gateway
     with socket.socket(fileno=os.dup(0)) as wire, open(0, "rb", 1 << 18) as asked:

@@ -33,6 +33,11 @@ WAITING = 64
 IDLE = 60.0
 """Seconds without work after which a process is ended."""
 
+NICE = 10
+"""Of a process, from its first moment: the loop of the gateway comes first where they share a processor."""
+
+_BEGIN = "import os; os.nice({nice}); from toolkit.gateway.reader import main; main({parent})"
+
 _SHOWN = ("PATH", "LD_LIBRARY_PATH", "SYSTEMROOT")
 
 
@@ -223,7 +228,7 @@ async def _begin() -> Reader:
     ours, its = socket.socketpair()
     with its:
         process = subprocess.Popen(  # noqa: ASYNC220, S603 - it takes a millisecond, and takes nothing from outside
-            [sys.executable, "-c", f"from toolkit.gateway.reader import main; main({os.getpid()})"],
+            [sys.executable, "-c", _BEGIN.format(nice=NICE, parent=os.getpid())],
             stdin=its.fileno(),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,  # a traceback could hold words of a prompt
