@@ -33,7 +33,7 @@ from toolkit.billing.state import Job
 from toolkit.billing.stores import open_billing_store
 from toolkit.cli import cli
 from toolkit.cli import ledger as command
-from toolkit.cli.up import StopSignals
+from toolkit.cli.supervisor import StopSignals
 from toolkit.core.errors import Unavailable
 from toolkit.core.policy import Outcome, Role
 from toolkit.core.pricing import MILLION

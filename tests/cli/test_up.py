@@ -23,7 +23,7 @@ from tests.conftest import ROOT, answers, free_port, wait_until
 from toolkit import environment
 from toolkit.admin import organisations, sign_in_throttle
 from toolkit.admin.sign_in import open_session
-from toolkit.cli import first_start, up
+from toolkit.cli import first_start, parts, supervisor
 from toolkit.core.errors import Conflict, Unavailable
 from toolkit.core.settings import Settings
 from toolkit.demo import data
@@ -199,8 +199,8 @@ def test_a_gateway_that_cannot_start_ends_it_all(site: Site) -> None:
     """Its name is said, with the end of its log, and no other process goes on."""
     settings = site.settings()
     site.data.mkdir(mode=0o700)
-    with up.Supervisor(settings, {"KEYDESK_LEASE": "none"}) as supervisor, pytest.raises(Unavailable) as ended:
-        supervisor.start(lambda _name: None, lambda _line: None)
+    with supervisor.Supervisor(settings, {"KEYDESK_LEASE": "none"}) as running, pytest.raises(Unavailable) as ended:
+        running.start(lambda _name: None, lambda _line: None)
     assert "The gateway ended by itself" in str(ended.value)
     assert "KEYDESK_LEASE='none' is not a number" in str(ended.value)
     assert "gateway.log" in str(ended.value)
@@ -375,27 +375,27 @@ def test_ports_must_differ(site: Site) -> None:
     """Two parts on one port are told apart before anything starts."""
     site.env["KEYDESK_DASHBOARD_PORT"] = site.env["KEYDESK_GATEWAY_PORT"]
     with pytest.raises(Conflict, match="gateway and dashboard share port"):
-        up.check(site.settings())
+        supervisor.check(site.settings())
 
 
 def test_a_second_start_says_that_keydesk_runs_already(site: Site) -> None:
     """Whoever starts twice reads that, not that the first one's ports are in use; a lock left over is no lock."""
     settings = site.settings()
     busy = socket.create_server(("127.0.0.1", settings.gateway_port))
-    with busy, up.Supervisor(settings, {}), pytest.raises(Conflict, match=r"is running on .* already"):
-        up.check(settings)
-    up.check(settings)
+    with busy, supervisor.Supervisor(settings, {}), pytest.raises(Conflict, match=r"is running on .* already"):
+        supervisor.check(settings)
+    supervisor.check(settings)
 
 
 def test_one_supervisor_for_a_data_folder(site: Site) -> None:
     """A second supervisor on the same data is refused until the first has ended."""
     settings = site.settings()
-    first = up.Supervisor(settings, {})
+    first = supervisor.Supervisor(settings, {})
     with pytest.raises(Conflict, match="KEYDESK_DATA_DIR"):
-        up.Supervisor(settings, {})
+        supervisor.Supervisor(settings, {})
     with first:
         pass
-    with up.Supervisor(settings, {}):
+    with supervisor.Supervisor(settings, {}):
         pass
 
 
@@ -453,4 +453,4 @@ def test_a_welcome_hides_its_secrets() -> None:
 )
 def test_addresses_can_be_opened(host: str, address: str) -> None:
     """Where a server listens everywhere, the address printed is one that a browser can open."""
-    assert up.url(host, 1) == address
+    assert parts.url(host, 1) == address

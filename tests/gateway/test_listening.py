@@ -6,7 +6,7 @@ from contextlib import closing
 import pytest
 
 from tests.conftest import free_port
-from toolkit.cli import up
+from toolkit.cli import parts
 from toolkit.core.errors import Conflict, InvalidInput
 from toolkit.gateway.listening import EVERYWHERE, bind
 
@@ -28,7 +28,7 @@ def test_everywhere_is_both_families() -> None:
                 accepted, peer = listener.accept()
                 accepted.close()
                 assert host in peer[0]
-        assert up.reachable(EVERYWHERE) == "127.0.0.1"
+        assert parts.reachable(EVERYWHERE) == "127.0.0.1"
 
 
 def test_one_address_is_one() -> None:

@@ -1,10 +1,10 @@
 """The `keydesk` command.
 
-Begin with `SECTIONS` below, which says in which file each command is, and with `app`, what all commands share: the
-opened Keydesk, `--json`, `--as`, confirmations. `output` writes tables, facts and JSON; `values` reads money, moments
-and lists. `up` is the supervisor behind `keydesk up`.
+Begin with `SECTIONS` below, the list of all commands, and with `app`, what they share: the opened Keydesk, `--json`,
+`--as`, confirmations. Each command is in the file of its name, `keydesk keys` in `keys`. `output` writes tables, facts
+and JSON; `values` and `options` are what commands are given. `supervisor` and `part_log` are behind `keydesk up`.
 
-A file of commands is imported only when one of its commands runs, so that `keydesk --help` answers at once.
+A command's file is imported only when the command runs, so that `keydesk --help` answers at once.
 
 May import everything, `demo` and `dashboard` included: it starts them. Nothing imports it.
 """
@@ -18,42 +18,42 @@ from toolkit.core.errors import KeydeskError
 
 SECTIONS = {
     "Run": {
-        "up": ("serve", "Start gateway, dashboard, ledger drain and demo upstream."),
-        "gateway": ("serve", "Run the gateway."),
-        "dashboard": ("serve", "Run the dashboard."),
-        "demo": ("serve", "Run the demo upstream, which answers without any account."),
+        "up": "Start gateway, dashboard, ledger drain and demo upstream.",
+        "gateway": "Run the gateway.",
+        "dashboard": "Run the dashboard.",
+        "demo": "Run the demo upstream, which answers without any account.",
     },
     "API keys": {
-        "keys": ("keys", "Create, change, rotate, disable and delete API keys."),
+        "keys": "Create, change, rotate, disable and delete API keys.",
     },
     "Usage": {
-        "spend": ("usage", "Show what was spent: calls, tokens and cost."),
-        "movers": ("attribution", "Show whose spend moved between two periods, and why."),
-        "whatif": ("attribution", "Replay a period's calls under another plan, multiplier, price book or limit."),
-        "forecast": ("forecast", "Say what this month will cost, and when limits and wallets run out."),
-        "anomalies": ("forecast", "Show when a key spent far more than usual, fell silent, or was refused in bursts."),
-        "requests": ("usage", "Search the request log, or correct what a call was charged."),
-        "audit": ("usage", "Show the audit log, or prove that it was not changed."),
-        "findings": ("findings", "Audit keys, operators, prices and books: what was found, and what to do."),
-        "accuracy": ("usage", "Show how well holds foretold charges, per key and model."),
-        "holds": ("books", "List open holds: the money set aside for calls under way, the oldest first."),
-        "reconcile": ("books", "Check that the books balance, and show what does not."),
-        "ledger": ("ledger", "Drain, compact, verify and export the usage ledger; see how it stands."),
-        "month": ("statements", "Close billing months, and show, check and write their statements."),
-        "invoice": ("statements", "Compare what a provider bills with our own log."),
+        "spend": "Show what was spent: calls, tokens and cost.",
+        "movers": "Show whose spend moved between two periods, and why.",
+        "whatif": "Replay a period's calls under another plan, multiplier, price book or limit.",
+        "forecast": "Say what this month will cost, and when limits and wallets run out.",
+        "anomalies": "Show when a key spent far more than usual, fell silent, or was refused in bursts.",
+        "requests": "Search the request log, or correct what a call was charged.",
+        "audit": "Show the audit log, or prove that it was not changed.",
+        "findings": "Audit keys, operators, prices and books: what was found, and what to do.",
+        "accuracy": "Show how well holds foretold charges, per key and model.",
+        "holds": "List open holds: the money set aside for calls under way, the oldest first.",
+        "reconcile": "Check that the books balance, and show what does not.",
+        "ledger": "Drain, compact, verify and export the usage ledger; see how it stands.",
+        "month": "Close billing months, and show, check and write their statements.",
+        "invoice": "Compare what a provider bills with our own log.",
     },
     "Set-up": {
-        "pepper": ("pepper", "See which peppers the API keys need, and retire one that is gone."),
-        "orgs": ("orgs", "Add, list, rename, suspend and resume organisations."),
-        "operators": ("operators", "Add, change and remove people who may sign in."),
-        "wallet": ("wallet", "Put money into wallets and look into them."),
-        "upstreams": ("catalog", "Add, change and list provider endpoints."),
-        "models": ("catalog", "Add, change and list models."),
-        "prices": ("catalog", "Look into the price book and enter prices, in USD per million tokens."),
-        "plans": ("catalog", "Add, change and list plans."),
+        "pepper": "See which peppers the API keys need, and retire one that is gone.",
+        "orgs": "Add, list, rename, suspend and resume organisations.",
+        "operators": "Add, change and remove people who may sign in.",
+        "wallet": "Put money into wallets and look into them.",
+        "upstreams": "Add, change and list provider endpoints.",
+        "models": "Add, change and list models.",
+        "prices": "Look into the price book and enter prices, in USD per million tokens.",
+        "plans": "Add, change and list plans.",
     },
 }
-"""Every command by section: the file that holds it, and its line in `keydesk --help`."""
+"""Every command by section, with its line in `keydesk --help`. Each is in the file of its name."""
 
 
 class Root(click.Group):
@@ -67,7 +67,7 @@ class Root(click.Group):
         """Import and return a command, or None if there is none of this name."""
         for commands in SECTIONS.values():
             if cmd_name in commands:
-                module = import_module(f"toolkit.cli.{commands[cmd_name][0]}")
+                module = import_module(f"toolkit.cli.{cmd_name}")
                 command: click.Command = getattr(module, f"{cmd_name}_command")
                 return command
         return None
@@ -76,7 +76,7 @@ class Root(click.Group):
         """List the commands by section, without importing them."""
         for section, commands in SECTIONS.items():
             with formatter.section(section):
-                formatter.write_dl([(name.ljust(10), line) for name, (_, line) in commands.items()])
+                formatter.write_dl([(name.ljust(10), line) for name, line in commands.items()])
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Note `--json` before anything is parsed, so that usage errors are JSON too."""

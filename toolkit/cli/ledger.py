@@ -12,7 +12,7 @@ import click
 from toolkit.admin import keys, organisations, plans
 from toolkit.cli.app import App, Group, keep_private, pass_app
 from toolkit.cli.command_line import to_paste
-from toolkit.cli.up import StopSignals
+from toolkit.cli.supervisor import StopSignals
 from toolkit.cli.values import Moment
 from toolkit.core import tags
 from toolkit.core.dialect import Dialect

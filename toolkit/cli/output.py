@@ -134,3 +134,26 @@ def labelled(facts: Mapping[str, Any]) -> str:
         f"  {click.style(label.ljust(width), dim=True)}  {text(value)}"
         for label, value in zip(labels, facts.values(), strict=True)
     )
+
+
+def headings(by: Sequence[str]) -> dict[str, str]:
+    """Return the columns of a report's dimensions for people: field → heading."""
+    known = {
+        "key": {"key_label": "key", "org": "organisation"},
+        "org": {"org": "organisation"},
+        "hour": {"hour": "hour (UTC)"},
+        "day": {"day": "day (UTC)"},
+        "week": {"week": "week from (UTC)"},
+    }
+    return {field: heading for name in by for field, heading in known.get(name, {name: name}).items()}
+
+
+def total_of(rows: Sequence[Mapping[str, Any]], first: str, sums: Sequence[str]) -> dict[str, Any]:
+    """Return the last line of a table: "total" in its first column, and the sums of some others."""
+    sums_of = {name: sum(row[name] for row in rows) for name in sums}
+    return {first: "total"} | {name: Usd(n) if name.endswith("_usd") else n for name, n in sums_of.items()}
+
+
+def days_of(count: int) -> str:
+    """Return a number of days in words."""
+    return "1 day" if count == 1 else f"{count} days"

@@ -1,377 +1,104 @@
-"""The supervisor behind `keydesk up`: starts the processes, keeps them running, and stops them together.
+"""`keydesk up`: starts all of Keydesk, and says where it is and how to get in."""
 
-Only a gateway that cannot start ends it all. Whatever else ends by itself is started again, after a pause that doubles
-from one end to the next; the others go on meanwhile, and so do their calls.
-
-Each process writes into a log of its own. They live in sessions of their own, so that Ctrl-C reaches the supervisor
-alone, and on Linux the kernel ends them when the supervisor is killed.
-"""
-
-import fcntl
-import http.client
-import importlib.util
 import os
 import signal
-import subprocess
 import sys
-import time
-from collections.abc import Callable, Collection
-from dataclasses import dataclass
-from pathlib import Path
-from types import FrameType, TracebackType
-from typing import IO, Self
+from typing import TYPE_CHECKING
 
-from toolkit.cli.part_log import PartLog
-from toolkit.core.errors import Conflict, Unavailable
-from toolkit.core.settings import Settings
-from toolkit.gateway.listening import EVERYWHERE, bind
-from toolkit.gateway.processes import end_with
-from toolkit.store import file_permissions
+import click
 
-START_WITHIN = 90.0
-"""Seconds that a process may take until it answers."""
+import toolkit
+from toolkit import environment
+from toolkit.cli.app import App, Command, keep_private, pass_app
+from toolkit.cli.command_line import short, to_paste
+from toolkit.environment import write_private
 
-STOP_WITHIN = 10.0
-"""Seconds that processes may take to end, on top of the gateway's grace for calls under way, before they are killed."""
-
-LONGEST_PAUSE = 60.0
-"""Seconds until a part that ended is started again, at most; one that lived longer than that begins anew at 1 s."""
-
-POLL = 0.1
-_NEEDED = ("duckdb", "httptools", "pandas", "plotly", "pyarrow", "starlette", "streamlit", "uvicorn")
+if TYPE_CHECKING:
+    from toolkit.cli.first_start import Welcome
+    from toolkit.workspace import Workspace
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
-    """One process of a running Keydesk.
+@click.command(cls=Command)
+@pass_app
+def up_command(app: App) -> None:
+    """Start gateway, dashboard, ledger drain and demo upstream.
 
-    Args:
-        name: of its log, and for people.
-        arguments: of `keydesk`.
-        host, port: where it answers; the ledger's drain has none.
-        health: path that answers 200 once it is ready.
-        setting: the setting that moves its port.
-        last: whether it ends after the others, which may still need it.
-        calls: whether it is the one that calls upstreams, and without which nothing else is worth starting.
+    The first start makes the key store, demo data and a platform admin, and prints how to sign in. Ctrl-C stops
+    everything.
     """
+    from toolkit.cli import first_start, parts, supervisor
+    from toolkit.demo.data import CREDENTIAL, follow_port
 
-    name: str
-    arguments: tuple[str, ...]
-    host: str = ""
-    port: int | None = None
-    health: str = ""
-    setting: str = ""
-    last: bool = False
-    calls: bool = False
-
-
-def parts(settings: Settings) -> list[Part]:
-    """Return the processes that make up a running Keydesk, in the order in which they start."""
-    return [
-        Part(
-            "demo upstream",
-            ("demo",),
-            "127.0.0.1",
-            settings.demo_port,
-            "/demo/calls",
-            "KEYDESK_DEMO_PORT",
-            last=True,
-        ),
-        Part(
-            "gateway",
-            ("gateway",),
-            settings.host,
-            settings.gateway_port,
-            "/healthz",
-            "KEYDESK_GATEWAY_PORT",
-            calls=True,
-        ),
-        Part(
-            "dashboard",
-            ("dashboard",),
-            settings.host,
-            settings.dashboard_port,
-            "/_stcore/health",
-            "KEYDESK_DASHBOARD_PORT",
-        ),
-        Part("ledger drain", ("ledger", "sync", "--follow"), last=True),
-    ]
-
-
-def reachable(host: str) -> str:
-    """Return an address that this machine reaches `host` by: "every address" is none to connect to."""
-    return {"0.0.0.0": "127.0.0.1", EVERYWHERE: "127.0.0.1"}.get(host, host)  # noqa: S104 - compared, not bound
-
-
-def url(host: str, port: int) -> str:
-    """Return the address to type into a browser."""
-    host = reachable(host)
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-
-
-def check(settings: Settings) -> None:
-    """See that everything that is to start can start.
-
-    Raises:
-        Unavailable: a package is missing.
-        Conflict: Keydesk runs on this data folder, a port is in use, or two parts share one; nothing was started.
-        InvalidInput: the address cannot be listened on.
-    """
-    missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
-    if missing:
-        raise Unavailable(f"Not installed: {', '.join(missing)}. Run: make setup")
-    if settings.lock_file.exists():  # first, since its ports are in use too
-        _lock(settings.lock_file).close()
-    taken: dict[int, Part] = {}
-    problems = []
-    for part in parts(settings):
-        if part.port is None:
-            continue
-        if part.port in taken:
-            problems.append(f"{taken[part.port].name} and {part.name} share port {part.port}: change {part.setting}.")
-        elif not _is_free(part.host, part.port):
-            problems.append(
-                f"Port {part.port} ({part.name}) is in use. "
-                f"Stop what uses it, or choose another one: {part.setting}={part.port + 1}"
-            )
-        taken[part.port] = part
-    if problems:
-        raise Conflict("\n".join(problems))
-
-
-def _is_free(host: str, port: int) -> bool:
+    # Until the processes run, an interruption simply ends this one; the next start goes on from there.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    settings = environment.read_settings()
+    say = _silent if app.as_json else click.echo
+    supervisor.check(settings)
+    running = supervisor.Supervisor(settings, {CREDENTIAL: os.environ.get(CREDENTIAL, "demo")})
+    say(click.style(f"Keydesk {toolkit.__version__}", bold=True))
     try:
-        probes = bind(host, port)
-    except Conflict:
-        return False
-    for probe in probes:
-        probe.close()
-    return True
+        app.open(make=True)
+        keep_private(settings)
+        app.workspace.keyring  # noqa: B018 - made here, or found missing, rather than by several processes at once
+        first = first_start.is_due(app.workspace)
+        if first:
+            first_start.prepare(app.workspace, quiet=app.as_json)
+        follow_port(app.workspace)
+        credentials = _credentials(app.workspace)
+    except KeyboardInterrupt:
+        say("\nStopped. The next start goes on from here.")
+        click.get_current_context().exit(130)
+    with running:
+        ready = running.start(lambda name: say(f"  {name.capitalize():<15} ready"), _warn, credentials)
+        if ready:
+            gateway = settings.public_url or parts.url(settings.host, settings.gateway_port)
+            dashboard = next(iter(settings.dashboard_origins), parts.url(settings.host, settings.dashboard_port))
+            welcome = first_start.finish(app.workspace, gateway) if first else None
+            _greet(app, gateway, dashboard, welcome)
+            running.watch()
+        say("\nStopping …")
+    say("Stopped.")
 
 
-class StopSignals:
-    """Counts SIGINT and SIGTERM while its `with` block lasts, in place of what they do otherwise.
+def _credentials(workspace: "Workspace") -> set[str]:
+    """Return the names of variables with upstreams' credentials: those that upstreams have, and might get."""
+    from toolkit.admin.upstreams import list_upstreams
 
-    A plain number and short sleeps: a handler must take no lock, since the thread that it interrupts may hold it.
-    """
-
-    def __init__(self) -> None:
-        self.count = 0
-        self._handlers: dict[int, Callable[[int, FrameType | None], object] | int | None] = {}
-
-    def __enter__(self) -> Self:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._handlers[number] = signal.signal(number, self._on_signal)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        for number, handler in self._handlers.items():
-            signal.signal(number, handler)
-
-    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
-        self.count += 1
-
-    def wait(self, seconds: float) -> bool:
-        """Wait for a signal, but not longer than `seconds`; return whether one has come."""
-        deadline = time.monotonic() + seconds
-        while not self.count and (left := deadline - time.monotonic()) > 0:
-            time.sleep(min(left, POLL))
-        return self.count > 0
+    with workspace.read() as tx:
+        named = {upstream.credential_env for upstream in list_upstreams(tx)}
+    return named | environment.credential_names(workspace.settings, os.environ)
 
 
-@dataclass(slots=True)
-class _Place:
-    """A part, and the process that is it just now.
-
-    Args:
-        part: the part.
-        log: what its processes print.
-        process: the latest one.
-        started: when it was started, seconds of the monotonic clock.
-        ends: how often it has ended by itself, one soon after the other.
-        due: when it is to be started again; None while it runs.
-        ready: whether it has answered.
-    """
-
-    part: Part
-    log: PartLog
-    process: "subprocess.Popen[bytes] | None" = None
-    started: float = 0.0
-    ends: int = 0
-    due: float | None = None
-    ready: bool = False
+def _warn(line: str) -> None:
+    click.echo(line, err=True)
 
 
-class Supervisor:
-    """Runs the parts of a Keydesk while its `with` block lasts; leaving the block stops them.
-
-    Within it SIGINT and SIGTERM only end `start` and `watch`; a second one ends the wait for parts that stop slowly.
-
-    Args:
-        settings: whose data folder holds the logs.
-        environment: variables for the gateway, beside those of this process.
-
-    Raises:
-        Conflict: another supervisor runs on this data folder.
-    """
-
-    def __init__(self, settings: Settings, environment: dict[str, str]) -> None:
-        self._settings = settings
-        self._stop_within = settings.shutdown_grace + STOP_WITHIN
-        self._signals = StopSignals()
-        logs = settings.logs_dir
-        self._places = [_Place(part, PartLog(logs / f"{part.name.replace(' ', '-')}.log")) for part in parts(settings)]
-        self._ours = environment
-        self._credentials: Collection[str] = ()
-        self._tell: Callable[[str], None]
-        self._lock = _lock(settings.lock_file)
-
-    def __enter__(self) -> Self:
-        self._signals.__enter__()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stop()
-        self._lock.close()
-        self._signals.__exit__(kind, error, trace)
-
-    def start(
-        self, progress: Callable[[str], None], tell: Callable[[str], None], credentials: Collection[str] = ()
-    ) -> bool:
-        """Start every part and wait until each answers; return False if it was told to stop meanwhile.
-
-        Args:
-            progress: called with the name of each part that is ready.
-            tell: called with a sentence for each part that ends by itself, then and later.
-            credentials: names of variables that the gateway alone gets.
-
-        Raises:
-            Unavailable: the gateway ended or does not answer; the message has the end of its log.
-        """
-        self._tell, self._credentials = tell, credentials
-        file_permissions.make_folder(self._settings.logs_dir)
-        for place in self._places:
-            self._spawn(place)
-        deadline = time.monotonic() + START_WITHIN
-        while waiting := [place for place in self._places if place.part.port and not (place.ready or place.ends)]:
-            if self._signals.wait(POLL):
-                return False
-            self._tend()
-            for place in waiting:
-                if place.due is None and _answers(place.part):
-                    place.ready = True
-                    progress(place.part.name)
-            if time.monotonic() > deadline:
-                break
-        for place in waiting:
-            late = f"The {place.part.name} did not answer within {START_WITHIN:.0f} s. {place.log.end()}"
-            if place.part.calls:
-                raise Unavailable(late)
-            tell(late)
-        return True
-
-    def watch(self) -> None:
-        """Keep the parts running until told to stop."""
-        while not self._signals.wait(POLL):
-            self._tend()
-            for place in self._places:
-                if place.part.port and place.due is None and not place.ready and _answers(place.part):
-                    place.ready = True
-                    self._tell(f"The {place.part.name} answers again.")
-
-    def _tend(self) -> None:
-        """Start again what has ended, each when its pause is over, and put aside logs that have grown.
-
-        Raises:
-            Unavailable: the gateway has ended before it ever answered.
-        """
-        for place in self._places:
-            place.log.rotate()
-            if place.due is not None:
-                if time.monotonic() >= place.due:
-                    self._spawn(place)
-                continue
-            code = place.process.poll() if place.process is not None else None
-            if code is None:
-                continue
-            ended = f"The {place.part.name} ended by itself (exit code {code})"
-            if place.part.calls and not (place.ready or place.ends):
-                raise Unavailable(f"{ended}. {place.log.end()}")
-            lived = time.monotonic() - place.started
-            place.ends = place.ends + 1 if lived < LONGEST_PAUSE else 1
-            pause = min(2.0 ** (place.ends - 1), LONGEST_PAUSE)
-            place.due, place.ready = time.monotonic() + pause, False
-            self._tell(f"{ended}, and is started again in {pause:.0f} s. {place.log.end()}")
-
-    def _spawn(self, place: _Place) -> None:
-        log = place.log.begin(place.part.name)
-        try:
-            place.process = subprocess.Popen(  # noqa: S603 - our own command
-                [sys.executable, "-m", "toolkit.cli", *place.part.arguments],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                env=self._environment(place.part),
-                start_new_session=True,
-                preexec_fn=end_with(os.getpid()),  # noqa: PLW1509 - one system call; the supervisor has one thread
-            )
-        finally:
-            os.close(log)
-        place.started, place.due = time.monotonic(), None
-
-    def _environment(self, part: Part) -> dict[str, str]:
-        """Return a part's variables: all of this process's for the one that calls upstreams, else no credentials."""
-        unbuffered = {"PYTHONUNBUFFERED": "1"}
-        if part.calls:
-            return {**os.environ, **unbuffered, **self._ours}
-        withheld = {"KEYDESK_SECRETS_FILE", *self._credentials}
-        return {name: value for name, value in os.environ.items() if name not in withheld} | unbuffered
-
-    def _stop(self) -> None:
-        """End every part: first those that serve, then those that they need; kill what is left at the deadline."""
-        patience = max(self._signals.count, 1)
-        deadline = time.monotonic() + self._stop_within
-        running = [(place.part, place.process) for place in self._places if place.process is not None]
-        for last in (False, True):
-            group = [process for part, process in running if part.last is last]
-            for process in group:
-                if process.poll() is None:
-                    process.terminate()
-            while any(process.poll() is None for process in group):
-                if time.monotonic() > deadline or self._signals.count > patience:
-                    break
-                time.sleep(POLL / 4)
-        for _, process in running:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
+def _silent(_line: str) -> None:
+    """Say nothing: with `--json` only the result is written."""
 
 
-def _lock(path: Path) -> IO[str]:
-    """Return the lock file, held until it is closed or the process ends."""
-    file_permissions.make_folder(path.parent)
-    file = os.fdopen(file_permissions.append_to(path), "w")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        file.close()
-        raise Conflict(
-            f"Keydesk is running on {path.parent} already. Stop it, or choose another folder: KEYDESK_DATA_DIR"
-        ) from None
-    return file
+def _greet(app: App, gateway: str, dashboard: str, welcome: "Welcome | None") -> None:
+    """Show where everything is, and after the first start how to get in: to a terminal alone, else into a file."""
+    from toolkit.cli.first_start import ADMIN
 
-
-def _answers(part: Part) -> bool:
-    """Whether a part's health check answers 200."""
-    connection = http.client.HTTPConnection(reachable(part.host), part.port, timeout=2)
-    try:
-        connection.request("GET", part.health)
-        return connection.getresponse().status == http.HTTPStatus.OK
-    except (OSError, http.client.HTTPException):
-        return False
-    finally:
-        connection.close()
+    settings = app.workspace.settings
+    path = None
+    if welcome is not None and (app.as_json or not sys.stdout.isatty()):
+        path = settings.first_start_file
+        write_private(path, welcome.text() + "\n")
+    if app.as_json:
+        app.facts({"dashboard": dashboard, "gateway": gateway, "first_start": str(path) if path else None})
+        return
+    click.echo(f"\n  Dashboard   {click.style(dashboard, bold=True)}")
+    click.echo(f"  Gateway     {click.style(gateway, bold=True)}\n")
+    if path is not None:
+        click.echo(
+            f"  Sign-in and a first call are in {short(path)} (yours alone to read). Delete it when you have them."
+        )
+    elif welcome is not None:
+        click.echo(welcome.text())
+        click.echo("\n  Password and key are shown this once.")
+    else:
+        click.echo(f"  Forgotten password   {to_paste(f'keydesk operators reset-password {ADMIN}')}")
+        click.echo(f"  Start anew           stop, then delete what is in {short(settings.data_dir)}")
+    click.echo(f"\n  Logs are in {short(settings.logs_dir)}. Ctrl-C stops everything.")

@@ -8,6 +8,8 @@ from toolkit.core.errors import InvalidInput
 from toolkit.core.money import parse_usd
 from toolkit.core.pricing import parse_multiplier
 
+PORT = click.IntRange(1, 65535)
+
 
 class Usd(click.ParamType[int | None]):
     """An amount in USD, kept as nano-USD; with `none`, that word is None."""

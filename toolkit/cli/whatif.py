@@ -1,7 +1,7 @@
-"""`keydesk movers` and `whatif`: why spend changed, and what it would have been."""
+"""`keydesk whatif`: what calls would have cost under other plans, prices or limits."""
 
 import json
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -10,8 +10,8 @@ import click
 
 from toolkit.admin.models import list_models
 from toolkit.cli.app import App, Command, pass_app
-from toolkit.cli.output import Usd, records
-from toolkit.cli.usage import headings
+from toolkit.cli.options import FROM, TO
+from toolkit.cli.output import headings, records, total_of
 from toolkit.cli.values import Moment
 from toolkit.cli.values import Multiplier as MultiplierType
 from toolkit.cli.values import Usd as UsdType
@@ -20,77 +20,7 @@ from toolkit.core.money import parse_usd
 from toolkit.core.period import Period
 from toolkit.core.pricing import PriceSheet, Tier
 
-DAYS = 30
-"""Length of the period that `keydesk movers` looks at by default, today included."""
-
-_EFFECTS = ("volume", "mix", "price", "multiplier")
 _PRICES = ("input", "cached_input", "cache_write_5m", "cache_write_1h", "output")
-
-
-def _total(rows: list[dict[str, Any]], first: str, sums: tuple[str, ...]) -> dict[str, Any]:
-    """Return the last line of a table: the sums of some of its columns."""
-    sums_of = {name: sum(row[name] for row in rows) for name in sums}
-    return {first: "total"} | {name: Usd(n) if name.endswith("_usd") else n for name, n in sums_of.items()}
-
-
-@click.command(cls=Command)
-@click.option(
-    "--by",
-    multiple=True,
-    default=["key"],
-    show_default=True,
-    metavar="DIMENSION",
-    help="Whose moves: key, model, org, plan, dialect or tag:NAME; may be given again.",
-)
-@click.option("--from", "start", type=Moment(), metavar="TIME", help="Start of the later period, UTC.")
-@click.option("--to", "end", type=Moment(), metavar="TIME", help="Its end, UTC.  [default: now]")
-@click.option("--before", type=Moment(), metavar="TIME", help="Start of the earlier period, which ends at --from.")
-@click.option("--org", metavar="ORG", help="Only this organisation's.")
-@click.option("--key", metavar="KEY", help="Only this API key's.")
-@pass_app
-def movers_command(
-    app: App,
-    by: tuple[str, ...],
-    start: datetime | None,
-    end: datetime | None,
-    before: datetime | None,
-    org: str | None,
-    key: str | None,
-) -> None:
-    """Show whose spend moved between two periods, and why.
-
-    Each difference is split exactly into volume (more calls or fewer), mix (other models, longer or shorter calls,
-    other cache hits), price and multiplier. By default the last 30 days are compared with the 30 before.
-    """
-    from toolkit.reports import attribution
-
-    org_id, key_id = app.ids(org, key)
-    with app.workspace.read() as tx:
-        now = tx.now
-    after = Period.days(DAYS, now) if start is None and end is None else _up_to(end or now, start)
-    earlier = attribution.preceding(after) if before is None else Period(before, after.start)
-    frame = attribution.movers(app.workspace.ledger, earlier, after, by, org=org_id, key=key_id)
-    money = ("before", "after", "difference", *_EFFECTS)
-    rows = records(frame, money)
-    named = headings(by)
-    columns = {**named, "status": "status", **{f"{name}_usd": name for name in money}}
-    total = _total(rows, next(iter(named)), tuple(f"{name}_usd" for name in money))
-    if not app.as_json:
-        click.echo(f"Before: {_span(earlier)}. After: {_span(after)}.")
-        for caveat in attribution.caveats(app.workspace.ledger, earlier, after, org=org_id):
-            click.echo(caveat)
-    app.rows(rows, columns, empty="Nothing was spent in these periods.", total=total)
-
-
-def _up_to(end: datetime, start: datetime | None) -> Period:
-    try:
-        return Period(start or end - timedelta(days=DAYS), end)
-    except OverflowError:
-        raise InvalidInput(f"The calendar has no {DAYS} days before {end.date()}: give --from.") from None
-
-
-def _span(period: Period) -> str:
-    return " to ".join(f"{bound:%Y-%m-%d %H:%M}" for bound in (period.start, period.end) if bound is not None)
 
 
 @click.command(cls=Command)
@@ -112,8 +42,8 @@ def _span(period: Period) -> str:
     help="What to add up for.",
 )
 @click.option("--refused", is_flag=True, help="List the calls that would have been refused.")
-@click.option("--from", "start", type=Moment(), metavar="TIME", help="From this moment on, UTC.")
-@click.option("--to", "end", type=Moment(), metavar="TIME", help="Up to, but not including, this moment, UTC.")
+@FROM
+@TO
 @click.option("--org", metavar="ORG", help="Only this organisation's.")
 @click.option("--key", metavar="KEY", help="Only this API key's.")
 @pass_app
@@ -176,7 +106,7 @@ def whatif_command(
         "replayed_usd": "would cost",
         "difference_usd": "difference",
     }
-    total = _total(rows, next(iter(named)), tuple(figures))
+    total = total_of(rows, next(iter(named)), tuple(figures))
     app.rows(rows, {**named, **figures}, empty="No call was charged in this period.", total=total)
 
 
