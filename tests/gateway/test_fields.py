@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import World
-from tests.gateway.conftest import Behind, Gate, RawUpstream, http_answer, raw_upstream, request_of
+from tests.gateway.conftest import Behind, Gate, RawUpstream, dialect_of, http_answer, raw_upstream, request_of
 from tests.gateway.test_refusals import assert_refused
 from toolkit.admin import catalog, plans
 from toolkit.admin.upstreams import update_upstream
@@ -205,6 +205,30 @@ def test_unknown_names_are_counted_once_a_call_and_stored_without_a_write_for_ea
         found = {row.name: (row.upstream, row.times) for row in unknown_fields.seen(tx)}
     assert found == {"fooBar": ("test-openai", 20), ("x?y" * 50)[:64]: ("test-openai", 20)}
     assert during < 10
+
+
+OFFERED: dict[str, tuple[dict[str, Any], str]] = {
+    "chat": ({"type": "web_search"}, "tools[*].web_search"),
+    "responses": ({"type": "web_search"}, "tools[*].web_search"),
+    "messages": ({"type": "web_search_20250305", "name": "w"}, "tools[*].web_search_20250305"),
+    "generate": ({"googleSearch": {}}, "tools[*].googleSearch"),
+}
+
+
+@pytest.mark.parametrize("kind", OFFERED)
+@pytest.mark.parametrize("large", [False, True], ids=["small", "large"])
+def test_a_hosted_tool_that_is_merely_offered_does_not_go_on(gate: Gate, kind: str, large: bool) -> None:
+    """The call is answered without it, and the answer names it; so too where another process reads the body."""
+    tool, name = OFFERED[kind]
+    usage = {"input_tokens": 9, "output_tokens": 2, "prompt_tokens": 9, "completion_tokens": 2}
+    answer = {"id": "x", "usage": usage, "usageMetadata": {"promptTokenCount": 9, "candidatesTokenCount": 2}}
+    with raw_upstream([http_answer(json.dumps(answer).encode(), "Content-Type: application/json")]) as upstream:
+        behind = gate.behind(upstream.url, dialect_of(kind))
+        reply = behind.ask(kind, "word " * (60_000 if large else 1), tools=[tool])
+    assert (reply.status, reply.headers["x-keydesk-left-out"]) == (200, name)
+    sent = json.loads(upstream.requests[0].partition(b"\r\n\r\n")[2])
+    assert "tools" not in sent
+    assert behind.gate.row().cost > 0
 
 
 async def called(world: World, secret: str, body: object, times: int) -> list[int]:

@@ -52,10 +52,10 @@ UNSUPPORTED: list[tuple[str, dict[str, Any], str]] = [
     ("responses", {"prompt": {"id": "pmpt_1"}}, "prompt"),
     ("responses", {"background": True}, "background"),
     ("responses", {"store": True}, "store"),
-    ("responses", {"tools": [{"type": "web_search"}]}, "tools[0].type"),
-    ("responses", {"tools": [{"type": "file_search", "vector_store_ids": ["vs_1"]}]}, "tools[0].type"),
-    ("responses", {"tools": [{"type": "code_interpreter", "container": {"type": "auto"}}]}, "tools[0].type"),
-    ("responses", {"tools": [{"type": "mcp", "server_url": "https://example.com"}]}, "tools[0].type"),
+    ("responses", {"tools": [{"type": "web_search"}], "tool_choice": {"type": "web_search"}}, "tools[0].type"),
+    ("responses", {"tools": [{"type": "file_search"}], "tool_choice": "required"}, "tools[0].type"),
+    ("responses", {"tools": [{"type": "code_interpreter"}], "tool_choice": "required"}, "tools[0].type"),
+    ("responses", {"tools": [{"type": "mcp"}], "tool_choice": {"type": "mcp", "server_label": "x"}}, "tools[0].type"),
     ("responses", {"service_tier": "priority"}, "service_tier"),
     ("responses", {"input": [{"type": "item_reference", "id": "msg_1"}]}, "input[0].type"),
     ("chat", {"store": True}, "store"),
@@ -65,8 +65,15 @@ UNSUPPORTED: list[tuple[str, dict[str, Any], str]] = [
     ("chat", {"audio": {"voice": "alloy", "format": "mp3"}}, "audio"),
     ("chat", {"prediction": {"type": "content", "content": "x"}}, "prediction"),
     ("chat", {"messages": [{"role": "user", "content": [{"type": "file", "file": {"file_id": "f"}}]}]}, "file_id"),
-    ("messages", {"tools": [{"type": "web_search_20250305", "name": "web_search"}]}, "tools[0].type"),
-    ("messages", {"tools": [{"type": "code_execution_20250825", "name": "code"}]}, "tools[0].type"),
+    (
+        "messages",
+        {
+            "tools": [{"type": "web_search_20250305", "name": "web_search"}],
+            "tool_choice": {"type": "tool", "name": "web_search"},
+        },
+        "tools[0].type",
+    ),
+    ("messages", {"tools": [{"type": "code_execution_20250825"}], "tool_choice": {"type": "any"}}, "tools[0].type"),
     ("messages", {"mcp_servers": [{"type": "url", "url": "https://example.com", "name": "x"}]}, "mcp_servers"),
     ("messages", {"container": "container_1"}, "container"),
     ("messages", {"service_tier": "priority"}, "service_tier"),
@@ -79,8 +86,16 @@ UNSUPPORTED: list[tuple[str, dict[str, Any], str]] = [
     ),
     ("generate", {"cachedContent": "cachedContents/of-somebody-else"}, "cachedContent"),
     ("generate", {"cached_content": "cachedContents/of-somebody-else"}, "cached_content"),
-    ("generate", {"tools": [{"googleSearch": {}}]}, "tools[0].googleSearch"),
-    ("generate", {"tools": [{"code_execution": {}}]}, "tools[0].code_execution"),
+    (
+        "generate",
+        {"tools": [{"googleSearch": {}}], "toolConfig": {"functionCallingConfig": {"mode": "ANY"}}},
+        "tools[0].googleSearch",
+    ),
+    (
+        "generate",
+        {"tools": [{"code_execution": {}}], "tool_config": {"function_calling_config": {"mode": "any"}}},
+        "tools[0].code_execution",
+    ),
     ("generate", {"contents": [{"parts": [{"fileData": {"fileUri": "files/1"}}]}]}, "fileData"),
     ("generate", {"generationConfig": {"responseModalities": ["IMAGE"]}}, "responseModalities"),
     ("generate", {"generationConfig": {"speechConfig": {"languageCode": "en"}}}, "speechConfig"),
@@ -113,7 +128,7 @@ INVALID: list[tuple[str, dict[str, Any], str]] = [
     ("responses", {"max_output_tokens": 0}, "'max_output_tokens'"),
     ("responses", {"input": 5}, "'input'"),
     ("messages", {"max_tokens": None}, "'max_tokens'"),
-    ("messages", {"max_tokens": 0}, "'max_tokens'"),
+    ("messages", {"max_tokens": -1}, "'max_tokens'"),
     ("messages", {"cache_control": {"type": "ephemeral", "ttl": "24h"}}, "cache_control.ttl"),
     ("generate", {"generationConfig": {"candidateCount": 1000}}, "candidateCount"),
     ("generate", {"generationConfig": {"maxOutputTokens": -1}}, "maxOutputTokens"),
@@ -175,7 +190,8 @@ def test_body_that_cannot_be_read(gate: Gate, case: str) -> None:
 
 def test_field_name_that_no_store_could_hold(gate: Gate) -> None:
     """Half a surrogate pair in a field's name is refused like any other, not a crash."""
-    body = b'{"contents":[{"parts":[{"text":"x"}]}],"tools":[{"\\ud800":{}}]}'
+    body = b'{"contents":[{"parts":[{"text":"x"}]}],"tools":[{"\\ud800":{}}],'
+    body += b'"toolConfig":{"functionCallingConfig":{"mode":"ANY"}}}'
     reply = gate.send("/v1beta/models/gemini-test:generateContent", body)
     assert_refused(gate, reply, 400, "unsupported_feature", "tools[0].")
 

@@ -28,6 +28,8 @@ class DialectModule(Protocol):
 
     def inspect(self, endpoint: str, body: dict[str, Any], size: int, path_model: str | None) -> Shape: ...
 
+    def without_hosted_tools(self, endpoint: str, body: dict[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]: ...
+
     def rewrite(
         self,
         endpoint: str,

@@ -7,7 +7,7 @@ from typing import Any
 from toolkit.core.errors import Refusal
 from toolkit.core.usage import Report
 from toolkit.dialects import anthropic_usage
-from toolkit.dialects.anthropic_fields import BETAS_IN_BODY, BLOCK, BODY, FOREIGN_BLOCK, MESSAGE, SOURCE, STORED
+from toolkit.dialects.anthropic_fields import BETAS_IN_BODY, BLOCK, BODY, FOREIGN_BLOCK, MESSAGE, SOURCE, STORED, TOOLS
 from toolkit.dialects.body import (
     MAX_OUTPUT_BOUND,
     invalid,
@@ -21,6 +21,7 @@ from toolkit.dialects.body import (
     unsupported,
 )
 from toolkit.dialects.headers import Betas, read_betas
+from toolkit.dialects.hosted_tools import Left, of_anthropic
 from toolkit.dialects.media import Kind
 from toolkit.dialects.meter import Fate, StreamMeter, length_of
 from toolkit.dialects.reading import object_of, objects_of, text_of
@@ -34,6 +35,11 @@ ENDPOINTS: tuple[str, ...] = (MESSAGES, COUNT_TOKENS)
 _TEXT_BLOCKS = frozenset(
     {"text", "thinking", "redacted_thinking", "tool_use", "search_result", "tool_reference", "browser_state"}
 )
+
+
+def without_hosted_tools(endpoint: str, body: dict[str, Any]) -> Left:  # noqa: ARG001
+    """Return the body without the tools that it merely offers and the provider would run, and their names."""
+    return of_anthropic(body, TOOLS)
 
 
 def inspect(endpoint: str, body: dict[str, Any], size: int, path_model: str | None) -> Shape:  # noqa: ARG001

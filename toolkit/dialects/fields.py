@@ -159,6 +159,11 @@ class Fields:
         if not self._looked_names.isdisjoint(obj):
             self._look(obj, where, [])
 
+    def refused_in(self, obj: Mapping[str, Any]) -> list[str]:
+        """Return the names of the fields of `obj` that `check` would refuse."""
+        rows = ((name, self._looked_at.get(name) if name in self.names else self._others) for name in obj)
+        return [name for name, row in rows if row is not None and row.refused and not self._allows(row, obj[name])]
+
     def whole_context(self, obj: Mapping[str, Any]) -> bool:
         """Tell whether a field is given that makes more input of the body than its bytes bound."""
         return not self._whole.isdisjoint(obj) and any(obj[name] for name in self._whole.intersection(obj))

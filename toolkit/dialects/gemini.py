@@ -8,6 +8,7 @@ from urllib.parse import quote
 from toolkit.core.errors import Refusal
 from toolkit.core.usage import Report
 from toolkit.dialects import gemini_usage
+from toolkit.dialects.gemini_fields import TOOL
 from toolkit.dialects.gemini_request import (
     BATCH_EMBED,
     COUNT_TOKENS,
@@ -18,6 +19,7 @@ from toolkit.dialects.gemini_request import (
     inspect,
     rewrite,
 )
+from toolkit.dialects.hosted_tools import Left, of_gemini
 from toolkit.dialects.meter import MOST_LOOKS_FOR_ID, Fate, StreamMeter, length_of
 from toolkit.dialects.reading import count_of, object_of, objects_of, text_of
 from toolkit.dialects.shape import ModelInfo
@@ -37,7 +39,13 @@ __all__ = [
     "text_bytes_of",
     "upstream_path",
     "usage_of",
+    "without_hosted_tools",
 ]
+
+
+def without_hosted_tools(endpoint: str, body: dict[str, Any]) -> Left:
+    """Return the body without the tools that it merely offers and the provider would run, and their names."""
+    return of_gemini(body, TOOL) if endpoint in (GENERATE, STREAM) else (body, ())
 
 
 def upstream_path(endpoint: str, upstream_model: str, stream: bool, *, alt_sse: bool = False) -> str:

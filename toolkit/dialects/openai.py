@@ -10,8 +10,9 @@ from urllib.parse import quote
 from toolkit.core.errors import Refusal
 from toolkit.core.usage import Report
 from toolkit.dialects import openai_usage
+from toolkit.dialects.hosted_tools import Left, of_openai
 from toolkit.dialects.meter import MOST_LOOKS_FOR_ID, Fate, StreamMeter, length_of
-from toolkit.dialects.openai_fields import CHAT, RESPONSES
+from toolkit.dialects.openai_fields import CHAT, EMBEDDINGS, RESPONSES, TOOLS
 from toolkit.dialects.openai_request import ENDPOINTS, inspect, rewrite
 from toolkit.dialects.reading import count_of, object_of, objects_of, text_of
 from toolkit.dialects.shape import ModelInfo
@@ -31,7 +32,13 @@ __all__ = [
     "text_bytes_of",
     "upstream_path",
     "usage_of",
+    "without_hosted_tools",
 ]
+
+
+def without_hosted_tools(endpoint: str, body: dict[str, Any]) -> Left:
+    """Return the body without the tools that it merely offers and the provider would run, and their names."""
+    return (body, ()) if endpoint == EMBEDDINGS else of_openai(body, TOOLS)
 
 
 def upstream_path(endpoint: str, upstream_model: str, stream: bool, *, alt_sse: bool = False) -> str:  # noqa: ARG001

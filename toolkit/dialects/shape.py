@@ -50,6 +50,7 @@ class Shape:
         beside: output tokens of one choice that are asked for beside its bound, by providers that count thinking apart.
         window: the context window that the request asks for, where it does.
         long_cache: the request asks for a cache that lives an hour.
+        left_out: tools that are offered, have no price here, and do not go on.
         unknown: paths of fields that no table has, in the order in which they stand; see `fields`.
     """
 
@@ -71,6 +72,7 @@ class Shape:
     beside: int = 0
     window: Window | None = None
     long_cache: bool = False
+    left_out: tuple[str, ...] = ()
     unknown: tuple[str, ...] = ()
 
 

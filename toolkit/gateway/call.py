@@ -193,8 +193,8 @@ class CallLifecycle:
                 refusal = await self.told(error, key, shape.model) if shape else error
                 if refusal.status == 402:
                     self._paying.discard(key.key_id)
-                if left_out:
-                    refusal.headers[LEFT_OUT] = named(left_out)
+                if gone := (shape.left_out if shape else ()) + left_out:
+                    refusal.headers[LEFT_OUT] = named(gone)
                 stream, name = (shape.stream, shape.model) if shape else (False, None)
                 endpoint = request.endpoint
                 call = call or Call(request.id, key, now, request.dialect, endpoint, stream, name, tags=tagged)

@@ -140,7 +140,8 @@ class Forwarder:
         if isinstance(self._request.body, LargeBody):
             body = await self._request.body.rewrite(**changes)
         else:
-            changed = self._dialect.rewrite(shape.endpoint, self._admission.body or {}, **changes)
+            read = self._admission.body or {}
+            changed = self._dialect.rewrite(shape.endpoint, read, **changes) or (read if shape.left_out else None)
             body = self._request.body if changed is None else dump_object(changed)
         path = self._dialect.upstream_path(
             shape.endpoint, model.upstream_model, shape.stream, alt_sse=self._request.wants_sse
@@ -452,8 +453,8 @@ class Forwarder:
         extra = {"x-hold-id": hold_id(self._request.id)}
         if self._admission.admitted.fitted:
             extra["x-max-tokens-fitted"] = str(self._admission.admitted.output_bound)
-        if self._admission.left_out:
-            extra[LEFT_OUT] = named(self._admission.left_out)
+        if left_out := self._shape.left_out + self._admission.left_out:
+            extra[LEFT_OUT] = named(left_out)
         return extra
 
     def _headers(self, content_type: bytes) -> list[tuple[bytes, bytes]]:

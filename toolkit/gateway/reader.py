@@ -64,7 +64,9 @@ def read_request(dialect: Dialect, endpoint: str, model: str | None, headers: He
         Refusal: it cannot be read, metered, or kept apart from other tenants.
     """
     body = parse_object(raw, MAX_NUMBERS if endpoint in EMBEDDING_ENDPOINTS else MAX_VALUES)
+    body, left_out = MODULES[dialect].without_hosted_tools(endpoint, body)
     shape = MODULES[dialect].inspect(endpoint, body, len(raw), model)
+    shape.left_out = left_out
     return Reading(body, shape, tags.read(dialect, body, headers))
 
 
@@ -78,7 +80,7 @@ class Ask:
     """A question.
 
     Args:
-        what: the name of a method of `_Desk`.
+        what: the name of a method of `_Reader`.
         arguments: its own.
         size: bytes that follow.
     """
@@ -105,11 +107,11 @@ class Told:
     last: bool = False
 
 
-class _Workspace:
+class _Reader:
     """What the process can be asked; each method gets the bytes that followed its question."""
 
     def __init__(self) -> None:
-        self._kept: tuple[Dialect, str, dict[str, Any]] | None = None
+        self._kept: tuple[Dialect, str, dict[str, Any], bool] | None = None
 
     @property
     def is_free(self) -> bool:
@@ -121,14 +123,14 @@ class _Workspace:
     ) -> tuple[Any, bytes]:
         """Return shape and tags of a request body, and keep it."""
         reading = read_request(dialect, endpoint, model, headers, raw)
-        self._kept = dialect, endpoint, reading.body
+        self._kept = dialect, endpoint, reading.body, bool(reading.shape.left_out)
         return (reading.shape, reading.tags), b""
 
     def rewrite(self, _: bytes, **arguments: Any) -> tuple[Any, bytes]:
         """Return whether policy changes the body that is kept, and the changed one; forget it."""
         assert self._kept is not None  # noqa: S101 - asked after `inspect`
-        (dialect, endpoint, body), self._kept = self._kept, None
-        changed = MODULES[dialect].rewrite(endpoint, body, **arguments)
+        (dialect, endpoint, body, shorter), self._kept = self._kept, None
+        changed = MODULES[dialect].rewrite(endpoint, body, **arguments) or (body if shorter else None)
         return changed is not None, b"" if changed is None else dump_object(changed)
 
     def forget(self, _: bytes) -> tuple[Any, bytes]:
@@ -145,11 +147,11 @@ class _Workspace:
         return stand_in(raw, sse=sse), b""
 
 
-def _answer(workspace: _Workspace, ask: Ask, raw: bytes) -> tuple[Told, bytes]:
+def _answer(reader: _Reader, ask: Ask, raw: bytes) -> tuple[Told, bytes]:
     # Whoever takes longer is ended by the kernel; the timer counts the time that this process computes.
     signal.setitimer(signal.ITIMER_PROF, CPU_LIMIT)
     try:
-        value, more = getattr(workspace, ask.what)(raw, **ask.arguments)
+        value, more = getattr(reader, ask.what)(raw, **ask.arguments)
         return Told(value, size=len(more)), more
     except Refusal as refusal:
         said = {name: getattr(refusal, name) for name in ("type", "message", "param", "details", "headers")}
@@ -168,11 +170,11 @@ def _resident() -> int:
 
 def _serve(asked: IO[bytes], told: socket.socket) -> None:
     """Answer questions until there are no more."""
-    workspace = _Workspace()
+    reader = _Reader()
     while head := asked.read(LENGTH.size):
         ask: Ask = pickle.loads(asked.read(LENGTH.unpack(head)[0]))  # noqa: S301 - by the gateway
-        answer, more = _answer(workspace, ask, asked.read(ask.size))
-        answer.last = workspace.is_free and _resident() - len(more) > LARGEST
+        answer, more = _answer(reader, ask, asked.read(ask.size))
+        answer.last = reader.is_free and _resident() - len(more) > LARGEST
         frame = pickle.dumps(answer)
         told.sendall(LENGTH.pack(len(frame)) + frame)
         told.sendall(more)
