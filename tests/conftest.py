@@ -8,6 +8,7 @@ whatever the store (dialects, charts, wording, browsers) needs none. PostgreSQL 
 KEYDESK_TEST_POSTGRES_URL names, or one that the tests start for themselves (`tests.stores`).
 """
 
+import atexit
 import contextlib
 import gc
 import os
@@ -96,6 +97,7 @@ def pytest_collection_finish() -> None:
     """What was imported stays: spare the garbage collector from looking at it again and again."""
     gc.collect()
     gc.freeze()
+    atexit.register(gc.unfreeze)  # libraries tell of what is left over at the end
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -293,7 +295,7 @@ def free_port() -> int:
         return port
 
 
-def wait_until(condition: Callable[[], object], what: str, seconds: float = 20) -> None:
+def wait_until(condition: Callable[[], object], what: str, seconds: float = 60) -> None:
     """Wait until something becomes true; fail with its name if it does not in time."""
     deadline = time.monotonic() + seconds
     while not condition():

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import text
 
 from tests.account import UNIQUE, Account, account, billing_store, dollars, ended, fixed
-from tests.conftest import ADMIN, usd
+from tests.conftest import ADMIN, usd, wait_until
 from tests.faults import Fault, shake
 from toolkit.billing.batcher import Batcher
 from toolkit.billing.rules import Admit, Admitted, Receipt, Settle
@@ -33,7 +33,7 @@ class Watched:
     """A real billing store that notes the size of each batch."""
 
     billing_store: BillingStore
-    sizes: list[int] = field(default_factory=list)
+    sizes: list[int]
 
     def run(self, jobs: Sequence[Job[Any]]) -> list[Any]:
         """Run a batch."""
@@ -45,9 +45,15 @@ class Watched:
         self.billing_store.close()
 
 
-def serve(account: Account, visit: Callable[[Batcher], Coroutine[Any, Any, Any]]) -> tuple[Any, list[int]]:
-    """Let callers visit a running batcher on an event loop; return what they got, and the sizes of the batches."""
-    billing_store = Watched(open_billing_store(account.world.workspace.store))
+def serve(
+    account: Account, visit: Callable[[Batcher], Coroutine[Any, Any, Any]], sizes: list[int] | None = None
+) -> tuple[Any, list[int]]:
+    """Let callers visit a running batcher on an event loop; return what they got, and the sizes of the batches.
+
+    Each batch's size is in `sizes` when it is begun.
+    """
+    sizes = [] if sizes is None else sizes
+    billing_store = Watched(open_billing_store(account.world.workspace.store), sizes)
 
     async def open_and_close() -> Any:
         batcher = Batcher(billing_store)
@@ -57,7 +63,7 @@ def serve(account: Account, visit: Callable[[Batcher], Coroutine[Any, Any, Any]]
         finally:
             await batcher.stop()
 
-    return asyncio.run(open_and_close()), billing_store.sizes
+    return asyncio.run(open_and_close()), sizes
 
 
 def asks(account: Account, number: int, amount: int = 1) -> list[Admit]:
@@ -204,18 +210,19 @@ def test_the_loop_goes_on_while_the_cashier_waits_for_another_writer(account: Ac
 def test_what_arrives_while_a_batch_commits_is_the_next_batch(account: Account) -> None:
     """Those who come while the store is busy wait together, and go together."""
     first, *others = asks(account, 21)
+    sizes: list[int] = []
 
     async def visit(batcher: Batcher) -> None:
         with account.world.workspace.store.write(ADMIN) as tx:
             tx.session.execute(text("UPDATE organisation SET held = held"))
             asked = [batcher.ask(first)]
-            await asyncio.sleep(0.05)
+            await asyncio.to_thread(wait_until, lambda: sizes, "the first batch")
             for job in others:
                 asked.append(batcher.ask(job))
                 await asyncio.sleep(0)
         await asyncio.gather(*asked)
 
-    _, sizes = serve(account, visit)
+    serve(account, visit, sizes)
     assert sizes == [1, 20]
 
 

@@ -1,11 +1,12 @@
 """The demo upstream against the official SDKs, and against raw HTTP where an SDK would hide what was sent."""
 
+import asyncio
 import json
 import socket
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import anthropic
@@ -22,7 +23,8 @@ from openai.types.chat import ChatCompletion, ChatCompletionChunk, ChatCompletio
 from openai.types.responses import FunctionToolParam, Response, ResponseStreamEvent
 from pydantic import TypeAdapter
 
-from toolkit.demo import text
+from tests.conftest import wait_until
+from toolkit.demo import delivery, text
 from toolkit.demo.upstream import create_app
 
 Json = dict[str, Any]
@@ -755,29 +757,36 @@ def test_a_fault_beyond_the_answer_still_happens(http: httpx2.Client, call: Call
 # Pace
 
 
-def test_delays_are_kept(http: httpx2.Client) -> None:
+@pytest.fixture
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The seconds of each pause that an upstream makes; nobody waits for them."""
+    made: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        made.append(seconds)
+
+    monkeypatch.setattr(delivery, "asyncio", SimpleNamespace(**vars(asyncio) | {"sleep": sleep}))
+    return made
+
+
+def test_delays_are_kept(http: httpx2.Client, pauses: list[float]) -> None:
     """`delay` holds back the first byte, `chunk_delay` each chunk after the first."""
     path, body = chat("Tides [[demo tokens=6 delay=0.3 chunk_delay=0.1]]", stream=True)
-    began = time.monotonic()
-    with http.stream("POST", path, json=body) as stream:
-        first = time.monotonic() - began
-        stream.read()
-    assert first >= 0.3
-    assert time.monotonic() - began >= first + 0.19
+    http.post(path, json=body)
+    chunks = last_call(http)["chunks_sent"]
+    assert chunks > 1
+    assert pauses == [0.3] + [0.1] * (chunks - 1)
 
 
-def test_the_usual_pace_is_that_of_a_provider() -> None:
+def test_the_usual_pace_is_that_of_a_provider(pauses: list[float]) -> None:
     """At pace 1 an answer of 12 tokens takes its 0.15 s and 60 tokens a second, and streams meanwhile."""
     with running(1) as address:
         path, body = chat("Tides [[demo tokens=12]]", stream=True)
-        began = time.monotonic()
-        headers = {"authorization": "Bearer k"}
-        with httpx2.stream("POST", address + path, json=body, headers=headers) as stream:
-            first = time.monotonic() - began
-            stream.read()
-        whole = time.monotonic() - began
+        httpx2.post(address + path, json=body, headers={"authorization": "Bearer k"})
+    first, *others = pauses
     assert first >= 0.15
-    assert 0.15 + 10 / 60 <= whole < 2
+    assert len(others) > 1
+    assert 0.15 + 10 / 60 <= sum(pauses) < 2
 
 
 # The witness
@@ -811,14 +820,14 @@ def test_text_that_utf8_cannot_hold_breaks_nothing(http: httpx2.Client) -> None:
 
 @each_call
 def test_a_client_that_leaves_a_stream_is_noticed(http: httpx2.Client, call: Callable[..., tuple[str, Json]]) -> None:
-    """Closing the connection in the middle of a stream ends the call within a second."""
+    """Closing the connection in the middle of a stream ends the call."""
     path, body = call("Tides [[demo tokens=100 chunk_delay=0.05]]", stream=True)
     with http.stream("POST", path, json=body) as stream:
         pieces = stream.iter_raw()
         next(pieces)
         assert last_call(http)["state"] == "running"
     wait_for(http, "disconnected")
-    assert 1 <= last_call(http)["chunks_sent"] < 50
+    assert 1 <= last_call(http)["chunks_sent"] < 99
 
 
 @pytest.mark.parametrize("order", ["delay=30", "status=500 delay=30"])
@@ -826,12 +835,10 @@ def test_a_client_that_leaves_before_the_answer_is_noticed(http: httpx2.Client, 
     """A caller that gives up while it waits for the first byte ends the call."""
     path, body = chat(f"Tides [[demo {order}]]")
     with pytest.raises(httpx2.ReadTimeout):
-        http.post(path, json=body, timeout=0.2)
+        http.post(path, json=body, timeout=httpx2.Timeout(20, read=0.2))
     wait_for(http, "disconnected")
 
 
 def wait_for(http: httpx2.Client, state: str) -> None:
-    deadline = time.monotonic() + 1
-    while last_call(http)["state"] != state:
-        assert time.monotonic() < deadline, last_call(http)
-        time.sleep(0.01)
+    """Wait until the newest call is in a state."""
+    wait_until(lambda: last_call(http)["state"] == state, f"the call to be {state}")

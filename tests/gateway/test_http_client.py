@@ -171,7 +171,7 @@ def test_connection_that_cannot_be_trusted_again(answer: bytes) -> None:
             await first.read_head(soon())
             assert await first.read(soon()) == b"ok"
             first.release()
-            await asyncio.wait_for(front.left.wait(), 2)
+            await asyncio.wait_for(front.left.wait(), 20)
             second = await begin(pool, url)
             assert second is not first
             second.release()
@@ -193,7 +193,7 @@ def test_call_that_is_given_up(answer: bytes) -> None:
             with contextlib.suppress(asyncio.CancelledError):
                 await task
             connection.release()
-            await asyncio.wait_for(front.left.wait(), 1)
+            await asyncio.wait_for(front.left.wait(), 20)
 
     asyncio.run(run())
 
@@ -352,7 +352,7 @@ def test_a_body_behind_a_status_that_has_none_is_nobodys_answer(settings: Settin
                 await made.send()
                 assert [chunk async for chunk in made.chunks()] == []
             assert pool.kept(split_url(url)[0]) is None
-            await asyncio.wait_for(front.left.wait(), 2)
+            await asyncio.wait_for(front.left.wait(), 20)
 
     asyncio.run(run())
 

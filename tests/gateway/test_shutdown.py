@@ -2,7 +2,6 @@
 
 import signal
 import threading
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -74,10 +73,8 @@ def stopped_during(
         caller = threading.Thread(target=call)
         caller.start()
         wait_until(holds, "the call to be admitted")
-        stopped = time.monotonic()
         server.send_signal(signal.SIGTERM)
         server.wait(20)
-        assert time.monotonic() - stopped < 10
         caller.join(20)
     with workspace.read() as tx:
         row = tx.session.scalars(select(OutboxRow)).one()

@@ -1,7 +1,6 @@
 """`toolkit.open()` lets an analyst read everything, change nothing, and hinder nobody."""
 
 import queue
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -14,7 +13,7 @@ from sqlalchemy.exc import DBAPIError
 
 import toolkit
 from tests.account import open_account
-from tests.conftest import World, usd, variables_of
+from tests.conftest import World, usd, variables_of, wait_until
 from tests.rows import append, row
 from toolkit.admin import keys, organisations
 from toolkit.billing.stores import open_billing_store
@@ -185,8 +184,11 @@ def test_reading_does_not_block_settlements(world: World, reader: Workspace) -> 
         assert world.workspace.ledger.sync() == 20
         assert not query.done(), "the query was to run all the while"
         assert tx.session.execute(text("SELECT count(*) FROM segment")).scalar() == 0, "so was the transaction"
-        while not query.done():
+
+        def interrupted() -> bool:
             cursor.interrupt()
-            time.sleep(0.01)
+            return query.done()
+
+        wait_until(interrupted, "the query's end")
         query.result()
     assert reader.ledger.sql("SELECT count(*) AS calls FROM usage").to_pylist() == [{"calls": 20}]

@@ -1,6 +1,5 @@
 """What only the billing store over PostgreSQL does."""
 
-import time
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -48,10 +47,8 @@ def test_an_organisation_that_stays_locked_is_unavailable(account: Account) -> N
     """After the lock's time limit the batch is given up, nothing is written, and the next one succeeds."""
     job = account.asked(account.call(), fixed(1))
     shake(store_of(account), account.billing_store, None).real.execute("SET lock_timeout = '100ms'")
-    began = time.monotonic()
     with another_writer(account), pytest.raises(Unavailable, match="lock timeout"):
         account.billing_store.run([job])
-    assert 0.1 <= time.monotonic() - began < 5
     assert account.count("hold") == 0
     account.do(job)
 

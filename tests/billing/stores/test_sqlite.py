@@ -1,6 +1,5 @@
 """What only the billing store over SQLite does."""
 
-import time
 from contextlib import closing
 from pathlib import Path
 
@@ -35,10 +34,8 @@ def test_a_sqlite_store_that_stays_locked_is_unavailable(account: Account, monke
     """After the busy time the batch is given up, nothing is written, and the next one succeeds."""
     monkeypatch.setattr(sqlite, "BUSY_TIMEOUT", 0.1)
     job = account.asked(account.call(), fixed(1))
-    began = time.monotonic()
     with another_writer(account), pytest.raises(Unavailable, match="locked"):
         account.billing_store.run([job])
-    assert 0.1 <= time.monotonic() - began < 5
     assert account.count("hold") == 0
     account.do(job)
 
