@@ -352,7 +352,7 @@ def test_a_killed_supervisor_leaves_no_orphans(started: Site) -> None:
     """After kill -9 of the supervisor its processes end as well."""
     with started.running() as process:
         process.kill()
-        process.wait(10)
+        process.wait(60)
         wait_until(lambda: not started.processes(), "the processes to end", 30)
     assert started.open_ports() == []
 

@@ -69,7 +69,7 @@ def base() -> Iterator[str]:
 def http(base: str) -> Iterator[httpx2.Client]:
     """A plain client with every provider's credential; the witness starts empty."""
     headers = {"authorization": "Bearer k", "x-api-key": "k", "x-goog-api-key": "k", "x-request-id": "call-1"}
-    with httpx2.Client(base_url=base, headers=headers, timeout=10) as client:
+    with httpx2.Client(base_url=base, headers=headers, timeout=60) as client:
         client.delete("/demo/calls")
         yield client
 

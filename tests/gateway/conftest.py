@@ -252,7 +252,7 @@ class Gate:
 
     def witness(self, request_id: str) -> dict[str, Any] | None:
         """Return what the demo upstream says of a call; None if it never came there."""
-        with urllib.request.urlopen(f"{self.running.upstream}/demo/calls", timeout=10) as answer:
+        with urllib.request.urlopen(f"{self.running.upstream}/demo/calls", timeout=60) as answer:
             calls: list[dict[str, Any]] = json.load(answer)
         return next((call for call in calls if call["request_id"] == request_id), None)
 
@@ -452,7 +452,7 @@ def raw_upstream(script: Script, *, linger: bool = False) -> Iterator[RawUpstrea
     finally:
         server.shutdown(socket.SHUT_RDWR)
         server.close()
-        thread.join(5)
+        thread.join(60)
 
 
 def key_row(gate: Gate) -> ApiKey:

@@ -243,7 +243,7 @@ def test_a_gateway_that_stops_leaves_nothing_held(
         assert gate.ask("chat", "[[demo tokens=4]]").status == 200
         forgotten = place_hold(gate, instance)
         running.process.send_signal(signal.SIGTERM)
-        assert running.process.wait(15) in {0, -signal.SIGTERM}
+        assert running.process.wait(60) in {0, -signal.SIGTERM}
         assert (gate.held_calls(), instances(gate.workspace)) == ([], [])
         assert log(gate.workspace)[forgotten].outcome == "abandoned"
         assert gate.totals()[1] == 0
@@ -259,7 +259,7 @@ def test_a_gateway_that_was_killed_is_swept_by_another(
         with under_way(doomed) as (answer, doomed_id), under_way(safe) as (other, safe_id):
             wait_until(lambda: noted_of(doomed, doomed_id), "the heartbeat to note the call")
             dying.process.kill()
-            dying.process.wait(10)
+            dying.process.wait(60)
             read_to_end(answer)
             wait_until(lambda: not doomed.held_calls(), "the sweep")
             row = log(doomed.workspace)[doomed_id]

@@ -145,7 +145,8 @@ def test_expiry(key: Gate) -> None:
     """A key is refused from the moment it expires."""
     expires_at = utc_now() + timedelta(seconds=1.5)
     key.update(expires_at=expires_at)
-    assert key.ask("chat", "[[demo tokens=4]]").status == 200
+    reply = key.ask("chat", "[[demo tokens=4]]")
+    assert reply.status == 200 or utc_now() > expires_at
     wait_until(lambda: utc_now() > expires_at, "the expiry")
     assert statuses(key) == {401}
 
@@ -228,6 +229,6 @@ def test_calls_under_way_are_finished_when_the_gateway_stops(running: Running) -
         answer.read1(100)
         running.process.send_signal(signal.SIGTERM)
         assert answer.read().endswith(b"data: [DONE]\n\n")
-    running.process.wait(15)
+    running.process.wait(60)
     assert gate.row().outcome == "completed"
     assert gate.totals() == (750_000, 0)

@@ -24,7 +24,7 @@ def test_everywhere_is_both_families() -> None:
         listener.listen()
         port = listener.getsockname()[1]
         for host in ("127.0.0.1", "::1") if listener.family == socket.AF_INET6 else ("127.0.0.1",):
-            with socket.create_connection((host, port), timeout=10):
+            with socket.create_connection((host, port), timeout=60):
                 accepted, peer = listener.accept()
                 accepted.close()
                 assert host in peer[0]

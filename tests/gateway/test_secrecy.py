@@ -82,7 +82,7 @@ def call_in_every_way(gate: Gate) -> list[str]:
     gate.ask("messages", "hello", tools=[{"type": secret}])
     gate.ask("chat", "hello", service_tier=secret)
     # What no HTTP parser takes.
-    with socket.create_connection(("127.0.0.1", int(gate.url.rpartition(":")[2])), timeout=10) as client:
+    with socket.create_connection(("127.0.0.1", int(gate.url.rpartition(":")[2])), timeout=60) as client:
         client.sendall(f"GET /v1/models?key={secret} HTTP/9\r\nbroken {secret}\r\n\r\n".encode())
         client.recv(1000)
     return [secret, never]

@@ -212,7 +212,7 @@ def test_input_that_a_stream_reported_at_its_start_is_charged_to_who_left(gate: 
         with behind.gate.streaming("messages", "hi", model=behind.model) as (connection, answer):
             assert answer.read1(65_536) == event
             hang_up(connection, answer)
-        assert upstream.hung_up.wait(10)
+        assert upstream.hung_up.wait(60)
         wait_until(behind.gate.rows, "the row of a caller who left")
     row = behind.gate.row()
     assert (row.input_tokens, row.cached_input_tokens, row.response_id) == (1500, 500, "msg_1")
@@ -266,9 +266,9 @@ def impatient(upstream: str, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     world = make_world(workspace, upstream)
     log = folder / "gateway.log"
     limits = {
-        "KEYDESK_FIRST_BYTE_TIMEOUT": "0.8",
-        "KEYDESK_IDLE_TIMEOUT": "0.8",
-        "KEYDESK_CALL_TIMEOUT": "2",
+        "KEYDESK_FIRST_BYTE_TIMEOUT": "1.5",
+        "KEYDESK_IDLE_TIMEOUT": "1.5",
+        "KEYDESK_CALL_TIMEOUT": "3",
     }
     with gateway_process(settings, log, limits) as server:
         yield Running(world, f"http://127.0.0.1:{settings.gateway_port}", upstream, log, server)
@@ -296,7 +296,7 @@ def test_upstream_that_does_not_answer_in_time(hasty: Gate, kind: str, stream: b
 @pytest.mark.parametrize("kind", KINDS)
 def test_upstream_that_pauses_too_long(hasty: Gate, kind: str) -> None:
     """A stream that stalls ends with the dialect's error, and what came before is charged."""
-    reply = hasty.ask(kind, "[[demo tokens=40 chunk_delay=3]]", stream=True)
+    reply = hasty.ask(kind, "[[demo tokens=40 chunk_delay=30]]", stream=True)
     row = hasty.row()
     assert b"did not answer in time" in reply.body
     assert (row.outcome, row.refusal) == ("upstream_error", "upstream_timeout")
@@ -318,7 +318,7 @@ def test_call_that_takes_too_long(hasty: Gate) -> None:
     row = hasty.row()
     assert b"did not answer in time" in reply.body
     assert row.duration_ms is not None
-    assert 1_800 < row.duration_ms < 10_000
+    assert row.duration_ms >= 2_900
 
 
 def test_caller_who_stops_reading(hasty: Gate) -> None:
@@ -327,8 +327,8 @@ def test_caller_who_stops_reading(hasty: Gate) -> None:
     with raw_upstream([EVENTS, *[event] * 400], linger=True) as upstream:
         behind = hasty.behind(upstream.url)
         with behind.gate.streaming("chat", "hi", model=behind.model):
-            wait_until(behind.gate.rows, "the call to be given up", seconds=15)
-        assert upstream.hung_up.wait(10)
+            wait_until(behind.gate.rows, "the call to be given up")
+        assert upstream.hung_up.wait(60)
     row = behind.gate.row()
     assert row.outcome == "aborted"
     assert row.cost > 0

@@ -105,7 +105,7 @@ def test_requests_sent_without_waiting(gate: Gate) -> None:
     data = json.dumps(body).encode()
     head = f"POST {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {gate.secret}\r\n"
     request = head.encode() + f"Content-Length: {len(data)}\r\n".encode()
-    with socket.create_connection(("127.0.0.1", int(gate.url.rpartition(":")[2])), timeout=10) as client:
+    with socket.create_connection(("127.0.0.1", int(gate.url.rpartition(":")[2])), timeout=60) as client:
         client.sendall(request + b"\r\n" + data + request + b"Connection: close\r\n\r\n" + data)
         received = b""
         while part := client.recv(65_536):
