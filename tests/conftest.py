@@ -68,7 +68,7 @@ hypothesis.settings.register_profile(
 hypothesis.settings.register_profile(
     "world",
     hypothesis.settings.get_profile("keydesk"),
-    max_examples=5 * USUAL_EXAMPLES,
+    max_examples=10 * USUAL_EXAMPLES,
     derandomize=False,
     print_blob=True,
 )
@@ -76,7 +76,7 @@ hypothesis.settings.load_profile("keydesk")
 
 
 def examples(count: int) -> hypothesis.settings:
-    """Try a property that is dear to check on `count` examples, in `make test-world` on five times as many."""
+    """Try a property that is dear to check on `count` examples, in `make test-world` on ten times as many."""
     return hypothesis.settings(max_examples=count * hypothesis.settings().max_examples // USUAL_EXAMPLES)
 
 

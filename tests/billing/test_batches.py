@@ -234,7 +234,7 @@ def in_memory(money: int) -> Side:
 
 
 @pytest.mark.only_store("sqlite")
-@examples(400)
+@examples(60)
 @given(money=st.sampled_from([100_000, 500]), batches=BATCHES)
 def test_a_batch_is_its_jobs_one_by_one(money: int, batches: tuple[list[Step], list[Step]]) -> None:
     """On books in memory: results, holds, rows and totals are the same."""
@@ -294,7 +294,7 @@ def test_a_tills_batch_is_its_jobs_one_by_one(world: World) -> None:
     numbers = count(1)
     with closing(open_billing_store(world.workspace.store)) as billing_store:
 
-        @examples(40)
+        @examples(10)
         @given(money=st.sampled_from([100_000, 500]), batches=BATCHES)
         def compare(money: int, batches: tuple[list[Step], list[Step]]) -> None:
             number = next(numbers)

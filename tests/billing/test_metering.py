@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.conftest import GEMINI_SHEET
+from tests.conftest import GEMINI_SHEET, examples
 from tests.usages import ANTHROPIC, GEMINI, OPENAI
 from toolkit.billing.metering import LONGEST_SAID, Gauge, Metered, said_by
 from toolkit.core.pricing import PriceSheet, Tier, charge
@@ -250,6 +250,7 @@ ANYTHING = st.recursive(
 )
 
 
+@examples(15)
 @given(st.lists(st.dictionaries(st.text(max_size=80), ANYTHING, max_size=100), min_size=1, max_size=2))
 def test_what_is_kept_of_a_report_is_short_json(said: list[dict[str, Any]]) -> None:
     """A row's copy of a report is JSON that every engine reads, of at most 4 kB, and has no long text in it."""

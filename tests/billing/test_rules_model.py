@@ -39,7 +39,7 @@ from toolkit.store.actor import SYSTEM
 
 pytestmark = pytest.mark.both_stores
 
-EXAMPLES, STEPS = 25, 30
+EXAMPLES, STEPS = 8, 30
 
 POLICIES = {"careful": HoldPolicy.STRICT, "hopeful": HoldPolicy.EXPECTED}
 KEYS = st.sampled_from(list(POLICIES))

@@ -12,7 +12,7 @@ from toolkit.demo import text
 
 
 @given(st.text())
-@examples(200)
+@examples(50)
 def test_tokens_are_the_text_and_never_more_than_its_bytes(sample: str) -> None:
     """Tokens joined are the text, and there are at most as many as UTF-8 bytes."""
     pieces = list(text.tokens(sample))
@@ -21,7 +21,7 @@ def test_tokens_are_the_text_and_never_more_than_its_bytes(sample: str) -> None:
 
 
 @given(st.text(), st.integers(0, 20))
-@examples(200)
+@examples(50)
 def test_a_cut_text_has_the_tokens_asked_for(sample: str, limit: int) -> None:
     """Cutting keeps the beginning, with exactly the limit's tokens or all there are."""
     short = text.cut(sample, limit)
@@ -30,7 +30,7 @@ def test_a_cut_text_has_the_tokens_asked_for(sample: str, limit: int) -> None:
 
 
 @given(st.text(max_size=80), st.integers(0, 2**64 - 1), st.integers(0, 400))
-@examples(200)
+@examples(50)
 def test_prose_has_the_length_that_was_dictated(prompt: str, number: int, length: int) -> None:
     """Answers and thoughts of a dictated length have exactly that many tokens."""
     assert text.count(text.answer(prompt, number, length)) == length
@@ -50,7 +50,7 @@ def test_prose_has_the_length_that_was_dictated(prompt: str, number: int, length
         max_leaves=8,
     )
 )
-@examples(100)
+@examples(50)
 def test_any_schema_gets_arguments(schema: dict[str, Any]) -> None:
     """Whatever the schema, a value that JSON can hold is made from it."""
     json.dumps(text.example(schema, "Tides"))

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from tests.conftest import examples
 from toolkit.dialects import sse
 from toolkit.dialects.sse import ArraySplitter, EventSplitter, data_of, element_of, name_of
 
@@ -95,6 +96,7 @@ def test_endless_event_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
         array.feed(b"x" * 900)
 
 
+@examples(25)
 @given(OBJECTS, st.sampled_from([None, 2]), st.booleans(), st.lists(st.integers(min_value=0)))
 @example([{"a": 'x"]}\\'}], None, True, [1, 2, 3, 4, 5, 6, 7, 8, 9, 10])
 def test_array_is_cut_into_its_elements(

@@ -151,6 +151,7 @@ def test_a_small_trace_adds_up(world: World, witness: str, tmp_path: Path) -> No
     replay(world, witness, tmp_path, rows)
 
 
+@pytest.mark.world
 @pytest.mark.skipif(not TRACE.exists(), reason="the trace is not here; KEYDESK_TEST_TRACE may say where it is")
 def test_the_full_trace_adds_up(world: World, witness: str, tmp_path: Path) -> None:
     """So it is after thousands of calls as they came to a real service."""

@@ -511,7 +511,7 @@ def requests(draw: st.DrawFn) -> bytes:
     return line.join([b" ".join([method, target, version]), *draw(st.lists(_header, max_size=6)), b"", body])
 
 
-@examples(150)
+@examples(50)
 @given(sent=st.lists(requests(), min_size=1, max_size=3), cuts=st.lists(st.integers(0, 300), max_size=4))
 def test_whatever_is_sent_is_answered_or_hung_up_on(everybody: Served, sent: list[bytes], cuts: list[int]) -> None:
     """No 500 and no hang, and the next connection is served."""
