@@ -4,30 +4,17 @@ import json
 import typing
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any
 
-import anthropic.types.beta as anthropic_beta
-import anthropic.types.beta.message_count_tokens_params as count_tokens_params
-import anthropic.types.beta.message_create_params as beta_message_params
-import anthropic.types.message_create_params as message_params
-import openai.types.chat.completion_create_params as chat_params
-import openai.types.responses.response_create_params as response_params
 import pytest
-from anthropic.types.anthropic_beta_param import AnthropicBetaParam
-from google.genai import types as genai_types
 from hypothesis import given
 from hypothesis import strategies as st
-from openai.types.chat import ChatCompletionStreamOptionsParam
-from openai.types.chat.chat_completion_tool_union_param import ChatCompletionToolUnionParam
-from openai.types.embedding_create_params import EmbeddingCreateParams
-from openai.types.responses.tool_param import ToolParam
-from openai.types.shared_params import Reasoning
 
 from toolkit.core.dialect import Dialect
 from toolkit.core.errors import Refusal, RefusalType
 from toolkit.core.unknown_fields import UnknownFields, stricter
 from toolkit.dialects import MODULES, anthropic_fields, gemini_fields, headers, openai_fields
-from toolkit.dialects.fields import MOST_UNKNOWN, Effect, Field, Fields, Kinds, covered, plain, refused, undated
+from toolkit.dialects.fields import MOST_UNKNOWN, Effect, Field, Fields, Kinds, covered, plain, refused
 from toolkit.dialects.headers import BETAS, KNOWN, read, read_betas
 from toolkit.dialects.shape import Shape
 
@@ -501,131 +488,8 @@ def test_headers_of_another_provider_and_of_an_account_do_not_go_on() -> None:
     assert read(Dialect.GEMINI, sent).headers == {"accept": "*/*", "x-goog-api-client": "genai"}
 
 
-# -- the SDKs' own definitions ----------------------------------------------------------------------------------------
-
-
-def names_of(definition: Any) -> set[str]:
-    """Return the field names of a TypedDict."""
-    return set(get_type_hints(definition))
-
-
-def types_of(definition: Any) -> list[str]:
-    """Return the values that a TypedDict's `type` may have; those of optional ones too."""
-    found: list[str] = []
-    waiting = [get_type_hints(definition).get("type")]
-    while waiting:
-        part = waiting.pop()
-        if isinstance(part, str):
-            found.append(part)
-        waiting += get_args(part)
-    return found
-
-
 OF_HEADERS = {"betas", "workspace_id", "user_profile_id"}
 """Parameters of Anthropic's SDK that are headers on the wire."""
-
-OF_THE_SDK = {"httpOptions", "shouldReturnHttpResponse", "automaticFunctionCalling", "automaticContinuation"}
-"""Settings of Google's SDK that never reach the wire."""
-
-DEFINED: list[tuple[str, Fields, Iterable[Any]]] = [
-    (
-        "openai chat",
-        openai_fields.BODIES[openai_fields.CHAT],
-        [chat_params.CompletionCreateParamsNonStreaming, chat_params.CompletionCreateParamsStreaming],
-    ),
-    (
-        "openai responses",
-        openai_fields.BODIES[openai_fields.RESPONSES],
-        [response_params.ResponseCreateParamsNonStreaming, response_params.ResponseCreateParamsStreaming],
-    ),
-    ("openai embeddings", openai_fields.BODIES[openai_fields.EMBEDDINGS], [EmbeddingCreateParams]),
-    (
-        "anthropic messages",
-        anthropic_fields.BODY,
-        [
-            message_params.MessageCreateParamsStreaming,
-            beta_message_params.MessageCreateParamsStreaming,
-            beta_message_params.MessageCreateParamsNonStreaming,
-            count_tokens_params.MessageCountTokensParams,
-        ],
-    ),
-]
-
-
-@pytest.mark.parametrize(("table", "definitions"), [row[1:] for row in DEFINED], ids=[row[0] for row in DEFINED])
-def test_every_field_of_the_sdks_bodies_is_known(table: Fields, definitions: Iterable[Any]) -> None:
-    """An upgrade of an SDK shows here which fields are new: give each a row with its effect."""
-    for definition in definitions:
-        assert names_of(definition) <= table.names
-
-
-def inside(table: Fields, name: str) -> Fields:
-    """Return the table of a nested object."""
-    nested = table.rows[name].inside
-    assert isinstance(nested, Fields)
-    return nested
-
-
-def test_every_field_of_the_sdks_nested_objects_is_known() -> None:
-    """Those objects that carry prices or bounds."""
-    chat_table, responses_table = (openai_fields.BODIES[name] for name in (openai_fields.CHAT, openai_fields.RESPONSES))
-    body = anthropic_fields.BODY
-    for table, definition in (
-        (inside(chat_table, "stream_options"), ChatCompletionStreamOptionsParam),
-        (inside(responses_table, "stream_options"), response_params.StreamOptions),
-        (inside(chat_table, "prompt_cache_options"), chat_params.PromptCacheOptions),
-        (inside(responses_table, "prompt_cache_options"), response_params.PromptCacheOptions),
-        (inside(responses_table, "reasoning"), Reasoning),
-        (inside(responses_table, "image"), response_params.Image),
-        (inside(body, "cache_control"), anthropic_beta.BetaCacheControlEphemeralParam),
-        (inside(body, "output_config"), anthropic_beta.BetaOutputConfigParam),
-        (inside(body, "context_management"), anthropic_beta.BetaContextManagementConfigParam),
-        (inside(body, "diagnostics"), anthropic_beta.BetaDiagnosticsParam),
-        *((inside(body, "thinking"), one) for one in get_args(anthropic_beta.BetaThinkingConfigParam)),
-    ):
-        assert names_of(definition) <= table.names, definition
-
-
-@pytest.mark.parametrize(
-    ("kinds", "definitions"),
-    [
-        (openai_fields.TOOLS, get_args(ToolParam)),
-        (openai_fields.TOOLS, get_args(ChatCompletionToolUnionParam)),
-        (anthropic_fields.TOOLS, get_args(anthropic_beta.BetaToolUnionParam)),
-    ],
-    ids=["responses", "chat", "messages"],
-)
-def test_every_tool_of_the_sdks_is_known(kinds: Kinds, definitions: tuple[Any, ...]) -> None:
-    """By type; the caller's own tools with all their fields, so that none is unknown."""
-    for definition in definitions:
-        for kind in types_of(definition):
-            row = kinds.row(kind)
-            assert row is not kinds.others, kind
-            if not row.refused:
-                assert isinstance(row.inside, Fields)
-                assert names_of(definition) <= row.inside.names, kind
-
-
-def test_every_beta_of_the_sdk_is_known() -> None:
-    """The list that Anthropic's SDK has for its header."""
-    listed = [value for part in get_args(AnthropicBetaParam) for value in get_args(part)]
-    assert len(listed) > 20
-    assert [beta for beta in listed if undated(beta) not in anthropic_fields.BETAS] == []
-
-
-def test_every_field_of_gemini_is_known() -> None:
-    """Google's SDK has pydantic models with the wire's own spelling."""
-
-    def wire(model: Any) -> set[str]:
-        return {field.alias or name for name, field in model.model_fields.items()}
-
-    assert wire(genai_types.GenerationConfig) <= gemini_fields.CONFIG.names
-    known = gemini_fields.CONFIG.names | gemini_fields.BODY.names
-    assert wire(genai_types.GenerateContentConfig) - OF_THE_SDK <= known
-    assert wire(genai_types.EmbedContentConfig) - OF_THE_SDK <= gemini_fields.BODY.names
-    assert wire(genai_types.Tool) <= gemini_fields.TOOL.names
-    assert wire(genai_types.ToolConfig) <= inside(gemini_fields.BODY, "toolConfig").names
-    assert wire(genai_types.ThinkingConfig) <= inside(gemini_fields.CONFIG, "thinkingConfig").names
 
 
 def rows_of(known: Fields | Kinds | Mapping[str, Field], where: str = "") -> Iterable[tuple[str, Field]]:

@@ -3,22 +3,19 @@
 import json
 from base64 import b64encode
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import Any
 
-import httpx2
-import openai as sdk
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.usages import used
-from toolkit.core.errors import STATUS, Refusal, RefusalType
+from toolkit.core.errors import Refusal, RefusalType
 from toolkit.core.usage import Usage
 from toolkit.dialects import openai
 from toolkit.dialects.body import parse_object
 from toolkit.dialects.media import Kind, Medium
-from toolkit.dialects.shape import ModelInfo, Shape
+from toolkit.dialects.shape import Shape
 
 CHAT, RESPONSES, EMBEDDINGS = "chat/completions", "responses", "embeddings"
 HELLO: list[dict[str, Any]] = [{"role": "user", "content": "hello"}]
@@ -557,69 +554,6 @@ def test_error_event_in_a_responses_stream_is_a_failure() -> None:
     assert meter.finish() == [error]
 
 
-def client(status: int, body: bytes, content_type: str = "application/json") -> sdk.OpenAI:
-    def answer(request: httpx2.Request) -> httpx2.Response:
-        return httpx2.Response(status, content=body, headers={"content-type": content_type})
-
-    transport = httpx2.Client(transport=httpx2.MockTransport(answer))
-    return sdk.OpenAI(api_key="k", base_url="http://gateway/v1", http_client=transport, max_retries=0)
-
-
-NO = Refusal(RefusalType.UPSTREAM_ERROR, "The provider's connection broke.", param="x", details={"spent": "1.50"})
-
-
-@pytest.mark.parametrize(
-    ("kind", "error"),
-    [
-        (RefusalType.UNAUTHORIZED, sdk.AuthenticationError),
-        (RefusalType.API_KEY_QUOTA_EXCEEDED, sdk.APIStatusError),
-        (RefusalType.BILLING_SHORTFALL, sdk.APIStatusError),
-        (RefusalType.MODEL_NOT_ALLOWED, sdk.PermissionDeniedError),
-        (RefusalType.MODEL_NOT_FOUND, sdk.NotFoundError),
-        (RefusalType.UNSUPPORTED_FEATURE, sdk.BadRequestError),
-        (RefusalType.UPSTREAM_ERROR, sdk.InternalServerError),
-    ],
-)
-def test_sdk_raises_its_own_error_with_our_message(kind: RefusalType, error: type[sdk.APIStatusError]) -> None:
-    """The official SDK turns the envelope into its typed exception, with message, type, code and param."""
-    body = json.dumps(openai.error_body(Refusal(kind, "No, because.", param="n", details={"limit": "5.00"}), "req_1"))
-    with client(STATUS[kind], body.encode()) as api, pytest.raises(error) as caught:
-        api.chat.completions.create(model="m", messages=[{"role": "user", "content": "x"}])
-    assert (caught.value.code, caught.value.type, caught.value.param) == (kind.value, kind.value, "n")
-    assert caught.value.body == {
-        "message": "No, because.",
-        "type": kind.value,
-        "code": kind.value,
-        "param": "n",
-        "request_id": "req_1",
-        "details": {"limit": "5.00"},
-    }
-
-
-def test_sdk_raises_when_a_chat_stream_breaks() -> None:
-    """The text up to the break is delivered, then the SDK raises with our message."""
-    body = sse(chunk("he")) + openai.error_event(NO, "req_1", sse=True, endpoint=CHAT, started=True)
-    texts = []
-    with client(200, body, "text/event-stream") as api:
-        stream = api.chat.completions.create(model="m", messages=[{"role": "user", "content": "x"}], stream=True)
-        with pytest.raises(sdk.APIError, match="connection broke") as caught:
-            texts += [event.choices[0].delta.content for event in stream]
-    assert caught.value.code == "upstream_error"
-
-
-def test_sdk_raises_when_a_responses_stream_breaks() -> None:
-    """The event is one of Responses' own and makes the SDK raise."""
-    event = openai.error_event(NO, "req_1", sse=True, endpoint=RESPONSES, started=True)
-    assert event.startswith(b'event: response.failed\ndata: {"type": "response.failed"')
-    said = json.loads(event.partition(b"data: ")[2])
-    assert said["response"]["error"] == said["error"]
-    assert said["error"]["code"] == "server_error"
-    with client(200, sse(CREATED) + event, "text/event-stream") as api:
-        stream = api.responses.create(model="m", input="x", stream=True)
-        with pytest.raises(sdk.APIError, match="connection broke"):
-            list(stream)
-
-
 @pytest.mark.parametrize(
     ("kind", "code"),
     [
@@ -654,16 +588,6 @@ def test_reasoning_that_is_not_stored_is_asked_for(model: str, asked: dict[str, 
     body = {"model": model, "input": "x", **asked}
     changed = openai.rewrite(RESPONSES, body, upstream_model=model, output_bound=None, include_usage=True) or body
     assert changed.get("include") == sent
-
-
-def test_sdk_lists_models() -> None:
-    """Listings satisfy the SDK's own types."""
-    info = ModelInfo("gpt-x", datetime(2026, 1, 2, tzinfo=UTC), 1000, 100, "GPT X", "openai")
-    with client(200, json.dumps(openai.listing([info])).encode()) as api:
-        (model,) = api.models.list().data
-    assert (model.id, model.created, model.owned_by, model.object) == ("gpt-x", 1767312000, "openai", "model")
-    with client(200, json.dumps(openai.listed(info)).encode()) as api:
-        assert api.models.retrieve("gpt-x").id == "gpt-x"
 
 
 def test_upstream_is_addressed_below_its_base() -> None:

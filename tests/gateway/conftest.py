@@ -11,13 +11,10 @@ import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-import anthropic
-import openai
 import pytest
-from google import genai
 from sqlalchemy import select
 
 from tests.conftest import (
@@ -41,6 +38,11 @@ from toolkit.core.dialect import Dialect
 from toolkit.core.pricing import MILLION, PriceSheet
 from toolkit.store.tables import ApiKey, Hold, KeyMonth, Organisation, OutboxRow
 from toolkit.workspace import Workspace
+
+if TYPE_CHECKING:
+    import anthropic
+    import openai
+    from google import genai
 
 PLANNED = ["gpt-test", "claude-test", "gemini-test", "embed-test", "gemini-embed-test", "cent-test"]
 _numbers = itertools.count(1)
@@ -201,20 +203,26 @@ class Gate:
                 answer.close()
 
     @contextlib.contextmanager
-    def openai(self, secret: str | None = None, path: str = "/v1") -> Iterator[openai.OpenAI]:
+    def openai(self, secret: str | None = None, path: str = "/v1") -> "Iterator[openai.OpenAI]":
         """OpenAI's SDK, changed only in base URL and key."""
+        import openai
+
         with openai.OpenAI(base_url=self.url + path, api_key=secret or self.secret, max_retries=0) as client:
             yield client
 
     @contextlib.contextmanager
-    def anthropic(self, secret: str | None = None, path: str = "") -> Iterator[anthropic.Anthropic]:
+    def anthropic(self, secret: str | None = None, path: str = "") -> "Iterator[anthropic.Anthropic]":
         """Anthropic's SDK, changed only in base URL and key."""
+        import anthropic
+
         with anthropic.Anthropic(base_url=self.url + path, api_key=secret or self.secret, max_retries=0) as client:
             yield client
 
     @contextlib.contextmanager
-    def genai(self, secret: str | None = None, path: str = "") -> Iterator[genai.Client]:
+    def genai(self, secret: str | None = None, path: str = "") -> "Iterator[genai.Client]":
         """Google's SDK, changed only in base URL and key."""
+        from google import genai
+
         options = genai.types.HttpOptions(base_url=self.url + path)
         with genai.Client(api_key=secret or self.secret, http_options=options) as client:
             yield client

@@ -10,6 +10,8 @@ from google.genai import types
 
 from tests.gateway.conftest import Gate, request_of
 
+pytestmark = pytest.mark.world
+
 WEATHER: dict[str, object] = {
     "type": "object",
     "properties": {"city": {"type": "string"}, "days": {"type": "integer"}},
