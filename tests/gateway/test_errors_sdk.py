@@ -106,7 +106,7 @@ def test_400_is_typed(gate: Gate) -> None:
         client.chat.completions.create(model="gpt-test", messages=[{"role": "user", "content": "hi"}], n=1000)
     assert first.value.param == "n"
     with gate.anthropic() as client, pytest.raises(anthropic.BadRequestError, match="'max_tokens' must be"):
-        client.messages.create(model="claude-test", max_tokens=0, messages=[{"role": "user", "content": "hi"}])
+        client.messages.create(model="claude-test", max_tokens=-1, messages=[{"role": "user", "content": "hi"}])
     config = types.GenerateContentConfig(candidate_count=1000)
     with gate.genai() as google, pytest.raises(errors.ClientError, match="candidateCount") as caught:
         google.models.generate_content(model="gemini-test", contents="hi", config=config)
