@@ -120,6 +120,16 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
                 break
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Of both stores and both places for segments `make test` takes each once, and `make test-world` all four pairs."""
+    for item in items:
+        params = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
+        crossed = (params.get("store_kind"), params.get("root")) in {("sqlite", "bucket"), ("postgresql", "folder")}
+        if crossed and item.get_closest_marker("both_stores"):
+            item.add_marker(pytest.mark.world)
+
+
 @pytest.fixture
 def store_kind(request: pytest.FixtureRequest) -> StoreKind:
     """What the test's key store is: SQLite, or each of the two in turn."""

@@ -198,6 +198,7 @@ def test_notebook_draws_its_figures_on_demo_data(path: Path, shown: Callable[[st
     assert NAMED not in tables(shown(path.stem))
 
 
+@pytest.mark.world
 @every_notebook
 def test_notebook_says_what_to_do_when_there_is_nothing(path: Path, workspace: Workspace, run: Run) -> None:
     """Before the first organisation, key and call each notebook runs through, and names the next step."""
@@ -284,6 +285,7 @@ def test_limits_and_forecast_foretells_this_month(shown: Callable[[str], Bundles
     assert "all together" in tables(shown("limits_and_forecast"))
 
 
+@pytest.mark.world
 def test_limits_and_forecast_tries_the_limit_that_the_audit_proposes(
     demo: Settings, shown: Callable[[str], Bundles], run: Run
 ) -> None:
@@ -296,6 +298,7 @@ def test_limits_and_forecast_tries_the_limit_that_the_audit_proposes(
     assert float(proposed[1]) == float(tried[1])
 
 
+@pytest.mark.world
 def test_limits_and_forecast_tries_any_limit_on_any_key(demo: Settings, run: Run) -> None:
     """A key and a limit may be given, or a limit for all keys."""
     path = ROOT / "notebooks" / "limits_and_forecast.ipynb"
@@ -305,6 +308,7 @@ def test_limits_and_forecast_tries_any_limit_on_any_key(demo: Settings, run: Run
     assert re.search(r"a limit of \$1\.00 a key would have refused [\d,]+ of ", every)
 
 
+@pytest.mark.world
 def test_notebook_of_one_organisation_shows_no_other(demo: Settings, run: Run) -> None:
     """With an organisation named, nothing of another one is shown, and what only the platform may see is skipped."""
     found = run(ROOT / "notebooks" / "key_audit.ipynb", demo, org="Lumen Health")
@@ -359,6 +363,7 @@ def test_month_close_closes_and_compares_when_told_to(demo: Settings, tmp_path: 
     workspace.close()
 
 
+@pytest.mark.world
 def test_month_close_goes_on_when_one_organisation_is_behind(demo: Settings, tmp_path: Path, run: Run) -> None:
     """It says which month that one has to close first, has its line without figures, and closes the others."""
     shutil.copytree(demo.data_dir, tmp_path / "data")
@@ -387,6 +392,7 @@ def test_month_close_goes_on_when_one_organisation_is_behind(demo: Settings, tmp
     workspace.close()
 
 
+@pytest.mark.world
 def test_month_close_leaves_out_no_earlier_month(demo: Settings, tmp_path: Path, run: Run) -> None:
     """Told to close the last month where none is closed yet, it closes nothing and says which one to begin with."""
     shutil.copytree(demo.data_dir, tmp_path / "data")
@@ -449,6 +455,7 @@ def test_a_refusal_is_a_sentence(demo: Settings, run: Run) -> None:
     assert "find_org" not in told.value.traceback
 
 
+@pytest.mark.world
 def test_books_that_do_not_balance_fail_the_run(demo: Settings, tmp_path: Path, run: Run) -> None:
     """A wallet that is off by one nano-USD is no reconciled wallet: the last cell's assertion fails, and so the run."""
     shutil.copytree(demo.data_dir, tmp_path / "data")

@@ -174,6 +174,7 @@ def test_first_start_gives_all_that_is_needed_and_stops_without_a_trace(site: Si
     assert site.processes() == []
 
 
+@pytest.mark.world
 @needs_proc
 def test_later_start_shows_no_password_and_ends_on_sigterm(started: Site) -> None:
     """A second start says how to reset the password, makes no second admin, and obeys SIGTERM."""
@@ -187,6 +188,7 @@ def test_later_start_shows_no_password_and_ends_on_sigterm(started: Site) -> Non
     assert started.processes() == []
 
 
+@pytest.mark.world
 def test_json_names_the_addresses(started: Site) -> None:
     """With --json the one thing written is an object with the addresses."""
     with started.running("--json"):
@@ -332,6 +334,7 @@ def test_greetings_show_the_addresses_that_others_see(kept: Site) -> None:
     assert "curl https://llm.example.com/keydesk/v1/chat/completions" in (kept.data / "first-start.txt").read_text()
 
 
+@pytest.mark.world
 @needs_proc
 def test_commands_work_in_any_locale(kept: Site) -> None:
     """A path that the C locale cannot spell is none that stops a command."""
@@ -347,6 +350,7 @@ def _command(pid: int) -> str:
     return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode().strip()
 
 
+@pytest.mark.world
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel ends orphans on Linux alone")
 def test_a_killed_supervisor_leaves_no_orphans(started: Site) -> None:
     """After kill -9 of the supervisor its processes end as well."""

@@ -43,7 +43,7 @@ from toolkit.store.tally import Tallies
 from toolkit.store.transaction import utc_now
 from toolkit.workspace import Workspace
 
-pytestmark = pytest.mark.both_stores
+pytestmark = pytest.mark.any_store
 
 LEASE = 2.0
 BEAT = LEASE / 6

@@ -2,7 +2,7 @@
 
 import json
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,11 @@ MOST = 20.0
 """Milliseconds of its thread's own CPU time that a step may take."""
 
 LARGEST = 32 * 1024 * 1024
+
+
+def mostly_world(names: Iterable[str], *always: str) -> list[object]:
+    """Return parameters of which `make test` takes only those named last: each moves many megabytes."""
+    return [name if name in always else pytest.param(name, marks=pytest.mark.world) for name in names]
 
 
 @dataclass(frozen=True)
@@ -142,7 +147,7 @@ BODIES: dict[str, tuple[str, Callable[[], bytes], int, bytes]] = {
 }
 
 
-@pytest.mark.parametrize("name", BODIES)
+@pytest.mark.parametrize("name", mostly_world(BODIES, "deep", "one string", "light objects"))
 def test_no_body_holds_the_loop(watched: Watched, name: str) -> None:
     """The largest body of each kind is read, judged and, if it may, forwarded in steps of a few milliseconds."""
     path, make, chunks, status = BODIES[name]
@@ -178,7 +183,7 @@ ANSWERS: dict[str, tuple[bool, Callable[[], bytes]]] = {
 }
 
 
-@pytest.mark.parametrize("name", ANSWERS)
+@pytest.mark.parametrize("name", mostly_world(ANSWERS, "one string", "many small events"))
 def test_no_answer_holds_the_loop(watched: Watched, name: str) -> None:
     """Large answers and events are read elsewhere, passed on whole, and charged by what they report."""
     stream, make = ANSWERS[name]

@@ -244,7 +244,9 @@ cli(["ledger", "export", sys.argv[1]])
 """
 
 
-@pytest.mark.parametrize("form", ["duckdb", "csv", "parquet"])
+@pytest.mark.parametrize(
+    "form", ["duckdb", pytest.param("csv", marks=pytest.mark.world), pytest.param("parquet", marks=pytest.mark.world)]
+)
 def test_full_disk_is_named(workspace: Workspace, settings: Settings, tmp_path: Path, form: str) -> None:
     """A file that does not fit is named, and the ledger is not blamed; nothing of it stays."""
     append(workspace.store, [row(error=os.urandom(400).hex()) for _ in range(500)])
