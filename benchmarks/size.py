@@ -21,8 +21,8 @@ from benchmarks import calls, machine
 from benchmarks.ledger import LAST_DAY, fill
 from benchmarks.tables import table
 from toolkit.admin.key_summaries import summaries
-from toolkit.checks import snapshot
-from toolkit.checks.snapshot import Thresholds
+from toolkit.checks import snapshot_reader
+from toolkit.checks.thresholds import Thresholds
 from toolkit.core.moments import micros
 from toolkit.core.period import Period
 from toolkit.ledger.ledger import Ledger
@@ -114,7 +114,7 @@ def ask(ledger: Ledger, some_id: str, runs: int) -> None:
         return queries.requests(ledger, period=last, limit=PAGE + 1, before=(now - timedelta(days=20), ""))
 
     def arguments() -> object:
-        found = snapshot.read(ledger, Thresholds(), None, None)
+        found = snapshot_reader.read(ledger, Thresholds(), None, None)
         return [found.key_argument(key) for key in found.keys]
 
     questions: dict[str, Callable[[], object]] = {

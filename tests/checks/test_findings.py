@@ -19,7 +19,7 @@ from toolkit import environment
 from toolkit.admin import keys, organisations, plans, secret_lookup, sign_in_throttle, wallet
 from toolkit.admin.prices import set_price
 from toolkit.admin.sign_in import open_session
-from toolkit.checks import findings, reconcile, snapshot
+from toolkit.checks import findings, reconcile, snapshot_reader
 from toolkit.checks.findings import CHECKS, Finding, Report, Severity
 from toolkit.cli import cli
 from toolkit.cli.app import App
@@ -245,7 +245,7 @@ def test_the_evidence_of_an_organisation_is_its_own(scene: Scene) -> None:
         (Actor("ann", Role.ANALYST), {mine.key.id, theirs}, {audit.PLATFORM, org, other}),
         (Actor("eve", Role.ORG_ADMIN, org), {mine.key.id}, {org}),
     ):
-        seen = snapshot.read(scene.workspace.acting_as(actor).ledger, findings.Thresholds(), None, NOW)
+        seen = snapshot_reader.read(scene.workspace.acting_as(actor).ledger, findings.Thresholds(), None, NOW)
         assert {key.id for key in seen.keys} == known
         assert set(seen.secrets) == set(seen.months) == set(seen.last_used) == known
         assert {secret.key_id for secret in seen.retired} == known

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from tests.audits import BEGINNING, DAY, HOUR, MINUTE, NOW, Scene, scene
 from tests.conftest import usd
 from toolkit.admin import keys, organisations, plans, secret_lookup
-from toolkit.checks.baseline import roomy
 from toolkit.checks.finding import Severity
+from toolkit.checks.proposed_limit import roomy
 from toolkit.core.errors import RefusalType
 from toolkit.core.pricing import MILLION
 from toolkit.store.actor import SYSTEM

@@ -12,8 +12,9 @@ from tests.books import Books
 from tests.conftest import ADMIN, World, usd
 from tests.rows import append, row
 from toolkit.admin import keys, organisations, wallet
-from toolkit.checks import reconcile
-from toolkit.checks.reconcile import MOST_SHOWN, RUNS_KEPT
+from toolkit.checks import reconcile, reconcile_integrity, reconcile_runs
+from toolkit.checks.reconcile_runs import RUNS_KEPT
+from toolkit.checks.reconcile_sums import MOST_SHOWN
 from toolkit.core.errors import Unavailable
 from toolkit.core.moments import micros
 from toolkit.core.policy import HoldPolicy, Role
@@ -259,7 +260,7 @@ def test_a_doubled_row_is_found(world: World, books: Books, monkeypatch: pytest.
     (double,) = world.workspace.ledger.sql(query).to_pylist()
     columns = set(row())
     append(world.workspace.store, [{name: value for name, value in double.items() if name in columns}])
-    monkeypatch.setattr(reconcile, "IDS_AT_ONCE", 1)
+    monkeypatch.setattr(reconcile_integrity, "IDS_AT_ONCE", 1)
     violations = found(world)
     assert violations[ONCE] == [f"{double['request_id']} occurs 2 times."]
     assert SETTLED in violations
@@ -554,15 +555,15 @@ def test_a_platform_admins_run_is_recorded(world: World, books: Books) -> None:
     findings = reconcile.run(world.workspace)
     books.execute("UPDATE organisation SET settled = settled + 1")
     with world.workspace.read() as tx:
-        first = reconcile.last_run(tx)
+        first = reconcile_runs.last_run(tx)
     broken = reconcile.run(world.workspace)
     with world.workspace.read() as tx:
-        second = reconcile.last_run(tx)
+        second = reconcile_runs.last_run(tx)
     assert first is not None
     assert second is not None
     assert before <= first.started_at < second.started_at <= utc_now()
-    assert (first.actor, first.rows, first.clean, first.findings) == (ADMIN.name, 4, True, findings)
-    assert (second.clean, second.findings) == (False, broken)
+    assert (first.actor, first.rows, first.clean, first.results) == (ADMIN.name, 4, True, findings)
+    assert (second.clean, second.results) == (False, broken)
     assert 0 <= first.duration_ms <= (utc_now() - before) / timedelta(milliseconds=1)
 
 
@@ -571,7 +572,7 @@ def test_a_run_of_a_reader_is_not_recorded(world: World, books: Books) -> None:
     for actor in (Actor("a@example.com", Role.ORG_ADMIN, world.org_id), Actor("b@example.com", Role.ANALYST)):
         assert reconcile.run(world.workspace.acting_as(actor))
     with world.workspace.read() as tx:
-        assert reconcile.last_run(tx) is None
+        assert reconcile_runs.last_run(tx) is None
 
 
 def test_a_store_that_cannot_be_written_is_checked_all_the_same(
@@ -585,7 +586,7 @@ def test_a_store_that_cannot_be_written_is_checked_all_the_same(
     monkeypatch.setattr(world.workspace.store, "write", refuse)
     assert reconcile.run(world.workspace)
     with world.workspace.read() as tx:
-        assert reconcile.last_run(tx) is None
+        assert reconcile_runs.last_run(tx) is None
 
 
 def test_an_org_sees_that_a_run_was_and_no_more(world: World, books: Books) -> None:
@@ -593,10 +594,10 @@ def test_an_org_sees_that_a_run_was_and_no_more(world: World, books: Books) -> N
     books.execute("UPDATE organisation SET settled = settled + 1")
     reconcile.run(world.workspace)
     with world.workspace.acting_as(Actor("a@example.com", Role.ORG_ADMIN, world.org_id)).read() as tx:
-        run = reconcile.last_run(tx)
+        run = reconcile_runs.last_run(tx)
     assert run is not None
     assert not run.clean
-    assert (run.actor, run.duration_ms, run.rows, run.findings) == ("", 0, 0, [])
+    assert (run.actor, run.duration_ms, run.rows, run.results) == ("", 0, 0, [])
 
 
 def test_the_newest_hundred_runs_are_kept(world: World) -> None:

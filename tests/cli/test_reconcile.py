@@ -11,7 +11,7 @@ import pytest
 
 from tests.books import Books
 from tests.conftest import ROOT, Run, World, usd, variables_of
-from toolkit.checks import reconcile
+from toolkit.checks import reconcile_runs
 from toolkit.core.settings import Settings
 from toolkit.store.transaction import utc_now
 
@@ -29,7 +29,7 @@ def test_reconcile_prints_each_check_and_records_the_run(world: World, run: Run)
     assert all(line.endswith(" checked  ok") for line in lines)
     assert lines[0].startswith("I4  The key store's own check of its pages finds nothing ")
     with world.workspace.read() as tx:
-        last = reconcile.last_run(tx)
+        last = reconcile_runs.last_run(tx)
     assert last is not None
     assert last.actor.startswith("cli:")
 

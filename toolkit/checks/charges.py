@@ -10,7 +10,8 @@ from itertools import groupby
 
 from toolkit.checks.finding import Finding, Severity
 from toolkit.checks.request_log import Calls, charge_reported
-from toolkit.checks.snapshot import Snapshot, Thresholds
+from toolkit.checks.snapshot import Snapshot
+from toolkit.checks.thresholds import Thresholds
 from toolkit.core.money import show_usd, usd
 from toolkit.core.policy import Outcome
 from toolkit.core.usage import OverrunReason, UsageSource

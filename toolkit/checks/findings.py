@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from toolkit.checks import charges, keys, operators, prices, records, snapshot
+from toolkit.checks import charges, keys, operators, prices, records, snapshot_reader
 from toolkit.checks.finding import Finding, Severity
 from toolkit.checks.keys import Due
 from toolkit.checks.operators import Activity
-from toolkit.checks.snapshot import Snapshot, Thresholds
+from toolkit.checks.snapshot import Snapshot
+from toolkit.checks.thresholds import Thresholds
 from toolkit.ledger.ledger import Ledger
 
 if TYPE_CHECKING:
@@ -112,7 +113,7 @@ def run(
         Unavailable: the key store or the ledger cannot be read.
     """
     thresholds = thresholds or Thresholds()
-    return judge(snapshot.read(ledger, thresholds, known_heads, now), thresholds)
+    return judge(snapshot_reader.read(ledger, thresholds, known_heads, now), thresholds)
 
 
 def judge(seen: Snapshot, thresholds: Thresholds) -> Report:

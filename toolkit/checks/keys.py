@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-from toolkit.checks.baseline import UsualMonth, usual_month
 from toolkit.checks.finding import Finding, Severity
-from toolkit.checks.snapshot import Act, Snapshot, Thresholds
+from toolkit.checks.proposed_limit import UsualMonth, usual_month
+from toolkit.checks.snapshot import Act, Snapshot
+from toolkit.checks.thresholds import Thresholds
 from toolkit.core.errors import RefusalType
 from toolkit.core.moments import micros
 from toolkit.core.money import parse_usd, show_usd, usd

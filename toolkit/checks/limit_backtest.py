@@ -1,14 +1,15 @@
-"""Trials: what a monthly limit would have refused, told in words; by default the limit that the audit proposes.
+"""The back-test of a limit: what it would have refused in a past month; by default the limit that the audit proposes.
 
-Built on `whatif`, which replays the calls, and on `baseline`, which proposes the limit.
+Built on `whatif`, which replays the calls, and on `proposed_limit`.
 """
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from toolkit.admin import keys
-from toolkit.checks import snapshot
-from toolkit.checks.baseline import usual_month
+from toolkit.checks import snapshot_reader
+from toolkit.checks.proposed_limit import usual_month
+from toolkit.checks.thresholds import Thresholds
 from toolkit.core.money import show_usd
 from toolkit.core.period import Period
 from toolkit.forecast import anomalies
@@ -74,7 +75,7 @@ def run(
         worst, since = wanted, max(beyond.get(wanted or "", {}), default=None)
     month = month or (f"{since:%Y-%m}" if since else last_full_month(ledger))
     if worst is not None and limit is None:
-        seen = snapshot.read(ledger, snapshot.Thresholds(), None, now)
+        seen = snapshot_reader.read(ledger, Thresholds(), None, now)
         limit = next(usual_month(seen, one).limit for one in seen.keys if one.id == worst)
     whole = Period.month(month)
     period = Period(whole.start, min(whole.end or now, now + timedelta(microseconds=1)))

@@ -37,7 +37,7 @@ class Caps:
         state: a column of that view that changes with every change of the cap.
         told: reads from the audit log, in order: owner, moment, cap in nano-USD, whether calls were held for in full,
             and the state.
-        say: puts what `beyond` selects into words.
+        say: puts what `exceeded` selects into words.
         given_back: DuckDB's SQL for what made room under the cap again: owner, month, moment, and amount below zero.
     """
 
@@ -60,7 +60,7 @@ class _Cap:
     firm: bool
 
 
-def beyond(tx: Transaction, caps: Caps) -> tuple[str, dict[str, Any]]:
+def exceeded(tx: Transaction, caps: Caps) -> tuple[str, dict[str, Any]]:
     """Return the DuckDB query, with its parameters, of what admissions let beyond the cap of their time.
 
     Time is cut into spans of one cap. If a call that held something was admitted in a span, all calls admitted until
@@ -141,8 +141,8 @@ def _spans(history: Sequence[_Cap]) -> Iterator[tuple[int, int, int, int]]:
         yield first, end - 1, max(cap.amount for cap in seen), firm_since
 
 
-def untold(tx: Transaction) -> tuple[int, list[str]]:
-    """Return how many keys and wallets were looked at, and a sentence for each that the audit log tells otherwise."""
+def unrecorded(tx: Transaction) -> tuple[int, list[str]]:
+    """Return how many limits and wallets were looked at, and a sentence for each that differs from the audit log."""
     limits = {key_id: (_limit(facts), facts["policy"]) for _, key_id, _, facts in _acts(tx, "key")}
     given = {org_id: amount for org_id, _, amount, _, _ in _wallets(tx)}
     keys = select(ApiKey.id, ApiKey.name, ApiKey.monthly_limit, ApiKey.hold_policy)

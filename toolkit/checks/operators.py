@@ -14,7 +14,8 @@ from typing import Any, Literal
 
 from toolkit.admin.sign_in_throttle import ADDRESS, PAIR, email_subject, is_pair
 from toolkit.checks.finding import Finding, Severity
-from toolkit.checks.snapshot import Act, Snapshot, Thresholds
+from toolkit.checks.snapshot import Act, Snapshot
+from toolkit.checks.thresholds import Thresholds
 from toolkit.core.policy import Role
 from toolkit.core.wording import counted, listed, stamp
 from toolkit.store.actor import SYSTEM

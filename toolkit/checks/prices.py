@@ -6,7 +6,8 @@ from typing import Any
 
 from toolkit.admin.prices import price_at
 from toolkit.checks.finding import Finding, Severity
-from toolkit.checks.snapshot import Act, Snapshot, Thresholds
+from toolkit.checks.snapshot import Act, Snapshot
+from toolkit.checks.thresholds import Thresholds
 from toolkit.core.errors import InvalidInput
 from toolkit.core.money import show_usd
 from toolkit.core.pricing import PriceSheet, parse_multiplier, show_multiplier

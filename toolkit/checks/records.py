@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from itertools import groupby
 
 from toolkit.checks.finding import Finding, Severity
-from toolkit.checks.snapshot import Snapshot, Thresholds
+from toolkit.checks.snapshot import Snapshot
+from toolkit.checks.thresholds import Thresholds
 from toolkit.core.money import show_usd
 from toolkit.core.unknown_fields import UnknownFields
 from toolkit.core.wording import counted, days_between, listed, stamp
@@ -75,7 +76,7 @@ def uncalled_upstreams(evidence: Snapshot, thresholds: Thresholds) -> Iterator[F
 def violations(evidence: Snapshot, thresholds: Thresholds) -> Iterator[Finding]:  # noqa: ARG001 - as all checks
     """An invariant of the books that the last reconciliation found broken."""
     run = evidence.last_run
-    for result in run.findings if run else ():
+    for result in run.results if run else ():
         if run is not None and result.violations:
             count = counted(len(result.violations), "violation")
             yield Finding(

@@ -33,19 +33,19 @@ def reconcile_command(app: App) -> None:
             bar.update(done - bar.pos, name)
             bar.render_progress()  # the first time nothing is done yet, and click shows nothing by itself
 
-        findings = reconcile.run(app.workspace, show)
+        results = reconcile.run(app.workspace, show)
     if app.as_json:
-        app.rows([asdict(finding) for finding in findings], {}, empty="")
+        app.rows([asdict(result) for result in results], {}, empty="")
     else:
-        width = max((len(finding.title) for finding in findings), default=0)
-        for finding in findings:
-            count = len(finding.violations)
+        width = max((len(result.title) for result in results), default=0)
+        for result in results:
+            count = len(result.violations)
             verdict = "ok" if not count else "1 violation" if count == 1 else f"{count:,} violations"
             verdict = click.style(verdict, fg="red" if count else "green")
-            click.echo(f"{finding.invariant:<4}{finding.title:<{width}}  {finding.checked:>9,} checked  {verdict}")
-            for violation in finding.violations:
+            click.echo(f"{result.invariant:<4}{result.title:<{width}}  {result.checked:>9,} checked  {verdict}")
+            for violation in result.violations:
                 click.echo(f"      {to_paste(violation)}")
-    if any(finding.violations for finding in findings):
+    if any(result.violations for result in results):
         click.get_current_context().exit(1)
 
 

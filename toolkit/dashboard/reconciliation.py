@@ -5,8 +5,8 @@ from html import escape
 
 import streamlit as st
 
-from toolkit.checks import reconcile
-from toolkit.checks.reconcile import Finding, Run
+from toolkit.checks import reconcile, reconcile_runs
+from toolkit.checks.reconcile_runs import CheckResult, Run
 from toolkit.core.policy import Role
 from toolkit.dashboard import figures, shared
 from toolkit.dashboard.figures import View
@@ -40,7 +40,7 @@ def main() -> None:
 def _books(workspace: Workspace) -> None:
     """Draw what the last run found; a platform admin may run it again."""
     with workspace.read() as tx:
-        last, now = reconcile.last_run(tx), tx.now
+        last, now = reconcile_runs.last_run(tx), tx.now
     with st.container(horizontal=True, vertical_alignment="center"):
         shared.heading(
             "Do the books balance?", "of all organisations, whatever is chosen above" if _sees_all(workspace) else ""
@@ -58,19 +58,19 @@ def _books(workspace: Workspace) -> None:
         shared.empty("The books have not been checked yet.", next_step)
         return
     st.html(shared.cards(_cards(workspace, last, now)))
-    broken = [finding for finding in last.findings if finding.violations]
+    broken = [result for result in last.results if result.violations]
     if broken:
         st.html(
             shared.table(
                 [("What must hold", "left"), ("What is wrong", "left")],
-                [[_titled(finding), _listed(finding.violations)] for finding in broken],
+                [[_titled(result), _listed(result.violations)] for result in broken],
                 css="kd-broken",
             )
         )
-    if last.findings:
+    if last.results:
         with st.expander("All checks"):
             columns = [("What must hold", "left"), ("Checked", "right"), ("", "right")]
-            st.html(shared.table(columns, [_check_row(finding) for finding in last.findings]))
+            st.html(shared.table(columns, [_check_row(result) for result in last.results]))
 
 
 def _sees_all(workspace: Workspace) -> bool:
@@ -85,18 +85,18 @@ def _run_now(workspace: Workspace) -> None:
         bar.progress(done / total, shared.plain(name) or "Done")
 
     with shared.problems():
-        findings = reconcile.run(workspace, show)
-        if not any(finding.violations for finding in findings):
+        results = reconcile.run(workspace, show)
+        if not any(result.violations for result in results):
             shared.flash("The books balance.")
         st.rerun()
 
 
 def _cards(workspace: Workspace, last: Run, now: datetime) -> list[tuple[str, str, str]]:
-    failed = sum(bool(finding.violations) for finding in last.findings)
+    failed = sum(bool(result.violations) for result in last.results)
     if last.clean:
         verdict = '<span class="kd-sum">Clean</span>', "no violation was found"
     elif failed:
-        verdict = f'<span class="kd-neg">{failed} failed</span>', f"of {len(last.findings)} checks; details below"
+        verdict = f'<span class="kd-neg">{failed} failed</span>', f"of {len(last.results)} checks; details below"
     else:
         verdict = '<span class="kd-neg">Not clean</span>', "a platform admin sees the details"
     when = shared.ago(last.started_at, now)
@@ -110,17 +110,17 @@ def _cards(workspace: Workspace, last: Run, now: datetime) -> list[tuple[str, st
     ]
 
 
-def _titled(finding: Finding) -> str:
-    return f'{escape(finding.title)}<span class="kd-sub">invariant {finding.invariant}</span>'
+def _titled(result: CheckResult) -> str:
+    return f'{escape(result.title)}<span class="kd-sub">invariant {result.invariant}</span>'
 
 
 def _listed(violations: list[str]) -> str:
     return "<ul>" + "".join(f"<li>{escape(violation)}</li>" for violation in violations) + "</ul>"
 
 
-def _check_row(finding: Finding) -> list[str]:
-    verdict = shared.badge("failed", "bad") if finding.violations else shared.badge("ok", "good")
-    return [_titled(finding), shared.count(finding.checked), verdict]
+def _check_row(result: CheckResult) -> list[str]:
+    verdict = shared.badge("failed", "bad") if result.violations else shared.badge("ok", "good")
+    return [_titled(result), shared.count(result.checked), verdict]
 
 
 @st.fragment(run_every=HOLDS_EVERY)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import func, select
 
-from toolkit.core.errors import Forbidden, Unavailable
+from toolkit.core.errors import Forbidden
 from toolkit.core.period import Period
 from toolkit.core.policy import Role
 from toolkit.ledger import compaction, drain, duckdb_engine, duckdb_views, segments, sql_guard, storage
@@ -229,12 +229,7 @@ class Ledger:
             Forbidden: the actor is not the platform.
         """
         self._require_platform()
-        problems = []
-        for segment in self.segment_list.read():
-            try:
-                segments.read(self.root, segment)
-            except Unavailable as damage:
-                problems.append(str(damage))
+        problems = segments.damage(self.root, self.segment_list.read())
         if not problems:
             # A row that was kept twice is there twice on its day; all days at once may be too much for the memory.
             for day in self.sql("SELECT DISTINCT day FROM usage ORDER BY day").column(0).to_pylist():

@@ -3,6 +3,7 @@
 import hashlib
 import secrets
 import time
+from collections.abc import Iterable
 from contextlib import suppress
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Any, cast
@@ -136,6 +137,17 @@ def read(storage: Storage, segment: Segment) -> "pa.Table":
         if field.name not in rows.column_names:
             rows = rows.append_column(field, pa.nulls(rows.num_rows, field.type))
     return rows
+
+
+def damage(storage: Storage, listed: Iterable[Segment]) -> list[str]:
+    """Return a sentence for each of these segments that is not what its entry says; none if all are whole."""
+    problems = []
+    for segment in listed:
+        try:
+            read(storage, segment)
+        except Unavailable as error:
+            problems.append(str(error))
+    return problems
 
 
 def _bounds(rows: "pa.Table") -> dict[str, Any]:

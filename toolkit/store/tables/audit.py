@@ -48,4 +48,4 @@ class Reconciliation(Base):
     duration_ms: Mapped[int]
     rows: Mapped[int]  # of the request log
     clean: Mapped[bool]
-    findings: Mapped[str]  # JSON list of reconcile.Finding
+    findings: Mapped[str]  # JSON list of reconcile_runs.CheckResult

@@ -1,4 +1,4 @@
-"""Usual months: what a key costs in a month in which nothing stands out, and the monthly limit that follows. Pure."""
+"""A proposed limit: what a key costs in a month in which nothing stands out, and the limit that follows. Pure."""
 
 from datetime import date, timedelta
 from typing import NamedTuple
