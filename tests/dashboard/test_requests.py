@@ -17,7 +17,7 @@ from toolkit.admin import keys, organisations
 from toolkit.core.policy import Role
 from toolkit.core.pricing import PriceSheet, charge
 from toolkit.core.usage import Usage
-from toolkit.dashboard import receipt
+from toolkit.dashboard import cost_breakdown
 from toolkit.dashboard.requests import PAGE_SIZE
 from toolkit.statements.corrections import correct
 from toolkit.store.tables import ApiKey
@@ -92,7 +92,7 @@ def test_search_by_id_shows_the_request(visit: Open, world: World) -> None:
 
 
 def test_a_corrected_charge_is_shown_beside_the_first(visit: Open, world: World) -> None:
-    """The receipt has what was charged and what it was corrected to, and why; a doubt stands beside the counts."""
+    """The details have what was charged and what it was corrected to, and why; a doubt stands beside the counts."""
     doubt = {"usage_doubt": "no input tokens", "provider_usage": '{"output_tokens":5}'}
     columns = PRICED | doubt | {"request_price": 0, "usage_source": "estimated"}
     request_id = Books(world).settle(world.key("app").key, columns.pop("cost"), at=utc_now(), **columns)
@@ -201,13 +201,13 @@ prices = st.integers(0, 10**12)
 
 
 @given(amounts, amounts, amounts, amounts, amounts, prices, prices, prices, prices, st.integers(0, 10**10))
-def test_receipt_makes_the_charge(
+def test_the_breakdown_makes_the_charge(
     fresh: int, cached: int, write: int, hour: int, output: int, price: int, low: int, middle: int, high: int, fee: int
 ) -> None:
-    """Whatever was used at whatever price, the receipt's lines make exactly what `pricing.charge` charges."""
+    """Whatever was used at whatever price, the breakdown's lines make exactly what `pricing.charge` charges."""
     usage = Usage(fresh + cached + write + hour, cached, write, hour, output)
     sheet = PriceSheet.flat(price, high, low, middle, price, fee)
-    bill = receipt.of(
+    bill = cost_breakdown.of(
         {
             "input_tokens": usage.input_tokens,
             "cached_input_tokens": cached,

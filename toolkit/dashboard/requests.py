@@ -1,9 +1,7 @@
-"""Requests: find calls by id, key, model, outcome and time; see how one's cost came about."""
+"""Requests: find calls by id, key, model, outcome and time."""
 
-import json
 from collections.abc import Hashable, Iterable, Mapping
 from datetime import datetime
-from decimal import Decimal
 from html import escape
 from typing import Any, NamedTuple
 
@@ -12,53 +10,18 @@ import streamlit as st
 from toolkit.admin import plans
 from toolkit.admin.key_summaries import KeySummary, summaries
 from toolkit.admin.models import list_models
-from toolkit.admin.prices import list_prices
-from toolkit.core.errors import RefusalType
-from toolkit.core.money import NANO, usd
 from toolkit.core.policy import KeyStatus, Outcome
-from toolkit.core.pricing import MILLION, show_multiplier
-from toolkit.dashboard import dialog, receipt, shared
+from toolkit.dashboard import dialog, shared
+from toolkit.dashboard.request_details import OUTCOMES, detail_dialog, draw, seconds, text_of
 from toolkit.reports import queries
-from toolkit.statements import corrections
 from toolkit.store.transaction import Transaction, utc_now
 from toolkit.workspace import Workspace
 
 PAGE_SIZE = 25
 ID_WIDTH = 150
 """Pixels of the column with the request's id."""
+
 PERIODS = {"24 hours": 1, "7 days": 7, "30 days": 30, "90 days": 90, "All": 0}
-OUTCOMES = {
-    Outcome.COMPLETED: ("Completed", "good"),
-    Outcome.REFUSED: ("Refused", "warn"),
-    Outcome.UPSTREAM_ERROR: ("Upstream error", "bad"),
-    Outcome.ABORTED: ("Aborted", "quiet"),
-    Outcome.ABANDONED: ("Abandoned", "quiet"),
-}
-MEANING = {
-    Outcome.COMPLETED: "The upstream answered and the caller got all of it.",
-    Outcome.REFUSED: "The gateway said no before calling the upstream; nothing was charged.",
-    Outcome.UPSTREAM_ERROR: "The upstream failed.",
-    Outcome.ABORTED: "The caller left before the end; what had been produced was charged.",
-    Outcome.ABANDONED: "The gateway process died during the call; its hold was released and nothing was charged.",
-}
-REASON = {
-    RefusalType.MODEL_NOT_ALLOWED: "The model is not in the key's plan or model scope.",
-    RefusalType.API_KEY_QUOTA_EXCEEDED: "The key's monthly limit has no room for this call.",
-    RefusalType.BILLING_SHORTFALL: "The organisation's wallet has no room for this call.",
-    RefusalType.MODEL_NOT_FOUND: "There is no such model.",
-    RefusalType.WRONG_DIALECT: "The model is served under another provider's paths.",
-    RefusalType.UNSUPPORTED_FEATURE: "The request asks for something that cannot be priced or kept apart.",
-    RefusalType.INVALID_REQUEST: "The request was malformed.",
-    RefusalType.REQUEST_TOO_LARGE: "The request was over the size limit.",
-    RefusalType.UPSTREAM_ERROR: "The upstream answered with an error.",
-    RefusalType.UPSTREAM_TIMEOUT: "The upstream took too long.",
-    RefusalType.UPSTREAM_OVERLOADED: "The upstream had too much to do.",
-    RefusalType.UPSTREAM_RATE_LIMITED: "The upstream limits how much this gateway may ask for in a time.",
-    RefusalType.INTERNAL_ERROR: "The gateway itself failed on this call; its log says why.",
-}
-SOURCE = {"reported": "reported by the upstream", "estimated": "estimated, the upstream's cannot be relied upon"}
-NOTES = {"Doubt": "usage_doubt", "Upstream's report": "provider_usage", "Beyond the hold for": "overrun_reason"}
-"""Facts of a charge that only some rows have, by their column."""
 
 
 class Filters(NamedTuple):
@@ -208,7 +171,7 @@ def _one(workspace: Workspace, request_id: str, now: datetime) -> None:
         )
         return
     with st.container(border=True):
-        _detail(workspace, found[0], now)
+        draw(workspace, found[0], now)
 
 
 def _head() -> None:
@@ -224,19 +187,19 @@ def _head() -> None:
 def _row(row: Mapping[Hashable, Any], now: datetime) -> None:
     request_id = str(row["request_id"])
     stream = '<span class="kd-sub">stream</span>' if row["stream"] else ""
-    refusal = escape(_text(row["refusal"]))
+    refusal = escape(text_of(row["refusal"]))
     # In words, which a narrow column can wrap.
     reason = f'<span class="kd-sub" title="{refusal}">{refusal.replace("_", " ")}</span>' if refusal else ""
     cells = (
         shared.ago(row["admitted_at"].to_pydatetime(), now),
         f'{escape(row["key_label"])}<span class="kd-sub">{escape(row["org"])}</span>',
-        f"{escape(_text(row['model']) or '–')}{stream}",
+        f"{escape(text_of(row['model']) or '–')}{stream}",
         f"{shared.badge(*OUTCOMES[Outcome(row['outcome'])])}{reason}",
     )
     numbers = (
         shared.count(int(row["input_tokens"])),
         shared.count(int(row["output_tokens"])),
-        _seconds(row["duration_ms"]),
+        seconds(row["duration_ms"]),
         shared.money(int(row["cost"]), decimals=6),
     )
     with st.container(horizontal=True, wrap=False, vertical_alignment="center", gap="small", key=f"row_{request_id}"):
@@ -284,107 +247,6 @@ def _paging(pages: list[Place], rows: list[dict[Hashable, Any]]) -> None:
         st.button(
             "Older", icon=":material/chevron_right:", key="older", disabled=not more, on_click=older, args=(last,)
         )
-
-
-@st.dialog("Request", width="medium", position="right", on_dismiss=dialog.close)
-def detail_dialog(request_id: str) -> None:
-    """Show one request."""
-    dialog.leave_if_closed()
-    workspace = shared.workspace()
-    found = queries.requests(workspace.ledger, request_id=request_id, limit=1).to_dict("records")
-    if found:
-        _detail(workspace, found[0], utc_now())
-
-
-def _detail(workspace: Workspace, row: Mapping[Hashable, Any], now: datetime) -> None:
-    outcome = Outcome(row["outcome"])
-    refusal = _text(row["refusal"])
-    meaning = REASON.get(RefusalType(refusal), "") if refusal else ""
-    at = row["admitted_at"].to_pydatetime()
-    what = [
-        ("Request id", f"<code>{escape(row['request_id'])}</code>"),
-        ("Outcome", f"{shared.badge(*OUTCOMES[outcome])} HTTP {row['status']}"),
-        ("", f'<span class="kd-muted">{MEANING[outcome]} {meaning}</span>'),
-    ]
-    if refusal:
-        what.append(("Reason", f"<code>{escape(refusal)}</code>"))
-    if _text(row["error"]):
-        what.append(("Detail", escape(_text(row["error"]))))
-    what += [
-        ("When", f"{shared.utc(at)} · {shared.ago(at, now)}"),
-        ("Key", f'{escape(row["key_label"])} <span class="kd-muted">{escape(row["key_id"])}</span>'),
-        ("Organisation", escape(row["org"])),
-        ("Model", escape(_text(row["model"]) or "–")),
-        ("Tags", escape(_tags(row["tags"]))),
-        ("Call", f"{escape(row['dialect'])} · {escape(row['endpoint'])}{' · stream' if row['stream'] else ''}"),
-        ("Upstream", escape(_text(row["upstream"]) or "not called")),
-        ("Upstream's id", f"<code>{escape(_text(row['response_id']))}</code>" if _text(row["response_id"]) else "–"),
-        ("First byte after", _seconds(row["first_byte_ms"])),
-        ("Took", _seconds(row["duration_ms"])),
-    ]
-    st.html(shared.facts(what))
-    st.space("small")
-    shared.heading("Cost", f"prices of {escape(row['plan'])}, fixed when the call was admitted")
-    _cost(workspace, row)
-
-
-def _cost(workspace: Workspace, row: Mapping[Hashable, Any]) -> None:
-    bill = receipt.of(row)
-    columns = [("", "left"), ("Tokens", "right"), ("USD per million", "right"), ("Amount", "right")]
-    lines = [
-        [
-            escape(line.label),
-            shared.count(line.tokens) if line.tokens is not None else "",
-            f"${usd(line.price)}" if line.tokens is not None else "per request",
-            shared.exact_money(line.amount),
-        ]
-        for line in bill.lines
-    ]
-    if bill.multiplier != MILLION:
-        lines.append(["Base price", "", "", shared.exact_money(bill.base)])
-        multiplier = f"{show_multiplier(bill.multiplier)} price multiplier of {escape(row['plan'])}"
-        lines.append([multiplier, "", "", shared.exact_money(bill.exact)])
-    charged = shared.exact_money(Decimal(int(row["cost"])) / NANO)
-    lines.append(["<b>Charged</b>", "", "", f"<b>{charged}</b>"])
-    with workspace.read() as tx:
-        entries = corrections.of_call(tx, row["request_id"])
-        sources = {price.id: price.source for price in list_prices(tx)}
-    present = int(row["cost"])
-    for entry in entries:
-        present -= entry.amount
-        why = f'<span class="kd-muted">{shared.utc(entry.created_at)}, {escape(entry.reason)}</span>'
-        amount = shared.exact_money(Decimal(present) / NANO)
-        lines.append([f"<b>Corrected to</b> {why}", "", "", f"<b>{amount}</b>"])
-    st.html(shared.table(columns, lines))
-    if bill.cost != int(row["cost"]):
-        st.error(shared.plain(f"These lines make ${usd(bill.cost)}. Run keydesk reconcile."), icon=":material/error:")
-    price_id = _text(row["price_id"])
-    rest = [
-        ("Held before the call", shared.money(int(row["held"]))),
-        ("Beyond the hold", shared.money(int(row["overrun"]))),
-        ("Reasoning tokens", f"{shared.count(int(row['reasoning_tokens']))} of the output"),
-        ("Token counts", SOURCE.get(_text(row["usage_source"]), "–")),
-        *[(name, escape(_text(row[column]))) for name, column in NOTES.items() if _text(row[column])],
-        ("Price entry", f"<code>{escape(price_id)}</code> {escape(sources.get(price_id, ''))}" if price_id else "–"),
-    ]
-    st.html(shared.facts(rest))
-
-
-def _text(value: object) -> str:
-    """Return a text column's value; a missing one comes out of a data frame as a float."""
-    return value if isinstance(value, str) else ""
-
-
-def _tags(value: object) -> str:
-    """Return a call's tags as its caller may have written them: `feature=rerank, team=search`."""
-    tags = json.loads(_text(value) or "{}")
-    return ", ".join(f"{name}={text}" for name, text in tags.items()) or "–"
-
-
-def _seconds(milliseconds: Any) -> str:
-    if not isinstance(milliseconds, int | float) or milliseconds != milliseconds:
-        return "–"
-    return f'<span class="kd-num">{milliseconds / 1000:,.2f}\u202fs</span>'
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ class Line:
 
 
 @dataclass(frozen=True, slots=True)
-class Receipt:
+class CostBreakdown:
     """A call's cost.
 
     Args:
@@ -48,8 +48,8 @@ class Receipt:
     cost: int
 
 
-def of(row: Mapping[Hashable, Any]) -> Receipt:
-    """Return the receipt of a request-log row (a row of `queries.requests`)."""
+def of(row: Mapping[Hashable, Any]) -> CostBreakdown:
+    """Return how the cost of a request-log row came about (a row of `queries.requests`)."""
     kept = int(row["cached_input_tokens"]) + int(row["cache_write_5m_tokens"]) + int(row["cache_write_1h_tokens"])
     fresh = max(int(row["input_tokens"]) - kept, 0)
     kinds = (
@@ -70,4 +70,5 @@ def of(row: Mapping[Hashable, Any]) -> Receipt:
     base = sum((line.amount for line in lines), Decimal(0))
     multiplier = int(row["multiplier"])
     exact = base * multiplier / MILLION
-    return Receipt(tuple(lines), base, multiplier, exact, int((exact * NANO).quantize(Decimal(1), ROUND_HALF_EVEN)))
+    cost = int((exact * NANO).quantize(Decimal(1), ROUND_HALF_EVEN))
+    return CostBreakdown(tuple(lines), base, multiplier, exact, cost)
