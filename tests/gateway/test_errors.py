@@ -241,6 +241,29 @@ def test_what_our_account_is_to_blame_for_is_ours(gate: Gate, error: dict[str, o
     assert str(error["message"]) not in reply.message
 
 
+def exhausted(limit: str, *, in_words: bool) -> bytes:
+    """Return Gemini's answer for a quota that is used up; its words name the plan and billing in any case."""
+    words = "You exceeded your current quota, please check your plan and billing details."
+    quota = {"@type": "type.googleapis.com/google.rpc.QuotaFailure", "violations": [{"quotaValue": limit}]}
+    retry = {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "36.2s"}
+    error = {
+        "code": 429,
+        "message": f"{words} Quota exceeded for metric: requests, limit: {limit}" if in_words else words,
+        "status": "RESOURCE_EXHAUSTED",
+        "details": [retry] if in_words else [quota, retry],
+    }
+    return json.dumps({"error": error}).encode()
+
+
+@pytest.mark.parametrize("in_words", [True, False])
+def test_geminis_limit_per_minute_is_not_our_accounts_fault(gate: Gate, in_words: bool) -> None:
+    """It says "quota" of a minute's, too, and when to come back: callers wait. A limit of 0 is our account's."""
+    reply = fails(gate, "429 Too Many Requests", exhausted("20", in_words=in_words), kind="generate")
+    assert (reply.status, reply.type, reply.headers["retry-after"]) == (429, "upstream_rate_limited", "37")
+    reply = fails(gate, "429 Too Many Requests", exhausted("0", in_words=in_words), kind="generate")
+    assert (reply.status, reply.type, reply.headers["x-should-retry"]) == (502, "upstream_error", "false")
+
+
 @pytest.mark.parametrize(("status", "told"), [("400 X", 400), ("413 X", 413), ("404 X", 502), ("502 X", 502)])
 @pytest.mark.parametrize("body", [b"<html><h1>gpu7.internal</h1></html>", b'{"error":' + b"[" * 100_000, b"", b"model"])
 def test_a_page_of_a_load_balancer_is_in_our_words(gate: Gate, status: str, told: int, body: bytes) -> None:

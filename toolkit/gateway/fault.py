@@ -13,6 +13,7 @@ from typing import Any
 
 from toolkit.core.errors import Refusal, RefusalType
 from toolkit.core.scrub import Scrubber
+from toolkit.dialects.reading import objects_of
 from toolkit.dialects.sse import data_of, element_of, name_of
 
 LARGEST_ERROR = 256 * 1024
@@ -45,6 +46,8 @@ _ACCOUNT_WORDS = re.compile(
     r"billing (?:details|hard limit)|account is not active",
     re.IGNORECASE,
 )
+_DELAY = re.compile(r"(\d{1,6})(\.\d{1,9})?s")
+_NONE_AT_ALL = re.compile(r"limit: 0\b")
 _WAIT = re.compile(r"try again in (\d{1,6}(?:\.\d{1,6})?)\s?(ms|s)\b")
 
 
@@ -73,6 +76,7 @@ def of_answer(status: int, answer: bytes, retry: dict[str, str], model: str, scr
     """
     value = _parsed(answer)
     error = _error_in(value)
+    retry = retry or _retry_in(error)
     if status in {401, 402, 403} or _blames(error) == "account":
         return Fault(_account(model))
     if status == 429:
@@ -157,15 +161,37 @@ def _blames(error: Any) -> str | None:
     named: set[str] = set()
     if isinstance(error, dict):
         named = {str(error.get(name)).lower()[:60] for name in ("type", "code", "status")}
-        details = error.get("details")
-        for detail in details[:10] if isinstance(details, list) else []:
-            if isinstance(detail, dict):
-                named.add(str(detail.get("reason")).lower()[:60])
-    if named & _ACCOUNT or _ACCOUNT_WORDS.search(_words_of(error)[:2_000]):
+        named |= {str(detail.get("reason")).lower()[:60] for detail in _details(error)}
+    words = _words_of(error)[:2_000]
+    if "resource_exhausted" in named:
+        # Gemini says "quota" of limits per minute, too; an account without any has a limit of 0. "Rate limits".
+        return "account" if _NONE_AT_ALL.search(words) or "0" in _quotas(error) else "busy"
+    if named & _ACCOUNT or _ACCOUNT_WORDS.search(words):
         return "account"
     if named & _BUSY:
         return "busy"
     return "failed" if named & _FAILED else None
+
+
+def _details(error: Any) -> list[dict[str, Any]]:
+    """Return the first details of an error of Google's; "google.rpc.Status"."""
+    details = error.get("details") if isinstance(error, dict) else None
+    return [detail for detail in details[:10] if isinstance(detail, dict)] if isinstance(details, list) else []
+
+
+def _quotas(error: Any) -> set[str]:
+    """Return the limits that were reached; "google.rpc.QuotaFailure"."""
+    found = (violation for detail in _details(error) for violation in objects_of(detail, "violations"))
+    return {str(violation.get("quotaValue")) for violation in found}
+
+
+def _retry_in(error: Any) -> dict[str, str]:
+    """Return when to try again as a header, where it is said in the answer alone; "google.rpc.RetryInfo"."""
+    for detail in _details(error):
+        delay = detail.get("retryDelay")
+        if isinstance(delay, str) and (seconds := _DELAY.fullmatch(delay)):
+            return {"retry-after": str(int(seconds[1]) + bool(seconds[2]))}
+    return {}
 
 
 def _words_of(error: Any) -> str:
