@@ -27,6 +27,7 @@ from toolkit.gateway.field_policy import UnknownNames
 from toolkit.gateway.heartbeat import Heartbeat
 from toolkit.gateway.intake import Intake
 from toolkit.gateway.key_cache import KeyCache
+from toolkit.gateway.memory import give_back
 from toolkit.gateway.processes import end_with
 from toolkit.gateway.readers import Readers
 from toolkit.gateway.readiness import Readiness
@@ -80,6 +81,7 @@ def create_app(settings: Settings | None = None) -> Starlette:
         await upstreams.open()
         await heartbeat.start()
         _calm_collector()
+        give_back()
         try:
             yield
         finally:
