@@ -282,3 +282,4 @@ def test_kept_connection_that_the_upstream_closes_as_it_is_used(gate: Gate, stre
         assert len(upstream.requests) == 3
     rows = behind.gate.rows()
     assert {(row.outcome, row.cost) for row in rows} == {("completed", 10 * 1_000 + 5 * 8_000)}
+    assert sorted(bool(row.resent) for row in rows) == [False, True, True]

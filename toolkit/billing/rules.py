@@ -98,6 +98,7 @@ class Ending:
         usage_doubt: why the usage may be wrong.
         overrun_reason: why the usage may cost more than was held, unless unknown fields are the reason.
         provider_usage: JSON of what the provider reported, where there is a doubt; must hold no secret.
+        resent: whether the upstream was sent the request a second time.
     """
 
     outcome: Outcome
@@ -112,6 +113,7 @@ class Ending:
     usage_doubt: str | None = None
     overrun_reason: OverrunReason | None = None
     provider_usage: str | None = None
+    resent: bool = False
 
 
 @dataclass(slots=True)
@@ -367,7 +369,7 @@ def cost_of(call: Call, ending: Ending) -> int:
 _SHARED = [name for name in LogRow._fields if name in Hold._fields]
 _COUNTS = [name for name in LogRow._fields if name.endswith(("_tokens", "_price"))] + ["cost", "overrun"]
 _UNKNOWN = ["refusal", "usage_source", "first_byte_ms", "duration_ms", "tags"]
-_UNKNOWN += ["usage_doubt", "overrun_reason", "provider_usage"]
+_UNKNOWN += ["usage_doubt", "overrun_reason", "provider_usage", "resent"]
 
 
 def _row(call: Call, ending: Ending, cost: int, held: int, overrun: int) -> LogRow:
@@ -417,6 +419,7 @@ def _row(call: Call, ending: Ending, cost: int, held: int, overrun: int) -> LogR
         reason,
         redact(storable(ending.provider_usage)) if ending.provider_usage else None,
         None,  # what was seen is in the usage
+        ending.resent,
     )
 
 

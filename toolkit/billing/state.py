@@ -133,6 +133,7 @@ class LogRow(NamedTuple):
     overrun_reason: str | None
     provider_usage: str | None
     seen_bytes: int | None
+    resent: bool | None
 
 
 @dataclass(slots=True)

@@ -391,6 +391,7 @@ class Forwarder:
                 first_byte_ms=self._first_byte_ms,
                 duration_ms=milliseconds_since(self._started),
                 error=error[:LONGEST_DETAIL] if error else None,
+                resent=self._exchange is not None and self._exchange.resent,
             )
             if metered and (metered.doubt or metered.overrun_reason):
                 ending.usage_doubt, ending.overrun_reason = metered.doubt, metered.overrun_reason

@@ -416,6 +416,10 @@ CREATE TABLE schema_step (
 """
 """Which steps have run; made before the first of them."""
 
+M015_CALLS_SENT_TWICE = """
+ALTER TABLE outbox ADD COLUMN resent BOOLEAN;
+"""
+
 STEPS: tuple[tuple[str, str], ...] = (
     ("first schema", M001_FIRST_SCHEMA),
     ("reconciliation", M002_RECONCILIATION),
@@ -431,6 +435,7 @@ STEPS: tuple[tuple[str, str], ...] = (
     ("refusals by day", M012_REFUSALS_BY_DAY),
     ("progress of calls", M013_PROGRESS_OF_CALLS),
     ("people of organisations", M014_PEOPLE_OF_ORGANISATIONS),
+    ("calls sent twice", M015_CALLS_SENT_TWICE),
 )
 """Name and statements of each step; its version is its place in the list, from 1."""
 

@@ -88,6 +88,7 @@ class OutboxRow(Base):
     overrun_reason: Mapped[str | None]  # usage.OverrunReason
     provider_usage: Mapped[str | None]  # JSON of what the provider reported, at most 4 kB; only beside a doubt
     seen_bytes: Mapped[int | None]  # of an abandoned call: what its gateway had last noted of the answer's body
+    resent: Mapped[bool | None]  # whether the upstream was sent it twice: a kept connection was closed meanwhile
 
 
 class RefusalCount(Base):
