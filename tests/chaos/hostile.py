@@ -64,7 +64,7 @@ class _Seen:
     rested: list[int] = field(default_factory=list)
     """The same of all of them at each rest."""
     loaded: list[int] = field(default_factory=list)
-    """Of the gateway's process alone, in the last minute before each rest: the middle one of its figures."""
+    """Of the gateway's process alone before each rest: the middle one of its figures in a twelfth of the run."""
 
 
 def run(
@@ -94,7 +94,7 @@ def run(
             for share in (EARLY, 1 - EARLY) if seconds >= LONG else (1,):
                 asyncio.run(_attack(fleet.urls[0], pid, attacker, honest, seconds * share, seen, progress))
                 if seconds >= LONG:
-                    _rest(pid, seen, progress)
+                    _rest(pid, seen, round(seconds * EARLY / 2), progress)
             wait_until(lambda: not _held(stage), "the last hold to be released", SETTLED_WITHIN)
             # Connections to providers are kept for a while.
             wait_until(
@@ -185,12 +185,13 @@ async def _attack(
     await asyncio.gather(*(attack() for _ in range(CALLERS)), neighbourly(), watch())
 
 
-def _rest(pid: int, seen: _Seen, progress: Callable[[str], None]) -> None:
+def _rest(pid: int, seen: _Seen, before: int, progress: Callable[[str], None]) -> None:
     """Look at the memory once the processes that read have had nothing to do for so long that they were ended.
 
-    What they have at any other moment depends on what they are reading just then.
+    What they have at any other moment depends on what they are reading just then. So does what the gateway has: of that
+    the middle one of the `before` latest figures is taken.
     """
-    seen.loaded.append(int(statistics.median(seen.gateway[-60:])))
+    seen.loaded.append(int(statistics.median(seen.gateway[-before:])))
     wait_until(lambda: not children(pid), "the processes that read to be ended", SETTLED_WITHIN)
     seen.rested.append(_resident(pid))
     progress(f"hostile: at rest after {seen.kinds.total():,} attacks {seen.rested[-1] / 1e6:,.0f} MB")
