@@ -27,7 +27,7 @@ from toolkit.gateway.field_policy import UnknownNames
 from toolkit.gateway.heartbeat import Heartbeat
 from toolkit.gateway.intake import Intake
 from toolkit.gateway.key_cache import KeyCache
-from toolkit.gateway.memory import give_back
+from toolkit.gateway.memory import free_large_pieces_at_once, keep_giving_back
 from toolkit.gateway.processes import end_with
 from toolkit.gateway.readers import Readers
 from toolkit.gateway.readiness import Readiness
@@ -81,10 +81,12 @@ def create_app(settings: Settings | None = None) -> Starlette:
         await upstreams.open()
         await heartbeat.start()
         _calm_collector()
-        give_back()
+        free_large_pieces_at_once()
+        giving_back = asyncio.create_task(keep_giving_back())
         try:
             yield
         finally:
+            giving_back.cancel()
             await lifecycle.drain(AFTER_GRACE)  # the lease is kept until the last call is settled
             await batcher.stop()
             await asyncio.to_thread(tallies.stop)

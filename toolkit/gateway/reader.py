@@ -25,7 +25,7 @@ from toolkit.dialects import MODULES
 from toolkit.dialects.body import MAX_NUMBERS, MAX_VALUES, dump_object, parse_object
 from toolkit.dialects.shape import EMBEDDING_ENDPOINTS, Shape
 from toolkit.dialects.skim import skim, stand_in
-from toolkit.gateway.memory import give_back
+from toolkit.gateway.memory import free_large_pieces_at_once
 from toolkit.gateway.processes import end_with
 
 LENGTH = struct.Struct("!Q")
@@ -185,7 +185,7 @@ def main(parent: int) -> None:
     """Serve the gateway that started this process, on standard input; end with it."""
     end_with(parent, signal.SIGKILL)()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the gateway, which lets calls finish
-    give_back()
+    free_large_pieces_at_once()
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000")  # should memory run out: this process, not the gateway
     with socket.socket(fileno=os.dup(0)) as wire, open(0, "rb", 1 << 18) as asked:
