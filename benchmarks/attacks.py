@@ -23,6 +23,9 @@ PIECE = 65_536
 CROWD = 400
 """Connections that are held open at once."""
 
+GUESSERS = 16
+"""Connections over which secrets are guessed at once."""
+
 
 def _request(secret: str, body: bytes, path: str = "/v1/chat/completions") -> bytes:
     head = [f"POST {path} HTTP/1.1", "Host: x", f"Authorization: Bearer {secret}", "Content-Type: application/json"]
@@ -63,6 +66,26 @@ def _drip(port: int, data: bytes) -> None:
             connection.sendall(data[start : start + 1])
 
 
+def _guess(port: int, data: bytes) -> None:
+    """Send requests of one length, each with a secret of its own, over connections that are kept."""
+    size = data.index(b"{}") + 2
+    requests = [data[start : start + size] for start in range(0, len(data), size)]
+    with contextlib.ExitStack() as kept:
+        connections = [
+            kept.enter_context(socket.create_connection(("127.0.0.1", port), timeout=120)) for _ in range(GUESSERS)
+        ]
+        for start in range(0, len(requests), GUESSERS):
+            asked = list(zip(connections, requests[start : start + GUESSERS], strict=False))
+            for connection, request in asked:
+                connection.sendall(request)
+            for connection, _ in asked:
+                connection.recv(PIECE)
+
+
+def _guesses(number: int) -> bytes:
+    return b"".join(_request(new_secret(), b"{}").replace(b"Connection: close\r\n", b"") for _ in range(number))
+
+
 Attack = tuple[Callable[[int, bytes], None], Callable[[str, str], bytes]]
 
 ATTACKS: dict[str, Attack] = {
@@ -78,6 +101,7 @@ ATTACKS: dict[str, Attack] = {
     "a body byte by byte": (_drip, lambda secret, _: _request(secret, b'{"model":"' + b"x" * 20_000)),
     "a rotated secret": (_ask, lambda _, rotated: _request(rotated, b"{}")),
     "an unknown secret": (_ask, lambda *_: _request(new_secret(), b"{}")),
+    "a new secret each time": (_guess, lambda *_: _guesses(8_000)),
 }
 
 

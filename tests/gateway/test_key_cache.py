@@ -14,6 +14,8 @@ from toolkit.billing.batcher import Batcher
 from toolkit.billing.state import Stale
 from toolkit.billing.stores import open_billing_store
 from toolkit.core.dialect import Dialect
+from toolkit.core.policy import KeyFacts, Unauthorized
+from toolkit.core.secrets import new_secret
 from toolkit.gateway.key_cache import KeyCache
 from toolkit.store.tally import Tallies
 
@@ -70,3 +72,34 @@ def test_a_changed_key_is_read_again_and_the_catalog_is_not(world: World) -> Non
         return facts.monthly_limit, key_cache.catalog is known
 
     assert visit(world, work)[0] == (7, True)
+
+
+def test_secrets_that_wait_together_are_looked_up_together(world: World) -> None:
+    """Two hundred guesses cost a handful of readings, and whoever has a key waits for no more than those."""
+    new = world.key()
+
+    async def work(key_cache: KeyCache) -> list[KeyFacts | BaseException]:
+        secrets = [*(new_secret() for _ in range(200)), new.secret]
+        return await asyncio.gather(
+            *(key_cache.key(key_cache.digests(secret)) for secret in secrets), return_exceptions=True
+        )
+
+    (*guesses, known), asked = visit(world, work)
+    assert {type(guess) for guess in guesses} == {Unauthorized}
+    assert isinstance(known, KeyFacts)
+    assert known.key_id == new.key.id
+    assert len([statement for statement in asked if "FROM api_key JOIN live_secret" in statement]) <= 5
+
+
+def test_a_caller_who_leaves_takes_no_look_up_along(world: World) -> None:
+    """Who asked at the same time is answered."""
+    new = world.key()
+
+    async def work(key_cache: KeyCache) -> str:
+        digests = key_cache.digests(new.secret)
+        leaving, staying = (asyncio.create_task(key_cache.key(digests)) for _ in range(2))
+        await asyncio.sleep(0)
+        leaving.cancel()
+        return (await staying).key_id
+
+    assert visit(world, work)[0] == new.key.id

@@ -14,7 +14,7 @@ from toolkit.store.transaction import Transaction
 
 def find_live(tx: Transaction, digests: Iterable[str]) -> KeyFacts | None:
     """Return the facts of the key that one of these digests admits, or None."""
-    return _find(tx, LiveSecret, digests)
+    return next(iter(all_live(tx, digests).values()), None)
 
 
 def find_retired(tx: Transaction, digests: Iterable[str]) -> KeyFacts | None:
@@ -22,6 +22,16 @@ def find_retired(tx: Transaction, digests: Iterable[str]) -> KeyFacts | None:
 
     Such a secret admits nothing: its key was rotated or deleted.
     """
+    return next(iter(all_retired(tx, digests).values()), None)
+
+
+def all_live(tx: Transaction, digests: Iterable[str]) -> dict[str, KeyFacts]:
+    """Return the facts of the keys that these digests admit, by digest."""
+    return _find(tx, LiveSecret, digests)
+
+
+def all_retired(tx: Transaction, digests: Iterable[str]) -> dict[str, KeyFacts]:
+    """Return the facts of the keys that these digests once admitted, by digest."""
     return _find(tx, RetiredSecret, digests)
 
 
@@ -67,16 +77,19 @@ def org_has(tx: Transaction, org_id: str, model: str) -> bool:
     return tx.session.scalar(included.limit(1)) is not None
 
 
-def _find(tx: Transaction, table: type[LiveSecret] | type[RetiredSecret], digests: Iterable[str]) -> KeyFacts | None:
-    row = tx.session.execute(
-        select(ApiKey, Organisation.suspended)
+def _find(
+    tx: Transaction, table: type[LiveSecret] | type[RetiredSecret], digests: Iterable[str]
+) -> dict[str, KeyFacts]:
+    rows = tx.session.execute(
+        select(table.digest, ApiKey, Organisation.suspended)
         .join(table, table.key_id == ApiKey.id)
         .join(Organisation, Organisation.id == ApiKey.org_id)
         .where(table.digest.in_(list(digests)))
-    ).first()
-    if row is None:
-        return None
-    key, suspended = row
+    )
+    return {digest: _facts(key, suspended=suspended) for digest, key, suspended in rows}
+
+
+def _facts(key: ApiKey, *, suspended: bool) -> KeyFacts:
     return KeyFacts(
         key_id=key.id,
         org_id=key.org_id,

@@ -16,6 +16,7 @@
 | `turns` | who gets what there is little of |
 | `blocks` | bytes that came in pieces |
 | `key_cache` | keys, models and prices in memory, and the proof that they are current |
+| `lookups` | secrets looked up in the key store, those that wait together in one reading |
 | `refusal_log` | which refusals become rows, and the count of the rest |
 | `request` | a request to call a model |
 | `call` | judging a call, holding, settling |

@@ -21,6 +21,7 @@ from toolkit.core.catalog import Catalog
 from toolkit.core.errors import Unavailable
 from toolkit.core.policy import KeyFacts, OrganisationSuspended, Outcome, Unauthorized
 from toolkit.core.secrets import Keyring
+from toolkit.gateway.lookups import Lookups
 from toolkit.store.actor import SYSTEM
 from toolkit.store.database import Store
 from toolkit.store.tables import CatalogVersion, OutboxRow
@@ -69,6 +70,7 @@ class KeyCache:
         self._keys: dict[str, KeyFacts] = {}
         self._dead: dict[str, _Dead] = {}
         self._retired_uses = tallies.tally(secret_lookup.note_retired)
+        self._lookups = Lookups(self._read)
         self._noted: dict[str, float] = {}
         self._reading = asyncio.Lock()
         self._readings = 0
@@ -179,12 +181,7 @@ class KeyCache:
         dead = self._dead.get(digests[0])
         if dead is not None and time.monotonic() < dead.until:
             raise self._turned_away(digests, dead.facts)
-
-        def question(tx: Transaction) -> tuple[KeyFacts | None, KeyFacts | None]:
-            facts = secret_lookup.find_live(tx, digests)
-            return facts, None if facts else secret_lookup.find_retired(tx, digests)
-
-        facts, retired = await self._read(question)
+        facts, retired = await self._lookups.find(digests)
         if facts is None:
             self._remember_dead(digests, retired)
             raise self._turned_away(digests, retired)
