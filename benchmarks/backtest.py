@@ -28,7 +28,7 @@ import pandas as pd
 from benchmarks import machine
 from benchmarks.tables import table
 from toolkit import environment
-from toolkit.demo import cast, data, traffic
+from toolkit.demo import data, scenario, traffic
 from toolkit.forecast import anomalies, outlook
 from toolkit.forecast.runway import Outlook
 from toolkit.forecast.seasonal import DAILY, Method, Rhythm, Rolling, predict, reach, roll
@@ -283,7 +283,7 @@ def _left(buckets: int, month: int) -> Horizon:
 
 def show_anomalies(workspaces: Sequence[tuple[int, "pd.DataFrame", "pd.DataFrame", datetime]]) -> None:
     """Print which anomalies are found in the demo data, and how many of them nobody planted."""
-    runaway = next(key for key in cast.KEYS if key.surge is not None)
+    runaway = next(key for key in scenario.KEYS if key.surge is not None)
     assert runaway.surge is not None
     rows = []
     for seed, by_day, by_hour, start in workspaces:
@@ -335,9 +335,9 @@ def main() -> None:
                 now = tx.now
             outlooks.append(outlook.outlook(workspace.ledger, now)[0])
             by_day, by_hour = (
-                anomalies.anomalies(workspace.ledger, now, unit, days=cast.DAYS) for unit in ("day", "hour")
+                anomalies.anomalies(workspace.ledger, now, unit, days=scenario.DAYS) for unit in ("day", "hour")
             )
-            start = (now - timedelta(days=cast.DAYS - 1)).replace(hour=0, minute=0, second=0, microsecond=0)
+            start = (now - timedelta(days=scenario.DAYS - 1)).replace(hour=0, minute=0, second=0, microsecond=0)
             unusual.append((seed, by_day, by_hour, start))
     methods = METHODS | (library() if options.library else {})
     every = 4 if options.library else 1

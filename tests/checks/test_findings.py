@@ -28,7 +28,7 @@ from toolkit.core.policy import Outcome, Role
 from toolkit.core.pricing import MILLION, PriceSheet
 from toolkit.core.usage import Usage, UsageSource
 from toolkit.demo import data
-from toolkit.demo.cast import KEYS, NEAR_LIMIT, ROTATED
+from toolkit.demo.scenario import KEYS, NEAR_LIMIT, ROTATED
 from toolkit.store import audit, unknown_fields
 from toolkit.store.actor import SYSTEM, Actor
 from toolkit.store.tables import (

@@ -24,7 +24,7 @@ from toolkit.core.dialect import Dialect
 from toolkit.core.errors import Conflict, Refusal, RefusalType
 from toolkit.core.policy import KeyStatus, Outcome
 from toolkit.demo import data
-from toolkit.demo.cast import CREDITS, DAYS, KEYS, NEAR_LIMIT, ROTATED
+from toolkit.demo.scenario import CREDITS, DAYS, KEYS, NEAR_LIMIT, ROTATED
 from toolkit.demo.traffic import draw
 from toolkit.reports import queries
 from toolkit.store import audit, transaction

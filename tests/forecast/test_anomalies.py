@@ -18,7 +18,7 @@ from toolkit.cli import cli
 from toolkit.core.errors import InvalidInput
 from toolkit.core.policy import Outcome
 from toolkit.core.settings import Settings
-from toolkit.demo.cast import DAYS, KEYS
+from toolkit.demo.scenario import DAYS, KEYS
 from toolkit.demo.traffic import DemoCall, draw
 from toolkit.forecast import anomalies
 from toolkit.forecast.anomalies import S3Storage, find

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from tests.conftest import ROOT, examples
-from toolkit.demo.cast import DAYS, KEYS
+from toolkit.demo.scenario import DAYS, KEYS
 from toolkit.demo.traffic import draw
 from toolkit.forecast.seasonal import DAILY, Method, Rhythm, Rolling, median, predict, reach, roll, spike_line
 

@@ -1,4 +1,4 @@
-"""Doubts: were calls charged what they used? Pure; each function is one check of `findings`."""
+"""Charges: were calls charged what they used? Pure; each function is one check of `findings`."""
 
 import re
 import shlex

@@ -1,4 +1,4 @@
-"""Hygiene: which API keys are a risk, or more than is needed. Pure; each function is one check of `findings`.
+"""Keys: which of them are a risk, or may do more than is needed. Pure; each function is one check of `findings`.
 
 A key that admits no calls is no risk, so most checks take live keys alone.
 """

@@ -1,4 +1,4 @@
-"""Caps in their time: was any key let beyond its monthly limit, or any wallet below zero, by an admission?
+"""Limits in their own time: did an admission let a key pass its monthly limit, or a wallet fall below zero?
 
 A limit that was raised hides what went before, and one that was lowered makes it look wrong; so each call is judged by
 the cap that was in force when it was admitted. The audit log knows when limits and wallets changed.

@@ -1,4 +1,4 @@
-"""Activity: what operators did, by the audit log, and what of it deserves a question. Pure.
+"""Operators: what they did, by the audit log, and what of it deserves a question. Pure.
 
 The log holds acts, and sign-ins that succeeded. Failed ones stay in the key store for a quarter of an hour or until the
 next try. An act through the command line or a notebook stands under the machine's user, and the name that was given

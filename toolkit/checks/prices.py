@@ -1,4 +1,4 @@
-"""Repricing: who changed prices, multipliers and plans, and by how much. Pure; each function is one of the checks."""
+"""Prices: who changed prices, multipliers and plans, and by how much. Pure; each function is one of the checks."""
 
 from collections.abc import Iterator
 from decimal import Decimal

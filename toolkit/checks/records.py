@@ -1,4 +1,4 @@
-"""Soundness: can the records be relied upon? Pure; each function is one check of `findings`."""
+"""Records: can they be relied upon? Pure; each function is one check of `findings`."""
 
 import shlex
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""How our reader runs `keydesk`: what is pasted must meet the installation and the data that were spoken of."""
+"""Commands that Keydesk prints to be pasted: they must run this installation, on this data folder."""
 
 import re
 import shlex

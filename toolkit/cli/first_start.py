@@ -17,7 +17,7 @@ from toolkit.core.money import NANO
 from toolkit.core.passwords import hash_password
 from toolkit.core.policy import Role
 from toolkit.demo import data
-from toolkit.demo.cast import CREDITS
+from toolkit.demo.scenario import CREDITS
 from toolkit.store.actor import SYSTEM
 from toolkit.store.locks import lock_catalog, lock_orgs
 from toolkit.workspace import Workspace

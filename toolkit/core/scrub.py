@@ -1,4 +1,4 @@
-"""What a provider said, without what is nobody's business: credentials, accounts, people, machines. Pure.
+"""A provider's words as others may read them: without credentials, accounts, people and machines. Pure.
 
 Everything here is linear in what it reads, and bounded: a provider's text may be as long as it likes.
 """

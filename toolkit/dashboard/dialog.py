@@ -1,4 +1,4 @@
-"""Which dialog is open, and the one moment at which a secret can be seen: the dialog after create and rotate.
+"""Which dialog is open, and the one that shows a new secret, after create and rotate.
 
 While that dialog is open the secret lies in the browser session's memory, so that a double click shows it twice
 instead of losing it. It is dropped before the dialog closes, and when the person goes to another page.

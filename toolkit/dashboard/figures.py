@@ -1,4 +1,4 @@
-"""The figures that a page draws again and again: asked of the ledger only when it may have something new.
+"""Figures that pages draw again and again, kept until the key store says that something new has happened.
 
 `View.pulse` is a glance at the key store that changes with every call that ended. As part of a cache's key it makes
 an idle page cost next to nothing, and a new call show at the next tick.

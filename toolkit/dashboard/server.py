@@ -1,4 +1,4 @@
-"""The dashboard's server: Streamlit's application on the connections that the gateway has too.
+"""The dashboard's server: Streamlit's application behind the gateway's own connections, with their limits.
 
 Streamlit's own runner takes no `http=` for uvicorn. Beside the options below it would look for another port when its
 own is taken, and reload its configuration when a file changes; neither is wanted here.

@@ -1,4 +1,4 @@
-"""What the gate knows of Streamlit's own sessions: the state of a browser tab, and how a tab is sent away.
+"""Streamlit's own sessions: whose each is, and how a browser tab is sent to the sign-in page.
 
 Streamlit gives a tab that reconnects its old session back, with all that is on its pages, to whoever names the
 session's id, unless the two connections differ in what `server.trustedUserHeaders` takes from their headers. So the

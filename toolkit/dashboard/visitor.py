@@ -1,4 +1,4 @@
-"""Who is at the other end of a connection to the dashboard: from which address, over TLS or not, from whose page."""
+"""Where a connection to the dashboard comes from: its address, over TLS or not, and whose page opened it."""
 
 from dataclasses import dataclass
 from typing import Any, Self

@@ -1,4 +1,4 @@
-"""From a request to an answer, in words that belong to no dialect: what was asked, what is said, what it used."""
+"""A request to the demo upstream and its answer, in words that belong to no dialect."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""How the demo upstream's answers leave: at their pace, with the faults that were ordered, watched by the witness."""
+"""How the demo upstream's answers are sent: at their pace, with the faults that were asked for, and noted."""
 
 import asyncio
 from collections.abc import Awaitable

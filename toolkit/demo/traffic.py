@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from toolkit.core import tags
 from toolkit.core.dialect import Dialect
 from toolkit.core.policy import Outcome
-from toolkit.demo.cast import DAYS, KEYS, MODELS, TAGS, DemoKey, DemoModel
+from toolkit.demo.scenario import DAYS, KEYS, MODELS, TAGS, DemoKey, DemoModel
 
 SEED = 20_240_229
 

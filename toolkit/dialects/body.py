@@ -1,4 +1,4 @@
-"""Read request bodies that nobody has vouched for.
+"""Read request bodies, which come from strangers: JSON, within bounds, with errors that name the field.
 
 Two parsers must never disagree about a body that is judged by one and charged by the other, so what JSON
 leaves open (a key given twice, a byte order mark, NaN, numbers of a thousand digits) is refused.

@@ -1,4 +1,4 @@
-"""Watch one streamed answer go by: what it used, whether it is over, and which bytes must wait.
+"""Read one streamed answer as it passes: what it used, whether it has ended, and which bytes must wait.
 
 The event that ends a stream is kept back until the charge is committed, so a caller who has seen the end of
 an answer can rely on its having been paid for. Everything else passes at once and unchanged.

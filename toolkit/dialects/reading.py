@@ -1,4 +1,4 @@
-"""Read what providers report, believing nothing: absent, null and impossible values count as not reported."""
+"""Read what providers report: absent, null and impossible values count as not reported."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Read JSON that is too large to be built, for what is short in it: usage, ids, reasons. Pure.
+"""Read the short values (usage, ids, reasons) of JSON that is too large to be parsed as a whole. Pure.
 
 What a provider sends is input from outside, too. A long string becomes an empty one, and of a long array or object the
 first items are kept; what is left out is passed over without building anything.

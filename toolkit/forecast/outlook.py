@@ -1,4 +1,4 @@
-"""Forecasts: what this month will cost per key and organisation, and when limits and wallets run out.
+"""Outlook: what this month will cost for each key and organisation, and when limits and wallets run out.
 
 Read from a `Ledger`, whose actor sees its organisation only; the figures come from `outlook`.
 """

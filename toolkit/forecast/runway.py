@@ -1,4 +1,4 @@
-"""The outlook: daily spend in; out comes what the month will cost, and when limits and wallets run out. Pure.
+"""Runway: from daily spend to what the month will cost, and when limits and wallets run out. Pure.
 
 Each forecast has an interval, the error that forecasts of as many days had in the past, and words on how it was made.
 Money is nano-USD: whole ones come in, whole ones leave; floats stay within the statistics of `seasonal`.

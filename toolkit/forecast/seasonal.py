@@ -1,4 +1,4 @@
-"""What the next buckets of many series add up to, and how well that would have been foretold before. Pure numbers.
+"""The seasonal model: what the next days of many series add up to, and how wrong it was in the past. Pure numbers.
 
 A bucket is a day, or any other length; a series is a column of amounts, one for each bucket, NaN where it is not
 known what would have been spent: before the first use, and where a limit refused calls. `predict` knows nothing but

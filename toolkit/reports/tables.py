@@ -1,4 +1,4 @@
-"""Sheets: tables of reports as an analyst reads them in a notebook, and figures in words. Pure over data frames."""
+"""Tables of reports as an analyst reads them in a notebook, and figures in words. Pure over data frames."""
 
 from collections.abc import Callable, Iterable
 from datetime import date

@@ -1,4 +1,4 @@
-"""Effects: one difference between two periods, split into volume, mix, price and multiplier. Pure: no I/O, no clock.
+"""Variance: a difference between two periods, split into volume, mix, price and multiplier. Pure: no I/O, no clock.
 
 This is the price-volume-mix analysis of cost accounting (its sales-quantity, sales-mix and selling-price variances,
 as in Horngren, Datar and Rajan, "Cost Accounting"), with the price multiplier as a second price. A cost is taken from

@@ -1,4 +1,4 @@
-"""Whose turn it is: in which order an organisation's months are closed, and whether those that were are untouched.
+"""The sequence of closed months: which month of an organisation is next, and whether closed ones were changed.
 
 Months are closed one after the other. The first statement decides where they begin: what lies before it can never be
 closed. The audit log says what was closed, the statements are compared with it.

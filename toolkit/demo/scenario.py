@@ -1,4 +1,4 @@
-"""Who plays in the demo data: models, plans, organisations and their keys. Only facts; `data` brings them to life."""
+"""The scenario of the demo data: its models, plans, organisations and keys, and how each key is used. Only facts."""
 
 from dataclasses import dataclass
 
