@@ -115,7 +115,7 @@ STEPS: tuple[Callable[[Workshop, int], None], ...] = (
 )
 
 
-@examples(15)
+@examples(6)
 @given(steps=st.lists(st.tuples(st.sampled_from(STEPS), st.integers(1, 4)), min_size=4, max_size=16))
 def test_workers_that_meet_lose_and_double_nothing(
     stores: Stores, store_kind: StoreKind, steps: list[tuple[Callable[[Workshop, int], None], int]]

@@ -213,6 +213,7 @@ def browser() -> Iterator[Browser]:
         browser.close()
 
 
+@pytest.mark.world
 def test_pages_within_a_page_have_their_whole_height(browser: Browser) -> None:
     """Each organisation's page unfolds; nothing of it is cut off, at any width, and names stay text."""
     page = browser.new_page(viewport={"width": 900, "height": 700})
@@ -237,6 +238,7 @@ def test_pages_within_a_page_have_their_whole_height(browser: Browser) -> None:
     page.close()
 
 
+@pytest.mark.world
 @pytest.mark.parametrize("width", [688, 712])
 def test_the_page_fits_paper(browser: Browser, tmp_path: Path, width: int) -> None:
     """A4 and Letter, inside the margins: long names and large amounts wrap, nothing is cut off."""
