@@ -195,12 +195,6 @@ def test_field_name_that_no_store_could_hold(gate: Gate) -> None:
     assert_refused(gate, reply, 400, "unsupported_feature", "tools[0].")
 
 
-def test_compressed_body(gate: Gate) -> None:
-    """A compressed body is refused in words, and leaves a row: the key is known."""
-    reply = gate.send("/v1/chat/completions", b"\x1f\x8b", {"Content-Encoding": "gzip"})
-    assert_refused(gate, reply, 400, "invalid_request", "uncompressed")
-
-
 def test_body_over_the_limit(gate: Gate) -> None:
     """32 MiB are taken; what says that it is larger is refused before it is read."""
     with gate.connection() as connection:

@@ -61,6 +61,7 @@ class RefusalType(StrEnum):
     UNAUTHORIZED = "unauthorized"
     ORGANISATION_SUSPENDED = "organisation_suspended"
     REQUEST_TOO_LARGE = "request_too_large"
+    UNSUPPORTED_ENCODING = "unsupported_encoding"
     INVALID_REQUEST = "invalid_request"
     UNSUPPORTED_FEATURE = "unsupported_feature"
     MODEL_NOT_FOUND = "model_not_found"
@@ -85,6 +86,7 @@ STATUS = {
     RefusalType.UNAUTHORIZED: 401,
     RefusalType.ORGANISATION_SUSPENDED: 403,
     RefusalType.REQUEST_TOO_LARGE: 413,
+    RefusalType.UNSUPPORTED_ENCODING: 415,
     RefusalType.INVALID_REQUEST: 400,
     RefusalType.UNSUPPORTED_FEATURE: 400,
     RefusalType.MODEL_NOT_FOUND: 404,

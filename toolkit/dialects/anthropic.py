@@ -285,6 +285,7 @@ _ERROR_TYPES = {
     408: "timeout_error",
     413: "request_too_large",
     414: "invalid_request_error",
+    415: "invalid_request_error",
     426: "invalid_request_error",
     429: "rate_limit_error",
     431: "request_too_large",

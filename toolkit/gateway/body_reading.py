@@ -6,9 +6,10 @@ How long a body may take is the connection's matter (`connection`).
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
-from toolkit.core.errors import Refusal, RefusalType
+from toolkit.core.errors import Refusal
 from toolkit.core.policy import KeyFacts
 from toolkit.dialects.skim import LIGHT_SIZE, is_light
+from toolkit.gateway import body_decoding
 from toolkit.gateway.blocks import Blocks
 from toolkit.gateway.bodies import MEDIA_ALLOWANCE, Bodies, LargeBody, check_size
 from toolkit.gateway.key_cache import KeyCache
@@ -40,11 +41,14 @@ class BodyReader:
             key: who sends it.
 
         Raises:
-            Refusal: it is encoded, larger than any call of the key could need, or there is no room for long.
+            Refusal: it cannot be unpacked, is larger than any call of the key could need, or there is no room for long.
             ClientDisconnect: the caller has left, or was too slow.
         """
-        size = _announced(request.headers)
+        size, encoding = _announced(request.headers)
         await self._check_size(size, request, key)
+        if encoding:
+            body_decoding.check(encoding)
+            stream, size = body_decoding.decoded(stream, encoding, self._body_limit), 0
         async with aclosing(stream):
             if size > LIGHT_SIZE:
                 return await self._read_large(await self._bodies.begin(key, size), stream, request, key)
@@ -84,16 +88,12 @@ class BodyReader:
                 key = await self._key_cache.current_key(request.digests)  # nobody is refused by what was so once
 
 
-def _announced(headers: Headers) -> int:
-    """Return the size of a body, 0 if it is not told.
-
-    Raises:
-        Refusal: it is encoded.
-    """
-    size = 0
+def _announced(headers: Headers) -> tuple[int, str]:
+    """Return the size of a body as it comes, 0 if it is not told, and how it is packed, "" if it is not."""
+    size, encoding = 0, ""
     for name, value in headers:
         if name == b"content-length" and value.isdigit():
             size = int(value)
         if name == b"content-encoding" and value.lower() != b"identity":
-            raise Refusal(RefusalType.INVALID_REQUEST, "Send the body uncompressed, without Content-Encoding.")
-    return size
+            encoding = value.decode("latin-1").strip().lower()
+    return size, encoding
