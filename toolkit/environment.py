@@ -149,7 +149,7 @@ def keyring(settings: Settings) -> Keyring:
 
 
 def credential_names(settings: Settings, environ: Mapping[str, str]) -> set[str]:
-    """Return the names of variables that an upstream's credential may stand in, and those of the secrets file."""
+    """Return the names of variables that may have an upstream's credential, and those of the secrets file."""
     names = {name for name in environ if name.endswith("_API_KEY")} | settings.upstream_credentials
     with suppress(OSError):
         names |= _secrets(settings).keys()

@@ -104,7 +104,7 @@ def run(
     Args:
         ledger: whose actor's keys, calls and acts are looked at: those of one organisation, or all.
         thresholds: from when on something is a finding.
-        known_heads: heads of audit chains that `audit.heads` exported earlier; each must still stand at its place.
+        known_heads: heads of audit chains that `audit.heads` exported earlier; each must still be at its place.
         now: the moment to judge by, UTC; the store's present moment by default. Whether a gateway lives is judged by
             the store's clock in any case.
 

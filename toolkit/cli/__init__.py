@@ -38,7 +38,7 @@ SECTIONS = {
         "accuracy": "Show how well holds foretold charges, per key and model.",
         "holds": "List open holds: the money set aside for calls under way, the oldest first.",
         "reconcile": "Check that the books balance, and show what does not.",
-        "ledger": "Drain, compact, verify and export the usage ledger; see how it stands.",
+        "ledger": "Drain, compact, verify and export the usage ledger; show its state.",
         "month": "Close billing months, and show, check and write their statements.",
         "invoice": "Compare what a provider bills with our own log.",
     },

@@ -22,7 +22,7 @@ CHANGES_WIDTH = 100
     "--head",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
-    help="Write the chains' heads into FILE; with --verify, check that those in FILE still stand.",
+    help="Write the chains' heads into FILE; with --verify, check that the log still has those in FILE.",
 )
 @click.option("--key", metavar="KEY", help="Acts on this API key; a deleted one by its id.")
 @click.option("--org", metavar="ORG", help="Acts in this organisation.")

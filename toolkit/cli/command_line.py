@@ -23,7 +23,7 @@ def keydesk() -> str:
 
 
 def short(path: Path) -> Path:
-    """Return a path as somebody standing here would write it."""
+    """Return a path as one would type it from the current folder."""
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 

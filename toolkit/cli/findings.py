@@ -30,7 +30,7 @@ _WIDTH = max(map(len, _COLOURS)) + 2
     "--head",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
-    help="Check, too, that the audit log's heads in FILE still stand (`audit --head` writes them).",
+    help="Check, too, that the audit log still has the heads in FILE (`audit --head` writes them).",
 )
 @click.option("--activity", is_flag=True, help="Show who did what in the last 30 days, instead of findings.")
 @click.option("--fail-on", type=_SEVERITY, help="Fail if there is a finding that is at least as grave.")

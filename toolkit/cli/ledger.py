@@ -1,4 +1,4 @@
-"""`keydesk ledger`: drain, compact, sweep, verify and export the usage ledger, and see how it stands."""
+"""`keydesk ledger`: drain, compact, sweep, verify and export the usage ledger, and show its state."""
 
 import sys
 from collections.abc import Callable
@@ -35,7 +35,7 @@ COMPACT_EVERY = 600.0
 """Seconds between two compactions of all that is small, each with a sweep."""
 
 LATE = 60.0
-"""Seconds that a row may wait before `status` says that nobody drains."""
+"""Seconds that a row may wait before `status` says that no drain runs."""
 
 _FROM = click.option("--from", "start", type=Moment(), metavar="TIME", help="From this moment on, UTC.")
 _TO = click.option("--to", "end", type=Moment(), metavar="TIME", help="Up to, but not including, this moment, UTC.")
@@ -43,13 +43,13 @@ _TO = click.option("--to", "end", type=Moment(), metavar="TIME", help="Up to, bu
 
 @click.group(cls=Group)
 def ledger_command() -> None:
-    """Drain, compact, verify and export the usage ledger; see how it stands."""
+    """Drain, compact, verify and export the usage ledger; show its state."""
 
 
 @ledger_command.command("status")
 @pass_app
 def status(app: App) -> None:
-    """Show how the ledger stands: what it holds, what waits, and what there is to do."""
+    """Show the state of the ledger: what it holds, what waits, and what there is to do."""
     found = app.workspace.ledger.status()
     late = found.waiting > 0 and found.oldest_seconds > LATE
     facts = {

@@ -195,7 +195,7 @@ def _after_a_line(words: str) -> str:
 
 
 def _facts(statement: Statement, figures: dict[str, Any] | None) -> dict[str, Any]:
-    """Return a statement as its line in a list; one that nobody can read has no amounts."""
+    """Return a statement as its line in a list; one that is unreadable has no amounts."""
     totals, wallet = (figures["totals"], figures["wallet"]) if figures else ({}, {})
 
     def amount(nano: int | None) -> Usd | None:

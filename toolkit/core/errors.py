@@ -27,7 +27,7 @@ class InvalidInput(KeydeskError):
 
 
 class NotFound(KeydeskError):
-    """No such thing, or it belongs to another organisation: the two are not told apart."""
+    """No such thing, or it belongs to another organisation: the error is the same for both."""
 
 
 class Conflict(KeydeskError):

@@ -17,7 +17,7 @@ FORWARDED_FOR = b"x-forwarded-for"
 FORWARDED_PROTO = b"x-forwarded-proto"
 
 MOST_HOPS = 16
-"""Entries of `X-Forwarded-For` that are read; what stands left of them is nobody's business."""
+"""Entries of `X-Forwarded-For` that are read; what is left of them is not read."""
 
 _MAPPED = "::ffff:"
 _SCHEMES = {"http": "http", "https": "https", "ws": "http", "wss": "https"}

@@ -11,7 +11,7 @@ from urllib.parse import quote, urlsplit
 REMOVED = "[removed]"
 
 LONGEST_READ = 20_000
-"""Characters of one text that are looked at; what stands behind them is cut off."""
+"""Characters of one text that are looked at; the rest is cut off."""
 
 LONGEST_TEXT = 4_000
 """Characters of one text that are kept."""

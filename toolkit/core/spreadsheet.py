@@ -1,4 +1,4 @@
-"""What spreadsheets take for a formula, for whoever writes CSV. Pure."""
+"""The characters by which spreadsheets know a formula, which CSV exports guard against. Pure."""
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 """Beginnings of text that spreadsheets take for a formula, full-width ones too, as

@@ -1,4 +1,4 @@
-"""Tags: what callers say a call is for, so that its cost can be told apart. Pure.
+"""Tags: what callers say a call is for, so that spend can be split by it. Pure.
 
 A caller tags a call by the header `X-Keydesk-Tags: team=search, feature=rerank`, or by what its provider's API has for
 it: OpenAI's `metadata` and `user`, Anthropic's `metadata.user_id`. The last two become the tag `user`. Claude Code puts

@@ -61,7 +61,7 @@ def check_confirmed(confirm: str, name: str, what: str) -> None:
 
 
 def check_reason(text: str, what: str = "reason") -> str:
-    """Return why somebody did something, or "": at most `REASON` characters, which may stand on several lines.
+    """Return why somebody did something, or "": at most `REASON` characters, on several lines if need be.
 
     Raises:
         InvalidInput: too long, or with a character that cannot be seen.

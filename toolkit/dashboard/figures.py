@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _LONGEST = timedelta(minutes=1)
-"""How old a figure may get when the pulse stands still: a report of last month still gains calls that end late."""
+"""How old a figure may get when the pulse does not change: a report of last month still gains calls that end late."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ SIGN_IN_POLICY = (
     "default-src 'none'; style-src 'unsafe-inline'; font-src 'self'; img-src data:; form-action 'self'; "
     "base-uri 'none'; frame-ancestors 'none'"
 )
-"""The sign-in page loads nothing but its font; its style and picture stand in it."""
+"""The sign-in page loads nothing but its font; its style and picture are part of it."""
 
 
 def static_folder() -> Path:
@@ -62,7 +62,7 @@ def pages_policy() -> str:
 
 
 def of(path: str, visitor: Visitor) -> dict[bytes, bytes]:
-    """Return the headers that an answer has, whatever it had of the same name.
+    """Return the headers that every answer gets, in place of its own of the same names.
 
     Pages and data are kept by no browser, so that nothing of them is left to look at, by the Back button for one, after
     signing out.

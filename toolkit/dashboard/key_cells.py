@@ -14,7 +14,7 @@ NEAR_LIMIT = 0.8
 
 
 def state_of(summary: KeySummary, now: datetime) -> tuple[str, str]:
-    """Return a key's state as its callers meet it: a dead key's are not told that the organisation is suspended."""
+    """Return a key's state, as text and tone. A dead key's own state hides that its organisation is suspended."""
     key = summary.key
     if key.status == KeyStatus.DELETED:
         return "Deleted", "quiet"

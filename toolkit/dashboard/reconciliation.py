@@ -125,7 +125,7 @@ def _check_row(result: CheckResult) -> list[str]:
 
 @st.fragment(run_every=HOLDS_EVERY)
 def stuck_holds(org_id: str | None) -> None:
-    """Draw the open holds that nobody may be going to settle."""
+    """Draw the open holds that may never be settled: their gateway has ended, or they are old."""
     with shared.problems():
         workspace = shared.workspace()
         with workspace.read() as tx:

@@ -233,7 +233,7 @@ def table(columns: Sequence[tuple[str, str]], rows: Sequence[Sequence[str]], *, 
 
 
 def cards(items: Sequence[tuple[str, str, str]]) -> str:
-    """Return a row of figures as HTML: label (text), value (HTML) and what stands below it (HTML)."""
+    """Return a row of figures as HTML: label (text), value (HTML) and the note below it (HTML)."""
     return (
         '<div class="kd-cards">'
         + "".join(

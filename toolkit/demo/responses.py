@@ -75,7 +75,7 @@ def usage(_ask: Ask, answer: Answer) -> Json | None:
 
 
 def whole(ask: Ask, answer: Answer) -> Json:
-    """Write a response as it stands when it has ended."""
+    """Write a response as it is when it has ended."""
     choice = answer.choices[0]
     ended: Json = {"status": "completed", "completed_at": answer.created, "output": _items(ask, answer)}
     if choice.finish == "length":

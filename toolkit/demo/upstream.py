@@ -112,7 +112,7 @@ class Upstream:
         return handle
 
     async def generated(self, request: Request) -> ASGIApp:
-        """Handle a call whose verb stands in its path, as Gemini's do."""
+        """Handle a call whose verb is part of its path, as Gemini's do."""
         kinds = {
             "generateContent": gemini.GENERATE,
             "streamGenerateContent": gemini.STREAM_EVENTS

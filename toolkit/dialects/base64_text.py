@@ -1,4 +1,4 @@
-"""Base64 as a request carries it, decoded piece by piece and no further than somebody asks."""
+"""Base64 as a request carries it, decoded piece by piece, and no further than is asked for."""
 
 from binascii import a2b_base64
 
@@ -25,7 +25,7 @@ class Base64Text:
 
     @property
     def size(self) -> int:
-        """Bytes that it stands for."""
+        """Bytes that it decodes to."""
         return (len(self._text) - self._start - self._text[-2:].count("=")) * 3 // 4
 
     def head(self, most: int = LONGEST_HEAD) -> bytes:

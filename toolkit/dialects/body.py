@@ -125,7 +125,7 @@ def dump_object(value: Mapping[str, Any]) -> bytes:
 
 
 def count_values(body: bytes) -> int:
-    """Return how many values a JSON text can have at most, without reading it: what stands in strings counts, too."""
+    """Return how many values a JSON text can have at most, without reading it: commas inside strings count, too."""
     return 1 + body.count(b",") + body.count(b"[") + body.count(b"{")
 
 

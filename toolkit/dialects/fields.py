@@ -15,7 +15,7 @@ from toolkit.core.errors import Refusal
 from toolkit.dialects.body import invalid, path, quoted, read_kind, shown, unsupported
 
 MOST_UNKNOWN = 100
-"""Unknown names noted of one request; what stands beyond is left out or refused like them, yet not named."""
+"""Unknown names noted of one request; further ones are left out or refused like them, but not named."""
 
 
 class Effect(StrEnum):
@@ -153,7 +153,7 @@ class Fields:
         return True
 
     def refuse(self, obj: Mapping[str, Any], where: str) -> None:
-        """Refuse the first field of `obj` that may not be, as `check`; what is unknown is nobody's business here."""
+        """Refuse the first field of `obj` that may not be, as `check`; but without noting what is unknown."""
         if not self.names.issuperset(obj):
             self._note(obj, where, [])
         if not self._looked_names.isdisjoint(obj):
@@ -229,7 +229,7 @@ class Fields:
 
 
 class Kinds:
-    """Objects told apart by their `type`, such as tools.
+    """Objects that are known by their `type`, such as tools.
 
     Args:
         rows: by type.

@@ -14,7 +14,7 @@ from toolkit.dialects.fields import MOST_UNKNOWN, Field, undated
 from toolkit.dialects.shape import Window
 
 ALWAYS = frozenset({b"accept", b"user-agent"})
-"""Headers of nobody's own that go on."""
+"""Headers that go on whatever the dialect."""
 
 KNOWN: Mapping[Dialect, Mapping[str, Field]] = {
     Dialect.OPENAI: openai_fields.HEADERS,
@@ -63,7 +63,7 @@ class Onward(NamedTuple):
 
 
 def read(dialect: Dialect, headers: Iterable[tuple[bytes, bytes]]) -> Onward:
-    """Return what of a request's headers goes on to an upstream of this dialect.
+    """Return the headers of a request that go on to an upstream of this dialect.
 
     Args:
         dialect: of the path that was called.

@@ -99,7 +99,7 @@ def of_gemini(body: Body, table: Fields) -> Left:
 
 
 def _told_apart(tools: object, table: Kinds) -> tuple[list[Any], dict[str, None]]:
-    """Return the tools that stay, and the types of those that do not, in the order in which they stand."""
+    """Return the tools that stay, and the types of those that do not, in the request's order."""
     if not isinstance(tools, list):
         return [], {}
     kept: list[Any] = []

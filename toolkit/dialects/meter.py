@@ -77,7 +77,7 @@ class StreamMeter:
 
     @property
     def heavy(self) -> bytes | None:
-        """A piece that takes too long to be read here: `resume` with what stands in for it, before the next chunk."""
+        """A piece that takes too long to be read here: give `resume` its replacement before the next chunk."""
         return self._later[0] if self._later else None
 
     def resume(self, short: bytes, left_out: int) -> list[bytes]:

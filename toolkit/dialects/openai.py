@@ -52,7 +52,7 @@ def auth_headers(credential: str) -> dict[str, str]:
 
 
 def usage_of(endpoint: str, answer: dict[str, Any]) -> Report | None:  # noqa: ARG001
-    """Return the usage that an answer reports, or None; `openai_usage` says where it may stand. Never raises."""
+    """Return the usage that an answer reports, or None; `openai_usage` says where it may be. Never raises."""
     return openai_usage.usage_of(answer)
 
 

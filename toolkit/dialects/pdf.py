@@ -1,4 +1,4 @@
-"""How many pages has a PDF? Read from what stands in it uncompressed; nothing is inflated."""
+"""How many pages has a PDF? Read from its uncompressed parts; nothing is inflated."""
 
 import re
 

@@ -49,7 +49,7 @@ def png(blob: Base64Text) -> Size | None:
 
 
 def jpeg(blob: Base64Text) -> Size | None:
-    """ITU-T T.81, annex B: the frame header stands before the first scan."""
+    """ITU-T T.81, annex B: the frame header comes before the first scan."""
     found = _jpeg_frame(blob.head(_GLANCE))
     return _jpeg_frame(blob.head(LONGEST_HEAD)) if found is None and blob.size > _GLANCE else found
 

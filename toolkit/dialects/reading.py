@@ -37,7 +37,7 @@ def tokens_of(obj: Mapping[str, Any], name: str, faults: list[str]) -> int | Non
 
 
 def first_of(obj: Mapping[str, Any], names: Sequence[str], faults: list[str]) -> int | None:
-    """Return the first count that stands under one of several names, as `tokens_of` does; faults only if none does."""
+    """Return the first count under one of several names, as `tokens_of` does; faults only if none does."""
     wrong: list[str] = []
     for name in names:
         if name not in obj:

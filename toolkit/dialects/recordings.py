@@ -26,7 +26,7 @@ _MOST_BOXES = 16
 
 _SOUND = re.compile(rb"hdlr.{8}soun", re.DOTALL)
 _TRACK_HEAD = 1_024
-"""Bytes of a track in which its handler stands."""
+"""Bytes at a track's start that have its handler."""
 _MATROSKA_CLUSTER = b"\x1f\x43\xb6\x75"
 _MATROSKA_SOUND = b"\x83\x81\x02"
 """Element TrackType of one byte: audio."""
@@ -41,7 +41,7 @@ def length_of(reader: Callable[[Base64Text], int], blob: Base64Text) -> int:
 
 
 def wav(blob: Base64Text) -> int:
-    """Microsoft, "Multimedia Programming Interface": bytes a second stand in the chunk `fmt `."""
+    """Microsoft, "Multimedia Programming Interface": bytes a second are in the chunk `fmt `."""
     head = blob.head(_GLANCE)
     (rate,) = unpack_from("<I", head, head.index(b"fmt ") + 16) if b"fmt " in head else (0,)
     return int(blob.size * 1000 // rate)
@@ -100,7 +100,7 @@ def has_sound(blob: Base64Text) -> bool:
 
 
 def _boxes_of_movie(blob: Base64Text) -> Iterator[tuple[bytes, int]]:
-    """Yield name and place of the boxes in the movie box, wherever in the file that stands."""
+    """Yield name and place of the boxes in the movie box, wherever in the file it is."""
     for name, at in _boxes(blob, 0):
         if name == b"moov":
             yield from _boxes(blob, at + 8)
@@ -108,7 +108,7 @@ def _boxes_of_movie(blob: Base64Text) -> Iterator[tuple[bytes, int]]:
 
 
 def _boxes(blob: Base64Text, at: int) -> Iterator[tuple[bytes, int]]:
-    """Yield name and place of the boxes that stand one after another from `at` on; not all, if there are too many."""
+    """Yield name and place of the boxes from `at` on, one after another; not all, if there are too many."""
     for _ in range(_MOST_BOXES):
         head = _read(blob, at, 16)
         if len(head) < 16:

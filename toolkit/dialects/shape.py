@@ -77,7 +77,7 @@ class Shape:
 
 
 MOST_MEDIA = 1_024
-"""Different media of one request that are told apart; the others count as the largest of their kind."""
+"""Different media of one request that are counted one by one; the others count as the largest of their kind."""
 
 MOST_SMALL_BLOBS = 256
 """Blobs of one request whose headers are read, and one more for each 16 kB of them: many tiny ones would cost more to

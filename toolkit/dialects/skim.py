@@ -24,7 +24,7 @@ MOST_NAMED = 64
 """Objects that are kept all the same, deeper than that, because they are named as usage is."""
 
 _MOST_STEPS = 4_000_000
-"""Tokens looked at one by one; what has more is made to keep somebody busy."""
+"""Tokens looked at one by one; a text with more of them is an attack."""
 
 ALWAYS_LIGHT, LIGHT_SIZE, LIGHT_VALUES = 32 * 1024, 512 * 1024, 8_000
 """Bytes of a JSON text that is read at once whatever it holds; bytes and values of one that is light all the same."""
@@ -34,7 +34,7 @@ _TOKEN = re.compile(_STRING + rb'|[{}\[\],]|"', re.DOTALL)
 
 
 def _balanced(levels: int) -> bytes:
-    """Return the pattern of what stands in a bracket, with so many levels of brackets in it."""
+    """Return the pattern of a bracket's content, with so many levels of brackets in it."""
     flat = rb'[^"{}\[\]]++|' + _STRING
     if levels:
         inner = _balanced(levels - 1)

@@ -207,7 +207,7 @@ def verify(tx: Transaction, known_heads: dict[str, str] | None = None) -> list[B
 
     Args:
         tx: a read transaction.
-        known_heads: heads exported earlier; each must still stand at its place.
+        known_heads: heads exported earlier; each must still be at its place.
 
     Raises:
         InvalidInput: a known head is not of the form `seq:hash`.
