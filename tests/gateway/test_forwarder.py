@@ -19,12 +19,13 @@ from toolkit.core import ids
 from toolkit.core.dialect import Dialect
 from toolkit.dialects.skim import LIGHT_SIZE
 from toolkit.gateway import responses
-from toolkit.gateway.blocks import BLOCK
-from toolkit.gateway.call import CallLifecycle
+from toolkit.gateway.admission import AdmissionControl
+from toolkit.gateway.answer_reading import AnswerReader
+from toolkit.gateway.byte_blocks import BLOCK
 from toolkit.gateway.field_policy import UnknownNames
 from toolkit.gateway.forwarder import Forwarder
-from toolkit.gateway.intake import Intake
 from toolkit.gateway.key_cache import KeyCache
+from toolkit.gateway.lifecycle import CallLifecycle
 from toolkit.gateway.readers import Readers
 from toolkit.gateway.refusal_log import RefusalLog
 from toolkit.gateway.request import CallRequest
@@ -48,11 +49,12 @@ class Counter:
         tallies = Tallies(workspace.store)
         self.key_cache = KeyCache(workspace.store, workspace.keyring, self.batcher, tallies)
         log, unknown = RefusalLog(self.batcher, tallies), UnknownNames(tallies)
-        self.lifecycle = CallLifecycle(self.key_cache, log, unknown, ids.new_id("gateway"))
+        self.lifecycle = CallLifecycle(self.key_cache, ids.new_id("gateway"))
+        self.admissions = AdmissionControl(self.key_cache, self.lifecycle, log, unknown)
         self.lifecycle.lease = 1
         self.upstreams = UpstreamPool(workspace.settings)
         self.readers = Readers()
-        self.intake = Intake(self.readers, 10)
+        self.intake = AnswerReader(self.readers, 10)
 
     async def __aenter__(self) -> "Counter":
         self.batcher.start()
@@ -73,7 +75,7 @@ class Counter:
         number = ids.new_request_id(0)
         asked = number, Dialect.OPENAI, "chat/completions", None
         request = CallRequest(*asked, digests, [], json.dumps(body).encode(), wants_sse=False)
-        admission = await self.lifecycle.admit(request, await self.key_cache.key(digests))
+        admission = await self.admissions.admit(request, await self.key_cache.key(digests))
         receive = asyncio.Event().wait  # the caller stays
         way = request, admission, receive, send
         return Forwarder(self.lifecycle, self.upstreams, self.intake, *way)  # type: ignore[arg-type]

@@ -31,13 +31,10 @@ from toolkit.billing.stores import open_billing_store
 from toolkit.core import ids
 from toolkit.core.errors import Unavailable
 from toolkit.core.policy import KeyFacts, Outcome
-from toolkit.gateway import call as gateway_call
-from toolkit.gateway import heartbeat
-from toolkit.gateway.call import CallLifecycle
-from toolkit.gateway.field_policy import UnknownNames
+from toolkit.gateway import heartbeat, lifecycle
 from toolkit.gateway.heartbeat import Heartbeat
 from toolkit.gateway.key_cache import KeyCache
-from toolkit.gateway.refusal_log import RefusalLog
+from toolkit.gateway.lifecycle import CallLifecycle
 from toolkit.store.tables import CatalogVersion, GatewayInstance, Hold, OutboxRow
 from toolkit.store.tally import Tallies
 from toolkit.store.transaction import utc_now
@@ -315,8 +312,7 @@ class Kept:
         self.tallies = Tallies(store)
         self.batcher = Batcher(open_billing_store(store))
         key_cache = KeyCache(store, world.workspace.keyring, self.batcher, self.tallies)
-        refusals, unknown = RefusalLog(self.batcher, self.tallies), UnknownNames(self.tallies)
-        self.lifecycle = CallLifecycle(key_cache, refusals, unknown, ids.new_id("gateway"))
+        self.lifecycle = CallLifecycle(key_cache, ids.new_id("gateway"))
         self.heartbeat = Heartbeat(store, self.lifecycle, seconds)
 
     async def __aenter__(self) -> "Kept":
@@ -460,7 +456,7 @@ def test_a_call_whose_settlement_was_given_up_is_written_off_as_such(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It may have been forwarded, so that its row must not say that it was not."""
-    monkeypatch.setattr(gateway_call, "SETTLE_PATIENCE", 0.0)
+    monkeypatch.setattr(lifecycle, "SETTLE_PATIENCE", 0.0)
 
     async def give_up() -> None:
         facts = facts_of_a_key(world)

@@ -22,11 +22,11 @@ from toolkit.core.errors import Refusal, RefusalType
 from toolkit.dialects import MODULES
 from toolkit.dialects.body import dump_object, parse_object
 from toolkit.gateway import readers
-from toolkit.gateway.blocks import BLOCK, Blocks
-from toolkit.gateway.bodies import Bodies
+from toolkit.gateway.byte_blocks import BLOCK, ByteBlocks
+from toolkit.gateway.fair_turns import FairTurns
+from toolkit.gateway.large_bodies import LargeBodies
 from toolkit.gateway.reader import read_request
 from toolkit.gateway.readers import Inspection, Reader, Readers
-from toolkit.gateway.turns import Turns
 
 T = TypeVar("T")
 
@@ -57,7 +57,7 @@ async def happens(condition: Callable[[], object]) -> None:
 
 def blocks_of(body: bytes) -> list[bytes]:
     """Return a body in blocks."""
-    blocks = Blocks()
+    blocks = ByteBlocks()
     blocks.add(body)
     return blocks.take()
 
@@ -268,7 +268,7 @@ def test_a_process_ends_with_its_gateway() -> None:
 # -- turns ------------------------------------------------------------------------------------------------------
 
 
-def order_of(asked: list[tuple[str, int]], turns: Turns) -> list[str]:
+def order_of(asked: list[tuple[str, int]], turns: FairTurns) -> list[str]:
     """Have parts asked for at once, each given back when it has come; return who got theirs, in order."""
     got: list[str] = []
 
@@ -287,7 +287,7 @@ def order_of(asked: list[tuple[str, int]], turns: Turns) -> list[str]:
 
 def test_a_flood_of_one_organisation_delays_another_by_one_turn() -> None:
     """Whoever comes last gets theirs after the one under way and one more."""
-    got = order_of([("flood", 1)] * 50 + [("other", 1)], Turns(1, 1, waiting=100, patience=10, what="x"))
+    got = order_of([("flood", 1)] * 50 + [("other", 1)], FairTurns(1, 1, waiting=100, patience=10, what="x"))
     assert got.index("other") <= 2
     assert len(got) == 51
 
@@ -296,7 +296,7 @@ def test_one_organisation_leaves_room_for_others() -> None:
     """It never has more than its share, though more is free."""
 
     async def work() -> None:
-        turns = Turns(8, 4, waiting=100, patience=0.05, what="large bodies")
+        turns = FairTurns(8, 4, waiting=100, patience=0.05, what="large bodies")
         await turns.take("a", 4)
         with pytest.raises(Refusal, match="large bodies"):
             await turns.take("a", 1)
@@ -311,7 +311,7 @@ def test_too_many_that_wait_are_refused_at_once() -> None:
     """A queue has an end."""
 
     async def work() -> None:
-        turns = Turns(1, 1, waiting=2, patience=10, what="x")
+        turns = FairTurns(1, 1, waiting=2, patience=10, what="x")
         await turns.take("a", 1)
         waiting = [asyncio.ensure_future(turns.take("a", 1)) for _ in range(2)]
         await asyncio.sleep(0)
@@ -329,7 +329,7 @@ def test_too_many_that_wait_are_refused_at_once() -> None:
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(1, 4)), max_size=30), st.integers(4, 8))
 def test_everybody_gets_their_part_and_it_comes_back(asked: list[tuple[str, int]], amount: int) -> None:
     """Nobody is forgotten, whatever the sizes, and in the end all is free again."""
-    turns = Turns(amount, 4, waiting=100, patience=10, what="x")
+    turns = FairTurns(amount, 4, waiting=100, patience=10, what="x")
     assert sorted(order_of(asked, turns)) == sorted(org for org, _ in asked)
     assert (turns._free, turns._held, turns._queues) == (amount, {}, {})
 
@@ -337,7 +337,7 @@ def test_everybody_gets_their_part_and_it_comes_back(asked: list[tuple[str, int]
 @given(st.lists(st.binary(max_size=5_000).map(lambda part: part * 50), max_size=10))
 def test_blocks_hold_what_came(parts: list[bytes]) -> None:
     """In order, whatever the sizes; no block is much larger than it should be."""
-    blocks = Blocks()
+    blocks = ByteBlocks()
     for part in parts:
         blocks.add(part)
     assert blocks.size == sum(map(len, parts))
@@ -388,7 +388,7 @@ def test_a_body_that_did_not_say_its_size_takes_the_room_that_it_needs(world: Wo
     assert key is not None
 
     async def work(own: Readers) -> None:
-        bodies = Bodies(1_000, own)
+        bodies = LargeBodies(1_000, own)
         text = json.dumps(BODY | {"messages": [{"role": "user", "content": "hi"}]}).encode()
         async with asyncio.timeout(20):
             for _ in range(10):  # four of the largest are an organisation's share

@@ -16,7 +16,7 @@ from toolkit.billing.state import Job
 from toolkit.billing.stores import BillingStore, open_billing_store
 from toolkit.core.secrets import new_secret
 from toolkit.gateway import app as gateway_app
-from toolkit.gateway import key_cache as gateway_key_cache
+from toolkit.gateway import rejected_secrets
 from toolkit.store.database import Store
 from toolkit.store.tables import OutboxRow, RefusalCount, RetiredSecret
 from toolkit.store.transaction import Transaction
@@ -180,7 +180,7 @@ def test_a_disabled_key_works_as_soon_as_it_is_enabled(
     world: World, watched: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Only secrets that can never become valid are believed to be invalid."""
-    monkeypatch.setattr(gateway_key_cache, "DEAD_FOR", 3600.0)
+    monkeypatch.setattr(rejected_secrets, "DEAD_FOR", 3600.0)
     key = world.key()
     with world.workspace.write() as tx:
         keys.disable(tx, key.key.id, confirm="app")
@@ -197,7 +197,7 @@ def test_a_disabled_key_works_as_soon_as_it_is_enabled(
 
 def test_dead_secrets_are_remembered_up_to_a_number(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """The oldest is forgotten, so a stranger who makes secrets up fills no memory."""
-    monkeypatch.setattr(gateway_key_cache, "LARGEST_DEAD_CACHE", 3)
+    monkeypatch.setattr(rejected_secrets, "LARGEST_DEAD_CACHE", 3)
     looked_up: list[str] = []
     look_up = secret_lookup.find_live
 

@@ -1,35 +1,54 @@
 """The gateway: verifies each call's key, enforces its limits, forwards, meters and charges it.
 
+Begin with `app`, then `routes` and `call_endpoint`: a call's way stands there in a dozen lines. It imports neither
+`ledger` nor `reports`, and nothing of the front ends: what a call needs it reads from the key store.
+
+What callers ask for:
+
 | file | holds |
 |---|---|
 | `app` | the Starlette application: its parts, its start and its end |
 | `routes` | every path that is answered |
 | `arrival` | what is done with every request before its route is looked up |
 | `endpoint`, `call_endpoint`, `model_listing` | what answers a request: what both kinds share, calls, listings |
-| `error_handlers`, `unknown_paths` | what callers are told of refusals, faults of ours, and paths that are not ours |
-| `caller` | where the caller's credential is |
-| `body_reading` | the body, read as it comes |
-| `bodies` | how much a key may send, and what becomes of large bodies |
-| `readers` | the processes that read what is large |
-| `intake` | what upstreams answer, taken in and read |
-| `failures` | what a caller is told when an admitted call has failed |
-| `turns` | who gets what there is little of |
-| `blocks` | bytes that came in pieces |
+| `error_handlers`, `unknown_paths` | what is told of refusals, of faults of ours, and of paths that are not ours |
+| `responses` | answers and refusals as they are sent |
+
+Who asks, and whether the call may be made:
+
+| file | holds |
+|---|---|
+| `credentials` | where the caller's secret is |
 | `key_cache` | keys, models and prices in memory, and the proof that they are current |
 | `lookups` | secrets looked up in the key store, those that wait together in one reading |
-| `refusal_log` | which refusals become rows, and the count of the rest |
+| `rejected_secrets` | the 401 of secrets that admit nothing, such as rotated ones |
 | `request` | a request to call a model |
-| `call` | judging a call, holding, settling |
-| `forwarder` | forwarding an admitted call and passing its answer on |
-| `interrupted_calls` | what a call costs that did not come to its end |
-| `fault` | what an upstream's error becomes for the caller |
-| `upstream_pool`, `http_client` | connections to upstreams, and the HTTP that they speak |
-| `responses` | what is sent back |
-| `heartbeat` | the heartbeat of the gateway's lease |
+| `body_limits`, `body_reading` | the largest body, and the body read as it comes |
+| `large_bodies`, `byte_blocks`, `fair_turns` | where large bodies are kept, in pieces, and whose turn it is |
+| `readers`, `reader` | the processes that read what is large, and what they do |
+| `admission`, `call_price` | judging a call; its model, price and bound |
+| `field_policy` | what becomes of fields that nobody knows |
+| `refusal_log` | which refusals become rows, and the count of the rest |
+| `lifecycle`, `heartbeat` | calls under way, their holds and settling; the lease that they need |
 | `readiness` | whether calls can be admitted |
-| `server` | uvicorn, with our connections |
-| `connection` | HTTP/1.1 as callers speak it, read within bounds |
-| `flow` | how much of what a caller sends is taken at a time |
-| `heads` | what of a request's head could be read in two ways |
+
+What providers are asked:
+
+| file | holds |
+|---|---|
+| `forwarder` | forwarding an admitted call and passing its answer on |
+| `upstream_request` | what is sent to the provider |
+| `upstream_pool`, `http_client` | connections to providers, and the HTTP that they speak |
+| `answer_reading` | what providers answer, taken in and read |
+| `interrupted_calls` | what a call costs that did not come to its end, such as a broken stream |
+| `upstream_errors`, `call_failures` | what a provider's error becomes for the caller, and what a failed call is told |
+
+The server:
+
+| file | holds |
+|---|---|
+| `memory` | the process's memory, and when the system gets it back |
+| `server`, `listening`, `processes` | uvicorn with our connections, its ports, its worker processes |
+| `connection`, `heads`, `flow` | HTTP/1.1 as callers speak it, read within bounds |
 | `door` | how many connections are borne, and for how long, from those who have shown no key |
 """

@@ -17,16 +17,17 @@ from toolkit.billing.batcher import Batcher
 from toolkit.billing.stores import open_billing_store
 from toolkit.core.ids import new_id
 from toolkit.core.settings import Settings
+from toolkit.gateway.admission import AdmissionControl
+from toolkit.gateway.answer_reading import AnswerReader
 from toolkit.gateway.arrival import Arrivals
-from toolkit.gateway.bodies import Bodies
 from toolkit.gateway.body_reading import BodyReader
-from toolkit.gateway.call import CallLifecycle
 from toolkit.gateway.endpoint import Gateway
 from toolkit.gateway.error_handlers import ErrorHandlers
 from toolkit.gateway.field_policy import UnknownNames
 from toolkit.gateway.heartbeat import Heartbeat
-from toolkit.gateway.intake import Intake
 from toolkit.gateway.key_cache import KeyCache
+from toolkit.gateway.large_bodies import LargeBodies
+from toolkit.gateway.lifecycle import CallLifecycle
 from toolkit.gateway.memory import free_large_pieces_at_once, keep_giving_back
 from toolkit.gateway.processes import end_with
 from toolkit.gateway.readers import Readers
@@ -69,7 +70,8 @@ def create_app(settings: Settings | None = None) -> Starlette:
     tallies = Tallies(store)
     key_cache = KeyCache(store, keyring, batcher, tallies)
     upstreams = UpstreamPool(settings)
-    lifecycle = CallLifecycle(key_cache, RefusalLog(batcher, tallies), UnknownNames(tallies), new_id("gateway"))
+    lifecycle = CallLifecycle(key_cache, new_id("gateway"))
+    admissions = AdmissionControl(key_cache, lifecycle, RefusalLog(batcher, tallies), UnknownNames(tallies))
     readers = Readers()
     heartbeat = Heartbeat(store, lifecycle, settings.lease)
 
@@ -102,8 +104,8 @@ def create_app(settings: Settings | None = None) -> Starlette:
         lambda: bool(lifecycle.lease),
     )
 
-    bodies = BodyReader(key_cache, Bodies(settings.body_limit, readers), settings.body_limit)
-    gateway = Gateway(key_cache, lifecycle, upstreams, bodies, Intake(readers, settings.call_timeout))
+    bodies = BodyReader(key_cache, LargeBodies(settings.body_limit, readers), settings.body_limit)
+    gateway = Gateway(key_cache, admissions, lifecycle, upstreams, bodies, AnswerReader(readers, settings.call_timeout))
     app = Starlette(
         routes=routes(gateway, readiness),
         middleware=[Middleware(Arrivals, key_cache, lifecycle)],

@@ -7,9 +7,9 @@ from typing import Any
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from toolkit.core.ids import RequestIds
-from toolkit.gateway.call import CallLifecycle
-from toolkit.gateway.caller import secret_in_url
+from toolkit.gateway.credentials import secret_in_url
 from toolkit.gateway.key_cache import KeyCache
+from toolkit.gateway.lifecycle import CallLifecycle
 
 _STATE = "arrival"
 

@@ -10,9 +10,10 @@ from toolkit.core.errors import Refusal
 from toolkit.core.policy import KeyFacts
 from toolkit.dialects.skim import LIGHT_SIZE, is_light
 from toolkit.gateway import body_decoding
-from toolkit.gateway.blocks import Blocks
-from toolkit.gateway.bodies import MEDIA_ALLOWANCE, Bodies, LargeBody, check_size
+from toolkit.gateway.body_limits import MEDIA_ALLOWANCE, check_size
+from toolkit.gateway.byte_blocks import ByteBlocks
 from toolkit.gateway.key_cache import KeyCache
+from toolkit.gateway.large_bodies import LargeBodies, LargeBody
 from toolkit.gateway.reader import Headers
 from toolkit.gateway.request import CallRequest
 
@@ -26,7 +27,7 @@ class BodyReader:
         body_limit: bytes that the gateway takes from anybody.
     """
 
-    def __init__(self, key_cache: KeyCache, bodies: Bodies, body_limit: int) -> None:
+    def __init__(self, key_cache: KeyCache, bodies: LargeBodies, body_limit: int) -> None:
         self._key_cache = key_cache
         self._bodies = bodies
         self._body_limit = body_limit
@@ -52,7 +53,7 @@ class BodyReader:
         async with aclosing(stream):
             if size > LIGHT_SIZE:
                 return await self._read_large(await self._bodies.begin(key, size), stream, request, key)
-            came = Blocks()
+            came = ByteBlocks()
             async for part in stream:
                 came.add(part)
                 await self._check_size(came.size, request, key)

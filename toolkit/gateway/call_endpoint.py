@@ -5,10 +5,10 @@ from starlette.types import Receive, Scope, Send
 
 from toolkit.core.errors import Refusal
 from toolkit.core.policy import KeyFacts, NotAdmitted
-from toolkit.gateway.bodies import LargeBody
 from toolkit.gateway.door import prove
 from toolkit.gateway.endpoint import Endpoint
 from toolkit.gateway.forwarder import Forwarder
+from toolkit.gateway.large_bodies import LargeBody
 from toolkit.gateway.request import CallRequest
 
 
@@ -21,12 +21,12 @@ class CallEndpoint(Endpoint):
         key = await gateway.key_cache.key(request.digests)
         prove(scope, key.org_id)
         try:
-            key = await gateway.lifecycle.check_funds(request, key)
+            key = await gateway.admissions.check_funds(request, key)
             request.body = await gateway.bodies.read(Request(scope, receive).stream(), request, key)
         except NotAdmitted:
             raise  # and is logged there, as wherever it comes from
         except Refusal as refusal:
-            await gateway.lifecycle.log_unread(request, key, refusal)
+            await gateway.admissions.log_unread(request, key, refusal)
             raise
         if isinstance(request.body, LargeBody):
             try:
@@ -38,5 +38,5 @@ class CallEndpoint(Endpoint):
 
     async def _forward(self, request: CallRequest, key: KeyFacts, receive: Receive, send: Send) -> None:
         gateway = self.gateway
-        admission = await gateway.lifecycle.admit(request, key)
-        await Forwarder(gateway.lifecycle, gateway.upstreams, gateway.intake, request, admission, receive, send).run()
+        admission = await gateway.admissions.admit(request, key)
+        await Forwarder(gateway.lifecycle, gateway.upstreams, gateway.answers, request, admission, receive, send).run()

@@ -8,12 +8,13 @@ from starlette.types import Receive, Scope, Send
 
 from toolkit.core.dialect import Dialect
 from toolkit.core.policy import NotAdmitted
+from toolkit.gateway.admission import AdmissionControl
+from toolkit.gateway.answer_reading import AnswerReader
 from toolkit.gateway.arrival import arrival_of
 from toolkit.gateway.body_reading import BodyReader
-from toolkit.gateway.call import CallLifecycle
-from toolkit.gateway.caller import dialect_of_shared_path, find_secret, wants_sse
-from toolkit.gateway.intake import Intake
+from toolkit.gateway.credentials import dialect_of_shared_path, find_secret, wants_sse
 from toolkit.gateway.key_cache import KeyCache
+from toolkit.gateway.lifecycle import CallLifecycle
 from toolkit.gateway.request import CallRequest
 from toolkit.gateway.unknown_paths import likely_dialect
 from toolkit.gateway.upstream_pool import UpstreamPool
@@ -24,10 +25,11 @@ class Gateway:
     """The parts of one gateway that endpoints work with."""
 
     key_cache: KeyCache
+    admissions: AdmissionControl
     lifecycle: CallLifecycle
     upstreams: UpstreamPool
     bodies: BodyReader
-    intake: Intake
+    answers: AnswerReader
 
 
 class Endpoint:
@@ -55,7 +57,7 @@ class Endpoint:
             await self.answer(request, scope, receive, send)
         except NotAdmitted as refusal:
             if refusal.key is not None:
-                await self.gateway.lifecycle.log_unread(request, refusal.key, refusal)
+                await self.gateway.admissions.log_unread(request, refusal.key, refusal)
             raise
 
     async def answer(self, request: CallRequest, scope: Scope, receive: Receive, send: Send) -> None:

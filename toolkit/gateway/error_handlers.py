@@ -18,8 +18,8 @@ from starlette.types import ExceptionHandler
 from toolkit.core.dialect import Dialect
 from toolkit.core.errors import Refusal, RefusalType, Unavailable
 from toolkit.gateway.arrival import arrival_of
+from toolkit.gateway.call_failures import CallFailed, internal_error
 from toolkit.gateway.endpoint import Endpoint, dialect_of
-from toolkit.gateway.failures import CallFailed, internal_error
 from toolkit.gateway.responses import refusal_response
 from toolkit.gateway.unknown_paths import no_such_action, no_such_path, wrong_method
 

@@ -22,19 +22,20 @@ from toolkit.core.money import usd
 from toolkit.core.policy import Outcome
 from toolkit.core.scrub import Scrubber
 from toolkit.dialects import MODULES
-from toolkit.dialects.body import dump_object
 from toolkit.dialects.fields import named
 from toolkit.dialects.meter import BYTES_PER_TOKEN, StreamMeter
-from toolkit.gateway import fault
-from toolkit.gateway.blocks import BLOCK
-from toolkit.gateway.bodies import LargeBody
-from toolkit.gateway.call import Admission, CallLifecycle
-from toolkit.gateway.failures import CallFailed, internal_error, refusal_of, stopped, written_off
-from toolkit.gateway.intake import Intake, Whole
+from toolkit.gateway import upstream_errors
+from toolkit.gateway.admission import Admission
+from toolkit.gateway.answer_reading import AnswerReader, WholeAnswer
+from toolkit.gateway.byte_blocks import BLOCK
+from toolkit.gateway.call_failures import CallFailed, internal_error, refusal_of, stopped, written_off
 from toolkit.gateway.interrupted_calls import usage_of_stream, usage_when_cut, usage_when_failed
+from toolkit.gateway.large_bodies import LargeBody
+from toolkit.gateway.lifecycle import CallLifecycle
 from toolkit.gateway.request import CallRequest
 from toolkit.gateway.responses import JSON, LEFT_OUT, head, hold_id, send_blocks, send_refusal, send_whole
 from toolkit.gateway.upstream_pool import Exchange, NotConfigured, UpstreamBroke, UpstreamPool, UpstreamSlow
+from toolkit.gateway.upstream_request import upstream_request
 
 logger = logging.getLogger("keydesk.gateway")
 
@@ -62,7 +63,7 @@ class Forwarder:
         self,
         lifecycle: CallLifecycle,
         upstreams: UpstreamPool,
-        intake: Intake,
+        answers: AnswerReader,
         request: CallRequest,
         admission: Admission,
         receive: Receive,
@@ -70,7 +71,7 @@ class Forwarder:
     ) -> None:
         self._lifecycle = lifecycle
         self._upstreams = upstreams
-        self._intake = intake
+        self._answers = answers
         self._request = request
         self._call = admission.call
         self._shape = admission.shape
@@ -125,36 +126,9 @@ class Forwarder:
     # -- forwarding ---------------------------------------------------------------------------------------------
 
     async def _open(self) -> Exchange:
-        model, shape, admitted = self._admission.model, self._shape, self._admission.admitted
-        # White space at its end is the commonest fault of a credential, and no header may hold a line break.
-        self._credential = (self._upstreams.credential(model.credential_env) or "").strip()
-        if not self._credential:
-            raise NotConfigured(f"the credential {model.credential_env} of upstream {model.upstream} is not set")
-        changes: dict[str, Any] = {
-            "upstream_model": model.upstream_model,
-            "output_bound": admitted.output_bound if shape.output and shape.output_bound is None else None,
-            "include_usage": shape.stream and not shape.usage_asked,
-            "leave_out_unknown": bool(self._admission.left_out),
-        }
-        body: bytes | list[bytes]
-        if isinstance(self._request.body, LargeBody):
-            body = await self._request.body.rewrite(**changes)
-        else:
-            read = self._admission.body or {}
-            changed = self._dialect.rewrite(shape.endpoint, read, **changes) or (read if shape.left_out else None)
-            body = self._request.body if changed is None else dump_object(changed)
-        path = self._dialect.upstream_path(
-            shape.endpoint, model.upstream_model, shape.stream, alt_sse=self._request.wants_sse
-        )
-        onward = self._admission.onward
-        headers = {
-            **(onward.known if self._admission.left_out else onward.headers),
-            **self._dialect.auth_headers(self._credential),
-            "content-type": "application/json",
-            "accept-encoding": "identity",
-            "x-request-id": self._request.id,
-        }
-        self._exchange = self._upstreams.exchange(model.base_url + path, headers, body)
+        request = await upstream_request(self._request, self._admission, self._upstreams)
+        self._credential = request.credential
+        self._exchange = self._upstreams.exchange(request.url, request.headers, request.body)
         return self._exchange
 
     def _drop_body(self) -> None:
@@ -194,15 +168,15 @@ class Forwarder:
             self._lifecycle.leave(task)
 
     async def _answer_whole(self, exchange: Exchange) -> None:
-        answer = self._intake.whole(self._call.key.org_id)
+        answer = self._answers.whole(self._call.key.org_id)
         try:
             await answer.take_in(exchange)
             await self._pass_whole(exchange, answer)
         finally:
             answer.drop()
 
-    async def _pass_whole(self, exchange: Exchange, answer: Whole) -> None:
-        parsed, left_out = await self._intake.parse(answer, self._call.key.org_id)
+    async def _pass_whole(self, exchange: Exchange, answer: WholeAnswer) -> None:
+        parsed, left_out = await self._answers.parse(answer, self._call.key.org_id)
         if parsed is None:
             raise UpstreamBroke(f"it answered {exchange.status} with what is no JSON object")
         failed = bool(parsed.get("error"))  # some servers say 200 and mean an error
@@ -220,7 +194,7 @@ class Forwarder:
             return
         headers = self._headers(exchange.content_type)
         headers.append((b"x-cost-usd", usd(receipt.cost).encode()))
-        blocks = [fault.in_answer(parsed, self._shape.model, self._scrubber())] if failed else answer.blocks
+        blocks = [upstream_errors.in_answer(parsed, self._shape.model, self._scrubber())] if failed else answer.blocks
         self._begun = True
         await send_blocks(self._send, exchange.status, headers, blocks)
 
@@ -306,7 +280,7 @@ class Forwarder:
 
     async def _pass_heavy(self, meter: StreamMeter, piece: bytes) -> None:
         """Have an event read elsewhere that would take long here, and pass it on."""
-        for passed in meter.resume(*await self._intake.stand_in(piece, self._call.key.org_id, sse=self._sse)):
+        for passed in meter.resume(*await self._answers.stand_in(piece, self._call.key.org_id, sse=self._sse)):
             for start in range(0, len(passed), BLOCK):
                 await self._send_piece(passed[start : start + BLOCK])
 
@@ -341,7 +315,7 @@ class Forwarder:
 
     def _fit(self, piece: bytes, meter: StreamMeter) -> bytes:
         """Return a piece of a stream that the upstream ended with an error, fit for the caller."""
-        fit = fault.in_piece(piece, self._shape.model, self._scrubber(), sse=self._sse)
+        fit = upstream_errors.in_piece(piece, self._shape.model, self._scrubber(), sse=self._sse)
         return self._error_event(meter, refusal_of(UpstreamBroke(), sent=True)) if fit is None else fit
 
     async def _break_stream(self, meter: StreamMeter, error: Exception) -> None:
@@ -433,8 +407,8 @@ class Forwarder:
 
     async def _upstream_error(self, exchange: Exchange) -> None:
         """The upstream answered with an error: nothing is charged; it is passed through or explained."""
-        answer = await exchange.read_error(fault.LARGEST_ERROR)
-        found = fault.of_answer(exchange.status, answer, exchange.retry, self._shape.model, self._scrubber())
+        answer = await exchange.read_error(upstream_errors.LARGEST_ERROR)
+        found = upstream_errors.of_answer(exchange.status, answer, exchange.retry, self._shape.model, self._scrubber())
         refusal = found.refusal
         error = self._told(exchange.status, answer)
         await self._settle(Outcome.UPSTREAM_ERROR, refusal.status, None, refusal=refusal.type, error=error)

@@ -22,7 +22,7 @@ from toolkit.billing import leases
 from toolkit.billing.leases import Progress
 from toolkit.billing.state import Hold
 from toolkit.core.errors import Unavailable
-from toolkit.gateway.call import CallLifecycle
+from toolkit.gateway.lifecycle import CallLifecycle
 from toolkit.store.actor import SYSTEM
 from toolkit.store.database import Store
 from toolkit.store.transaction import store_now, utc_now

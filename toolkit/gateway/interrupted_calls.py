@@ -6,7 +6,7 @@ before any output. Else the input is charged as reported or estimated, and the o
 
 from toolkit.billing.metering import Metered
 from toolkit.dialects.meter import BYTES_PER_TOKEN, StreamMeter
-from toolkit.gateway.call import Admission
+from toolkit.gateway.admission import Admission
 from toolkit.gateway.upstream_pool import Exchange
 
 

@@ -9,7 +9,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 from sqlalchemy import select
 
@@ -22,6 +22,7 @@ from toolkit.core.errors import Unavailable
 from toolkit.core.policy import KeyFacts, OrganisationSuspended, Outcome, Unauthorized
 from toolkit.core.secrets import Keyring
 from toolkit.gateway.lookups import Lookups
+from toolkit.gateway.rejected_secrets import RejectedSecrets
 from toolkit.store.actor import SYSTEM
 from toolkit.store.database import Store
 from toolkit.store.tables import CatalogVersion, OutboxRow
@@ -32,25 +33,8 @@ T = TypeVar("T")
 
 LARGEST_KEY_CACHE = 20_000
 
-LARGEST_DEAD_CACHE = 10_000
-
-DEAD_FOR = 2.0
-"""Seconds for which a secret that the store does not admit is not looked up again.
-
-A secret is random and known to nobody before it is stored, so one that is unknown, rotated or deleted does not become
-valid later; a store that was restored from a backup is believed after this time. Secrets of disabled or expired keys
-are looked up each time: those do become valid again.
-"""
-
 NOTED_EVERY = 3600.0
 """Seconds between two notes of the same secret in a URL: audits need to know that it goes on, not how often."""
-
-
-class _Dead(NamedTuple):
-    """A secret that admits nothing: until when that is believed, and the key that it once admitted, if any."""
-
-    until: float
-    facts: KeyFacts | None
 
 
 class KeyCache:
@@ -68,8 +52,7 @@ class KeyCache:
         self._keyring = keyring
         self._batcher = batcher
         self._keys: dict[str, KeyFacts] = {}
-        self._dead: dict[str, _Dead] = {}
-        self._retired_uses = tallies.tally(secret_lookup.note_retired)
+        self._rejected = RejectedSecrets(tallies)
         self._lookups = Lookups(self._read)
         self._noted: dict[str, float] = {}
         self._reading = asyncio.Lock()
@@ -178,13 +161,10 @@ class KeyCache:
 
     async def _look_up(self, digests: list[str]) -> KeyFacts:
         self._keys.pop(digests[0], None)
-        dead = self._dead.get(digests[0])
-        if dead is not None and time.monotonic() < dead.until:
-            raise self._turned_away(digests, dead.facts)
+        self._rejected.check(digests, self.now())
         facts, retired = await self._lookups.find(digests)
         if facts is None:
-            self._remember_dead(digests, retired)
-            raise self._turned_away(digests, retired)
+            raise self._rejected.turn_away(digests, retired, self.now())
         if not facts.is_live(self.now()):
             raise Unauthorized(facts)
         if facts.org_suspended:
@@ -193,18 +173,6 @@ class KeyCache:
             self._keys.clear()
         self._keys[digests[0]] = facts
         return facts
-
-    def _remember_dead(self, digests: list[str], facts: KeyFacts | None) -> None:
-        self._dead.pop(digests[0], None)
-        if len(self._dead) >= LARGEST_DEAD_CACHE:
-            del self._dead[next(iter(self._dead))]  # the oldest
-        self._dead[digests[0]] = _Dead(time.monotonic() + DEAD_FOR, facts)
-
-    def _turned_away(self, digests: list[str], retired: KeyFacts | None) -> Unauthorized:
-        if retired is not None:
-            for digest in digests:
-                self._retired_uses.count(digest, self.now())
-        return Unauthorized(retired)
 
     async def _read(self, question: Callable[[Transaction], T]) -> T:
         def work() -> T:

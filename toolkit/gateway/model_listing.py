@@ -7,7 +7,7 @@ from toolkit.core.dialect import Dialect
 from toolkit.core.errors import Refusal
 from toolkit.dialects import MODULES, gemini
 from toolkit.dialects.shape import ModelInfo
-from toolkit.gateway.call import find_model
+from toolkit.gateway.call_price import find_model
 from toolkit.gateway.door import prove
 from toolkit.gateway.endpoint import Endpoint
 from toolkit.gateway.request import CallRequest
@@ -48,5 +48,5 @@ class ModelListing(Endpoint):
         try:
             find_model(catalog, name, dialect, key, now)
         except Refusal as refusal:
-            raise await self.gateway.lifecycle.told(refusal, key, name) from None
+            raise await self.gateway.admissions.told(refusal, key, name) from None
         await send_json(send, 200, request.id, dialect, module.listed(next(i for i in infos if i.id == name)))

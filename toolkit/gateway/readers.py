@@ -17,9 +17,9 @@ from typing import Any
 from toolkit.core.dialect import Dialect
 from toolkit.core.errors import Refusal, RefusalType
 from toolkit.dialects.shape import Shape
-from toolkit.gateway.blocks import BLOCK
+from toolkit.gateway.byte_blocks import BLOCK
+from toolkit.gateway.fair_turns import FairTurns
 from toolkit.gateway.reader import CPU_LIMIT, LENGTH, Ask, Headers, Told, is_public
-from toolkit.gateway.turns import Turns
 
 MOST = 2
 """Processes at once."""
@@ -131,7 +131,7 @@ class Readers:
     """All processes of a gateway that read."""
 
     def __init__(self) -> None:
-        self._turns = Turns(MOST, MOST, waiting=WAITING, patience=PATIENCE, what="more large bodies")
+        self._turns = FairTurns(MOST, MOST, waiting=WAITING, patience=PATIENCE, what="more large bodies")
         self._idle: list[Reader] = []
         self._ending: list[Reader] = []
         self._busy: set[Reader] = set()

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from toolkit.core.dialect import Dialect
-from toolkit.gateway.bodies import LargeBody
+from toolkit.gateway.large_bodies import LargeBody
 
 
 @dataclass(slots=True)

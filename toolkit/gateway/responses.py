@@ -13,7 +13,7 @@ from toolkit.core.dialect import Dialect
 from toolkit.core.errors import Refusal, RefusalType
 from toolkit.core.ids import new_request_id
 from toolkit.dialects import MODULES
-from toolkit.gateway.caller import dialect_of_shared_path
+from toolkit.gateway.credentials import dialect_of_shared_path
 from toolkit.gateway.unknown_paths import likely_dialect
 
 JSON = b"application/json"

@@ -4,7 +4,7 @@ BLOCK = 256 * 1024
 """Bytes of a block, and what the loop copies at a time."""
 
 
-class Blocks:
+class ByteBlocks:
     """What has come so far."""
 
     def __init__(self) -> None:

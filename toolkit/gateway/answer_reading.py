@@ -6,9 +6,9 @@ from typing import Any
 
 from toolkit.core.errors import Refusal
 from toolkit.dialects.skim import LIGHT_SIZE, is_light
-from toolkit.gateway.blocks import Blocks
+from toolkit.gateway.byte_blocks import ByteBlocks
+from toolkit.gateway.fair_turns import FairTurns
 from toolkit.gateway.readers import ReaderFailed, Readers
-from toolkit.gateway.turns import Turns
 from toolkit.gateway.upstream_pool import LARGEST_ANSWER, Exchange, UpstreamBroke
 
 ROOM = 4
@@ -18,7 +18,7 @@ WAITING = 1_024
 """Large answers of one organisation that may wait for room, unread."""
 
 
-class Whole:
+class WholeAnswer:
     """A whole answer; `drop` it when it has been sent.
 
     Args:
@@ -26,7 +26,7 @@ class Whole:
         org: whose call it answers.
     """
 
-    def __init__(self, room: Turns, org: str) -> None:
+    def __init__(self, room: FairTurns, org: str) -> None:
         self._room = room
         self._org = org
         self._held = 0
@@ -40,7 +40,7 @@ class Whole:
             UpstreamBroke, UpstreamSlow: as `Exchange.chunks`; also when it is too large.
             Refusal: unavailable; there was no room for long.
         """
-        came = Blocks()
+        came = ByteBlocks()
         async for chunk in exchange.chunks():
             came.add(chunk)
             if came.size > LIGHT_SIZE and not self._held:
@@ -63,7 +63,7 @@ class Whole:
             self._held = 0
 
 
-class Intake:
+class AnswerReader:
     """What all answers of a gateway share.
 
     Args:
@@ -73,7 +73,7 @@ class Intake:
 
     def __init__(self, readers: Readers, patience: float) -> None:
         self._readers = readers
-        self._room = Turns(
+        self._room = FairTurns(
             ROOM * LARGEST_ANSWER,
             ROOM // 2 * LARGEST_ANSWER,
             waiting=WAITING,
@@ -81,11 +81,11 @@ class Intake:
             what="more large answers of this organisation",
         )
 
-    def whole(self, org: str) -> Whole:
+    def whole(self, org: str) -> WholeAnswer:
         """Return what takes in a whole answer to a call of an organisation."""
-        return Whole(self._room, org)
+        return WholeAnswer(self._room, org)
 
-    async def parse(self, answer: Whole, org: str) -> tuple[dict[str, Any] | None, int]:
+    async def parse(self, answer: WholeAnswer, org: str) -> tuple[dict[str, Any] | None, int]:
         """Return an answer's JSON object, and how many bytes of it are not in there, because they are long.
 
         None if it is none. What nobody could read in time is an object that says nothing.

@@ -52,7 +52,7 @@ _WAIT = re.compile(r"try again in (\d{1,6}(?:\.\d{1,6})?)\s?(ms|s)\b")
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
+class CallersError:
     """What the caller gets.
 
     Args:
@@ -64,7 +64,7 @@ class Fault:
     body: bytes | None = None
 
 
-def of_answer(status: int, answer: bytes, retry: dict[str, str], model: str, scrubber: Scrubber) -> Fault:
+def of_answer(status: int, answer: bytes, retry: dict[str, str], model: str, scrubber: Scrubber) -> CallersError:
     """Return what the caller gets for an upstream's error answer.
 
     Args:
@@ -78,20 +78,20 @@ def of_answer(status: int, answer: bytes, retry: dict[str, str], model: str, scr
     error = _error_in(value)
     retry = retry or _retry_in(error)
     if status in {401, 402, 403} or _blames(error) == "account":
-        return Fault(_account(model))
+        return CallersError(_account(model))
     if status == 429:
-        return Fault(_limited(model, retry))
+        return CallersError(_limited(model, retry))
     if status in OVERLOADED:
-        return Fault(replace_status(_overloaded(model, retry), status))
+        return CallersError(replace_status(_overloaded(model, retry), status))
     if status in CALLERS_FAULT or (status == 404 and value is not None and b"model" in answer.lower()):
         if value is not None:
-            return Fault(Refusal(RefusalType.UPSTREAM_ERROR, "", status=status), _dumped(scrubber.value(value)))
+            return CallersError(Refusal(RefusalType.UPSTREAM_ERROR, "", status=status), _dumped(scrubber.value(value)))
         words = (
             f"The provider of '{model}' refused this request (its status: {status}), in words that are no answer of "
             "its API. Nothing was charged. See that the request is right and not too large."
         )
-        return Fault(Refusal(RefusalType.UPSTREAM_ERROR, words, status=status, headers=_NO_RETRY))
-    return Fault(_failed(model, status))
+        return CallersError(Refusal(RefusalType.UPSTREAM_ERROR, words, status=status, headers=_NO_RETRY))
+    return CallersError(_failed(model, status))
 
 
 def replace_status(refusal: Refusal, status: int) -> Refusal:

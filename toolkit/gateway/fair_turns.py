@@ -8,7 +8,7 @@ from toolkit.core.errors import Refusal, RefusalType
 _Waiting = tuple[int, "asyncio.Future[None]"]
 
 
-class Turns:
+class FairTurns:
     """Gives out parts of one amount.
 
     Those of one organisation are served in the order of their coming; between organisations it goes round. A part that

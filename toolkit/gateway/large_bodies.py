@@ -1,25 +1,16 @@
-"""Request bodies: how much a key may send, and what becomes of those that are large.
+"""Large request bodies: kept in a room that is shared among organisations, and read by a process.
 
-A light body is one piece of bytes and is read where it is. A large one is kept in blocks, in a room that is shared
-among organisations, and is read by a process (`readers`).
+A light body is one piece of bytes and is read where it is. A large one is kept in blocks, and is read by a process of
+`readers`.
 """
 
-from datetime import datetime
-
-from toolkit.billing.hold_estimate import MOST_BYTES_PER_TOKEN
-from toolkit.core.catalog import Catalog, ModelFacts
 from toolkit.core.dialect import Dialect
-from toolkit.core.errors import Refusal, RefusalType
 from toolkit.core.policy import KeyFacts
 from toolkit.dialects.shape import Shape
-from toolkit.gateway.blocks import Blocks
+from toolkit.gateway.byte_blocks import ByteBlocks
+from toolkit.gateway.fair_turns import FairTurns
 from toolkit.gateway.reader import Headers
 from toolkit.gateway.readers import Inspection, Readers
-from toolkit.gateway.turns import Turns
-
-MEDIA_ALLOWANCE = 28 * 1024 * 1024
-"""Bytes of pictures and documents in one body: 20 MB as base64, which is what Gemini takes inline (Google, "Image
-understanding"), and near the 32 MB that Anthropic takes in all (Anthropic, "Errors", request size limits)."""
 
 ROOM = 8
 """Largest bodies that the gateway keeps in memory at once; half of them of one organisation."""
@@ -40,12 +31,12 @@ class LargeBody:
         room: bytes that it has been given.
     """
 
-    def __init__(self, bodies: "Bodies", org: str, room: int) -> None:
+    def __init__(self, bodies: "LargeBodies", org: str, room: int) -> None:
         self._bodies = bodies
         self._org = org
         self._room = room
         self._inspection = Inspection(bodies.readers, org)
-        self._came = Blocks()
+        self._came = ByteBlocks()
         self._blocks: list[bytes] = []
 
     @property
@@ -96,7 +87,7 @@ class LargeBody:
         await self._inspection.forget()
 
 
-class Bodies:
+class LargeBodies:
     """The large bodies of all calls.
 
     Args:
@@ -106,7 +97,7 @@ class Bodies:
 
     def __init__(self, body_limit: int, readers: Readers) -> None:
         self.readers = readers
-        self.room = Turns(
+        self.room = FairTurns(
             ROOM * body_limit,
             ROOM // 2 * body_limit,
             waiting=WAITING,
@@ -132,43 +123,3 @@ class Bodies:
         heavy = LargeBody(self, key.org_id, 0)
         heavy.add(body)
         return heavy
-
-
-def _embeds(model: ModelFacts, now: datetime) -> bool:
-    """Whether it may be an embedding model: those put out nothing, and nothing has a price of zero."""
-    dated = model.price(now)
-    return model.max_output == 0 or (dated is not None and not any(tier.output for tier in dated.sheet.tiers))
-
-
-def check_size(size: int, key: KeyFacts, catalog: Catalog, now: datetime, body_limit: int) -> None:
-    """Refuse a body that is larger than any call of the key could need, before it is read.
-
-    Args:
-        size: bytes that have come or are said to come.
-        key: who sends it.
-        catalog: what the models that it may call take.
-        now: UTC.
-        body_limit: bytes that the gateway takes from anybody.
-
-    Raises:
-        Refusal: request_too_large, naming the number.
-    """
-    if size > body_limit:
-        raise Refusal(
-            RefusalType.REQUEST_TOO_LARGE,
-            f"The request body is larger than {body_limit:,} bytes. Send less in one request; the operator can raise "
-            "KEYDESK_BODY_LIMIT.",
-        )
-    plan = catalog.plans.get(key.plan_id)
-    models = [catalog.models[name] for name in key.callable_models(plan.models)] if plan else []
-    if any(_embeds(model, now) for model in models):  # each input of an embedding request has a context to itself
-        return
-    context = max((model.context_window for model in models), default=0)
-    limit = MOST_BYTES_PER_TOKEN * context + MEDIA_ALLOWANCE
-    if size > limit:
-        raise Refusal(
-            RefusalType.REQUEST_TOO_LARGE,
-            f"The request body is larger than {limit:,} bytes: {MEDIA_ALLOWANCE:,} for media, and "
-            f"{MOST_BYTES_PER_TOKEN} for each of the {context:,} tokens of the largest context that this API key may "
-            "call. Send less in one request.",
-        )

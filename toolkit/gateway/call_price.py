@@ -1,0 +1,112 @@
+"""What a call is charged by: the model that its caller may call, its price and the plan's multiplier; and its bound."""
+
+from datetime import datetime
+
+from toolkit.billing.hold_estimate import HoldBound, check_text, hold_bound
+from toolkit.billing.rules import Call
+from toolkit.core.catalog import Catalog, DatedSheet, ModelFacts
+from toolkit.core.dialect import Dialect
+from toolkit.core.errors import Refusal, RefusalType
+from toolkit.core.policy import KeyFacts
+from toolkit.dialects.headers import Onward
+from toolkit.dialects.shape import EMBEDDING_ENDPOINTS, Shape
+from toolkit.gateway.field_policy import check_window
+from toolkit.gateway.request import CallRequest
+
+PATH_OF = {
+    Dialect.OPENAI: "POST /v1/chat/completions (or /v1/responses, /v1/embeddings)",
+    Dialect.ANTHROPIC: "POST /v1/messages",
+    Dialect.GEMINI: "POST /v1beta/models/{model}:generateContent",
+}
+"""Where to call a model of each dialect, for the caller who came to another's path."""
+
+OF_MODELS = {RefusalType.MODEL_NOT_FOUND, RefusalType.WRONG_DIALECT, RefusalType.MODEL_NOT_ALLOWED}
+
+
+def no_such_model(name: str) -> Refusal:
+    return Refusal(
+        RefusalType.MODEL_NOT_FOUND,
+        f"There is no model {name[:128]!r} here. GET /v1/models lists what this API key may call.",
+        param="model",
+    )
+
+
+def find_model(
+    catalog: Catalog, name: str, dialect: Dialect, key: KeyFacts, now: datetime
+) -> tuple[ModelFacts, DatedSheet]:
+    """Return the model that a caller named, and its price at `now` (UTC).
+
+    Raises:
+        Refusal: model_not_found, wrong_dialect or model_not_allowed, in this order; `AdmissionControl.told` says what
+            of it the caller may learn.
+    """
+    model = catalog.models.get(name)
+    dated = model.price(now) if model else None
+    if model is None or dated is None:
+        raise no_such_model(name)
+    if model.dialect is not dialect:
+        raise Refusal(
+            RefusalType.WRONG_DIALECT,
+            f"The model '{name}' speaks the {model.dialect} dialect: call {PATH_OF[model.dialect]}.",
+            param="model",
+        )
+    plan = catalog.plans.get(key.plan_id)
+    key.check_model(name, plan.models if plan else frozenset())
+    return model, dated
+
+
+def always_costs(catalog: Catalog, key: KeyFacts, endpoint: str, now: datetime) -> bool:
+    """Whether there is a model that the key may call, and none whose calls may be free."""
+    plan = catalog.plans.get(key.plan_id)
+    if plan is None:
+        return False
+    prices = [
+        dated.sheet
+        for name in key.callable_models(plan.models)
+        if (dated := catalog.models[name].price(now)) is not None
+    ]
+    output = endpoint not in EMBEDDING_ENDPOINTS
+    return plan.multiplier > 0 and bool(prices) and all(sheet.always_costs(output=output) for sheet in prices)
+
+
+def price_call(
+    request: CallRequest,
+    key: KeyFacts,
+    now: datetime,
+    shape: Shape,
+    onward: Onward,
+    tagged: str | None,
+    catalog: Catalog,
+) -> tuple[Call, ModelFacts, HoldBound]:
+    """Fix what a call is charged by: model, price, multiplier; and bound what it can cost."""
+    model, dated = find_model(catalog, shape.model, request.dialect, key, now)
+    if shape.window or onward.window:
+        check_window(shape, onward, model)
+    check_text(shape, model.id, model.context_window)
+    plan = catalog.plans[key.plan_id]  # it includes the model, or `find_model` would have refused
+    call = Call(
+        request_id=request.id,
+        key=key,
+        received_at=now,
+        dialect=request.dialect,
+        endpoint=request.endpoint,
+        stream=shape.stream,
+        model=shape.model,
+        upstream=model.upstream,
+        price_id=dated.id,
+        sheet=None if shape.free else dated.sheet,
+        multiplier=plan.multiplier,
+        tags=tagged,
+    )
+    if shape.free:
+        return call, model, HoldBound(0, 0, 0, explicit=True)
+    bound = hold_bound(
+        model.dialect,
+        shape,
+        dated.sheet,
+        plan.multiplier,
+        context_window=model.context_window,
+        default_output=model.default_output,
+        model=model.upstream_model,
+    )
+    return call, model, bound

@@ -1,0 +1,60 @@
+"""What is sent to a provider for an admitted call: its body as policy leaves it, its headers, and our credential."""
+
+from typing import Any, NamedTuple
+
+from toolkit.dialects import MODULES
+from toolkit.dialects.body import dump_object
+from toolkit.gateway.admission import Admission
+from toolkit.gateway.large_bodies import LargeBody
+from toolkit.gateway.request import CallRequest
+from toolkit.gateway.upstream_pool import Body, NotConfigured, UpstreamPool
+
+
+class UpstreamRequest(NamedTuple):
+    """A POST to an upstream.
+
+    Args:
+        credential: ours; it stands in the headers, too.
+    """
+
+    url: str
+    headers: dict[str, str]
+    body: Body
+    credential: str
+
+
+async def upstream_request(request: CallRequest, admission: Admission, upstreams: UpstreamPool) -> UpstreamRequest:
+    """Return what is sent for a call.
+
+    Raises:
+        NotConfigured: our credential is missing.
+        Refusal: unavailable; who read a large body has ended meanwhile.
+    """
+    model, shape, dialect = admission.model, admission.shape, MODULES[request.dialect]
+    # White space at its end is the commonest fault of a credential, and no header may hold a line break.
+    credential = (upstreams.credential(model.credential_env) or "").strip()
+    if not credential:
+        raise NotConfigured(f"the credential {model.credential_env} of upstream {model.upstream} is not set")
+    bounded = shape.output and shape.output_bound is None
+    changes: dict[str, Any] = {
+        "upstream_model": model.upstream_model,
+        "output_bound": admission.admitted.output_bound if bounded else None,
+        "include_usage": shape.stream and not shape.usage_asked,
+        "leave_out_unknown": bool(admission.left_out),
+    }
+    body: Body
+    if isinstance(request.body, LargeBody):
+        body = await request.body.rewrite(**changes)
+    else:
+        read = admission.body or {}
+        changed = dialect.rewrite(shape.endpoint, read, **changes) or (read if shape.left_out else None)
+        body = request.body if changed is None else dump_object(changed)
+    path = dialect.upstream_path(shape.endpoint, model.upstream_model, shape.stream, alt_sse=request.wants_sse)
+    headers = {
+        **(admission.onward.known if admission.left_out else admission.onward.headers),
+        **dialect.auth_headers(credential),
+        "content-type": "application/json",
+        "accept-encoding": "identity",
+        "x-request-id": request.id,
+    }
+    return UpstreamRequest(model.base_url + path, headers, body, credential)
