@@ -18,6 +18,7 @@
 | Does the money add up? | `checks.reconcile` |
 | How is a month closed, and a provider's invoice checked? | `statements` |
 | Who did what, and was the log changed? | `store.audit` |
+| What does a new version do to an older store? | `store.migrations`, `store.steps`, `store.copies` |
 
 Packages import downwards only, as `pyproject.toml` has it: `core` is at the bottom, front ends are at the top.
 

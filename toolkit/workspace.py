@@ -13,7 +13,6 @@ from toolkit.core.policy import Role
 from toolkit.core.secrets import Keyring
 from toolkit.core.settings import Settings
 from toolkit.ledger.ledger import Ledger
-from toolkit.store import migrations
 from toolkit.store.actor import Actor
 from toolkit.store.database import Store
 from toolkit.store.transaction import Transaction
@@ -33,15 +32,14 @@ class ReadOnlyStore(Store):
         Forbidden: by whatever would write.
     """
 
-    def migrate(self) -> list[str]:
-        """Only check that the schema is of this version."""
+    def migrate(self) -> None:
+        """Only check that the schema is the present one."""
         version = self._version()
-        if version != len(migrations.STEPS):
+        if lacking := self._lacking(version):
             raise Unavailable(
-                f"The key store has schema version {version}, and this Keydesk reads {len(migrations.STEPS)}. Any "
-                "command that writes brings an older store up to date, such as `keydesk up`."
+                f"The key store {self.name} has schema {version}, and this Keydesk reads {lacking[-1].version}. "
+                "Any command that writes brings it up to date, such as `keydesk up`; who only reads changes nothing."
             )
-        return []
 
     def write(self, actor: Actor, now: datetime | None = None) -> Any:  # noqa: ARG002 - Store's signature
         """Refuse."""

@@ -12,7 +12,7 @@ from toolkit.admin import organisations, wallet
 from toolkit.core.errors import Conflict, Forbidden, InvalidInput, NotFound
 from toolkit.core.money import LARGEST_AMOUNT
 from toolkit.core.policy import Role
-from toolkit.store import audit, migrations
+from toolkit.store import audit
 from toolkit.store.actor import Actor
 
 pytestmark = pytest.mark.any_store
@@ -191,31 +191,3 @@ def test_payments_that_arrive_at_once_are_each_booked_once(world: World) -> None
     with world.workspace.read() as tx:
         for one in (world, rival):
             assert sum(entry.amount for entry in wallet.entries(tx, one.org_id)) == balance(one)
-
-
-def test_a_store_that_has_repeated_payments_starts_and_says_which(world: World) -> None:
-    """Credits of an earlier version: the first of each payment counts, and no further one is credited."""
-    world.credit(usd(5), "INV-1")
-    with world.workspace.write() as tx:
-        organisations.add(tx, "Rival")
-        wallet.credit(tx, "Rival", usd(7), "Inv-1", same_reference=True)
-        wallet.credit(tx, "Rival", usd(9), "INV-2")
-    with world.workspace.write() as tx:  # as an earlier version left it
-        for statement in (
-            "DELETE FROM schema_step WHERE version >= :step",
-            "DROP INDEX wallet_entry_credited_once",
-            "ALTER TABLE wallet_entry DROP COLUMN reference_key",
-            "ALTER TABLE wallet_entry DROP COLUMN same_reference",
-        ):
-            steps = [name for name, _ in migrations.STEPS]
-            tx.session.execute(text(statement), {"step": steps.index("payments credited once") + 1})
-    undone = migrations.STEPS[: [name for name, _ in migrations.STEPS].index("payments credited once") + 1]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(migrations, "STEPS", undone)
-        assert world.workspace.store.migrate() == ["payments credited once"]
-    with world.workspace.read() as tx:
-        keys = tx.session.execute(text("SELECT reference, reference_key FROM wallet_entry ORDER BY created_at, id"))
-        assert dict(keys.all()) == {"first payment": "first payment", "INV-1": "inv-1", "Inv-1": None, "INV-2": "inv-2"}
-    for again in ("inv-1", "inv-2"):
-        with world.workspace.write() as tx, pytest.raises(Conflict):
-            wallet.credit(tx, "Acme", usd(5), again)

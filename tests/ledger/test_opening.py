@@ -19,7 +19,7 @@ from tests.rows import append, row
 from toolkit.admin import keys, organisations
 from toolkit.billing.stores import open_billing_store
 from toolkit.core.errors import Forbidden, InvalidInput, KeydeskError, NotFound, Unavailable
-from toolkit.store.migrations import STEPS
+from toolkit.store.steps import STEPS
 from toolkit.workspace import Workspace
 
 pytestmark = pytest.mark.any_store
@@ -156,8 +156,10 @@ def test_missing_store_is_not_made(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_store_of_another_version_is_left_as_it_is(world: World, reader: Workspace) -> None:
     """A schema that this version does not fit is told; a reader migrates nothing."""
     with world.workspace.write() as tx:
-        tx.session.execute(text(f"UPDATE schema_step SET version = {len(STEPS) + 1} WHERE version = {len(STEPS)}"))
-    with pytest.raises(Unavailable, match="schema version"):
+        tx.session.execute(
+            text(f"UPDATE schema_step SET version = {STEPS[-1].version + 1} WHERE version = {STEPS[-1].version}")
+        )
+    with pytest.raises(Unavailable, match=f"has schema {STEPS[-1].version + 1}"):
         toolkit.open()
 
 

@@ -1,5 +1,6 @@
-"""The steps of the schema lead to the tables of `store.tables`, from any start, once, whoever else is starting."""
+"""The steps of the schema lead to the tables of `store.tables`, once, whoever else is starting, and it is said."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -14,11 +15,15 @@ from sqlalchemy.exc import IntegrityError
 
 from tests.conftest import ADMIN, variables_of
 from tests.stores import StoreKind, Stores
+from toolkit.admin import organisations
 from toolkit.core.errors import Unavailable
 from toolkit.core.settings import Settings
-from toolkit.store import migrations
+from toolkit.store import steps
 from toolkit.store.database import Store
+from toolkit.store.migrations import Migration
+from toolkit.store.steps import Step
 from toolkit.store.tables import Base
+from toolkit.workspace import Workspace
 
 pytestmark = pytest.mark.both_stores
 
@@ -31,6 +36,33 @@ Store.open(environment.read_settings(), make=True).close()
 """
 
 
+LATEST = steps.STEPS[-1].version
+NEXT = Step(LATEST + 1, "second step", "CREATE TABLE later (id TEXT PRIMARY KEY); INSERT INTO later VALUES ('kept');")
+"""A step that a later version might have."""
+
+
+def copies_in(settings: Settings) -> list[Path]:
+    """Return the copies of a SQLite store, whole or not, that lie beside it."""
+    return sorted(settings.data_dir.glob("*.schema-*"))
+
+
+def start_at_once(settings: Settings, script: str) -> list[str]:
+    """Run a script in three processes that begin at the same moment; return what each wrote to stderr."""
+    starting = [
+        subprocess.Popen(
+            [sys.executable, "-c", script], stdin=subprocess.PIPE, stderr=subprocess.PIPE, env=variables_of(settings)
+        )
+        for _ in range(3)
+    ]
+    for process in starting:
+        assert process.stdin is not None
+        process.stdin.write(b"go\n")
+        process.stdin.flush()
+    errors = [process.communicate(timeout=60)[1].decode() for process in starting]
+    assert [process.returncode for process in starting] == [0, 0, 0], errors
+    return errors
+
+
 def schema_of(store: Store) -> dict[str, Any]:
     """Return all tables of a store: columns, keys, constraints and indexes, in a form that compares."""
     look = inspect(store.engine)
@@ -38,9 +70,12 @@ def schema_of(store: Store) -> dict[str, Any]:
     for table in look.get_table_names():
         schema[table] = {
             "columns": [(c["name"], str(c["type"]), c["nullable"]) for c in look.get_columns(table)],
-            "primary key": look.get_pk_constraint(table)["constrained_columns"],
+            "primary key": (
+                look.get_pk_constraint(table)["name"],
+                look.get_pk_constraint(table)["constrained_columns"],
+            ),
             "foreign keys": sorted(
-                (f["constrained_columns"], f["referred_table"], f["referred_columns"])
+                (str(f["name"]), f["constrained_columns"], f["referred_table"], f["referred_columns"])
                 for f in look.get_foreign_keys(table)
             ),
             "uniques": sorted((str(u["name"]), u["column_names"]) for u in look.get_unique_constraints(table)),
@@ -70,7 +105,7 @@ def store(settings: Settings) -> Iterator[Store]:
 def test_the_steps_make_the_tables_of_the_models(
     store: Store, stores: Stores, store_kind: StoreKind, tmp_path: Path
 ) -> None:
-    """Columns, types, nullability, keys, uniques, checks and indexes are those that `store.tables` declares."""
+    """Columns, types, nullability, keys, uniques, checks, indexes and their names are those of `store.tables`."""
     store.migrate()
     declared_url = stores.make(store_kind, tmp_path)
     declared = Store(declared_url)
@@ -93,10 +128,21 @@ def test_the_columns_of_the_request_log_have_the_models_order(store: Store) -> N
     assert columns == [column.name for column in Base.metadata.tables["outbox"].columns]
 
 
+def test_columns_and_attributes_have_one_name() -> None:
+    """Who has read the code can write SQL, and the other way round."""
+    for mapper in Base.registry.mappers:
+        assert all(attribute.key == attribute.columns[0].name for attribute in mapper.column_attrs)
+
+
+def test_versions_follow_each_other() -> None:
+    """Each step leads to the version after; the first lies above all that was there before the first release."""
+    assert [step.version for step in steps.STEPS] == list(range(100, 100 + len(steps.STEPS)))
+
+
 def test_the_steps_are_sql_that_other_databases_share() -> None:
     """No SQLite word that PostgreSQL does not know; integers that hold money are 64 bits wide there too."""
-    for _, statements in migrations.STEPS:
-        words = set(statements.upper().replace("(", " ").replace(",", " ").split())
+    for step in steps.STEPS:
+        words = set(step.sql.upper().replace("(", " ").replace(",", " ").split())
         assert not words & {
             "AUTOINCREMENT",
             "INTEGER",
@@ -110,68 +156,151 @@ def test_the_steps_are_sql_that_other_databases_share() -> None:
         }
 
 
-def test_an_empty_store_runs_every_step_and_a_second_time_none(store: Store) -> None:
-    """Migrating is harmless when there is nothing to do; each step is recorded with its moment."""
-    names = [name for name, _ in migrations.STEPS]
-    assert store.migrate() == names
-    assert store.migrate() == []
+def test_an_empty_store_runs_every_step_and_a_second_time_none(store: Store, settings: Settings) -> None:
+    """Migrating is harmless when there is nothing to do; each step is recorded with its moment. Nothing is copied."""
+    assert store.migrate() == Migration(store.name, 0, steps.STEPS)
+    assert store.migrate() is None
+    assert copies_in(settings) == []
     with store.read(ADMIN) as tx:
-        steps = tx.session.execute(text("SELECT version, name, applied_at FROM schema_step ORDER BY version")).all()
-    assert [(version, name) for version, name, _ in steps] == list(enumerate(names, 1))
-    assert all(applied > 0 for _, _, applied in steps)
+        rows = tx.session.execute(text("SELECT version, name, applied_at FROM schema_step ORDER BY version")).all()
+    assert [(version, name) for version, name, _ in rows] == [(step.version, step.name) for step in steps.STEPS]
+    assert all(applied > 0 for _, _, applied in rows)
 
 
-def test_a_later_step_runs_on_a_store_that_has_the_earlier_ones(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is there stays, and only what is new runs."""
-    store.migrate()
-    later = ("second step", "CREATE TABLE later (id TEXT PRIMARY KEY); INSERT INTO later VALUES ('kept');")
-    monkeypatch.setattr(migrations, "STEPS", (*migrations.STEPS, later))
-    assert store.migrate() == ["second step"]
-    assert store.migrate() == []
-    with store.read(ADMIN) as tx:
-        assert tx.session.execute(text("SELECT id FROM later")).scalar_one() == "kept"
-
-
-def test_a_step_that_fails_leaves_the_store_as_it_was(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tables that the step made before its error are gone again, and it is not recorded."""
-    store.migrate()
-    before = schema_of(store)
-    broken = ("broken step", "CREATE TABLE half (id TEXT); CREATE TABLE half (id TEXT);")
-    monkeypatch.setattr(migrations, "STEPS", (*migrations.STEPS, broken))
-    with pytest.raises(Unavailable):
-        store.migrate()
-    assert schema_of(store) == before
-    monkeypatch.undo()
-    assert store.migrate() == []
-
-
-def test_a_store_of_a_newer_version_is_refused(store: Store) -> None:
-    """An older program does not touch it, and says what to do."""
+@pytest.fixture
+def older(store: Store, monkeypatch: pytest.MonkeyPatch) -> Store:
+    """A store with an organisation, which lacks one step that this Keydesk has."""
     store.migrate()
     with store.write(ADMIN) as tx:
-        tx.session.execute(text("INSERT INTO schema_step VALUES (99, 'from the future', 0)"))
-    with pytest.raises(Unavailable, match=r"schema version 99; this Keydesk knows up to .*newer version"):
-        store.migrate()
+        organisations.add(tx, "Acme")
+    monkeypatch.setattr(steps, "STEPS", (*steps.STEPS, NEXT))
+    return store
 
 
-@pytest.mark.parametrize("processes", [3])
-def test_processes_that_start_at_once_migrate_once(store: Store, settings: Settings, processes: int) -> None:
+def test_a_later_step_runs_on_a_store_that_has_the_earlier_ones(
+    older: Store, settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What is there stays, only what is new runs, and the log says from where to where, and what of the way back."""
+    Store.open(settings).close()
+    assert older.migrate() is None
+    with older.read(ADMIN) as tx:
+        assert tx.session.execute(text("SELECT id FROM later")).scalar_one() == "kept"
+        assert organisations.find(tx, "Acme")
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert said.startswith(f"Brought the key store {older.name} from schema {LATEST} to {LATEST + 1} (second step).")
+    if older.is_postgres:
+        assert "No copy of it was made: the way back is the dump" in said
+    else:
+        (copy,) = copies_in(settings)
+        assert f"A copy of it as it was is {copy};" in said
+
+
+@pytest.mark.only_store("sqlite")
+def test_the_copy_is_the_store_as_it_was(older: Store, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For this user alone to read, it has what was there, also what lay in the WAL; who goes back to it finds that."""
+    migration = older.migrate()
+    assert migration is not None
+    copy = migration.copy
+    assert copy is not None
+    assert copies_in(settings) == [copy]
+    assert copy.stat().st_mode & 0o777 == 0o600
+    monkeypatch.undo()
+    with pytest.raises(Unavailable) as refusal:
+        Store.open(settings)
+    assert f"go back to the copy {copy}" in str(refusal.value)
+    older.close()
+    path = settings.data_dir / "keydesk.db"  # and now as the message says
+    for file in (path, path.with_name("keydesk.db-wal"), path.with_name("keydesk.db-shm")):
+        file.unlink(missing_ok=True)
+    copy.rename(path)
+    with closing(Store.open(settings)) as store, store.read(ADMIN) as tx:
+        assert store.migration is None
+        assert [org.name for org in organisations.list_all(tx)] == ["Acme"]
+
+
+def test_a_step_that_fails_leaves_the_store_as_it_was(
+    older: Store, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tables that the step made before its error are gone again, it is not recorded, and the message says so."""
+    before = schema_of(older)
+    broken = Step(LATEST + 2, "broken step", "CREATE TABLE half (id TEXT); CREATE TABLE half (id TEXT);")
+    monkeypatch.setattr(steps, "STEPS", (*steps.STEPS, broken))
+    with pytest.raises(Unavailable, match="'broken step' of the key store's schema failed") as failure:
+        older.migrate()
+    assert schema_of(older) == before
+    if not older.is_postgres:
+        (copy,) = copies_in(settings)
+        assert f"The key store is as it was, with schema {LATEST}; a copy of it is {copy}." in str(failure.value)
+    monkeypatch.undo()
+    assert older.migrate() is None
+
+
+@pytest.mark.only_store("sqlite")
+def test_a_store_that_cannot_be_copied_is_not_changed(
+    older: Store, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a full disk: the message says that nothing was done, and no half copy is left."""
+    before = schema_of(older)
+
+    def full(_self: Path, _target: Path) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "replace", full)
+    with pytest.raises(Unavailable, match=r"no copy of it can be made .*No space left on device.*Nothing was changed"):
+        older.migrate()
+    assert schema_of(older) == before
+    assert copies_in(settings) == []
+
+
+def test_who_only_reads_migrates_nothing(older: Store, settings: Settings) -> None:
+    """The message says who does; the schema stays, and there is no copy."""
+    with pytest.raises(Unavailable, match=rf"has schema {LATEST}, and this Keydesk reads {LATEST + 1}\. .*keydesk up"):
+        Workspace.open(settings, write=False)
+    assert "later" not in schema_of(older)
+    assert copies_in(settings) == []
+
+
+def test_a_store_of_a_newer_version_is_refused(store: Store, settings: Settings) -> None:
+    """An older program does not touch it, also not to read, and says what to do."""
+    store.migrate()
+    with store.write(ADMIN) as tx:
+        tx.session.execute(text("INSERT INTO schema_step VALUES (999, 'from the future', 0)"))
+    way_back = "restore the dump" if store.is_postgres else "restore the backup that was made before the upgrade"
+    for write in (True, False):
+        with pytest.raises(Unavailable, match=f"schema 999; this Keydesk knows schemas up to .*newer.*{way_back}"):
+            Workspace.open(settings, write=write)
+
+
+@pytest.mark.parametrize("version", [1, 15, 99])
+def test_a_store_from_before_the_first_release_is_refused(store: Store, settings: Settings, version: int) -> None:
+    """To write and to read; the message names the way out, and the store is as it was."""
+    with store.write(ADMIN) as tx:
+        tx.session.execute(text("CREATE TABLE schema_step (version BIGINT PRIMARY KEY, name TEXT, applied_at BIGINT)"))
+        tx.session.execute(text("INSERT INTO schema_step VALUES (:version, 'early', 0)"), {"version": version})
+    before = schema_of(store)
+    for write in (True, False):
+        with pytest.raises(Unavailable) as refusal:
+            Workspace.open(settings, write=write)
+        assert f"has schema {version}, from before the first release" in str(refusal.value)
+        assert "with the version that wrote it, run `keydesk ledger export calls.parquet`" in str(refusal.value)
+        assert "a new folder (KEYDESK_DATA_DIR)" in str(refusal.value)
+    assert schema_of(store) == before
+    assert copies_in(settings) == []
+
+
+def test_processes_that_start_at_once_make_a_store_once(store: Store, settings: Settings) -> None:
     """One does it, the others wait for it; none fails."""
-    starting = [
-        subprocess.Popen(
-            [sys.executable, "-c", OPEN], stdin=subprocess.PIPE, stderr=subprocess.PIPE, env=variables_of(settings)
-        )
-        for _ in range(processes)
-    ]
-    for process in starting:
-        assert process.stdin is not None
-        process.stdin.write(b"go\n")
-        process.stdin.flush()
-    for process in starting:
-        _, errors = process.communicate(timeout=60)
-        assert process.returncode == 0, errors.decode()
+    assert start_at_once(settings, OPEN) == ["", "", ""]
     with store.read(ADMIN) as tx:
-        assert tx.session.execute(text("SELECT count(*) FROM schema_step")).scalar_one() == len(migrations.STEPS)
+        assert tx.session.execute(text("SELECT count(*) FROM schema_step")).scalar_one() == len(steps.STEPS)
+
+
+def test_processes_that_start_at_once_migrate_once(older: Store, settings: Settings) -> None:
+    """One does it, copies the store, and says so; the others wait for it, and have nothing to say."""
+    script = f"from toolkit.store import steps\nsteps.STEPS += (steps.Step(*{tuple(NEXT)!r}),)\n{OPEN}"
+    (said,) = filter(None, start_at_once(settings, script))
+    assert said.startswith(f"Brought the key store {older.name} from schema {LATEST} to {LATEST + 1} (second step).")
+    assert len(copies_in(settings)) == (0 if older.is_postgres else 1)
 
 
 def test_the_unique_name_of_live_keys_is_enforced_by_the_store(store: Store) -> None:
@@ -209,7 +338,7 @@ def test_a_role_that_may_make_no_tables_is_told(store: Store, settings: Settings
                 humble.migrate()
             store.migrate()
             _execute(store, f"GRANT ALL ON ALL TABLES IN SCHEMA public TO {role}")
-            assert humble.migrate() == []
+            assert humble.migrate() is None
     finally:
         _execute(store, f"DROP OWNED BY {role}")
         _execute(store, f"DROP ROLE {role}")

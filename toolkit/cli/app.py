@@ -78,8 +78,9 @@ class App:
         from toolkit.workspace import Workspace
 
         self._workspace = Workspace.open(actor=Actor.trusted(self.actor), make=make)
-        if self._workspace.store.is_new:
-            click.echo(f"Made the key store {self._workspace.store.name}.", err=True)
+        migration = self._workspace.store.migration
+        if migration is not None and migration.before == 0:
+            click.echo(migration, err=True)
         return self._workspace
 
     def ids(self, org: str | None, key: str | None = None) -> tuple[str | None, str | None]:

@@ -9,6 +9,7 @@ through, and is alone.
 PostgreSQL writes under READ COMMITTED, behind the locks of `locks`. Reads are REPEATABLE READ snapshots.
 """
 
+import logging
 import os
 import sqlite3
 from collections.abc import Iterator
@@ -26,13 +27,17 @@ from sqlalchemy.orm import Session
 from toolkit.core.errors import InvalidInput, Unavailable
 from toolkit.core.moments import micros
 from toolkit.core.settings import Settings
-from toolkit.store import engines, file_permissions, migrations
+from toolkit.store import copies, engines, file_permissions, migrations, steps
 from toolkit.store.actor import SYSTEM, Actor
 from toolkit.store.locks import lock_name
+from toolkit.store.migrations import Migration
+from toolkit.store.steps import Step
 from toolkit.store.transaction import Transaction
 
 if TYPE_CHECKING:
     import psycopg
+
+logger = logging.getLogger("keydesk.store")
 
 BUSY_TIMEOUT = 30.0
 """Seconds that a SQLite writer waits for another one."""
@@ -47,7 +52,7 @@ class Store:
         synchronous: how durable a SQLite commit is, FULL or NORMAL. PostgreSQL's `synchronous_commit` is always on.
 
     Attributes:
-        is_new: whether `open` has made it.
+        migration: what `open` did to its schema; None where it was up to date.
 
     Raises:
         InvalidInput: the URL is of a database that is not supported.
@@ -58,7 +63,7 @@ class Store:
         self.is_postgres = url.startswith(_POSTGRES)
         self.engine: Engine
         self._path = ""
-        self.is_new = False
+        self.migration: Migration | None = None
         self._parameters: dict[str, str] = {}
         if self.is_postgres:
             try:
@@ -125,7 +130,9 @@ class Store:
     def _bring_up_to_date(self, *, make: bool) -> None:
         if not make and self._version() == 0:
             raise self._missing()
-        self.is_new = self.migrate()[:1] == [migrations.STEPS[0][0]]
+        self.migration = self.migrate()
+        if self.migration is not None and self.migration.before > 0:
+            logger.warning("%s", self.migration)
 
     def _version(self) -> int:
         with self.read(SYSTEM) as tx:
@@ -142,11 +149,50 @@ class Store:
         where = f"in {self.name}. Is KEYDESK_STORE_URL right?" if self.is_postgres else f"at {self._path}. {_FOLDER}"
         return Unavailable(f"There is no key store {where} `keydesk up` makes one.")
 
-    def migrate(self) -> list[str]:
-        """Bring the schema up to date; return the names of the steps that ran."""
-        with self.write(SYSTEM) as tx:
-            lock_name(tx, "schema")
-            return migrations.migrate(tx.session.connection(), micros(tx.now))
+    def migrate(self) -> Migration | None:
+        """Bring the schema up to date; return what was done, or None where nothing was to do.
+
+        A SQLite store that has a schema is copied first, behind the lock that keeps all other writers out.
+
+        Raises:
+            Unavailable: the store is of a newer version or one too old, or cannot be copied or brought up to date.
+        """
+        copy = None
+        try:
+            with self.write(SYSTEM) as tx:
+                lock_name(tx, "schema")
+                connection = tx.session.connection()
+                version = migrations.schema_version(connection)
+                lacking = self._lacking(version)
+                if not lacking:
+                    return None
+                if version > 0 and not self.is_postgres:
+                    copy = copies.make(Path(self._path), version, tx.now)
+                migrations.run(connection, lacking, micros(tx.now))
+        except Unavailable as error:
+            if copy is None:
+                raise
+            raise Unavailable(
+                f"{error} The key store is as it was, with schema {version}; a copy of it is {copy}. Run the version "
+                "of Keydesk that it worked with."
+            ) from error
+        return Migration(self.name, version, lacking, copy)
+
+    def _lacking(self, version: int) -> tuple[Step, ...]:
+        """Return the steps that lead from a version of the schema to the present one."""
+        return migrations.steps_after(version, self.name, self._way_back)
+
+    def _way_back(self) -> str:
+        """Return what to do for a Keydesk that is too old for the store, but for running a newer one."""
+        if self.is_postgres:
+            return "restore the dump of the database that was taken before the upgrade."
+        copy = copies.newest(Path(self._path), steps.STEPS[-1].version)
+        if copy is None:
+            return "restore the backup that was made before the upgrade."
+        return (
+            f"go back to the copy {copy}, which lacks all that happened since: stop Keydesk, delete {self._path}-wal "
+            f"and {self._path}-shm, and move the copy to {self._path}."
+        )
 
     @contextmanager
     def write(self, actor: Actor, now: datetime | None = None) -> Iterator[Transaction]:

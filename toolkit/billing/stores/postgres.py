@@ -51,8 +51,8 @@ _CHANGE_WALLETS = (
     " FROM unnest(%s::text[], %s::bigint[], %s::bigint[]) AS by (id, held, settled) WHERE o.id = by.id"
 )
 _CHANGE_MONTHS = (
-    "INSERT INTO key_month AS m (key_id, month, calls, spent, held, last_call_at)"
-    " SELECT * FROM unnest(%s::text[], %s::text[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[])"
+    "INSERT INTO key_month AS m (key_id, month, calls, spent, held, last_call_at, corrected)"
+    " SELECT *, 0 FROM unnest(%s::text[], %s::text[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[])"
     " ON CONFLICT (key_id, month) DO UPDATE SET calls = m.calls + excluded.calls, spent = m.spent + excluded.spent,"
     " held = m.held + excluded.held, last_call_at = greatest(m.last_call_at, excluded.last_call_at)"
 )

@@ -30,7 +30,7 @@ _ADD_HOLD = f"INSERT INTO hold ({_HOLD}) VALUES ({', '.join('?' * len(Hold._fiel
 _ADD_ROW = f"INSERT INTO outbox ({_LOG}) VALUES ({', '.join('?' * len(LogRow._fields))})"
 _CHANGE_WALLET = "UPDATE organisation SET held = held + ?2, settled = settled + ?3 WHERE id = ?1"
 _CHANGE_MONTH = (
-    "INSERT INTO key_month (key_id, month, calls, spent, held, last_call_at) VALUES (?, ?, ?, ?, ?, ?)"
+    "INSERT INTO key_month (key_id, month, calls, spent, held, last_call_at, corrected) VALUES (?, ?, ?, ?, ?, ?, 0)"
     " ON CONFLICT (key_id, month) DO UPDATE SET calls = calls + excluded.calls, spent = spent + excluded.spent,"
     " held = held + excluded.held, last_call_at = max(last_call_at, excluded.last_call_at)"
 )

@@ -1,7 +1,7 @@
 """The key store's tables: columns and named constraints, no behaviour.
 
 Moments are BIGINT microseconds UTC (`Moment` turns them into datetimes); money is BIGINT nano-USD. A change here
-needs a step in `migrations`; a test compares the two.
+needs a step in `steps`; a test compares the two.
 """
 
 from toolkit.store.tables.audit import AuditHead, AuditRow, Reconciliation

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, Boolean, Text, TypeDecorator
+from sqlalchemy import BigInteger, Boolean, MetaData, Text, TypeDecorator
 from sqlalchemy.engine import Dialect
 from sqlalchemy.orm import DeclarativeBase
 
@@ -24,6 +24,8 @@ class Moment(TypeDecorator[datetime]):
 
 
 class Base(DeclarativeBase):
-    """Base of all tables."""
+    """Base of all tables. Keys and references have the names that PostgreSQL would give them, on SQLite too."""
+
+    metadata = MetaData(naming_convention={"pk": "%(table_name)s_pkey", "fk": "%(table_name)s_%(column_0_name)s_fkey"})
 
     type_annotation_map = {str: Text, int: BigInteger, bool: Boolean, datetime: Moment}  # noqa: RUF012 - SQLAlchemy's own form

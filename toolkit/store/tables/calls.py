@@ -83,7 +83,7 @@ class OutboxRow(Base):
     first_byte_ms: Mapped[int | None]
     duration_ms: Mapped[int | None]
     error: Mapped[str | None]  # detail for operators, never a secret
-    tags: Mapped[str | None]  # JSON object of what the caller said the call is for, see `tags`
+    tags: Mapped[str | None]  # JSON object of what the caller said the call is for, see `core.tags`
     usage_doubt: Mapped[str | None]  # why the token counts may be wrong; NULL = no doubt
     overrun_reason: Mapped[str | None]  # usage.OverrunReason
     provider_usage: Mapped[str | None]  # JSON of what the provider reported, at most 4 kB; only beside a doubt

@@ -35,7 +35,8 @@ class WalletEntry(Base):
     key_id: Mapped[str | None]
     call_month: Mapped[str | None]  # the call's own
     month: Mapped[str | None]  # the month that it counts for: another one if the call's was closed
-    reference_key: Mapped[str | None]  # see `reference`; NULL for adjustments, and for credits that repeat another's
+    # See `core.payment_reference`; NULL for adjustments, and for credits that repeat another's.
+    reference_key: Mapped[str | None]
     same_reference: Mapped[bool] = mapped_column(default=False)  # repeated on purpose
 
 
@@ -48,7 +49,7 @@ class Statement(Base):
     id: Mapped[str] = mapped_column(primary_key=True)
     org_id: Mapped[str] = mapped_column(ForeignKey("organisation.id"))
     month: Mapped[str]
-    figures: Mapped[str]  # canonical JSON, see `statements`
+    figures: Mapped[str]  # canonical JSON, see `statements.figures`
     sha256: Mapped[str]  # of the figures; the audit log's row has it too
     audit_seq: Mapped[int]  # of that row, in the organisation's chain
     closed_at: Mapped[datetime]

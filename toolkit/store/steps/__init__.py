@@ -1,0 +1,27 @@
+"""The steps of the key store's schema. A step that has shipped is never edited.
+
+Each spells its tables out, so that it means the same for ever; `tables` says what they are today, and a test compares
+the two. The SQL is the part that SQLite and PostgreSQL share; a semicolon ends a statement, and stands nowhere else.
+"""
+
+from typing import NamedTuple
+
+from toolkit.store.steps import first_schema
+
+
+class Step(NamedTuple):
+    """One step of the schema.
+
+    Args:
+        version: of the schema that it leads to: one more than that of the step before.
+        name: for the log, and for whoever looks into the table `schema_step`.
+        sql: what it does.
+    """
+
+    version: int
+    name: str
+    sql: str
+
+
+STEPS: tuple[Step, ...] = (Step(100, "first schema", first_schema.SQL),)
+"""In their order. Stores of versions 1 to 15 are from before the first release, and read by nothing."""
