@@ -45,7 +45,7 @@ from toolkit.store.transaction import utc_now
 from toolkit.workspace import Workspace
 
 SHEET = PriceSheet.flat(input=NANO, output=2 * NANO)
-BOUND = HoldBound(base=2_000 * NANO * MILLION, each=2 * NANO * MILLION, output_bound=500, explicit=True)
+BOUND = HoldBound(base=2_000 * NANO * MILLION, each=2 * NANO * MILLION, output_bound=500, fixed=True)
 USAGE = Usage(input_tokens=1_000, output_tokens=200)
 
 

@@ -35,14 +35,14 @@ INSTANCE = "gateway_test"
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 
 
-def fixed(amount: int, *, explicit: bool = True) -> HoldBound:
+def fixed(amount: int, *, fixed: bool = True) -> HoldBound:
     """Return the bound of a call that can cost at most `amount`, whatever it puts out."""
-    return HoldBound(base=amount * PART, each=0, output_bound=0, explicit=explicit)
+    return HoldBound(base=amount * PART, each=0, output_bound=0, fixed=fixed)
 
 
-def by_token(base: int, each: int, output_bound: int, *, explicit: bool) -> HoldBound:
+def by_token(base: int, each: int, output_bound: int, *, fixed: bool) -> HoldBound:
     """Return a bound of `base` plus `each` nano-USD for every token of output."""
-    return HoldBound(base * PART, each * PART, output_bound, explicit)
+    return HoldBound(base * PART, each * PART, output_bound, fixed)
 
 
 def dollars(amount: int) -> PriceSheet:

@@ -49,7 +49,7 @@ class Step:
     old: bool
     amount: int
     each: int
-    explicit: bool
+    fixed: bool
     outcome: Outcome
     reason: RefusalType
 
@@ -63,7 +63,7 @@ STEPS = st.builds(
     old=st.booleans(),
     amount=st.sampled_from([100, 5_000, 399, 0, 1, 40_000]),
     each=st.sampled_from([0, 1, 4]),
-    explicit=st.booleans(),
+    fixed=st.booleans(),
     outcome=st.sampled_from([Outcome.COMPLETED, Outcome.ABORTED]),
     reason=st.sampled_from([RefusalType.MODEL_NOT_FOUND, RefusalType.UNAUTHORIZED]),
 )
@@ -123,7 +123,7 @@ class Side:
         if step.kind == "afford":
             return Afford(facts, call.month, self.catalog_version)
         if step.kind in {"admit", "stale"}:
-            bound = HoldBound(step.amount * PART, step.each * PART, 2_000, step.explicit)
+            bound = HoldBound(step.amount * PART, step.each * PART, 2_000, step.fixed)
             return Admit(call, bound, self.catalog_version, "gateway_test")
         priced = replace(call, sheet=dollars(step.amount), multiplier=MILLION)
         settle = Settle(priced, Ending(step.outcome, now, 200, Usage()))
@@ -133,7 +133,7 @@ class Side:
             return Failing(settle)
         if step.kind == "refuse":
             refused = replace(call, request_id=f"{self.name}_refused_{next(self.numbers)}")
-            version = None if step.explicit else self.catalog_version
+            version = None if step.fixed else self.catalog_version
             return Refuse(refused, Refusal(step.reason, "made up"), now, version)
         empty = dict.fromkeys(Hold._fields, "") | {"request_id": call.request_id, "org_id": facts.org_id}
         return Abandon(Hold(**empty | {"key_id": facts.key_id, "month": call.month}), now, "test")  # type: ignore[arg-type]

@@ -75,6 +75,7 @@ SHAPES = st.builds(
     choices=st.integers(1, 8),
     output_bound=st.one_of(st.none(), st.integers(1, 200_000)),
     output=st.booleans(),
+    may_be_cut=st.booleans(),
 )
 DIALECTS = st.sampled_from(list(Dialect))
 WINDOWS = st.integers(1, 2_000_000)
@@ -110,7 +111,7 @@ def test_no_call_within_its_bounds_costs_more_than_its_hold(
 def test_a_hold_is_rounded_up(base: int, each: int, output: int) -> None:
     """The hold is the smallest number of nano-USD that is not below the exact bound."""
     exact = Fraction(base + each * output, MILLION * MILLION)
-    held = HoldBound(base, each, output, explicit=True).amount()
+    held = HoldBound(base, each, output, fixed=True).amount()
     assert type(held) is int
     assert exact <= held < exact + 1
 
@@ -118,7 +119,7 @@ def test_a_hold_is_rounded_up(base: int, each: int, output: int) -> None:
 @given(st.integers(0, 10**18), st.integers(1, 10**14), st.integers(0, 200_000), st.integers(0, 10**7))
 def test_the_largest_bound_fits_and_one_more_would_not(base: int, each: int, output: int, room: int) -> None:
     """The suggestion made to a caller is neither too large nor too small."""
-    bound = HoldBound(base, each, output, explicit=True)
+    bound = HoldBound(base, each, output, fixed=True)
     largest = bound.largest_bound(room)
     if largest >= 0:
         assert bound.amount(largest) <= room
@@ -128,7 +129,7 @@ def test_the_largest_bound_fits_and_one_more_would_not(base: int, each: int, out
 @given(st.integers(0, 10**18), st.integers(0, 10**14), st.integers(0, 200_000), st.integers(-10, 10**8))
 def test_a_default_bound_is_fitted_to_the_room(base: int, each: int, output: int, room: int) -> None:
     """A fitted bound's hold fits, it is the largest that does, and it is 1,024 tokens or more."""
-    bound = HoldBound(base, each, output, explicit=False)
+    bound = HoldBound(base, each, output, fixed=False)
     fitted = bound.fitted(room)
     if fitted is None:
         assert bound.amount() > room
@@ -144,7 +145,7 @@ def test_a_default_bound_is_fitted_to_the_room(base: int, each: int, output: int
 @given(st.integers(0, 10**18), st.integers(0, 10**14), st.integers(1, 200_000), st.integers(-10, 10**8))
 def test_an_explicit_bound_is_taken_as_it_is_or_not_at_all(base: int, each: int, output: int, room: int) -> None:
     """What a caller asked for is never lowered."""
-    bound = HoldBound(base, each, output, explicit=True)
+    bound = HoldBound(base, each, output, fixed=True)
     assert bound.fitted(room) == (output if bound.amount() <= room else None)
 
 
@@ -154,7 +155,7 @@ def test_a_callers_bound_is_explicit_and_a_default_is_not(
 ) -> None:
     """The bound that is held for is the caller's own, else the model's default; none where there is no output."""
     bound = hold_bound(dialect, shape, sheet, multiplier, context_window=window, default_output=4_096, model="m")
-    assert bound.explicit == (shape.output_bound is not None)
+    assert bound.fixed == (shape.output_bound is not None or not shape.may_be_cut)
     assert bound.output_bound == ((shape.output_bound or 4_096) if shape.output else 0)
 
 
@@ -269,7 +270,7 @@ def test_an_estimate_lies_between_what_is_certain_and_the_hold(
         dialect, shape, sheet, multiplier, context_window=window, default_output=default_output, model=model
     )
     output_bound = bound.output_bound
-    if not bound.explicit and output_bound:  # it may have been fitted to what is left
+    if not bound.fixed and output_bound:  # it may have been fitted to what is left
         output_bound = data.draw(st.integers(1, output_bound))
     choices = shape.choices if shape.output else 0
     held_output = choices * output_bound

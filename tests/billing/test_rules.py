@@ -117,7 +117,7 @@ def test_a_limit_below_what_is_spent_refuses_and_says_so(account: Account) -> No
     """After the limit was lowered under the spend, the next paid call is refused."""
     account.spend(usd(5))
     account.update(monthly_limit=usd(2))
-    refusal = account.refused(account.call(), by_token(usd(1), 10, 5000, explicit=True))
+    refusal = account.refused(account.call(), by_token(usd(1), 10, 5000, fixed=True))
     assert refusal.type is RefusalType.API_KEY_QUOTA_EXCEEDED
     assert "largest_output_bound" not in refusal.details
 
@@ -126,14 +126,14 @@ def test_a_default_bound_is_lowered_to_what_fits(account: Account) -> None:
     """Without a bound of the caller's own, the injected one is lowered to the most that the room allows."""
     account.update(monthly_limit=usd(1))
     each = usd(1) // 2000
-    admitted = account.admit(account.call(), by_token(0, each, 8000, explicit=False))
+    admitted = account.admit(account.call(), by_token(0, each, 8000, fixed=False))
     assert admitted == Admitted(hold=usd(1), output_bound=2000, fitted=True)
 
 
 def test_a_default_bound_is_fitted_to_the_smaller_of_limit_and_wallet(account: Account) -> None:
     """The wallet can be what a bound is lowered for, though the limit has more room."""
     account.update(monthly_limit=usd(500))
-    admitted = account.admit(account.call(), by_token(0, usd(100) // 3000, 8000, explicit=False))
+    admitted = account.admit(account.call(), by_token(0, usd(100) // 3000, 8000, fixed=False))
     assert (admitted.output_bound, admitted.fitted) == (3000, True)
 
 
@@ -141,7 +141,7 @@ def test_a_default_bound_is_not_lowered_below_the_smallest(account: Account) -> 
     """What would fit less than 1,024 tokens is refused, and the refusal names the hold that 1,024 need."""
     account.update(monthly_limit=usd(1))
     each = usd(1) // (SMALLEST_FITTED_BOUND - 1)
-    refusal = account.refused(account.call(), by_token(0, each, 8000, explicit=False))
+    refusal = account.refused(account.call(), by_token(0, each, 8000, fixed=False))
     assert refusal.type is RefusalType.API_KEY_QUOTA_EXCEEDED
     assert "largest_output_bound" not in refusal.details
 
@@ -150,15 +150,15 @@ def test_an_explicit_bound_is_never_lowered(account: Account) -> None:
     """A caller's own bound that does not fit is refused with the bound that would."""
     account.update(monthly_limit=usd(1))
     each = usd(1) // 2000
-    refusal = account.refused(account.call(), by_token(0, each, 2001, explicit=True))
+    refusal = account.refused(account.call(), by_token(0, each, 2001, fixed=True))
     assert refusal.details["largest_output_bound"] == "2000"
     assert "2,000 tokens" in refusal.message
-    assert not account.admit(account.call(), by_token(0, each, 2000, explicit=True)).fitted
+    assert not account.admit(account.call(), by_token(0, each, 2000, fixed=True)).fitted
 
 
 def test_a_shortfall_names_the_bound_that_would_fit_the_wallet(account: Account) -> None:
     """The suggestion of a billing shortfall is computed from the wallet's room."""
-    refusal = account.refused(account.call(), by_token(usd(1), usd(1), 500, explicit=True))
+    refusal = account.refused(account.call(), by_token(usd(1), usd(1), 500, fixed=True))
     assert refusal.type is RefusalType.BILLING_SHORTFALL
     assert refusal.details["largest_output_bound"] == "99"
 

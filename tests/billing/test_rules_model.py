@@ -56,7 +56,7 @@ class Question:
     base: int
     each: int
     bound: int
-    explicit: bool
+    fixed: bool
     mortal: bool
     old_facts: bool
 
@@ -93,7 +93,7 @@ QUESTIONS = st.builds(
     base=AMOUNTS,
     each=st.sampled_from([0, 1, 3]),
     bound=st.sampled_from([1, 900, 1024, 4000]),
-    explicit=st.booleans(),
+    fixed=st.booleans(),
     mortal=st.booleans(),
     old_facts=st.sampled_from([False, False, False, True]),
 )
@@ -143,7 +143,7 @@ class Model:
             """The largest bound to admit with that costs no more than `space`."""
             if full <= space:
                 return asked.bound
-            if asked.explicit or not asked.each or space < asked.base:
+            if asked.fixed or not asked.each or space < asked.base:
                 return None
             smaller = (space - asked.base) // asked.each
             return smaller if smaller >= SMALLEST_FITTED_BOUND else None
@@ -276,7 +276,7 @@ class Events(RuleBasedStateMachine):
         stale = call.key.version != self.facts[asked.key][-1].version
         if asked.mortal:
             self.mortal.add(call.request_id)
-        bound = HoldBound(asked.base * PART, asked.each * PART, asked.bound, asked.explicit)
+        bound = HoldBound(asked.base * PART, asked.each * PART, asked.bound, asked.fixed)
         job = self.accounts[asked.key].asked(call, bound, "dies" if asked.mortal else "lives")
         month = billing_month(self.now)
         return Asked(call.request_id, job, lambda model: Stale if stale else model.admit(call.request_id, asked, month))

@@ -55,7 +55,7 @@ def limited(gate: Gate, what: str, amount: int) -> Gate:
 REASONS = {"limit": "api_key_quota_exceeded", "wallet": "billing_shortfall"}
 
 
-@pytest.mark.parametrize("kind", ["chat", "responses", "generate"])
+@pytest.mark.parametrize("kind", ["chat", "generate"])
 def test_default_bound_is_injected(gate: Gate, kind: str) -> None:
     """A call without a bound gets the model's default, and that is what is held."""
     reply = gate.ask(kind, "hello")
@@ -65,7 +65,7 @@ def test_default_bound_is_injected(gate: Gate, kind: str) -> None:
 
 
 @pytest.mark.parametrize("what", ["limit", "wallet"])
-@pytest.mark.parametrize("kind", ["chat", "responses", "generate"])
+@pytest.mark.parametrize("kind", ["chat", "generate"])
 def test_fitting(gate: Gate, kind: str, what: str) -> None:
     """What is left pays for 2,000 tokens: that bound is injected, the header says so, the upstream really got it."""
     poor = limited(gate, what, hold_of(kind, 2_001) - 1)
@@ -74,6 +74,26 @@ def test_fitting(gate: Gate, kind: str, what: str) -> None:
     assert reply.headers["x-max-tokens-fitted"] == "2000"
     assert bound_upstream_got(poor, kind, reply) == 2_000
     assert poor.row().held == hold_of(kind, 2_000)
+
+
+def test_a_responses_call_gets_the_models_longest_output(gate: Gate) -> None:
+    """Codex takes an answer that is cut for a broken stream, asks again, and pays again: so none is cut by us."""
+    reply = gate.ask("responses", "hello")
+    assert bound_upstream_got(gate, "responses", reply) == 8_192
+    assert gate.row().held == hold_of("responses", 8_192)
+
+
+@pytest.mark.parametrize("what", ["limit", "wallet"])
+def test_a_responses_call_is_never_fitted(gate: Gate, what: str) -> None:
+    """What does not fit is refused with the bound that would, and that one is admitted."""
+    poor = limited(gate, what, hold_of("responses", 2_001) - 1)
+    refused = poor.ask("responses", "hello")
+    assert (refused.status, refused.type) == (402, REASONS[what])
+    fits = int(refused.json["error"]["details"]["largest_output_bound"])
+    assert fits == 2_000
+    fits -= 10  # the field has a length of its own
+    reply = poor.ask("responses", "hello", max_output_tokens=fits)
+    assert (reply.status, bound_upstream_got(poor, "responses", reply)) == (200, fits)
 
 
 def test_fitted_stream_says_so(gate: Gate) -> None:
@@ -85,7 +105,7 @@ def test_fitted_stream_says_so(gate: Gate) -> None:
 
 
 @pytest.mark.parametrize("what", ["limit", "wallet"])
-@pytest.mark.parametrize("kind", ["chat", "responses", "generate"])
+@pytest.mark.parametrize("kind", ["chat", "generate"])
 def test_never_fitted_below_1024(gate: Gate, kind: str, what: str) -> None:
     """1,024 tokens still fit; a nano-USD less and the call is refused."""
     least = hold_of(kind, 1_024)

@@ -101,15 +101,15 @@ class HoldBound:
     Args:
         base: cost of the input and the request, in 10⁻¹² nano-USD (price × multiplier, not yet divided).
         each: the same for one token of output bound (all choices together).
-        output_bound: the output bound of one choice, the caller's or the model's default; 0 where there is no output.
-        explicit: whether the caller gave that bound; an explicit bound is never lowered.
+        output_bound: the output bound of one choice, the caller's or one that is added; 0 where there is no output.
+        fixed: whether that bound is never lowered: the caller gave it, or no answer of the call may be cut.
         input_tokens: the input that `base` counts.
     """
 
     base: int
     each: int
     output_bound: int
-    explicit: bool
+    fixed: bool
     input_tokens: int = 0
 
     def amount(self, output_bound: int | None = None) -> int:
@@ -128,19 +128,19 @@ class HoldBound:
         """Return the output bound to admit the call with, or None if it does not fit into `room` nano-USD."""
         if self.amount() <= room:
             return self.output_bound
-        if self.explicit or self.each == 0:
+        if self.fixed or self.each == 0:
             return None
         bound = self.largest_bound(room)
         return bound if bound >= SMALLEST_FITTED_BOUND else None
 
     def least(self) -> int:
         """Return the smallest hold, in nano-USD, that the call would have been admitted with."""
-        return self.amount() if self.explicit else self.amount(min(SMALLEST_FITTED_BOUND, self.output_bound))
+        return self.amount() if self.fixed else self.amount(min(SMALLEST_FITTED_BOUND, self.output_bound))
 
     def would_fit(self, room: int) -> int | None:
-        """Return the output bound to advise a caller whose own, larger one does not fit; None if none would."""
+        """Return the output bound to advise a caller for whom a larger one does not fit; None if none would."""
         largest = self.largest_bound(room)
-        return largest if self.explicit and self.each and largest >= 1 else None
+        return largest if self.fixed and self.each and largest >= 1 else None
 
 
 def hold_bound(
@@ -161,7 +161,7 @@ def hold_bound(
         sheet: prices in force now.
         multiplier: the plan's multiplier in millionths.
         context_window: the model's, in tokens.
-        default_output: output bound to inject when the caller gave none, in tokens.
+        default_output: output bound to add where the caller gave none, in tokens.
         model: the provider's name of the model, which says what its pictures cost.
     """
     tokens = input_bound(dialect, shape, context_window, model)
@@ -173,6 +173,6 @@ def hold_bound(
         base=base * multiplier,
         each=each * multiplier,
         output_bound=0 if not shape.output else default_output if shape.output_bound is None else shape.output_bound,
-        explicit=shape.output_bound is not None,
+        fixed=shape.output_bound is not None or not shape.may_be_cut,
         input_tokens=tokens,
     )

@@ -164,6 +164,7 @@ def _inspect_responses(body: dict[str, Any], size: int) -> Shape:
     _walk_tools(read_objects(body, "tools"), "tools", tally)
     return Shape(
         endpoint=RESPONSES,
+        may_be_cut=False,
         model=model,
         stream=stream,
         free=False,

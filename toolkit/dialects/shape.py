@@ -50,6 +50,8 @@ class Shape:
         beside: output tokens of one choice that are asked for beside its bound, by providers that count thinking apart.
         window: the context window that the request asks for, where it does.
         long_cache: the request asks for a cache that lives an hour.
+        may_be_cut: whether its clients take an answer that ends at its output bound for an answer; those of Responses
+            take it for a broken stream, and ask again.
         left_out: tools that are offered, have no price here, and do not go on.
         unknown: paths of fields that no table has, in the order in which they stand; see `fields`.
     """
@@ -72,6 +74,7 @@ class Shape:
     beside: int = 0
     window: Window | None = None
     long_cache: bool = False
+    may_be_cut: bool = True
     left_out: tuple[str, ...] = ()
     unknown: tuple[str, ...] = ()
 

@@ -99,14 +99,14 @@ def price_call(
         tags=tagged,
     )
     if shape.free:
-        return call, model, HoldBound(0, 0, 0, explicit=True)
+        return call, model, HoldBound(0, 0, 0, fixed=True)
     bound = hold_bound(
         model.dialect,
         shape,
         dated.sheet,
         plan.multiplier,
         context_window=model.context_window,
-        default_output=model.default_output,
+        default_output=model.default_output if shape.may_be_cut else model.max_output,
         model=model.upstream_model,
     )
     return call, model, bound
