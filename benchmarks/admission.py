@@ -29,8 +29,9 @@ from toolkit.admin.models import add_model
 from toolkit.admin.prices import list_prices
 from toolkit.admin.upstreams import add_upstream
 from toolkit.billing.batcher import Batcher
+from toolkit.billing.call import Call, Ending
 from toolkit.billing.hold_estimate import HoldBound
-from toolkit.billing.rules import Admit, Call, Ending, Settle
+from toolkit.billing.rules import Admit, Settle
 from toolkit.billing.state import Job
 from toolkit.billing.stores import BillingStore, open_billing_store
 from toolkit.core.dialect import Dialect

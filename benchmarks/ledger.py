@@ -31,7 +31,7 @@ from toolkit.core.period import Period
 from toolkit.ledger import segments
 from toolkit.ledger.compaction import FULL
 from toolkit.ledger.ledger import Ledger
-from toolkit.reports import queries
+from toolkit.reports import refusals, requests, spend
 from toolkit.store.actor import SYSTEM
 from toolkit.store.database import Store
 from toolkit.store.tables import ApiKey, Organisation, Plan
@@ -71,15 +71,15 @@ def ask(folder: Path, rows: int, days: int, runs: int) -> None:
     month, before = Period.month("2026-11"), Period.month("2026-10")
     last = Period.days(30, now)
     asked: dict[str, Callable[[], object]] = {
-        "one request by its id": lambda: queries.requests(ledger, request_id=some_id),
-        "spend per key and day, 30 days": lambda: queries.spend(ledger, ["key", "day"], last),
-        "spend per key, 30 days": lambda: queries.spend(ledger, ["key"], last),
-        "spend per model, 30 days": lambda: queries.spend(ledger, ["model"], last),
-        "totals of this month": lambda: queries.totals(ledger, month),
-        "totals of the month before": lambda: queries.totals(ledger, before),
-        "refusals, 30 days": lambda: queries.refusals(ledger, last),
-        "newest 50 requests, today": lambda: queries.requests(ledger, period=Period.days(1, now), limit=50),
-        "spend per org and month, all time": lambda: queries.spend(ledger, ["org", "month"]),
+        "one request by its id": lambda: requests.search(ledger, request_id=some_id),
+        "spend per key and day, 30 days": lambda: spend.table(ledger, ["key", "day"], last),
+        "spend per key, 30 days": lambda: spend.table(ledger, ["key"], last),
+        "spend per model, 30 days": lambda: spend.table(ledger, ["model"], last),
+        "totals of this month": lambda: spend.totals(ledger, month),
+        "totals of the month before": lambda: spend.totals(ledger, before),
+        "refusals, 30 days": lambda: refusals.table(ledger, last),
+        "newest 50 requests, today": lambda: requests.search(ledger, period=Period.days(1, now), limit=50),
+        "spend per org and month, all time": lambda: spend.table(ledger, ["org", "month"]),
     }
     overview = ["spend per key and day, 30 days", "spend per key, 30 days", "spend per model, 30 days"]
     overview += ["totals of this month", "totals of the month before", "refusals, 30 days"]

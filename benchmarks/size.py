@@ -26,7 +26,7 @@ from toolkit.checks.thresholds import Thresholds
 from toolkit.core.moments import micros
 from toolkit.core.period import Period
 from toolkit.ledger.ledger import Ledger
-from toolkit.reports import queries
+from toolkit.reports import refusals, requests, spend
 from toolkit.store import refusal_counts
 from toolkit.store.actor import SYSTEM
 from toolkit.store.database import Store
@@ -111,7 +111,7 @@ def ask(ledger: Ledger, some_id: str, runs: int) -> None:
             return summaries(tx)
 
     def far_back() -> object:
-        return queries.requests(ledger, period=last, limit=PAGE + 1, before=(now - timedelta(days=20), ""))
+        return requests.search(ledger, period=last, limit=PAGE + 1, before=(now - timedelta(days=20), ""))
 
     def arguments() -> object:
         found = snapshot_reader.read(ledger, Thresholds(), None, None)
@@ -120,12 +120,12 @@ def ask(ledger: Ledger, some_id: str, runs: int) -> None:
     questions: dict[str, Callable[[], object]] = {
         "keys of one organisation": one_org,
         "all keys": all_keys,
-        "one request by its id": lambda: queries.requests(ledger, request_id=some_id),
-        "spend per key, 30 days": lambda: queries.spend(ledger, ["key"], last),
-        "newest page of requests": lambda: queries.requests(ledger, period=last, limit=PAGE + 1),
+        "one request by its id": lambda: requests.search(ledger, request_id=some_id),
+        "spend per key, 30 days": lambda: spend.table(ledger, ["key"], last),
+        "newest page of requests": lambda: requests.search(ledger, period=last, limit=PAGE + 1),
         "a page of requests far back": far_back,
-        "refusals, 30 days": lambda: queries.refusals(ledger, last),
-        "refusals, until now": lambda: queries.refusals(ledger, Period.days(30, utc_now())),
+        "refusals, 30 days": lambda: refusals.table(ledger, last),
+        "refusals, until now": lambda: refusals.table(ledger, Period.days(30, utc_now())),
         "audits: what findings read, and each key named": arguments,
     }
     started = {name: _timed(act, runs if "audits" not in name else 1) for name, act in questions.items()}

@@ -13,8 +13,9 @@ from sqlalchemy import text
 
 from tests.conftest import OPENAI_SHEET, World
 from toolkit.admin import keys, secret_lookup
+from toolkit.billing.call import Call, Ending
 from toolkit.billing.hold_estimate import HoldBound
-from toolkit.billing.rules import Admit, Admitted, Call, Ending, Receipt, Refuse, Settle
+from toolkit.billing.rules import Admit, Admitted, Receipt, Refuse, Settle
 from toolkit.billing.state import Job
 from toolkit.billing.stores import BillingStore, open_billing_store
 from toolkit.core import ids

@@ -13,10 +13,10 @@ from tests.conftest import World, make_world, usd
 from toolkit.admin import operators
 from toolkit.admin.keys import NewSecret
 from toolkit.admin.prices import list_prices
-from toolkit.billing.rules import Call, Ending
+from toolkit.billing.call import Call, Ending
 from toolkit.billing.stores import BillingStore, open_billing_store
 from toolkit.checks import findings
-from toolkit.checks.findings import Finding, Report, Thresholds
+from toolkit.checks.findings import AuditReport, Finding, Thresholds
 from toolkit.core.errors import Refusal, RefusalType
 from toolkit.core.passwords import hash_password
 from toolkit.core.policy import Outcome, Role
@@ -129,7 +129,7 @@ class Scene:
 
     # -- auditing -----------------------------------------------------------------------------------------------
 
-    def report(self, ledger: Ledger | None = None, **options: Any) -> Report:
+    def report(self, ledger: Ledger | None = None, **options: Any) -> AuditReport:
         """Make all audits at NOW."""
         self.clock.now = NOW
         known_heads = options.pop("known_heads", None)

@@ -9,7 +9,7 @@ from sqlalchemy import text
 from tests.conftest import World
 from tests.rows import NOON, append, row
 from toolkit.core.period import billing_month
-from toolkit.store.tables import ApiKey, GatewayInstance, Hold, KeyMonth, Organisation
+from toolkit.store.tables import ApiKey, GatewayInstance, HoldRow, KeyMonth, Organisation
 from toolkit.store.transaction import utc_now
 
 INSTANCE = "gateway_test"
@@ -71,7 +71,7 @@ class Books:
                 tx.session.add(totals)
             totals.held += limit_amount
             tx.session.add(
-                Hold(
+                HoldRow(
                     request_id=request_id,
                     instance_id=instance,
                     org_id=key.org_id,

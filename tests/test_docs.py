@@ -95,7 +95,7 @@ def test_a_wrong_file_or_name_would_be_seen() -> None:
         ".billing.cashier",
         ".store.nothing",
     ]
-    assert missing_names("from toolkit.reports import queries\ntoolkit.open(), toolkit.desk.Desk") == [".desk.Desk"]
+    assert missing_names("from toolkit.reports import spend\ntoolkit.open(), toolkit.desk.Desk") == [".desk.Desk"]
 
 
 @each_page

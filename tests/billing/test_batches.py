@@ -20,9 +20,10 @@ from tests.account import MULTIPLIER, PART, dollars
 from tests.conftest import OPENAI_SHEET, World, examples
 from toolkit.admin import keys, organisations, secret_lookup, wallet
 from toolkit.billing.batcher import Batcher
+from toolkit.billing.call import Call, Ending
 from toolkit.billing.funds import Afford
 from toolkit.billing.hold_estimate import HoldBound
-from toolkit.billing.rules import Abandon, Admit, Admitted, Call, Ending, Refuse, Settle
+from toolkit.billing.rules import Abandon, Admit, Admitted, Refuse, Settle
 from toolkit.billing.state import BatchState, Hold, Job, KeyState, LogRow, Month, RowsWanted, Wallet, judge, wanted_by
 from toolkit.billing.stores import BillingStore, open_billing_store
 from toolkit.core.errors import Refusal, RefusalType

@@ -25,8 +25,9 @@ from tests.conftest import GEMINI_SHEET, OPENAI_SHEET, examples, usd
 from toolkit.admin import keys, organisations, plans
 from toolkit.admin.prices import set_price
 from toolkit.billing import rules
+from toolkit.billing.call import Ending
 from toolkit.billing.hold_estimate import SMALLEST_FITTED_BOUND
-from toolkit.billing.rules import Admit, Admitted, Ending, Receipt
+from toolkit.billing.rules import Admit, Admitted, Receipt
 from toolkit.billing.state import Hold, LogRow, Stale
 from toolkit.core.errors import Refusal, RefusalType
 from toolkit.core.moments import micros, moment
@@ -34,8 +35,7 @@ from toolkit.core.period import billing_month
 from toolkit.core.policy import HoldPolicy, Outcome
 from toolkit.core.pricing import MILLION, charge
 from toolkit.core.usage import OverrunReason, Usage, UsageSource
-from toolkit.store.tables import Hold as HoldRow
-from toolkit.store.tables import Organisation, OutboxRow
+from toolkit.store.tables import HoldRow, Organisation, OutboxRow
 
 __all__ = ["account", "billing_store"]  # fixtures
 

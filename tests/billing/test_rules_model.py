@@ -24,8 +24,9 @@ from tests.conftest import ADMIN, World, examples
 from tests.faults import Fault, settle_down, shake
 from toolkit.admin import keys, organisations, wallet
 from toolkit.billing import leases
+from toolkit.billing.call import Call, Ending
 from toolkit.billing.hold_estimate import SMALLEST_FITTED_BOUND, HoldBound
-from toolkit.billing.rules import REFUSAL_ROWS_PER_MINUTE, Abandon, Admitted, Call, Ending, Receipt, Refuse, Settle
+from toolkit.billing.rules import REFUSAL_ROWS_PER_MINUTE, Abandon, Admitted, Receipt, Refuse, Settle
 from toolkit.billing.state import Hold, Stale
 from toolkit.billing.stores import BillingStore, open_billing_store
 from toolkit.checks import reconcile

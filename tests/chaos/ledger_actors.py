@@ -28,7 +28,8 @@ from tests.chaos.ledger_script import DAYS, HELD, ORGS, PRODUCERS, SHEET, Slice,
 from tests.chaos.stage import Caller
 from tests.chaos.stores import Reader, open_reader
 from toolkit.admin import secret_lookup
-from toolkit.billing.rules import Admit, Call, Ending, Settle
+from toolkit.billing.call import Call, Ending
+from toolkit.billing.rules import Admit, Settle
 from toolkit.billing.state import Job
 from toolkit.billing.stores import open_billing_store
 from toolkit.cli import cli
@@ -41,7 +42,7 @@ from toolkit.core.usage import Usage
 from toolkit.ledger import compaction, snapshot
 from toolkit.ledger.ledger import Ledger
 from toolkit.store.actor import Actor
-from toolkit.store.tables import CatalogVersion, Hold, KeyMonth
+from toolkit.store.tables import CatalogVersion, HoldRow, KeyMonth
 from toolkit.workspace import Workspace
 
 FULL = 20_000
@@ -158,7 +159,7 @@ class _Producer:
                 with self._workspace.read() as tx:
                     keys = [caller.key_id for caller in self._callers]
                     calls = tx.session.scalar(select(func.sum(KeyMonth.calls)).where(KeyMonth.key_id.in_(keys)))
-                    ids = tx.session.scalars(select(Hold.request_id).where(Hold.key_id.in_(keys))).all()
+                    ids = tx.session.scalars(select(HoldRow.request_id).where(HoldRow.key_id.in_(keys))).all()
                     digests = [[d.value for d in self._workspace.keyring.digests(c.secret)] for c in self._callers]
                     self._facts = [secret_lookup.find_live(tx, digest) for digest in digests]
                     self._catalog = tx.session.scalars(select(CatalogVersion.version)).one()

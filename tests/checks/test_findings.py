@@ -20,7 +20,7 @@ from toolkit.admin import keys, organisations, plans, secret_lookup, sign_in_thr
 from toolkit.admin.prices import set_price
 from toolkit.admin.sign_in import open_session
 from toolkit.checks import findings, reconcile, snapshot_reader
-from toolkit.checks.findings import CHECKS, Finding, Report, Severity
+from toolkit.checks.findings import CHECKS, AuditReport, Finding, Severity
 from toolkit.cli import cli
 from toolkit.cli.app import App
 from toolkit.core.errors import InvalidInput, SignInFailed
@@ -57,10 +57,10 @@ DOCUMENT = (ROOT / "docs/audits.md").read_text()
 class Worst:
     """What different people find in a world in which every check has something to find."""
 
-    admin: Report
-    analyst: Report
-    mine: Report
-    theirs: Report  # of an organisation that has but one key
+    admin: AuditReport
+    analyst: AuditReport
+    mine: AuditReport
+    theirs: AuditReport  # of an organisation that has but one key
 
 
 @pytest.fixture(scope="module")
@@ -77,12 +77,12 @@ def worst(tmp_path_factory: pytest.TempPathFactory) -> Worst:
 
 
 @pytest.fixture(scope="module")
-def bad(worst: Worst) -> Report:
+def bad(worst: Worst) -> AuditReport:
     """What the audits find in that world."""
     return worst.admin
 
 
-def seen_by(scene: Scene, actor: Actor) -> Report:
+def seen_by(scene: Scene, actor: Actor) -> AuditReport:
     """Make all audits that somebody may make."""
     return scene.report(scene.workspace.acting_as(actor).ledger)
 
@@ -169,7 +169,7 @@ def test_every_check_finds_what_it_is_for_on_postgresql(scene: Scene) -> None:
     all_is_found(worsen(scene).report())
 
 
-def all_is_found(report: Report) -> None:
+def all_is_found(report: AuditReport) -> None:
     """Check a report on the worst of worlds."""
     assert {finding.check for finding in report.findings} == {check.id for check in CHECKS}
     assert report.skipped == []
@@ -181,7 +181,7 @@ def all_is_found(report: Report) -> None:
     assert all(finding.since <= NOW and finding.since.utcoffset() == timedelta(0) for finding in report.findings)
 
 
-def test_every_command_that_is_proposed_exists(bad: Report) -> None:
+def test_every_command_that_is_proposed_exists(bad: AuditReport) -> None:
     """What stands in backquotes is a command that `keydesk` takes as it is written."""
     actions = [finding.action for finding in bad.findings]
     commands = {command for action in actions for command in re.findall("`(keydesk .*?)`", action)}
@@ -252,7 +252,7 @@ def test_the_evidence_of_an_organisation_is_its_own(scene: Scene) -> None:
         assert {act.chain for act in seen.acts} == chains
 
 
-def test_no_secret_is_in_a_finding(bad: Report) -> None:
+def test_no_secret_is_in_a_finding(bad: AuditReport) -> None:
     """Not in a sentence, not in the evidence, not in the table of activity: only the short form that lists show."""
     report = str(bad)
     assert not re.search("sk-[A-Za-z0-9]{20}", report)
@@ -260,7 +260,7 @@ def test_no_secret_is_in_a_finding(bad: Report) -> None:
     assert re.search("sk-[A-Za-z0-9]{4}…", report)
 
 
-def test_findings_as_a_table(bad: Report) -> None:
+def test_findings_as_a_table(bad: AuditReport) -> None:
     """One row each in the order given, with UTC moments; none is a table with the same columns."""
     frame = findings.frame(bad.findings)
     columns = ["severity", "check", "kind", "subject_id", "subject", "org", "since", "sentence", "action"]
@@ -303,7 +303,7 @@ SCALE = 4_500
 
 
 @pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> Report:
+def demo(tmp_path_factory: pytest.TempPathFactory) -> AuditReport:
     """The audits of the demo data at a tenth of its calls, with limits to match."""
     with closing(open_workspace(tmp_path_factory.mktemp("demo"))) as workspace, clock_of_the_store() as clock:
         clock.now = NOW
@@ -316,7 +316,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Report:
         return findings.run(workspace.ledger, now=NOW)
 
 
-def test_the_demo_data_has_what_was_planted_and_no_more(demo: Report) -> None:
+def test_the_demo_data_has_what_was_planted_and_no_more(demo: AuditReport) -> None:
     """The unused key, the one without a limit, the one near it, the old secret; scopes that nobody narrowed."""
 
     def of(check: str) -> list[Finding]:

@@ -12,7 +12,7 @@ from toolkit.core import tags
 from toolkit.core.dialect import Dialect
 from toolkit.core.errors import InvalidInput, Refusal, RefusalType
 from toolkit.ledger.ledger import Ledger
-from toolkit.reports import queries
+from toolkit.reports import requests, spend
 from toolkit.workspace import Workspace
 
 
@@ -166,8 +166,8 @@ def ledger(workspace: Workspace) -> Ledger:
 )
 def test_calls_are_found_by_their_tags(ledger: Ledger, wanted: dict[str, str] | None, cost: int) -> None:
     """A call must carry all of the tags, each with this very value, whatever characters they have."""
-    assert queries.spend(ledger, ["model"], tags=wanted)["cost"].sum() == cost
-    assert queries.requests(ledger, tags=wanted)["cost"].sum() == cost
+    assert spend.table(ledger, ["model"], tags=wanted)["cost"].sum() == cost
+    assert requests.search(ledger, tags=wanted)["cost"].sum() == cost
 
 
 def test_tags_to_search_by_are_names_and_values() -> None:

@@ -22,7 +22,7 @@ from toolkit.admin import operators
 from toolkit.core.money import usd
 from toolkit.core.passwords import hash_password
 from toolkit.core.policy import Role
-from toolkit.reports import queries
+from toolkit.reports import spend
 
 EMAIL, PASSWORD = "admin@keydesk.test", "correct horse battery"
 CLIPBOARD = "navigator.clipboard.readText()"
@@ -200,7 +200,7 @@ def test_journey(page: Page, running: Running) -> None:
     go_to(page, "Overview")
     expect(page.get_by_text("No calls yet.")).to_be_visible()
     assert call(curl) == 200
-    cost = f"${usd(queries.totals(running.world.workspace.ledger).cost)}"
+    cost = f"${usd(spend.totals(running.world.workspace.ledger).cost)}"
     assert cost != "$0"
     expect(page.locator(".kd-card", has_text="Spent in").get_by_title(cost)).to_be_visible()
     expect(page.locator(".kd-table tr", has_text="journey").get_by_title(cost).last).to_be_visible()
@@ -208,7 +208,7 @@ def test_journey(page: Page, running: Running) -> None:
     keep(page, "4-overview")
 
     assert call(curl) == 200
-    cost = f"${usd(queries.totals(running.world.workspace.ledger).cost)}"
+    cost = f"${usd(spend.totals(running.world.workspace.ledger).cost)}"
     expect(page.locator(".kd-table tr", has_text="journey").get_by_title(cost).last).to_be_visible()
 
     go_to(page, "Requests")

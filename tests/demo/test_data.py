@@ -16,7 +16,8 @@ from toolkit import environment
 from toolkit.admin import keys, organisations, plans, secret_lookup
 from toolkit.admin.key_summaries import summaries
 from toolkit.admin.prices import list_prices
-from toolkit.billing.rules import Call, Refuse
+from toolkit.billing.call import Call
+from toolkit.billing.rules import Refuse
 from toolkit.billing.stores import open_billing_store
 from toolkit.checks import reconcile
 from toolkit.core import tags
@@ -26,7 +27,7 @@ from toolkit.core.policy import KeyStatus, Outcome
 from toolkit.demo import data
 from toolkit.demo.scenario import CREDITS, DAYS, KEYS, NEAR_LIMIT, ROTATED
 from toolkit.demo.traffic import draw
-from toolkit.reports import queries
+from toolkit.reports import dimensions, refusals, spend
 from toolkit.store import audit, transaction
 from toolkit.store.tables import CatalogVersion
 from toolkit.workspace import Workspace
@@ -167,17 +168,17 @@ def test_uses_of_the_old_secret_are_logged_as_a_gateway_would(loaded: Workspace)
     )
     first, last = NOW - 37 * timedelta(hours=3), NOW - timedelta(hours=3)
     assert refused == [(ROTATED.name, "refused", "chat/completions", None, 0, first, last, 37)]
-    counts = queries.refusals(loaded.ledger).set_index("refusal")["calls"]
+    counts = refusals.table(loaded.ledger).set_index("refusal")["calls"]
     assert counts["unauthorized"] == 37
 
 
 def test_most_calls_say_what_they_are_for(loaded: Workspace) -> None:
     """Some keys' calls are tagged, some only in part, some not at all; a key may serve several teams."""
-    spend = queries.spend(loaded.ledger, ["key", "tag:team"])
-    teams = spend.groupby("key")["tag:team"].agg(set).to_dict()
+    by_team = spend.table(loaded.ledger, ["key", "tag:team"])
+    teams = by_team.groupby("key")["tag:team"].agg(set).to_dict()
     assert teams["letter-drafts"] == {"clinic"}
-    assert teams["support-chat"] == {"support", "search", queries.UNTAGGED}
-    assert teams["translation"] == teams["nightly-reports"] == {queries.UNTAGGED}
+    assert teams["support-chat"] == {"support", "search", dimensions.UNTAGGED}
+    assert teams["translation"] == teams["nightly-reports"] == {dimensions.UNTAGGED}
     assert len(set().union(*teams.values())) == 8
     ((tagged, users),) = rows(
         loaded, "SELECT count(tags) / count(*), count(DISTINCT json_extract_string(tags, '/user')) FROM usage"

@@ -21,7 +21,7 @@ from toolkit.core.settings import Settings
 from toolkit.demo.scenario import DAYS, KEYS
 from toolkit.demo.traffic import DemoCall, draw
 from toolkit.forecast import anomalies
-from toolkit.forecast.anomalies import S3Storage, find
+from toolkit.forecast.anomalies import Bucket, find
 from toolkit.store.transaction import utc_now
 
 MONDAY = datetime(2026, 9, 7, tzinfo=UTC)
@@ -187,7 +187,7 @@ def demo_calls() -> list[DemoCall]:
 
 @pytest.mark.parametrize(("bucket", "length", "late"), [("day", DAY, 0 * HOUR), ("hour", HOUR, 6 * HOUR)])
 def test_the_runaway_key_of_the_demo_is_found_and_nearly_nothing_else(
-    bucket: S3Storage, length: timedelta, late: timedelta
+    bucket: Bucket, length: timedelta, late: timedelta
 ) -> None:
     """The surge is seen on its first day, or within six hours, and at most one other of 15 keys' 90 days is."""
     index = pd.date_range(MONDAY, periods=DAYS * DAY // length, freq=length)
@@ -241,7 +241,7 @@ def test_what_was_spent_beyond_the_usual_is_told_by_day(world: World) -> None:
 
 
 @pytest.mark.parametrize("bucket", ["day", "hour"])
-def test_only_days_that_count_are_opened(world: World, bucket: S3Storage) -> None:
+def test_only_days_that_count_are_opened(world: World, bucket: Bucket) -> None:
     """Segments of days that nothing is compared with are not touched: here the file is not even there."""
     append(world.workspace.store, [row(world.key().key, NOON - 200 * DAY, cost=usd(9))])
     ledger = world.workspace.ledger

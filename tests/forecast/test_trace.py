@@ -27,7 +27,7 @@ from toolkit.checks import reconcile
 from toolkit.core.dialect import Dialect
 from toolkit.core.pricing import MILLION, PriceSheet
 from toolkit.gateway.http_client import Connection, Pool, request_bytes, split_url
-from toolkit.reports import queries
+from toolkit.reports import spend
 from toolkit.workspace import Workspace
 
 pytestmark = pytest.mark.any_store
@@ -133,11 +133,11 @@ def replay(world: World, witness: str, folder: Path, rows: Sequence[Row]) -> Non
         asyncio.run(send_all(url, [new.secret for new in made], rows))
 
     assert workspace.ledger.sync() == len(rows)
-    found = queries.spend(workspace.ledger, ["key"]).set_index("key_id")
+    found = spend.table(workspace.ledger, ["key"]).set_index("key_id")
     figures = found[["calls", "input_tokens", "output_tokens", "cost"]].T.to_dict("list")
     by_key = {key: Sums(*map(int, of_key)) for key, of_key in figures.items()}
     assert by_key == {new.key.id: sums_of(rows[number::KEYS]) for number, new in enumerate(made)}
-    totals = queries.totals(workspace.ledger)
+    totals = spend.totals(workspace.ledger)
     assert Sums(totals.calls, totals.input_tokens, totals.output_tokens, totals.cost) == sums_of(rows)
     assert (totals.refused, totals.errors) == (0, 0)
     assert workspace.ledger.sql("SELECT count(*) AS rows FROM usage WHERE overrun > 0").to_pylist() == [{"rows": 0}]

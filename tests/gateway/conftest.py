@@ -36,7 +36,7 @@ from toolkit.admin.models import add_model
 from toolkit.admin.upstreams import add_upstream
 from toolkit.core.dialect import Dialect
 from toolkit.core.pricing import MILLION, PriceSheet
-from toolkit.store.tables import ApiKey, Hold, KeyMonth, Organisation, OutboxRow
+from toolkit.store.tables import ApiKey, HoldRow, KeyMonth, Organisation, OutboxRow
 from toolkit.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -246,7 +246,7 @@ class Gate:
         with self.workspace.read() as tx:
             org = tx.session.get_one(Organisation, self.org_id)
             months = list(tx.session.scalars(select(KeyMonth).where(KeyMonth.key_id == self.key_id)))
-            holds = list(tx.session.scalars(select(Hold).where(Hold.org_id == self.org_id)))
+            holds = list(tx.session.scalars(select(HoldRow).where(HoldRow.org_id == self.org_id)))
         spent, held = sum(month.spent for month in months), sum(month.held for month in months)
         assert org.held == sum(hold.amount for hold in holds)
         assert held == sum(hold.limit_amount for hold in holds)
@@ -256,7 +256,7 @@ class Gate:
     def held_calls(self) -> list[str]:
         """Return the ids of the organisation's calls under way."""
         with self.workspace.read() as tx:
-            return list(tx.session.scalars(select(Hold.request_id).where(Hold.org_id == self.org_id)))
+            return list(tx.session.scalars(select(HoldRow.request_id).where(HoldRow.org_id == self.org_id)))
 
     def witness(self, request_id: str) -> dict[str, Any] | None:
         """Return what the demo upstream says of a call; None if it never came there."""

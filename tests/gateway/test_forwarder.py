@@ -30,7 +30,7 @@ from toolkit.gateway.readers import Readers
 from toolkit.gateway.refusal_log import RefusalLog
 from toolkit.gateway.request import CallRequest
 from toolkit.gateway.upstream_pool import UpstreamPool
-from toolkit.store.tables import Hold, OutboxRow
+from toolkit.store.tables import HoldRow, OutboxRow
 from toolkit.store.tally import Tallies
 
 
@@ -83,7 +83,7 @@ class Counter:
     def held(self) -> list[str]:
         """Return the calls that hold money, in the store and by what the lifecycle knows."""
         with self.world.workspace.read() as tx:
-            return [*tx.session.scalars(select(Hold.request_id)), *self.lifecycle.open_calls]
+            return [*tx.session.scalars(select(HoldRow.request_id)), *self.lifecycle.open_calls]
 
     def row(self) -> OutboxRow:
         """Return the call's row."""

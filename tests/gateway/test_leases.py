@@ -25,8 +25,9 @@ from toolkit.admin import secret_lookup
 from toolkit.admin.upstreams import list_upstreams, update_upstream
 from toolkit.billing import leases
 from toolkit.billing.batcher import Batcher
+from toolkit.billing.call import Call, Ending
 from toolkit.billing.leases import Progress
-from toolkit.billing.rules import Admit, Admitted, Call, Ending
+from toolkit.billing.rules import Admit, Admitted
 from toolkit.billing.stores import open_billing_store
 from toolkit.core import ids
 from toolkit.core.errors import Unavailable
@@ -35,7 +36,7 @@ from toolkit.gateway import heartbeat, lifecycle
 from toolkit.gateway.heartbeat import Heartbeat
 from toolkit.gateway.key_cache import KeyCache
 from toolkit.gateway.lifecycle import CallLifecycle
-from toolkit.store.tables import CatalogVersion, GatewayInstance, Hold, OutboxRow
+from toolkit.store.tables import CatalogVersion, GatewayInstance, HoldRow, OutboxRow
 from toolkit.store.tally import Tallies
 from toolkit.store.transaction import utc_now
 from toolkit.workspace import Workspace
@@ -124,7 +125,7 @@ def place_hold(gate: Gate, instance: str) -> str:
 def noted_of(gate: Gate, request_id: str) -> bool:
     """Whether the store knows how far a call has come."""
     with gate.workspace.read() as tx:
-        return tx.session.get_one(Hold, request_id).response_id is not None
+        return tx.session.get_one(HoldRow, request_id).response_id is not None
 
 
 @contextlib.contextmanager

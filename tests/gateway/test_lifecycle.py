@@ -17,7 +17,7 @@ from toolkit.admin import keys, plans
 from toolkit.admin.models import add_model
 from toolkit.admin.prices import set_price
 from toolkit.core.pricing import MILLION, PriceSheet
-from toolkit.reports import queries
+from toolkit.reports import requests, spend
 from toolkit.store.transaction import utc_now
 
 pytestmark = pytest.mark.any_store
@@ -175,11 +175,11 @@ def test_deleted_keys_requests_are_still_found(gate: Gate) -> None:
     with gate.workspace.write() as tx:
         keys.delete(tx, gate.key_id, confirm="app")
     for _ in range(2):
-        found = queries.requests(gate.workspace.ledger, request_id=reply.request_id)
+        found = requests.search(gate.workspace.ledger, request_id=reply.request_id)
         assert found["key_id"].to_list() == [gate.key_id]
         assert found["key"].to_list() == ["app"]
         assert found["cost"].to_list() == [cost]
-        by_key = queries.spend(gate.workspace.ledger, by=["key"], org=gate.org_id)
+        by_key = spend.table(gate.workspace.ledger, by=["key"], org=gate.org_id)
         assert by_key["key"].to_list() == ["app"]
         assert by_key["cost"].to_list() == [cost]
         gate.workspace.ledger.sync()

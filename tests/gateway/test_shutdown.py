@@ -12,7 +12,7 @@ from sqlalchemy import select
 
 from tests.conftest import ADMIN, free_port, gateway_process, make_world, wait_until
 from toolkit.core.settings import Settings
-from toolkit.store.tables import Hold, Organisation, OutboxRow
+from toolkit.store.tables import HoldRow, Organisation, OutboxRow
 from toolkit.workspace import Workspace
 
 pytestmark = pytest.mark.any_store
@@ -67,7 +67,7 @@ def stopped_during(
 
     def holds() -> int:
         with workspace.read() as tx:
-            return len(tx.session.scalars(select(Hold)).all())
+            return len(tx.session.scalars(select(HoldRow)).all())
 
     with gateway_process(settings, folder / "log", {"KEYDESK_SHUTDOWN_GRACE": str(grace)}) as server:
         caller = threading.Thread(target=call)

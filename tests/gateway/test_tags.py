@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 from tests.gateway.conftest import Gate, request_of
 from toolkit.core.period import Period
-from toolkit.reports import queries
+from toolkit.reports import dimensions, spend
 
 
 def test_a_call_is_tagged_by_its_header(gate: Gate) -> None:
@@ -51,7 +51,7 @@ def test_spend_by_tag_sums_to_the_whole(gate: Gate) -> None:
     for tags in ("team=a", "team=b", "team=a", ""):
         assert gate.send(path, body, {"X-Keydesk-Tags": tags}).status == 200
     period = Period(datetime(2020, 1, 1, tzinfo=UTC), None)
-    frame = queries.spend(gate.workspace.ledger, ["tag:team"], period, org=gate.org_id)
+    frame = spend.table(gate.workspace.ledger, ["tag:team"], period, org=gate.org_id)
     calls = dict(zip(frame.iloc[:, 0], frame["calls"], strict=True))
-    assert calls == {"a": 2, "b": 1, queries.UNTAGGED: 1}
+    assert calls == {"a": 2, "b": 1, dimensions.UNTAGGED: 1}
     assert frame["cost"].sum() == sum(row.cost for row in gate.rows())

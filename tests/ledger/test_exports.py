@@ -34,7 +34,7 @@ from toolkit.core.settings import Settings
 from toolkit.core.usage import Usage
 from toolkit.ledger import exports
 from toolkit.ledger.ledger import Ledger
-from toolkit.reports import queries
+from toolkit.reports import dimensions, spend
 from toolkit.store.actor import SYSTEM, Actor
 from toolkit.store.database import Store
 from toolkit.workspace import Workspace
@@ -606,11 +606,11 @@ def test_focus_has_rows_for_each_set_of_tags(local: Ledger, tmp_path: Path) -> N
         (None, "Usage", 8, 4),
     ]
     assert [line["Tags"] for line in read_csv(tmp_path / "focus.csv")] == [text or "" for text, *_ in found]
-    by_feature = queries.spend(local, ["tag:feature"])
+    by_feature = spend.table(local, ["tag:feature"])
     assert dict(zip(by_feature["tag:feature"], by_feature["cost"], strict=True)) == {
         "index": 3 + 1,
         "rerank": 2 - 2,
-        queries.UNTAGGED: 4,
+        dimensions.UNTAGGED: 4,
     }
 
 

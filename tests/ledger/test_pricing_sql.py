@@ -10,7 +10,7 @@ from toolkit.core.money import NANO
 from toolkit.core.pricing import MILLION, PriceSheet
 from toolkit.core.pricing import charge as charge_one
 from toolkit.core.usage import Usage
-from toolkit.ledger.pricing_sql import charge, half_even
+from toolkit.ledger.pricing_sql import charge_sql, half_even
 
 tokens = st.integers(0, 10**8)
 prices = st.integers(0, 10**6 * NANO)  # up to a million USD per million tokens
@@ -35,11 +35,13 @@ def test_a_charge_in_sql_is_the_charge(counts: tuple[int, ...], price: tuple[int
     columns += [f"{kind}_price" for kind in kinds] + ["multiplier"]
     row = ", ".join(f"?::BIGINT AS {column}" for column in columns)
     values = [*counts, *price, multiplier]
-    ((charged,),) = duckdb.execute(f"SELECT {charge()} FROM (SELECT {row})", values).fetchall()
+    ((charged,),) = duckdb.execute(f"SELECT {charge_sql()} FROM (SELECT {row})", values).fetchall()
     # The same prices given in place of those of the row, which are other ones here.
     other = {kind: str(amount) for kind, amount in zip(kinds, price, strict=True)}
     row = row.replace("?::BIGINT AS input_price", "? + 1 AS input_price")
-    ((given,),) = duckdb.execute(f"SELECT {charge(str(multiplier), **other)} FROM (SELECT {row})", values).fetchall()
+    ((given,),) = duckdb.execute(
+        f"SELECT {charge_sql(str(multiplier), **other)} FROM (SELECT {row})", values
+    ).fetchall()
     assert charged == given == charge_one(usage, sheet, multiplier)
 
 

@@ -20,7 +20,7 @@ from toolkit.core.policy import Role
 from toolkit.core.pricing import MILLION, PriceSheet, Tier, charge
 from toolkit.core.settings import Settings
 from toolkit.core.usage import Usage
-from toolkit.reports import attribution, queries
+from toolkit.reports import attribution, spend
 from toolkit.store.actor import Actor
 from toolkit.store.tables import ApiKey
 from toolkit.store.transaction import utc_now
@@ -107,7 +107,7 @@ def test_movers_sum_to_what_was_spent(moved: World, by: str | list[str]) -> None
     """However it is cut, the rows and their effects sum to the difference of the two periods, in whole numbers."""
     ledger = moved.workspace.ledger
     frame = attribution.movers(ledger, OCTOBER, NOVEMBER, by)
-    spent = [queries.totals(ledger, period).cost for period in (OCTOBER, NOVEMBER)]
+    spent = [spend.totals(ledger, period).cost for period in (OCTOBER, NOVEMBER)]
     assert [int(frame[name].sum()) for name in ("before", "after")] == spent
     assert (frame[EFFECTS].sum(axis=1) == frame["difference"]).all()
     assert int(frame[EFFECTS].to_numpy().sum()) == spent[1] - spent[0]

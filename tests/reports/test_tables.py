@@ -7,7 +7,7 @@ from decimal import Decimal
 import pandas as pd
 import pytest
 
-from toolkit.reports.tables import change, listed, sheet
+from toolkit.reports.tables import change, largest_in_words, sheet
 
 FRAME = pd.DataFrame(
     {
@@ -109,7 +109,7 @@ def test_a_change_is_told_in_usd_and_percent(before: int, after: int, words: str
 def test_first_rows_are_listed_in_words() -> None:
     """Names with their amounts, days in short, and how many more there are."""
     models = pd.DataFrame({"model": ["gpt-5", "o3", "o4"], "cost": [3_000_000_000, 20_000_000, 10_000_000]})
-    assert listed(models, "model", limit=2) == "$3.00 on gpt-5, $0.02 on o3 and 1 more"
+    assert largest_in_words(models, "model", limit=2) == "$3.00 on gpt-5, $0.02 on o3 and 1 more"
     days = pd.DataFrame({"day": [date(2026, 10, 26), date(2026, 10, 3)], "cost": [5_090_000_000, 4_000_000_000]})
-    assert listed(days, "day") == "26 Oct $5.09, 03 Oct $4.00"
-    assert listed(days[:0], "day") == ""
+    assert largest_in_words(days, "day") == "26 Oct $5.09, 03 Oct $4.00"
+    assert largest_in_words(days[:0], "day") == ""

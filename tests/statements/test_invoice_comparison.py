@@ -15,9 +15,9 @@ from tests.rows import NOON, append, row
 from toolkit.admin.models import update_model
 from toolkit.core.errors import Forbidden, InvalidInput, NotFound
 from toolkit.core.policy import Role
-from toolkit.statements import invoice_comparison
+from toolkit.statements import invoice_comparison, invoice_gaps
 from toolkit.statements.invoice_calls import OurCalls
-from toolkit.statements.invoice_comparison import Cause, Comparison
+from toolkit.statements.invoice_gaps import Cause, Comparison
 from toolkit.statements.invoice_lines import read
 from toolkit.store.actor import Actor
 from toolkit.store.tables import ApiKey
@@ -43,7 +43,7 @@ def call(key: ApiKey, response_id: str | None = None, **columns: Any) -> dict[st
 def compare(world: World, text: str, **options: Any) -> Comparison:
     """Compare an invoice with November."""
     options = {"upstream": "test-openai", "month": "2026-11"} | options
-    return invoice_comparison.reconcile(world.workspace.ledger, read(text), **options)
+    return invoice_comparison.compare(world.workspace.ledger, read(text), **options)
 
 
 def causes(found: Comparison) -> dict[Cause, str]:
@@ -222,18 +222,18 @@ def test_a_comparison_is_two_tables_with_totals(world: World, key: ApiKey) -> No
     """By model and by cause, in nano-USD; nothing that was not found has a line, and nothing compared is no line."""
     append(world.workspace.store, [call(key, "a")])
     found = compare(world, lines("2026-11-23,gpt-test,a,1000,0,110,0.003300", "2026-11-23,other,b,1,0,0,0.0001"))
-    assert invoice_comparison.by_model(found).to_numpy().tolist() == [
+    assert invoice_gaps.by_model(found).to_numpy().tolist() == [
         ["gpt-test", 1, 1, 3_000_000, 3_300_000, 300_000],
         ["other", 0, 1, 0, 100_000, 100_000],
         ["Total", 1, 2, 3_000_000, 3_400_000, 400_000],
     ]
-    assert invoice_comparison.by_cause(found).to_numpy().tolist() == [
+    assert invoice_gaps.by_cause(found).to_numpy().tolist() == [
         ["calls missing from us", "other", 100_000],
         ["token counts", "gpt-test", 100_000],
         ["prices", "gpt-test", 200_000],
         ["Total", "", 400_000],
     ]
-    assert (len(invoice_comparison.by_model(None)), len(invoice_comparison.by_cause(None))) == (0, 0)
+    assert (len(invoice_gaps.by_model(None)), len(invoice_gaps.by_cause(None))) == (0, 0)
 
 
 def test_guesses_explain_no_more_than_they_can(world: World, key: ApiKey) -> None:
@@ -323,14 +323,13 @@ def test_who_sees_one_organisation_compares_nothing(world: World, key: ApiKey) -
     """The invoice is for all of them."""
     workspace = world.workspace.acting_as(Actor("x@example.com", Role.ANALYST, world.org_id))
     with pytest.raises(Forbidden, match="who sees them all"):
-        invoice_comparison.reconcile(workspace.ledger, read("model,cost\na,1"), "test-openai", "2026-11")
+        invoice_comparison.compare(workspace.ledger, read("model,cost\na,1"), "test-openai", "2026-11")
     assert "who sees them all" in invoice_comparison.obstacle(workspace.ledger, "test-openai")
     assert "Name the upstream" in invoice_comparison.obstacle(world.workspace.ledger, None)
     assert invoice_comparison.obstacle(world.workspace.ledger, "test-openai") == ""
     everyone = world.workspace.acting_as(Actor("x@example.com", Role.ANALYST))
     assert (
-        invoice_comparison.reconcile(everyone.ledger, read("model,cost\na,1"), "test-openai", "2026-11").total.theirs
-        == 1
+        invoice_comparison.compare(everyone.ledger, read("model,cost\na,1"), "test-openai", "2026-11").total.theirs == 1
     )
 
 

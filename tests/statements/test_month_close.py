@@ -25,7 +25,8 @@ from toolkit.core.errors import Conflict, Forbidden, InvalidInput, NotFound
 from toolkit.core.policy import Role
 from toolkit.core.usage import Usage
 from toolkit.statements import month_close
-from toolkit.statements.figures import Figures, calls_of, canonical, digest, figures_of
+from toolkit.statements.figures import Figures, canonical, digest, figures_of
+from toolkit.statements.figures_builder import calls_of
 from toolkit.store import audit
 from toolkit.store.actor import Actor
 from toolkit.store.tables import Statement

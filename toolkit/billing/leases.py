@@ -11,14 +11,14 @@ from typing import NamedTuple
 
 from sqlalchemy import delete, select, text
 
-from toolkit.billing.rules import LONGEST_RESPONSE_ID, Abandon, storable
+from toolkit.billing.log_row import LONGEST_RESPONSE_ID, storable
+from toolkit.billing.rules import Abandon
 from toolkit.billing.state import Hold
 from toolkit.billing.stores import BATCH, open_billing_store
 from toolkit.core.moments import micros
 from toolkit.store.actor import SYSTEM
 from toolkit.store.database import Store
-from toolkit.store.tables import GatewayInstance
-from toolkit.store.tables import Hold as HoldRow
+from toolkit.store.tables import GatewayInstance, HoldRow
 from toolkit.store.transaction import Transaction, store_now
 
 DIED = "the gateway that made this call ended without settling it"

@@ -9,62 +9,25 @@ away (and goes on only if there was one), charges the real usage, and appends th
 each admitted call is charged exactly once or, if its gateway died, written off exactly once.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from toolkit.billing.call import Call, Ending
 from toolkit.billing.hold_estimate import HoldBound
+from toolkit.billing.log_row import log_row
 from toolkit.billing.refusal_messages import quota_exceeded, wallet_shortfall
 from toolkit.billing.state import BatchState, Hold, LogRow, Month, RowsWanted
-from toolkit.core.errors import Refusal, RefusalType
+from toolkit.core.errors import Refusal
 from toolkit.core.moments import micros
-from toolkit.core.period import billing_month
 from toolkit.core.policy import HoldPolicy, KeyFacts, Outcome
-from toolkit.core.pricing import PriceSheet, charge
-from toolkit.core.secrets import redact
-from toolkit.core.usage import OverrunReason, Usage
+from toolkit.core.pricing import charge
 
 REFUSAL_ROWS_PER_MINUTE = 60
 """Rows of the request log that one key gets for one reason in one minute; further refusals are only counted."""
 
-LONGEST_RESPONSE_ID = 200
-"""Characters of a provider's id of its answer that are kept; theirs have a few dozen."""
-
 RECENT_WEIGHT = 8
 """Weight of the past in the moving average of policy `expected`: about the last dozen calls."""
-
-
-@dataclass(slots=True)
-class Call:
-    """What is fixed about a call when it is judged, and stored with its charge.
-
-    Args:
-        request_id: time-ordered, unique.
-        received_at: the moment of admission, UTC.
-        tags: as `tags.read` gives them.
-        unknown_fields: whether the request was passed on with fields whose effect is not known.
-
-    Attributes:
-        month: the billing month of the admission.
-    """
-
-    request_id: str
-    key: KeyFacts
-    received_at: datetime
-    dialect: str
-    endpoint: str
-    stream: bool
-    model: str | None = None
-    upstream: str | None = None
-    price_id: str | None = None
-    sheet: PriceSheet | None = None
-    multiplier: int = 0
-    tags: str | None = None
-    unknown_fields: bool = False
-    month: str = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.month = billing_month(self.received_at)
 
 
 @dataclass(slots=True)
@@ -80,40 +43,6 @@ class Admitted:
     hold: int
     output_bound: int
     fitted: bool
-
-
-@dataclass(slots=True)
-class Ending:
-    """How an admitted call ended.
-
-    Args:
-        outcome: what happened.
-        ended_at: UTC.
-        status: HTTP status that the caller got.
-        usage: what is charged; None charges nothing.
-        refusal: the reason that the caller was given, if there was one.
-        response_id: the provider's own id of its answer.
-        first_byte_ms, duration_ms: milliseconds since admission.
-        error: detail for operators; must hold no secret.
-        usage_doubt: why the usage may be wrong.
-        overrun_reason: why the usage may cost more than was held, unless unknown fields are the reason.
-        provider_usage: JSON of what the provider reported, where there is a doubt; must hold no secret.
-        resent: whether the upstream was sent the request a second time.
-    """
-
-    outcome: Outcome
-    ended_at: datetime
-    status: int
-    usage: Usage | None = None
-    refusal: RefusalType | None = None
-    response_id: str | None = None
-    first_byte_ms: int | None = None
-    duration_ms: int | None = None
-    error: str | None = None
-    usage_doubt: str | None = None
-    overrun_reason: OverrunReason | None = None
-    provider_usage: str | None = None
-    resent: bool = False
 
 
 @dataclass(slots=True)
@@ -240,7 +169,7 @@ class Settle:
         call, ending = self.call, self.ending
         cost = cost_of(call, ending)
         overrun = max(cost - hold.amount, 0)
-        row = _row(call, ending, cost, hold.amount, overrun)
+        row = log_row(call, ending, cost, hold.amount, overrun)
         batch.release(hold, cost)
         if (
             call.key.hold_policy is HoldPolicy.EXPECTED
@@ -301,7 +230,7 @@ class Refuse:
                 refusal=self.refusal.type,
                 error=self.refusal.message,
             )
-            batch.new_rows.append(_row(self.call, ending, 0, 0, 0))
+            batch.new_rows.append(log_row(self.call, ending, 0, 0, 0))
         batch.refused[at] = count
         batch.new_refused[at] = batch.new_refused.get(at, 0) + 1
         return is_row
@@ -367,68 +296,8 @@ def cost_of(call: Call, ending: Ending) -> int:
 
 
 _SHARED = [name for name in LogRow._fields if name in Hold._fields]
+
 _COUNTS = [name for name in LogRow._fields if name.endswith(("_tokens", "_price"))] + ["cost", "overrun"]
+
 _UNKNOWN = ["refusal", "usage_source", "first_byte_ms", "duration_ms", "tags"]
 _UNKNOWN += ["usage_doubt", "overrun_reason", "provider_usage", "resent"]
-
-
-def _row(call: Call, ending: Ending, cost: int, held: int, overrun: int) -> LogRow:
-    key, sheet = call.key, call.sheet
-    usage = ending.usage or _NOTHING
-    tier = sheet.tier(usage.input_tokens) if sheet and ending.usage else None
-    reason = (OverrunReason.UNKNOWN_FIELD if call.unknown_fields else ending.overrun_reason) if overrun else None
-    return LogRow(
-        call.request_id,
-        key.org_id,
-        key.key_id,
-        key.plan_id,
-        micros(call.received_at),
-        micros(ending.ended_at),
-        ending.outcome,
-        ending.refusal,
-        ending.status,
-        call.dialect,
-        call.endpoint,
-        call.stream,
-        redact(call.model) if call.model else None,  # a caller may mistake their secret for a model's name
-        call.upstream,
-        storable(ending.response_id)[:LONGEST_RESPONSE_ID] if ending.response_id else None,
-        ending.usage.source if ending.usage else None,
-        usage.input_tokens,
-        usage.cached_input_tokens,
-        usage.cache_write_5m_tokens,
-        usage.cache_write_1h_tokens,
-        usage.output_tokens,
-        usage.reasoning_tokens,
-        call.price_id,
-        call.multiplier,
-        tier.input if tier else 0,
-        tier.cached_input if tier else 0,
-        tier.cache_write_5m if tier else 0,
-        tier.cache_write_1h if tier else 0,
-        tier.output if tier else 0,
-        sheet.request if sheet and tier else 0,
-        cost,
-        held,
-        overrun,
-        ending.first_byte_ms,
-        ending.duration_ms,
-        redact(storable(ending.error)) if ending.error else None,
-        redact(storable(call.tags)) if call.tags else None,
-        ending.usage_doubt,
-        reason,
-        redact(storable(ending.provider_usage)) if ending.provider_usage else None,
-        None,  # what was seen is in the usage
-        ending.resent,
-    )
-
-
-def storable(words: str) -> str:
-    """Return an upstream's words as all stores can keep them; no answer may keep its own charge from being written.
-
-    PostgreSQL's text has no NUL, and half of a surrogate pair, which JSON can escape, has no UTF-8.
-    """
-    return words.encode(errors="replace").decode().replace("\0", "?")
-
-
-_NOTHING = Usage()

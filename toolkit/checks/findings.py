@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from toolkit.checks import charges, keys, operators, prices, records, snapshot_reader
 from toolkit.checks.finding import Finding, Severity
-from toolkit.checks.keys import Due
+from toolkit.checks.keys import RotationDue
 from toolkit.checks.operators import Activity
 from toolkit.checks.snapshot import Snapshot
 from toolkit.checks.thresholds import Thresholds
@@ -16,7 +16,19 @@ from toolkit.ledger.ledger import Ledger
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["CHECKS", "Activity", "Check", "Due", "Finding", "Report", "Severity", "Thresholds", "frame", "judge", "run"]
+__all__ = [
+    "CHECKS",
+    "Activity",
+    "AuditReport",
+    "Check",
+    "Finding",
+    "RotationDue",
+    "Severity",
+    "Thresholds",
+    "frame",
+    "judge",
+    "run",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +86,7 @@ CHECKS = (
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class AuditReport:
     """What the audits found.
 
     Args:
@@ -89,7 +101,7 @@ class Report:
     findings: list[Finding]
     skipped: list[Check]
     activity: list[Activity]
-    due_soon: list[Due]
+    due_soon: list[RotationDue]
 
 
 def run(
@@ -98,7 +110,7 @@ def run(
     thresholds: Thresholds | None = None,
     known_heads: dict[str, str] | None = None,
     now: datetime | None = None,
-) -> Report:
+) -> AuditReport:
     """Make every check that the ledger's actor may make; nothing is changed.
 
     Args:
@@ -116,7 +128,7 @@ def run(
     return judge(snapshot_reader.read(ledger, thresholds, known_heads, now), thresholds)
 
 
-def judge(seen: Snapshot, thresholds: Thresholds) -> Report:
+def judge(seen: Snapshot, thresholds: Thresholds) -> AuditReport:
     """Return what all checks find in the evidence. Pure."""
     made = [check for check in CHECKS if seen.whole or not check.platform]
     found = [finding for check in made for finding in check.find(seen, thresholds)]
@@ -124,7 +136,7 @@ def judge(seen: Snapshot, thresholds: Thresholds) -> Report:
     found.sort(key=lambda finding: finding.severity.rank)
     skipped = [check for check in CHECKS if check not in made]
     due_soon = keys.rotations_due(seen, thresholds)
-    return Report(seen.now, found, skipped, operators.table(seen, thresholds), due_soon)
+    return AuditReport(seen.now, found, skipped, operators.table(seen, thresholds), due_soon)
 
 
 def frame(findings: Sequence[Finding]) -> "pd.DataFrame":

@@ -20,7 +20,7 @@ from toolkit.core.wording import days_between, listed, stamp
 from toolkit.store.tables import ApiKey, RetiredSecret
 
 
-class Due(NamedTuple):
+class RotationDue(NamedTuple):
     """A live key whose secret will have to be rotated soon.
 
     Args:
@@ -287,7 +287,7 @@ def old_secret_used(evidence: Snapshot, thresholds: Thresholds) -> Iterator[Find
         )
 
 
-def rotations_due(evidence: Snapshot, thresholds: Thresholds) -> list[Due]:
+def rotations_due(evidence: Snapshot, thresholds: Thresholds) -> list[RotationDue]:
     """Return the live keys whose secret becomes too old soon, the first one first."""
     soon, due = evidence.now + timedelta(days=thresholds.rotation_soon), []
     for key in evidence.live:
@@ -295,7 +295,7 @@ def rotations_due(evidence: Snapshot, thresholds: Thresholds) -> list[Due]:
         if secret is not None:
             at = secret.created_at + timedelta(days=thresholds.rotation)
             if evidence.now < at <= soon:
-                due.append(Due(key.id, evidence.key_label(key), evidence.org_name(key.org_id), at))
+                due.append(RotationDue(key.id, evidence.key_label(key), evidence.org_name(key.org_id), at))
     return sorted(due, key=lambda one: one.at)
 
 

@@ -14,7 +14,7 @@ from toolkit.core.money import show_usd
 from toolkit.core.period import Period
 from toolkit.forecast import anomalies
 from toolkit.ledger.ledger import Ledger
-from toolkit.reports.queries import last_full_month, spend
+from toolkit.reports import spend
 from toolkit.reports.whatif import Replay, replay
 
 
@@ -70,10 +70,10 @@ def run(
         if wanted is None and beyond:
             wanted = max(beyond, key=lambda one: sum(beyond[one].values()))
         if wanted is None:
-            costliest = spend(ledger, ["key"], Period.month(month or last_full_month(ledger)))
+            costliest = spend.table(ledger, ["key"], Period.month(month or spend.last_full_month(ledger)))
             wanted = str(costliest["key_id"][0]) if len(costliest) else None
         worst, since = wanted, max(beyond.get(wanted or "", {}), default=None)
-    month = month or (f"{since:%Y-%m}" if since else last_full_month(ledger))
+    month = month or (f"{since:%Y-%m}" if since else spend.last_full_month(ledger))
     if worst is not None and limit is None:
         seen = snapshot_reader.read(ledger, Thresholds(), None, now)
         limit = next(usual_month(seen, one).limit for one in seen.keys if one.id == worst)

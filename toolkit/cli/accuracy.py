@@ -23,10 +23,10 @@ def accuracy_command(app: App, start: datetime | None, end: datetime | None, org
 
     The ratio is held ÷ charged; an overrun is a call that cost more than was held for it.
     """
-    from toolkit.reports import queries
+    from toolkit.reports import hold_accuracy
 
     org_id, key_id = app.ids(org, key)
-    frame = queries.hold_accuracy(app.workspace.ledger, period=Period(start, end), org=org_id, key=key_id)
+    frame = hold_accuracy.table(app.workspace.ledger, period=Period(start, end), org=org_id, key=key_id)
     columns = {
         "key_label": "key",
         "org": "organisation",

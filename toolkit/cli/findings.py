@@ -16,7 +16,7 @@ from toolkit.store import audit
 from toolkit.store.actor import Actor
 
 if TYPE_CHECKING:
-    from toolkit.checks.findings import Finding, Report
+    from toolkit.checks.findings import AuditReport, Finding
 
 _SEVERITY = click.Choice(["high", "medium", "low", "info"])
 _COLOURS = {"high": "red", "medium": "yellow", "low": "cyan", "info": None}
@@ -61,7 +61,7 @@ def findings_command(
         click.get_current_context().exit(1)
 
 
-def _show(report: "Report", shown: list["Finding"]) -> None:
+def _show(report: "AuditReport", shown: list["Finding"]) -> None:
     for finding in shown:
         label = click.style(f"{finding.severity.upper():<{_WIDTH}}", fg=_COLOURS[finding.severity], bold=True)
         of_org = f", {finding.org}" if finding.org else ""
@@ -76,7 +76,7 @@ def _show(report: "Report", shown: list["Finding"]) -> None:
         click.echo(f"Not checked, for only the platform may see it: {titles}.")
 
 
-def _show_activity(app: App, report: "Report") -> None:
+def _show_activity(app: App, report: "AuditReport") -> None:
     rows = [
         asdict(row) | {"in_detail": [f"{number} × {action}" for action, number in row.actions.items()]}
         for row in report.activity
@@ -92,7 +92,7 @@ def _show_activity(app: App, report: "Report") -> None:
     app.rows(rows, columns, empty="Nobody did anything in the last 30 days.")
 
 
-def _as_json(report: "Report", shown: list["Finding"]) -> dict[str, Any]:
+def _as_json(report: "AuditReport", shown: list["Finding"]) -> dict[str, Any]:
     return {
         "at": report.at,
         "findings": [asdict(finding) | {"evidence": _plain(finding.evidence)} for finding in shown],

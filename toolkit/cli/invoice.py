@@ -11,7 +11,7 @@ from toolkit.cli.output import Usd
 from toolkit.core.errors import InvalidInput
 
 if TYPE_CHECKING:
-    from toolkit.statements.invoice_comparison import Gap
+    from toolkit.statements.invoice_gaps import Gap
 
 
 @click.group(cls=Group)
@@ -71,13 +71,13 @@ def reconcile(
     input_has_cached: bool | None,
 ) -> None:
     """Compare an invoice (CSV) with what our calls cost at list price, and split the gap into causes."""
-    from toolkit.statements import invoice_comparison, invoice_lines
+    from toolkit.statements import invoice_comparison, invoice_gaps, invoice_lines
 
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidInput(f"{path} cannot be read as text in UTF-8: {error}.") from error
-    found = invoice_comparison.reconcile(
+    found = invoice_comparison.compare(
         app.workspace.ledger,
         invoice_lines.read(text, columns=dict(columns)),
         upstream,
@@ -106,12 +106,12 @@ def reconcile(
     }
     app.rows([_rounded(gap) for gap in found.models], headings, empty="", total=_rounded(found.total))
     rows = [
-        {"cause": str(cause), "model": gap.model, "amount": Usd(invoice_comparison.nano(gap.causes[cause]))}
-        for cause in invoice_comparison.Cause
+        {"cause": str(cause), "model": gap.model, "amount": Usd(invoice_gaps.nano(gap.causes[cause]))}
+        for cause in invoice_gaps.Cause
         for gap in found.models
         if cause in gap.causes
     ]
-    total = {"amount": Usd(invoice_comparison.nano(found.total.gap))}
+    total = {"amount": Usd(invoice_gaps.nano(found.total.gap))}
     click.echo()
     app.rows(rows, {"cause": "cause", "model": "model", "amount": "part of the gap"}, empty="No gap.", total=total)
     for cause, words in found.evidence.items():
@@ -130,7 +130,7 @@ def _exact(gap: "Gap") -> dict[str, Any]:
 
 
 def _rounded(gap: "Gap") -> dict[str, Any]:
-    from toolkit.statements.invoice_comparison import nano
+    from toolkit.statements.invoice_gaps import nano
 
     return {
         "model": gap.model,

@@ -46,14 +46,14 @@ def requests_command(
     """Search the request log, or correct what a call was charged."""
     if ctx.invoked_subcommand is not None:
         return
-    from toolkit.reports import queries
+    from toolkit.reports import requests
     from toolkit.statements import corrections
 
     app = ctx.find_object(App)
     assert app is not None  # noqa: S101 - the root made it
     _, key_id = app.ids(None, key)
     period = Period(start, end)
-    found = queries.requests(
+    found = requests.search(
         app.workspace.ledger,
         request_id=request_id,
         key=key_id,

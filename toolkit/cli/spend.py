@@ -42,11 +42,11 @@ def spend_command(
 
     Refused calls do not count.
     """
-    from toolkit.reports import queries
+    from toolkit.reports import spend
 
     org_id, key_id = app.ids(org, key)
     period, wanted = Period(start, end), tags.wanted(tagged)
-    rows = records(queries.spend(app.workspace.ledger, by, period, org=org_id, key=key_id, tags=wanted), _MONEY)
+    rows = records(spend.table(app.workspace.ledger, by, period, org=org_id, key=key_id, tags=wanted), _MONEY)
     dimensions = headings(by)
     total = total_of(rows, next(iter(dimensions)), SUMS)
     columns = {

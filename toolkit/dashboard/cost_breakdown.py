@@ -49,7 +49,7 @@ class CostBreakdown:
 
 
 def of(row: Mapping[Hashable, Any]) -> CostBreakdown:
-    """Return how the cost of a request-log row came about (a row of `queries.requests`)."""
+    """Return how the cost of a request-log row came about (a row of `requests.search`)."""
     kept = int(row["cached_input_tokens"]) + int(row["cache_write_5m_tokens"]) + int(row["cache_write_1h_tokens"])
     fresh = max(int(row["input_tokens"]) - kept, 0)
     kinds = (

@@ -12,9 +12,12 @@ import streamlit as st
 from sqlalchemy import func, select
 
 from toolkit.admin import organisations
-from toolkit.core.period import billing_month
-from toolkit.reports import queries
-from toolkit.reports.queries import Period, Totals
+from toolkit.core.period import Period, billing_month
+from toolkit.reports import hold_accuracy as hold_accuracy_report
+from toolkit.reports import refusals as refusals_report
+from toolkit.reports import requests as requests_report
+from toolkit.reports import spend as spend_report
+from toolkit.reports.spend import Totals
 from toolkit.store.tables import ApiKey, Organisation, OutboxRow
 from toolkit.workspace import Workspace
 
@@ -91,29 +94,29 @@ def this_month(workspace: Workspace, view: View, now: datetime) -> tuple[Totals,
 
 @st.cache_data(max_entries=256, ttl=_LONGEST, show_spinner=False)
 def totals(_workspace: Workspace, view: View, period: Period) -> Totals:
-    """Return `queries.totals`."""
-    return queries.totals(_workspace.ledger, period, org=view.org)
+    """Return `reports.spend.totals`."""
+    return spend_report.totals(_workspace.ledger, period, org=view.org)
 
 
 @st.cache_data(max_entries=256, ttl=_LONGEST, show_spinner=False)
 def spend(_workspace: Workspace, view: View, by: tuple[str, ...], period: Period) -> "pd.DataFrame":
-    """Return `queries.spend`."""
-    return queries.spend(_workspace.ledger, by, period, org=view.org)
+    """Return `reports.spend.table`."""
+    return spend_report.table(_workspace.ledger, by, period, org=view.org)
 
 
 @st.cache_data(max_entries=256, ttl=_LONGEST, show_spinner=False)
 def refusals(_workspace: Workspace, view: View, period: Period) -> "pd.DataFrame":
-    """Return `queries.refusals`."""
-    return queries.refusals(_workspace.ledger, period, org=view.org)
+    """Return `reports.refusals.table`."""
+    return refusals_report.table(_workspace.ledger, period, org=view.org)
 
 
 @st.cache_data(max_entries=64, ttl=_LONGEST, show_spinner=False)
 def hold_accuracy(_workspace: Workspace, view: View, period: Period) -> "pd.DataFrame":
-    """Return `queries.hold_accuracy` per key and model."""
-    return queries.hold_accuracy(_workspace.ledger, period=period, org=view.org)
+    """Return `reports.hold_accuracy.table` per key and model."""
+    return hold_accuracy_report.table(_workspace.ledger, period=period, org=view.org)
 
 
 @st.cache_data(max_entries=64, ttl=_LONGEST, show_spinner=False)
 def overruns(_workspace: Workspace, view: View, period: Period, limit: int) -> "pd.DataFrame":
     """Return the newest calls that cost more than was held for them."""
-    return queries.requests(_workspace.ledger, overrun=True, period=period, org=view.org, limit=limit)
+    return requests_report.search(_workspace.ledger, overrun=True, period=period, org=view.org, limit=limit)

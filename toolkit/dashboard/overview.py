@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from toolkit.core.money import show_usd, usd
+from toolkit.core.period import Period
 from toolkit.core.policy import Role
 from toolkit.dashboard import figures, shared
 from toolkit.dashboard.figures import View
 from toolkit.reports import charts
-from toolkit.reports.queries import Period
 from toolkit.store.transaction import utc_now
 from toolkit.workspace import Workspace
 

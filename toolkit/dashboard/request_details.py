@@ -15,7 +15,7 @@ from toolkit.core.money import NANO, usd
 from toolkit.core.policy import Outcome
 from toolkit.core.pricing import MILLION, show_multiplier
 from toolkit.dashboard import cost_breakdown, dialog, shared
-from toolkit.reports import queries
+from toolkit.reports import requests
 from toolkit.statements import corrections
 from toolkit.store.transaction import utc_now
 from toolkit.workspace import Workspace
@@ -59,7 +59,7 @@ def detail_dialog(request_id: str) -> None:
     """Show one request."""
     dialog.leave_if_closed()
     workspace = shared.workspace()
-    found = queries.requests(workspace.ledger, request_id=request_id, limit=1).to_dict("records")
+    found = requests.search(workspace.ledger, request_id=request_id, limit=1).to_dict("records")
     if found:
         draw(workspace, found[0], utc_now())
 
@@ -69,7 +69,7 @@ def draw(workspace: Workspace, row: Mapping[Hashable, Any], now: datetime) -> No
 
     Args:
         workspace: with the rights of whoever looks.
-        row: of `queries.requests`.
+        row: of `requests.search`.
         now: by which it was so long ago.
     """
     outcome = Outcome(row["outcome"])

@@ -13,7 +13,7 @@ from toolkit.admin.models import list_models
 from toolkit.core.policy import KeyStatus, Outcome
 from toolkit.dashboard import dialog, shared
 from toolkit.dashboard.request_details import OUTCOMES, detail_dialog, draw, seconds, text_of
-from toolkit.reports import queries
+from toolkit.reports import requests
 from toolkit.store.transaction import Transaction, utc_now
 from toolkit.workspace import Workspace
 
@@ -55,7 +55,7 @@ def main() -> None:
     if st.session_state.get(_FILTERS) != filters:
         st.session_state[_FILTERS], st.session_state[_PAGES] = filters, []
     pages: list[Place] = st.session_state[_PAGES]
-    rows = queries.requests(
+    rows = requests.search(
         workspace.ledger,
         key=filters.key,
         model=filters.model,
@@ -162,7 +162,7 @@ def _nothing(filters: Filters) -> None:
 
 
 def _one(workspace: Workspace, request_id: str, now: datetime) -> None:
-    found = queries.requests(workspace.ledger, request_id=request_id, limit=1).to_dict("records")
+    found = requests.search(workspace.ledger, request_id=request_id, limit=1).to_dict("records")
     if not found:
         shared.empty(
             "No request has this id.",

@@ -18,9 +18,9 @@ import streamlit as st
 from toolkit.admin import organisations
 from toolkit.core.errors import KeydeskError
 from toolkit.core.money import show_usd, usd
+from toolkit.core.period import Period
 from toolkit.core.policy import Role
 from toolkit.dashboard import identity, streamlit_sessions
-from toolkit.reports.queries import Period
 from toolkit.store.tables import Organisation
 from toolkit.store.transaction import utc_now
 from toolkit.workspace import Workspace

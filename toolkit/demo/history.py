@@ -9,7 +9,8 @@ from itertools import groupby
 from sqlalchemy import select
 
 from toolkit.admin import catalog, keys, organisations, secret_lookup, wallet
-from toolkit.billing.rules import Call, Refuse
+from toolkit.billing.call import Call
+from toolkit.billing.rules import Refuse
 from toolkit.billing.stores import BillingStore, open_billing_store
 from toolkit.core.catalog import Catalog
 from toolkit.core.dialect import Dialect

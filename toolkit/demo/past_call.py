@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 from datetime import timedelta
 
+from toolkit.billing.call import Call, Ending
 from toolkit.billing.hold_estimate import hold_bound
-from toolkit.billing.rules import Admit, Call, Ending, Refuse, Settle
+from toolkit.billing.rules import Admit, Refuse, Settle
 from toolkit.billing.state import BatchState, RowsWanted
 from toolkit.core.catalog import Catalog
 from toolkit.core.dialect import Dialect

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     Numbers = NDArray[np.float64]
 
-S3Storage = Literal["day", "hour"]
+Bucket = Literal["day", "hour"]
 
 WEEKS = 8
 """How far back a bucket is compared."""
@@ -70,7 +70,7 @@ class Grid:
     window: int
 
 
-GRIDS: dict[S3Storage, Grid] = {
+GRIDS: dict[Bucket, Grid] = {
     "day": Grid(timedelta(days=1), 7, 1, 0, NANO, 20, 0, 56),
     "hour": Grid(timedelta(hours=1), 168, 6, 1, NANO, 20, 5, 168),
 }
@@ -96,7 +96,7 @@ class _Usual:
 
 def find(
     spend: "pd.DataFrame",
-    bucket: S3Storage,
+    bucket: Bucket,
     *,
     refused: "pd.DataFrame | None" = None,
     since: datetime | None = None,
@@ -262,7 +262,7 @@ def _sentence(row: dict[str, Any], grid: Grid) -> str:
     return f"{spent} was spent {when}; about {show_usd(row['expected'])} is usual."
 
 
-def anomalies(ledger: Ledger, now: datetime, bucket: S3Storage = "day", *, days: int = 30) -> "pd.DataFrame":
+def anomalies(ledger: Ledger, now: datetime, bucket: Bucket = "day", *, days: int = 30) -> "pd.DataFrame":
     """Return the anomalies of the last days.
 
     Keys that admit no calls any more are not called silent.
@@ -309,7 +309,7 @@ def beyond_usual(ledger: Ledger, now: datetime, *, days: int) -> dict[str, dict[
 
 
 def _amounts(
-    ledger: Ledger, now: datetime, bucket: S3Storage, days: int
+    ledger: Ledger, now: datetime, bucket: Bucket, days: int
 ) -> "tuple[datetime, pd.DataFrame, pd.DataFrame, pd.DataFrame]":
     """Return since when the last days are, spend and refused calls by bucket with what they are compared with; keys."""
     import pandas as pd

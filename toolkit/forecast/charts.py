@@ -12,7 +12,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from toolkit.core.money import show_usd
-from toolkit.forecast.anomalies import GRIDS, S3Storage
+from toolkit.forecast.anomalies import GRIDS, Bucket
 from toolkit.reports.charts import PALETTE, empty_figure, escaped
 
 LIMIT = "#B23A2E"
@@ -136,14 +136,14 @@ def anomalies_over_time(spend: pd.DataFrame, anomalies: pd.DataFrame, *, height:
     """Draw one key's spend, with what was unusual picked out and named.
 
     Args:
-        spend: `queries.spend` of one key by day or hour.
+        spend: `reports.spend.table` of one key by day or hour.
         anomalies: rows of `anomalies.find` of that key, by buckets of the same length.
         height: pixels.
     """
     figure = empty_figure(height, "No spend in this period" if spend.empty else None)
     if spend.empty:
         return figure
-    time: S3Storage = "hour" if "hour" in spend.columns else "day"
+    time: Bucket = "hour" if "hour" in spend.columns else "day"
     length = timedelta(**{f"{time}s": 1})
     moments = pd.to_datetime(spend[time], utc=True)
     costs = spend["cost"].groupby(moments).sum()
@@ -192,7 +192,7 @@ def anomalies_over_time(spend: pd.DataFrame, anomalies: pd.DataFrame, *, height:
     return figure
 
 
-def _note(row: dict[Any, Any], time: S3Storage) -> str:
+def _note(row: dict[Any, Any], time: Bucket) -> str:
     """Return the few words that stand at an anomaly: its sums, and of how many days or hours they are."""
     actual, expected, count = int(row["actual"]), int(row["expected"]), int(row["buckets"]) + GRIDS[time].span - 1
     over = f" in {count} {time}s" if count > 1 else ""

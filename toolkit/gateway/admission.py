@@ -6,10 +6,11 @@ The first reason that applies is the answer; docs/gateway.md has their order.
 from dataclasses import dataclass
 from typing import Any
 
+from toolkit.billing.call import Call
 from toolkit.billing.funds import Afford
 from toolkit.billing.hold_estimate import HoldBound, likely_input
 from toolkit.billing.metering import Gauge
-from toolkit.billing.rules import Admitted, Call, Refuse
+from toolkit.billing.rules import Admitted, Refuse
 from toolkit.billing.state import Stale
 from toolkit.core.catalog import ModelFacts
 from toolkit.core.errors import Refusal, RefusalType, Unavailable

@@ -2,8 +2,8 @@
 
 from datetime import datetime
 
+from toolkit.billing.call import Call
 from toolkit.billing.hold_estimate import HoldBound, check_text, hold_bound
-from toolkit.billing.rules import Call
 from toolkit.core.catalog import Catalog, DatedSheet, ModelFacts
 from toolkit.core.dialect import Dialect
 from toolkit.core.errors import Refusal, RefusalType

@@ -13,9 +13,10 @@ from typing import Any
 
 from starlette.types import Receive, Send
 
+from toolkit.billing.call import Ending
 from toolkit.billing.leases import Progress
 from toolkit.billing.metering import Metered
-from toolkit.billing.rules import Ending, Receipt
+from toolkit.billing.rules import Receipt
 from toolkit.core.dialect import Dialect
 from toolkit.core.errors import Refusal, RefusalType, Unavailable
 from toolkit.core.money import usd

@@ -6,9 +6,10 @@ import time
 from collections.abc import Coroutine
 from typing import Any, Protocol, TypeVar
 
+from toolkit.billing.call import Call, Ending
 from toolkit.billing.hold_estimate import HoldBound
 from toolkit.billing.leases import Progress
-from toolkit.billing.rules import Admit, Admitted, Call, Ending, Receipt, Settle, cost_of
+from toolkit.billing.rules import Admit, Admitted, Receipt, Settle, cost_of
 from toolkit.core.catalog import Catalog
 from toolkit.core.errors import Unavailable
 from toolkit.core.money import usd

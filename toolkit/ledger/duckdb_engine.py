@@ -65,6 +65,6 @@ def with_plain_integers(table: "pa.Table") -> "pa.Table":
     return table
 
 
-def quoted(text: str) -> str:
+def sql_literal(text: str) -> str:
     """Return a text as a literal of DuckDB's SQL."""
     return "'" + text.replace("'", "''") + "'"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from toolkit.core.errors import InvalidInput, Unavailable
 from toolkit.core.period import Period
 from toolkit.ledger import segments, snapshot
-from toolkit.ledger.duckdb_engine import quoted
+from toolkit.ledger.duckdb_engine import sql_literal
 from toolkit.ledger.row_security import visible_calls
 from toolkit.ledger.sql_guard import ONLY_READ
 from toolkit.ledger.storage import Storage
@@ -146,11 +146,11 @@ def _narrowing(actor: Actor, period: Period | None, request_id: str | None) -> s
     """Return the conditions that rows of the log must meet, as DuckDB's SQL."""
     terms = [visible_calls(actor)]
     if request_id is not None:
-        terms.append(f"request_id = {quoted(request_id)}")
+        terms.append(f"request_id = {sql_literal(request_id)}")
     if period is not None:
         condition, values = period.where()
         for value in values:
-            condition = condition.replace("?", quoted(str(value)), 1)
+            condition = condition.replace("?", sql_literal(str(value)), 1)
         terms.append(condition)
     return " AND ".join(terms)
 
@@ -163,7 +163,7 @@ def _scans(storage: Storage, listed: list[tuple[str, int, int]]) -> Iterator[str
     for version in sorted({version for _, _, version in listed}):
         addresses = storage.addresses({path: size for path, size, of_version in listed if of_version == version})
         yield (
-            f"SELECT * FROM read_parquet([{', '.join(map(quoted, addresses))}], hive_partitioning = true,"
+            f"SELECT * FROM read_parquet([{', '.join(map(sql_literal, addresses))}], hive_partitioning = true,"
             " hive_types = {'day': DATE})"
         )
 
@@ -176,4 +176,4 @@ def _column(column: Any) -> str:
 
 
 def _literal(value: Any) -> str:
-    return quoted(value) if isinstance(value, str) else str(value)
+    return sql_literal(value) if isinstance(value, str) else str(value)

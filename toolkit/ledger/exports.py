@@ -262,7 +262,7 @@ def _insert(
     cursor: "duckdb.DuckDBPyConnection", file: Path, query: str, spans: Iterator[_Span], values: dict[str, Any]
 ) -> int:
     """Write a DuckDB database; return the number of calls in it."""
-    cursor.execute(f"ATTACH {duckdb_engine.quoted(str(file))} AS target")
+    cursor.execute(f"ATTACH {duckdb_engine.sql_literal(str(file))} AS target")
     cursor.execute("CREATE TABLE target.usage AS FROM usage LIMIT 0")
     rows = 0
     for span in spans:

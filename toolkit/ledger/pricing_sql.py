@@ -26,7 +26,7 @@ def half_even(numerator: str, denominator: str) -> str:
     return f"({rounded_up} - CASE WHEN {tie} THEN 1 ELSE 0 END)"
 
 
-def charge(multiplier: str = "multiplier", **prices: str) -> str:
+def charge_sql(multiplier: str = "multiplier", **prices: str) -> str:
     """Return SQL for what a call of `usage` costs, in nano-USD as a HUGEINT.
 
     Args:

@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Table, select, true
 
-from toolkit.ledger.duckdb_engine import quoted
+from toolkit.ledger.duckdb_engine import sql_literal
 from toolkit.store import audit
 from toolkit.store.actor import Actor
 from toolkit.store.tables import ApiKey, AuditRow, Organisation, Plan, PlanModel, Price
@@ -36,7 +36,7 @@ def visible_rows(table: Table, actor: Actor) -> ColumnElement[bool]:
 
 def visible_calls(actor: Actor) -> str:
     """Return the condition that a row of the request log is one that the actor may see, as DuckDB's SQL."""
-    return "true" if actor.org_id is None else f"org_id = {quoted(actor.org_id)}"
+    return "true" if actor.org_id is None else f"org_id = {sql_literal(actor.org_id)}"
 
 
 def name_readers(tx: Transaction, table: Table) -> dict[str, Callable[[Any], Any]]:

@@ -16,7 +16,7 @@ from toolkit.ledger.row_security import name_readers, visible_rows
 from toolkit.store.tables import (
     ApiKey,
     AuditRow,
-    Hold,
+    HoldRow,
     KeyMonth,
     Moment,
     Organisation,
@@ -47,7 +47,7 @@ TABLES = {
     "refusal_counts": cast("Table", RefusalCount.__table__),
     "refusal_days": cast("Table", RefusalDay.__table__),
     "key_months": cast("Table", KeyMonth.__table__),
-    "holds": cast("Table", Hold.__table__),
+    "holds": cast("Table", HoldRow.__table__),
     "wallet_entries": cast("Table", WalletEntry.__table__),
 }
 """Tables of the key store that are views besides `usage`."""

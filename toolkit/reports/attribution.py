@@ -14,8 +14,8 @@ from toolkit.core.errors import InvalidInput
 from toolkit.core.period import Period
 from toolkit.core.pricing import MILLION, PriceSheet
 from toolkit.ledger.ledger import Ledger
-from toolkit.ledger.pricing_sql import CHARGED, TOKENS, charge, half_even
-from toolkit.reports.queries import TIMES, chosen, condition, grouped, ordered, with_decimals
+from toolkit.ledger.pricing_sql import CHARGED, TOKENS, charge_sql, half_even
+from toolkit.reports.dimensions import TIMES, chosen, condition, grouped, ordered, with_decimals
 from toolkit.reports.variance import Effects, Side, split
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def movers(
         ledger: whose actor's rows count.
         before: the earlier period, by admission.
         after: the later one.
-        by: one or more of `queries.DIMENSIONS` that are no times, or `tag:NAME`.
+        by: one or more of `dimensions.DIMENSIONS` that are no times, or `tag:NAME`.
         org: id or name, to count that organisation alone.
         key: id or name, to count that key alone; a deleted one by its id.
 
@@ -256,7 +256,7 @@ def cache_savings(
 
     Args:
         ledger: whose actor's rows count.
-        by: one or more of `queries.DIMENSIONS`, or `tag:NAME`.
+        by: one or more of `dimensions.DIMENSIONS`, or `tag:NAME`.
         period: by admission; everything by default.
         org: id or name, to count that organisation alone.
         key: id or name, to count that key alone; a deleted one by its id.
@@ -273,8 +273,8 @@ def cache_savings(
     """
     columns = grouped("Cache savings", by)
     where, values = condition(period, None, **chosen(ledger, org, key))
-    without_reads = charge(cached_input="input_price")
-    without_cache = charge(cached_input="input_price", cache_write_5m="input_price", cache_write_1h="input_price")
+    without_reads = charge_sql(cached_input="input_price")
+    without_cache = charge_sql(cached_input="input_price", cache_write_5m="input_price", cache_write_1h="input_price")
     writes = "cache_write_5m_tokens + cache_write_1h_tokens"
     surcharge = f"CASE WHEN {writes} > 0 THEN {without_reads} - {without_cache} ELSE 0 END"  # few calls write
     frame = ledger.df(
@@ -305,7 +305,7 @@ def unit_costs(
 
     Args:
         ledger: whose actor's rows count.
-        by: one or more of `queries.DIMENSIONS`, or `tag:NAME`.
+        by: one or more of `dimensions.DIMENSIONS`, or `tag:NAME`.
         period: by admission; everything by default.
         org: id or name, to count that organisation alone.
         key: id or name, to count that key alone; a deleted one by its id.

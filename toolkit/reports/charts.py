@@ -33,7 +33,7 @@ def spend_over_time(df: pd.DataFrame, by: str = "key", *, height: int = 320) -> 
     """Draw spend as stacked bars, one for each hour, day, week or month.
 
     Args:
-        df: `queries.spend` by a time and one other dimension.
+        df: `reports.spend.table` by a time and one other dimension.
         by: that other dimension; the largest eight are told apart, the rest summed up.
         height: pixels.
     """
@@ -100,7 +100,7 @@ def refusals_chart(df: pd.DataFrame, *, height: int = 320) -> go.Figure:
     """Draw how often calls were refused for each reason, by key.
 
     Args:
-        df: `queries.refusals`.
+        df: `reports.refusals.table`.
         height: pixels.
     """
     figure = empty_figure(height, "No refusals in this period" if df.empty else None)

@@ -68,7 +68,7 @@ def change(before: int, after: int) -> str:
     return f"{words}, {sign}{abs(round(Decimal(100 * difference) / before))} %" if before else words
 
 
-def listed(frame: "pd.DataFrame", label: str, value: str = "cost", *, limit: int = 3) -> str:
+def largest_in_words(frame: "pd.DataFrame", label: str, value: str = "cost", *, limit: int = 3) -> str:
     """Return the first rows of a table in words: "$92.32 on gpt-5, $3.10 on gpt-5-mini and 2 more".
 
     Args:

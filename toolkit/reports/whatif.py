@@ -17,8 +17,8 @@ from toolkit.core.money import check_amount
 from toolkit.core.period import Period
 from toolkit.core.pricing import PriceSheet, check_multiplier
 from toolkit.ledger.ledger import Ledger
-from toolkit.ledger.pricing_sql import CHARGED, TOKENS, charge
-from toolkit.reports.queries import DIMENSIONS, condition
+from toolkit.ledger.pricing_sql import CHARGED, TOKENS, charge_sql
+from toolkit.reports.dimensions import DIMENSIONS, condition
 
 if TYPE_CHECKING:
     import numpy as np
@@ -190,7 +190,7 @@ def _priced(
         planned = "coalesce(list_contains(?::VARCHAR[], model), false)"
         values.append(models)
     applied = "multiplier" if multiplier is None else str(multiplier)
-    sheets, repriced = "", charge(applied)
+    sheets, repriced = "", charge_sql(applied)
     if prices:
         sheets = (
             "LEFT JOIN (SELECT unnest(?, recursive := true)) AS sheet"
@@ -198,7 +198,7 @@ def _priced(
         )
         values.append([tier for model, sheet in prices.items() for tier in _tiers(model, sheet)])
         kinds = (*TOKENS, "request")
-        repriced = charge(applied, **{kind: f"coalesce(new_{kind}, {kind}_price)" for kind in kinds})
+        repriced = charge_sql(applied, **{kind: f"coalesce(new_{kind}, {kind}_price)" for kind in kinds})
     where, bounds = condition(months, org_id=org, key_id=key)
     query = _PRICED.format(
         inside=inside, planned=planned, repriced=repriced, sheets=sheets, charged=CHARGED, where=where

@@ -18,7 +18,7 @@ from toolkit.core.policy import Outcome
 from toolkit.core.words import check_reason
 from toolkit.store import audit
 from toolkit.store.locks import lock_orgs
-from toolkit.store.tables import Hold, KeyMonth, Organisation, Statement, WalletEntry
+from toolkit.store.tables import HoldRow, KeyMonth, Organisation, Statement, WalletEntry
 from toolkit.store.transaction import Transaction, store_now
 from toolkit.workspace import Workspace
 
@@ -119,7 +119,7 @@ def find(workspace: Workspace, request_id: str) -> Charge:
     request_id = request_id.strip()
     with workspace.read() as tx:
         rights.require_platform_admin(tx)
-        under_way = tx.session.get(Hold, request_id) is not None
+        under_way = tx.session.get(HoldRow, request_id) is not None
     if under_way:
         raise Conflict(f"The call {request_id} is still under way. It can be corrected once it has ended.")
     query = "SELECT org_id, org, key_id, key, month, cost::BIGINT AS cost, outcome FROM usage"

@@ -12,7 +12,7 @@ from toolkit.core.period import Period
 from toolkit.core.policy import Outcome
 from toolkit.core.usage import UsageSource
 from toolkit.ledger.ledger import Ledger
-from toolkit.ledger.pricing_sql import CHARGED, TOKENS, charge
+from toolkit.ledger.pricing_sql import CHARGED, TOKENS, charge_sql
 from toolkit.statements.invoice_lines import KINDS
 
 _NANO = 10**6  # parts of 10⁻¹⁵ USD, in which everything is counted
@@ -76,8 +76,8 @@ def our_calls(
 ) -> Iterator[OurCalls]:
     """Yield our calls, each alone or summed by model."""
     where, values = period.where()
-    exact = charge("1000000::HUGEINT * 1000000")  # in the unit that all is counted in: nothing is rounded
-    cost = charge("1000000")
+    exact = charge_sql("1000000::HUGEINT * 1000000")  # in the unit that all is counted in: nothing is rounded
+    cost = charge_sql("1000000")
     more = f"greatest({_HELD} - {cost}, 0)"
 
     def text(value: str, condition: str = "true") -> str:  # 128 bits do not fit into Arrow's integers

@@ -7,92 +7,25 @@ The gap is split into named causes that sum to it exactly. `docs/month-close.md`
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal
-from enum import StrEnum
 from heapq import nlargest
-from typing import TYPE_CHECKING
 
 from sqlalchemy import select
 
 from toolkit.core.errors import Forbidden, InvalidInput, NotFound
-from toolkit.core.money import NANO
 from toolkit.core.period import Period
 from toolkit.ledger.ledger import Ledger
 from toolkit.statements.invoice_calls import OurCalls, our_calls
-from toolkit.statements.invoice_lines import Invoice, Line
+from toolkit.statements.invoice_gaps import Cause, Comparison, Gap
+from toolkit.statements.invoice_lines import Invoice, InvoiceLine
 from toolkit.store.tables import Model, Upstream
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 MOST_SHOWN = 20
 """Calls that are named as evidence of one cause."""
 
 _DATED = re.compile(r"[-@](\d{4}-?\d{2}-?\d{2})$")
-
-
-class Cause(StrEnum):
-    """Why an invoice is not what we expect; each amount is theirs − ours.
-
-    "At most": as much of the gap as these calls can explain is put down to them, whether or not it is theirs.
-    """
-
-    MISSING_FROM_US = "calls missing from us"
-    MISSING_FROM_THEM = "calls missing from them"
-    BILLED_TWICE = "billed twice"
-    TOKENS = "token counts"
-    PRICES = "prices"
-    ESTIMATED = "estimated rows (at most)"
-    UNFINISHED = "aborted or abandoned calls (at most)"
-    ROUNDING = "rounding"
-    UNEXPLAINED = "unexplained"
-
-
-@dataclass(frozen=True, slots=True)
-class Gap:
-    """What an invoice bills for a model beyond what our log says, and why.
-
-    Args:
-        model: the provider's name of it.
-        our_calls: admitted calls in our log, failed ones included.
-        their_lines: lines of the invoice.
-        ours, theirs: USD, exact.
-        causes: each cause's part of theirs − ours, in USD; they sum to it.
-    """
-
-    model: str
-    our_calls: int
-    their_lines: int
-    ours: Decimal
-    theirs: Decimal
-    causes: dict[Cause, Decimal]
-
-    def __post_init__(self) -> None:
-        assert sum(self.causes.values()) == self.gap, self  # noqa: S101 - or the causes are worth nothing
-
-    @property
-    def gap(self) -> Decimal:
-        """Theirs − ours, in USD."""
-        return self.theirs - self.ours
-
-
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """An invoice beside our log.
-
-    Args:
-        models: by model, the largest gap first.
-        total: the sum of all models.
-        evidence: for causes that single calls stand for, the costliest of them in words.
-    """
-
-    upstream: str
-    month: str
-    models: list[Gap]
-    total: Gap
-    evidence: dict[Cause, list[str]]
 
 
 @dataclass(slots=True)
@@ -106,7 +39,7 @@ class _Tally:
     causes: Counter[Cause] = field(default_factory=Counter)
 
 
-def reconcile(
+def compare(
     ledger: Ledger,
     invoice: Invoice,
     upstream: str,
@@ -158,7 +91,7 @@ def reconcile(
 
 
 def obstacle(ledger: Ledger, upstream: str | None) -> str:
-    """Return why no invoice of an upstream can be compared, as `reconcile` would raise it; empty if one can."""
+    """Return why no invoice of an upstream can be compared, as `compare` would raise it; empty if one can."""
     try:
         _dialect(ledger, upstream)
     except (Forbidden, NotFound) as error:
@@ -182,40 +115,6 @@ def _dialect(ledger: Ledger, upstream: str | None) -> str:
     return dialects[upstream]
 
 
-def by_model(compared: Comparison | None) -> "pd.DataFrame":
-    """Return a comparison as a table, a model a line and the total below: amounts in nano-USD, rounded.
-
-    Returns:
-        model, our_calls, their_lines, ours, theirs, gap; no line for None.
-    """
-    import pandas as pd
-
-    gaps = [*compared.models, replace(compared.total, model="Total")] if compared else []
-    return pd.DataFrame(
-        [(gap.model, gap.our_calls, gap.their_lines, *map(nano, (gap.ours, gap.theirs, gap.gap))) for gap in gaps],
-        columns=["model", "our_calls", "their_lines", "ours", "theirs", "gap"],
-    )
-
-
-def by_cause(compared: Comparison | None) -> "pd.DataFrame":
-    """Return the gap as a table, a line for each cause and model and the total below: amounts in nano-USD, rounded.
-
-    Returns:
-        cause, model, part_of_the_gap; no line for None.
-    """
-    import pandas as pd
-
-    gaps = compared.models if compared else []
-    rows = [(str(cause), gap.model, nano(gap.causes[cause])) for cause in Cause for gap in gaps if cause in gap.causes]
-    total = [("Total", "", nano(compared.total.gap))] if compared else []
-    return pd.DataFrame([*rows, *total], columns=["cause", "model", "part_of_the_gap"])
-
-
-def nano(amount: Decimal) -> int:
-    """Return USD as nano-USD, rounded."""
-    return round(amount * NANO)
-
-
 class _Comparing:
     """The work of one comparison."""
 
@@ -232,7 +131,7 @@ class _Comparing:
 
     def by_model(self, ours: Iterable[OurCalls]) -> None:
         """Compare what a model's lines sum to with what its calls do."""
-        billed: dict[str, list[Line]] = defaultdict(list)
+        billed: dict[str, list[InvoiceLine]] = defaultdict(list)
         for line in self._invoice.lines:
             billed[self._name(line.model)].append(line)
         groups: dict[str, OurCalls] = {}
@@ -284,9 +183,9 @@ class _Comparing:
             for call in waiting:
                 self._book(call.model, Cause.MISSING_FROM_THEM, -call.cost, call.name)
 
-    def _billed_calls(self) -> dict[str, list[Line]]:
+    def _billed_calls(self) -> dict[str, list[InvoiceLine]]:
         """Return the lines of each billed call; those that are billed again, or are of no call, are booked at once."""
-        billed: dict[str, list[Line]] = {}
+        billed: dict[str, list[InvoiceLine]] = {}
         for line in self._invoice.lines:
             before = billed.get(line.response_id or "", [])
             if line.response_id is None:
@@ -301,7 +200,7 @@ class _Comparing:
                 billed.setdefault(line.response_id, []).append(line)
         return billed
 
-    def _explain(self, model: str, lines: list[Line], ours: OurCalls) -> None:
+    def _explain(self, model: str, lines: list[InvoiceLine], ours: OurCalls) -> None:
         """Split what lines bill beyond the calls of ours that they are for."""
         billed = sum(line.amount for line in lines)
         tokens = self._tokens(lines, ours)
@@ -321,7 +220,7 @@ class _Comparing:
             else:
                 self._book(model, Cause.PRICES if any(map(_counts_tokens, lines)) else Cause.UNEXPLAINED, rest, name)
 
-    def _tokens(self, lines: list[Line], ours: OurCalls) -> list[int]:
+    def _tokens(self, lines: list[InvoiceLine], ours: OurCalls) -> list[int]:
         """Return what lines count, by kind; a kind that the invoice has no column of is taken to be as we count it."""
         counts = [
             mine if lines[0].tokens[kind] is None else sum(line.tokens[kind] or 0 for line in lines)
@@ -350,7 +249,7 @@ class _Comparing:
         tally.calls += ours.calls
         tally.ours += ours.cost
 
-    def _bill(self, model: str, line: Line) -> None:
+    def _bill(self, model: str, line: InvoiceLine) -> None:
         tally = self._tallies[model]
         tally.lines += 1
         tally.theirs += line.amount
@@ -382,7 +281,7 @@ class _Comparing:
         return Comparison(upstream, month, gaps, _gap("", total), evidence)
 
 
-def _counts_tokens(line: Line) -> bool:
+def _counts_tokens(line: InvoiceLine) -> bool:
     return any(line.tokens)
 
 

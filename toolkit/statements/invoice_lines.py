@@ -13,6 +13,7 @@ from datetime import UTC, date, datetime
 from decimal import ROUND_HALF_EVEN, Context, Decimal
 
 from toolkit.core.errors import InvalidInput
+from toolkit.statements.invoice_columns import places_of
 
 UNIT = 10**15
 """Parts of a USD that amounts are kept in: a token times a price in nano-USD per million tokens is a whole number."""
@@ -20,47 +21,27 @@ UNIT = 10**15
 KINDS = ("input", "cached_input", "cache_write_5m", "cache_write_1h", "output")
 """Tokens that are priced apart. `input` is what was neither read from nor written to a cache."""
 
-NAMES = {
-    "date": ("date", "day", "usage_date", "usage_date_utc", "start_time", "start_time_iso", "timestamp", "created_at"),
-    "model": ("model", "model_id", "model_name", "model_version"),
-    "response_id": ("response_id", "provider_response_id", "completion_id", "message_id", "generation_id", "id"),
-    "input_tokens": ("input_tokens", "prompt_tokens", "prompt_token_count", "n_context_tokens_total"),
-    "fresh_input_tokens": (
-        *("uncached_input_tokens", "input_uncached_tokens", "fresh_input_tokens", "usage_input_tokens_no_cache"),
-    ),
-    "cached_tokens": (
-        *("cached_tokens", "cached_input_tokens", "input_cached_tokens", "cache_read_tokens"),
-        *("cache_read_input_tokens", "usage_input_tokens_cache_read", "cached_content_token_count"),
-    ),
-    "cache_write_5m_tokens": (
-        *("cache_write_tokens", "cache_write_5m_tokens", "cache_creation_tokens", "cache_creation_input_tokens"),
-        *("usage_input_tokens_cache_write_5m", "ephemeral_5m_input_tokens"),
-    ),
-    "cache_write_1h_tokens": (
-        *("cache_write_1h_tokens", "usage_input_tokens_cache_write_1h", "ephemeral_1h_input_tokens"),
-    ),
-    "output_tokens": (
-        *("output_tokens", "completion_tokens", "usage_output_tokens", "n_generated_tokens_total"),
-        "candidates_token_count",
-    ),
-    "amount": ("amount", "amount_usd", "cost", "cost_usd", "cost_in_usd", "total_cost", "total_usd", "charge_usd"),
-    "currency": ("currency", "amount_currency", "cost_currency"),
-}
-"""Fields of a line, and the headings that each is known by; case, spaces and punctuation do not count."""
-
 _TOTALS = frozenset({"total", "totals", "sum", "subtotal", "grand total"})
+
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?")
+
 _GROUPED = re.compile(r"[+-]?[1-9][0-9]{0,2}(,[0-9]{3})+(\.[0-9]*)?")
+
 _WITH_COMMAS = re.compile(r"[+-]?[0-9.]*,[0-9.,]*")
+
 _CURRENCY = re.compile(r"^([+-]?)(\$|USD)\s*|\s*(\$|USD)$")
+
 _EPOCH = re.compile(r"[0-9]{10}([0-9]{3})?")
+
 _MOST_DECIMALS = 15
+
 _LARGEST = 9 * 10**9
+
 _EXACT = Context(prec=60)
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class InvoiceLine:
     """A line of an invoice.
 
     Args:
@@ -92,7 +73,7 @@ class Invoice:
         last_place: one unit in the last decimal place that amounts are written to, in 10⁻¹⁵ USD.
     """
 
-    lines: list[Line]
+    lines: list[InvoiceLine]
     columns: dict[str, str]
     input_has_cached: bool | None
     last_place: int
@@ -115,7 +96,7 @@ def read(text: str, *, columns: Mapping[str, str] | None = None) -> Invoice:
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     try:
         heading = next(reader, [])
-        places = _places(heading, columns or {})
+        places = places_of(heading, columns or {})
         lines, decimals = [], 0
         for cells in reader:
             if any(cell.strip() for cell in cells):
@@ -132,46 +113,6 @@ def read(text: str, *, columns: Mapping[str, str] | None = None) -> Invoice:
         False if "fresh_input_tokens" in places else None,
         UNIT // 10 ** min(decimals, _MOST_DECIMALS),
     )
-
-
-def _plain(heading: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "_", heading.strip().lower()).strip("_")
-
-
-def _places(heading: list[str], chosen: Mapping[str, str]) -> dict[str, int]:
-    """Return where each field stands."""
-    shown = ", ".join(repr(name) for name in heading)
-    places = {}
-    for field, name in chosen.items():
-        if field not in NAMES:
-            raise InvalidInput(f"There is no field {field!r} of an invoice. There are {', '.join(NAMES)}.")
-        if name not in heading:
-            raise InvalidInput(f"The invoice has no column {name!r} for {field}. Its columns are {shown}.")
-        if heading.count(name) > 1:
-            raise InvalidInput(
-                f"The invoice has several columns {name!r}, and {field} can be one only: rename the others."
-            )
-        places[field] = heading.index(name)
-    for field, known in NAMES.items():
-        found = [place for place, name in enumerate(heading) if _plain(name) in known and place not in places.values()]
-        if field in places or not found:
-            continue
-        if len(found) > 1:
-            names = " and ".join(repr(heading[place]) for place in found)
-            raise InvalidInput(f"The columns {names} could both be {field}: say which with {_option(field)}.")
-        places[field] = found[0]
-    for field in ("model", "amount"):
-        if field not in places:
-            raise InvalidInput(
-                f"The invoice has no column that is known as {field}: say which with {_option(field)}. It has {shown}."
-            )
-    if "fresh_input_tokens" in places:
-        places.pop("input_tokens", None)
-    return places
-
-
-def _option(field: str) -> str:
-    return f"--column {field}=HEADING (columns={{'{field}': 'HEADING'}})"
 
 
 class _Row:
@@ -192,7 +133,7 @@ class _Row:
         self._cells = cells
         self._grouped = grouped
 
-    def line(self) -> Line:
+    def line(self) -> InvoiceLine:
         """Return what the row says."""
         currency = self._text("currency")
         if currency and currency.upper() != "USD":
@@ -204,7 +145,7 @@ class _Row:
             self._tokens("input_tokens") if "input_tokens" in self._places else self._tokens("fresh_input_tokens"),
             *(self._tokens(f"{kind}_tokens") for kind in ("cached", "cache_write_5m", "cache_write_1h", "output")),
         )
-        return Line(self.number, self._day(), model, self._text("response_id") or None, tokens, self._amount())
+        return InvoiceLine(self.number, self._day(), model, self._text("response_id") or None, tokens, self._amount())
 
     def _text(self, field: str) -> str:
         return self._cells[self._places[field]].strip() if field in self._places else ""

@@ -19,18 +19,8 @@ from toolkit.core.errors import Conflict, NotFound
 from toolkit.core.ids import new_id
 from toolkit.core.money import show_usd, usd
 from toolkit.core.period import Period, billing_month
-from toolkit.statements.figures import (
-    Figures,
-    Moved,
-    build,
-    calls_of,
-    canonical,
-    digest,
-    figures_of,
-    moved,
-    say_written_off,
-    written_off_of,
-)
+from toolkit.statements.figures import Figures, canonical, digest, figures_of, say_written_off
+from toolkit.statements.figures_builder import Moved, build, calls_of, moved, written_off_of
 from toolkit.statements.sequence import ACTION, Due, acts_of, changed, due, left_out, not_next, said
 from toolkit.store import audit, holds
 from toolkit.store.locks import lock_catalog, lock_orgs

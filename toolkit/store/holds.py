@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import select
 
 from toolkit.core.policy import KeyStatus
-from toolkit.store.tables import ApiKey, GatewayInstance, Hold, Organisation
+from toolkit.store.tables import ApiKey, GatewayInstance, HoldRow, Organisation
 from toolkit.store.transaction import Transaction, store_now
 
 SWEPT_WITHIN = timedelta(minutes=2)
@@ -49,14 +49,14 @@ def open_holds(tx: Transaction, *, org: str | None = None) -> list[OpenHold]:
     """
     now = store_now(tx)
     query = (
-        select(Hold, ApiKey.name, ApiKey.status, Organisation.name, GatewayInstance.lease_until)
-        .join(ApiKey, ApiKey.id == Hold.key_id)
-        .join(Organisation, Organisation.id == Hold.org_id)
-        .outerjoin(GatewayInstance, GatewayInstance.id == Hold.instance_id)
-        .order_by(Hold.admitted_at, Hold.request_id)
+        select(HoldRow, ApiKey.name, ApiKey.status, Organisation.name, GatewayInstance.lease_until)
+        .join(ApiKey, ApiKey.id == HoldRow.key_id)
+        .join(Organisation, Organisation.id == HoldRow.org_id)
+        .outerjoin(GatewayInstance, GatewayInstance.id == HoldRow.instance_id)
+        .order_by(HoldRow.admitted_at, HoldRow.request_id)
     )
     for org_id in {tx.actor.org_id, org} - {None}:
-        query = query.where(Hold.org_id == org_id)
+        query = query.where(HoldRow.org_id == org_id)
     return [
         OpenHold(
             request_id=hold.request_id,

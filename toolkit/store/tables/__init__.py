@@ -6,7 +6,7 @@ needs a step in `steps`; a test compares the two.
 
 from toolkit.store.tables.audit import AuditHead, AuditRow, Reconciliation
 from toolkit.store.tables.base import Base, Moment
-from toolkit.store.tables.calls import GatewayInstance, Hold, OutboxRow, RefusalCount, RefusalDay, UnknownField
+from toolkit.store.tables.calls import GatewayInstance, HoldRow, OutboxRow, RefusalCount, RefusalDay, UnknownField
 from toolkit.store.tables.catalog import CatalogVersion, Model, Plan, PlanModel, Price, Upstream
 from toolkit.store.tables.keys import ApiKey, KeyMonth, LiveSecret, RecentCost, RetiredSecret
 from toolkit.store.tables.ledger import Segment, SupersededSegment
@@ -21,7 +21,7 @@ __all__ = [
     "Base",
     "CatalogVersion",
     "GatewayInstance",
-    "Hold",
+    "HoldRow",
     "KeyMonth",
     "LiveSecret",
     "Model",

@@ -18,7 +18,7 @@ class GatewayInstance(Base):
     lease_until: Mapped[datetime]
 
 
-class Hold(Base):
+class HoldRow(Base):
     """Money set aside for a call under way, with all that is needed to write its row if its owner dies."""
 
     __tablename__ = "hold"
