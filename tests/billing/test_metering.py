@@ -236,7 +236,7 @@ def test_reports_of_a_stream_never_lose_what_was_said(reports: list[Report]) -> 
     """However reports follow one another, no side becomes smaller than the last whole one said."""
     merged = reports[0]
     for report in reports[1:]:
-        merged = merged.then(report)
+        merged = merged.followed_by(report)
     for side in ("input", "output"):
         whole = [getattr(r.usage, f"{side}_tokens") for r in reports if not getattr(r, f"{side}_missing")]
         if whole:

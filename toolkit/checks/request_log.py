@@ -124,7 +124,7 @@ def report_of(call: Doubted) -> Report | None:
         answer: dict[str, Any] = {"usage": part, "usageMetadata": part}
         report = MODULES[Dialect(call.dialect)].usage_of(call.endpoint, answer)
         if report is not None:
-            merged = merged.then(report) if merged is not None else report
+            merged = merged.followed_by(report) if merged is not None else report
     return merged
 
 

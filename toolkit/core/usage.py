@@ -86,7 +86,7 @@ class Report:
         used = self.usage
         return self.input_missing or self.output_missing or not used.input_tokens or not used.output_tokens
 
-    def then(self, later: "Report") -> "Report":
+    def followed_by(self, later: "Report") -> "Report":
         """Return what two reports of one stream say together.
 
         Counts only grow while an answer is made, so the later one replaces the earlier; the input as a whole, and the

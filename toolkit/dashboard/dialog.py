@@ -24,13 +24,13 @@ _SEEN = "dialog_seen"
 _SECRET = "dialog_secret"  # noqa: S105 - the name of the place, not a secret
 
 
-def open_(name: str, subject: str = "") -> None:
+def show(name: str, subject: str = "") -> None:
     """Open a dialog about a subject (an id); another one that was open is gone."""
     close()
     st.session_state[_OPEN] = name, subject
 
 
-def opened() -> tuple[str, str] | None:
+def shown() -> tuple[str, str] | None:
     """Return which dialog is open, and about what."""
     return cast("tuple[str, str] | None", st.session_state.get(_OPEN))
 
@@ -55,7 +55,7 @@ def as_opened(summary: KeySummary) -> KeySummary:
 
 def leave_if_closed() -> None:
     """Take a dialog off the screen that is closed or has made its secret: the first thing that a dialog does."""
-    if opened() is None or secret_place():
+    if shown() is None or secret_place():
         st.rerun()
 
 

@@ -47,7 +47,7 @@ def middleware() -> list[Middleware]:
 @asynccontextmanager
 async def lifespan(_app: object) -> AsyncIterator[None]:
     """Open key store and peppers before the first request, so that what is wrong stops the start; close them last."""
-    streamlit_sessions.begin()
+    streamlit_sessions.trust_owner_header()
     workspace = await to_thread.run_sync(identity.workspace)
     await to_thread.run_sync(lambda: workspace.keyring)
     try:
@@ -133,7 +133,7 @@ class Gate:
             await _send_away(cookie, send)
             return {"type": "websocket.disconnect", "code": _BAD_TOKEN}
 
-        await self.app(streamlit_sessions.owned(scope, cookie), receive_checked, send)
+        await self.app(streamlit_sessions.with_owner(scope, cookie), receive_checked, send)
 
 
 async def _refusal(request: Request, visitor: Visitor) -> Response | None:
@@ -159,7 +159,7 @@ async def _refusal(request: Request, visitor: Visitor) -> Response | None:
 
 async def _send_away(cookie: str | None, send: Send) -> None:
     """Make a tab go to the sign-in page, close its websocket, and forget what its pages held."""
-    await send({"type": "websocket.send", "bytes": streamlit_sessions.leave(ENDED)})
+    await send({"type": "websocket.send", "bytes": streamlit_sessions.redirect_message(ENDED)})
     await send({"type": "websocket.close", "code": _BAD_TOKEN})
     if cookie is not None:
-        streamlit_sessions.drop(cookie)
+        streamlit_sessions.drop_tabs(cookie)

@@ -51,7 +51,7 @@ def main() -> None:
         )
     ]
     if create:
-        dialog.open_("Create")
+        dialog.show("Create")
     if not found:
         shared.empty("No API keys yet.", _first_step(may_change, has_plans))
     elif not listed:
@@ -62,7 +62,7 @@ def main() -> None:
 
 
 def _dialog(found: dict[str, KeySummary]) -> None:
-    name, key_id = dialog.opened() or ("", "")
+    name, key_id = dialog.shown() or ("", "")
     if dialog.secret_place():
         dialog.secret_dialog()
     elif name == "Create":
@@ -129,7 +129,7 @@ def _row(cells: str, summary: KeySummary | None, may_change: bool) -> None:
             width=40,
         )
         if chosen:
-            dialog.open_(chosen, summary.key.id)
+            dialog.show(chosen, summary.key.id)
 
 
 _MENU = {

@@ -29,15 +29,15 @@ def main() -> None:
     """Draw the page."""
     workspace = shared.workspace()
     org_id, count = shared.page_head(workspace, "Overview", "overview")
-    numbers(org_id)
+    month_cards(org_id)
     if not _has_calls(workspace, org_id):
         first_step(org_id)
         return
-    over_time(org_id, count)
+    spend_over_time(org_id, count)
     st.space("small")
-    tops(org_id, count)
+    top_lists(org_id, count)
     st.space("small")
-    refused(org_id, count)
+    refusal_tables(org_id, count)
 
 
 def _has_calls(workspace: Workspace, org_id: str | None) -> bool:
@@ -65,7 +65,7 @@ def first_step(org_id: str | None) -> None:
 
 
 @st.fragment(run_every=NUMBERS_EVERY)
-def numbers(org_id: str | None) -> None:
+def month_cards(org_id: str | None) -> None:
     """Draw wallet, spend, calls and refusals of this month."""
     with shared.problems():
         workspace, now = shared.workspace(), utc_now()
@@ -103,7 +103,7 @@ def _change(cost: int, before: int, point: datetime) -> str:
 
 
 @st.fragment(run_every=CHARTS_EVERY)
-def over_time(org_id: str | None, days: int) -> None:
+def spend_over_time(org_id: str | None, days: int) -> None:
     """Draw spend per key over time."""
     with shared.problems():
         workspace = shared.workspace()
@@ -113,7 +113,7 @@ def over_time(org_id: str | None, days: int) -> None:
 
 
 @st.fragment(run_every=NUMBERS_EVERY)
-def tops(org_id: str | None, days: int) -> None:
+def top_lists(org_id: str | None, days: int) -> None:
     """Draw the keys and models that cost most."""
     with shared.problems():
         workspace = shared.workspace()
@@ -153,7 +153,7 @@ def _top(table: "pd.DataFrame", what: str, several_orgs: bool) -> None:
 
 
 @st.fragment(run_every=CHARTS_EVERY)
-def refused(org_id: str | None, days: int) -> None:
+def refusal_tables(org_id: str | None, days: int) -> None:
     """Draw why calls were refused, and whose."""
     with shared.problems():
         workspace, now = shared.workspace(), utc_now()

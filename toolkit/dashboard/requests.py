@@ -73,7 +73,7 @@ def main() -> None:
         for row in rows[:PAGE_SIZE]:
             _row(row, now)
     _paging(pages, rows)
-    name, request_id = dialog.opened() or ("", "")
+    name, request_id = dialog.shown() or ("", "")
     if name == "Request":
         detail_dialog(request_id)
 
@@ -208,7 +208,7 @@ def _row(row: Mapping[Hashable, Any], now: datetime) -> None:
             help=f"`{request_id}`",
             type="tertiary",
             key=f"open_{request_id}",
-            on_click=dialog.open_,
+            on_click=dialog.show,
             args=("Request", request_id),
             width=ID_WIDTH,
         )

@@ -112,7 +112,7 @@ class SignIns:
         cookie = identity.cookie_of(request, visitor)
         if cookie is not None and (session_id := identity.unseal(cookie)):
             await to_thread.run_sync(sessions.sign_out, identity.workspace().store, session_id)
-            streamlit_sessions.drop(cookie)
+            streamlit_sessions.drop_tabs(cookie)
         response = RedirectResponse(SIGN_IN, 303)
         for secure in (True, False):
             name = identity.cookie_name(secure=secure)

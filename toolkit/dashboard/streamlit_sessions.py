@@ -19,12 +19,12 @@ HEADER = "x-keydesk-session"
 _OWNER = "keydesk"
 
 
-def begin() -> None:
+def trust_owner_header() -> None:
     """Tell Streamlit to whom its sessions belong; before the first of them."""
     config.set_option("server.trustedUserHeaders", {HEADER: _OWNER})
 
 
-def owned(scope: Any, cookie: str) -> dict[str, Any]:
+def with_owner(scope: Any, cookie: str) -> dict[str, Any]:
     """Return a websocket's scope as Streamlit is to see it.
 
     The gate has judged the page that speaks; Streamlit would judge it again, and knows less.
@@ -34,7 +34,7 @@ def owned(scope: Any, cookie: str) -> dict[str, Any]:
     return {**scope, "headers": [*kept, (HEADER.encode(), cookie.encode("latin-1"))]}
 
 
-def drop(cookie: str) -> None:
+def drop_tabs(cookie: str) -> None:
     """Drop the state of every tab that was let in with a cookie; on the event loop of the server."""
     if not Runtime.exists():
         return
@@ -44,7 +44,7 @@ def drop(cookie: str) -> None:
             runtime.close_session(info.session.id)
 
 
-def leave(url: str) -> bytes:
+def redirect_message(url: str) -> bytes:
     """Return the message that makes a tab go to a page of ours."""
     message = ForwardMsg()
     message.auth_redirect.url = url

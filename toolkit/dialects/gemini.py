@@ -106,7 +106,7 @@ class Meter(StreamMeter):
         while self._reports and (later is None or later.has_gaps):
             event = self._parse(self._reports.pop())
             earlier = usage_of(self.endpoint, event) if event else None
-            later = earlier.then(later) if earlier and later else later or earlier
+            later = earlier.followed_by(later) if earlier and later else later or earlier
         self._reports.clear()
         self._note_report(later)
 

@@ -142,7 +142,7 @@ class StreamMeter:
 
     def _note_report(self, report: Report | None) -> None:
         if report is not None:
-            self._report = self._report.then(report) if self._report is not None else report
+            self._report = self._report.followed_by(report) if self._report is not None else report
 
     @property
     def output_seen(self) -> int:
