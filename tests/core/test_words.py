@@ -64,3 +64,16 @@ def test_folding_forgets_case_and_nothing_else_that_matters(name: str) -> None:
     """A name and its upper and lower case fold alike where Unicode says so, and folding twice changes nothing more."""
     assert words.folded(words.folded(name)) == words.folded(name)
     assert words.folded(unicodedata.normalize("NFD", name)) == words.folded(unicodedata.normalize("NFC", name))
+
+
+@given(st.text(max_size=90))
+def test_a_name_is_clean_or_refused(text: str) -> None:
+    """What passes has 1 to 80 printable characters, no space around it, and passes again unchanged."""
+    try:
+        name = words.check_name(text, "name")
+    except InvalidInput:
+        return
+    assert 1 <= len(name) <= 80
+    assert name == name.strip()
+    assert name.isprintable()
+    assert words.check_name(name, "name") == name

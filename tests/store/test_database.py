@@ -1,29 +1,21 @@
 """The key store's transactions: whole or not at all, from a stable view, with honest errors."""
 
-import os
-import pwd
 import sqlite3
 import traceback
 from contextlib import closing
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from sqlalchemy import select, text
 from sqlalchemy.exc import IntegrityError, OperationalError
 
 from tests.conftest import ADMIN
 from toolkit import environment
 from toolkit.admin import organisations
-from toolkit.core import words
 from toolkit.core.errors import Forbidden, InvalidInput, Unavailable
-from toolkit.core.moments import micros, moment
-from toolkit.core.policy import Role
 from toolkit.core.settings import Settings
 from toolkit.store import database
-from toolkit.store.actor import Actor
 from toolkit.store.database import Store
 from toolkit.store.tables import Organisation
 from toolkit.store.transaction import store_now, utc_now
@@ -36,6 +28,13 @@ def names(workspace: Workspace) -> list[str]:
     """Return the names of all organisations."""
     with workspace.read() as tx:
         return [org.name for org in organisations.list_all(tx)]
+
+
+def add_and_fail(workspace: Workspace, error: type[BaseException]) -> None:
+    """Add an organisation in a transaction that fails."""
+    with workspace.write() as tx:
+        organisations.add(tx, "Acme")
+        raise error
 
 
 def test_a_transaction_commits_at_its_end(workspace: Workspace) -> None:
@@ -53,13 +52,6 @@ def test_any_error_rolls_everything_back(workspace: Workspace, error: type[BaseE
     assert names(workspace) == []
     with workspace.read() as tx:
         assert tx.session.execute(text("SELECT count(*) FROM audit")).scalar_one() == 0
-
-
-def add_and_fail(workspace: Workspace, error: type[BaseException]) -> None:
-    """Add an organisation in a transaction that fails."""
-    with workspace.write() as tx:
-        organisations.add(tx, "Acme")
-        raise error
 
 
 def test_a_reader_sees_one_state(workspace: Workspace) -> None:
@@ -206,43 +198,3 @@ def test_the_stores_clock_goes_on_during_a_transaction(workspace: Workspace) -> 
     with workspace.write() as tx:
         first, second = store_now(tx), store_now(tx)
         assert tx.now - timedelta(seconds=60) < first < second < utc_now() + timedelta(seconds=60)
-
-
-def test_a_trusted_actor_is_named_by_its_user(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The system's own, or the number of one that has no name; a name that was given stands behind it."""
-
-    def nameless(_number: int) -> None:
-        raise KeyError("no such user")
-
-    user = pwd.getpwuid(os.getuid()).pw_name
-    for variable in ("USER", "LOGNAME"):
-        monkeypatch.setenv(variable, "ada@example.com")
-    assert Actor.trusted().name == f"cli:{user}"
-    assert Actor.trusted("ada@example.com") == Actor(f"cli:{user} as ada@example.com", Role.PLATFORM_ADMIN)
-    monkeypatch.setattr(pwd, "getpwuid", nameless)
-    assert Actor.trusted().name == f"cli:{os.getuid()}"
-
-
-@pytest.mark.parametrize("name", ["", "  ", "a\u202eb", "a\u200bb", "a\nb", "x" * 255, "\u3164"])
-def test_a_name_that_is_not_what_it_looks_like_is_no_actors(name: str) -> None:
-    """Control, invisible and turning characters, nothing at all, or too much."""
-    with pytest.raises(InvalidInput, match="name of who acts"):
-        Actor.trusted(name)
-
-
-def test_no_operator_can_be_named_like_a_process() -> None:
-    """No e-mail has a colon before its @, so an actor that begins with `cli:` never signed in."""
-    with pytest.raises(InvalidInput):
-        words.check_email("cli:root@example.com")
-
-
-@given(
-    st.integers(0, 253_402_300_799_999_999),
-    st.integers(-14 * 60, 14 * 60),
-)
-def test_moments_survive_the_store_to_the_microsecond(microseconds: int, offset: int) -> None:
-    """Whatever zone they were given in."""
-    assert micros(moment(microseconds)) == microseconds
-    if 10**14 < microseconds < 253_402_200_000_000_000:
-        shifted = moment(microseconds).astimezone(timezone(timedelta(minutes=offset)))
-        assert micros(shifted) == microseconds
