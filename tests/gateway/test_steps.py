@@ -1,5 +1,6 @@
 """Whatever a caller or a provider sends, no step of the gateway's loop takes long: the others' calls go on."""
 
+import gc
 import json
 import socket
 from collections.abc import Callable, Iterable, Iterator
@@ -25,6 +26,7 @@ from tests.gateway.conftest import Gate, http_answer, make_gate, raw_upstream
 from toolkit.admin import plans
 from toolkit.admin.models import add_model
 from toolkit.core.pricing import MILLION
+from toolkit.gateway.app import calm_collector
 from toolkit.workspace import Workspace
 
 MOST = 20.0
@@ -198,6 +200,29 @@ def test_no_answer_holds_the_loop(watched: Watched, name: str) -> None:
     assert (row.outcome, row.usage_source, row.input_tokens, row.output_tokens) == ("completed", "reported", 7, 9)
     body = answer.partition(b"\r\n\r\n")[2]
     assert replies[0] == body
+
+
+def test_no_look_of_the_garbage_collector_holds_the_loop() -> None:
+    """However much is left to it, by whichever thread, it looks at a few thousand things at a time."""
+    looks: list[int] = []
+
+    def look(phase: str, info: dict[str, int]) -> None:
+        if phase == "stop" and info["generation"] == 0:
+            looks.append(info["collected"])
+
+    usual = gc.get_threshold()
+    gc.callbacks.append(look)
+    try:
+        calm_collector()
+        for _ in range(30_000):
+            left: list[object] = []
+            left.append(left)
+    finally:
+        gc.callbacks.remove(look)
+        gc.set_threshold(*usual)
+        gc.unfreeze()
+    assert sum(looks) > 20_000
+    assert max(looks) <= 6_000
 
 
 def test_a_line_that_never_ends_ends(watched: Watched) -> None:
