@@ -143,8 +143,7 @@ class Scene:
             go.write(b"go\n")
             go.flush()
             found = self.neighbour.call_for(self.seconds)
-            while attacker.poll() is None:
-                found += self.neighbour.call_for(0.1)
+            attacker.terminate()
             return found + self.neighbour.call_for(AFTER)
 
         self._record(attack, waits)
