@@ -282,7 +282,7 @@ def test_a_store_from_before_the_first_release_is_refused(store: Store, settings
         with pytest.raises(Unavailable) as refusal:
             Workspace.open(settings, write=write)
         assert f"has schema {version}, from before the first release" in str(refusal.value)
-        assert "with the version that wrote it, run `keydesk ledger export calls.parquet`" in str(refusal.value)
+        assert "the version that wrote it makes one with `ledger export calls.parquet`" in str(refusal.value)
         assert "a new folder (KEYDESK_DATA_DIR)" in str(refusal.value)
     assert schema_of(store) == before
     assert copies_in(settings) == []

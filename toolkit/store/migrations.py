@@ -75,8 +75,8 @@ def steps_after(version: int, store: str, way_back: Callable[[], str]) -> tuple[
     if 0 < version < oldest:
         raise Unavailable(
             f"The key store {store} has schema {version}, from before the first release; this Keydesk reads schemas "
-            f"from {oldest} on. Its calls can be taken along as a file: with the version that wrote it, run `keydesk "
-            "ledger export calls.parquet`. Then start this one in a new folder (KEYDESK_DATA_DIR), and where the key "
+            f"from {oldest} on. Its calls can be taken along as a file: the version that wrote it makes one with "
+            "`ledger export calls.parquet`. Then start this one in a new folder (KEYDESK_DATA_DIR), and where the key "
             "store is PostgreSQL with a new database (KEYDESK_STORE_URL). The old one stays as it is."
         )
     return tuple(step for step in steps.STEPS if step.version > version)
