@@ -17,7 +17,7 @@ from toolkit.core import words
 from toolkit.core.errors import Conflict, Forbidden, InvalidInput, NotFound
 from toolkit.core.ids import new_id
 from toolkit.core.money import check_amount, usd
-from toolkit.core.policy import HoldPolicy, KeyStatus, Role
+from toolkit.core.policy import HoldPolicy, KeyStatus, Role, has_expired
 from toolkit.core.secrets import Keyring, display_form, new_secret
 from toolkit.store import audit
 from toolkit.store.locks import lock_catalog, lock_orgs
@@ -359,7 +359,7 @@ def _expiry(tx: Transaction, expires_at: datetime | None) -> datetime | None:
         return None
     if expires_at.tzinfo is None:
         raise InvalidInput("The expiry needs a time zone: write it in UTC, such as 2027-01-31T00:00:00Z.")
-    if expires_at <= tx.now:
+    if has_expired(expires_at, tx.now):
         raise InvalidInput(f"The expiry {expires_at.isoformat()} has passed already.")
     try:
         return expires_at.astimezone(UTC)

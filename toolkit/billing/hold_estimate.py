@@ -19,10 +19,11 @@ What a provider who was called does not report is estimated (`likely_input`); `m
 
 from dataclasses import dataclass
 
-from toolkit.billing.media_tokens import BYTES_PER_TOKEN, most_tokens, usual_tokens
+from toolkit.billing.media_tokens import most_tokens, usual_tokens
 from toolkit.core.dialect import Dialect
 from toolkit.core.errors import Refusal, RefusalType
 from toolkit.core.pricing import MILLION, PriceSheet
+from toolkit.core.usage import text_tokens
 from toolkit.dialects.media import Kind
 from toolkit.dialects.shape import Shape
 
@@ -90,7 +91,7 @@ def likely_input(dialect: Dialect, shape: Shape, model: str) -> int:
         shape: the request, as its dialect read it.
         model: the provider's name of the model.
     """
-    text = -(-shape.text_bytes // BYTES_PER_TOKEN)
+    text = text_tokens(shape.text_bytes)
     return text + usual_tokens(dialect, model, shape.media) if shape.media else text
 
 

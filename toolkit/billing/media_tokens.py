@@ -14,14 +14,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from toolkit.core.dialect import Dialect
+from toolkit.core.usage import text_tokens
 from toolkit.dialects.media import Kind, Medium
 
 WHOLE_WINDOW = 10_000_000
 """More tokens than any context window has: what counts as so many counts as the whole window."""
-
-BYTES_PER_TOKEN = 4
-"""Of text; OpenAI, "What are tokens": about 4 characters each. A compressed document holds about four bytes of text in
-each of its own, so it counts a token a byte."""
 
 USUAL_PICTURE = (2_048, 1_536)
 """Pixels of a picture that only the provider has seen: three megapixels, as cameras and screens make them."""
@@ -337,4 +334,5 @@ def _usual(row: Row, medium: Medium) -> int:
         milliseconds = medium.milliseconds or medium.size * 1000 // LOWEST_VIDEO_RATE
         frames = _up(milliseconds * medium.frames, 1_000_000)
         return frames * row.frame_tokens(medium.detail) + _up(milliseconds * (SOUND_RATE + VIDEO_RATE), 1000)
-    return _up(medium.size, BYTES_PER_TOKEN) if medium.kind is Kind.TEXT else medium.size
+    # A compressed document holds about four bytes of text in each of its own, so it counts a token a byte.
+    return text_tokens(medium.size) if medium.kind is Kind.TEXT else medium.size

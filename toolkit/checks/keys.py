@@ -15,7 +15,7 @@ from toolkit.core.errors import RefusalType
 from toolkit.core.moments import micros
 from toolkit.core.money import parse_usd, show_usd, usd
 from toolkit.core.period import billing_month
-from toolkit.core.policy import KeyStatus
+from toolkit.core.policy import KeyStatus, has_expired
 from toolkit.core.wording import days_between, listed, stamp
 from toolkit.store.tables import ApiKey, RetiredSecret
 
@@ -212,7 +212,7 @@ def not_rotated(evidence: Snapshot, thresholds: Thresholds) -> Iterator[Finding]
 def expired(evidence: Snapshot, thresholds: Thresholds) -> Iterator[Finding]:  # noqa: ARG001 - as all checks
     """A key past its expiry that was neither disabled nor deleted: a later expiry date revives the same secret."""
     for key in evidence.keys:
-        if key.status != KeyStatus.ACTIVE or key.expires_at is None or key.expires_at > evidence.now:
+        if key.status != KeyStatus.ACTIVE or key.expires_at is None or not has_expired(key.expires_at, evidence.now):
             continue
         last = evidence.last_unauthorized.get(key.id)
         called = last is not None and last >= key.expires_at

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from toolkit.admin.wallet import Payment
 from toolkit.checks.reconcile_runs import Run
 from toolkit.checks.request_log import Calls, Doubted
-from toolkit.core.policy import KeyStatus
+from toolkit.core.policy import KeyStatus, is_live
 from toolkit.store.audit import BrokenLink
 from toolkit.store.holds import OpenHold
 from toolkit.store.tables import (
@@ -153,8 +153,7 @@ class Snapshot:
 
     def is_live(self, key: ApiKey) -> bool:
         """Whether the key admits calls: active, not expired, its organisation not suspended."""
-        expired = key.expires_at is not None and key.expires_at <= self.now
-        return key.status == KeyStatus.ACTIVE and not expired and not self.orgs[key.org_id].suspended
+        return is_live(key.status, key.expires_at, self.now) and not self.orgs[key.org_id].suspended
 
     @property
     def live(self) -> list[ApiKey]:

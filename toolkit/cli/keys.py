@@ -14,7 +14,7 @@ from toolkit.cli.app import App, Group, pass_app
 from toolkit.cli.output import Usd
 from toolkit.cli.values import Moment, Names
 from toolkit.cli.values import Usd as UsdType
-from toolkit.core.policy import HoldPolicy
+from toolkit.core.policy import HoldPolicy, has_expired
 from toolkit.store.tables import ApiKey
 from toolkit.store.transaction import Transaction
 
@@ -54,7 +54,7 @@ def _facts(tx: Transaction, summary: KeySummary) -> dict[str, Any]:
         "plan": summary.plan_name,
         "status": str(key.status),
         "org_suspended": summary.org_suspended,
-        "expired": key.expires_at is not None and key.expires_at <= tx.now,
+        "expired": has_expired(key.expires_at, tx.now),
         "models": json.loads(key.scope),
         "monthly_limit_usd": None if key.monthly_limit is None else Usd(key.monthly_limit),
         "month": summary.month,

@@ -40,6 +40,19 @@ class Outcome(StrEnum):
     ABANDONED = "abandoned"
 
 
+def has_expired(expires_at: datetime | None, now: datetime) -> bool:
+    """Whether an expiry, None for never, has come at `now`; both UTC."""
+    return expires_at is not None and expires_at <= now
+
+
+def is_live(status: str, expires_at: datetime | None, now: datetime) -> bool:
+    """Whether a key's secret is one that admits at `now`: active and not expired.
+
+    Whether its organisation is suspended is another matter, which its callers are told.
+    """
+    return status == KeyStatus.ACTIVE and not has_expired(expires_at, now)
+
+
 @dataclass(frozen=True, slots=True)
 class KeyFacts:
     """What the gateway needs to know of a key, as it stood at one version.
@@ -63,12 +76,8 @@ class KeyFacts:
     expires_at: datetime | None
 
     def is_live(self, now: datetime) -> bool:
-        """Whether the key's secret is one that admits at `now` (UTC): active and not expired.
-
-        Whether its organisation is suspended is another matter, which its callers are told.
-        """
-        expired = self.expires_at is not None and now >= self.expires_at
-        return self.status is KeyStatus.ACTIVE and not expired
+        """Whether the key's secret is one that admits at `now` (UTC)."""
+        return is_live(self.status, self.expires_at, now)
 
     def check_model(self, model: str, plan_models: frozenset[str]) -> None:
         """Raise Refusal unless the plan includes the model and the key's scope allows it."""

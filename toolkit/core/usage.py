@@ -5,6 +5,14 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+BYTES_PER_TOKEN = 4
+"""Of text, where nobody counted its tokens: OpenAI, "What are tokens", has about 4 characters to a token."""
+
+
+def text_tokens(size: int) -> int:
+    """Return what so many bytes of text count as, in tokens, a part of one as one."""
+    return -(-size // BYTES_PER_TOKEN)
+
 
 class UsageSource(StrEnum):
     """Where a row's token counts come from."""

@@ -5,7 +5,7 @@ Pure: a row of the request log in, exact amounts out.
 
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
-from decimal import ROUND_HALF_EVEN, Decimal
+from decimal import Decimal
 from typing import Any
 
 from toolkit.core.money import NANO
@@ -70,5 +70,5 @@ def of(row: Mapping[Hashable, Any]) -> CostBreakdown:
     base = sum((line.amount for line in lines), Decimal(0))
     multiplier = int(row["multiplier"])
     exact = base * multiplier / MILLION
-    cost = int((exact * NANO).quantize(Decimal(1), ROUND_HALF_EVEN))
+    cost = round(exact * NANO)
     return CostBreakdown(tuple(lines), base, multiplier, exact, cost)

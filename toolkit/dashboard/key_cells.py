@@ -6,7 +6,7 @@ from html import escape
 
 from toolkit.admin.key_summaries import KeySummary
 from toolkit.core.money import show_usd, usd
-from toolkit.core.policy import KeyStatus
+from toolkit.core.policy import KeyStatus, has_expired
 from toolkit.dashboard import shared
 
 NEAR_LIMIT = 0.8
@@ -20,7 +20,7 @@ def state_of(summary: KeySummary, now: datetime) -> tuple[str, str]:
         return "Deleted", "quiet"
     if key.status == KeyStatus.DISABLED:
         return "Disabled", "warn"
-    if key.expires_at is not None and key.expires_at <= now:
+    if has_expired(key.expires_at, now):
         return "Expired", "warn"
     if summary.org_suspended:
         return "Org suspended", "bad"
@@ -45,7 +45,7 @@ def cells_of(summary: KeySummary, now: datetime, several_orgs: bool) -> str:
     under = text(key.display) + (f" · {text(summary.org_name)}" if several_orgs else "")
     expiry = ""
     if key.expires_at is not None and key.status != KeyStatus.DELETED:
-        word = "expired" if key.expires_at <= now else "expires"
+        word = "expired" if has_expired(key.expires_at, now) else "expires"
         expiry = f'<span class="kd-sub">{word} {shared.ago(key.expires_at, now)}</span>'
     old = ""
     if summary.old_secret_uses:

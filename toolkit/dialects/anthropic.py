@@ -14,6 +14,7 @@ from toolkit.dialects.body import (
     read_count,
     read_flag,
     read_kind,
+    read_messages,
     read_object,
     read_objects,
     read_text,
@@ -69,9 +70,7 @@ def inspect(endpoint: str, body: dict[str, Any], size: int, path_model: str | No
     stream = read_flag(body, "stream") and not free
     tally = Tally(whole_context=BODY.whole_context(body))
     _check_cache_control(body, "", tally)
-    messages = read_objects(body, "messages")
-    if not messages:
-        raise invalid("'messages' must be an array with at least one message.", "messages")
+    messages = read_messages(body)
     tally.messages = len(messages)
     for index, message in enumerate(messages):
         if not MESSAGE.fine(message):

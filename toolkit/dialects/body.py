@@ -271,6 +271,18 @@ def read_objects(obj: Mapping[str, Any], name: str, where: str = "") -> list[dic
     return check_objects(value, path(where, name))
 
 
+def read_messages(body: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the messages of a chat.
+
+    Raises:
+        Refusal: there are none, or one is no object.
+    """
+    messages = read_objects(body, "messages")
+    if not messages:
+        raise invalid("'messages' must be an array with at least one message.", "messages")
+    return messages
+
+
 def check_objects(values: list[Any], where: str) -> list[dict[str, Any]]:
     """Return an array as it is, each item of which must be an object."""
     for index, value in enumerate(values):

@@ -8,12 +8,9 @@ import json
 from enum import Enum, auto
 from typing import Any
 
-from toolkit.core.usage import Report
+from toolkit.core.usage import Report, text_tokens
 from toolkit.dialects.skim import ALWAYS_LIGHT, is_light
 from toolkit.dialects.sse import ArraySplitter, EventSplitter, data_of, element_of
-
-BYTES_PER_TOKEN = 4
-"""What streamed text is worth when the answer broke off before usage came: OpenAI, "What are tokens"."""
 
 FOLD_AT, FOLD_PIECES = 256 * 1024, 1_000
 """Bytes and number of deltas kept unparsed; most answers are shorter and are then never parsed at all."""
@@ -148,7 +145,7 @@ class StreamMeter:
     def output_seen(self) -> int:
         """Output tokens estimated from the text, tool arguments and reasoning streamed so far, rounded up."""
         self._fold()
-        return -(-self._folded_bytes // BYTES_PER_TOKEN)
+        return text_tokens(self._folded_bytes)
 
     def _judge(self, piece: bytes) -> Fate:
         raise NotImplementedError

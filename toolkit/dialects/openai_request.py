@@ -12,6 +12,7 @@ from toolkit.dialects.body import (
     read_count,
     read_flag,
     read_kind,
+    read_messages,
     read_object,
     read_objects,
     read_text,
@@ -112,9 +113,7 @@ def _inspect_chat(body: dict[str, Any], size: int) -> Shape:
     options = read_object(body, "stream_options")
     usage_asked = read_flag(options, "include_usage", "stream_options")
     tally = Tally(whole_context=BODIES[CHAT].whole_context(body))
-    messages = read_objects(body, "messages")
-    if not messages:
-        raise invalid("'messages' must be an array with at least one message.", "messages")
+    messages = read_messages(body)
     tally.messages = len(messages)
     for index, message in enumerate(messages):
         if not MESSAGE.fine(message):

@@ -5,7 +5,6 @@ Streamlit pass `theme=None`.
 """
 
 from datetime import timedelta
-from decimal import Decimal
 from typing import Any
 
 import pandas as pd
@@ -13,7 +12,7 @@ import plotly.graph_objects as go
 
 from toolkit.core.money import show_usd
 from toolkit.forecast.anomalies import GRIDS, Bucket
-from toolkit.reports.charts import PALETTE, empty_figure, escaped
+from toolkit.reports.charts import PALETTE, dollars, empty_figure, escaped
 
 LIMIT = "#B23A2E"
 """Colour of limits, and of what is worst."""
@@ -57,7 +56,7 @@ def month_fan(
     figure.add_scatter(
         name="Likely range (4 in 5)",
         x=[*judged["moment"], *judged["moment"][::-1]],
-        y=_dollars(sides),
+        y=dollars(sides),
         fill="toself",
         fillcolor=_BAND,
         line={"width": 0},
@@ -68,7 +67,7 @@ def month_fan(
     figure.add_scatter(
         name="Spent",
         x=past["moment"],
-        y=_dollars(past["spent"]),
+        y=dollars(past["spent"]),
         customdata=[show_usd(int(amount)) for amount in past["spent"]],
         mode="lines",
         line={"color": PALETTE[0], "width": 3},
@@ -77,7 +76,7 @@ def month_fan(
     figure.add_scatter(
         name="Forecast",
         x=ahead["moment"],
-        y=_dollars(ahead["forecast"]),
+        y=dollars(ahead["forecast"]),
         customdata=[_range(row) for row in ahead.to_dict("records")],
         mode="lines",
         line={"color": PALETTE[0], "width": 2, "dash": "dot"},
@@ -92,7 +91,7 @@ def month_fan(
         ends = ahead.iloc[[0, -1]]
         figure.add_scatter(
             x=ends["moment"],
-            y=_dollars(ends["forecast"]),
+            y=dollars(ends["forecast"]),
             mode="markers",
             marker={"color": PALETTE[0], "size": 9, "line": {"color": "white", "width": 2}},
             hoverinfo="skip",
@@ -102,7 +101,7 @@ def month_fan(
         figure.add_annotation(
             text=f"{end}<br>wanted" if beyond else f"<b>{end}</b>",
             x=ends["moment"].iloc[-1],
-            y=_dollars(ends["forecast"])[-1],
+            y=dollars(ends["forecast"])[-1],
             xanchor="left",
             align="left",
             xshift=10,
@@ -118,7 +117,7 @@ def month_fan(
 
 def _draw_limit(figure: go.Figure, limit: int, name: str, top: float, ahead: pd.DataFrame) -> float:
     """Draw a limit and say when it is reached; return the top of the picture with it."""
-    usd = _dollars(pd.Series([limit]))[0]
+    usd = dollars(pd.Series([limit]))[0]
     reached = ahead[ahead["forecast"] >= limit]
     words = f"{name} {show_usd(limit)}"
     if len(reached):
@@ -159,7 +158,7 @@ def anomalies_over_time(spend: pd.DataFrame, anomalies: pd.DataFrame, *, height:
             colours[(whole >= begin) & (whole < row["end"])] = SEVERITY[row["severity"]]
     figure.add_bar(
         x=whole,
-        y=_dollars(costs),
+        y=dollars(costs),
         width=length / timedelta(milliseconds=1) * 0.8,
         offset=length / timedelta(milliseconds=1) * 0.1,
         marker={"color": colours.tolist(), "line": {"width": 0}},
@@ -167,11 +166,11 @@ def anomalies_over_time(spend: pd.DataFrame, anomalies: pd.DataFrame, *, height:
         hovertemplate="%{customdata}<extra></extra>",
         showlegend=False,
     )
-    top = max(_dollars(costs), default=0.0) or 1.0
+    top = max(dollars(costs), default=0.0) or 1.0
     for row in rows:
         colour, middle = SEVERITY[row["severity"]], row["begin"] + (row["end"] - row["begin"]) / 2
         inside = costs[(whole >= row["begin"]) & (whole < row["end"])]
-        place: dict[str, Any] = {"y": max(_dollars(inside), default=0.0), "yshift": 4}
+        place: dict[str, Any] = {"y": max(dollars(inside), default=0.0), "yshift": 4}
         if row["kind"] != "spend":  # there is no bar to point at
             figure.add_vrect(x0=row["begin"], x1=row["end"], fillcolor=colour, opacity=0.14, line_width=0)
             place = {"yref": "paper", "y": 1}
@@ -207,8 +206,3 @@ def _range(row: dict[Any, Any]) -> str:
     if pd.isna(row["low"]) or row["low"] == row["high"]:
         return words
     return f"{words} ({show_usd(int(row['low']))} to {show_usd(int(row['high']))})"
-
-
-def _dollars(nano: "pd.Series[int]") -> list[float]:
-    """Return amounts as heights of a picture: the nearest float to the exact number of USD."""
-    return [float(Decimal(int(amount)).scaleb(-9)) for amount in nano]

@@ -22,9 +22,10 @@ from toolkit.core.errors import Refusal, RefusalType, Unavailable
 from toolkit.core.money import usd
 from toolkit.core.policy import Outcome
 from toolkit.core.scrub import Scrubber
+from toolkit.core.usage import text_tokens
 from toolkit.dialects import MODULES
 from toolkit.dialects.fields import named
-from toolkit.dialects.meter import BYTES_PER_TOKEN, StreamMeter
+from toolkit.dialects.meter import StreamMeter
 from toolkit.gateway import upstream_errors
 from toolkit.gateway.admission import Admission
 from toolkit.gateway.answer_reading import AnswerReader, WholeAnswer
@@ -388,10 +389,8 @@ class Forwarder:
         if failed and (report is None or not (report.usage.input_tokens or report.usage.output_tokens)):
             return None
         if report is None:
-            return gauge.unreported(-(-size // BYTES_PER_TOKEN))
-        return gauge.reported(
-            report, lambda: -(-(self._dialect.text_bytes_of(endpoint, answer) + left_out) // BYTES_PER_TOKEN)
-        )
+            return gauge.unreported(text_tokens(size))
+        return gauge.reported(report, lambda: text_tokens(self._dialect.text_bytes_of(endpoint, answer) + left_out))
 
     async def _say_cut(self) -> None:
         too_long = self._cut == TOO_LONG

@@ -5,7 +5,8 @@ before any output. Else the input is charged as reported or estimated, and the o
 """
 
 from toolkit.billing.metering import Metered
-from toolkit.dialects.meter import BYTES_PER_TOKEN, StreamMeter
+from toolkit.core.usage import text_tokens
+from toolkit.dialects.meter import StreamMeter
 from toolkit.gateway.admission import Admission
 from toolkit.gateway.upstream_pool import Exchange
 
@@ -41,4 +42,4 @@ def usage_when_failed(admission: Admission, exchange: Exchange | None, meter: St
         return None
     if meter is not None or not exchange.received or admission.shape.free:
         return usage_when_cut(admission, exchange, meter)
-    return admission.gauge().unreported(-(-exchange.received // BYTES_PER_TOKEN))
+    return admission.gauge().unreported(text_tokens(exchange.received))

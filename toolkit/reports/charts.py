@@ -47,7 +47,7 @@ def spend_over_time(df: pd.DataFrame, by: str = "key", *, height: int = 320) -> 
         figure.add_bar(
             name=label,
             x=costs.index,
-            y=_dollars(costs),
+            y=dollars(costs),
             customdata=_worded(costs, "cost"),
             marker_color=colour,
             hovertemplate="%{customdata}",
@@ -76,7 +76,7 @@ def top_bars(df: pd.DataFrame, label: str, value: str = "cost", *, limit: int = 
     df = df[df[value].notna()]
     figure = empty_figure(height, "Nothing in this period" if df.empty else None)
     sums = df[value].groupby(_labels(df, label)).sum().sort_values(ascending=False, kind="stable").head(limit)[::-1]
-    lengths = _dollars(sums) if value in _MONEY else [float(number) for number in sums]
+    lengths = dollars(sums) if value in _MONEY else [float(number) for number in sums]
     figure.add_bar(
         orientation="h",
         y=sums.index,
@@ -175,18 +175,18 @@ def effects_bridge(df: pd.DataFrame, *, height: int = 320) -> go.Figure:
         reached = starts[-1] + amount
         ends.append(reached)
     words = [_signed(amount) if name in _EFFECTS else show_usd(amount) for name, amount in sums.items()]
-    lows, highs = (_dollars(pd.Series([pick(pair) for pair in zip(starts, ends, strict=True)])) for pick in (min, max))
+    lows, highs = (dollars(pd.Series([pick(pair) for pair in zip(starts, ends, strict=True)])) for pick in (min, max))
     figure.add_bar(
         x=[name.capitalize() for name in sums],
-        y=_dollars(pd.Series(sums)),
-        base=_dollars(pd.Series(starts)),
+        y=dollars(pd.Series(sums)),
+        base=dollars(pd.Series(starts)),
         marker={"color": [_EFFECTS.get(name, OTHER) for name in sums], "cornerradius": 0},
         customdata=words,
         hovertemplate="%{x}: %{customdata}<extra></extra>",
     )
     for place, (word, high) in enumerate(zip(words, highs, strict=True)):
         figure.add_annotation(text=word, x=place, y=high, yanchor="bottom", showarrow=False)
-    for place, level in enumerate(_dollars(pd.Series(ends[:-1]))):
+    for place, level in enumerate(dollars(pd.Series(ends[:-1]))):
         start = place + (0.32 if starts[place] != ends[place] else -0.32)  # an effect of nothing has no bar
         line = {"color": INK, "width": 1}
         figure.add_shape(type="line", x0=start, x1=place + 0.68, y0=level, y1=level, line=line)
@@ -213,7 +213,7 @@ def mover_bars(df: pd.DataFrame, label: str = "key", *, limit: int = 8, height: 
             orientation="h",
             name=effect,
             y=names,
-            x=_dollars(top[effect]),
+            x=dollars(top[effect]),
             customdata=[_signed(int(amount)) for amount in top[effect]],
             marker={"color": colour, "cornerradius": 0},
             hovertemplate=f"%{{y}}, {effect}: %{{customdata}}<extra></extra>",
@@ -248,8 +248,8 @@ def replay_bars(df: pd.DataFrame, label: str = "key", *, limit: int = 8, height:
             orientation="h",
             name=name,
             y=names,
-            x=_dollars(top[column]),
-            base=_dollars(base),
+            x=dollars(top[column]),
+            base=dollars(base),
             offsetgroup="charged" if column == "cost" else "replayed",
             marker={"color": colour, "cornerradius": 0},
             customdata=[show_usd(int(amount)) for amount in top[column]],
@@ -265,7 +265,7 @@ def replay_bars(df: pd.DataFrame, label: str = "key", *, limit: int = 8, height:
 
 def _write_at_ends(figure: go.Figure, names: pd.Series, ends: pd.Series, differences: pd.Series) -> None:
     """Write the differences behind horizontal bars."""
-    for name, end, difference in zip(names, _dollars(ends), differences, strict=True):
+    for name, end, difference in zip(names, dollars(ends), differences, strict=True):
         text = _signed(int(difference))
         figure.add_annotation(text=text, x=end, y=name, xanchor="left", xshift=6, showarrow=False)
 
@@ -306,7 +306,7 @@ def _colours(kept: list[str], alphabet: list[str]) -> dict[str, str]:
     return colours
 
 
-def _dollars(nano: "pd.Series[int]") -> list[float]:
+def dollars(nano: "pd.Series[int]") -> list[float]:
     """Return amounts as heights and lengths of a picture: the nearest float to the exact number of USD."""
     return [float(Decimal(int(amount)).scaleb(-9)) for amount in nano]
 
