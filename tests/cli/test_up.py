@@ -174,7 +174,6 @@ def test_first_start_gives_all_that_is_needed_and_stops_without_a_trace(site: Si
     assert site.processes() == []
 
 
-@pytest.mark.world
 @needs_proc
 def test_later_start_shows_no_password_and_ends_on_sigterm(started: Site) -> None:
     """A second start says how to reset the password, makes no second admin, and obeys SIGTERM."""
@@ -188,7 +187,6 @@ def test_later_start_shows_no_password_and_ends_on_sigterm(started: Site) -> Non
     assert started.processes() == []
 
 
-@pytest.mark.world
 def test_json_names_the_addresses(started: Site) -> None:
     """With --json the one thing written is an object with the addresses."""
     with started.running("--json"):

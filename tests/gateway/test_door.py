@@ -137,7 +137,6 @@ def test_a_reader_who_stops_is_let_go() -> None:
     """Nobody holds a connection by not taking his answer; whoever reads slowly keeps it."""
     size = 20_000_000
     with served(QUICK) as server, connected(server.port) as client:
-        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         client.sendall(b"POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % size + b"x" * size)
         wait_until(lambda: not server.door.connections, "the connection to be closed")
         assert len(to_the_end(client)) < size
