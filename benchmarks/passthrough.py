@@ -21,7 +21,9 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from benchmarks.upstream import WHOLE
-from toolkit.gateway.http_client import Connection, Pool, request_bytes, split_url
+from toolkit.gateway.connection_pool import ConnectionPool
+from toolkit.gateway.request_writing import request_bytes, split_url
+from toolkit.gateway.upstream_connection import UpstreamConnection
 
 if TYPE_CHECKING:
     import aiohttp
@@ -38,12 +40,12 @@ class WireForward:
 
     def __init__(self, upstream: str) -> None:
         self._address, self._opening = split_url(upstream + PATH)
-        self._pool: Pool | None = None
+        self._pool: ConnectionPool | None = None
 
     @contextlib.asynccontextmanager
     async def lifespan(self, _app: object) -> AsyncIterator[None]:
         """Keep the client's connections while the server runs."""
-        self._pool = Pool()
+        self._pool = ConnectionPool()
         yield
         self._pool.close()
 
@@ -55,7 +57,7 @@ class WireForward:
         parts = [part async for part in self._chunks(connection, limit)]
         return Response(b"".join(parts), connection.status, {"content-type": kind})
 
-    async def _post(self, body: bytes) -> tuple[Connection, float]:
+    async def _post(self, body: bytes) -> tuple[UpstreamConnection, float]:
         assert self._pool is not None  # the lifespan comes first
         limit = asyncio.get_running_loop().time() + PATIENCE
         connection = self._pool.kept(self._address) or await self._pool.connect(self._address, limit)
@@ -63,7 +65,7 @@ class WireForward:
         await connection.read_head(limit)
         return connection, limit
 
-    async def _chunks(self, connection: Connection, limit: float) -> AsyncIterator[bytes]:
+    async def _chunks(self, connection: UpstreamConnection, limit: float) -> AsyncIterator[bytes]:
         try:
             while part := await connection.read(limit):
                 yield part

@@ -26,7 +26,9 @@ from toolkit.admin.upstreams import add_upstream
 from toolkit.checks import reconcile
 from toolkit.core.dialect import Dialect
 from toolkit.core.pricing import MILLION, PriceSheet
-from toolkit.gateway.http_client import Connection, Pool, request_bytes, split_url
+from toolkit.gateway.connection_pool import ConnectionPool
+from toolkit.gateway.request_writing import request_bytes, split_url
+from toolkit.gateway.upstream_connection import UpstreamConnection
 from toolkit.reports import spend
 from toolkit.workspace import Workspace
 
@@ -92,9 +94,9 @@ def request_of(row: Row) -> bytes:
 async def send_all(url: str, secrets: Sequence[str], rows: Sequence[Row]) -> None:
     """Send the calls in order, some at once, the n-th by the n-th key in turn; each must be answered."""
     address, opening = split_url(f"{url}/v1/chat/completions")
-    pool, calls, clock = Pool(), iter(enumerate(rows)), asyncio.get_running_loop().time
+    pool, calls, clock = ConnectionPool(), iter(enumerate(rows)), asyncio.get_running_loop().time
 
-    async def answer(connection: Connection) -> bytes:
+    async def answer(connection: UpstreamConnection) -> bytes:
         parts = []
         await connection.read_head(clock() + PATIENCE)
         while part := await connection.read(clock() + PATIENCE):

@@ -17,10 +17,10 @@ from starlette.types import Receive, Scope, Send
 
 from tests.conftest import wait_until
 from toolkit.core.proxies import Proxies
-from toolkit.gateway.connection import HttpConnection
-from toolkit.gateway.door import Door, Limits, prove
+from toolkit.gateway.connection_limits import ConnectionGuard, Limits, prove
 from toolkit.gateway.listening import bind
 from toolkit.gateway.responses import early_refusal
+from toolkit.gateway.server_connection import ServerConnection
 
 PATIENCE = 30.0
 """Seconds for what happens at once on a quiet machine."""
@@ -97,7 +97,7 @@ class Served:
     """
 
     port: int
-    door: Door
+    guard: ConnectionGuard
     seen: list[Seen] = field(default_factory=list)
     left: list[str] = field(default_factory=list)
     go_on: threading.Event = field(default_factory=threading.Event)
@@ -160,10 +160,10 @@ def served(limits: Limits, proxies: str = "", host: str = "127.0.0.1", **options
         host: where it listens.
         options: of uvicorn.
     """
-    door = Door(early_refusal, Proxies.parse(proxies, "proxies"), limits)
+    guard = ConnectionGuard(early_refusal, Proxies.parse(proxies, "proxies"), limits)
     sockets = bind(host, 0)
-    running = Served(sockets[0].getsockname()[1], door)
-    http = cast("type[asyncio.Protocol]", partial(HttpConnection, door))
+    running = Served(sockets[0].getsockname()[1], guard)
+    http = cast("type[asyncio.Protocol]", partial(ServerConnection, guard))
     config = uvicorn.Config(running, http=http, log_level="warning", lifespan="off", **{"ws": "none", **options})
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": sockets})

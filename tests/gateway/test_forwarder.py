@@ -11,7 +11,7 @@ from starlette.types import Message
 
 from tests.conftest import CREDENTIAL, World
 from tests.gateway.conftest import raw_upstream
-from tests.gateway.test_readers import happens
+from tests.gateway.test_reader_pool import happens
 from toolkit.admin.upstreams import update_upstream
 from toolkit.billing.batcher import Batcher
 from toolkit.billing.stores import open_billing_store
@@ -26,7 +26,7 @@ from toolkit.gateway.field_policy import UnknownNames
 from toolkit.gateway.forwarder import Forwarder
 from toolkit.gateway.key_cache import KeyCache
 from toolkit.gateway.lifecycle import CallLifecycle
-from toolkit.gateway.readers import Readers
+from toolkit.gateway.reader_pool import ReaderPool
 from toolkit.gateway.refusal_log import RefusalLog
 from toolkit.gateway.request import CallRequest
 from toolkit.gateway.upstream_pool import UpstreamPool
@@ -53,7 +53,7 @@ class Counter:
         self.admissions = AdmissionControl(self.key_cache, self.lifecycle, log, unknown)
         self.lifecycle.lease = 1
         self.upstreams = UpstreamPool(workspace.settings)
-        self.readers = Readers()
+        self.readers = ReaderPool()
         self.intake = AnswerReader(self.readers, 10)
 
     async def __aenter__(self) -> "Counter":

@@ -18,10 +18,10 @@ from tests.conftest import CREDENTIAL, Running, free_port, make_world, wait_unti
 from tests.gateway.conftest import KINDS, Gate, dialect_of, make_gate
 from toolkit.dialects import MODULES
 from toolkit.gateway.app import create_app
-from toolkit.gateway.connection import HttpConnection
 from toolkit.gateway.key_cache import KeyCache
 from toolkit.gateway.responses import early_refusal
 from toolkit.gateway.server import protocol
+from toolkit.gateway.server_connection import ServerConnection
 from toolkit.workspace import Workspace
 
 WORDS = "The gateway failed on this request."
@@ -36,7 +36,7 @@ def here(workspace: Workspace, upstream: str, tmp_path: Path, monkeypatch: pytes
     config = Config(
         create_app(workspace.settings),
         port=port,
-        http=cast("type[HttpConnection]", protocol(early_refusal, workspace.settings.trusted_proxies)),
+        http=cast("type[ServerConnection]", protocol(early_refusal, workspace.settings.trusted_proxies)),
         log_config=None,
         access_log=False,
         ws="none",

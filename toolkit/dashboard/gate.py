@@ -22,7 +22,7 @@ from toolkit.dashboard import headers, identity, streamlit_sessions
 from toolkit.dashboard.headers import FORMS, SIGN_IN
 from toolkit.dashboard.sign_in import SignIns
 from toolkit.dashboard.visitor import Visitor
-from toolkit.gateway.door import prove
+from toolkit.gateway.connection_limits import prove
 
 ENDED = f"{SIGN_IN}?ended=1"
 UPLOADS = "/_stcore/upload_file/"

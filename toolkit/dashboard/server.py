@@ -14,7 +14,7 @@ from uvicorn.config import Config
 from toolkit.core.errors import Refusal
 from toolkit.core.settings import Settings
 from toolkit.dashboard.gate import LARGEST_MESSAGE
-from toolkit.gateway.heads import Headers
+from toolkit.gateway.head_parsing import Headers
 from toolkit.gateway.server import protocol, run
 
 PING = 30.0

@@ -25,7 +25,7 @@ Who asks, and whether the call may be made:
 | `request` | a request to call a model |
 | `body_limits`, `body_reading` | the largest body, and the body read as it comes |
 | `large_bodies`, `byte_blocks`, `fair_turns` | where large bodies are kept, in pieces, and whose turn it is |
-| `readers`, `reader` | the processes that read what is large, and what they do |
+| `reader_pool`, `reader_process` | the processes that read what is large, and what they do |
 | `admission`, `call_price` | judging a call; its model, price and bound |
 | `field_policy` | what becomes of fields that nobody knows |
 | `refusal_log` | which refusals become rows, and the count of the rest |
@@ -38,7 +38,9 @@ What providers are asked:
 |---|---|
 | `forwarder` | forwarding an admitted call and passing its answer on |
 | `upstream_request` | what is sent to the provider |
-| `upstream_pool`, `http_client` | connections to providers, and the HTTP that they speak |
+| `upstream_pool` | our credentials for providers, and the way to them |
+| `upstream_exchange`, `upstream_retry` | a request and its answer, with time limits; the retry on a dead connection |
+| `connection_pool`, `upstream_connection`, `request_writing` | kept connections, and the HTTP that is spoken on them |
 | `answer_reading` | what providers answer, taken in and read |
 | `interrupted_calls` | what a call costs that did not come to its end, such as a broken stream |
 | `upstream_errors`, `call_failures` | what a provider's error becomes for the caller, and what a failed call is told |
@@ -49,6 +51,6 @@ The server:
 |---|---|
 | `memory` | the process's memory, and when the system gets it back |
 | `server`, `listening`, `processes` | uvicorn with our connections, its ports, its worker processes |
-| `connection`, `heads`, `flow` | HTTP/1.1 as callers speak it, read within bounds |
-| `door` | how many connections are borne, and for how long, from those who have shown no key |
+| `server_connection`, `head_parsing`, `flow_control` | HTTP/1.1 as callers speak it, read within bounds |
+| `connection_limits` | how many connections are borne, and for how long, from those who have shown no key |
 """

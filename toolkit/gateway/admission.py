@@ -25,7 +25,7 @@ from toolkit.gateway.field_policy import UnknownNames, judge_unknown
 from toolkit.gateway.key_cache import LARGEST_KEY_CACHE, KeyCache
 from toolkit.gateway.large_bodies import LargeBody
 from toolkit.gateway.lifecycle import CallLifecycle
-from toolkit.gateway.reader import read_request
+from toolkit.gateway.reader_process import read_request
 from toolkit.gateway.refusal_log import RefusalLog
 from toolkit.gateway.request import CallRequest
 from toolkit.gateway.responses import LEFT_OUT

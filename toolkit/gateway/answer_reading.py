@@ -8,8 +8,8 @@ from toolkit.core.errors import Refusal
 from toolkit.dialects.skim import LIGHT_SIZE, is_light
 from toolkit.gateway.byte_blocks import ByteBlocks
 from toolkit.gateway.fair_turns import FairTurns
-from toolkit.gateway.readers import ReaderFailed, Readers
-from toolkit.gateway.upstream_pool import LARGEST_ANSWER, Exchange, UpstreamBroke
+from toolkit.gateway.reader_pool import ReaderFailed, ReaderPool
+from toolkit.gateway.upstream_exchange import LARGEST_ANSWER, Exchange, UpstreamBroke
 
 ROOM = 4
 """Largest answers that the gateway keeps in memory at once; half of them of one organisation."""
@@ -71,7 +71,7 @@ class AnswerReader:
         patience: seconds that a large answer waits for room.
     """
 
-    def __init__(self, readers: Readers, patience: float) -> None:
+    def __init__(self, readers: ReaderPool, patience: float) -> None:
         self._readers = readers
         self._room = FairTurns(
             ROOM * LARGEST_ANSWER,

@@ -30,7 +30,7 @@ from toolkit.gateway.large_bodies import LargeBodies
 from toolkit.gateway.lifecycle import CallLifecycle
 from toolkit.gateway.memory import free_large_pieces_at_once, keep_giving_back
 from toolkit.gateway.processes import end_with
-from toolkit.gateway.readers import Readers
+from toolkit.gateway.reader_pool import ReaderPool
 from toolkit.gateway.readiness import Readiness
 from toolkit.gateway.refusal_log import RefusalLog
 from toolkit.gateway.responses import early_refusal
@@ -73,7 +73,7 @@ def create_app(settings: Settings | None = None) -> Starlette:
     upstreams = UpstreamPool(settings)
     lifecycle = CallLifecycle(key_cache, new_id("gateway"))
     admissions = AdmissionControl(key_cache, lifecycle, RefusalLog(batcher, tallies), UnknownNames(tallies))
-    readers = Readers()
+    readers = ReaderPool()
     heartbeat = Heartbeat(store, lifecycle, settings.lease)
 
     @contextlib.asynccontextmanager

@@ -14,7 +14,7 @@ from toolkit.gateway.body_limits import MEDIA_ALLOWANCE, check_size
 from toolkit.gateway.byte_blocks import ByteBlocks
 from toolkit.gateway.key_cache import KeyCache
 from toolkit.gateway.large_bodies import LargeBodies, LargeBody
-from toolkit.gateway.reader import Headers
+from toolkit.gateway.reader_process import Headers
 from toolkit.gateway.request import CallRequest
 
 

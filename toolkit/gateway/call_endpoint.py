@@ -5,7 +5,7 @@ from starlette.types import Receive, Scope, Send
 
 from toolkit.core.errors import Refusal
 from toolkit.core.policy import KeyFacts, NotAdmitted
-from toolkit.gateway.door import prove
+from toolkit.gateway.connection_limits import prove
 from toolkit.gateway.endpoint import Endpoint
 from toolkit.gateway.forwarder import Forwarder
 from toolkit.gateway.large_bodies import LargeBody

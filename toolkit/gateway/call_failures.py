@@ -1,7 +1,7 @@
 """What a caller is told when an admitted call has failed."""
 
 from toolkit.core.errors import Refusal, RefusalType
-from toolkit.gateway.upstream_pool import NotConfigured, UpstreamSlow
+from toolkit.gateway.upstream_exchange import NotConfigured, UpstreamSlow
 
 
 class CallFailed(Exception):

@@ -36,7 +36,8 @@ from toolkit.gateway.large_bodies import LargeBody
 from toolkit.gateway.lifecycle import CallLifecycle
 from toolkit.gateway.request import CallRequest
 from toolkit.gateway.responses import JSON, LEFT_OUT, head, hold_id, send_blocks, send_refusal, send_whole
-from toolkit.gateway.upstream_pool import Exchange, NotConfigured, UpstreamBroke, UpstreamPool, UpstreamSlow
+from toolkit.gateway.upstream_exchange import Exchange, NotConfigured, UpstreamBroke, UpstreamSlow
+from toolkit.gateway.upstream_pool import UpstreamPool
 from toolkit.gateway.upstream_request import upstream_request
 
 logger = logging.getLogger("keydesk.gateway")

@@ -8,7 +8,7 @@ from toolkit.billing.metering import Metered
 from toolkit.core.usage import text_tokens
 from toolkit.dialects.meter import StreamMeter
 from toolkit.gateway.admission import Admission
-from toolkit.gateway.upstream_pool import Exchange
+from toolkit.gateway.upstream_exchange import Exchange
 
 
 def usage_of_stream(admission: Admission, meter: StreamMeter) -> Metered | None:

@@ -1,7 +1,7 @@
 """Large request bodies: kept in a room that is shared among organisations, and read by a process.
 
 A light body is one piece of bytes and is read where it is. A large one is kept in blocks, and is read by a process of
-`readers`.
+`reader_pool`.
 """
 
 from toolkit.core.dialect import Dialect
@@ -9,8 +9,8 @@ from toolkit.core.policy import KeyFacts
 from toolkit.dialects.shape import Shape
 from toolkit.gateway.byte_blocks import ByteBlocks
 from toolkit.gateway.fair_turns import FairTurns
-from toolkit.gateway.reader import Headers
-from toolkit.gateway.readers import Inspection, Readers
+from toolkit.gateway.reader_pool import Inspection, ReaderPool
+from toolkit.gateway.reader_process import Headers
 
 ROOM = 8
 """Largest bodies that the gateway keeps in memory at once; half of them of one organisation."""
@@ -95,7 +95,7 @@ class LargeBodies:
         readers: who reads them.
     """
 
-    def __init__(self, body_limit: int, readers: Readers) -> None:
+    def __init__(self, body_limit: int, readers: ReaderPool) -> None:
         self.readers = readers
         self.room = FairTurns(
             ROOM * body_limit,

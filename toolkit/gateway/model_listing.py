@@ -8,7 +8,7 @@ from toolkit.core.errors import Refusal
 from toolkit.dialects import MODULES, gemini
 from toolkit.dialects.shape import ModelInfo
 from toolkit.gateway.call_price import find_model
-from toolkit.gateway.door import prove
+from toolkit.gateway.connection_limits import prove
 from toolkit.gateway.endpoint import Endpoint
 from toolkit.gateway.request import CallRequest
 from toolkit.gateway.responses import send_json

@@ -11,12 +11,12 @@ from uvicorn.server import Server
 from uvicorn.supervisors import Multiprocess
 
 from toolkit.core.proxies import Proxies
-from toolkit.gateway.connection import HttpConnection
-from toolkit.gateway.door import Door, Front, Limits
+from toolkit.gateway.connection_limits import ConnectionGuard, Limits, RefusalWriter
 from toolkit.gateway.listening import bind
+from toolkit.gateway.server_connection import ServerConnection
 
 
-def protocol(front: Front, proxies: Proxies, limits: Limits | None = None) -> type[asyncio.Protocol]:
+def protocol(front: RefusalWriter, proxies: Proxies, limits: Limits | None = None) -> type[asyncio.Protocol]:
     """Return what uvicorn takes as `http=`.
 
     Args:
@@ -24,7 +24,7 @@ def protocol(front: Front, proxies: Proxies, limits: Limits | None = None) -> ty
         proxies: whose word about a connection's origin counts.
         limits: what a connection is granted.
     """
-    made: Callable[..., HttpConnection] = partial(HttpConnection, Door(front, proxies, limits))
+    made: Callable[..., ServerConnection] = partial(ServerConnection, ConnectionGuard(front, proxies, limits))
     return cast("type[asyncio.Protocol]", made)
 
 

@@ -7,7 +7,8 @@ from toolkit.dialects.body import dump_object
 from toolkit.gateway.admission import Admission
 from toolkit.gateway.large_bodies import LargeBody
 from toolkit.gateway.request import CallRequest
-from toolkit.gateway.upstream_pool import Body, NotConfigured, UpstreamPool
+from toolkit.gateway.upstream_exchange import Body, NotConfigured
+from toolkit.gateway.upstream_pool import UpstreamPool
 
 
 class UpstreamRequest(NamedTuple):

@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from tests.conftest import examples, wait_until
 from tests.gateway.conftest import Gate, request_of
 from tests.gateway.raw import GET, Served, Turns, answers, connected, error, say, served, to_the_end
-from toolkit.gateway.connection import HttpConnection
-from toolkit.gateway.door import Door, Limits
-from toolkit.gateway.flow import PIECE
+from toolkit.gateway.connection_limits import ConnectionGuard, Limits
+from toolkit.gateway.flow_control import PIECE
+from toolkit.gateway.server_connection import ServerConnection
 
 LAST = b"GET /last HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
 POST = b"POST /post HTTP/1.1\r\nHost: a\r\n"
@@ -78,14 +78,14 @@ def test_a_closed_connection_leaves_nothing_to_the_garbage_collector(
     server: Served, sent: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whose one look at what thousands of strangers left behind would stop everybody."""
-    made: list[weakref.ref[HttpConnection]] = []
-    enter = Door.enter
+    made: list[weakref.ref[ServerConnection]] = []
+    enter = ConnectionGuard.enter
 
-    def noting(self: Door, connection: HttpConnection) -> None:
+    def noting(self: ConnectionGuard, connection: ServerConnection) -> None:
         made.append(weakref.ref(connection))
         enter(self, connection)
 
-    monkeypatch.setattr(Door, "enter", noting)
+    monkeypatch.setattr(ConnectionGuard, "enter", noting)
     gc.disable()
     try:
         with connected(server.port) as client:
@@ -293,13 +293,13 @@ def test_a_head_has_a_number_of_headers(server: Served) -> None:
 def test_headers_beyond_the_bound_are_not_looked_at(server: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     """However many of them come in one piece."""
     looked: list[bytes] = []
-    on_header = HttpConnection.on_header
+    on_header = ServerConnection.on_header
 
-    def counting(self: HttpConnection, name: bytes, value: bytes) -> None:
+    def counting(self: ServerConnection, name: bytes, value: bytes) -> None:
         looked.append(name)
         on_header(self, name, value)
 
-    monkeypatch.setattr(HttpConnection, "on_header", counting)
+    monkeypatch.setattr(ServerConnection, "on_header", counting)
     assert answers(say(server.port, b"GET / HTTP/1.1\r\n" + b"X: a\r\n" * 10_000 + b"\r\n")) == [431]
     assert len(looked) == Limits().headers + 1
 
@@ -356,15 +356,15 @@ def test_whoever_sends_much_is_read_in_turns(
     assert turns.most() <= most
 
 
-def note(monkeypatch: pytest.MonkeyPatch, name: str, look: Callable[[HttpConnection, bytes], object]) -> None:
+def note(monkeypatch: pytest.MonkeyPatch, name: str, look: Callable[[ServerConnection, bytes], object]) -> None:
     """Have a look at what a method of all connections is given."""
-    method = getattr(HttpConnection, name)
+    method = getattr(ServerConnection, name)
 
-    def noting(self: HttpConnection, data: bytes) -> None:
+    def noting(self: ServerConnection, data: bytes) -> None:
         look(self, data)
         method(self, data)
 
-    monkeypatch.setattr(HttpConnection, name, noting)
+    monkeypatch.setattr(ServerConnection, name, noting)
 
 
 @pytest.mark.parametrize(
@@ -388,7 +388,7 @@ def test_what_frames_a_body_has_a_size(server: Served, body: bytes) -> None:
             client.sendall(body)
         assert answers(to_the_end(client)) in ([400], [])  # a reset may overtake the answer
     wait_until(lambda: server.left == ["/post"], "the application to be told")
-    assert "were too slow" not in server.door.ended
+    assert "were too slow" not in server.guard.ended
 
 
 def test_small_chunks_are_read(server: Served) -> None:
@@ -429,7 +429,7 @@ def test_an_answer_waits_for_no_other_packet() -> None:
         with served(Limits(), loop=loop) as server, connected(server.port) as client:
             client.sendall(GET)
             assert answers(client.recv(1 << 16)) == [200]
-            (connection,) = server.door.connections
+            (connection,) = server.guard.connections
             taken = connection.transport.get_extra_info("socket")
             delays.append(not taken.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
     assert delays == [False, False]

@@ -9,8 +9,10 @@ from dataclasses import replace
 import pytest
 
 from toolkit.core.settings import Settings
-from toolkit.gateway.http_client import Connection, Pool, request_bytes, split_url
-from toolkit.gateway.upstream_pool import Body, Exchange, UpstreamBroke
+from toolkit.gateway.connection_pool import ConnectionPool
+from toolkit.gateway.request_writing import request_bytes, split_url
+from toolkit.gateway.upstream_connection import UpstreamConnection
+from toolkit.gateway.upstream_exchange import Body, Exchange, UpstreamBroke
 
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
@@ -41,11 +43,11 @@ class Front:
 
 
 @contextlib.asynccontextmanager
-async def serving(*script: bytes) -> AsyncIterator[tuple[Front, Pool, str]]:
+async def serving(*script: bytes) -> AsyncIterator[tuple[Front, ConnectionPool, str]]:
     """Run a server and a pool."""
     front = Front(list(script))
     server = await asyncio.start_server(front.serve, "127.0.0.1", 0)
-    pool = Pool()
+    pool = ConnectionPool()
     try:
         yield front, pool, f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
     finally:
@@ -54,7 +56,7 @@ async def serving(*script: bytes) -> AsyncIterator[tuple[Front, Pool, str]]:
         server.close()
 
 
-async def begin(pool: Pool, url: str, body: bytes = b"{}") -> Connection:
+async def begin(pool: ConnectionPool, url: str, body: bytes = b"{}") -> UpstreamConnection:
     """Send a request."""
     address, opening = split_url(url)
     connection = pool.kept(address) or await pool.connect(address, soon())
@@ -67,7 +69,7 @@ def soon() -> float:
     return asyncio.get_running_loop().time() + 5
 
 
-async def whole(connection: Connection) -> bytes:
+async def whole(connection: UpstreamConnection) -> bytes:
     """Read an answer."""
     await connection.read_head(soon())
     parts = []
@@ -132,7 +134,7 @@ def test_slow_caller_is_not_the_upstreams_fault(settings: Settings) -> None:
             writer.close()
 
         server = await asyncio.start_server(serve, "127.0.0.1", 0)
-        pool = Pool()
+        pool = ConnectionPool()
         with Exchange(pool, patient, f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/", {}, b"{}") as made:
             await made.send()
             chunks = made.chunks()
@@ -215,7 +217,7 @@ def test_call_that_is_given_up_while_it_is_sent() -> None:
             left.set()
 
         server = await asyncio.start_server(deaf, "127.0.0.1", 0)
-        pool = Pool()
+        pool = ConnectionPool()
         url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
         connection = await begin(pool, url, bytes(64 << 20))
         connection.release()
@@ -271,7 +273,7 @@ async def ask(scripts: Sequence[Sequence[bytes]], settings: Settings, *bodies: B
     """Make one exchange after the other; return what the server saw, and how each ended."""
     fickle, ends = Fickle(scripts), []
     server = await asyncio.start_server(fickle.serve, "127.0.0.1", 0)
-    pool = Pool()
+    pool = ConnectionPool()
     for body in bodies:
         try:
             with Exchange(pool, settings, f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/", {}, body) as made:
@@ -324,7 +326,7 @@ def test_a_connection_on_which_something_has_come_unasked(sent: bytes) -> None:
         loop = asyncio.get_running_loop()
         server = socket.create_server(("127.0.0.1", 0))
         server.setblocking(False)
-        pool = Pool()
+        pool = ConnectionPool()
         address = split_url(f"http://127.0.0.1:{server.getsockname()[1]}/")[0]
         pool.keep(await pool.connect(address, soon()))
         other, _ = await loop.sock_accept(server)

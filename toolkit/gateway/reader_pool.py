@@ -19,7 +19,7 @@ from toolkit.core.errors import Refusal, RefusalType
 from toolkit.dialects.shape import Shape
 from toolkit.gateway.byte_blocks import BLOCK
 from toolkit.gateway.fair_turns import FairTurns
-from toolkit.gateway.reader import CPU_LIMIT, LENGTH, Ask, Headers, Told, is_public
+from toolkit.gateway.reader_process import CPU_LIMIT, LENGTH, Ask, Headers, Told, is_public
 
 MOST = 2
 """Processes at once."""
@@ -36,7 +36,7 @@ IDLE = 60.0
 NICE = 10
 """Of a process, from its first moment: the loop of the gateway comes first where they share a processor."""
 
-_BEGIN = "import os; os.nice({nice}); from toolkit.gateway.reader import main; main({parent})"
+_BEGIN = "import os; os.nice({nice}); from toolkit.gateway.reader_process import main; main({parent})"
 
 _SHOWN = ("PATH", "LD_LIBRARY_PATH", "SYSTEMROOT")
 
@@ -127,7 +127,7 @@ class Reader:
         self._process.wait()
 
 
-class Readers:
+class ReaderPool:
     """All processes of a gateway that read."""
 
     def __init__(self) -> None:
@@ -251,7 +251,7 @@ class Inspection:
         org: whose turn it takes.
     """
 
-    def __init__(self, readers: Readers, org: str) -> None:
+    def __init__(self, readers: ReaderPool, org: str) -> None:
         self._readers = readers
         self._org = org
         self._reader: Reader | None = None

@@ -1,4 +1,4 @@
-"""The door: how many connections a server bears, and for how long, above all from callers who have shown nothing yet.
+"""How many connections a server bears, and for how long, above all from callers who have shown nothing yet.
 
 A connection is *proven* once a valid key or session has come over it: the application says so, by `prove`. Until then
 it may be anybody's, so its time and its number are bounded. Whoever has a key can open connections without end, too:
@@ -19,14 +19,14 @@ from typing import TYPE_CHECKING, Any
 
 from toolkit.core.errors import Refusal
 from toolkit.core.proxies import Proxies
-from toolkit.gateway.heads import Headers
+from toolkit.gateway.head_parsing import Headers
 
 if TYPE_CHECKING:
-    from toolkit.gateway.connection import HttpConnection
+    from toolkit.gateway.server_connection import ServerConnection
 
 logger = logging.getLogger("keydesk.server")
 
-Front = Callable[[Refusal, str, Headers], tuple[Headers, bytes]]
+RefusalWriter = Callable[[Refusal, str, Headers], tuple[Headers, bytes]]
 """Words a refusal for whoever asked for a path with these headers, as far as they are known: headers and body."""
 
 NEVER = math.inf
@@ -99,7 +99,7 @@ def prove(scope: MutableMapping[str, Any], owner: str = "") -> None:
         connection.proven, connection.owner = True, owner
 
 
-class Door:
+class ConnectionGuard:
     """Looks after the connections of one server.
 
     Each worker process gets a copy: nothing in it is open before the first connection.
@@ -110,13 +110,13 @@ class Door:
         limits: what a connection is granted.
     """
 
-    def __init__(self, front: Front, proxies: Proxies, limits: Limits | None = None) -> None:
+    def __init__(self, front: RefusalWriter, proxies: Proxies, limits: Limits | None = None) -> None:
         self.front = front
         self.proxies = proxies
         self.limits = limits or Limits()
-        self.connections: set[HttpConnection] = set()
+        self.connections: set[ServerConnection] = set()
         """All that are open, websockets apart."""
-        self._unproven: OrderedDict[HttpConnection, None] = OrderedDict()
+        self._unproven: OrderedDict[ServerConnection, None] = OrderedDict()
         self.looks = 0
         """How often all of them have been looked at."""
         self._most = 0
@@ -125,7 +125,7 @@ class Door:
         """How many were ended, by the reason, since it was last logged."""
         self._logged = -math.inf
 
-    def enter(self, connection: "HttpConnection") -> None:
+    def enter(self, connection: "ServerConnection") -> None:
         """Take a new connection, at the expense of one that waits if there are too many."""
         if not self._most:
             self._begin(connection.loop)
@@ -140,7 +140,7 @@ class Door:
                 self._make_room()
         self._unproven[connection] = None
 
-    def leave(self, connection: "HttpConnection") -> None:
+    def leave(self, connection: "ServerConnection") -> None:
         """Forget a connection that was closed, or that a websocket has taken over."""
         self.connections.discard(connection)
         self._unproven.pop(connection, None)
@@ -174,7 +174,7 @@ class Door:
                 logger.warning("connections ended: %s", counts)
                 self.ended.clear()
 
-    async def _open(self, connections: "list[HttpConnection]") -> "AsyncIterator[HttpConnection]":
+    async def _open(self, connections: "list[ServerConnection]") -> "AsyncIterator[ServerConnection]":
         """Go through connections, a few in each turn of the loop; what has been closed meanwhile is left out."""
         for place, connection in enumerate(connections, 1):
             if connection in self.connections:
@@ -182,15 +182,15 @@ class Door:
             if place % _IN_A_TURN == 0:
                 await asyncio.sleep(0)
 
-    def _surplus(self, now: float) -> "list[HttpConnection]":
+    def _surplus(self, now: float) -> "list[ServerConnection]":
         """Return the connections that an address has too many of; forget which are unproven no more."""
-        crowds: dict[str, list[HttpConnection]] = {}
+        crowds: dict[str, list[ServerConnection]] = {}
         for connection in list(self._unproven):
             if connection.proven:
                 del self._unproven[connection]
             elif connection.since + self.limits.young <= now and not connection.behind_proxy:
                 crowds.setdefault(connection.network, []).append(connection)
-        surplus: list[HttpConnection] = []
+        surplus: list[ServerConnection] = []
         for crowd in crowds.values():
             surplus += sorted(crowd, key=_is_busy)[: max(len(crowd) - self.limits.of_address, 0)]
         return surplus
@@ -220,7 +220,7 @@ class Door:
         for connection in waiting[: -(-len(waiting) // _AT_ONCE)]:
             self._turn_away(connection, "were too many that waited")
 
-    def _turn_away(self, connection: "HttpConnection", why: str = "had shown no valid key or session") -> None:
+    def _turn_away(self, connection: "ServerConnection", why: str = "had shown no valid key or session") -> None:
         self.leave(connection)
         self.note(why)
         connection.transport.abort()
@@ -233,7 +233,7 @@ def network_of(address: str) -> str:
     return str(ip_network(f"{address.partition('%')[0]}/64", strict=False))
 
 
-def _is_busy(connection: "HttpConnection") -> bool:
+def _is_busy(connection: "ServerConnection") -> bool:
     return connection.busy
 
 

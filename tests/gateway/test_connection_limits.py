@@ -1,4 +1,4 @@
-"""The door: who has shown nothing is bounded in time and number, who has shown a key is left alone."""
+"""Limits of connections: who has shown nothing is bounded in time and number, who has shown a key is left alone."""
 
 import asyncio
 import contextlib
@@ -15,8 +15,8 @@ import pytest
 from tests.conftest import CREDENTIAL, free_port, process, variables_of, wait_until
 from tests.gateway.conftest import Gate
 from tests.gateway.raw import GET, Served, Turns, answers, connected, error, hung_up, served, to_the_end
-from toolkit.gateway.connection import HttpConnection
-from toolkit.gateway.door import Door, Limits, network_of
+from toolkit.gateway.connection_limits import ConnectionGuard, Limits, network_of
+from toolkit.gateway.server_connection import ServerConnection
 
 NEVER = 3600.0
 PROVE = b"GET /prove HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -95,9 +95,9 @@ def test_a_body_that_keeps_its_pace_is_read() -> None:
 
 
 def _looked(server: Served, times: int) -> bool:
-    """Whether the door has looked at the deadlines that often since it was first asked."""
-    first = server.__dict__.setdefault("first", server.door.looks)
-    return bool(server.door.looks >= first + times)
+    """Whether the guard has looked at the deadlines that often since it was first asked."""
+    first = server.__dict__.setdefault("first", server.guard.looks)
+    return bool(server.guard.looks >= first + times)
 
 
 def test_a_body_that_was_answered_has_a_time_too() -> None:
@@ -138,7 +138,7 @@ def test_a_reader_who_stops_is_let_go() -> None:
     size = 20_000_000
     with served(QUICK) as server, connected(server.port) as client:
         client.sendall(b"POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % size + b"x" * size)
-        wait_until(lambda: not server.door.connections, "the connection to be closed")
+        wait_until(lambda: not server.guard.connections, "the connection to be closed")
         assert len(to_the_end(client)) < size
 
 
@@ -152,7 +152,7 @@ def test_an_address_has_a_number_of_connections() -> None:
         proven.sendall(PROVE)
         assert answered(proven)
         with crowd(server.port, 10) as clients:
-            wait_until(lambda: len(server.door.connections) == 5, "the surplus to be closed")
+            wait_until(lambda: len(server.guard.connections) == 5, "the surplus to be closed")
             wait_until(lambda: sum(hung_up(client) for client in clients) == 6, "the callers to notice")
             assert [hung_up(client) for client in clients] == [True] * 6 + [False] * 4
         proven.sendall(PROVE)
@@ -166,7 +166,7 @@ def test_who_is_being_answered_goes_last() -> None:
         asking.sendall(b"GET /wait HTTP/1.1\r\nHost: a\r\n\r\n")
         wait_until(lambda: server.seen, "the request to be asked")
         with crowd(server.port, 6):
-            wait_until(lambda: len(server.door.connections) == 2, "the surplus to be closed")
+            wait_until(lambda: len(server.guard.connections) == 2, "the surplus to be closed")
         server.go_on.set()
         assert answered(asking)
 
@@ -175,9 +175,9 @@ def test_connections_of_a_trusted_proxy_are_not_counted_by_address() -> None:
     """They are many callers'."""
     limits = replace(PATIENT, young=0.0, of_address=2)
     with served(limits, proxies="127.0.0.1") as server, crowd(server.port, 10):
-        wait_until(lambda: len(server.door.connections) == 10, "all to be connected")
-        wait_until(lambda: _looked(server, 10), "the door to look")
-        assert len(server.door.connections) == 10
+        wait_until(lambda: len(server.guard.connections) == 10, "all to be connected")
+        wait_until(lambda: _looked(server, 10), "the guard to look")
+        assert len(server.guard.connections) == 10
 
 
 def test_in_all_there_is_room_for_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -189,7 +189,7 @@ def test_in_all_there_is_room_for_the_next(monkeypatch: pytest.MonkeyPatch) -> N
         with crowd(server.port, 30) as clients, connected(server.port) as last:
             last.sendall(GET)
             assert answered(last)
-            wait_until(lambda: len(server.door.connections) <= 9, "the surplus to be closed")
+            wait_until(lambda: len(server.guard.connections) <= 9, "the surplus to be closed")
             assert not hung_up(clients[-1])
         proven.sendall(PROVE)
         assert answered(proven)
@@ -200,14 +200,14 @@ def test_files_are_not_all_that_bounds_connections() -> None:
     with served(replace(PATIENT, most=9)) as server, crowd(server.port, 30), connected(server.port) as last:
         last.sendall(GET)
         assert answered(last)
-        assert len(server.door.connections) <= 10
+        assert len(server.guard.connections) <= 10
 
 
 @pytest.mark.parametrize(
     ("who", "ending", "limits"),
     [
-        (HttpConnection, "expire", replace(PATIENT, head_time=0.0, look=2.0)),
-        (Door, "_turn_away", replace(PATIENT, young=0.0, of_address=0, look=2.0)),
+        (ServerConnection, "expire", replace(PATIENT, head_time=0.0, look=2.0)),
+        (ConnectionGuard, "_turn_away", replace(PATIENT, young=0.0, of_address=0, look=2.0)),
     ],
     ids=["late", "too many"],
 )
@@ -222,7 +222,7 @@ def test_a_crowd_is_ended_in_turns(monkeypatch: pytest.MonkeyPatch, who: type, e
 
     monkeypatch.setattr(who, ending, noting)
     with served(limits) as server, crowd(server.port, 150):
-        wait_until(lambda: turns.counts and not server.door.connections, "all to be ended")
+        wait_until(lambda: turns.counts and not server.guard.connections, "all to be ended")
     assert turns.most() <= 32
 
 
@@ -245,7 +245,7 @@ def test_whoever_has_a_key_shuts_nobody_out(monkeypatch: pytest.MonkeyPatch) -> 
         with connected(server.port) as neighbour:
             neighbour.sendall(GET)
             assert answered(neighbour)
-        assert len(server.door.connections) <= 9
+        assert len(server.guard.connections) <= 9
         assert hung_up(greedy[0])
         other.sendall(PROVE)
         assert answered(other)

@@ -21,12 +21,12 @@ from toolkit.core.dialect import Dialect
 from toolkit.core.errors import Refusal, RefusalType
 from toolkit.dialects import MODULES
 from toolkit.dialects.body import dump_object, parse_object
-from toolkit.gateway import readers
+from toolkit.gateway import reader_pool
 from toolkit.gateway.byte_blocks import BLOCK, ByteBlocks
 from toolkit.gateway.fair_turns import FairTurns
 from toolkit.gateway.large_bodies import LargeBodies
-from toolkit.gateway.reader import read_request
-from toolkit.gateway.readers import Inspection, Reader, Readers
+from toolkit.gateway.reader_pool import Inspection, Reader, ReaderPool
+from toolkit.gateway.reader_process import read_request
 
 T = TypeVar("T")
 
@@ -35,11 +35,11 @@ BODY = {"model": "a", "messages": [{"role": "user", "content": "x" * 1_000_000}]
 CHANGES = {"upstream_model": "b", "output_bound": 5, "include_usage": False}
 
 
-def run(work: Callable[[Readers], Awaitable[T]]) -> T:
+def run(work: Callable[[ReaderPool], Awaitable[T]]) -> T:
     """Run something with processes that are ended afterwards."""
 
     async def all_of_it() -> T:
-        own = Readers()
+        own = ReaderPool()
         try:
             return await work(own)
         finally:
@@ -62,7 +62,7 @@ def blocks_of(body: bytes) -> list[bytes]:
     return blocks.take()
 
 
-def inspected(own: Readers, body: bytes, **changes: Any) -> Coroutine[Any, Any, Any]:
+def inspected(own: ReaderPool, body: bytes, **changes: Any) -> Coroutine[Any, Any, Any]:
     """Have a body inspected by a process of its own organisation; return what keeps it and what came of it."""
 
     async def work() -> Any:
@@ -76,7 +76,7 @@ def test_a_process_reads_as_the_gateway_does() -> None:
     """Shape, tags and the changed body are those of reading it here; half a surrogate pair goes through."""
     raw = json.dumps(BODY).encode()
 
-    async def work(own: Readers) -> None:
+    async def work(own: ReaderPool) -> None:
         inspection, shape, tagged = await inspected(own, raw, headers=[(b"x-keydesk-tags", b"team=a")])
         here = read_request(Dialect.OPENAI, "chat/completions", None, [(b"x-keydesk-tags", b"team=a")], raw)
         assert (shape, tagged) == (here.shape, here.tags)
@@ -94,7 +94,7 @@ def test_a_process_reads_as_the_gateway_does() -> None:
 def test_a_refusal_comes_back_as_it_is_here() -> None:
     """Type, message and field are those of reading it here, and the process goes on."""
 
-    async def work(own: Readers) -> None:
+    async def work(own: ReaderPool) -> None:
         for body in (b'{"a":1,"a":2}', b'{"model":"m","messages":[],"store":true}', b"\xff", b""):
             with pytest.raises(Refusal) as here:
                 read_request(Dialect.OPENAI, "chat/completions", None, [], body)
@@ -109,10 +109,10 @@ def test_a_refusal_comes_back_as_it_is_here() -> None:
 def test_a_process_makes_way_for_the_loop() -> None:
     """Where they share a processor, callers whose bodies are small do not wait for it."""
 
-    async def work(own: Readers) -> None:
+    async def work(own: ReaderPool) -> None:
         inspection, *_ = await inspected(own, json.dumps(BODY).encode())
         (pid,) = own.pids
-        assert os.getpriority(os.PRIO_PROCESS, pid) == min(os.getpriority(os.PRIO_PROCESS, 0) + readers.NICE, 19)
+        assert os.getpriority(os.PRIO_PROCESS, pid) == min(os.getpriority(os.PRIO_PROCESS, 0) + reader_pool.NICE, 19)
         await inspection.forget()
 
     run(work)
@@ -139,7 +139,7 @@ def test_no_credential_is_shown_to_a_process(monkeypatch: pytest.MonkeyPatch) ->
 def test_a_process_that_is_killed_fails_its_call_and_no_other() -> None:
     """The call that it worked for is told so; the next one gets another process."""
 
-    async def work(own: Readers) -> None:
+    async def work(own: ReaderPool) -> None:
         inspection, *_ = await inspected(own, json.dumps(BODY).encode())
         (pid,) = own.pids
         os.kill(pid, signal.SIGKILL)
@@ -155,7 +155,7 @@ def test_a_process_that_is_killed_fails_its_call_and_no_other() -> None:
 def test_an_idle_process_that_was_killed_is_replaced() -> None:
     """Nobody notices."""
 
-    async def work(own: Readers) -> None:
+    async def work(own: ReaderPool) -> None:
         for _ in range(2):
             inspection, *_ = await inspected(own, json.dumps(BODY).encode())
             await inspection.forget()
@@ -168,14 +168,14 @@ def test_an_idle_process_that_was_killed_is_replaced() -> None:
 
 def test_a_body_that_takes_too_long_is_refused_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
     """The kernel ends the process by its own CPU time; sending it again would not help, so it is no 503."""
-    begin = readers._begin
+    begin = reader_pool._begin
 
     async def slow() -> Reader:
         reader = await begin()
         reader._process.send_signal(signal.SIGPROF)  # as its timer does
         return reader
 
-    monkeypatch.setattr(readers, "_begin", slow)
+    monkeypatch.setattr(reader_pool, "_begin", slow)
     with pytest.raises(Refusal) as caught:
         run(lambda own: inspected(own, json.dumps(BODY).encode()))
     assert caught.value.type is RefusalType.INVALID_REQUEST
@@ -184,17 +184,17 @@ def test_a_body_that_takes_too_long_is_refused_as_such(monkeypatch: pytest.Monke
 
 def test_a_process_that_does_not_answer_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """A call does not hang with it."""
-    monkeypatch.setattr(readers, "PATIENCE", 0.2)
-    begin = readers._begin
+    monkeypatch.setattr(reader_pool, "PATIENCE", 0.2)
+    begin = reader_pool._begin
 
     async def stopped() -> Reader:
         reader = await begin()
         os.kill(reader.pid, signal.SIGSTOP)
         return reader
 
-    monkeypatch.setattr(readers, "_begin", stopped)
+    monkeypatch.setattr(reader_pool, "_begin", stopped)
 
-    async def work(own: Readers) -> None:
+    async def work(own: ReaderPool) -> None:
         with pytest.raises(Refusal) as caught:
             await inspected(own, json.dumps(BODY).encode())
         assert caught.value.type is RefusalType.UNAVAILABLE
@@ -206,7 +206,7 @@ def test_a_process_that_does_not_answer_is_given_up(monkeypatch: pytest.MonkeyPa
 def test_a_process_that_has_grown_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
     """It says so itself once its work is done, and its memory comes back with it."""
 
-    async def work(own: Readers, *, grows: bool) -> None:
+    async def work(own: ReaderPool, *, grows: bool) -> None:
         raw = json.dumps(BODY).encode()
         (inspection, *_), (pid,) = await inspected(own, raw), own.pids
         await inspection.rewrite(**CHANGES)
@@ -219,17 +219,19 @@ def test_a_process_that_has_grown_is_replaced(monkeypatch: pytest.MonkeyPatch) -
     begin = subprocess.Popen
 
     def small(arguments: list[str], **options: Any) -> Any:
-        return begin([*arguments[:2], "import toolkit.gateway.reader as r; r.LARGEST = 1; " + arguments[2]], **options)
+        return begin(
+            [*arguments[:2], "import toolkit.gateway.reader_process as r; r.LARGEST = 1; " + arguments[2]], **options
+        )
 
-    monkeypatch.setattr("toolkit.gateway.readers.subprocess.Popen", small)
+    monkeypatch.setattr("toolkit.gateway.reader_pool.subprocess.Popen", small)
     run(partial(work, grows=True))
 
 
 def test_an_idle_process_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without work there is none."""
-    monkeypatch.setattr(readers, "IDLE", 0.1)
+    monkeypatch.setattr(reader_pool, "IDLE", 0.1)
 
-    async def work(own: Readers) -> None:
+    async def work(own: ReaderPool) -> None:
         inspection, *_ = await inspected(own, json.dumps(BODY).encode())
         await inspection.forget()
         await happens(lambda: not own.pids)
@@ -240,7 +242,7 @@ def test_an_idle_process_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_call_that_is_given_up_leaves_no_half_question() -> None:
     """Its process is ended, since it waits for the rest of a body."""
 
-    async def work(own: Readers) -> None:
+    async def work(own: ReaderPool) -> None:
         task = asyncio.ensure_future(inspected(own, json.dumps(BODY).encode()))
         await happens(lambda: own._busy)
         task.cancel()
@@ -255,7 +257,7 @@ def test_a_call_that_is_given_up_leaves_no_half_question() -> None:
 def test_a_process_ends_with_its_gateway() -> None:
     """Its socket closes, and that is its end."""
 
-    async def work(own: Readers) -> list[int]:
+    async def work(own: ReaderPool) -> list[int]:
         await inspected(own, json.dumps(BODY).encode())
         return own.pids
 
@@ -387,7 +389,7 @@ def test_a_body_that_did_not_say_its_size_takes_the_room_that_it_needs(world: Wo
         key = secret_lookup.find_live(tx, digests)
     assert key is not None
 
-    async def work(own: Readers) -> None:
+    async def work(own: ReaderPool) -> None:
         bodies = LargeBodies(1_000, own)
         text = json.dumps(BODY | {"messages": [{"role": "user", "content": "hi"}]}).encode()
         async with asyncio.timeout(20):

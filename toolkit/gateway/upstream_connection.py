@@ -1,22 +1,20 @@
-"""HTTP/1.1 as the gateway speaks it to upstreams: kept connections, each with one POST at a time.
+"""HTTP/1.1 as the gateway speaks it to providers: one connection, with one POST at a time.
 
 llhttp (Node's parser) reads, asyncio writes. There is nothing here that a gateway must turn off: no redirects,
 cookies, proxies, credentials from files, or headers of its own but Host and Content-Length. A call that is given up
-closes its connection at once. Whether a request is sent again is up to the caller (`upstreams`).
+closes its connection at once. Whether a request is sent again is up to `upstream_retry`.
 """
 
 import asyncio
 import socket
-import ssl
-from collections.abc import Mapping
-from functools import lru_cache
-from typing import NamedTuple, cast
-from urllib.parse import quote, urlsplit
+from typing import TYPE_CHECKING, cast
 
-import aiohappyeyeballs
 import httptools
 
-from toolkit.core.destinations import fault_of_address
+from toolkit.gateway.request_writing import Address
+
+if TYPE_CHECKING:
+    from toolkit.gateway.connection_pool import ConnectionPool
 
 READ_AHEAD = 256 * 1024
 """Bytes of an answer that may wait for a slow caller before the upstream is made to wait."""
@@ -27,68 +25,11 @@ LARGEST_HEAD = 256 * 1024
 SWITCHING = 101
 """Status of an answer that is not HTTP from there on."""
 
-KEPT = 30.0
-"""Seconds for which a connection without a call is kept; providers close theirs after a minute or more."""
-
 NO_CONTENT = frozenset({204, 304})
 """Statuses whose answers have no body, whatever their heads announce (RFC 9112, 6.3)."""
 
-_SECOND_ADDRESS = 0.25
-"""Seconds after which a host's next address is tried alongside (RFC 8305)."""
 
-
-class Address(NamedTuple):
-    """Where connections lead."""
-
-    host: str
-    port: int
-    tls: bool
-
-
-@lru_cache(maxsize=1024)
-def split_url(url: str) -> tuple[Address, str]:
-    """Return a URL's address, and what the first lines of a request to it say.
-
-    Raises:
-        ValueError: it is no URL of an HTTP server.
-    """
-    parts = urlsplit(url)
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise ValueError("not an HTTP URL")
-    tls = parts.scheme == "https"
-    host = parts.hostname if ":" in parts.hostname else parts.hostname.encode("idna").decode()
-    address = Address(host, parts.port or (443 if tls else 80), tls)
-    shown = f"[{host}]" if ":" in host else host
-    authority = shown if parts.port in {None, 443 if tls else 80} else f"{shown}:{parts.port}"
-    target = quote(f"{parts.path or '/'}?{parts.query}" if parts.query else parts.path or "/", safe="/%:?@!$&'()*+,;=~")
-    return address, f"POST {target} HTTP/1.1\r\nHost: {authority}"
-
-
-def request_bytes(opening: str, headers: Mapping[str, str], body: bytes, length: int | None = None) -> bytes:
-    """Return the bytes of a request.
-
-    Args:
-        opening: from `split_url`.
-        headers: all but Host and Content-Length.
-        body: what goes along with the head.
-        length: bytes of the whole body, if more of it follows.
-
-    Raises:
-        ValueError: a header cannot be sent as it is.
-    """
-    lines = [
-        opening,
-        *[f"{name}: {value}" for name, value in headers.items()],
-        f"Content-Length: {len(body) if length is None else length}\r\n\r\n",
-    ]
-    text = "\r\n".join(lines)
-    breaks = len(lines) + 2  # the opening and the end have more than their own
-    if text.count("\n") != breaks or text.count("\r") != breaks or "\0" in text:
-        raise ValueError("a line break in a header")
-    return text.encode("latin-1") + body
-
-
-class Connection(asyncio.Protocol):
+class UpstreamConnection(asyncio.Protocol):
     """One connection. It belongs to one call from when the pool gives it out until `release`.
 
     Args:
@@ -101,7 +42,7 @@ class Connection(asyncio.Protocol):
         received: bytes of the answer's body that have come.
     """
 
-    def __init__(self, pool: "Pool", address: Address, wire: socket.socket) -> None:
+    def __init__(self, pool: "ConnectionPool", address: Address, wire: socket.socket) -> None:
         self._loop = asyncio.get_running_loop()
         self._pool = pool
         self.address = address
@@ -109,7 +50,6 @@ class Connection(asyncio.Protocol):
         self._parser = httptools.HttpResponseParser(self)
         self._waiter: asyncio.Future[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._limit = 0.0
         self._idle = True
         self._full = False
         self._begin()
@@ -244,25 +184,19 @@ class Connection(asyncio.Protocol):
 
     def _news(self, limit: float) -> "asyncio.Future[None]":
         """Return what is done when anything has happened, or fails at `limit`; for one who waits at once."""
-        self._limit = limit
-        # A timer that is early looks again when it fires: it is not moved with every chunk, nor made for every call.
-        if self._timer is None or self._timer.when() > limit:
-            if self._timer is not None:
-                self._timer.cancel()
-            self._timer = self._loop.call_at(limit, self._look)
-        self._waiter = self._loop.create_future()
-        return self._waiter
+        waiter = self._waiter = self._loop.create_future()
+        self._timer = self._loop.call_at(limit, self._expire, waiter)
+        return waiter
 
-    def _look(self) -> None:
+    def _expire(self, waiter: "asyncio.Future[None]") -> None:
         self._timer = None
-        if self._waiter is None or self._waiter.done():
-            return
-        if self._loop.time() >= self._limit:
-            self._waiter.set_exception(TimeoutError())
-        else:
-            self._timer = self._loop.call_at(self._limit, self._look)
+        if not waiter.done():
+            waiter.set_exception(TimeoutError())
 
     def _wake(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
@@ -305,9 +239,6 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         """Note that no more will come: the end of an answer that tells no length, else its break."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
         self._pool.forget(self)
         self._reusable = False
         framed = b"content-length" in self.headers or b"transfer-encoding" in self.headers
@@ -356,92 +287,3 @@ class Connection(asyncio.Protocol):
             self._reusable = self._parser.should_keep_alive() and self.status not in NO_CONTENT
         else:
             self.headers = {}
-
-
-class Pool:
-    """The connections to all upstreams; made in the running event loop.
-
-    Args:
-        context: how TLS certificates are checked; by default against this machine's authorities.
-    """
-
-    def __init__(self, context: ssl.SSLContext | None = None) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._context = context or ssl.create_default_context()
-        self._kept: dict[Address, dict[Connection, float]] = {}
-        self._all: set[Connection] = set()
-        self._sweeper: asyncio.TimerHandle | None = None
-
-    async def connect(self, address: Address, limit: float) -> Connection:
-        """Return a new connection.
-
-        Args:
-            address: where to.
-            limit: on the loop's clock, to have looked the host up, connected and agreed on TLS.
-
-        Raises:
-            OSError, TimeoutError: none can be made; TLS errors are OSErrors, too.
-        """
-        async with asyncio.timeout_at(limit):
-            return await self._connect(address)
-
-    def kept(self, address: Address) -> Connection | None:
-        """Return a kept connection, the youngest first; None if there is none."""
-        kept = self._kept.get(address)
-        while kept:
-            connection, _ = kept.popitem()
-            if connection.is_open and connection.is_quiet:
-                return connection
-            connection.abort()
-        return None
-
-    async def _connect(self, address: Address) -> Connection:
-        infos = await self._loop.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
-        for *_, resolved in infos:
-            # Here and not by the name: what it resolves to is up to whoever answers for it, and may change.
-            if fault := fault_of_address(str(resolved[0])):
-                raise ConnectionError(f"{fault}, which is never called")
-        wire = await aiohappyeyeballs.start_connection(infos, happy_eyeballs_delay=_SECOND_ADDRESS)
-        try:
-            wire.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, True)
-            _, connection = await self._loop.create_connection(
-                lambda: Connection(self, address, wire),
-                sock=wire,
-                ssl=self._context if address.tls else None,
-                server_hostname=address.host if address.tls else None,
-            )
-        except BaseException:
-            wire.close()
-            raise
-        self._all.add(connection)
-        return connection
-
-    def keep(self, connection: Connection) -> None:
-        """Take a connection back whose call is over."""
-        self._kept.setdefault(connection.address, {})[connection] = self._loop.time() + KEPT
-        if self._sweeper is None:
-            self._sweeper = self._loop.call_later(KEPT, self._sweep)
-
-    def forget(self, connection: Connection) -> None:
-        """Let go of a connection that was closed."""
-        self._all.discard(connection)
-        if kept := self._kept.get(connection.address):
-            kept.pop(connection, None)
-
-    def close(self) -> None:
-        """Close all connections."""
-        if self._sweeper is not None:
-            self._sweeper.cancel()
-        for connection in list(self._all):
-            connection.abort()
-
-    def _sweep(self) -> None:
-        """Close what was kept too long."""
-        now = self._loop.time()
-        for kept in list(self._kept.values()):
-            for connection, until in list(kept.items()):
-                if until <= now:
-                    del kept[connection]
-                    connection.abort()
-        left = [until for kept in self._kept.values() for until in kept.values()]
-        self._sweeper = self._loop.call_at(min(left), self._sweep) if left else None

@@ -17,17 +17,17 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from toolkit.core.errors import Refusal, RefusalType
-from toolkit.gateway import heads
-from toolkit.gateway.door import NEVER, STATE, Door, network_of
-from toolkit.gateway.flow import PIECE, Flow
-from toolkit.gateway.heads import Stop, unreadable
+from toolkit.gateway import head_parsing
+from toolkit.gateway.connection_limits import NEVER, STATE, ConnectionGuard, network_of
+from toolkit.gateway.flow_control import PIECE, Flow
+from toolkit.gateway.head_parsing import Stop, unreadable
 
 UNREAD = "sent what is not HTTP, or too much"
 SLOW = "were too slow"
 
 
-class HttpConnection(HttpToolsProtocol):
-    """One connection. The application finds it in the scope's state, see `door.prove`.
+class ServerConnection(HttpToolsProtocol):
+    """One connection. The application finds it in the scope's state, see `connection_limits.prove`.
 
     Attributes:
         proven: whether a valid key or session has come over it; owner says whose.
@@ -42,7 +42,7 @@ class HttpConnection(HttpToolsProtocol):
 
     def __init__(
         self,
-        door: Door,
+        guard: ConnectionGuard,
         config: Config,
         server_state: ServerState,
         app_state: dict[str, Any],
@@ -50,8 +50,8 @@ class HttpConnection(HttpToolsProtocol):
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
         self.parser = httptools.HttpRequestParser(self)  # without uvicorn's leniency
-        self._door = door
-        self._limits = door.limits
+        self._guard = guard
+        self._limits = guard.limits
         self.url = b""
         self.proven = False
         self.owner = ""
@@ -59,7 +59,7 @@ class HttpConnection(HttpToolsProtocol):
         self._ending = False
         self._in_head = False
         self._resting = False  # between two requests
-        self._watched: heads.Headers = []
+        self._watched: head_parsing.Headers = []
         self._offer = b""
         self._chunked = False
         self._chunk = 0  # bytes of the data being parsed
@@ -88,16 +88,16 @@ class HttpConnection(HttpToolsProtocol):
         self.flow = Flow(transport, self.loop)
         self.write = transport.write
         peer, port = self.client or ("", 0)
-        address, _, self.behind_proxy = self._door.proxies.origin(peer, "http", ())
+        address, _, self.behind_proxy = self._guard.proxies.origin(peer, "http", ())
         self.client = self._peer = (address, port)
         self.network = network_of(address)
         self.since = self.loop.time()
         self.deadline = self.since + self._limits.head_time
-        self._door.enter(self)
+        self._guard.enter(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell the application, if it is answering."""
-        self._door.leave(self)
+        self._guard.leave(self)
         super().connection_lost(exc)
         if self._active is not None and not self._active.response_complete:  # uvicorn has told the last one read
             self._active.disconnected = True
@@ -127,20 +127,20 @@ class HttpConnection(HttpToolsProtocol):
             self._answer_offer(data[upgrade.args[0] :])
             return
         except httptools.HttpParserError as error:
-            self._refuse(heads.refusal_of(error))
+            self._refuse(head_parsing.refusal_of(error))
             return
         self._fed += self._chunk
         cycle = self.cycle
         if self._in_head or cycle is None or not cycle.more_body:
             if self._fed > self._limits.head:
-                self._refuse(heads.too_large(self._limits.head, self._limits.headers))
+                self._refuse(head_parsing.too_large(self._limits.head, self._limits.headers))
             elif self._in_head and self._resting:
                 self._resting = False
                 self.deadline = self.loop.time() + self._limits.head_time
         else:
             self._framing = 0 if self._body_size > before else self._framing + self._chunk
             if max(self._framing, self._fed - 2 * self._body_size) > self._limits.head:
-                self._refuse(heads.badly_framed())
+                self._refuse(head_parsing.badly_framed())
             elif self._body_begun is None and cycle is self._active:
                 self._time_body()
 
@@ -198,12 +198,14 @@ class HttpConnection(HttpToolsProtocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take a header. A trailer comes here too, and goes where nobody looks: it must not pass for a header."""
         name = name.lower()
-        if name in heads.WATCHED:
+        if name in head_parsing.WATCHED:
             self._watched.append((name, value))
         self.headers.append((name, value))
         if len(self.headers) > self._limits.headers:  # not when all have been read: thousands come in one piece
             limits = self._limits
-            raise Stop(heads.too_large(limits.head, limits.headers) if self._in_head else heads.badly_framed())
+            raise Stop(
+                head_parsing.too_large(limits.head, limits.headers) if self._in_head else head_parsing.badly_framed()
+            )
 
     def on_headers_complete(self) -> None:
         """Have the request answered, after the one before."""
@@ -211,8 +213,8 @@ class HttpConnection(HttpToolsProtocol):
         headers, scope, limits = self.headers, self.scope, self._limits
         # A head that came in one piece is no larger than the piece.
         in_pieces = self._fed > 0 or self._chunk > limits.head
-        if in_pieces and heads.size(self.url, headers) > limits.head:
-            raise Stop(heads.too_large(limits.head, limits.headers))
+        if in_pieces and head_parsing.size(self.url, headers) > limits.head:
+            raise Stop(head_parsing.too_large(limits.head, limits.headers))
         self._fed = -self._chunk
         self._framing = self._body_size = 0
         self._body_begun = None
@@ -222,13 +224,15 @@ class HttpConnection(HttpToolsProtocol):
         method = scope["method"] = self.parser.get_method().decode("ascii")
         if version not in {"1.1", "1.0"} or method == "CONNECT":
             raise Stop(unreadable("Only HTTP/1.1 is spoken here, and this is no proxy."))
-        self._offer, expects, self._chunked = heads.read(self._watched, version)
+        self._offer, expects, self._chunked = head_parsing.read(self._watched, version)
         if self._offer:
             if self.parser.should_upgrade():
-                heads.check_offer(self._offer, takes_websockets=self.ws_protocol_class is not None, busy=self.busy)
+                head_parsing.check_offer(
+                    self._offer, takes_websockets=self.ws_protocol_class is not None, busy=self.busy
+                )
                 return
             self._offer = b""
-        raw_path, scope["query_string"] = heads.split(self.url)
+        raw_path, scope["query_string"] = head_parsing.split(self.url)
         path = raw_path.decode("ascii")
         scope["path"] = unquote(path) if "%" in path else path
         scope["raw_path"] = raw_path
@@ -316,7 +320,7 @@ class HttpConnection(HttpToolsProtocol):
             self._rest()
         self.flow.resume_reading()
 
-    # -- called by the door -------------------------------------------------------------------------------------
+    # -- called by the connection guard --------------------------------------------------------------------------
 
     def expire(self, now: float) -> None:
         """Do what is due at `deadline`."""
@@ -332,7 +336,7 @@ class HttpConnection(HttpToolsProtocol):
             self.deadline = NEVER
         else:
             if not self._resting:
-                self._door.note(SLOW)
+                self._guard.note(SLOW)
             self.transport.abort()
 
     # -- requests -----------------------------------------------------------------------------------------------
@@ -375,15 +379,15 @@ class HttpConnection(HttpToolsProtocol):
         """
         words = (self.scope["method"].encode(), self.url, self.scope["http_version"].encode())
         opening = b"%b %b HTTP/%b\r\n" % words
-        if heads.WEBSOCKET in self._offer:
-            self._become_websocket(heads.written(opening, self.headers))
+        if head_parsing.WEBSOCKET in self._offer:
+            self._become_websocket(head_parsing.written(opening, self.headers))
         else:
             self.parser = httptools.HttpRequestParser(self)
-            self._read(heads.without_offer(opening, self.headers) + rest)
+            self._read(head_parsing.without_offer(opening, self.headers) + rest)
 
     def _become_websocket(self, head: bytes) -> None:
         """Hand the connection over to uvicorn's protocol for websockets, which reads the head itself."""
-        self._door.leave(self)
+        self._guard.leave(self)
         self.connections.discard(self)
         make: Any = self.ws_protocol_class
         state = {**self.app_state, STATE: self}
@@ -397,14 +401,14 @@ class HttpConnection(HttpToolsProtocol):
     def _origin(self) -> tuple[tuple[str, int], str]:
         """Return the client's address and scheme as a trusted proxy tells them; the client's port it does not."""
         peer, port = self._peer
-        origin = self._door.proxies.origin(peer, self.scheme or "http", self.scope["headers"])
+        origin = self._guard.proxies.origin(peer, self.scheme or "http", self.scope["headers"])
         return (origin.address, port if origin.address == peer else 0), origin.scheme
 
     # -- refusals -----------------------------------------------------------------------------------------------
 
     def _refuse(self, refusal: Refusal, why: str = UNREAD) -> None:
         """Read no more, and say why unless an answer is under way or has been given."""
-        self._door.note(why)
+        self._guard.note(why)
         self._ending = True
         self._fed = 0
         active = self._active
@@ -428,10 +432,10 @@ class HttpConnection(HttpToolsProtocol):
 
     def _answer(self, refusal: Refusal) -> None:
         path = self.url.partition(b"?")[0].decode("latin-1")
-        headers, body = self._door.front(refusal, path, list(self.scope["headers"]) if self.scope else [])
+        headers, body = self._guard.front(refusal, path, list(self.scope["headers"]) if self.scope else [])
         length = (b"content-length", str(len(body)).encode())
         lines = [*self.server_state.default_headers, *headers, length, (b"connection", b"close")]
-        self.transport.write(heads.written(STATUS_LINE[refusal.status], lines) + body)
+        self.transport.write(head_parsing.written(STATUS_LINE[refusal.status], lines) + body)
         self._linger()
 
     def _linger(self) -> None:

@@ -1,0 +1,106 @@
+"""Connections to providers, kept between calls; and how new ones are made."""
+
+import asyncio
+import socket
+import ssl
+
+import aiohappyeyeballs
+
+from toolkit.core.destinations import fault_of_address
+from toolkit.gateway.request_writing import Address
+from toolkit.gateway.upstream_connection import UpstreamConnection
+
+KEPT = 30.0
+"""Seconds for which a connection without a call is kept; providers close theirs after a minute or more."""
+
+_SECOND_ADDRESS = 0.25
+"""Seconds after which a host's next address is tried alongside (RFC 8305)."""
+
+
+class ConnectionPool:
+    """The connections to all upstreams; made in the running event loop.
+
+    Args:
+        context: how TLS certificates are checked; by default against this machine's authorities.
+    """
+
+    def __init__(self, context: ssl.SSLContext | None = None) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._context = context or ssl.create_default_context()
+        self._kept: dict[Address, dict[UpstreamConnection, float]] = {}
+        self._all: set[UpstreamConnection] = set()
+        self._sweeper: asyncio.TimerHandle | None = None
+
+    async def connect(self, address: Address, limit: float) -> UpstreamConnection:
+        """Return a new connection.
+
+        Args:
+            address: where to.
+            limit: on the loop's clock, to have looked the host up, connected and agreed on TLS.
+
+        Raises:
+            OSError, TimeoutError: none can be made; TLS errors are OSErrors, too.
+        """
+        async with asyncio.timeout_at(limit):
+            return await self._connect(address)
+
+    def kept(self, address: Address) -> UpstreamConnection | None:
+        """Return a kept connection, the youngest first; None if there is none."""
+        kept = self._kept.get(address)
+        while kept:
+            connection, _ = kept.popitem()
+            if connection.is_open and connection.is_quiet:
+                return connection
+            connection.abort()
+        return None
+
+    async def _connect(self, address: Address) -> UpstreamConnection:
+        infos = await self._loop.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
+        for *_, resolved in infos:
+            # Here and not by the name: what it resolves to is up to whoever answers for it, and may change.
+            if fault := fault_of_address(str(resolved[0])):
+                raise ConnectionError(f"{fault}, which is never called")
+        wire = await aiohappyeyeballs.start_connection(infos, happy_eyeballs_delay=_SECOND_ADDRESS)
+        try:
+            wire.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, True)
+            _, connection = await self._loop.create_connection(
+                lambda: UpstreamConnection(self, address, wire),
+                sock=wire,
+                ssl=self._context if address.tls else None,
+                server_hostname=address.host if address.tls else None,
+            )
+        except BaseException:
+            wire.close()
+            raise
+        self._all.add(connection)
+        return connection
+
+    def keep(self, connection: UpstreamConnection) -> None:
+        """Take a connection back whose call is over."""
+        self._kept.setdefault(connection.address, {})[connection] = self._loop.time() + KEPT
+        if self._sweeper is None:
+            self._sweeper = self._loop.call_later(KEPT, self._sweep)
+
+    def forget(self, connection: UpstreamConnection) -> None:
+        """Let go of a connection that was closed."""
+        self._all.discard(connection)
+        if kept := self._kept.get(connection.address):
+            kept.pop(connection, None)
+
+    def close(self) -> None:
+        """Close all connections."""
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+        for connection in list(self._all):
+            connection.abort()
+
+    def _sweep(self) -> None:
+        """Close what was kept too long."""
+        now = self._loop.time()
+        for kept in list(self._kept.values()):
+            for connection, until in list(kept.items()):
+                if until <= now:
+                    del kept[connection]
+                    connection.abort()
+        left = [until for kept in self._kept.values() for until in kept.values()]
+        self._sweeper = self._loop.call_at(min(left), self._sweep) if left else None

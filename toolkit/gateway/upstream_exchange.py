@@ -1,0 +1,201 @@
+"""One request to a provider and its answer: its time limits, and what can go wrong in words of ours."""
+
+import asyncio
+import re
+import zlib
+from collections.abc import AsyncIterator, Mapping
+from types import TracebackType
+
+from toolkit.core.settings import Settings
+from toolkit.gateway.connection_pool import ConnectionPool
+from toolkit.gateway.request_writing import request_bytes, split_url
+from toolkit.gateway.upstream_connection import UpstreamConnection
+from toolkit.gateway.upstream_retry import ask_again_if_closed
+
+LARGEST_ANSWER = 256 * 1024 * 1024
+"""Bytes of a non-streamed answer that are taken before the upstream is given up."""
+
+_WHEN = {
+    "retry-after": re.compile(r"\d{1,7}(?:\.\d{1,6})?|[A-Z][a-z]{2}, [0-9A-Za-z :]{20,30}"),
+    "retry-after-ms": re.compile(r"\d{1,10}(?:\.\d{1,6})?"),
+}
+"""Headers that say when to try again, and what they can say: RFC 9110, 10.2.3; milliseconds as OpenAI's SDKs read."""
+
+LARGEST_PIECE = 1024 * 1024
+"""Bytes that are decompressed at a time."""
+
+
+Body = bytes | list[bytes]
+"""Of a request: in one piece, or in blocks if it is large."""
+
+
+class UpstreamBroke(Exception):  # an event of the wire, turned into a refusal by `call`
+    """The upstream could not be reached, or its answer ended before its end."""
+
+
+class NotConfigured(UpstreamBroke):
+    """The upstream was not asked: our credential for it is missing or cannot be sent."""
+
+
+class UpstreamSlow(Exception):
+    """The upstream passed a time limit."""
+
+
+class Exchange:
+    """One request to an upstream and its answer. Use as a context manager: leaving it early closes the connection.
+
+    Attributes:
+        status, content_type, retry: of the answer, once `send` has returned; `retry` has `Retry-After` and
+            `retry-after-ms`, if they say when.
+        resent: whether the request was sent a second time.
+    """
+
+    def __init__(
+        self, pool: ConnectionPool, settings: Settings, url: str, headers: Mapping[str, str], body: Body
+    ) -> None:
+        self._pool = pool
+        self._settings = settings
+        self._url = url
+        self._headers = headers
+        self._body = body
+        self._clock = asyncio.get_running_loop().time
+        self._deadline = 0.0
+        self._connection: UpstreamConnection | None = None
+        self._decoder: zlib._Decompress | None = None
+        self.status = 0
+        self.content_type = b""
+        self.retry: dict[str, str] = {}
+        self.resent = False
+        self._received = 0
+        self._over = False
+
+    @property
+    def sent(self) -> bool:
+        """Whether the upstream has got the request, or a part of it."""
+        return self._connection is not None
+
+    @property
+    def announced(self) -> int | None:
+        """Bytes that the answer's body says it has; None if it does not say."""
+        length = self._connection.headers.get(b"content-length", b"") if self._connection is not None else b""
+        return int(length) if length.isdigit() and self._decoder is None else None
+
+    @property
+    def received(self) -> int:
+        """Bytes of the answer's body that have come, as they were sent."""
+        if self._connection is None or self._over:
+            return self._received
+        return self._connection.received
+
+    def __enter__(self) -> "Exchange":
+        self._deadline = self._clock() + self._settings.call_timeout
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._connection is not None:
+            self._received, self._over = self._connection.received, True  # the next call's bytes are not this one's
+            self._connection.release()  # keeps it if the answer was read to its end
+
+    async def send(self) -> None:
+        """Send the request and wait for the answer's head.
+
+        Raises:
+            UpstreamBroke, UpstreamSlow: no answer.
+        """
+        limit = self._limit(self._settings.first_byte_timeout)
+        try:
+            address, opening = split_url(self._url)
+            body, self._body = self._body, b""
+            first, rest = (body, []) if isinstance(body, bytes) else (b"", body)
+            request = request_bytes(opening, self._headers, first, len(first) + sum(map(len, rest)))
+
+            async def connect() -> UpstreamConnection:
+                return await self._pool.connect(address, min(limit, self._limit(self._settings.connect_timeout)))
+
+            async def ask(connection: UpstreamConnection, *, may_be_repeated: bool) -> None:
+                await self._ask(connection, request, list(rest) if may_be_repeated else rest, limit)
+
+            await ask_again_if_closed(self._pool.kept(address), connect, ask)
+        except TimeoutError:
+            raise UpstreamSlow("no answer within the time limit") from None
+        except (OSError, ValueError) as error:  # ValueError: a header or the URL cannot be sent as it is
+            raise UpstreamBroke(f"no answer: {_reason(error)}") from None
+        assert self._connection is not None  # noqa: S101 - it has answered
+        self.status = self._connection.status
+        if self.status in {204, 205}:  # whatever it sends behind this, no server may pass it on
+            raise UpstreamBroke(f"no answer: its status {self.status} has no content")
+        headers = self._connection.headers
+        self.content_type = headers.get(b"content-type", b"application/octet-stream")
+        if self.status >= 300:
+            found = ((name, headers.get(name.encode(), b"").decode("latin-1")) for name in _WHEN)
+            self.retry = {name: value for name, value in found if _WHEN[name].fullmatch(value)}
+        encoding = headers.get(b"content-encoding", b"identity").lower()
+        if encoding in {b"gzip", b"x-gzip", b"deflate"}:  # though we asked for none
+            self._decoder = zlib.decompressobj(zlib.MAX_WBITS | 32)
+        elif encoding != b"identity":
+            raise UpstreamBroke("no answer: it is encoded in a way that was not asked for")
+
+    async def _ask(self, connection: UpstreamConnection, request: bytes, rest: list[bytes], limit: float) -> None:
+        """Send a request, whose `rest` is forgotten as it is sent, and wait for the answer's head."""
+        self.resent = self._connection is not None
+        self._connection = connection
+        connection.send(request)
+        if rest:
+            await connection.send_rest(rest, limit)
+        await connection.read_head(limit)
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """Yield the answer's body as it arrives.
+
+        Raises:
+            UpstreamBroke, UpstreamSlow: it ended before its end, or paused too long.
+        """
+        while chunk := await self._next():
+            yield chunk
+
+    async def _next(self) -> bytes:
+        assert self._connection is not None  # noqa: S101 - `send` comes first
+        try:
+            # The clock runs while we wait for the upstream, not while a slow caller takes what has come.
+            if self._decoder is not None:
+                return await self._decoded(self._connection, self._decoder)
+            part = self._connection.take()
+            return await self._connection.read(self._limit(self._settings.idle_timeout)) if part is None else part
+        except TimeoutError:
+            raise UpstreamSlow("the answer paused longer than the time limit") from None
+        except (ConnectionError, zlib.error) as error:
+            raise UpstreamBroke(f"the answer broke off: {_reason(error)}") from None
+
+    async def _decoded(self, connection: UpstreamConnection, decoder: "zlib._Decompress") -> bytes:
+        while True:
+            data = decoder.unconsumed_tail or await connection.read(self._limit(self._settings.idle_timeout))
+            if decoder.eof:
+                if data or decoder.unused_data:  # zlib would keep all of it
+                    raise ConnectionError("more than the compressed data came")
+                return b""
+            if not data:
+                raise ConnectionError("the compressed data have no end")
+            piece = decoder.decompress(data, LARGEST_PIECE)
+            if piece:
+                return piece
+
+    async def read_error(self, limit: int) -> bytes:
+        """Return the body of an error, or its first `limit` bytes and a little more.
+
+        Raises as `chunks`.
+        """
+        parts, size = [], 0
+        while size <= limit and (chunk := await self._next()):
+            size += len(chunk)
+            parts.append(chunk)
+        return b"".join(parts)
+
+    def _limit(self, seconds: float) -> float:
+        return min(self._clock() + seconds, self._deadline)
+
+
+def _reason(error: Exception) -> str:
+    """Return what happened in words that hold nothing of the request or the answer."""
+    return str(error) if type(error) is ConnectionError else type(error).__name__
