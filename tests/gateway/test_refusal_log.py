@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -199,13 +199,14 @@ def test_dead_secrets_are_remembered_up_to_a_number(world: World, monkeypatch: p
     """The oldest is forgotten, so a stranger who makes secrets up fills no memory."""
     monkeypatch.setattr(rejected_secrets, "LARGEST_DEAD_CACHE", 3)
     looked_up: list[str] = []
-    look_up = secret_lookup.find_live
+    look_up = secret_lookup.all_live
 
-    def looking(tx: Transaction, digests: list[str]) -> Any:
-        looked_up.append(digests[0])
-        return look_up(tx, digests)
+    def looking(tx: Transaction, digests: Iterable[str]) -> Any:
+        asked = list(digests)
+        looked_up.extend(asked)
+        return look_up(tx, asked)
 
-    monkeypatch.setattr(secret_lookup, "find_live", looking)
+    monkeypatch.setattr(secret_lookup, "all_live", looking)
     a, b, c, d = (new_secret() for _ in range(4))
     refused(world, [a, b, c, a, d, a, b], {}, Watched())
     numbers = {digests.value: secret for secret in (a, b, c, d) for digests in world.workspace.keyring.digests(secret)}
