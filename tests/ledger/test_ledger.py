@@ -3,49 +3,37 @@
 # ruff: noqa: F401, F811 - fixtures are imported, and are arguments of tests
 
 import hashlib
-import itertools
-import random
 import re
 import subprocess
 import sys
-import tempfile
-import threading
 import time
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
-from sqlalchemy import BigInteger, Column, Text, event, select, text, update
+from sqlalchemy import BigInteger, Column, Text, event, text, update
 
-from tests.buckets import set_written_at
-from tests.conftest import ROOT, World, prepare_workspace
+from tests.conftest import ROOT, World
 from tests.ledgers import bucket, bucket_server, ids, kept, ledger, listed, root, store, tuples
 from tests.rows import NOON, append, row
-from tests.stores import StoreKind, Stores
-from toolkit.admin import keys, organisations
+from toolkit.admin import keys
 from toolkit.core.errors import Forbidden, InvalidInput, Unavailable
 from toolkit.core.period import Period
 from toolkit.core.policy import Role
-from toolkit.ledger import compaction, drain, segments, snapshot
+from toolkit.ledger import segments, snapshot
 from toolkit.ledger.ledger import Ledger
-from toolkit.ledger.segment_list import GRACE
 from toolkit.store.actor import SYSTEM, Actor
 from toolkit.store.database import Store
-from toolkit.store.tables import OutboxRow, RefusalCount, Segment, SupersededSegment
+from toolkit.store.tables import Segment
 
 pytestmark = pytest.mark.both_stores
 
 DAY = timedelta(days=1)
-AT_ONCE = timedelta(0)
-LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
 
 
 def rows_of(ledger: Ledger, path: str) -> pa.Table:
@@ -120,28 +108,6 @@ def test_usage_names_key_org_and_plan(world: World) -> None:
         ["gone", "gone (deleted)", "Acme", "standard"],
         ["key_unknown", "key_unknown", "org_none", "plan_none"],
     ]
-
-
-@pytest.mark.parametrize("drained", [False, True])
-def test_actor_of_one_org_sees_only_its_rows(world: World, drained: bool) -> None:
-    """An actor of one organisation finds no other's rows, keys, organisations or refusals, drained or not."""
-    mine = world.key().key
-    with world.workspace.write() as tx:
-        other = organisations.add(tx, "Globex")
-        theirs = keys.create(tx, world.workspace.keyring, org=other.id, name="secret-project", plan=world.plan_id).key
-        for key in (mine, theirs):
-            tx.session.add(RefusalCount(key_id=key.id, refusal="unauthorized", minute=1, refused=1))
-    append(world.workspace.store, [row(mine, cost=1), row(theirs, cost=10)])
-    if drained:
-        world.workspace.ledger.sync()
-    seen = world.workspace.acting_as(Actor("boss@acme.example", Role.ORG_ADMIN, world.org_id)).ledger
-    assert seen.sql("SELECT key_id, cost FROM usage").to_pylist() == [{"key_id": mine.id, "cost": 1}]
-    assert seen.sql("SELECT id FROM keys").column(0).to_pylist() == [mine.id]
-    assert seen.sql("SELECT id FROM orgs").column(0).to_pylist() == [world.org_id]
-    for view in ("refusal_counts", "holds", "key_months", "wallet_entries"):
-        owners = {str(value) for found in seen.sql(f"SELECT * FROM {view}").to_pylist() for value in found.values()}
-        assert not owners & {theirs.id, other.id}, view
-    assert seen.sql("SELECT key_id FROM refusal_counts").column(0).to_pylist() == [mine.id]
 
 
 def test_sums_stay_whole_numbers(ledger: Ledger) -> None:
@@ -350,60 +316,6 @@ def test_segments_of_a_newer_version_are_left_alone(ledger: Ledger) -> None:
     assert len(ids(ledger)) == 2
 
 
-# Writing
-
-
-def test_sync_moves_no_more_than_its_limit(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`sync` takes the oldest rows up to its limit, in transactions of at most BATCH rows."""
-    monkeypatch.setattr(drain, "BATCH", 2)
-    wanted = append(ledger.store, [row(at=NOON + timedelta(seconds=n)) for n in range(7)])
-    assert ledger.sync(limit=5) == 5
-    assert [segment.rows for segment in listed(ledger)] == [2, 2, 1]
-    with ledger.store.read(SYSTEM) as tx:
-        assert sorted(tx.session.scalars(select(OutboxRow.request_id))) == wanted[5:]
-    assert ledger.sync() == 2
-    assert ledger.sync() == 0
-    assert ids(ledger) == wanted
-
-
-def test_raced_drain_changes_nothing(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A drain whose rows another one took first lists nothing, leaves no file, and doubles no row."""
-    wanted = append(ledger.store, [row(), row()])
-    write, other = segments.write, Ledger(ledger.store, str(ledger.root), SYSTEM)
-
-    def overtaken(*arguments: Any) -> list[Segment]:
-        monkeypatch.setattr(segments, "write", write)
-        assert other.sync(limit=1) == 1
-        return write(*arguments)
-
-    monkeypatch.setattr(segments, "write", overtaken)
-    assert ledger.sync() == 0
-    assert [segment.path for segment in listed(ledger)] == kept(ledger)
-    assert ids(ledger) == wanted
-    assert ledger.sync() == 1
-    assert ids(ledger) == wanted
-
-
-def test_raced_compaction_changes_nothing(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of two compactions of the same segments one wins; the other leaves no trace."""
-    wanted = []
-    for _ in range(3):
-        wanted += append(ledger.store, [row()])
-        ledger.sync()
-    write, other = segments.write, Ledger(ledger.store, str(ledger.root), SYSTEM)
-
-    def overtaken(*arguments: Any) -> list[Segment]:
-        monkeypatch.setattr(segments, "write", write)
-        assert other.compact() == 3
-        return write(*arguments)
-
-    monkeypatch.setattr(segments, "write", overtaken)
-    assert ledger.compact() == 0
-    assert ledger.sweep(AT_ONCE) == 3
-    assert [segment.path for segment in listed(ledger)] == kept(ledger)
-    assert ids(ledger) == wanted
-
-
 def test_list_and_outbox_are_read_in_one_snapshot(ledger: Ledger, store_url: str) -> None:
     """A drain that commits between the reading of the list and that of the outbox hides no row."""
     wanted = append(ledger.store, [row(), row()])
@@ -419,72 +331,6 @@ def test_list_and_outbox_are_read_in_one_snapshot(ledger: Ledger, store_url: str
     assert drained == [2]
     assert ids(ledger) == wanted
     own.close()
-
-
-def test_compaction_merges_the_small_segments_of_each_day(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Small segments of a day become one; full ones and single ones stay as they are."""
-    monkeypatch.setattr(compaction, "FULL", 5)
-    for rows, at in ((5, NOON), (2, NOON), (2, NOON), (3, NOON + DAY)):
-        append(ledger.store, [row(at=at) for _ in range(rows)])
-        ledger.sync()
-    before = ids(ledger)
-    assert ledger.compact() == 2
-    assert sorted((segment.day, segment.rows) for segment in listed(ledger)) == [
-        ("2026-11-23", 4),
-        ("2026-11-23", 5),
-        ("2026-11-24", 3),
-    ]
-    assert ids(ledger) == before
-    assert ledger.compact() == 0
-
-
-def test_sweep_leaves_replaced_files_for_the_grace_period(ledger: Ledger) -> None:
-    """Replaced segments stay until the grace period has passed since; listed ones stay for ever, old as they are."""
-    for _ in range(2):
-        append(ledger.store, [row()])
-        ledger.sync()
-    ledger.compact()
-    for path in kept(ledger):
-        set_written_at(ledger.root, path, LONG_AGO)
-    (merged,) = listed(ledger)
-    assert ledger.sweep() == 0
-    with ledger.store.write(SYSTEM) as tx:
-        long_ago = tx.now - GRACE - timedelta(minutes=1)
-        tx.session.execute(update(SupersededSegment).values(superseded_at=long_ago))
-    assert ledger.sweep() == 2
-    assert kept(ledger) == [merged.path]
-    assert len(ids(ledger)) == 2
-
-
-def test_sweep_removes_what_a_killed_process_left(ledger: Ledger) -> None:
-    """Files that no list names go once they are old; a young one may belong to a drain at work."""
-    append(ledger.store, [row()])
-    ledger.sync()
-    (segment,) = listed(ledger)
-    folder = segment.path.rpartition("/")[0]
-    for name, old in (("a.parquet", True), ("b.parquet", True), ("c.parquet", False)):
-        ledger.root.write(f"{folder}/{name}", b"left behind")
-        if old:
-            set_written_at(ledger.root, f"{folder}/{name}", LONG_AGO)
-    assert ledger.sweep() == 2
-    assert kept(ledger) == sorted([segment.path, f"{folder}/c.parquet"])
-    assert len(ids(ledger)) == 1
-
-
-def test_drain_that_stood_still_does_not_list_a_swept_file(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
-    """If a sweep took the file before its drain could list it, the rows stay in the outbox."""
-    wanted = append(ledger.store, [row()])
-    write = segments.write
-
-    def slow(*arguments: Any) -> list[Segment]:
-        written = write(*arguments)
-        assert ledger.sweep(AT_ONCE) == 1
-        return written
-
-    monkeypatch.setattr(segments, "write", slow)
-    assert ledger.sync() == 0
-    assert listed(ledger) == []
-    assert ids(ledger) == wanted
 
 
 def test_only_the_platform_may_maintain(ledger: Ledger) -> None:
