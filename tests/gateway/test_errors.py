@@ -264,6 +264,78 @@ def test_geminis_limit_per_minute_is_not_our_accounts_fault(gate: Gate, in_words
     assert (reply.status, reply.type, reply.headers["x-should-retry"]) == (502, "upstream_error", "false")
 
 
+FIRST: list[tuple[str, bytes, int, str]] = [
+    ("chat", b'data: {"error":{"message":"context too long","code":"context_length_exceeded"}}\n\n', 400, "context"),
+    ("chat", b'data: {"error":{"message":"x","type":"rate_limit_exceeded"}}\n\ndata: [DONE]\n\n', 429, "limits how"),
+    ("chat", b'data: {"error":{"message":"CUDA out of memory","code":503}}\n\n', 503, "overloaded"),
+    ("chat", b'data: {"error":"gpu7 fell over"}\n\n', 502, "could not answer"),
+    ("chat", b'data: {"error":{"message":"no","code":"insufficient_quota"}}\n\n', 502, "does not serve this gateway"),
+    (
+        "responses",
+        b'event: response.failed\ndata: {"type":"response.failed","response":{"error":{"code":"server_error"}}}\n\n',
+        502,
+        "could not answer",
+    ),
+    (
+        "responses",
+        b'event: error\ndata: {"type":"error","code":"rate_limit_exceeded","message":"x"}\n\n',
+        429,
+        "limits",
+    ),
+    (
+        "messages",
+        b'event: error\ndata: {"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}\n\n',
+        529,
+        "overloaded",
+    ),
+    (
+        "messages",
+        b'event: error\ndata: {"type":"error","error":{"type":"invalid_request_error","message":"too long"}}\n\n',
+        400,
+        "too long",
+    ),
+    ("generate", b'data: {"error":{"code":503,"status":"UNAVAILABLE","message":"busy"}}\n\n', 503, "overloaded"),
+    ("array", b'[{"error":{"code":400,"status":"INVALID_ARGUMENT","message":"too long"}}]', 400, "too long"),
+]
+
+
+@pytest.mark.parametrize(("kind", "sent", "status", "words"), FIRST)
+def test_an_error_as_the_first_event_has_its_status(
+    gate: Gate, kind: str, sent: bytes, status: int, words: str
+) -> None:
+    """So each SDK raises the exception of that status, and tries again where that helps; nothing is charged."""
+    media = "application/json" if kind == "array" else "text/event-stream"
+    with raw_upstream([http_answer(sent, f"Content-Type: {media}", "Retry-After: 7")]) as upstream:
+        behind = gate.behind(upstream.url, dialect_of(kind))
+        reply = behind.ask(kind, stream=True)
+    assert (reply.status, reply.headers["content-type"]) == (status, "application/json")
+    assert words in reply.message
+    assert b"gpu7" not in reply.body
+    row = behind.gate.row()
+    assert (row.outcome, row.status, row.cost) == ("upstream_error", status, 0)
+    if status in (429, 503, 529):
+        assert reply.headers["retry-after"] == "7"
+
+
+def test_an_error_after_the_first_event_is_an_event(gate: Gate) -> None:
+    """What has begun with 200 goes on as a stream."""
+    text = b'data: {"id":"x","choices":[{"index":0,"delta":{"content":"hello"}}]}\n\n'
+    error = b'data: {"error":{"message":"busy","type":"overloaded_error"}}\n\n'
+    with raw_upstream([http_answer(text + error, "Content-Type: text/event-stream")]) as upstream:
+        reply = gate.behind(upstream.url).ask("chat", stream=True)
+    assert reply.status == 200
+    assert reply.body.startswith(text)
+    assert b"is overloaded" in reply.body
+
+
+def test_a_stream_of_nothing_is_no_answer(gate: Gate) -> None:
+    """It has no event at all, so it is told by its status, and not charged."""
+    with raw_upstream([http_answer(b"", "Content-Type: text/event-stream")]) as upstream:
+        behind = gate.behind(upstream.url)
+        reply = behind.ask("chat", stream=True)
+    assert (reply.status, reply.type, behind.gate.row().cost) == (502, "upstream_error", 0)
+
+
 @pytest.mark.parametrize(("status", "told"), [("400 X", 400), ("413 X", 413), ("404 X", 502), ("502 X", 502)])
 @pytest.mark.parametrize("body", [b"<html><h1>gpu7.internal</h1></html>", b'{"error":' + b"[" * 100_000, b"", b"model"])
 def test_a_page_of_a_load_balancer_is_in_our_words(gate: Gate, status: str, told: int, body: bytes) -> None:
@@ -304,19 +376,21 @@ def test_an_error_in_a_whole_answer_is_fit_to_read(gate: Gate) -> None:
 def event_of(kind: str, error: dict[str, str]) -> bytes:
     """Return a stream of one piece of text and an error event, in the form of a kind of request."""
     if kind == "messages":
-        return (
-            b"event: error\ndata: "
-            + json.dumps({"type": "error", "error": error, "request_id": "req_x1"}).encode()
-            + b"\n\n"
-        )
+        start = b'event: message_start\ndata: {"type":"message_start","message":{"id":"x"}}\n\n'
+        told = {"type": "error", "error": error, "request_id": "req_x1"}
+        return start + b"event: error\ndata: " + json.dumps(told).encode() + b"\n\n"
     if kind == "responses":
+        created = b'event: response.created\ndata: {"type":"response.created","response":{"id":"resp_1"}}\n\n'
         failed = {"type": "response.failed", "response": {"id": "resp_1", "status": "failed", "error": error}}
-        return b"event: response.failed\ndata: " + json.dumps(failed).encode() + b"\n\n"
+        return created + b"event: response.failed\ndata: " + json.dumps(failed).encode() + b"\n\n"
     if kind == "array":
         return (
             b'[{"candidates":[{"content":{"parts":[{"text":"hi"}]}}]},' + json.dumps({"error": error}).encode() + b"]"
         )
-    return b"data: " + json.dumps({"error": error}).encode() + b"\n\n"
+    text = (
+        b'data: {"choices":[{"index":0,"delta":{"content":"hi"}}],"candidates":[{"content":{"parts":[{"text":"hi"}]}}]}'
+    )
+    return text + b"\n\ndata: " + json.dumps({"error": error}).encode() + b"\n\n"
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -349,10 +423,10 @@ def test_an_error_event_that_is_not_json_is_ours(gate: Gate) -> None:
     reply = fails(
         gate,
         "200 OK",
-        b"event: error\ndata: gpu7 fell over\n\n",
+        b"event: ping\ndata: {}\n\nevent: error\ndata: gpu7 fell over\n\n",
         "Content-Type: text/event-stream",
         kind="messages",
         stream=True,
     )
     assert b"gpu7" not in reply.body
-    assert json.loads(reply.body.partition(b"data: ")[2])["error"]["type"] == "api_error"
+    assert json.loads(reply.body.rpartition(b"data: ")[2])["error"]["type"] == "api_error"

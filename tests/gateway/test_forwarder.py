@@ -29,6 +29,7 @@ from toolkit.gateway.lifecycle import CallLifecycle
 from toolkit.gateway.reader_pool import ReaderPool
 from toolkit.gateway.refusal_log import RefusalLog
 from toolkit.gateway.request import CallRequest
+from toolkit.gateway.stream_forwarder import StreamForwarder
 from toolkit.gateway.upstream_pool import UpstreamPool
 from toolkit.store.tables import HoldRow, OutboxRow
 from toolkit.store.tally import Tallies
@@ -78,7 +79,8 @@ class Counter:
         admission = await self.admissions.admit(request, await self.key_cache.key(digests))
         receive = asyncio.Event().wait  # the caller stays
         way = request, admission, receive, send
-        return Forwarder(self.lifecycle, self.upstreams, self.intake, *way)  # type: ignore[arg-type]
+        forwarder = StreamForwarder if stream else Forwarder
+        return forwarder(self.lifecycle, self.upstreams, self.intake, *way)  # type: ignore[arg-type]
 
     def held(self) -> list[str]:
         """Return the calls that hold money, in the store and by what the lifecycle knows."""

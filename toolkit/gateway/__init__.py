@@ -23,7 +23,7 @@ Who asks, and whether the call may be made:
 | `lookups` | secrets looked up in the key store, those that wait together in one reading |
 | `rejected_secrets` | the 401 of secrets that admit nothing, such as rotated ones |
 | `request` | a request to call a model |
-| `body_limits`, `body_reading` | the largest body, and the body read as it comes |
+| `body_limits`, `body_reading`, `body_decoding` | the largest body, and the body read as it comes, compressed or not |
 | `large_bodies`, `byte_blocks`, `fair_turns` | where large bodies are kept, in pieces, and whose turn it is |
 | `reader_pool`, `reader_process` | the processes that read what is large, and what they do |
 | `admission`, `call_price` | judging a call; its model, price and bound |
@@ -36,7 +36,7 @@ What providers are asked:
 
 | file | holds |
 |---|---|
-| `forwarder` | forwarding an admitted call and passing its answer on |
+| `forwarder`, `stream_forwarder` | forwarding an admitted call and passing its answer on, whole or as a stream |
 | `upstream_request` | what is sent to the provider |
 | `upstream_pool` | our credentials for providers, and the way to them |
 | `upstream_exchange`, `upstream_retry` | a request and its answer, with time limits; the retry on a dead connection |

@@ -10,6 +10,7 @@ from toolkit.gateway.endpoint import Endpoint
 from toolkit.gateway.forwarder import Forwarder
 from toolkit.gateway.large_bodies import LargeBody
 from toolkit.gateway.request import CallRequest
+from toolkit.gateway.stream_forwarder import StreamForwarder
 
 
 class CallEndpoint(Endpoint):
@@ -39,4 +40,5 @@ class CallEndpoint(Endpoint):
     async def _forward(self, request: CallRequest, key: KeyFacts, receive: Receive, send: Send) -> None:
         gateway = self.gateway
         admission = await gateway.admissions.admit(request, key)
-        await Forwarder(gateway.lifecycle, gateway.upstreams, gateway.answers, request, admission, receive, send).run()
+        way = StreamForwarder if admission.shape.stream else Forwarder
+        await way(gateway.lifecycle, gateway.upstreams, gateway.answers, request, admission, receive, send).run()

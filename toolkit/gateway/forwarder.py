@@ -17,7 +17,6 @@ from toolkit.billing.call import Ending
 from toolkit.billing.leases import Progress
 from toolkit.billing.metering import Metered
 from toolkit.billing.rules import Receipt
-from toolkit.core.dialect import Dialect
 from toolkit.core.errors import Refusal, RefusalType, Unavailable
 from toolkit.core.money import usd
 from toolkit.core.policy import Outcome
@@ -29,9 +28,8 @@ from toolkit.dialects.meter import StreamMeter
 from toolkit.gateway import upstream_errors
 from toolkit.gateway.admission import Admission
 from toolkit.gateway.answer_reading import AnswerReader, WholeAnswer
-from toolkit.gateway.byte_blocks import BLOCK
 from toolkit.gateway.call_failures import CallFailed, internal_error, refusal_of, stopped, written_off
-from toolkit.gateway.interrupted_calls import usage_of_stream, usage_when_cut, usage_when_failed
+from toolkit.gateway.interrupted_calls import usage_when_cut, usage_when_failed
 from toolkit.gateway.large_bodies import LargeBody
 from toolkit.gateway.lifecycle import CallLifecycle
 from toolkit.gateway.request import CallRequest
@@ -47,16 +45,10 @@ CLIENT_CLOSED = 499
 
 LONGEST_DETAIL = 500
 
-STEP = 8 * 1024
-"""Bytes of a stream that are looked at in one step of the loop."""
-
 STOPPED = "the gateway was stopped"
 LEFT = "the caller left"
 TOO_LONG = "the call took longer than its time limit"
 """What cuts a call, as its row says it."""
-
-GRACE = 2.0
-"""Seconds beyond the time limit of a call in which it may end by itself."""
 
 
 class Forwarder:
@@ -87,7 +79,6 @@ class Forwarder:
         self._settlement: asyncio.Future[Receipt | None] | None = None
         self._exchange: Exchange | None = None
         self._credential = ""
-        self._sse = True
         self._begun = False
         self._cut = STOPPED
         self._meter: StreamMeter | None = None
@@ -95,7 +86,7 @@ class Forwarder:
     def run(self) -> Coroutine[Any, Any, None]:
         """Forward the call and answer the caller."""
         self._lifecycle.open_calls[self._call.request_id] = self
-        return self._stream() if self._shape.stream else self._whole()
+        return self._way()
 
     def progress(self, least_age: float) -> Progress | None:
         """Return how far the call has come; None if it was not forwarded, or is younger than `least_age` seconds."""
@@ -122,9 +113,12 @@ class Forwarder:
         if self._settlement is not None:
             with contextlib.suppress(Unavailable):
                 await self._settlement
-        if self._meter is not None and self._begun:
-            await self._send_error_event(self._meter, refusal)
+        if self._begun:
+            await self._end_begun(refusal)
         return CallFailed(refusal, self._extra())
+
+    async def _end_begun(self, refusal: Refusal) -> None:
+        """End an answer that had begun: a whole one is cut."""
 
     # -- forwarding ---------------------------------------------------------------------------------------------
 
@@ -142,7 +136,7 @@ class Forwarder:
     def _sent(self) -> bool:
         return self._exchange is not None and self._exchange.sent
 
-    async def _whole(self) -> None:
+    async def _way(self) -> None:
         """Forward a call and send its answer in one piece. Runs to its end even when the caller has left.
 
         It is cancelled only when the gateway stops and its grace is over.
@@ -200,146 +194,6 @@ class Forwarder:
         blocks = [upstream_errors.in_answer(parsed, self._shape.model, self._scrubber())] if failed else answer.blocks
         self._begun = True
         await send_blocks(self._send, exchange.status, headers, blocks)
-
-    async def _stream(self) -> None:
-        """Forward a call and pass its answer on as it comes; stops the upstream when the caller leaves."""
-        leaving = asyncio.ensure_future(self._caller_leaves())
-        passing = self._lifecycle.start(self._pass_stream())
-        try:
-            # The limit is for a caller who neither reads nor leaves: a hold is not kept for ever.
-            limit = self._upstreams.call_timeout + GRACE
-            done, _ = await asyncio.wait({passing, leaving}, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
-            if not done:
-                self._cut = TOO_LONG
-        finally:
-            left = leaving.done()
-            if left:
-                self._cut = LEFT
-            leaving.cancel()
-            passing.cancel()
-            await asyncio.wait({passing})
-            if self._settlement is None:  # it was cancelled before its first step
-                self._settle_cut()
-        if not passing.cancelled():
-            passing.result()
-        elif not self._begun and not left:
-            await self._say_cut()
-
-    async def _caller_leaves(self) -> None:
-        while (await self._receive())["type"] != "http.disconnect":
-            pass
-
-    async def _pass_stream(self) -> None:
-        meter: StreamMeter | None = None
-        try:
-            with await self._open() as exchange:
-                await exchange.send()
-                self._drop_body()
-                if exchange.status >= 300:
-                    await self._upstream_error(exchange)
-                    return
-                kind = exchange.content_type.lower()
-                self._sse = kind.startswith(b"text/event-stream")
-                if not self._sse and not (self._may_be_array and kind.startswith(JSON)):
-                    await self._answer_whole(exchange)
-                    return
-                meter = self._meter = self._dialect.Meter(
-                    self._shape.endpoint,
-                    sse=self._sse,
-                    drop_usage=not self._shape.usage_asked,
-                    choices=self._shape.choices,
-                )
-                headers = self._headers(exchange.content_type)
-                self._begun = True
-                await self._send({"type": "http.response.start", "status": exchange.status, "headers": headers})
-                async for chunk in exchange.chunks():
-                    if self._first_byte_ms is None:
-                        self._first_byte_ms = milliseconds_since(self._started)
-                    await self._pass_chunk(meter, chunk)
-            await self._finish_stream(meter)
-        except asyncio.CancelledError:
-            # What the upstream made until now is charged, unless its end is being settled.
-            self._settle_cut()
-            raise
-        except (UpstreamBroke, UpstreamSlow, ValueError, Refusal) as error:
-            if meter is None or not self._begun:
-                await self._no_answer(error)
-            else:
-                await self._break_stream(meter, error)
-        except Exception as error:
-            raise await self._failed(error) from error
-        finally:
-            self._ensure_settled()
-
-    async def _pass_chunk(self, meter: StreamMeter, chunk: bytes) -> None:
-        """Pass on what has come; it may be thousands of events, so others go on between."""
-        for start in range(0, len(chunk), STEP):
-            if start:
-                await asyncio.sleep(0)
-            if pieces := meter.feed(chunk[start : start + STEP]):  # bytes that are not cut are not copied
-                await self._send_piece(b"".join(pieces))
-            while meter.heavy is not None:
-                await self._pass_heavy(meter, meter.heavy)
-
-    async def _pass_heavy(self, meter: StreamMeter, piece: bytes) -> None:
-        """Have an event read elsewhere that would take long here, and pass it on."""
-        for passed in meter.resume(*await self._answers.stand_in(piece, self._call.key.org_id, sse=self._sse)):
-            for start in range(0, len(passed), BLOCK):
-                await self._send_piece(passed[start : start + BLOCK])
-
-    @property
-    def _may_be_array(self) -> bool:
-        return self._request.dialect is Dialect.GEMINI and not self._request.wants_sse
-
-    async def _send_piece(self, data: bytes, *, more: bool = True) -> None:
-        await self._send({"type": "http.response.body", "body": data, "more_body": more})
-
-    async def _finish_stream(self, meter: StreamMeter) -> None:
-        """The body ended cleanly: settle, then send what was kept back, or an error event if the end was missing."""
-        meter.end()
-        while meter.heavy is not None:
-            await self._pass_heavy(meter, meter.heavy)
-        kept = meter.finish()
-        if not meter.complete and not meter.failed:
-            await self._break_stream(meter, UpstreamBroke("the stream ended without its last event"))
-            return
-        outcome, refusal, error = Outcome.COMPLETED, None, None
-        if meter.failed:
-            outcome, refusal = Outcome.UPSTREAM_ERROR, RefusalType.UPSTREAM_ERROR
-            # What is kept may begin with text of the answer, which the log must not hold.
-            error = self._told(200, next((piece for piece in kept if b"error" in piece), b""))
-            kept = [self._fit(piece, meter) for piece in kept]
-        metered = usage_of_stream(self._admission, meter)
-        receipt = await self._settle(outcome, 200, metered, refusal=refusal, response_id=meter.response_id, error=error)
-        if receipt is None:
-            await self._send_error_event(meter, written_off())
-        else:
-            await self._send_piece(b"".join(kept), more=False)
-
-    def _fit(self, piece: bytes, meter: StreamMeter) -> bytes:
-        """Return a piece of a stream that the upstream ended with an error, fit for the caller."""
-        fit = upstream_errors.in_piece(piece, self._shape.model, self._scrubber(), sse=self._sse)
-        return self._error_event(meter, refusal_of(UpstreamBroke(), sent=True)) if fit is None else fit
-
-    async def _break_stream(self, meter: StreamMeter, error: Exception) -> None:
-        refusal = refusal_of(error, sent=True)
-        await self._settle(
-            Outcome.UPSTREAM_ERROR,
-            200,
-            usage_of_stream(self._admission, meter),
-            refusal=refusal.type,
-            response_id=meter.response_id,
-            error=str(error),
-        )
-        await self._send_error_event(meter, refusal)
-
-    def _error_event(self, meter: StreamMeter, refusal: Refusal) -> bytes:
-        return self._dialect.error_event(
-            refusal, self._request.id, sse=self._sse, endpoint=self._shape.endpoint, started=meter.started
-        )
-
-    async def _send_error_event(self, meter: StreamMeter, refusal: Refusal) -> None:
-        await self._send_piece(self._error_event(meter, refusal), more=False)
 
     # -- endings ------------------------------------------------------------------------------------------------
 
@@ -413,6 +267,10 @@ class Forwarder:
         refusal = found.refusal
         error = self._told(exchange.status, answer)
         await self._settle(Outcome.UPSTREAM_ERROR, refusal.status, None, refusal=refusal.type, error=error)
+        await self._send_error(found)
+
+    async def _send_error(self, found: upstream_errors.CallersError) -> None:
+        refusal = found.refusal
         if found.body is None:
             await send_refusal(self._send, refusal, self._request.id, self._request.dialect, self._extra())
         else:

@@ -41,6 +41,21 @@ _FAILED = {
     *("500", "502", "504", "api_error", "server_error", "internal", "internal_error", "internal_server_error"),
     *("timeout_error", "deadline_exceeded", "unknown"),
 }
+_DIGITS = 3
+_STATUSES = {
+    **dict.fromkeys(("invalid_request_error", "invalid_argument", "invalid_prompt", "context_length_exceeded"), 400),
+    **dict.fromkeys(("failed_precondition", "out_of_range", "string_above_max_length"), 400),
+    **dict.fromkeys(("authentication_error", "unauthenticated", "invalid_api_key"), 401),
+    **dict.fromkeys(("billing_error", "insufficient_quota"), 402),
+    **dict.fromkeys(("permission_error", "permission_denied"), 403),
+    **dict.fromkeys(("not_found_error", "not_found", "model_not_found"), 404),
+    "request_too_large": 413,
+    **dict.fromkeys(("rate_limit_error", "rate_limit_exceeded", "resource_exhausted"), 429),
+    "unavailable": 503,
+    "overloaded_error": 529,
+}
+"""Statuses of errors that are told in a stream, where nothing has one; from the same documentation."""
+
 _ACCOUNT_WORDS = re.compile(
     r"credit balance is too low|exceeded your current quota|api key (?:not valid|expired)|location is not supported|"
     r"billing (?:details|hard limit)|account is not active",
@@ -94,6 +109,30 @@ def of_answer(status: int, answer: bytes, retry: dict[str, str], model: str, scr
     return CallersError(_failed(model, status))
 
 
+def of_piece(piece: bytes, retry: dict[str, str], model: str, scrubber: Scrubber, *, sse: bool) -> CallersError:
+    """Return what the caller gets for an error that is the first event of a stream; as `of_answer`.
+
+    Its status is the one that it names, or that its type has in its provider's documentation; else 500.
+    """
+    event = _event_in(piece, sse=sse) or {}
+    response = event.get("response")
+    told = event.get("error") or (response.get("error") if isinstance(response, dict) else None)
+    error = told or {name: value for name, value in event.items() if name not in ("sequence_number", "request_id")}
+    whole = {"error": error} | ({"type": "error"} if told and event.get("type") == "error" else {})
+    return of_answer(_status_in(error), _dumped(whole), retry, model, scrubber)
+
+
+def _status_in(error: Any) -> int:
+    if isinstance(error, dict):
+        for name in ("code", "status", "type"):
+            said = str(error.get(name)).lower()[:60]
+            if said in _STATUSES:
+                return _STATUSES[said]
+            if len(said) == _DIGITS and said.isdecimal() and said[0] in "45":
+                return int(said)
+    return 500
+
+
 def replace_status(refusal: Refusal, status: int) -> Refusal:
     """Return a refusal that is answered with another status than its type's."""
     return Refusal(refusal.type, refusal.message, headers=refusal.headers, status=status)
@@ -113,12 +152,8 @@ def in_piece(piece: bytes, model: str, scrubber: Scrubber, *, sse: bool) -> byte
     name = name_of(piece) if sse else None
     if name != b"error" and b"error" not in piece:
         return piece
-    data = data_of(piece) if sse else element_of(piece)
-    try:
-        event = json.loads(data or b"", parse_constant=_no_number)
-    except (ValueError, RecursionError):
-        event = None
-    if not isinstance(event, dict):
+    event = _event_in(piece, sse=sse)
+    if event is None:
         return None if name == b"error" else piece
     response = event.get("response")
     if event.get("error"):
@@ -136,6 +171,16 @@ def in_piece(piece: bytes, model: str, scrubber: Scrubber, *, sse: bool) -> byte
     if not sse:
         return piece[: len(piece) - len(piece.lstrip(b" \t\r\n[,"))] + whole
     return (b"event: " + name + b"\n" if name else b"") + b"data: " + whole + b"\n\n"
+
+
+def _event_in(piece: bytes, *, sse: bool) -> dict[str, Any] | None:
+    """Return the JSON object of a piece of a stream; None if it has none."""
+    data = data_of(piece) if sse else element_of(piece)
+    try:
+        event = json.loads(data or b"", parse_constant=_no_number)
+    except (ValueError, RecursionError):
+        return None
+    return event if isinstance(event, dict) else None
 
 
 def _reworded(error: Any, model: str, scrubber: Scrubber) -> Any:

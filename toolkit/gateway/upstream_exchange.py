@@ -45,8 +45,7 @@ class Exchange:
     """One request to an upstream and its answer. Use as a context manager: leaving it early closes the connection.
 
     Attributes:
-        status, content_type, retry: of the answer, once `send` has returned; `retry` has `Retry-After` and
-            `retry-after-ms`, if they say when.
+        status, content_type: of the answer, once `send` has returned.
         resent: whether the request was sent a second time.
     """
 
@@ -64,7 +63,7 @@ class Exchange:
         self._decoder: zlib._Decompress | None = None
         self.status = 0
         self.content_type = b""
-        self.retry: dict[str, str] = {}
+        self._answer_headers: dict[bytes, bytes] = {}
         self.resent = False
         self._received = 0
         self._over = False
@@ -86,6 +85,12 @@ class Exchange:
         if self._connection is None or self._over:
             return self._received
         return self._connection.received
+
+    @property
+    def retry(self) -> dict[str, str]:
+        """When the provider says to try again: its `Retry-After` and `retry-after-ms`, once `send` has returned."""
+        found = ((name, self._answer_headers.get(name.encode(), b"").decode("latin-1")) for name in _WHEN)
+        return {name: value for name, value in found if _WHEN[name].fullmatch(value)}
 
     def __enter__(self) -> "Exchange":
         self._deadline = self._clock() + self._settings.call_timeout
@@ -126,11 +131,8 @@ class Exchange:
         self.status = self._connection.status
         if self.status in {204, 205}:  # whatever it sends behind this, no server may pass it on
             raise UpstreamBroke(f"no answer: its status {self.status} has no content")
-        headers = self._connection.headers
+        headers = self._answer_headers = self._connection.headers
         self.content_type = headers.get(b"content-type", b"application/octet-stream")
-        if self.status >= 300:
-            found = ((name, headers.get(name.encode(), b"").decode("latin-1")) for name in _WHEN)
-            self.retry = {name: value for name, value in found if _WHEN[name].fullmatch(value)}
         encoding = headers.get(b"content-encoding", b"identity").lower()
         if encoding in {b"gzip", b"x-gzip", b"deflate"}:  # though we asked for none
             self._decoder = zlib.decompressobj(zlib.MAX_WBITS | 32)
