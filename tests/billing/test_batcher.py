@@ -154,7 +154,7 @@ def test_an_id_twice_in_one_batch_is_noticed_there(account: Account) -> None:
 
 
 def test_an_amount_too_large_does_not_hurt_the_neighbours(account: Account) -> None:
-    """A charge that no store can keep fails alone, and its hold stays for the lease's keeper to release."""
+    """A charge that no store can keep fails alone, and its hold stays until the lease ends, when it is released."""
     call = account.call(sheet=dollars(usd(8_000_000_000)), multiplier=1000 * MILLION)
     account.admit(call, fixed(1))
     other = account.call(sheet=dollars(7), multiplier=MILLION)

@@ -354,7 +354,7 @@ class Events(RuleBasedStateMachine):
         for one in asked:
             if isinstance(one.job, Settle):  # tried again until the store says yes: charged once all the same
                 assert self.billing_store.run([one.job]) == [one.expect(self.model)]
-        # Nobody was told that these calls may be made: the lease's keeper finds their holds.
+        # Nobody was told that these calls may be made: the next renewal of the lease finds their holds.
         with self.workspace.read() as tx:
             found = [*leases.held_by(tx, "lives"), *leases.held_by(tx, "dies")]
         holds = [hold for hold in found if hold.request_id in forgotten]

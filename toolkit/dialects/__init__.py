@@ -2,7 +2,7 @@
 
 Begin with `DialectModule` below, the functions that each dialect has, and with `shape`, what they make of a request.
 `openai`, `anthropic` and `gemini` are the dialects. `openai_fields` and its like say what each field of a request
-changes; `meter` and `sse` read streams.
+changes, `openai_usage` and its like what an answer used; `meter` and `sse` read streams.
 
 May import `core` alone. Pure: no I/O and no clock, not even through another module.
 """
