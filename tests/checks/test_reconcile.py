@@ -71,6 +71,12 @@ def found(world: World) -> dict[str, list[str]]:
     return {finding.title: finding.violations for finding in reconcile.run(world.workspace) if finding.violations}
 
 
+def violations_of(world: World, title: str) -> list[str]:
+    """Run one check alone; return its violations."""
+    (check,) = (check for _, name, check in reconcile._steps(world.workspace) if name == title)
+    return check()[1]
+
+
 def at(world: World, moment: datetime, act: Callable[[Transaction], object]) -> None:
     """Let an operator act at a moment."""
     with world.workspace.store.write(ADMIN, moment) as tx:
@@ -248,7 +254,7 @@ def test_tampering_is_found(world: World, books: Books, what: str) -> None:
     """The check that guards the figure names it, with the amounts that disagree."""
     statement, title, words = TAMPERING[what]
     assert books.execute(statement) == 1
-    violations = found(world)[title]
+    violations = violations_of(world, title)
     assert any(words in violation for violation in violations), violations
 
 
@@ -278,7 +284,7 @@ def test_a_damaged_segment_is_a_finding(world: World, books: Books, damage: str)
     """Whatever happened to a file of the ledger, it is named; what cannot be checked says so."""
     (file,) = segment_files(world)
     file.write_bytes(DAMAGE[damage](file.read_bytes()))
-    assert file.name in found(world)[FILES][0]
+    assert file.name in violations_of(world, FILES)[0]
 
 
 def test_a_missing_segment_is_a_finding(world: World, books: Books) -> None:
@@ -295,7 +301,7 @@ def test_a_missing_segment_is_a_finding(world: World, books: Books) -> None:
 def test_a_list_that_tells_of_another_file_is_a_finding(world: World, books: Books, column: str) -> None:
     """Rows and size of a file are compared with the list's."""
     books.execute(f"UPDATE segment SET {column} = {column} + 1")
-    assert segment_files(world)[0].name in found(world)[FILES][0]
+    assert segment_files(world)[0].name in violations_of(world, FILES)[0]
 
 
 def segment_files(world: World) -> list[Path]:
@@ -306,7 +312,7 @@ def segment_files(world: World) -> list[Path]:
 def test_an_audit_row_that_was_removed_is_found(world: World, books: Books) -> None:
     """A gap in a chain is named with its place."""
     books.execute("DELETE FROM audit WHERE action = 'wallet.credit'")
-    assert "is missing" in " ".join(found(world)[CHAINS])
+    assert "is missing" in " ".join(violations_of(world, CHAINS))
 
 
 # --- caps in their time
@@ -318,7 +324,7 @@ def test_spend_above_a_limit_is_found(world: World, app: ApiKey) -> None:
     books = Books(world)
     for _ in range(3):
         books.settle(app, usd(7))
-    assert found(world)[CAP] == ["Key app in 2026-11: let up to 21 USD under a limit of 20 USD."]
+    assert violations_of(world, CAP) == ["Key app in 2026-11: let up to 21 USD under a limit of 20 USD."]
 
 
 @pytest.mark.only_store("sqlite")
@@ -328,14 +334,14 @@ def test_an_open_hold_above_the_limit_is_found(world: World, app: ApiKey) -> Non
     books.gateway()
     books.settle(app, usd(7))
     books.hold(app, usd(13) + 1)
-    assert found(world)[CAP] == ["Key app in 2026-11: let up to 20.000000001 USD under a limit of 20 USD."]
+    assert violations_of(world, CAP) == ["Key app in 2026-11: let up to 20.000000001 USD under a limit of 20 USD."]
 
 
 @pytest.mark.only_store("sqlite")
 def test_a_hold_above_the_limit_is_found_though_the_call_was_cheap(world: World, app: ApiKey) -> None:
     """A call that held more than the whole limit should never have been admitted."""
     Books(world).settle(app, 1, held=usd(21))
-    assert found(world)[CAP] == ["Key app in 2026-11: let up to 21 USD under a limit of 20 USD."]
+    assert violations_of(world, CAP) == ["Key app in 2026-11: let up to 21 USD under a limit of 20 USD."]
 
 
 @pytest.mark.only_store("sqlite")
@@ -371,7 +377,7 @@ def test_a_call_after_the_limit_was_lowered_is_found(world: World, app: ApiKey) 
     books.settle(app, usd(15), at=START)
     at(world, START + HOUR, lambda tx: keys.update(tx, app.id, monthly_limit=usd(1)))
     books.settle(app, 5, at=START + 2 * HOUR)
-    assert found(world)[CAP] == ["Key app in 2026-11: let up to 15.000000005 USD under a limit of 1 USD."]
+    assert violations_of(world, CAP) == ["Key app in 2026-11: let up to 15.000000005 USD under a limit of 1 USD."]
 
 
 @pytest.mark.only_store("sqlite")
@@ -380,7 +386,7 @@ def test_a_limit_that_was_raised_since_hides_nothing(world: World, app: ApiKey) 
     books = Books(world)
     books.settle(app, usd(25), at=START)
     at(world, START + HOUR, lambda tx: keys.update(tx, app.id, monthly_limit=usd(50)))
-    assert found(world)[CAP] == [
+    assert violations_of(world, CAP) == [
         "Key app in 2026-11: let up to 25 USD under a limit of 20 USD, in force until about 2026-11-10 01:00 UTC."
     ]
 
@@ -405,7 +411,7 @@ def test_a_limit_of_another_month_counts_for_that_month(world: World, app: ApiKe
     books.settle(app, usd(1), at=START.replace(month=12, day=20))
     assert found(world) == {}
     books.settle(app, usd(2), at=START.replace(month=12, day=21))
-    assert found(world)[CAP] == ["Key app in 2026-12: let up to 3 USD under a limit of 2 USD."]
+    assert violations_of(world, CAP) == ["Key app in 2026-12: let up to 3 USD under a limit of 2 USD."]
 
 
 @pytest.mark.only_store("sqlite")
@@ -415,7 +421,7 @@ def test_an_overrun_uses_the_limit_up_once_the_call_has_ended(world: World, app:
     books.settle(app, usd(30), held=usd(10), at=START)
     at(world, START + HOUR, lambda tx: keys.update(tx, app.id, monthly_limit=usd(25)))
     books.settle(app, usd(1), at=START + 2 * HOUR)
-    assert found(world)[CAP] == ["Key app in 2026-11: let up to 31 USD under a limit of 25 USD."]
+    assert violations_of(world, CAP) == ["Key app in 2026-11: let up to 31 USD under a limit of 25 USD."]
 
 
 def test_policy_expected_may_pass_the_limit(world: World) -> None:
@@ -427,7 +433,7 @@ def test_policy_expected_may_pass_the_limit(world: World) -> None:
     at(world, START + HOUR, lambda tx: keys.update(tx, key.id, hold_policy=HoldPolicy.STRICT))
     assert found(world) == {}
     books.settle(key, usd(1), at=START + 2 * HOUR)
-    assert found(world)[CAP] == ["Key agents in 2026-11: let up to 10 USD under a limit of 5 USD."]
+    assert violations_of(world, CAP) == ["Key agents in 2026-11: let up to 10 USD under a limit of 5 USD."]
 
 
 def test_a_wallet_that_was_let_below_zero_is_found(world: World) -> None:
@@ -435,7 +441,7 @@ def test_a_wallet_that_was_let_below_zero_is_found(world: World) -> None:
     books, key = Books(world), world.key().key
     books.settle(key, usd(104), at=START)
     at(world, START + HOUR, lambda tx: wallet.credit(tx, "Acme", usd(50), "second payment"))
-    assert found(world)[WALLET] == [
+    assert violations_of(world, WALLET) == [
         "Acme: let up to 104 USD on a wallet that had been given 100 USD, in force until about 2026-11-10 01:00 UTC."
     ]
 
@@ -461,7 +467,7 @@ def test_a_call_after_an_adjustment_below_zero_is_found(world: World) -> None:
     books.settle(key, usd(60), at=START)
     at(world, START + HOUR, lambda tx: wallet.adjust(tx, "Acme", -usd(50), "r 1", "bounced"))
     books.settle(key, usd(1), at=START + 2 * HOUR)
-    assert found(world)[WALLET] == ["Acme: let up to 61 USD on a wallet that had been given 50 USD."]
+    assert violations_of(world, WALLET) == ["Acme: let up to 61 USD on a wallet that had been given 50 USD."]
 
 
 def test_many_changes_of_a_limit_are_followed(world: World, app: ApiKey) -> None:
@@ -473,7 +479,7 @@ def test_many_changes_of_a_limit_are_followed(world: World, app: ApiKey) -> None
         books.settle(app, usd(1), at=START + hour * HOUR + HOUR / 2)
     assert found(world) == {}
     books.settle(app, 1, at=START + 10 * HOUR + HOUR / 2)
-    violations = found(world)[CAP]
+    violations = violations_of(world, CAP)
     assert violations[0] == (
         "Key app in 2026-11: let up to 11.000000001 USD under a limit of 11 USD, "
         "in force until about 2026-11-10 11:00 UTC."
@@ -489,7 +495,7 @@ def test_a_dead_gateways_hold_is_found(world: World, app: ApiKey) -> None:
     """A hold whose gateway is not known any more should have been swept long ago."""
     books = Books(world)
     books.hold(app, usd(4), at=utc_now() - HOUR)
-    (orphan,) = found(world)[ORPHANS]
+    (orphan,) = violations_of(world, ORPHANS)
     assert orphan.startswith("Hold of 4 USD for req_hold_0001 by key app: its gateway gateway_test has ended")
 
 
@@ -499,7 +505,7 @@ def test_a_lease_that_just_ended_is_left_to_the_sweep(world: World, app: ApiKey,
     books = Books(world)
     books.hold(app, usd(4), at=utc_now() - HOUR)
     books.gateway(lease=timedelta(seconds=seconds))
-    assert (ORPHANS in found(world)) is orphaned
+    assert bool(violations_of(world, ORPHANS)) is orphaned
 
 
 # --- sums and words
@@ -526,7 +532,7 @@ def test_a_charge_of_a_half_is_checked_half_to_even(world: World) -> None:
         (10**8, usd(999), 10 * MILLION, 10**8 * 999_000 * 10),
     ):
         books.settle(key, cost, output_tokens=tokens, output_price=price, multiplier=multiplier, request_price=0)
-    assert CHARGE not in found(world)
+    assert violations_of(world, CHARGE) == []
 
 
 # --- who runs it, and the record
