@@ -8,7 +8,6 @@ end no hold is left, the books balance, and files and memory are as they were.
 
 import asyncio
 import os
-import statistics
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -64,7 +63,7 @@ class _Seen:
     rested: list[int] = field(default_factory=list)
     """The same of all of them at each rest."""
     loaded: list[int] = field(default_factory=list)
-    """Of the gateway's process alone before each rest: the middle one of its figures in a twelfth of the run."""
+    """Of the gateway's process alone before each rest: the least of its figures in a twelfth of the run."""
 
 
 def run(
@@ -189,9 +188,9 @@ def _rest(pid: int, seen: _Seen, before: int, progress: Callable[[str], None]) -
     """Look at the memory once the processes that read have had nothing to do for so long that they were ended.
 
     What they have at any other moment depends on what they are reading just then. So does what the gateway has: of that
-    the middle one of the `before` latest figures is taken.
+    the least of the `before` latest figures is taken.
     """
-    seen.loaded.append(int(statistics.median(seen.gateway[-before:])))
+    seen.loaded.append(min(seen.gateway[-before:]))
     wait_until(lambda: not children(pid), "the processes that read to be ended", SETTLED_WITHIN)
     seen.rested.append(_resident(pid))
     progress(f"hostile: at rest after {seen.kinds.total():,} attacks {seen.rested[-1] / 1e6:,.0f} MB")
