@@ -99,7 +99,11 @@ def early_refusal(
 def refusal_response(
     refusal: Refusal, request_id: str, dialect: Dialect, extra: dict[str, str] | None = None
 ) -> Response:
-    """Return a refusal so that the dialect's official SDK raises its own typed exception with our message."""
+    """Return a refusal so that the dialect's official SDK raises its own typed exception with our message.
+
+    It lets go of where it was raised: frames and what they hold would wait in a circle for the garbage collector.
+    """
+    refusal.__traceback__ = refusal.__context__ = None
     headers = refusal.headers | (extra or {})
     if refusal.type is RefusalType.UNAVAILABLE:
         headers = {"retry-after": "1"} | headers
