@@ -215,8 +215,9 @@ def _exists(pid: int) -> bool:
 def log_rows(reader: Reader, ledger: Path) -> list[dict[str, Any]]:
     """Return the whole request log: the outbox, and the segments listed in the same snapshot."""
     columns = "request_id, org_id, key_id, outcome, refusal, status, cost, held, overrun, input_tokens, output_tokens"
-    waiting, listed = reader.snapshot(f"SELECT {columns}, usage_source, error FROM outbox", "SELECT path FROM segment")
-    names = [*columns.split(", "), "usage_source", "error"]
+    columns += ", usage_source, overrun_reason, error"
+    waiting, listed = reader.snapshot(f"SELECT {columns} FROM outbox", "SELECT path FROM segment")
+    names = columns.split(", ")
     rows = [dict(zip(names, row, strict=True)) for row in waiting]
     for (path,) in listed:
         rows += pq.ParquetFile(ledger / path).read(columns=names).to_pylist()
