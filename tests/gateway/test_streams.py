@@ -221,7 +221,7 @@ def test_input_that_a_stream_reported_at_its_start_is_charged_to_who_left(gate: 
 
 def test_caller_who_leaves_when_the_answer_was_complete(gate: Gate) -> None:
     """All but the end of the body had come: the usage that was reported is charged."""
-    with raw_upstream([EVENTS, chunk("hello"), FINISH, USAGE, DONE], linger=True) as upstream:
+    with raw_upstream([EVENTS, chunk("hello") + FINISH + USAGE + DONE], linger=True) as upstream:
         behind = gate.behind(upstream.url)
         with behind.gate.streaming("chat", "hi", model=behind.model) as (connection, answer):
             body = b""

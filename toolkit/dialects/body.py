@@ -36,7 +36,7 @@ MAX_MODEL_LENGTH = 256
 _ONE_WORD = re.compile(r"[\w.:/+-]{0,40}")
 
 # Possessive: a string is passed over once, whatever it holds, and one that has no end is not tried again.
-_STRING_OR_NOT = re.compile(rb'"(?:[^"\\]++|\\.)*+"?|[^"]++', re.DOTALL)
+_STRING_OR_NOT = re.compile(rb'"(?>[^"\\]++|\\.)*+"?|[^"]++', re.DOTALL)
 
 
 def invalid(message: str, param: str | None = None) -> Refusal:

@@ -29,7 +29,7 @@ _MOST_STEPS = 4_000_000
 ALWAYS_LIGHT, LIGHT_SIZE, LIGHT_VALUES = 32 * 1024, 512 * 1024, 8_000
 """Bytes of a JSON text that is read at once whatever it holds; bytes and values of one that is light all the same."""
 
-_STRING = rb'"(?:[^"\\]++|\\.)*+"'
+_STRING = rb'"(?>[^"\\]++|\\.)*+"'
 _TOKEN = re.compile(_STRING + rb'|[{}\[\],]|"', re.DOTALL)
 
 
@@ -39,7 +39,7 @@ def _balanced(levels: int) -> bytes:
     if levels:
         inner = _balanced(levels - 1)
         flat += rb"|\[" + inner + rb"\]|\{" + inner + rb"\}"
-    return rb"(?:" + flat + rb")*+"
+    return rb"(?>" + flat + rb")*+"
 
 
 # What stands before an object that may report usage: it comes last, behind all that is long.
@@ -47,6 +47,8 @@ _USAGE = re.compile(rb'"(?:usage|usageMetadata|cache_creation|\w{1,32}_details)"
 _LONGEST_BEFORE = 64
 _DEEPEST_USAGE = 4  # response.usage.input_tokens_details
 
+# Groups that are repeated possessively are atomic ones: before Python 3.11.5 a repetition that failed half-way was counted
+# as far as it had come (python/cpython issue 106052).
 # Passes over what is not kept by the thousand brackets: each by itself would take half a microsecond.
 _SKIPPED = re.compile(_balanced(3), re.DOTALL)
 _REST = re.compile(rb"\s*+\Z")

@@ -18,8 +18,8 @@ _LONGEST_BLANK_LINE = 4
 _NAME = re.compile(rb"(?:\A|[\r\n])event:[ ]?+([^\r\n]*+)")
 
 # The group is empty in a string that has no end yet.
-_REST_OF_STRING = re.compile(rb'(?:[^"\\]++|\\.)*+("?)', re.DOTALL)
-_TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+("?)|[{}\[\]]', re.DOTALL)
+_REST_OF_STRING = re.compile(rb'(?>[^"\\]++|\\.)*+("?)', re.DOTALL)
+_TOKEN = re.compile(rb'"(?>[^"\\]++|\\.)*+("?)|[{}\[\]]', re.DOTALL)
 
 
 class EventSplitter:
