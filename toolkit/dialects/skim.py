@@ -34,7 +34,11 @@ _TOKEN = re.compile(_STRING + rb'|[{}\[\],]|"', re.DOTALL)
 
 
 def _balanced(levels: int) -> bytes:
-    """Return the pattern of a bracket's content, with so many levels of brackets in it."""
+    """Return the pattern of a bracket's content, with so many levels of brackets in it.
+
+    What is repeated is an atomic group: before Python 3.11.5 a possessive repetition that failed half-way was counted
+    as far as it had come (python/cpython, issue 106052).
+    """
     flat = rb'[^"{}\[\]]++|' + _STRING
     if levels:
         inner = _balanced(levels - 1)
@@ -47,8 +51,6 @@ _USAGE = re.compile(rb'"(?:usage|usageMetadata|cache_creation|\w{1,32}_details)"
 _LONGEST_BEFORE = 64
 _DEEPEST_USAGE = 4  # response.usage.input_tokens_details
 
-# Groups that are repeated possessively are atomic ones: before Python 3.11.5 a repetition that failed half-way was counted
-# as far as it had come (python/cpython issue 106052).
 # Passes over what is not kept by the thousand brackets: each by itself would take half a microsecond.
 _SKIPPED = re.compile(_balanced(3), re.DOTALL)
 _REST = re.compile(rb"\s*+\Z")
