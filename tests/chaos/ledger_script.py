@@ -171,6 +171,7 @@ class Part:
             "output_price": OUTPUT * MILLION,
             "request_price": 0,
             "held": HELD,
+            "resent": False,
         }
         values: dict[str, Any] = {name: [value] * count for name, value in same.items()} | {
             "request_id": [
