@@ -1,6 +1,7 @@
 """A fault of ours is told in the caller's dialect, logged once with the request's id, and charged by what is known."""
 
 import json
+import logging
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -28,6 +29,9 @@ WORDS = "The gateway failed on this request."
 def here(workspace: Workspace, upstream: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
     """A key at a gateway that this process serves, so that a test can break a part of it."""
     monkeypatch.setenv("TEST_UPSTREAM_API_KEY", CREDENTIAL)
+    # Whatever has set up uvicorn's logging in this process: the test reads it.
+    monkeypatch.setattr(logging.getLogger("uvicorn"), "propagate", True)
+    monkeypatch.setattr(logging.getLogger("uvicorn.error"), "propagate", True)
     world = make_world(workspace, upstream)
     port = free_port()
     config = Config(
