@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from toolkit.core.dialect import Dialect
+from toolkit.core.policy import KeyFacts
 from toolkit.core.pricing import PriceSheet
 from toolkit.core.unknown_fields import UnknownFields
 
@@ -65,3 +66,8 @@ class Catalog:
     models: dict[str, ModelFacts]
     plans: dict[str, PlanFacts]
     read_at: datetime = field(default=_LONG_AGO, compare=False)
+
+    def callable_by(self, key: KeyFacts) -> list[ModelFacts]:
+        """Return the models that a key may call, by its plan and its scope."""
+        plan = self.plans.get(key.plan_id)
+        return [self.models[name] for name in key.callable_models(plan.models)] if plan else []

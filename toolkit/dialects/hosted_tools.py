@@ -17,7 +17,8 @@ _FUNCTION = frozenset({"type", "function", "name", "description", "parameters", 
 """What tells a function that was declared as another dialect has it: no hosted tool, but a mistake to be refused."""
 
 _ONLY_WITH_TOOLS = ("tools", "tool_choice", "parallel_tool_calls", "max_tool_calls")
-"""What providers refuse in a request without tools."""
+_ONLY_WITH_GEMINIS_TOOLS = ("tools", "toolConfig", "tool_config")
+"""What has no place in a request without tools; providers refuse some of it."""
 
 
 def of_openai(body: Body, table: Kinds) -> Left:
@@ -51,11 +52,7 @@ def of_openai(body: Body, table: Kinds) -> Left:
     include = body.get("include")
     if isinstance(include, list):
         changes["include"] = [name for name in include if not _tells_of(name, gone)]
-    changed = {**body, **changes}
-    if not kept:
-        for name in _ONLY_WITH_TOOLS:
-            changed.pop(name, None)
-    return changed, _named(gone)
+    return _changed({**body, **changes}, gone, _ONLY_WITH_TOOLS)
 
 
 def of_anthropic(body: Body, table: Kinds) -> Left:
@@ -69,11 +66,7 @@ def of_anthropic(body: Body, table: Kinds) -> Left:
         wanted = choice.get("type")
         if (wanted == "any" and not kept) or (wanted == "tool" and choice.get("name") not in names):
             return body, ()
-    changed = {**body, "tools": kept}
-    if not kept:
-        for name in _ONLY_WITH_TOOLS:
-            changed.pop(name, None)
-    return changed, _named(gone)
+    return _changed({**body, "tools": kept}, gone, _ONLY_WITH_TOOLS)
 
 
 def of_gemini(body: Body, table: Fields) -> Left:
@@ -91,11 +84,7 @@ def of_gemini(body: Body, table: Fields) -> Left:
     kept = [tool for tool in kept if tool]
     if not kept and _mode(body) == "ANY":
         return body, ()
-    changed = {**body, "tools": kept}
-    if not kept:
-        for name in ("tools", "toolConfig", "tool_config"):
-            changed.pop(name, None)
-    return changed, _named(gone)
+    return _changed({**body, "tools": kept}, gone, _ONLY_WITH_GEMINIS_TOOLS)
 
 
 def _told_apart(tools: object, table: Kinds) -> tuple[list[Any], dict[str, None]]:
@@ -146,5 +135,8 @@ def _mode(body: Mapping[str, Any]) -> object:
     return None
 
 
-def _named(gone: Mapping[str, None]) -> tuple[str, ...]:
-    return tuple(f"tools[*].{kind}" for kind in gone)
+def _changed(body: Body, gone: Mapping[str, None], only_with_tools: tuple[str, ...]) -> Left:
+    """Return a body whose `tools` are those that stay, without what belongs to tools if none does; and what is gone."""
+    if not body["tools"]:
+        body = {name: value for name, value in body.items() if name not in only_with_tools}
+    return body, tuple(f"tools[*].{kind}" for kind in gone)

@@ -37,8 +37,7 @@ def check_size(size: int, key: KeyFacts, catalog: Catalog, now: datetime, body_l
             f"The request body is larger than {body_limit:,} bytes. Send less in one request; the operator can raise "
             "KEYDESK_BODY_LIMIT.",
         )
-    plan = catalog.plans.get(key.plan_id)
-    models = [catalog.models[name] for name in key.callable_models(plan.models)] if plan else []
+    models = catalog.callable_by(key)
     if any(_embeds(model, now) for model in models):  # each input of an embedding request has a context to itself
         return
     context = max((model.context_window for model in models), default=0)

@@ -60,11 +60,7 @@ def always_costs(catalog: Catalog, key: KeyFacts, endpoint: str, now: datetime) 
     plan = catalog.plans.get(key.plan_id)
     if plan is None:
         return False
-    prices = [
-        dated.sheet
-        for name in key.callable_models(plan.models)
-        if (dated := catalog.models[name].price(now)) is not None
-    ]
+    prices = [dated.sheet for model in catalog.callable_by(key) if (dated := model.price(now)) is not None]
     output = endpoint not in EMBEDDING_ENDPOINTS
     return plan.multiplier > 0 and bool(prices) and all(sheet.always_costs(output=output) for sheet in prices)
 

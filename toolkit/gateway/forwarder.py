@@ -187,7 +187,7 @@ class Forwarder:
             error=self._told(exchange.status, b"".join(answer.blocks[:1])) if failed else None,
         )
         if receipt is None:
-            await send_refusal(self._send, written_off(), self._request.id, self._request.dialect, self._extra())
+            await self._refuse(written_off())
             return
         headers = self._headers(exchange.content_type)
         headers.append((b"x-cost-usd", usd(receipt.cost).encode()))
@@ -250,7 +250,7 @@ class Forwarder:
     async def _say_cut(self) -> None:
         too_long = self._cut == TOO_LONG
         refusal = refusal_of(UpstreamSlow(TOO_LONG), sent=True) if too_long else stopped(sent=self._sent)
-        await send_refusal(self._send, refusal, self._request.id, self._request.dialect, self._extra())
+        await self._refuse(refusal)
 
     async def _no_answer(self, error: Exception) -> None:
         """The upstream gave nothing: nothing is charged."""
@@ -258,7 +258,7 @@ class Forwarder:
             logger.error("call %s could not be forwarded: %s", self._request.id, error)
         refusal = refusal_of(error, sent=self._sent)
         await self._settle(Outcome.UPSTREAM_ERROR, refusal.status, None, refusal=refusal.type, error=str(error))
-        await send_refusal(self._send, refusal, self._request.id, self._request.dialect, self._extra())
+        await self._refuse(refusal)
 
     async def _upstream_error(self, exchange: Exchange) -> None:
         """The upstream answered with an error: nothing is charged; it is passed through or explained."""
@@ -269,10 +269,13 @@ class Forwarder:
         await self._settle(Outcome.UPSTREAM_ERROR, refusal.status, None, refusal=refusal.type, error=error)
         await self._send_error(found)
 
+    async def _refuse(self, refusal: Refusal) -> None:
+        await send_refusal(self._send, refusal, self._request.id, self._request.dialect, self._extra())
+
     async def _send_error(self, found: upstream_errors.CallersError) -> None:
         refusal = found.refusal
         if found.body is None:
-            await send_refusal(self._send, refusal, self._request.id, self._request.dialect, self._extra())
+            await self._refuse(refusal)
         else:
             await send_whole(self._send, refusal.status, self._headers(JSON), found.body)
 

@@ -27,8 +27,6 @@ class ModelListing(Endpoint):
         now = cache.now()
         catalog = cache.catalog
         module = MODULES[dialect]
-        plan = catalog.plans.get(key.plan_id)
-        names = key.callable_models(plan.models if plan else frozenset())
         infos = [
             ModelInfo(
                 id=model.id,
@@ -38,8 +36,8 @@ class ModelListing(Endpoint):
                 display_name=model.id,
                 owned_by=model.upstream,
             )
-            for name in sorted(names)
-            if (model := catalog.models[name]).dialect is dialect and model.price(now) is not None
+            for model in sorted(catalog.callable_by(key), key=lambda model: model.id)
+            if model.dialect is dialect and model.price(now) is not None
         ]
         if request.model is None:
             await send_json(send, 200, request.id, dialect, module.listing(infos))

@@ -71,6 +71,20 @@ def read_request(dialect: Dialect, endpoint: str, model: str | None, headers: He
     return Reading(body, shape, tags.read(dialect, body, headers))
 
 
+def rewrite_request(
+    dialect: Dialect, endpoint: str, body: dict[str, Any], *, left_out: bool, **changes: Any
+) -> dict[str, Any] | None:
+    """Return the body to forward, or None if it can go on as it came.
+
+    Args:
+        dialect, endpoint: as the path says.
+        body: as `read_request` read it.
+        left_out: whether something was left out of it then.
+        changes: as the dialect's `rewrite` takes them.
+    """
+    return MODULES[dialect].rewrite(endpoint, body, **changes) or (body if left_out else None)
+
+
 def is_public(header: bytes) -> bool:
     """Whether a header may be shown to the process that reads: none that may hold a credential."""
     return header in (tags.HEADER, tags.SESSION_HEADER) or header == b"openai-beta" or header.startswith(b"anthropic-")
@@ -130,8 +144,8 @@ class _Reader:
     def rewrite(self, _: bytes, **arguments: Any) -> tuple[Any, bytes]:
         """Return whether policy changes the body that is kept, and the changed one; forget it."""
         assert self._kept is not None  # noqa: S101 - asked after `inspect`
-        (dialect, endpoint, body, shorter), self._kept = self._kept, None
-        changed = MODULES[dialect].rewrite(endpoint, body, **arguments) or (body if shorter else None)
+        (dialect, endpoint, body, left_out), self._kept = self._kept, None
+        changed = rewrite_request(dialect, endpoint, body, left_out=left_out, **arguments)
         return changed is not None, b"" if changed is None else dump_object(changed)
 
     def forget(self, _: bytes) -> tuple[Any, bytes]:

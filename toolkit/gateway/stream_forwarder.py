@@ -2,24 +2,17 @@
 
 import asyncio
 
-from starlette.types import Receive, Send
-
 from toolkit.core.dialect import Dialect
 from toolkit.core.errors import Refusal, RefusalType
 from toolkit.core.policy import Outcome
 from toolkit.dialects.meter import StreamMeter
 from toolkit.gateway import upstream_errors
-from toolkit.gateway.admission import Admission
-from toolkit.gateway.answer_reading import AnswerReader
 from toolkit.gateway.byte_blocks import BLOCK
 from toolkit.gateway.call_failures import refusal_of, written_off
 from toolkit.gateway.forwarder import LEFT, TOO_LONG, Forwarder, milliseconds_since
 from toolkit.gateway.interrupted_calls import usage_of_stream
-from toolkit.gateway.lifecycle import CallLifecycle
-from toolkit.gateway.request import CallRequest
 from toolkit.gateway.responses import JSON
 from toolkit.gateway.upstream_exchange import UpstreamBroke, UpstreamSlow
-from toolkit.gateway.upstream_pool import UpstreamPool
 
 STEP = 8 * 1024
 """Bytes of a stream that are looked at in one step of the loop."""
@@ -34,20 +27,9 @@ GRACE = 2.0
 class StreamForwarder(Forwarder):
     """The way of a call that asks for a stream; should the answer come whole, it is passed on whole."""
 
-    def __init__(
-        self,
-        lifecycle: CallLifecycle,
-        upstreams: UpstreamPool,
-        answers: AnswerReader,
-        request: CallRequest,
-        admission: Admission,
-        receive: Receive,
-        send: Send,
-    ) -> None:
-        super().__init__(lifecycle, upstreams, answers, request, admission, receive, send)
-        self._sse = True
-        self._head: list[tuple[bytes, bytes]] | None = None
-        self._patient = True
+    _sse = True
+    _patient = True
+    _head: list[tuple[bytes, bytes]] | None = None
 
     async def _end_begun(self, refusal: Refusal) -> None:
         """Say by an event what ends the stream."""
@@ -170,9 +152,10 @@ class StreamForwarder(Forwarder):
         if meter.failed:
             outcome, refusal = Outcome.UPSTREAM_ERROR, RefusalType.UPSTREAM_ERROR
             # What is kept may begin with text of the answer, which the log must not hold.
-            error = self._told(200, next((piece for piece in kept if b"error" in piece), b""))
+            piece = next((piece for piece in kept if b"error" in piece), b"")
+            error = self._told(200, piece)
             if not self._begun:
-                await self._error_at_first(meter, kept, error)
+                await self._error_at_first(meter, piece, error)
                 return
             kept = [self._fit(piece, meter) for piece in kept]
         metered = usage_of_stream(self._admission, meter)
@@ -182,9 +165,8 @@ class StreamForwarder(Forwarder):
         else:
             await self._send_piece(b"".join(kept), more=False)
 
-    async def _error_at_first(self, meter: StreamMeter, kept: list[bytes], error: str) -> None:
+    async def _error_at_first(self, meter: StreamMeter, piece: bytes, error: str) -> None:
         """The stream's first event is an error: it is answered as if the upstream had given it a status."""
-        piece = next((piece for piece in kept if b"error" in piece), b"")
         retry = self._exchange.retry if self._exchange else {}
         found = upstream_errors.of_piece(piece, retry, self._shape.model, self._scrubber(), sse=self._sse)
         await self._settle(

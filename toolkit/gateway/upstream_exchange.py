@@ -29,7 +29,7 @@ Body = bytes | list[bytes]
 """Of a request: in one piece, or in blocks if it is large."""
 
 
-class UpstreamBroke(Exception):  # an event of the wire, turned into a refusal by `call`
+class UpstreamBroke(Exception):  # an event of the wire, turned into a refusal by `call_failures`
     """The upstream could not be reached, or its answer ended before its end."""
 
 

@@ -6,6 +6,7 @@ from toolkit.dialects import MODULES
 from toolkit.dialects.body import dump_object
 from toolkit.gateway.admission import Admission
 from toolkit.gateway.large_bodies import LargeBody
+from toolkit.gateway.reader_process import rewrite_request
 from toolkit.gateway.request import CallRequest
 from toolkit.gateway.upstream_exchange import Body, NotConfigured
 from toolkit.gateway.upstream_pool import UpstreamPool
@@ -47,8 +48,8 @@ async def upstream_request(request: CallRequest, admission: Admission, upstreams
     if isinstance(request.body, LargeBody):
         body = await request.body.rewrite(**changes)
     else:
-        read = admission.body or {}
-        changed = dialect.rewrite(shape.endpoint, read, **changes) or (read if shape.left_out else None)
+        left_out = bool(shape.left_out)
+        changed = rewrite_request(request.dialect, shape.endpoint, admission.body or {}, left_out=left_out, **changes)
         body = request.body if changed is None else dump_object(changed)
     path = dialect.upstream_path(shape.endpoint, model.upstream_model, shape.stream, alt_sse=request.wants_sse)
     headers = {
