@@ -29,7 +29,7 @@ WORDS = "The gateway failed on this request."
 def here(workspace: Workspace, upstream: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
     """A key at a gateway that this process serves, so that a test can break a part of it."""
     monkeypatch.setenv("TEST_UPSTREAM_API_KEY", CREDENTIAL)
-    # Whatever has set up uvicorn's logging in this process: the test reads it.
+    # Whatever has set up uvicorn's logging in this process before (and its level, below): the test reads it.
     monkeypatch.setattr(logging.getLogger("uvicorn"), "propagate", True)
     monkeypatch.setattr(logging.getLogger("uvicorn.error"), "propagate", True)
     world = make_world(workspace, upstream)
@@ -39,6 +39,7 @@ def here(workspace: Workspace, upstream: str, tmp_path: Path, monkeypatch: pytes
         port=port,
         http=cast("type[ServerConnection]", protocol(early_refusal, workspace.settings.trusted_proxies)),
         log_config=None,
+        log_level="warning",
         access_log=False,
         ws="none",
     )
