@@ -1,4 +1,4 @@
-"""Usage in OpenAI's format is read wherever a server says it, and the total decides what is part of what."""
+"""Usage in OpenAI's format: the total decides what is part of what. Where servers say it: tests/gateway/recorded."""
 
 from typing import Any
 
@@ -6,7 +6,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.usages import used
 from toolkit.core.usage import Report, Usage
 from toolkit.dialects.openai_usage import usage_of
 
@@ -16,128 +15,6 @@ def of(**usage: Any) -> Report:
     report = usage_of({"usage": usage})
     assert report is not None
     return report
-
-
-PLACES: dict[str, tuple[dict[str, Any], Usage]] = {
-    "OpenAI and OpenRouter, chat": (
-        {
-            "usage": {
-                "prompt_tokens": 1_000,
-                "completion_tokens": 200,
-                "total_tokens": 1_200,
-                "prompt_tokens_details": {"cached_tokens": 600, "cache_write_tokens": 100, "audio_tokens": 0},
-                "completion_tokens_details": {"reasoning_tokens": 150, "image_tokens": 0},
-                "cost": 0.0123,
-            }
-        },
-        Usage(1_000, 600, 100, 0, 200, 150),
-    ),
-    "OpenAI, Responses": (
-        {
-            "usage": {
-                "input_tokens": 10,
-                "input_tokens_details": {
-                    "cached_tokens": 4,
-                    "cache_write_tokens": 5,
-                    "cache_write_tokens_details": {"ttl_12h_tokens": 2, "ttl_30m_tokens": 3},
-                },
-                "output_tokens": 7,
-                "output_tokens_details": {"reasoning_tokens": 6},
-                "total_tokens": 17,
-            }
-        },
-        Usage(10, 4, 3, 2, 7, 6),
-    ),
-    "OpenAI, embeddings": ({"usage": {"prompt_tokens": 8, "total_tokens": 8}}, Usage(8)),
-    "DeepSeek": (
-        {
-            "usage": {
-                "prompt_tokens": 100,
-                "completion_tokens": 30,
-                "total_tokens": 130,
-                "prompt_cache_hit_tokens": 64,
-                "prompt_cache_miss_tokens": 36,
-                "completion_tokens_details": {"reasoning_tokens": 20},
-            }
-        },
-        Usage(100, 64, output_tokens=30, reasoning_tokens=20),
-    ),
-    "DeepSeek's counts without their sum": (
-        {"usage": {"prompt_cache_hit_tokens": 64, "prompt_cache_miss_tokens": 36, "completion_tokens": 3}},
-        Usage(100, 64, output_tokens=3),
-    ),
-    "Moonshot and Together": (
-        {"usage": {"prompt_tokens": 100, "completion_tokens": 3, "total_tokens": 103, "cached_tokens": 70}},
-        Usage(100, 70, output_tokens=3),
-    ),
-    "Moonshot, streaming": (
-        {"choices": [{"index": 0, "delta": {}, "usage": {"prompt_tokens": 9, "completion_tokens": 2}}]},
-        Usage(9, output_tokens=2),
-    ),
-    "Groq, streaming": (
-        {"choices": [], "x_groq": {"id": "r", "usage": {"prompt_tokens": 9, "completion_tokens": 2}}},
-        Usage(9, output_tokens=2),
-    ),
-    "xAI and Google's endpoint count reasoning beside the output": (
-        {
-            "usage": {
-                "prompt_tokens": 37,
-                "completion_tokens": 9,
-                "total_tokens": 306,
-                "prompt_tokens_details": {"text_tokens": 37, "audio_tokens": 0, "image_tokens": 0, "cached_tokens": 8},
-                "completion_tokens_details": {"reasoning_tokens": 260},
-                "num_sources_used": 0,
-            }
-        },
-        Usage(37, 8, output_tokens=269, reasoning_tokens=260),
-    ),
-    "SGLang and Perplexity": (
-        {"usage": {"prompt_tokens": 5, "completion_tokens": 50, "total_tokens": 55, "reasoning_tokens": 40}},
-        Usage(5, output_tokens=50, reasoning_tokens=40),
-    ),
-    "vLLM without details": (
-        {"usage": {"prompt_tokens": 5, "completion_tokens": 5, "total_tokens": 10, "prompt_tokens_details": None}},
-        Usage(5, output_tokens=5),
-    ),
-    "Alibaba": (
-        {
-            "usage": {
-                "prompt_tokens": 3_019,
-                "completion_tokens": 104,
-                "total_tokens": 3_123,
-                "prompt_tokens_details": {
-                    "cached_tokens": 0,
-                    "cache_creation_input_tokens": 2_000,
-                    "cache_creation": {"ephemeral_5m_input_tokens": 2_000},
-                    "cache_type": "ephemeral",
-                },
-            }
-        },
-        Usage(3_019, 0, 2_000, 0, 104),
-    ),
-    "a relay of Anthropic's that counts the cache beside the input": (
-        {
-            "usage": {
-                "prompt_tokens": 18,
-                "completion_tokens": 5,
-                "total_tokens": 8_854,
-                "cache_read_input_tokens": 8_831,
-                "cache_creation_input_tokens": 0,
-            }
-        },
-        Usage(8_849, 8_831, output_tokens=5),
-    ),
-}
-
-
-@pytest.mark.parametrize("place", PLACES)
-def test_usage_is_read_where_a_provider_says_it(place: str) -> None:
-    """Each by its documentation, without a doubt."""
-    answer, expected = PLACES[place]
-    report = usage_of(answer)
-    assert used(report) == expected
-    assert report is not None
-    assert report.faults == ()
 
 
 @pytest.mark.parametrize(("total", "output", "sure"), [(14_428, 4_308, True), (11_619, 1_499, False)])

@@ -153,68 +153,6 @@ def test_an_impossible_count_makes_nothing_free(gate: Gate, kind: str, streamed:
     assert row.cost == row.input_tokens * 1_000 + SEEN * 8_000 <= row.held
 
 
-@pytest.mark.parametrize("kind", ["chat", "generate", "array"])
-def test_zeros_after_a_good_usage_are_ignored(gate: Gate, kind: str) -> None:
-    """A usage of zeros at the end of a stream does not undo the good one before it."""
-    events = stream(kind, counts(kind, 10, 5), counts(kind, 0, 0))
-    row = ask(gate, kind, sent(kind, events), streamed=True)[1]
-    assert (row.cost, row.usage_source, row.usage_doubt) == (10 * 1_000 + 5 * 8_000, "reported", None)
-
-
-@pytest.mark.parametrize(
-    ("first", "last", "cost"),
-    [
-        # (1,200 × 2,000 + 5,000 × 500 + 7 × 12,000): the whole input of 6,200 is above the second tier's start.
-        ((1_200, 5_000), (0, 0), 4_984_000),
-        # (18 × 2,000 + 8,831 × 500 + 7 × 12,000)
-        ((8_834, None), (18, 8_831), 4_535_500),
-    ],
-)
-def test_anthropics_input_is_taken_as_a_whole(
-    gate: Gate, first: tuple[int, int | None], last: tuple[int, int], cost: int
-) -> None:
-    """A message_delta's input side replaces message_start's, unless it is smaller."""
-    start, end = (
-        {"input_tokens": fresh, "cache_read_input_tokens": read, "output_tokens": made}
-        for (fresh, read), made in ((first, 1), (last, 7))
-    )
-    row = ask(gate, "messages", sent("messages", stream("messages", start, end)), streamed=True)[1]
-    assert (row.cost, row.usage_source, row.usage_doubt) == (cost, "reported", None)
-
-
-def test_reasoning_beside_the_output_is_charged(gate: Gate) -> None:
-    """10,120 of input and 4,308 of output, of which 2,809 are reasoning: the total says that they are not inside."""
-    usage = {
-        "prompt_tokens": 10_120,
-        "prompt_tokens_details": {"cached_tokens": 128},
-        "completion_tokens": 1_499,
-        "completion_tokens_details": {"reasoning_tokens": 2_809},
-        "total_tokens": 14_428,
-    }
-    row = reported(gate, "chat", usage, streamed=False)
-    assert (row.output_tokens, row.reasoning_tokens, row.usage_doubt) == (4_308, 2_809, None)
-
-
-@pytest.mark.parametrize("long", [False, True])
-def test_a_cache_can_be_filled_without_an_answer(gate: Gate, long: bool) -> None:
-    """`max_tokens: 0`: held and charged without output; the hour's cache where it is asked for and nobody splits."""
-    usage = {"input_tokens": 3, "cache_creation_input_tokens": 40, "output_tokens": 0}
-    answer = {"id": "x", "type": "message", "content": [], "stop_reason": "max_tokens", "usage": usage}
-    control = {"type": "ephemeral"} | ({"ttl": "1h"} if long else {})
-    part = {"type": "text", "text": "a long system prompt " * 10, "cache_control": control}
-    with raw_upstream([http_answer(json.dumps(answer).encode(), "Content-Type: application/json")]) as upstream:
-        behind = gate.behind(upstream.url, dialect_of("messages"))
-        body = {"model": behind.model, "max_tokens": 0, "messages": [{"role": "user", "content": [part]}]}
-        reply = behind.gate.send("/v1/messages", body)
-    row = behind.gate.row()
-    assert (reply.status, row.usage_source, row.usage_doubt, row.output_tokens) == (200, "reported", None, 0)
-    assert (row.input_tokens, row.cache_write_5m_tokens, row.cache_write_1h_tokens) == (
-        43,
-        *((0, 40) if long else (40, 0)),
-    )
-    assert 0 < row.cost <= row.held
-
-
 def test_embeddings_are_bounded_by_their_inputs(gate: Gate) -> None:
     """Each text has the context window to itself: what they all use is held for, and what they cannot use is cut."""
     texts = ["word " * 60_000] * 3

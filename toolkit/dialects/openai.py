@@ -155,13 +155,22 @@ class Meter(StreamMeter):
 def _spoken(said: dict[str, Any]) -> int:
     """Return how much text a chat message, or a delta of one, carries."""
     # Compatible servers send reasoning under either of the last two names.
-    total = sum(length_of(said.get(name)) for name in ("content", "refusal"))
-    total += length_of(said.get("reasoning_content")) or length_of(said.get("reasoning"))
+    total = sum(_text_length(said.get(name)) for name in ("content", "refusal"))
+    total += _text_length(said.get("reasoning_content")) or _text_length(said.get("reasoning"))
     total += length_of(object_of(said, "function_call").get("arguments"))
     for call in objects_of(said, "tool_calls"):
         total += length_of(object_of(call, "function").get("arguments"))
         total += length_of(object_of(call, "custom").get("input"))
     return total
+
+
+def _text_length(value: object) -> int:
+    """Return the length of text, which may come in chunks: Mistral, "Reasoning", `text` and `thinking`."""
+    if not isinstance(value, list):
+        return length_of(value)
+    chunks = [chunk for chunk in value if isinstance(chunk, dict)]
+    thoughts = [thought for chunk in chunks for thought in objects_of(chunk, "thinking")]
+    return sum(length_of(chunk.get("text")) for chunk in chunks + thoughts)
 
 
 def error_body(refusal: Refusal, request_id: str) -> dict[str, Any]:

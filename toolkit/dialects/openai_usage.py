@@ -3,7 +3,8 @@
 Servers that speak this format agree on the two totals and on little else. Where a count may be:
 
 - The whole object: `usage`; `x_groq.usage` (Groq, "Text chat", streaming); `choices[].usage` (Moonshot, "Chat
-  completion", streaming).
+  completion", streaming); `timings`, with `cache_n`, `prompt_n` and `predicted_n` (llama.cpp, "HTTP server": only newer
+  versions can be asked for a stream's usage).
 - Input from the cache: `cached_tokens` of the details (OpenAI, "Prompt caching"; OpenRouter, vLLM, xAI);
   `prompt_cache_hit_tokens`, with `prompt_cache_miss_tokens` for the rest (DeepSeek, "Context caching");
   `cached_tokens` beside the details (Moonshot and Together, "Chat completions"); `cache_read_input_tokens` (relays of
@@ -25,9 +26,10 @@ from toolkit.core.usage import Report, Usage
 from toolkit.dialects.reading import first_of, object_of, objects_of, tokens_of
 
 _INPUT = ("prompt_tokens", "input_tokens")
-_OUTPUT = ("completion_tokens", "output_tokens")
+_MISSED = ("prompt_cache_miss_tokens", "prompt_n")
+_OUTPUT = ("completion_tokens", "output_tokens", "predicted_n")
 _READ_PART = ("cached_tokens", "cache_read_tokens", "cache_read_input_tokens")
-_READ = ("prompt_cache_hit_tokens", "cached_tokens", "cache_read_input_tokens")
+_READ = ("prompt_cache_hit_tokens", "cached_tokens", "cache_read_input_tokens", "cache_n")
 _WRITTEN = ("cache_write_tokens", "cache_creation_tokens", "cache_creation_input_tokens")
 _LIVES = ("cache_write_tokens_details", "cache_creation")
 _SHORT = ("ttl_30m_tokens", "ephemeral_5m_input_tokens")
@@ -43,7 +45,7 @@ def usage_of(answer: Mapping[str, Any]) -> Report | None:
     output_faults: list[str] = []
     given = first_of(usage, _INPUT, input_faults)
     made = first_of(usage, _OUTPUT, output_faults)
-    missed = tokens_of(usage, "prompt_cache_miss_tokens", [])
+    missed = first_of(usage, _MISSED, [])
     if given is None and made is None and missed is None and not (input_faults or output_faults):
         return None
     inputs = object_of(usage, "prompt_tokens_details") or object_of(usage, "input_tokens_details")
@@ -83,7 +85,7 @@ def _object(answer: Mapping[str, Any]) -> dict[str, Any] | None:
         usage = choice.get("usage")
         if isinstance(usage, dict):
             return usage
-    return None
+    return object_of(answer, "timings") or None
 
 
 def _count(

@@ -1,0 +1,77 @@
+"""An upstream that answers with recordings: the request's model names the one to send.
+
+    python -m tests.gateway.recorded.upstream PORT
+
+It reads requests as far as that takes, and writes answers byte by byte as their files have them.
+"""
+
+import asyncio
+import json
+import re
+import sys
+from functools import cache
+from pathlib import Path
+
+from tests.gateway.recorded.recording import FOLDER, Recording, Sent
+
+_LENGTH = re.compile(rb"content-length:\s*(\d+)", re.IGNORECASE)
+_MODEL_IN_PATH = re.compile(r"/models/([^:]+):(\w+)")
+_EVENT = re.compile(rb".*?\n\n|.+", re.DOTALL)
+
+
+@cache
+def _recording(model: str) -> Recording:
+    return Recording.read(FOLDER / Path(model.replace(".", "/", 1)).with_suffix(".toml"))
+
+
+async def _serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    try:
+        while True:
+            head = await reader.readuntil(b"\r\n\r\n")
+            length = _LENGTH.search(head)
+            body = await reader.readexactly(int(length[1])) if length else b""
+            path = head.split(b" ", 2)[1].decode()
+            if not body:
+                writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
+                continue
+            asked = json.loads(body)
+            if found := _MODEL_IN_PATH.search(path):
+                model, way = found[1], "stream" if found[2].startswith("stream") else "whole"
+            else:
+                model, way = asked["model"], "stream" if asked.get("stream") else "whole"
+            if not await _answer(_recording(model).sent(way), way, reader, writer):
+                return
+    except (asyncio.IncompleteReadError, ConnectionError):
+        pass
+    finally:
+        writer.close()
+
+
+async def _answer(sent: Sent, way: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+    """Send an answer; return whether the connection can be used again."""
+    whole = way == "whole" and not sent.breaks_after
+    lines = [f"HTTP/1.1 {sent.status} Recorded", *(f"{name}: {value}" for name, value in sent.headers.items())]
+    lines += [f"content-type: {sent.type}"] if sent.type else []
+    lines += [f"content-length: {len(sent.body)}" if whole else "transfer-encoding: chunked"]
+    writer.write("\r\n".join([*lines, "", ""]).encode())
+    if whole:
+        writer.write(sent.body)
+        return True
+    for piece in _EVENT.findall(sent.until):
+        writer.write(b"%x\r\n%b\r\n" % (len(piece), piece))
+        await writer.drain()
+    if sent.waits_after:
+        await reader.read()
+    if sent.breaks_after or sent.waits_after:
+        return False
+    writer.write(b"0\r\n\r\n")
+    return True
+
+
+async def _run(port: int) -> None:
+    async with await asyncio.start_server(_serve, "127.0.0.1", port, limit=2**20) as server:
+        await server.serve_forever()
+
+
+if __name__ == "__main__":
+    asyncio.run(_run(int(sys.argv[1])))
