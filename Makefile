@@ -22,7 +22,7 @@ test test-world: export PYTHONDONTWRITEBYTECODE :=
 test: $(VENV)/.test ## Run the tests (ARGS="tests/billing" for a part)
 	@pytest -n auto --dist worksteal -m "not world" $(ARGS)
 
-test-world: $(VENV)/.test ## Run what is long and end to end, and the property tests with more examples (up to 30 minutes)
+test-world: $(VENV)/.test $(VENV)/.npm ## Run what is long and end to end, and the property tests with more examples (up to 30 minutes)
 	@pytest -n auto --dist worksteal -m "world or hypothesis" --hypothesis-profile world --timeout 1200 $(ARGS)
 
 check: $(VENV)/.test ## Lint, types and import contracts
@@ -57,7 +57,7 @@ clean: ## Remove the environment and caches (data/ stays)
 lock: $(VENV)/bin/uv ## Resolve dependencies anew
 	@scripts/lock
 
-# One stamp per dependency group: an edited lock installs again.
+# One stamp per dependency group: an edited lock installs again. A lock names all that is needed, so nothing is resolved.
 $(BIN)/uv: requirements/uv.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Keydesk needs Python 3.11 or newer; say which with: make PYTHON=/path/to/python3.11"; exit 1; }
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
@@ -66,8 +66,17 @@ $(BIN)/uv: requirements/uv.txt
 
 $(VENV)/.%: requirements/%.txt pyproject.toml $(BIN)/uv
 	@echo "Installing the locked dependencies ($*)…"
-	@VIRTUAL_ENV=$(CURDIR)/$(VENV) uv pip install --quiet --require-hashes -r requirements/$*.txt \
+	@VIRTUAL_ENV=$(CURDIR)/$(VENV) uv pip install --quiet --no-deps --require-hashes -r requirements/$*.txt \
 		|| { echo "uv could not; pip, which knows this machine's own settings, tries (a few minutes)…"; \
-		$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/$*.txt; }
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements/$*.txt; }
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --no-index -e .
+	@touch $@
+
+# Coding tools and JavaScript SDKs. Of their install scripts two are run: they put the tool's program in its place.
+$(VENV)/.npm: tests/gateway/clients/package.json tests/gateway/clients/package-lock.json scripts/npm $(VENV)/.clients
+	@echo "Installing the locked coding tools and JavaScript SDKs…"
+	@mkdir -p $(VENV)/clients
+	@cp tests/gateway/clients/package.json tests/gateway/clients/package-lock.json $(VENV)/clients
+	@scripts/npm --prefix $(VENV)/clients ci --ignore-scripts >/dev/null
+	@scripts/npm --prefix $(VENV)/clients rebuild @anthropic-ai/claude-code opencode-ai >/dev/null
 	@touch $@

@@ -484,3 +484,13 @@ def test_upstream_is_addressed_below_its_base() -> None:
     assert anthropic.upstream_path(COUNT, "m", stream=False) == "/v1/messages/count_tokens"
     assert anthropic.auth_headers("secret") == {"x-api-key": "secret"}
     assert anthropic.response_id_of({"id": "msg_1"}) == "msg_1"
+
+
+def test_a_thread_is_refused_by_the_code_that_the_sdks_obey() -> None:
+    """Their tool runners begin with one; told so, they go on without."""
+    with pytest.raises(Refusal) as caught:
+        inspect(thread={"type": "create"})
+    assert anthropic.error_body(caught.value, "req_1")["error"]["details"] == {
+        "error_code": "thread_unsupported_request",
+        "param": "thread",
+    }

@@ -37,10 +37,27 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class Tool:
-    """A function that the model may call."""
+    """What the model may call.
+
+    Args:
+        name: as the request has it.
+        schema: that of its arguments.
+        namespace: the group of tools that it is one of, if it is.
+        freeform: it is called with a text and not with JSON, as OpenAI's custom tools are.
+    """
 
     name: str
     schema: Any
+    namespace: str | None = None
+    freeform: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """What reached the model: words of the user, or (`result`) what a tool answered."""
+
+    text: str
+    result: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,23 +68,22 @@ class Ask:
         model: as the caller named it.
         body: the request itself, for what only its dialect knows.
         prompt: all that counts as input, in the order in which providers cache it.
-        last_user_text: where directives are read from, and what is answered.
-        answers_tool: the last message is a tool's result, so the tool has been used already.
+        turns: what users and tools said, oldest first; a message's words come before its results.
         stream: the answer is wanted event by event.
         limit: output tokens a choice may have at most, reasoning included.
         choices: how many answers are wanted; 0 for calls that generate nothing.
-        tools: functions that may be called; empty when calling is switched off.
+        tools: what may be called; empty when calling is switched off.
         must_call: name of the tool that must be called, "" for any, None for no such demand.
         parallel: more than one tool may be called.
         reasoning: reasoning tokens wanted.
+        schema: the answer is to be JSON that fits it.
         framed: events are sent as server-sent events; Gemini can also send one JSON array.
     """
 
     model: str
     body: Json
     prompt: tuple[Block, ...]
-    last_user_text: str
-    answers_tool: bool = False
+    turns: tuple[Turn, ...]
     stream: bool = False
     limit: int | None = None
     choices: int = 1
@@ -75,16 +91,32 @@ class Ask:
     must_call: str | None = None
     parallel: bool = True
     reasoning: int = 0
+    schema: Any = None
     framed: bool = True
+
+    @property
+    def last_user_text(self) -> str:
+        """Where directives are read from, and what is answered."""
+        return next((turn.text for turn in reversed(self.turns) if not turn.result), "")
+
+    @property
+    def answers_tool(self) -> bool:
+        """Whether a tool answered last, so that it has been used already."""
+        return bool(self.turns) and self.turns[-1].result
 
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
-    """A call the model makes, with its arguments as JSON."""
+    """A call the model makes, with its arguments as JSON, or as the text that a freeform tool takes."""
 
     id: str
-    name: str
+    tool: Tool
     arguments: str
+
+    @property
+    def name(self) -> str:
+        """The tool's name."""
+        return self.tool.name
 
 
 @dataclass(frozen=True, slots=True)

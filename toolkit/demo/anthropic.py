@@ -6,6 +6,7 @@ Source: Anthropic API reference, "Messages", "Streaming messages", "Prompt cachi
 import json
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 from toolkit.demo import text
 from toolkit.demo.answer import (
@@ -19,6 +20,7 @@ from toolkit.demo.answer import (
     Json,
     Stream,
     Tool,
+    Turn,
     blocks,
     cache_life,
     records,
@@ -38,6 +40,10 @@ _ERRORS = {
     504: "timeout_error",
     529: "overloaded_error",
 }
+_CUMULATIVE = (
+    *("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens"),
+    *("output_tokens", "output_tokens_details"),
+)
 _THINKING_TOKENS = 64
 _STOP = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use"}
 
@@ -87,8 +93,6 @@ def _read(body: Json) -> Ask:
     if isinstance(body.get("cache_control"), dict) and prompt:
         prompt[-1] = replace(prompt[-1], ttl=cache_life(body["cache_control"]))
 
-    last = messages[-1].get("content")
-    users = [said(message.get("content")) for message in messages if message.get("role") == "user"]
     given = body.get("tool_choice")
     choice: Json = given if isinstance(given, dict) else {}
     named = [tool for tool in tools if isinstance(tool.get("name"), str)]
@@ -96,9 +100,7 @@ def _read(body: Json) -> Ask:
         model=model,
         body=body,
         prompt=tuple(prompt),
-        last_user_text=next((one for one in reversed(users) if one is not None), ""),
-        answers_tool=isinstance(last, list)
-        and any(isinstance(part, dict) and part.get("type") == "tool_result" for part in last),
+        turns=tuple(_turns(messages)),
         stream=body.get("stream") is True,
         limit=whole_number(body.get("max_tokens"), "max_tokens"),
         tools=()
@@ -107,7 +109,26 @@ def _read(body: Json) -> Ask:
         must_call=str(choice.get("name", "")) if choice.get("type") in {"any", "tool"} else None,
         parallel=choice.get("disable_parallel_tool_use") is not True,
         reasoning=_thinking(body),
+        schema=_schema(body),
     )
+
+
+def _turns(messages: list[Json]) -> Iterator[Turn]:
+    for message in messages:
+        if message.get("role") == "user":
+            content = message.get("content")
+            words = said(content)
+            if words is not None:
+                yield Turn(words)
+            for part in content if isinstance(content, list) else []:
+                if isinstance(part, dict) and part.get("type") == "tool_result":
+                    yield Turn(said(part.get("content")) or "", result=True)
+
+
+def _schema(body: Json) -> Any:
+    config = body.get("output_config")
+    wanted = config.get("format") if isinstance(config, dict) else None
+    return wanted.get("schema") if isinstance(wanted, dict) else None
 
 
 def _thinking(body: Json) -> int:
@@ -135,6 +156,7 @@ def usage(_ask: Ask, answer: Answer) -> Json | None:
             "ephemeral_1h_input_tokens": counts.cache_write_1h,
         },
         "output_tokens": counts.output,
+        "output_tokens_details": {"thinking_tokens": counts.reasoning},
         "service_tier": "standard",
     }
 
@@ -185,7 +207,8 @@ def events(ask: Ask, answer: Answer) -> Iterator[Event]:
     message = _message(ask, answer)
     if reported:
         # Like the provider's, the first count of output is that of the token with which the message starts.
-        message["usage"] = reported | {"output_tokens": min(1, reported["output_tokens"])}
+        begun = {"output_tokens": min(1, reported["output_tokens"]), "output_tokens_details": {"thinking_tokens": 0}}
+        message["usage"] = reported | begun
     yield _event("message_start", message=message)
     yield _event("ping")
     calls = iter(answer.choices[0].calls)
@@ -207,8 +230,7 @@ def events(ask: Ask, answer: Answer) -> Iterator[Event]:
         yield _event("content_block_stop", index=place)
     ended: Json = {"delta": {"stop_reason": _STOP[answer.choices[0].finish], "stop_sequence": None}}
     if reported:
-        cumulative = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens", "output_tokens")
-        ended["usage"] = {name: reported[name] for name in cumulative}
+        ended["usage"] = {name: reported[name] for name in _CUMULATIVE}
     yield Event(sse({"type": "message_delta"} | ended, "message_delta"), terminal=True)
     yield Event(sse({"type": "message_stop"}, "message_stop"), terminal=True)
 
@@ -233,7 +255,7 @@ def failure(_ask: Ask, _answer: Answer, _sent: int) -> bytes:
 def read_count(body: Json) -> Ask:
     """Read a request to count tokens: a messages request without `max_tokens`."""
     ask = _read(body)
-    return Ask(ask.model, body, ask.prompt, ask.last_user_text, choices=0)
+    return Ask(ask.model, body, ask.prompt, ask.turns, choices=0)
 
 
 def whole_count(_ask: Ask, answer: Answer) -> Json:

@@ -6,6 +6,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 
 from toolkit.demo import text
+from toolkit.demo.agent import Step, next_step
 from toolkit.demo.answer import Answer, Ask, Choice, Counts, Tool, ToolCall, dump
 
 
@@ -105,32 +106,47 @@ def _choice(ask: Ask, orders: text.Directives, place: int) -> Choice:
     prompt = text.without_directives(ask.last_user_text)
     number = text.seed(ask.model, *(block.text for block in ask.prompt)) + place
     wanted = ask.reasoning if orders.reasoning is None else orders.reasoning
+    step = next_step(ask)
+    if step and wanted:
+        wanted += step.thought
     if ask.limit is not None:
         # Reasoning that was not dictated leaves room for an answer.
         wanted = min(wanted, ask.limit if orders.reasoning is not None else ask.limit // 2)
     reasoning = text.thoughts(prompt, number, wanted)
     left = None if ask.limit is None else ask.limit - wanted
 
-    calls = _calls(ask, orders, prompt)
+    calls = _calls(ask, orders, prompt, step)
     choice = Choice(reasoning, "", calls, "tool_calls")
     if calls and (left is None or choice.visible_tokens <= left):
         return choice
     length = orders.tokens
     if calls and length is None:
         length = choice.visible_tokens
-    written = text.answer(prompt, number, length)
+    if step and step.words:
+        written = step.words
+    elif ask.schema is not None and orders.tokens is None:
+        written = dump(text.example(ask.schema, prompt))
+    else:
+        written = text.answer(prompt, number, length)
     if left is not None and text.count(written) > left:
         return Choice(reasoning, text.cut(written, left), (), "length")
     return Choice(reasoning, written, (), "stop")
 
 
-def _calls(ask: Ask, orders: text.Directives, prompt: str) -> tuple[ToolCall, ...]:
-    asked = orders.calls or ("use the tool" in prompt.lower() and not ask.answers_tool)
+def _calls(ask: Ask, orders: text.Directives, prompt: str, step: Step | None) -> tuple[ToolCall, ...]:
+    if step and step.tool:
+        return (_call(step.tool, step.arguments, 0),)
+    asked = orders.calls or (not step and "use the tool" in prompt.lower() and not ask.answers_tool)
     if not ask.tools or (ask.must_call is None and not asked):
         return ()
     callable_: Sequence[Tool] = [tool for tool in ask.tools if tool.name == ask.must_call] or ask.tools
     times = (orders.calls or 1) if ask.parallel else 1
+    called = (callable_[place % len(callable_)] for place in range(times))
     return tuple(
-        ToolCall(f"{secrets.token_hex(10)}{place:02}", tool.name, dump(text.example(tool.schema, prompt)))
-        for place, tool in ((place, callable_[place % len(callable_)]) for place in range(times))
+        _call(tool, prompt if tool.freeform else dump(text.example(tool.schema, prompt)), place)
+        for place, tool in enumerate(called)
     )
+
+
+def _call(tool: Tool, arguments: str, place: int) -> ToolCall:
+    return ToolCall(f"{secrets.token_hex(10)}{place:02}", tool, arguments)

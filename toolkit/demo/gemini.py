@@ -3,6 +3,7 @@
 Source: Gemini API reference, "Generating content", "Tokens", "Embeddings", "Thinking", "Troubleshooting".
 """
 
+import base64
 import json
 from collections.abc import Iterator
 from dataclasses import replace
@@ -21,6 +22,7 @@ from toolkit.demo.answer import (
     Json,
     Stream,
     Tool,
+    Turn,
     blocks,
     dump,
     records,
@@ -103,19 +105,32 @@ def read(body: Json) -> Ask:
     calling = _get(_get(body, "toolConfig"), "functionCallingConfig")
     mode = str(_get(calling, "mode") or "AUTO").upper()
     allowed = _get(calling, "allowedFunctionNames")
-    users = [said(content.get("parts")) for content in contents if content.get("role", "user") == "user"]
     return Ask(
         model=body["model"],
         body=body,
         prompt=tuple(prompt),
-        last_user_text=next((one for one in reversed(users) if one is not None), ""),
-        answers_tool=any(_get(part, "functionResponse") for part in contents[-1].get("parts") or []),
+        turns=tuple(_turns(contents)),
         limit=whole_number(_get(config, "maxOutputTokens"), "maxOutputTokens"),
         choices=whole_number(_get(config, "candidateCount"), "candidateCount", most=8) or 1,
         tools=() if mode == "NONE" else tuple(functions),
         must_call=(str(allowed[0]) if isinstance(allowed, list) and allowed else "") if mode == "ANY" else None,
         reasoning=_thinking(_get(config, "thinkingConfig")),
+        schema=_get(config, "responseJsonSchema") or _get(config, "responseSchema"),
     )
+
+
+def _turns(contents: list[Json]) -> Iterator[Turn]:
+    for content in contents:
+        parts = content.get("parts")
+        words = said(parts)
+        if content.get("role", "user") == "user" and words is not None:
+            yield Turn(words)
+        for part in parts if isinstance(parts, list) else []:
+            given = _get(part, "functionResponse")
+            if isinstance(given, dict):
+                answer = given.get("response")
+                output = answer.get("output") if isinstance(answer, dict) else None
+                yield Turn(output if isinstance(output, str) else dump(answer), result=True)
 
 
 def read_array(body: Json) -> Ask:
@@ -189,7 +204,8 @@ def _parts(ask: Ask, *, answer: Answer, choice_place: int, size: int | None = No
         yield {"text": piece}, tokens
     for call in choice.calls:
         made = {"id": f"call_{call.id}", "name": call.name, "args": json.loads(call.arguments)}
-        yield {"functionCall": made}, text.count(call.name) + text.count(call.arguments)
+        signed = {"thoughtSignature": base64.b64encode(call.id.encode()).decode()} if choice.reasoning else {}
+        yield {"functionCall": made} | signed, text.count(call.name) + text.count(call.arguments)
 
 
 def events(ask: Ask, answer: Answer) -> Iterator[Event]:
@@ -222,7 +238,7 @@ def read_count(body: Json) -> Ask:
     """Read a request to count tokens, of contents alone or of a whole request."""
     inner = _get(body, "generateContentRequest")
     ask = read((inner if isinstance(inner, dict) else body) | {"model": body["model"]})
-    return Ask(ask.model, body, ask.prompt, ask.last_user_text, choices=0)
+    return Ask(ask.model, body, ask.prompt, ask.turns, choices=0)
 
 
 def whole_count(_ask: Ask, answer: Answer) -> Json:
@@ -245,7 +261,7 @@ def read_embeddings(body: Json) -> Ask:
     for request in requests:
         whole_number(_get(request, "outputDimensionality"), "outputDimensionality", most=3_072)
     prompt = tuple(block for one in texts for block in blocks(one, overhead=0))
-    return Ask(body["model"], body, prompt, texts[-1] or "", choices=0)
+    return Ask(body["model"], body, prompt, (Turn(texts[-1] or ""),), choices=0)
 
 
 def _vectors(ask: Ask) -> list[Json]:

@@ -24,6 +24,7 @@ from toolkit.demo.answer import (
     Json,
     Stream,
     Tool,
+    Turn,
     blocks,
     records,
     said,
@@ -80,8 +81,7 @@ def read_chat(body: Json) -> Ask:
         model=_named(body),
         body=body,
         prompt=tuple(prompt),
-        last_user_text=_last_user_text(messages),
-        answers_tool=messages[-1].get("role") in {"tool", "function"},
+        turns=tuple(_turns(messages)),
         stream=body.get("stream") is True,
         limit=min(limits, default=None),
         choices=whole_number(body.get("n"), "n", most=128) or 1,
@@ -89,6 +89,7 @@ def read_chat(body: Json) -> Ask:
         must_call=_must_call(choice),
         parallel=body.get("parallel_tool_calls") is not False,
         reasoning=EFFORT_TOKENS.get(str(body.get("reasoning_effort")), 0),
+        schema=_schema(body.get("response_format")),
     )
 
 
@@ -109,9 +110,18 @@ def _must_call(choice: object) -> str | None:
     return "" if choice == "required" else None
 
 
-def _last_user_text(messages: list[Json]) -> str:
-    texts = [said(message.get("content")) for message in messages if message.get("role") == "user"]
-    return next((one for one in reversed(texts) if one is not None), "")
+def _turns(messages: list[Json]) -> Iterator[Turn]:
+    for message in messages:
+        words = said(message.get("content"))
+        if message.get("role") in {"tool", "function"}:
+            yield Turn(words or "", result=True)
+        elif message.get("role") == "user" and words is not None:
+            yield Turn(words)
+
+
+def _schema(wanted: object) -> Any:
+    named = wanted.get("json_schema") if isinstance(wanted, dict) else None
+    return named.get("schema") if isinstance(named, dict) else None
 
 
 def chat_usage(_ask: Ask, answer: Answer) -> Json | None:
@@ -229,7 +239,7 @@ def read_embeddings(body: Json) -> Ask:
         model=_named(body),
         body=body,
         prompt=tuple(block for one in texts for block in blocks(one, overhead=0)),
-        last_user_text=texts[-1],
+        turns=(Turn(texts[-1]),),
         choices=0,
     )
 

@@ -3,7 +3,9 @@
 Source: OpenAI API reference, "Responses" and "Streaming events".
 """
 
+import base64
 from collections.abc import Iterator
+from typing import Any
 
 from toolkit.demo import text
 from toolkit.demo.answer import (
@@ -18,6 +20,8 @@ from toolkit.demo.answer import (
     Json,
     Stream,
     Tool,
+    ToolCall,
+    Turn,
     blocks,
     records,
     said,
@@ -35,7 +39,7 @@ def read(body: Json) -> Ask:
     items = [{"role": "user", "content": given}] if isinstance(given, str) else records(given, "input")
     if not items:
         raise BadRequest("input must be a text, or a list of at least one item")
-    tools = [tool for tool in records(body.get("tools"), "tools") if isinstance(tool.get("name"), str)]
+    tools = list(_tools(records(body.get("tools"), "tools"), items))
     prompt: list[Block] = blocks(body["tools"], overhead=0) if body.get("tools") else []
     if isinstance(body.get("instructions"), str):
         prompt += blocks(body["instructions"])
@@ -43,20 +47,50 @@ def read(body: Json) -> Ask:
         prompt += blocks(item.get("content", item))
     choice = body.get("tool_choice")
     effort = body.get("reasoning")
-    users = [said(item.get("content")) for item in items if item.get("role") == "user"]
     return Ask(
         model=model,
         body=body,
         prompt=tuple(prompt),
-        last_user_text=next((one for one in reversed(users) if one is not None), ""),
-        answers_tool=items[-1].get("type") == "function_call_output",
+        turns=tuple(_turns(items)),
         stream=body.get("stream") is True,
         limit=whole_number(body.get("max_output_tokens"), "max_output_tokens"),
-        tools=() if choice == "none" else tuple(Tool(tool["name"], tool.get("parameters")) for tool in tools),
+        tools=() if choice == "none" else tuple(tools),
         must_call=str(choice.get("name", "")) if isinstance(choice, dict) else "" if choice == "required" else None,
         parallel=body.get("parallel_tool_calls") is not False,
         reasoning=EFFORT_TOKENS.get(str(effort.get("effort")), 0) if isinstance(effort, dict) else 0,
+        schema=_schema(body.get("text")),
     )
+
+
+def _tools(listed: list[Json], items: list[Json]) -> Iterator[Tool]:
+    """Yield the tools of the request and those that its items add, the members of a namespace one by one."""
+    added = [tool for item in items if item.get("type") == "additional_tools" for tool in item.get("tools") or []]
+    for tool in [*listed, *added]:
+        if isinstance(tool, dict) and isinstance(tool.get("name"), str):
+            group = tool.get("tools") if tool.get("type") == "namespace" else None
+            if group is None:
+                yield _tool(tool, None)
+            for inner in group if isinstance(group, list) else []:
+                if isinstance(inner, dict) and isinstance(inner.get("name"), str):
+                    yield _tool(inner, tool["name"])
+
+
+def _tool(tool: Json, namespace: str | None) -> Tool:
+    return Tool(tool["name"], tool.get("parameters"), namespace, freeform=tool.get("type") == "custom")
+
+
+def _turns(items: list[Json]) -> Iterator[Turn]:
+    for item in items:
+        words = said(item.get("content"))
+        if str(item.get("type")).endswith("_call_output"):
+            yield Turn(said(item.get("output")) or "", result=True)
+        elif item.get("role") == "user" and words is not None:
+            yield Turn(words)
+
+
+def _schema(wanted: object) -> Any:
+    form = wanted.get("format") if isinstance(wanted, dict) else None
+    return form.get("schema") if isinstance(form, dict) else None
 
 
 def usage(_ask: Ask, answer: Answer) -> Json | None:
@@ -122,14 +156,25 @@ def _items(ask: Ask, answer: Answer) -> list[Json]:
     items: list[Json] = []
     if choice.reasoning:
         summary = [{"type": "summary_text", "text": choice.reasoning}] if _shows_summary(ask) else []
-        items.append({"id": f"rs_{answer.id}", "type": "reasoning", "summary": summary})
-    for call in choice.calls:
-        item = {"id": f"fc_{call.id}", "type": "function_call", "status": "completed", "call_id": f"call_{call.id}"}
-        items.append(item | {"name": call.name, "arguments": call.arguments})
+        thought: Json = {"id": f"rs_{answer.id}", "type": "reasoning", "summary": summary}
+        include = ask.body.get("include")
+        if isinstance(include, list) and "reasoning.encrypted_content" in include:
+            thought["encrypted_content"] = base64.b64encode(choice.reasoning.encode()).decode()
+        items.append(thought)
+    items += [_call(call) for call in choice.calls]
     if not choice.calls:
         status = "incomplete" if choice.finish == "length" else "completed"
         items.append(_message(answer, status, [_part(choice.text)]))
     return items
+
+
+def _call(call: ToolCall) -> Json:
+    made: Json = {"status": "completed", "call_id": f"call_{call.id}", "name": call.name}
+    if call.tool.namespace:
+        made["namespace"] = call.tool.namespace
+    if call.tool.freeform:
+        return {"id": f"ctc_{call.id}", "type": "custom_tool_call"} | made | {"input": call.arguments}
+    return {"id": f"fc_{call.id}", "type": "function_call"} | made | {"arguments": call.arguments}
 
 
 def _shows_summary(ask: Ask) -> bool:
@@ -182,6 +227,12 @@ def _filled(answer: Answer, item: Json) -> Iterator[tuple[str, Json, int]]:
                 yield "response.function_call_arguments.delta", here | {"delta": piece}, tokens
             done = here | {"name": item["name"], "arguments": item["arguments"]}
             yield "response.function_call_arguments.done", done, 0
+        case "custom_tool_call":
+            empty = item | {"status": "in_progress", "input": ""}
+            yield "response.output_item.added", {"item": empty}, text.count(item["name"])
+            for piece, tokens in text.chunks(item["input"]):
+                yield "response.custom_tool_call_input.delta", here | {"delta": piece}, tokens
+            yield "response.custom_tool_call_input.done", here | {"input": item["input"]}, 0
         case _:
             yield "response.output_item.added", {"item": _message(answer, "in_progress", [])}, 0
             spot = here | {"content_index": 0}

@@ -6,7 +6,10 @@ Base URLs for the official SDKs are `http://HOST:PORT/openai/v1`, `http://HOST:P
 `http://HOST:PORT/gemini`. Any API key is accepted, none is not. Any model name is answered; embeddings, token counts
 and model listings too. The same prompt gets the same text, and the tokens reported are those of the text sent.
 
-`use the tool` in the last user message makes the model call the first tool it was given; `tool_choice` does so too.
+`use the tool` in the last user message makes the model call the first tool it was given; `tool_choice` does so too. A
+coding agent that is told "Replace wrld with world in notes.txt, then run cat notes.txt" does it, by its own tools
+(`toolkit.demo.agent`). Where the answer is to fit a JSON schema, it does.
+
 Directives in the last user message change the answer. They are not counted as prompt; one pair of brackets may hold
 several, as in `[[demo input=1000 cached=400 tokens=100]]`:
 

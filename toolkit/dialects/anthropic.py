@@ -298,9 +298,16 @@ _ERROR_TYPES = {
 """Anthropic, "Errors": the broad type of each status."""
 
 
+_OBEYED_CODES = {"thread": "thread_unsupported_request"}
+"""What the SDKs act upon, by the field at fault: told this, their tool runners send the whole conversation themselves.
+
+Source: anthropic-sdk-typescript, `ThreadUnsupportedRequestErrorDetails`; the Python SDK's runner does the same.
+"""
+
+
 def error_body(refusal: Refusal, request_id: str) -> dict[str, Any]:
-    """Return the body of an error answer; our own type is `error.details.error_code`."""
-    details: dict[str, Any] = {"error_code": refusal.type.value}
+    """Return the body of an error answer; `error.details.error_code` is our own type, or a code that the SDKs obey."""
+    details: dict[str, Any] = {"error_code": _OBEYED_CODES.get(refusal.param or "", refusal.type.value)}
     if refusal.param is not None:
         details["param"] = refusal.param
     return {
