@@ -57,6 +57,7 @@ def test_every_setting_is_read(tmp_path: Path) -> None:
         "KEYDESK_TRUSTED_PROXIES": "10.0.0.0/8, ::1",
         "KEYDESK_PUBLIC_URL": "https://llm.example.com",
         "KEYDESK_DASHBOARD_URL": "https://keydesk.example.com, http://127.0.0.1:8501",
+        "KEYDESK_CORS_ORIGINS": "https://chat.example.com, app://obsidian.md",
         "KEYDESK_GATEWAY_PORT": "1",
         "KEYDESK_DASHBOARD_PORT": "65535",
         "KEYDESK_DEMO_PORT": "3",
@@ -98,6 +99,7 @@ def test_a_typo_is_refused(tmp_path: Path, name: str) -> None:
         ("KEYDESK_CALL_TIMEOUT", "nan"),
         ("KEYDESK_SQLITE_SYNCHRONOUS", "OFF"),
         ("KEYDESK_TRUSTED_PROXIES", "nginx"),
+        ("KEYDESK_CORS_ORIGINS", "*"),
     ],
 )
 def test_a_value_that_cannot_be_used_is_refused(tmp_path: Path, name: str, value: str) -> None:

@@ -69,6 +69,7 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
         trusted_proxies=Proxies.parse(text("KEYDESK_TRUSTED_PROXIES"), "KEYDESK_TRUSTED_PROXIES"),
         public_url=public_url and parse_url(public_url, "KEYDESK_PUBLIC_URL"),
         dashboard_origins=parse_origins(text("KEYDESK_DASHBOARD_URL"), "KEYDESK_DASHBOARD_URL"),
+        cors_origins=parse_origins(text("KEYDESK_CORS_ORIGINS"), "KEYDESK_CORS_ORIGINS", of_apps=True),
         gateway_port=whole("KEYDESK_GATEWAY_PORT", 1, 65535),
         dashboard_port=whole("KEYDESK_DASHBOARD_PORT", 1, 65535),
         demo_port=whole("KEYDESK_DEMO_PORT", 1, 65535),

@@ -57,6 +57,24 @@ def test_origins_are_a_list() -> None:
 
 
 @pytest.mark.parametrize(
+    "origin", ["app://obsidian.md", "chrome-extension://abcdef", "tauri://localhost", "https://a.example:8443"]
+)
+def test_origins_of_applications_are_taken_where_they_may_be(origin: str) -> None:
+    """Desktop applications and extensions have schemes of their own; nowhere else is one taken."""
+    assert addresses.parse_origins(f"{origin.upper()}/", "X", of_apps=True) == (origin,)
+    if not origin.startswith("http"):
+        with pytest.raises(InvalidInput, match="is no origin"):
+            addresses.parse_origins(origin, "X")
+
+
+@pytest.mark.parametrize("text", ["*", "null", "https://*.example.com", "file://", "a.example", "https://a.example/x"])
+def test_no_list_of_origins_takes_everybody_in(text: str) -> None:
+    """What would mean any page, or none in particular, is refused."""
+    with pytest.raises(InvalidInput, match="is no origin"):
+        addresses.parse_origins(text, "X", of_apps=True)
+
+
+@pytest.mark.parametrize(
     ("page", "host", "same"),
     [
         ("https://workspace.example", "workspace.example", True),

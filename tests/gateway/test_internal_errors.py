@@ -5,6 +5,7 @@ import logging
 import subprocess
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,7 +14,7 @@ from uvicorn.config import Config
 from uvicorn.server import Server
 
 from tests.conftest import CREDENTIAL, Running, free_port, make_world, wait_until
-from tests.gateway.conftest import KINDS, Gate, dialect_of, make_gate
+from tests.gateway.conftest import KINDS, PAGE, Gate, dialect_of, make_gate
 from toolkit.dialects import MODULES
 from toolkit.gateway.app import create_app
 from toolkit.gateway.key_cache import KeyCache
@@ -35,7 +36,7 @@ def here(workspace: Workspace, upstream: str, tmp_path: Path, monkeypatch: pytes
     world = make_world(workspace, upstream)
     port = free_port()
     config = Config(
-        create_app(workspace.settings),
+        create_app(replace(workspace.settings, cors_origins=(PAGE,))),
         port=port,
         http=cast("type[ServerConnection]", protocol(early_refusal, workspace.settings.trusted_proxies)),
         log_config=None,
@@ -82,6 +83,13 @@ def test_the_log_has_the_traceback_once_with_the_request_id(
     assert (reply.status, reply.type, reply.headers["connection"]) == (500, "internal_error", "close")
     assert reply.request_id == reply.json["error"]["request_id"]
     logged(caplog, reply.request_id)
+
+
+def test_a_page_may_read_of_a_fault(here: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its browser shows it nothing that does not say so."""
+    breaks(monkeypatch, KeyCache, "current_key")
+    reply = here.send("/v1/models", None, {"Origin": PAGE}, method="GET")
+    assert (reply.status, reply.headers["access-control-allow-origin"]) == (500, PAGE)
 
 
 def test_what_was_not_forwarded_costs_nothing(

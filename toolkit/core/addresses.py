@@ -1,7 +1,7 @@
 """Addresses that Keydesk is known by outside: URLs that people paste, origins that browsers send. Pure.
 
 An origin is scheme, host and port of a page (RFC 6454), spelled as browsers spell it: in lower case, without the
-scheme's own port.
+scheme's own port. Desktop applications and browser extensions have origins too, such as `app://obsidian.md`.
 """
 
 import re
@@ -10,6 +10,7 @@ from urllib.parse import SplitResult, urlsplit
 from toolkit.core.errors import InvalidInput
 
 _PORTS = {"http": 80, "https": 443}
+_SCHEME = re.compile(r"[a-z][a-z0-9+.-]*")
 _HOST = re.compile(r"[a-z0-9._-]+|\[[0-9a-f:.]+\]")
 
 
@@ -29,15 +30,20 @@ def parse_url(text: str, name: str) -> str:
     return _origin(parts) + parts.path.rstrip("/")
 
 
-def parse_origins(text: str, name: str) -> tuple[str, ...]:
+def parse_origins(text: str, name: str, *, of_apps: bool = False) -> tuple[str, ...]:
     """Return origins with commas between, each once, in their order.
+
+    Args:
+        text: e.g. "https://keydesk.example.com, http://127.0.0.1:8501".
+        name: of the setting, for the message.
+        of_apps: whether those of applications and extensions are taken, too.
 
     Raises:
         InvalidInput: an entry is no origin.
     """
     origins = []
     for entry in filter(None, map(str.strip, text.split(","))):
-        parts = _split(entry)
+        parts = _split(entry, of_apps=of_apps)
         if parts is None or parts.path not in {"", "/"}:
             raise InvalidInput(
                 f"{name}: {entry!r} is no origin. Write scheme, host and port alone, for example "
@@ -63,7 +69,7 @@ def is_of_host(page: str, host: str) -> bool:
     return origin(f"{page.partition('://')[0]}://{host}") == page
 
 
-def _split(text: str) -> SplitResult | None:
+def _split(text: str, *, of_apps: bool = False) -> SplitResult | None:
     """Return the parts of a URL in lower case but for its path; None where it has others than we know."""
     try:
         parts = urlsplit(text)
@@ -73,10 +79,11 @@ def _split(text: str) -> SplitResult | None:
     plain = not parts.query and not parts.fragment and "?" not in text and "#" not in text and text.isascii()
     netloc = parts.netloc.lower()
     host = netloc.removesuffix(f":{parts.port}") if parts.port is not None else netloc
-    known = parts.scheme in _PORTS and _HOST.fullmatch(host) is not None
+    scheme = parts.scheme in _PORTS or (of_apps and _SCHEME.fullmatch(parts.scheme) is not None)
+    known = scheme and _HOST.fullmatch(host) is not None
     return parts._replace(netloc=netloc) if plain and known and re.search(r"[\s\\]", text) is None else None
 
 
 def _origin(parts: SplitResult) -> str:
-    netloc = parts.netloc.removesuffix(f":{_PORTS[parts.scheme]}")
+    netloc = parts.netloc.removesuffix(f":{_PORTS.get(parts.scheme)}")
     return f"{parts.scheme}://{netloc}"

@@ -63,6 +63,11 @@ TABLE = (
         "",
         "The dashboard's origins as browsers see them, the main one first, with commas between; empty: the host asked.",
     ),
+    Setting(
+        "KEYDESK_CORS_ORIGINS",
+        "",
+        "Origins of web pages that may call the gateway from a browser (CORS), with commas between; empty: none.",
+    ),
     Setting("KEYDESK_GATEWAY_PORT", "8080", "Port of the gateway."),
     Setting("KEYDESK_DASHBOARD_PORT", "8501", "Port of the dashboard."),
     Setting("KEYDESK_DEMO_PORT", "8090", "Port of the embedded demo upstream."),
@@ -96,6 +101,7 @@ class Settings:
     trusted_proxies: Proxies
     public_url: str  # empty where it follows from host and port
     dashboard_origins: tuple[str, ...]
+    cors_origins: tuple[str, ...]
     gateway_port: int
     dashboard_port: int
     demo_port: int

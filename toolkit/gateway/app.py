@@ -6,6 +6,7 @@ import gc
 import logging
 import os
 from collections.abc import AsyncIterator
+from functools import partial
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -21,6 +22,7 @@ from toolkit.gateway.admission import AdmissionControl
 from toolkit.gateway.answer_reading import AnswerReader
 from toolkit.gateway.arrival import Arrivals
 from toolkit.gateway.body_reading import BodyReader
+from toolkit.gateway.cross_origin import shown_to_pages
 from toolkit.gateway.endpoint import Gateway
 from toolkit.gateway.error_handlers import ErrorHandlers
 from toolkit.gateway.field_policy import UnknownNames
@@ -113,6 +115,8 @@ def create_app(settings: Settings | None = None) -> Starlette:
         exception_handlers=ErrorHandlers().all(),
         lifespan=lifespan,
     )
+    if settings.cors_origins:  # around all else, so that errors can be read, too
+        app.middleware_stack = shown_to_pages(app.build_middleware_stack(), settings.cors_origins)
     app.router.redirect_slashes = False  # a slash too many is a path that is not ours, and is told so
     return app
 
@@ -141,7 +145,7 @@ def serve(settings: Settings, host: str, port: int, workers: int = 1) -> None:
         host=host,
         port=port,
         workers=workers,
-        http=protocol(early_refusal, settings.trusted_proxies),
+        http=protocol(partial(early_refusal, origins=settings.cors_origins), settings.trusted_proxies),
         access_log=False,  # would print `?key=` before we see it
         log_level="warning",
         server_header=False,

@@ -14,6 +14,7 @@ from toolkit.core.errors import Refusal, RefusalType
 from toolkit.core.ids import new_request_id
 from toolkit.dialects import MODULES
 from toolkit.gateway.credentials import dialect_of_shared_path
+from toolkit.gateway.cross_origin import headers_for_page
 from toolkit.gateway.unknown_paths import likely_dialect
 
 JSON = b"application/json"
@@ -82,18 +83,19 @@ async def send_json(
 
 
 def early_refusal(
-    refusal: Refusal, path: str, headers: list[tuple[bytes, bytes]]
+    refusal: Refusal, path: str, headers: list[tuple[bytes, bytes]], origins: tuple[str, ...] = ()
 ) -> tuple[list[tuple[bytes, bytes]], bytes]:
     """Return headers and body of a refusal that arises before a request has been read.
 
     Args:
         refusal: what is wrong with it.
         path, headers: as far as they are known; they tell in whose envelope to answer.
+        origins: of pages that may read it.
     """
     dialect = likely_dialect(path) or dialect_of_shared_path(headers, b"")
     request_id = new_request_id(time.time_ns() // 1_000_000)
     body = json.dumps(MODULES[dialect].error_body(refusal, request_id)).encode()
-    return head(request_id, dialect, JSON, refusal.headers), body
+    return [*head(request_id, dialect, JSON, refusal.headers), *headers_for_page(headers, origins)], body
 
 
 def refusal_response(
