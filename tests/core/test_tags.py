@@ -82,6 +82,12 @@ def test_claude_codes_session_header_is_a_tag() -> None:
     assert tags.read(Dialect.ANTHROPIC, {}, [(tags.SESSION_HEADER, b"s" * 300)]) is None
 
 
+@pytest.mark.parametrize("name", sorted(tags.SESSION_HEADERS))
+def test_a_coding_tools_session_is_a_tag(name: bytes) -> None:
+    """Codex has a header for it too, under two names; it is no user."""
+    assert tags.read(Dialect.OPENAI, {"user": "u"}, [(name, b"s-1")]) == '{"session":"s-1","user":"u"}'
+
+
 def test_the_header_hides_the_body() -> None:
     """Who can set a header decides; the other names stay."""
     assert read({"metadata": {"team": "a", "env": "b"}}, b"team=c") == {"team": "c", "env": "b"}

@@ -539,6 +539,13 @@ def test_the_documentation_lists_every_effect(title: str, known: Fields | Mappin
     assert f"### {title}\n\n{written(known)}\n" in text
 
 
+def test_a_compaction_differs_from_responses_in_two_fields() -> None:
+    """As docs/fields.md says instead of repeating the table."""
+    responses, compaction = (openai_fields.BODIES[name].rows for name in ("responses", "responses/compact"))
+    differ = [name for name, row in compaction.items() if row is not responses.get(name)]
+    assert (set(differ), compaction.keys()) == ({"stream", "max_output_tokens", "extra_body"}, responses.keys())
+
+
 def test_rows_say_what_covers_their_effect() -> None:
     """A row with an effect is refused, or says how the hold and the charge cover it."""
 

@@ -23,11 +23,25 @@ from toolkit.gateway.unknown_paths import no_such_path
         ("/v1/completions", "There is nothing at /v1/completions."),
         ("/", "There is nothing at /."),
         ("/v1%2Fchat%2Fcompletions", "There is nothing at"),
-        ("/v1/chat/completions/", "There is nothing at"),
-        ("//v1/chat/completions", "There is nothing at"),
+        ("/v1/chat/completions/", "A slash too many: the path is /v1/chat/completions."),
+        ("//v1/chat/completions", "Take the slash off the end of the base URL."),
+        ("/v1//responses", "A slash too many: the path is /v1/responses."),
+        ("/v1/messages//", "A slash too many: the path is /v1/messages."),
+        ("//anthropic///v1/messages/count_tokens/", "the path is /anthropic/v1/messages/count_tokens."),
+        ("/v1beta//models/x:generateContent", "the path is /v1beta/models/x:generateContent."),
+        ("/v1beta/models//x:generateContent", "the path is /v1beta/models/x:generateContent."),
+        ("/v1beta/models/x:generateContent/", "the path is /v1beta/models/x:generateContent."),
+        ("/openai/deployments//x/chat/completions", "the path is /openai/deployments/x/chat/completions."),
+        ("//v1/v1/chat/completions", "One /v1 too many: the path is /v1/chat/completions."),
+        ("//chat/completions/", "One /v1 too few: the path is /v1/chat/completions."),
+        ("/v1/chat/completions/chat/completions", "The path is /v1/chat/completions, right behind"),
+        ("/v1/messages/v1/messages", "The path is /v1/messages, right behind"),
+        ("/api/v1/responses/compact", "The path is /v1/responses/compact, right behind"),
+        ("/proxy/a/v1beta/models/x:generateContent", "The path is /v1beta/models/x:generateContent, right behind"),
+        ("/v1beta/openai/chat/completions", "the path is /openai/chat/completions."),
         ("/v1/../v1/chat/completions", "There is nothing at"),
         ("/v1/files%0d%0aX-Evil:1", "There is nothing at"),
-        ("/healthz/", "There is nothing at"),
+        ("/healthz/", "A slash too many: the path is /healthz."),
         ("/v1/" + "a" * 5_000, "There is nothing at"),
     ],
 )
@@ -40,10 +54,36 @@ def test_path_that_does_not_exist(gate: Gate, path: str, words: str) -> None:
     assert gate.rows() == []
 
 
+@pytest.mark.parametrize("path", ["/v1/models/", "/v1//models", "/v1/models/gpt-test/", "/v1/models//gpt-test"])
+def test_a_slash_too_many_in_a_listing(gate: Gate, path: str) -> None:
+    """It means the same on every path, and is part of no model's name."""
+    reply = gate.send(path, method="GET")
+    assert (reply.status, reply.type) == (404, "not_found")
+    assert f"A slash too many: the path is {path.replace('//', '/').rstrip('/')}." in reply.message
+
+
 def test_unknown_path_answers_in_the_prefix_dialect(gate: Gate) -> None:
     """Below /anthropic and /gemini errors are in that dialect."""
     assert gate.send("/anthropic/v1/nothing", {}).json["type"] == "error"
     assert gate.send("/gemini/v1beta/nothing", {}).json["error"]["status"] == "NOT_FOUND"
+    assert gate.send("/v1/messages/", {}).json["type"] == "error"
+
+
+@pytest.mark.parametrize("path", ["/v1/responses", "/v1/realtime", "/openai/v1/realtime"])
+def test_a_websocket_whose_offer_a_proxy_took_away(gate: Gate, path: str) -> None:
+    """What is left of it tells what was wanted: Codex goes on without one after a 426, and tries again after a 405."""
+    headers = {"Sec-WebSocket-Version": "13", "Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA=="}
+    reply = gate.send(path, None, headers, method="GET")
+    assert (reply.status, reply.type) == (426, "upgrade_required")
+    assert (reply.headers["upgrade"], reply.headers["connection"]) == ("HTTP/1.1", "upgrade")
+
+
+@pytest.mark.parametrize("path", ["/", "/api/hello"])
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_claude_code_looks_whether_anybody_is_there(gate: Gate, path: str, method: str) -> None:
+    """Without a key, before its first call."""
+    reply = gate.send(path, None, method=method, secret=None)
+    assert (reply.status, len(reply.body) > 0) == (200, method == "GET")
 
 
 @pytest.mark.parametrize(
@@ -85,6 +125,12 @@ def test_head(gate: Gate) -> None:
         ("/v1/models", {}, "object"),
         ("/v1/models", {"anthropic-version": "2023-06-01"}, "has_more"),
         ("/v1/models", {"x-api-key": "{key}"}, "has_more"),
+        ("/v1/models", {"anthropic-beta": "claude-code-20250219"}, "has_more"),
+        ("/v1/models?limit=1000", {}, "has_more"),
+        ("/v1/models?pageSize=10", {}, "models"),
+        ("/v1/models?limit=10", {"x-goog-api-key": "{key}"}, "models"),
+        ("/openai/v1/models", {"anthropic-version": "2023-06-01"}, "object"),
+        ("/openai/models?api-version=2026-01-01", {"api-key": "{key}"}, "object"),
         ("/v1/models", {"x-goog-api-key": "{key}"}, "models"),
         ("/v1beta/models", {}, "models"),
         ("/gemini/v1/models", {"anthropic-version": "2023-06-01"}, "models"),
@@ -92,7 +138,7 @@ def test_head(gate: Gate) -> None:
     ],
 )
 def test_dialect_of_a_listing(gate: Gate, path: str, headers: dict[str, str], field: str) -> None:
-    """A prefix decides; on the path that the SDKs share their headers do."""
+    """A prefix decides; on the path that the SDKs share their headers do, and what they ask of a listing."""
     sent = {name: value.format(key=gate.secret) for name, value in headers.items()}
     reply = gate.send(path, None, sent, method="GET")
     assert reply.status == 200

@@ -53,6 +53,7 @@ from starlette.types import ASGIApp
 
 from toolkit.demo import anthropic, gemini, openai
 from toolkit.demo.answer import BadRequest, Dialect, Endpoint, Json, dump
+from toolkit.demo.compaction import COMPACTION
 from toolkit.demo.compose import PromptCache, compose
 from toolkit.demo.delivery import Call, Delivery, Late, refuse
 from toolkit.demo.responses import RESPONSES
@@ -196,6 +197,7 @@ def create_app(pace: float = 1.0) -> Starlette:
     for path, dialect, kind in (
         ("/openai/v1/chat/completions", openai.DIALECT, openai.CHAT),
         ("/openai/v1/responses", openai.DIALECT, RESPONSES),
+        ("/openai/v1/responses/compact", openai.DIALECT, COMPACTION),
         ("/openai/v1/embeddings", openai.DIALECT, openai.EMBEDDINGS),
         ("/anthropic/v1/messages", anthropic.DIALECT, anthropic.MESSAGES),
         ("/anthropic/v1/messages/count_tokens", anthropic.DIALECT, anthropic.COUNT_TOKENS),

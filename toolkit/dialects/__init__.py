@@ -7,7 +7,7 @@ changes, `openai_usage` and its like what an answer used; `meter` and `sse` read
 May import `core` alone. Pure: no I/O and no clock, not even through another module.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from toolkit.core.dialect import Dialect
@@ -55,7 +55,7 @@ class DialectModule(Protocol):
 
     def error_event(self, refusal: Refusal, request_id: str, *, sse: bool, endpoint: str, started: bool) -> bytes: ...
 
-    def listing(self, models: Sequence[ModelInfo]) -> dict[str, Any]: ...
+    def listing(self, models: Sequence[ModelInfo], asked: Mapping[str, str] = ...) -> dict[str, Any]: ...
 
     def listed(self, model: ModelInfo) -> dict[str, Any]: ...
 

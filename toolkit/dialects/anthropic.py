@@ -1,7 +1,7 @@
 """Anthropic's wire format: the Messages API, as its reference describes it."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from toolkit.core.errors import Refusal
@@ -25,6 +25,7 @@ from toolkit.dialects.headers import Betas, read_betas
 from toolkit.dialects.hosted_tools import Left, of_anthropic
 from toolkit.dialects.media import Kind
 from toolkit.dialects.meter import Fate, StreamMeter, length_of
+from toolkit.dialects.model_pages import ALL, page_size
 from toolkit.dialects.reading import object_of, objects_of, text_of
 from toolkit.dialects.shape import ModelInfo, Shape, Tally, Window
 from toolkit.dialects.sse import name_of
@@ -326,13 +327,31 @@ def error_event(refusal: Refusal, request_id: str, *, sse: bool, endpoint: str, 
     return b"event: error\ndata: " + json.dumps(error_body(refusal, request_id)).encode() + b"\n\n"
 
 
-def listing(models: Sequence[ModelInfo]) -> dict[str, Any]:
-    """Return the answer of `GET models`: one page that holds all."""
+def listing(models: Sequence[ModelInfo], asked: Mapping[str, str] = ALL) -> dict[str, Any]:
+    """Return the answer of `GET models`: the page that is asked for, or all of them; Anthropic, "List models".
+
+    Args:
+        models: by their ids, so that a page goes on where it should though its neighbour is gone meanwhile.
+        asked: the fields of the query.
+
+    Raises:
+        Refusal: invalid_request; the page cannot be told.
+    """
+    after, before = asked.get("after_id"), asked.get("before_id")
+    if after and before:
+        raise invalid("'after_id' and 'before_id' exclude each other. Give one.", "before_id")
+    size = page_size(asked, "limit")
+    if before:
+        found = [model for model in models if model.id < before]
+        page = found[max(len(found) - size, 0) :]
+    else:
+        found = [model for model in models if not after or model.id > after]
+        page = found[:size]
     return {
-        "data": [listed(model) for model in models],
-        "has_more": False,
-        "first_id": models[0].id if models else None,
-        "last_id": models[-1].id if models else None,
+        "data": [listed(model) for model in page],
+        "has_more": len(page) < len(found),
+        "first_id": page[0].id if page else None,
+        "last_id": page[-1].id if page else None,
     }
 
 

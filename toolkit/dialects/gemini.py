@@ -1,7 +1,7 @@
 """Gemini's wire format: the Gemini API's REST mapping, as its reference describes it."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
@@ -21,6 +21,7 @@ from toolkit.dialects.gemini_request import (
 )
 from toolkit.dialects.hosted_tools import Left, of_gemini
 from toolkit.dialects.meter import MOST_LOOKS_FOR_ID, Fate, StreamMeter, length_of
+from toolkit.dialects.model_pages import ALL, page_size
 from toolkit.dialects.reading import count_of, object_of, objects_of, text_of
 from toolkit.dialects.shape import ModelInfo
 from toolkit.dialects.sse import element_of
@@ -210,9 +211,20 @@ def error_event(refusal: Refusal, request_id: str, *, sse: bool, endpoint: str, 
     return (b"," if started else b"[") + body + b"]"
 
 
-def listing(models: Sequence[ModelInfo]) -> dict[str, Any]:
-    """Return the answer of `GET models`: one page that holds all."""
-    return {"models": [listed(model) for model in models]}
+def listing(models: Sequence[ModelInfo], asked: Mapping[str, str] = ALL) -> dict[str, Any]:
+    """Return the answer of `GET models`: the page that is asked for, or all of them; Google, "models.list".
+
+    Args:
+        models: by their ids; a page's token is the last id before it.
+        asked: the fields of the query.
+
+    Raises:
+        Refusal: invalid_request; the page cannot be told.
+    """
+    found = [model for model in models if model.id > asked.get("pageToken", "")]
+    page = found[: page_size(asked, "pageSize")]
+    answer: dict[str, Any] = {"models": [listed(model) for model in page]}
+    return answer | {"nextPageToken": page[-1].id} if len(page) < len(found) else answer
 
 
 def listed(model: ModelInfo) -> dict[str, Any]:

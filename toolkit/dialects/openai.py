@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote
@@ -12,7 +12,8 @@ from toolkit.core.usage import Report
 from toolkit.dialects import openai_usage
 from toolkit.dialects.hosted_tools import Left, of_openai
 from toolkit.dialects.meter import MOST_LOOKS_FOR_ID, Fate, StreamMeter, length_of
-from toolkit.dialects.openai_fields import CHAT, EMBEDDINGS, RESPONSES, TOOLS
+from toolkit.dialects.model_pages import ALL
+from toolkit.dialects.openai_fields import CHAT, COMPACTION, EMBEDDINGS, RESPONSES, TOOLS
 from toolkit.dialects.openai_request import ENDPOINTS, inspect, rewrite
 from toolkit.dialects.reading import count_of, object_of, objects_of, text_of
 from toolkit.dialects.shape import ModelInfo
@@ -58,7 +59,7 @@ def usage_of(endpoint: str, answer: dict[str, Any]) -> Report | None:  # noqa: A
 
 def text_bytes_of(endpoint: str, answer: dict[str, Any]) -> int:
     """Return the UTF-8 length of what a whole answer says: text, reasoning and tool arguments."""
-    if endpoint != RESPONSES:
+    if endpoint not in (RESPONSES, COMPACTION):
         return sum(_spoken(object_of(choice, "message")) for choice in objects_of(answer, "choices"))
     total = 0
     for item in objects_of(answer, "output"):
@@ -212,8 +213,8 @@ def _failure_code(refusal: Refusal) -> str:
     return "server_error" if refusal.status >= HTTPStatus.INTERNAL_SERVER_ERROR else "invalid_prompt"
 
 
-def listing(models: Sequence[ModelInfo]) -> dict[str, Any]:
-    """Return the answer of `GET models`."""
+def listing(models: Sequence[ModelInfo], asked: Mapping[str, str] = ALL) -> dict[str, Any]:  # noqa: ARG001
+    """Return the answer of `GET models`, which has no pages."""
     return {"object": "list", "data": [listed(model) for model in models]}
 
 

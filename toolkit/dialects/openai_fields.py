@@ -286,12 +286,21 @@ def _with_extra(body: Fields) -> Fields:
     return Fields(body.rows, {"extra_body": extra})
 
 
+_COMPACTED = Fields(
+    _RESPONSES.rows,
+    covered(Effect.CONTEXT, "the model's longest output is held", "max_output_tokens"),
+    refused(Effect.PRICE, "a compaction is answered whole", "stream", allowed=(False,)),
+)
+"""OpenAI, "Compact a response", takes fewer fields than Responses; Codex also sends tools, reasoning and text."""
+
 CHAT = "chat/completions"
 RESPONSES = "responses"
+COMPACTION = "responses/compact"
 EMBEDDINGS = "embeddings"
 BODIES = {
     CHAT: _with_extra(_CHAT),
     RESPONSES: _with_extra(_RESPONSES),
+    COMPACTION: _with_extra(_COMPACTED),
     EMBEDDINGS: _with_extra(_EMBEDDINGS),
 }
 """The body of each endpoint."""

@@ -26,6 +26,7 @@ from toolkit.dialects.openai_fields import (
     BODIES,
     BREAKPOINT,
     CHAT,
+    COMPACTION,
     EMBEDDINGS,
     HOSTED_TOOL,
     ITEM,
@@ -50,6 +51,7 @@ _REASONING_MODEL = re.compile(r"(?:.*/)?(?:o[1-9]|gpt-[5-9]|codex)(?!.*-chat)")
 MAX_CHOICES = 128
 """The largest `n`; OpenAI, "Create chat completion"."""
 
+_NOT_KEPT = f"{STORED} in 'input'; clients that refer to earlier items send them when told store: false"
 _FOREIGN_ITEM = "it belongs to a tool or to state at the provider, which cannot be used here"
 # Items that carry all their content themselves; an item without a type is a message.
 _ITEMS = frozenset(
@@ -61,6 +63,7 @@ _ITEMS = frozenset(
         "custom_tool_call_output",
         "reasoning",
         "compaction",
+        "compaction_trigger",
         "configuration_update",
         "additional_tools",
         "tool_search_call",
@@ -79,20 +82,20 @@ _TEXT_PARTS = frozenset({"text", "refusal", "input_text", "output_text", "reason
 _UNKNOWN_PART = "this kind of content has no price here"
 
 
-def inspect(endpoint: str, body: dict[str, Any], size: int, path_model: str | None) -> Shape:  # noqa: ARG001
+def inspect(endpoint: str, body: dict[str, Any], size: int, path_model: str | None) -> Shape:
     """Return what the price of a request can depend on.
 
     Args:
         endpoint: one of `ENDPOINTS`.
         body: the parsed body.
         size: bytes of the body as it came.
-        path_model: not used; the model is in the body.
+        path_model: the model in the request's path, which Azure has there; it goes before the body's.
 
     Raises:
         Refusal: `invalid_request`, or `unsupported_feature` for what cannot be metered or kept apart
             from other tenants; the param is the field's path.
     """
-    return _INSPECTORS[endpoint](body, size)
+    return _INSPECTORS[endpoint](body if path_model is None else {**body, "model": path_model}, size)
 
 
 def _inspect_chat(body: dict[str, Any], size: int) -> Shape:
@@ -143,13 +146,13 @@ def _inspect_chat(body: dict[str, Any], size: int) -> Shape:
     )
 
 
-def _inspect_responses(body: dict[str, Any], size: int) -> Shape:
+def _inspect_responses(body: dict[str, Any], size: int, endpoint: str = RESPONSES) -> Shape:
     unknown: list[str] = []
-    BODIES[RESPONSES].check(body, "", unknown)
+    BODIES[endpoint].check(body, "", unknown)
     model = read_text(body, "model")
     stream = read_flag(body, "stream")
     bound = read_count(body, "max_output_tokens", 1, MAX_OUTPUT_BOUND)
-    tally = Tally(whole_context=BODIES[RESPONSES].whole_context(body))
+    tally = Tally(whole_context=BODIES[endpoint].whole_context(body), compacts=endpoint == COMPACTION)
     given = body.get("input")
     if isinstance(given, str):
         tally.messages = 1
@@ -162,7 +165,7 @@ def _inspect_responses(body: dict[str, Any], size: int) -> Shape:
         tally.messages += 1
     _walk_tools(read_objects(body, "tools"), "tools", tally)
     return Shape(
-        endpoint=RESPONSES,
+        endpoint=endpoint,
         may_be_cut=False,
         model=model,
         stream=stream,
@@ -173,12 +176,16 @@ def _inspect_responses(body: dict[str, Any], size: int) -> Shape:
         media=tally.media,
         whole_context=tally.whole_context,
         choices=1,
-        output_bound=bound,
+        output_bound=None if tally.compacts else bound,  # a summary is as long as the model makes it
         output=True,
         usage_asked=True,
         beside=read_count(body, "thinking_budget", 0, MAX_OUTPUT_BOUND) or 0,
         unknown=tuple(unknown),
     )
+
+
+def _inspect_compaction(body: dict[str, Any], size: int) -> Shape:
+    return _inspect_responses(body, size, COMPACTION)
 
 
 def _inspect_embeddings(body: dict[str, Any], size: int) -> Shape:
@@ -215,6 +222,7 @@ def _inspect_embeddings(body: dict[str, Any], size: int) -> Shape:
 _INSPECTORS: Mapping[str, Callable[[dict[str, Any], int], Shape]] = {
     CHAT: _inspect_chat,
     RESPONSES: _inspect_responses,
+    COMPACTION: _inspect_compaction,
     EMBEDDINGS: _inspect_embeddings,
 }
 
@@ -233,18 +241,24 @@ def _walk_item(item: dict[str, Any], where: str, tally: Tally) -> None:
     if not ITEM.fine(item):
         ITEM.refuse(item, where)
     kind = read_kind(item, where) or "message"
+    if kind == "item_reference":
+        raise unsupported(f"{where}.type", f"'item_reference': {_NOT_KEPT}")
     if kind not in _ITEMS:
         raise unsupported(f"{where}.type", f"{shown(kind)}: {_FOREIGN_ITEM}")
-    if kind == "message" and ("role" not in item or "content" not in item):
+    if kind == "message" and ("role" not in item or item.get("content") is None):
         # An item with little more than an id is a reference; OpenAI, "Create a model response", item reference.
-        raise unsupported(where, f"an item needs a role and content; {STORED} in 'input'")
+        raise unsupported(where, f"an item needs a role and content; {_NOT_KEPT}")
     if kind == "reasoning" and not (item.get("encrypted_content") or item.get("content")):
         raise unsupported(
             where, "reasoning is not kept at the provider; ask for it with include: ['reasoning.encrypted_content']"
         )
     tally.messages += 1
     if kind == "compaction":
+        if not item.get("encrypted_content"):
+            raise unsupported(where, f"a compaction needs its encrypted_content; {_NOT_KEPT}")
         tally.whole_context = True
+    elif kind == "compaction_trigger":
+        tally.compacts = True
     _check_environment(item, where)
     if "tools" in item:
         tools = read_objects(item, "tools", where)

@@ -98,6 +98,7 @@ class Tally:
         media_bytes: length of inline media, which are not billed by their length.
         blobs: inline media.
         messages: as in `Shape`; so are tools, media, whole_context and long_cache.
+        compacts: whether the answer is a summary of the context, whose length no bound of the request limits.
     """
 
     media_bytes: int = 0
@@ -107,6 +108,7 @@ class Tally:
     media: dict[Medium, int] = field(default_factory=dict)
     whole_context: bool = False
     long_cache: bool = False
+    compacts: bool = False
 
     def add(self, medium: Medium) -> None:
         """Count one medium."""

@@ -4,7 +4,7 @@ The credential leaves this module only as the secret that is digested and compar
 or put into a message.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from urllib.parse import parse_qsl
 
 from toolkit.core.dialect import Dialect
@@ -15,21 +15,28 @@ Headers = Iterable[tuple[bytes, bytes]]
 
 BEARER = "Authorization: Bearer"
 CARRIERS = {
-    Dialect.OPENAI: (BEARER,),
+    Dialect.OPENAI: (BEARER, "api-key"),
     Dialect.ANTHROPIC: (BEARER, "x-api-key"),
     Dialect.GEMINI: (BEARER, "x-goog-api-key", "?key="),
 }
-"""Where each dialect's SDKs put the credential."""
+"""Where each dialect's SDKs put the credential; `api-key` is how Azure has it (Azure OpenAI, "REST API reference")."""
+
+_PAGES_OF_GEMINI = frozenset({"key", "pageSize", "pageToken"})
+_PAGES_OF_ANTHROPIC = frozenset({"limit", "after_id", "before_id"})
+"""What the two ask of a listing ("List models"); OpenAI's has no pages."""
 
 
 def dialect_of_shared_path(headers: Headers, query: bytes) -> Dialect:
-    """Return whose listing is wanted on a path that several SDKs share."""
+    """Return whose listing is wanted on a path that several SDKs share: headers tell, or what is asked of the listing.
+
+    Claude Code shows its key as a Bearer, as OpenAI's SDKs do.
+    """
     names = {name for name, _ in headers}
-    if b"x-goog-api-key" in names or any(name == "key" for name, _ in _query(query)):
+    asked = query_fields(query).keys()
+    if b"x-goog-api-key" in names or not _PAGES_OF_GEMINI.isdisjoint(asked):
         return Dialect.GEMINI
-    if b"anthropic-version" in names or b"x-api-key" in names:
-        return Dialect.ANTHROPIC
-    return Dialect.OPENAI
+    own = b"x-api-key" in names or any(name.startswith(b"anthropic-") for name in names)
+    return Dialect.ANTHROPIC if own or not _PAGES_OF_ANTHROPIC.isdisjoint(asked) else Dialect.OPENAI
 
 
 def find_secret(dialect: Dialect, headers: Headers, query: bytes) -> str:
@@ -46,7 +53,7 @@ def find_secret(dialect: Dialect, headers: Headers, query: bytes) -> str:
                 # What stands there may be the secret itself: it is not repeated.
                 raise _unauthorized("The Authorization header must be the word Bearer, a space, and the API key.")
             found.append((BEARER, token))
-        elif name in {b"x-api-key", b"x-goog-api-key"}:
+        elif name in {b"x-api-key", b"x-goog-api-key"} or (name == b"api-key" and dialect is Dialect.OPENAI):
             found.append((name.decode(), value.decode("latin-1")))
     if query:
         found += [("?key=", value) for name, value in _query(query) if name == "key"]
@@ -90,6 +97,11 @@ def _query(query: bytes) -> list[tuple[str, str]]:
         return parse_qsl(query.decode("latin-1"), keep_blank_values=True, max_num_fields=50)
     except ValueError:
         return []
+
+
+def query_fields(query: bytes) -> Mapping[str, str]:
+    """Return the fields of a URL's query; of one that stands there twice the last."""
+    return dict(_query(query))
 
 
 def wants_sse(query: bytes) -> bool:

@@ -16,7 +16,7 @@ from toolkit.gateway.credentials import dialect_of_shared_path, find_secret, wan
 from toolkit.gateway.key_cache import KeyCache
 from toolkit.gateway.lifecycle import CallLifecycle
 from toolkit.gateway.request import CallRequest
-from toolkit.gateway.unknown_paths import likely_dialect
+from toolkit.gateway.unknown_paths import has_stray_slash, likely_dialect
 from toolkit.gateway.upstream_pool import UpstreamPool
 
 
@@ -68,8 +68,10 @@ class Endpoint:
         arrival, headers = arrival_of(scope), scope["headers"]
         dialect = self.dialect or dialect_of_shared_path(headers, arrival.query)
         model: str | None = scope["path_params"].get("model")
-        if model is not None and not (model := unquote(model)):
-            raise HTTPException(404)
+        if model is not None:
+            if not model or has_stray_slash(f"/{model}"):
+                raise HTTPException(404)
+            model = unquote(model)
         digests = self.gateway.key_cache.digests(find_secret(dialect, headers, arrival.query))
         return CallRequest(
             arrival.request_id, dialect, self.name, model, digests, headers, b"", wants_sse(arrival.query)

@@ -20,8 +20,9 @@ from toolkit.core.errors import Refusal, RefusalType, Unavailable
 from toolkit.gateway.arrival import arrival_of
 from toolkit.gateway.call_failures import CallFailed, internal_error
 from toolkit.gateway.endpoint import Endpoint, dialect_of
+from toolkit.gateway.head_parsing import no_websocket, wanted_websocket
 from toolkit.gateway.responses import refusal_response
-from toolkit.gateway.unknown_paths import no_such_action, no_such_path, wrong_method
+from toolkit.gateway.unknown_paths import has_stray_slash, no_such_action, no_such_path, wrong_method
 
 logger = logging.getLogger("keydesk.gateway")
 
@@ -60,7 +61,9 @@ class ErrorHandlers:
         """Say what is wrong with path or method."""
         assert isinstance(error, HTTPException)  # noqa: S101 - so it is registered
         path, method, endpoint = request.scope["path"], request.method, request.scope.get("endpoint")
-        if error.status_code == 404:
+        if wanted_websocket(request.scope["headers"]):
+            return _told(request, no_websocket())
+        if error.status_code == 404 or has_stray_slash(path):
             return _told(request, no_such_path(path, lambda other: _is_offered(other, request.app.routes)))
         colon, action = path.rpartition("/")[2].rpartition(":")[1:]
         offers_actions = isinstance(endpoint, Endpoint) and endpoint.dialect in {None, Dialect.GEMINI}

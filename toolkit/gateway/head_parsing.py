@@ -97,10 +97,24 @@ def check_offer(offer: bytes, *, takes_websockets: bool, busy: bool) -> None:
     if WEBSOCKET not in offer:
         return
     if not takes_websockets:
-        words = "There is no WebSocket here. Send plain HTTP requests; streams come as server-sent events."
-        raise Stop(Refusal(RefusalType.UPGRADE_REQUIRED, words, headers={"upgrade": "HTTP/1.1"}))
+        raise Stop(no_websocket())
     if busy:
         raise Stop(unreadable("Ask for a WebSocket when the answer before has come."))
+
+
+def wanted_websocket(headers: Headers) -> bool:
+    """Tell whether a request that offers no other protocol has lost its offer on the way: a proxy took it away.
+
+    Args:
+        headers: names in lower case.
+    """
+    return any(name.startswith(b"sec-websocket-") for name, _ in headers)
+
+
+def no_websocket() -> Refusal:
+    """Return the refusal of a WebSocket where there is none; Codex goes on without one after it."""
+    words = "There is no WebSocket here. Send plain HTTP requests; streams come as server-sent events."
+    return Refusal(RefusalType.UPGRADE_REQUIRED, words, headers={"upgrade": "HTTP/1.1", "connection": "upgrade"})
 
 
 def split(target: bytes) -> tuple[bytes, bytes]:

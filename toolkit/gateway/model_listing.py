@@ -7,8 +7,10 @@ from toolkit.core.dialect import Dialect
 from toolkit.core.errors import Refusal
 from toolkit.dialects import MODULES, gemini
 from toolkit.dialects.shape import ModelInfo
+from toolkit.gateway.arrival import arrival_of
 from toolkit.gateway.call_price import find_model
 from toolkit.gateway.connection_limits import prove
+from toolkit.gateway.credentials import query_fields
 from toolkit.gateway.endpoint import Endpoint
 from toolkit.gateway.request import CallRequest
 from toolkit.gateway.responses import send_json
@@ -40,7 +42,8 @@ class ModelListing(Endpoint):
             if model.dialect is dialect and model.price(now) is not None
         ]
         if request.model is None:
-            await send_json(send, 200, request.id, dialect, module.listing(infos))
+            asked = query_fields(arrival_of(scope).query)
+            await send_json(send, 200, request.id, dialect, module.listing(infos, asked))
             return
         name = request.model.removeprefix("models/")
         try:

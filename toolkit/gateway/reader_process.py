@@ -38,6 +38,8 @@ LARGEST = 300 * 1024 * 1024
 
 Headers = list[tuple[bytes, bytes]]
 
+_TAGS = tags.SESSION_HEADERS | {tags.HEADER}
+
 
 @dataclass(slots=True)
 class Reading:
@@ -87,7 +89,7 @@ def rewrite_request(
 
 def is_public(header: bytes) -> bool:
     """Whether a header may be shown to the process that reads: none that may hold a credential."""
-    return header in (tags.HEADER, tags.SESSION_HEADER) or header == b"openai-beta" or header.startswith(b"anthropic-")
+    return header in _TAGS or header == b"openai-beta" or header.startswith(b"anthropic-")
 
 
 @dataclass(slots=True)

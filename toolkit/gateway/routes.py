@@ -11,15 +11,25 @@ from toolkit.gateway.endpoint import Gateway
 from toolkit.gateway.model_listing import ModelListing
 from toolkit.gateway.readiness import Readiness
 
+_OPENAI = ("/v1", "/openai/v1", "/openai", "/openai/deployments/{model:path}")
+"""OpenAI's own prefix and Azure's: today's, that of an API version, and the one that names the model ("Azure OpenAI in
+Azure AI Foundry Models REST API reference")."""
+
 _ANTHROPIC = ("/v1", "/anthropic/v1")
 _GEMINI = ("/v1beta", "/v1", "/gemini/v1beta", "/gemini/v1")
 _LISTINGS = {
-    "/v1/models": None,  # where today's SDKs meet: the caller's headers decide
+    "/v1/models": None,  # where today's SDKs meet: what the caller sends decides
+    "/openai/v1/models": Dialect.OPENAI,
+    "/openai/models": Dialect.OPENAI,
     "/anthropic/v1/models": Dialect.ANTHROPIC,
     "/v1beta/models": Dialect.GEMINI,
     "/gemini/v1/models": Dialect.GEMINI,
     "/gemini/v1beta/models": Dialect.GEMINI,
 }
+
+
+_ALIVE = ("/healthz", "/", "/api/hello")
+"""The last two are where Claude Code looks whether anybody is there, before its first call and without its key."""
 
 
 def routes(gateway: Gateway, readiness: Readiness) -> list[Route]:
@@ -43,7 +53,11 @@ def routes(gateway: Gateway, readiness: Readiness) -> list[Route]:
         return Route(path, ModelListing(gateway, dialect, "models"), methods=["GET"], name="models")
 
     return [
-        *(call(f"/v1/{endpoint}", Dialect.OPENAI, endpoint) for endpoint in openai.ENDPOINTS),
+        *(
+            call(f"{prefix}/{endpoint}", Dialect.OPENAI, endpoint)
+            for prefix in _OPENAI
+            for endpoint in openai.ENDPOINTS
+        ),
         *(
             call(f"{prefix}/{endpoint}", Dialect.ANTHROPIC, endpoint)
             for prefix in _ANTHROPIC
@@ -56,6 +70,6 @@ def routes(gateway: Gateway, readiness: Readiness) -> list[Route]:
         ),
         *(listing(path, dialect) for path, dialect in _LISTINGS.items()),
         *(listing(f"{path}/{{model:path}}", dialect) for path, dialect in _LISTINGS.items()),
-        Route("/healthz", health),
+        *(Route(path, health) for path in _ALIVE),
         Route("/readyz", ready),
     ]

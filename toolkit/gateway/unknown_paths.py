@@ -1,9 +1,11 @@
 """What a caller is told whose path or method no route takes, and in whose envelope. Pure.
 
-OpenAI lives under /v1; Anthropic under /v1 and /anthropic/v1; Gemini under /v1, /v1beta and both below /gemini: one
-/v1 too many or too few in a base URL is the commonest mistake, and is pointed out.
+OpenAI lives under /v1, as Azure has it under /openai and /openai/v1; Anthropic under /v1 and /anthropic/v1; Gemini
+under /v1, /v1beta and both below /gemini. One /v1 or slash too many or too few in a base URL is the commonest mistake,
+and is pointed out. It is not mended: a path means one thing, to us and to whatever stands before us.
 """
 
+import re
 from collections.abc import Callable
 
 from toolkit.core.dialect import Dialect
@@ -16,17 +18,25 @@ _LONGEST_HINTED = 256
 _SEGMENTS_HINTED = 4
 """First segments of a path among which one too many is looked for; the longest prefix, /gemini/v1beta, has two."""
 
+_GEMINI_CALL = re.compile(r"/models/[^/:]+:\w+$")
+
 _OPENAI = tuple(f"/{endpoint}" for endpoint in openai.ENDPOINTS)
 _ANTHROPIC = tuple(f"/{endpoint}" for endpoint in anthropic.ENDPOINTS)
 
 
 def likely_dialect(path: str) -> Dialect | None:
     """Return in whose envelope to answer for a path, ours or not; None where the caller's headers decide."""
+    path = f"/{path.strip('/')}"
     if path.startswith("/anthropic") or path.endswith(_ANTHROPIC):
         return Dialect.ANTHROPIC
     if path.startswith(("/gemini", "/v1beta")) or path.rpartition(":")[2] in gemini.ENDPOINTS:
         return Dialect.GEMINI
-    return Dialect.OPENAI if path.endswith(_OPENAI) else None
+    return Dialect.OPENAI if path.startswith("/openai") or path.endswith(_OPENAI) else None
+
+
+def has_stray_slash(path: str) -> bool:
+    """Tell whether a path has a slash that separates nothing: none of ours has."""
+    return "//" in path or path.endswith("/")
 
 
 def no_such_path(path: str, is_offered: Callable[[str], bool]) -> Refusal:
@@ -63,20 +73,35 @@ def _shown(text: str) -> str:
 def _hint(path: str, is_offered: Callable[[str], bool]) -> str:
     if len(path) > _LONGEST_HINTED:
         return " It is longer than any path here; docs/gateway.md lists what is offered."
-    segments = path.split("/")
+    segments = ["", *filter(None, path.split("/"))]
+    plain = "/".join(segments)
+    if plain != path and is_offered(plain):
+        where = " Take the slash off the end of the base URL." if "//" in path else ""
+        return f" A slash too many: the path is {plain}.{where}"
     for place, version in enumerate(segments[: _SEGMENTS_HINTED + 1]):
         if version not in {"v1", "v1beta"}:
             continue
         shorter = "/".join(segments[:place] + segments[place + 1 :])
         if is_offered(shorter):
             return f" One /{version} too many: the path is {shorter}. Take /{version} off the base URL."
-    for prefix in ("", "/anthropic", "/gemini"):
+    for prefix in ("", "/anthropic", "/gemini", "/openai"):
         for version in ("/v1", "/v1beta"):
-            longer = f"{prefix}{version}{path.removeprefix(prefix)}" if path.startswith(prefix) else ""
+            longer = f"{prefix}{version}{plain.removeprefix(prefix)}" if plain.startswith(prefix) else ""
             if longer and is_offered(longer):
                 return f" One {version} too few: the path is {longer}. Add {version} to the base URL."
+    if ours := _path_at_end(plain):
+        return f" The path is {ours}, right behind this gateway's address; the base URL has something between them."
     if segments[1:2] in (["v1"], ["v1beta"]):
         return " The base URL is right, but this is not offered here; docs/gateway.md lists what is."
     return (
         " The base URL is this gateway's address, with /v1 for OpenAI's SDK and without for Anthropic's and Google's."
     )
+
+
+def _path_at_end(path: str) -> str | None:
+    """Return the path of ours that another one ends with: behind a foreign prefix, or behind itself."""
+    for endpoint in (*_OPENAI, *_ANTHROPIC, "/models"):
+        if path.endswith(endpoint):
+            return f"/v1{endpoint}"
+    call = _GEMINI_CALL.search(path)
+    return f"/v1beta{call[0]}" if call and call[0].rpartition(":")[2] in gemini.ENDPOINTS else None
