@@ -239,7 +239,9 @@ UNSUPPORTED: list[tuple[str, Callable[[], Shape]]] = [
     ("input[0].type", lambda: responses(input=[{"type": "item_reference", "id": "msg_1"}])),
     ("input[0]", lambda: responses(input=[{"id": "msg_1"}])),
     ("input[0]", lambda: responses(input=[{"id": "msg_1", "role": "user", "type": None}])),
+    ("input[0]", lambda: responses(input=[{"id": "msg_1", "role": "assistant", "content": None}])),
     ("input[0]", lambda: responses(input=[{"type": "reasoning", "id": "rs_1", "summary": []}])),
+    ("input[0]", lambda: responses(input=[{"type": "compaction", "id": "cmp_1"}])),
     ("input[0].type", lambda: responses(input=[{"type": "mcp_approval_response", "approve": True}])),
     ("input[0].tools[0].type", lambda: responses(input=[{"type": "additional_tools", "tools": [{"type": "mcp"}]}])),
     ("tools[0].type", lambda: chat(tools=[{"type": "web_search"}])),
@@ -276,6 +278,22 @@ def test_what_cannot_be_metered_is_refused_by_name(param: str, call: Callable[[]
 
 
 @pytest.mark.parametrize(
+    ("item", "cure"),
+    [
+        ({"type": "item_reference", "id": "msg_1"}, "when told store: false"),
+        ({"id": "msg_1"}, "when told store: false"),
+        ({"type": "compaction", "id": "cmp_1"}, "needs its encrypted_content"),
+        ({"type": "reasoning", "id": "rs_1", "summary": []}, "include: ['reasoning.encrypted_content']"),
+    ],
+)
+def test_what_refers_to_an_earlier_turn_is_refused_with_the_cure(item: dict[str, Any], cure: str) -> None:
+    """Nothing is kept for a tenant at the provider; the caller learns how to send it along."""
+    with pytest.raises(Refusal) as caught:
+        responses(input=[item])
+    assert cure in caught.value.message
+
+
+@pytest.mark.parametrize(
     "fields",
     [
         {"store": False, "service_tier": "auto", "background": False, "previous_response_id": None},
@@ -291,6 +309,7 @@ def test_what_cannot_be_metered_is_refused_by_name(param: str, call: Callable[[]
         {"tools": [{"type": "tool_search", "execution": "client"}, {"type": "custom", "name": "c"}]},
         {"input": [{"type": "reasoning", "encrypted_content": "x"}, {"type": "function_call", "arguments": "{}"}]},
         {"input": [{"type": "shell_call_output", "output": [{"stdout": "a", "stderr": ""}]}]},
+        {"input": [{"type": "reasoning", "summary": [{"type": "summary_text", "text": "a"}]}]},
     ],
 )
 def test_harmless_features_pass(fields: dict[str, Any]) -> None:
@@ -579,6 +598,8 @@ def test_a_failed_response_says_whether_another_try_can_help(kind: RefusalType, 
         ("gpt-5.5", {"reasoning": {"effort": "none"}}, None),
         ("gpt-5-chat-latest", {}, None),
         ("gpt-4.1", {}, None),
+        ("grok-4.1-fast", {}, ["reasoning.encrypted_content"]),
+        ("grok-4-fast-non-reasoning", {}, None),
         ("gpt-5.5", {"store": False}, None),
         ("gpt-5.5", {"include": ["reasoning.encrypted_content"]}, ["reasoning.encrypted_content"]),
     ],

@@ -3,7 +3,7 @@
 Names and meanings: OpenAI's API reference ("Create chat completion", "Create a model response", "Create embeddings");
 and what servers that speak its dialect take beside it, from their own documentation: OpenRouter ("API parameters"),
 vLLM and SGLang ("OpenAI-compatible server"), llama.cpp ("server"), Ollama ("OpenAI compatibility"), LiteLLM ("Input
-params"), Qwen ("Deep thinking"), xAI, Groq, Mistral, DeepSeek, Together, Fireworks, Azure.
+params"), Qwen ("Deep thinking"), xAI, Groq, Mistral, DeepSeek, Together, Fireworks, Azure; GitHub Copilot's clients.
 """
 
 from toolkit.dialects.fields import Effect, Field, Fields, Kinds, covered, dropped, merged, plain, refused
@@ -125,6 +125,15 @@ _SERVING = plain(
     *("context_length_exceeded_behavior", "prompt_truncate_len", "perf_metrics_in_response", "parallel_tool_call"),
     *("safe_prompt", "prompt_mode", "disable_tool_validation", "citation_options", "partial", "thinking"),
     *("prompt_cache_isolation_key", "x_session_affinity", "drop_params", "allowed_openai_params", "timeout"),
+    *(
+        "litellm_metadata",
+        "litellm_session_id",
+        "litellm_trace_id",
+        "tags",
+        "intent",
+        "snippy",
+        "copilot_cache_control",
+    ),
     *("cache_control", "session_id", "trace", "debug", "usage", "transforms", "structured_output", "custom_params"),
 )
 

@@ -45,8 +45,10 @@ ENDPOINTS: tuple[str, ...] = tuple(BODIES)
 ENCRYPTED = "reasoning.encrypted_content"
 """Of `include`: reasoning that the caller keeps, where nothing is stored; OpenAI, "Reasoning", encrypted reasoning."""
 
-_REASONING_MODEL = re.compile(r"(?:.*/)?(?:o[1-9]|gpt-[5-9]|codex)(?!.*-chat)")
-"""Names of OpenAI's models that reason; others refuse to be asked for it. OpenAI, "Models"."""
+_REASONING_MODEL = re.compile(
+    r"(?:.*/)?(?:o[1-9]|gpt-[5-9]|codex|grok-(?:[4-9]|code|3-mini))(?!.*-(?:chat|non-reasoning))"
+)
+"""Names of models that reason out of sight; others refuse to be asked for it. OpenAI, "Models"; xAI, "Reasoning"."""
 
 MAX_CHOICES = 128
 """The largest `n`; OpenAI, "Create chat completion"."""
@@ -248,7 +250,7 @@ def _walk_item(item: dict[str, Any], where: str, tally: Tally) -> None:
     if kind == "message" and ("role" not in item or item.get("content") is None):
         # An item with little more than an id is a reference; OpenAI, "Create a model response", item reference.
         raise unsupported(where, f"an item needs a role and content; {_NOT_KEPT}")
-    if kind == "reasoning" and not (item.get("encrypted_content") or item.get("content")):
+    if kind == "reasoning" and item.get("id") and not (item.get("encrypted_content") or item.get("content")):
         raise unsupported(
             where, "reasoning is not kept at the provider; ask for it with include: ['reasoning.encrypted_content']"
         )
