@@ -39,6 +39,8 @@ from toolkit.gateway.unknown_paths import no_such_path
         ("/api/v1/responses/compact", "The path is /v1/responses/compact, right behind"),
         ("/proxy/a/v1beta/models/x:generateContent", "The path is /v1beta/models/x:generateContent, right behind"),
         ("/v1beta/openai/chat/completions", "the path is /openai/chat/completions."),
+        ("/openai/openai/deployments/x/embeddings", "the path is /openai/deployments/x/embeddings. Take /openai off"),
+        ("/openai/v1/messages", "One /openai too many: the path is /v1/messages."),
         ("/v1/../v1/chat/completions", "There is nothing at"),
         ("/v1/files%0d%0aX-Evil:1", "There is nothing at"),
         ("/healthz/", "A slash too many: the path is /healthz."),
@@ -199,7 +201,7 @@ def test_an_encoded_colon_before_an_action(gate: Gate, colon: str) -> None:
 
 
 @settings(max_examples=50)
-@given(st.lists(st.sampled_from(["v1", "v1beta", "models", "x", "anthropic", ""]), min_size=1, max_size=400))
+@given(st.lists(st.sampled_from(["v1", "v1beta", "models", "x", "anthropic", "openai", ""]), min_size=1, max_size=400))
 def test_a_hint_costs_no_more_for_a_longer_path(segments: list[str]) -> None:
     """Whatever the path, it is compared with ours a few times: nobody makes the gateway search."""
     looked: list[str] = []

@@ -18,6 +18,8 @@ _LONGEST_HINTED = 256
 _SEGMENTS_HINTED = 4
 """First segments of a path among which one too many is looked for; the longest prefix, /gemini/v1beta, has two."""
 
+_OF_PREFIXES = frozenset({"v1", "v1beta", "openai", "anthropic", "gemini"})
+
 _GEMINI_CALL = re.compile(r"/models/[^/:]+:\w+$")
 
 _OPENAI = tuple(f"/{endpoint}" for endpoint in openai.ENDPOINTS)
@@ -78,12 +80,12 @@ def _hint(path: str, is_offered: Callable[[str], bool]) -> str:
     if plain != path and is_offered(plain):
         where = " Take the slash off the end of the base URL." if "//" in path else ""
         return f" A slash too many: the path is {plain}.{where}"
-    for place, version in enumerate(segments[: _SEGMENTS_HINTED + 1]):
-        if version not in {"v1", "v1beta"}:
+    for place, segment in enumerate(segments[: _SEGMENTS_HINTED + 1]):
+        if segment not in _OF_PREFIXES:
             continue
         shorter = "/".join(segments[:place] + segments[place + 1 :])
         if is_offered(shorter):
-            return f" One /{version} too many: the path is {shorter}. Take /{version} off the base URL."
+            return f" One /{segment} too many: the path is {shorter}. Take /{segment} off the base URL."
     for prefix in ("", "/anthropic", "/gemini", "/openai"):
         for version in ("/v1", "/v1beta"):
             longer = f"{prefix}{version}{plain.removeprefix(prefix)}" if plain.startswith(prefix) else ""
