@@ -103,12 +103,15 @@ def check_offer(offer: bytes, *, takes_websockets: bool, busy: bool) -> None:
 
 
 def wanted_websocket(headers: Headers) -> bool:
-    """Tell whether a request that offers no other protocol has lost its offer on the way: a proxy took it away.
+    """Tell whether a request offered a WebSocket before a proxy took a part of the offer away.
 
     Args:
         headers: names in lower case.
     """
-    return any(name.startswith(b"sec-websocket-") for name, _ in headers)
+    return any(
+        name.startswith(b"sec-websocket-") or (name == b"upgrade" and value.lower() == WEBSOCKET)
+        for name, value in headers
+    )
 
 
 def no_websocket() -> Refusal:
