@@ -224,6 +224,7 @@ def test_create_gives_a_secret_once(world: World, run: Run) -> None:
     (secret,) = (line for line in result.stdout.splitlines() if line.startswith("sk-"))
     assert is_well_formed(secret)
     assert "cannot be shown again" in result.stdout
+    assert f"\nexport OPENAI_BASE_URL=http://127.0.0.1:8080/v1\nexport OPENAI_API_KEY={secret}\n" in result.stdout
     for later in (run("keys", "show", "app"), run("keys", "list", "--json"), run("audit", "--json")):
         assert later.exit_code == 0
         assert secret not in later.output

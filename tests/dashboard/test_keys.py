@@ -145,12 +145,13 @@ def test_create_shows_the_secret_once(visit: Open, world: World) -> None:
     page.app.datetime_input(key="key_expires").set_value(datetime(2099, 1, 31, 12, 0))  # noqa: DTZ001 - as the input gives it
     page.app.radio(key="key_policy").set_value(HoldPolicy.EXPECTED)
     page.click("confirm")
-    secret, curl = [block.value for block in page.app.code]
+    secret, curl, variables = [block.value for block in page.app.code]
     assert is_well_formed(secret)
     assert "Copy the secret now. It is stored nowhere and cannot be shown again." in page.text
     assert curl.startswith("curl http://127.0.0.1:8080/v1/chat/completions")
     assert secret in curl
     assert '"model": "gpt-test"' in curl
+    assert variables == f"export OPENAI_BASE_URL=http://127.0.0.1:8080/v1\nexport OPENAI_API_KEY={secret}"
 
     key = stored(world, "new-app")
     assert (key.monthly_limit, key.scope, key.hold_policy) == (usd(12.5), '["gpt-test"]', HoldPolicy.EXPECTED)

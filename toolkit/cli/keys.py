@@ -8,7 +8,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from toolkit.admin import key_summaries, keys
+from toolkit.admin import client_settings, key_summaries, keys
 from toolkit.admin.key_summaries import KeySummary
 from toolkit.cli.app import App, Group, pass_app
 from toolkit.cli.output import Usd
@@ -80,12 +80,18 @@ def _facts_of(tx: Transaction, key: ApiKey) -> dict[str, Any]:
     return _facts(tx, next(summary for summary in summaries if summary.key.id == key.id))
 
 
-def _hand_over(app: App, sentence: str, facts: dict[str, Any], secret: str) -> None:
-    """Write a secret, the one time that it is known."""
-    app.done(
-        f"{sentence}\n\n{secret}\n\nCopy the secret now: it is not stored and cannot be shown again.",
-        {**facts, "secret": secret},
-    )
+def _hand_over(app: App, sentence: str, facts: dict[str, Any], new: keys.NewSecret) -> None:
+    """Write a secret, the one time that it is known, and what SDKs and tools need to use it."""
+    from toolkit.cli import parts
+
+    settings, secret = app.workspace.settings, new.secret
+    with app.workspace.read() as tx:
+        models = client_settings.callable_models(tx, new.key)
+    base = settings.public_url or parts.url(settings.host, settings.gateway_port)
+    told = f"{sentence}\n\n{secret}\n\nCopy the secret now: it is not stored and cannot be shown again."
+    if models:
+        told += f"\n\nFor SDKs and tools (others: docs/clients.md):\n\n{client_settings.exports(models, base, secret)}"
+    app.done(told, {**facts, "secret": secret})
 
 
 @keys_command.command("create")
@@ -124,7 +130,7 @@ def create(
             hold_policy=HoldPolicy(hold_policy),
         )
         facts = _facts_of(tx, new.key)
-    _hand_over(app, f"Created the API key {name!r} ({new.key.id}).", facts, new.secret)
+    _hand_over(app, f"Created the API key {name!r} ({new.key.id}).", facts, new)
 
 
 @keys_command.command("list")
@@ -190,7 +196,7 @@ def rotate(app: App, key: str, yes: bool, reason: str) -> None:
     with app.workspace.write() as tx:
         new = keys.rotate(tx, keyring, found.id, confirm=found.name, reason=reason)
         facts = _facts_of(tx, new.key)
-    _hand_over(app, f"Rotated the API key {found.name!r}; its old secret is dead.", facts, new.secret)
+    _hand_over(app, f"Rotated the API key {found.name!r}; its old secret is dead.", facts, new)
 
 
 @keys_command.command("disable")

@@ -4,20 +4,16 @@ While that dialog is open the secret lies in the browser session's memory, so th
 instead of losing it. It is dropped before the dialog closes, and when the person goes to another page.
 """
 
-import json
 from html import escape
 from typing import cast
 
 import streamlit as st
 
-from toolkit.admin import catalog
+from toolkit.admin import client_settings
 from toolkit.admin.key_summaries import KeySummary
 from toolkit.admin.keys import NewSecret
-from toolkit.core.dialect import Dialect
 from toolkit.dashboard import shared
 from toolkit.dashboard.copy_button import copy_button
-from toolkit.store.tables import ApiKey
-from toolkit.workspace import Workspace
 
 _OPEN = "dialog"
 _SEEN = "dialog_seen"
@@ -96,13 +92,14 @@ def secret_dialog() -> None:
         "Whoever has it can spend on this key; if it is lost, rotate the key.</div>"
     )
     _to_copy(f"Secret of {new.key.name}", new.secret, "secret", None)
-    command = curl(workspace, new.key, new.secret)
+    with workspace.read() as tx:
+        models = client_settings.callable_models(tx, new.key)
+        command = client_settings.first_call(tx, models, base, new.secret)
     if command:
         _to_copy("Try it: paste into a terminal", command, "curl", "bash")
-    st.html(
-        f'<div class="kd-sub">Base URL for SDKs: <code>{base}/v1</code> for OpenAI, '
-        f"<code>{base}</code> for Anthropic and Gemini.</div>"
-    )
+    if models:
+        _to_copy("For SDKs and tools", client_settings.exports(models, base, new.secret), "variables", "bash")
+        st.html('<div class="kd-sub">Other clients want the same address and key: docs/clients.md.</div>')
     with st.container(horizontal=True, horizontal_alignment="right"):
         st.button("I have stored it", type="primary", key="secret_stored", on_click=close)
 
@@ -112,33 +109,3 @@ def _to_copy(label: str, text: str, name: str, language: str | None) -> None:
         st.html(f'<div class="kd-field">{escape(label)}</div>')
         copy_button(text, f"Copy {name}", key=f"copy_{name}")
     st.code(text, language=language, wrap_lines=True)
-
-
-def curl(workspace: Workspace, key: ApiKey, secret: str) -> str | None:
-    """Return a ready-to-paste call of the cheapest chat model that the key may call; None if there is none."""
-    with workspace.read() as tx:
-        known, now = catalog.load(tx), tx.now
-    included = known.plans[key.plan_id].models
-    scope = frozenset(json.loads(key.scope))
-    models = [known.models[model] for model in (included & scope if scope else included)]
-    # A model without an output price makes embeddings, not answers.
-    priced = [(price.sheet.tiers[0].output, facts) for facts in models if (price := facts.price(now))]
-    chat = [(list(Dialect).index(facts.dialect), output, facts.id, facts) for output, facts in priced if output]
-    if not chat:
-        return None
-    model = min(chat)[-1]
-    base, hello = shared.gateway_url(), "Say hello in five words."
-    message = [{"role": "user", "content": hello}]
-    if model.dialect is Dialect.OPENAI:
-        path, credential = "/v1/chat/completions", f"Authorization: Bearer {secret}"
-        body: dict[str, object] = {"model": model.id, "messages": message}
-    elif model.dialect is Dialect.ANTHROPIC:
-        path, credential = "/v1/messages", f"x-api-key: {secret}"
-        body = {"model": model.id, "max_tokens": 200, "messages": message}
-    else:
-        path, credential = f"/v1beta/models/{model.id}:generateContent", f"x-goog-api-key: {secret}"
-        body = {"contents": [{"parts": [{"text": hello}]}]}
-    return (
-        f"curl {base}{path} \\\n  -H '{credential}' \\\n  -H 'Content-Type: application/json' \\\n"
-        f"  -d '{json.dumps(body)}'"
-    )
