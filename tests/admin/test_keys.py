@@ -18,6 +18,7 @@ from toolkit.admin import keys, organisations, plans
 from toolkit.admin.key_summaries import summaries
 from toolkit.admin.keys import NewSecret
 from toolkit.core.errors import Conflict, Forbidden, InvalidInput, NotConfirmed, NotFound
+from toolkit.core.hosted_tools import HostedTools
 from toolkit.core.money import LARGEST_AMOUNT
 from toolkit.core.policy import HoldPolicy, KeyStatus, Role
 from toolkit.core.pricing import MILLION
@@ -209,6 +210,21 @@ def test_a_hold_policy_that_does_not_exist_is_refused(world: World) -> None:
     with pytest.raises(InvalidInput, match="strict or expected"):
         world.key(hold_policy="loose")
     assert key_of(world, world.key(hold_policy="expected").key.id).hold_policy == "expected"
+
+
+def test_hosted_tools_are_left_out_or_refused(world: World) -> None:
+    """A key says which, and the audit log tells; they cannot be allowed, since they have no price."""
+    key = world.key().key
+    assert key_of(world, key.id).hosted_tools == HostedTools.LEAVE_OUT
+    with world.workspace.write() as tx:
+        keys.update(tx, key.id, hosted_tools=HostedTools.REFUSE)
+        assert '"hosted_tools": "refuse"' in str(audit.rows(tx, subject=key.id)[0].after)
+    assert key_of(world, key.id).hosted_tools == HostedTools.REFUSE
+    with pytest.raises(InvalidInput, match="no price in the price book"):
+        world.key("other", hosted_tools=HostedTools.ALLOW)
+    with world.workspace.write() as tx, pytest.raises(InvalidInput, match="leave_out or refuse"):
+        keys.update(tx, key.id, hosted_tools="maybe")  # type: ignore[arg-type]
+    assert key_of(world, world.key("other", hosted_tools="refuse").key.id).hosted_tools == HostedTools.REFUSE
 
 
 def test_unknown_organisations_and_plans_are_not_found(world: World) -> None:

@@ -9,6 +9,7 @@ from tests.conftest import World, at_once
 from toolkit.admin import catalog, keys, plans
 from toolkit.admin.key_summaries import summaries
 from toolkit.core.errors import Conflict, Forbidden, InvalidInput, NotFound
+from toolkit.core.hosted_tools import HostedTools
 from toolkit.core.policy import Role
 from toolkit.core.pricing import MILLION
 from toolkit.store import audit
@@ -47,6 +48,21 @@ def test_a_multiplier_that_is_none_is_refused(world: World, multiplier: Any) -> 
     """Negative, absurd or inexact: nothing that would pay callers or make a float of money."""
     with world.workspace.write() as tx, pytest.raises(InvalidInput, match="multiplier"):
         plans.add(tx, "gold", multiplier, ["gpt-test"])
+
+
+def test_a_plan_leaves_hosted_tools_out_or_refuses_them(world: World) -> None:
+    """The catalog has it for gateways, and the audit log tells the change; they cannot be allowed without a price."""
+    with world.workspace.write() as tx:
+        made = plans.add(tx, "gold", MILLION, ["gpt-test"])
+        before = catalog.load(tx)
+        plans.update(tx, "gold", hosted_tools=HostedTools.REFUSE)
+        after = catalog.load(tx)
+        assert (before.plans[made.id].hosted_tools, after.plans[made.id].hosted_tools) == ("leave_out", "refuse")
+        assert after.version > before.version
+        assert '"hosted_tools": "refuse"' in str(audit.rows(tx, subject=made.id)[0].after)
+        for change in (partial(plans.update, tx, "gold"), partial(plans.add, tx, "new", MILLION, ["gpt-test"])):
+            with pytest.raises(InvalidInput, match="cannot be allowed yet"):
+                change(hosted_tools=HostedTools.ALLOW)
 
 
 def test_a_plan_needs_models_that_exist(world: World) -> None:

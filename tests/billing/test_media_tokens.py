@@ -8,7 +8,6 @@ from tests.conftest import ROOT
 from toolkit.billing.media_tokens import (
     MOST_PAGES,
     ROWS,
-    SOUND_RATE,
     VIDEO_RATE,
     WHOLE_WINDOW,
     Row,
@@ -139,20 +138,21 @@ DOCUMENTS = [
     (GEMINI, "gemini-3-pro", Medium(Kind.PDF, pages=10), 5_600),
     (GEMINI, "gemini-3-pro", Medium(Kind.PDF, pages=10, detail="high"), 11_200),
     (GEMINI, "gemini-2.5-flash", Medium(Kind.PDF), MOST_PAGES * 258),
-    (GEMINI, "gemini-2.5-flash", Medium(Kind.PDF, by_url=True), 10 * 258),
-    (ANTHROPIC, "claude-sonnet-4-5", Medium(Kind.PDF, by_url=True), 10 * (3_000 + 1_600)),
+    (GEMINI, "gemini-2.5-flash", Medium(Kind.PDF, by_url=True), 1_000 * 258),
+    (ANTHROPIC, "claude-sonnet-4-5", Medium(Kind.PDF, by_url=True), 1_000 * (3_000 + 1_600)),
     (ANTHROPIC, "claude-sonnet-4-5", picture(by_url=True), 1_600),
-    (OPENAI, "gpt-4o", picture(by_url=True), 85 + 4 * 170),  # 2,048 × 1,536 → 1,024 × 768
+    (OPENAI, "gpt-4o", picture(by_url=True), 85 + 8 * 170),
     (OPENAI, "gpt-4o", Medium(Kind.TEXT, size=1_001), 251),
     (OPENAI, "gpt-4o", Medium(Kind.DOCUMENT, size=30_000), 30_000),
     (OPENAI, "gpt-4o", Medium(Kind.DOCUMENT), WHOLE_WINDOW),
     # Google: 258 a frame, 32 a second of sound, 10 of metadata; 60 seconds.
-    (GEMINI, "gemini-2.5-flash", Medium(Kind.VIDEO, milliseconds=60_000), 60 * 300),
-    (GEMINI, "gemini-2.5-flash", Medium(Kind.VIDEO, milliseconds=60_000, frames=5_000), 60 * (5 * 258 + 42)),
-    (GEMINI, "gemini-2.5-flash", Medium(Kind.VIDEO, milliseconds=60_000, frames=100), 60 * 42 + 6 * 258),
-    (GEMINI, "gemini-3-pro", Medium(Kind.VIDEO, milliseconds=60_000), 60 * 112),
-    (GEMINI, "gemini-3-pro", Medium(Kind.VIDEO, milliseconds=60_000, detail="high"), 60 * 322),
-    (GEMINI, "gemini-2.5-flash", Medium(Kind.VIDEO, size=125_000), 10 * 300),  # at 100 kbit/s
+    (GEMINI, "gemini-2.5-flash", Medium(Kind.VIDEO, milliseconds=60_000), 60 * 268),
+    (GEMINI, "gemini-2.5-flash", Medium(Kind.VIDEO, milliseconds=60_000, frames=5_000), 60 * (5 * 258 + 10)),
+    (GEMINI, "gemini-2.5-flash", Medium(Kind.VIDEO, milliseconds=60_000, frames=100), 60 * 10 + 6 * 258),
+    (GEMINI, "gemini-3-pro", Medium(Kind.VIDEO, milliseconds=60_000), 60 * 80),
+    (GEMINI, "gemini-3-pro", Medium(Kind.VIDEO, milliseconds=60_000, detail="high"), 60 * 290),
+    (GEMINI, "gemini-2.5-flash", Medium(Kind.VIDEO, size=125_000), 10 * 268),  # at 100 kbit/s
+    (OPENAI, "any", Medium(Kind.VIDEO, milliseconds=60_000, sound=True), 60 * 300),
     (OPENAI, "any", Medium(Kind.AUDIO, milliseconds=60_000), 60 * 32),
     (OPENAI, "any", Medium(Kind.AUDIO, size=20_000), 10 * 32),  # at 16 kbit/s
 ]
@@ -162,7 +162,7 @@ DOCUMENTS = [
 def test_a_document_or_recording_is_charged_by_pages_or_seconds(
     dialect: Dialect, model: str, medium: Medium, tokens: int
 ) -> None:
-    """At its densest; what only the provider has seen at its usual size; what cannot be read at its largest."""
+    """At its densest; what only the provider has seen, and what cannot be read, as the most that it can be."""
     assert usual(dialect, model, medium) == tokens
 
 
@@ -177,7 +177,7 @@ def line(row: Row) -> str:
     """Return a row as docs/money.md has it."""
     small, photo = picture(1_024, 1_024), picture(4_000, 3_000)
     largest = row.pictures.most(picture(hidden=True))
-    second = row.frame_tokens("") + SOUND_RATE + VIDEO_RATE
+    second = row.frame_tokens("") + VIDEO_RATE
     figures = [
         *(f"{row.pictures.usual(size):,}" for size in (small, photo)),
         "the whole window" if largest == WHOLE_WINDOW else f"{largest:,}",

@@ -521,6 +521,24 @@ def test_unknown_fields_are_an_option_of_upstreams_and_plans(world: World, run: 
     assert run("upstreams", "update", "test-openai").exit_code == 2
 
 
+def test_hosted_tools_are_an_option_of_plans_and_keys(world: World, run: Run, read: Read) -> None:
+    """They are left out unless something else is said; that they cannot be allowed yet is said with the reason."""
+    plan = ["plans", "add", "basic", "--multiplier", "1", "--models", "gpt-test"]
+    assert read(*plan)["hosted_tools"] == "leave_out"
+    assert read("plans", "update", "basic", "--hosted-tools", "refuse")["hosted_tools"] == "refuse"
+    assert read("plans", "update", "basic", "--multiplier", "2")["hosted_tools"] == "refuse"
+    assert "hosted tools: refuse" in run("plans", "update", "basic", "--multiplier", "2").stdout
+    assert "refuse" in run("plans", "list").stdout
+    assert create(read)["hosted_tools"] == "leave_out"
+    assert create(read, "--hosted-tools", "refuse", name="strict")["hosted_tools"] == "refuse"
+    assert read("keys", "update", "app", "--hosted-tools", "refuse")["hosted_tools"] == "refuse"
+    assert read("keys", "update", "app", "--policy", "expected")["hosted_tools"] == "refuse"
+    for allow in (["keys", "update", "app"], ["plans", "update", "basic"]):
+        result = run(*allow, "--hosted-tools", "allow")
+        assert (result.exit_code, "no price" in result.stderr) == (1, True)
+    assert run("keys", "update", "app", "--hosted-tools", "maybe").exit_code == 2
+
+
 def test_a_model_is_moved_to_a_real_provider(world: World, run: Run, read: Read) -> None:
     """Its public id and price stay; nothing to change is a usage error."""
     upstream = ["upstreams", "add", "real", "--dialect", "openai", "--base-url", "https://api.openai.com/v1"]

@@ -11,6 +11,7 @@ from tests.dashboard.conftest import PASSWORD, Visit
 from toolkit.admin import keys, operators, organisations
 from toolkit.admin.key_summaries import summaries
 from toolkit.admin.sign_in import open_session
+from toolkit.core.hosted_tools import HostedTools
 from toolkit.core.period import billing_month
 from toolkit.core.policy import HoldPolicy, KeyStatus, Role
 from toolkit.core.secrets import is_well_formed
@@ -144,6 +145,7 @@ def test_create_shows_the_secret_once(visit: Open, world: World) -> None:
     page.app.multiselect(key=f"key_models_{world.plan_id}").set_value(["gpt-test"])
     page.app.datetime_input(key="key_expires").set_value(datetime(2099, 1, 31, 12, 0))  # noqa: DTZ001 - as the input gives it
     page.app.radio(key="key_policy").set_value(HoldPolicy.EXPECTED)
+    page.app.radio(key="key_hosted_tools").set_value(HostedTools.REFUSE)
     page.click("confirm")
     secret, curl, variables = [block.value for block in page.app.code]
     assert is_well_formed(secret)
@@ -155,6 +157,7 @@ def test_create_shows_the_secret_once(visit: Open, world: World) -> None:
 
     key = stored(world, "new-app")
     assert (key.monthly_limit, key.scope, key.hold_policy) == (usd(12.5), '["gpt-test"]', HoldPolicy.EXPECTED)
+    assert key.hosted_tools == HostedTools.REFUSE
     assert key.expires_at == datetime(2099, 1, 31, 12, 0, tzinfo=UTC)
     assert secret not in repr(page.app.session_state.to_dict())
 
@@ -282,11 +285,12 @@ def test_edit_keeps_what_somebody_else_changed(visit: Open, world: World) -> Non
     page = visit("keys").choose(key.id, "Edit")
     with world.workspace.write() as tx:
         keys.update(tx, key.id, monthly_limit=usd(5), models=["gpt-test"], hold_policy=HoldPolicy.EXPECTED)
+        keys.update(tx, key.id, hosted_tools=HostedTools.REFUSE)
     page.type("key_name", "renamed")
     page.click("confirm")
     changed = stored(world, key.id)
     assert (changed.name, changed.monthly_limit, changed.scope) == ("renamed", usd(5), '["gpt-test"]')
-    assert changed.hold_policy == HoldPolicy.EXPECTED
+    assert (changed.hold_policy, changed.hosted_tools) == (HoldPolicy.EXPECTED, HostedTools.REFUSE)
     assert page.choose(key.id, "Edit").app.text_input(key="key_limit").value == "5"
 
 

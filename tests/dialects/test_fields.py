@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from toolkit.core.dialect import Dialect
 from toolkit.core.errors import Refusal, RefusalType
-from toolkit.core.unknown_fields import UnknownFields, stricter
+from toolkit.core.strictness import stricter
+from toolkit.core.unknown_fields import UnknownFields
 from toolkit.dialects import MODULES, anthropic_fields, gemini_fields, headers, openai_fields
 from toolkit.dialects.fields import MOST_UNKNOWN, Effect, Field, Fields, Kinds, covered, plain, refused
 from toolkit.dialects.headers import BETAS, KNOWN, read, read_betas
@@ -208,6 +209,23 @@ REFUSED = [
     (generate, {"generationConfig": {"modelSelectionConfig": {"a": "b"}}}, "generationConfig.modelSelectionConfig"),
     (generate, {"generationConfig": {"speechConfig": {"languageCode": "en"}}}, "generationConfig.speechConfig"),
     (generate, {"generateContentRequest": {"cachedContent": "x"}}, "generateContentRequest.cachedContent"),
+    (
+        messages,
+        {
+            "messages": [
+                {
+                    "role": "system",
+                    "content": [
+                        {
+                            "type": "tool_addition",
+                            "tool": {"type": "tool_definition", "definition": {"type": "web_search_20250305"}},
+                        }
+                    ],
+                }
+            ]
+        },
+        "messages[0].content[0].tool.definition.type",
+    ),
 ]
 
 
@@ -399,6 +417,39 @@ CLIENTS = [
             "generationConfig": {"thinkingConfig": {"thinkingLevel": "low"}, "mediaResolution": "MEDIA_RESOLUTION_LOW"},
         },
     ),
+    # Mistral's reasoning, sent back; a search that is off at xAI; tools that come and go at Anthropic.
+    (
+        chat,
+        {
+            "messages": [
+                {
+                    "role": "assistant",
+                    "content": [{"type": "thinking", "thinking": [{"type": "text", "text": "x"}]}],
+                    "prefix": False,
+                }
+            ],
+            "search_parameters": {"mode": "off"},
+        },
+    ),
+    (
+        messages,
+        {
+            "messages": [
+                {
+                    "role": "system",
+                    "content": [
+                        {"type": "tool_addition", "tool": {"type": "tool_reference", "name": "Read"}},
+                        {"type": "tool_removal", "tool": {"type": "tool_reference", "name": "Bash"}},
+                        {
+                            "type": "tool_addition",
+                            "tool": {"type": "tool_definition", "definition": {"name": "f", "input_schema": {}}},
+                        },
+                        {"type": "fallback", "from": {"model": "a"}, "to": {"model": "b"}},
+                    ],
+                }
+            ]
+        },
+    ),
 ]
 
 
@@ -544,6 +595,15 @@ def test_a_compaction_differs_from_responses_in_two_fields() -> None:
     responses, compaction = (openai_fields.BODIES[name].rows for name in ("responses", "responses/compact"))
     differ = [name for name, row in compaction.items() if row is not responses.get(name)]
     assert (set(differ), compaction.keys()) == ({"stream", "max_output_tokens", "extra_body"}, responses.keys())
+
+
+@pytest.mark.parametrize("rows", [openai_fields.TOOLS.rows, anthropic_fields.TOOLS.rows, gemini_fields.TOOL.rows])
+def test_the_documentation_says_who_runs_which_tool(rows: Mapping[str, Field]) -> None:
+    """The caller, whose tools go on, or the provider."""
+    own, hosted = (
+        ", ".join(f"`{name}`" for name, row in rows.items() if bool(row.refused) is of) for of in (False, True)
+    )
+    assert f"| {own} | {hosted}" in (Path(__file__).parents[2] / "docs" / "fields.md").read_text()
 
 
 def test_rows_say_what_covers_their_effect() -> None:

@@ -11,14 +11,16 @@ import openai.types.chat.completion_create_params as chat_params
 import openai.types.responses.response_create_params as response_params
 import pytest
 from anthropic.types.anthropic_beta_param import AnthropicBetaParam
+from anthropic.types.beta.beta_content_block_param import BetaContentBlockParam
 from google.genai import types as genai_types
 from openai.types.chat import ChatCompletionStreamOptionsParam
 from openai.types.chat.chat_completion_tool_union_param import ChatCompletionToolUnionParam
 from openai.types.embedding_create_params import EmbeddingCreateParams
+from openai.types.responses.response_input_item_param import ResponseInputItemParam
 from openai.types.responses.tool_param import ToolParam
 from openai.types.shared_params import Reasoning
 
-from toolkit.dialects import anthropic_fields, gemini_fields, openai_fields
+from toolkit.dialects import anthropic, anthropic_fields, gemini, gemini_fields, openai, openai_fields
 from toolkit.dialects.fields import Fields, Kinds, undated
 
 pytestmark = pytest.mark.world
@@ -146,3 +148,41 @@ def test_every_field_of_gemini_is_known() -> None:
     assert wire(genai_types.Tool) <= gemini_fields.TOOL.names
     assert wire(genai_types.ToolConfig) <= inside(gemini_fields.BODY, "toolConfig").names
     assert wire(genai_types.ThinkingConfig) <= inside(gemini_fields.CONFIG, "thinkingConfig").names
+
+
+# -- what is sent back ------------------------------------------------------------------------------------------------
+
+
+def test_every_item_of_the_sdks_input_is_read_or_said_as_text() -> None:
+    """OpenAI's, but for those that refer to what the provider keeps."""
+    elsewhere = {"item_reference"}
+    kinds = {kind for definition in get_args(ResponseInputItemParam) for kind in types_of(definition)} - elsewhere
+    assert len(kinds) > 25
+    for kind in kinds:
+        body = {"input": [{"type": kind, "role": "user", "content": "x", "encrypted_content": "x"}]}
+        changed, told = openai.with_hosted_items_as_text(openai_fields.RESPONSES, body)
+        openai.inspect(openai_fields.RESPONSES, {"model": "m", **changed}, 100, None)
+        assert told or changed is body
+
+
+def test_every_block_of_the_sdks_messages_is_read_or_said_as_text() -> None:
+    """Anthropic's, but for those that refer to what the provider keeps."""
+    elsewhere = {"container_upload", "compaction"}
+    definitions = [one for one in get_args(BetaContentBlockParam) if isinstance(one, type)]
+    kinds = {kind for definition in definitions for kind in types_of(definition)} - elsewhere
+    assert len(kinds) > 20
+    source = {"source": {"type": "url", "url": "https://example.com"}, "tool": {"type": "tool_reference"}}
+    for kind in kinds:
+        body = {"messages": [{"role": "user", "content": [{"type": kind, "content": "x", **source}]}]}
+        changed, _ = anthropic.with_hosted_items_as_text("messages", body)
+        anthropic.inspect("messages", {"model": "m", "max_tokens": 1, **changed}, 100, None)
+
+
+def test_every_part_of_geminis_that_is_refused_is_said_as_text() -> None:
+    """But for a file that the provider keeps."""
+    names = {field.alias or name for name, field in genai_types.Part.model_fields.items()}
+    assert gemini_fields.PART.names >= {"executableCode", "toolCall"}
+    for name in names - {"fileData"}:
+        body = {"contents": [{"parts": [{name: {"a": "b"}}]}]}
+        changed, _ = gemini.with_hosted_items_as_text("generateContent", body)
+        gemini.inspect("generateContent", changed, 100, "m")

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.dialects.test_media import mp4, text
 from tests.usages import used
 from toolkit.core.errors import Refusal, RefusalType
 from toolkit.core.usage import Usage
@@ -94,16 +95,20 @@ def test_inline_pictures_are_counted_wherever_they_stand(field: str) -> None:
     assert shape.text_bytes < 400
 
 
+VIDEO = text(mp4(3, late=30_000))
+
+
 @pytest.mark.parametrize("kind", ["video/mp4", "application/pdf", "text/plain", "", None, 5])
 def test_parts_of_unknown_size_take_the_whole_context(kind: object) -> None:
     """What only the provider can count is held as the whole context window."""
-    assert parts({"inlineData": {"mimeType": kind, "data": "AAAA"}}).whole_context
+    data = VIDEO if kind == "video/mp4" else "AAAA"
+    assert parts({"inlineData": {"mimeType": kind, "data": data}}).whole_context
 
 
 @pytest.mark.parametrize("kind", ["video/mp4", "application/pdf", "text/plain", "application/zip"])
 def test_the_bytes_of_media_are_no_text(kind: str) -> None:
     """In contents and in the results of functions."""
-    blob = {"inlineData": {"mimeType": kind, "data": "A" * 100_000}}
+    blob = {"inlineData": {"mimeType": kind, "data": VIDEO if kind == "video/mp4" else "A" * 100_000}}
     shape = parts(blob, {"functionResponse": {"name": "f", "response": {}, "parts": [blob]}})
     assert (sum(shape.media.values()), shape.text_bytes < 400) == (2, True)
 
@@ -140,13 +145,31 @@ def test_media_resolution_is_read_of_the_request_and_of_its_parts(snake: bool) -
 )
 def test_frames_of_a_video_are_read(rate: object, frames: int) -> None:
     """More frames a second cost more; what is no rate counts as the highest."""
-    video = {"inlineData": {"mimeType": "video/mp4", "data": "AAAA"}, "videoMetadata": {"fps": rate}}
+    video = {"inlineData": {"mimeType": "video/mp4", "data": text(mp4(3))}, "videoMetadata": {"fps": rate}}
     assert [medium.frames for medium in parts(video).media] == [frames]
+
+
+@pytest.mark.parametrize("written", [7, 7.0, "7"])
+def test_a_number_may_be_written_as_protocol_buffers_write_it(written: object) -> None:
+    """The bound, and how many answers, move the hold however they are written."""
+    shape = config(maxOutputTokens=written, candidate_count=written)
+    assert (shape.output_bound, shape.choices) == (7, 7)
+
+
+def test_a_computer_that_the_caller_controls_declares_its_functions() -> None:
+    """Beside those of the caller's own; their declarations are input that the body does not have."""
+    own = {"functionDeclarations": [{"name": "f"}]}
+    for name in ("computerUse", "computer_use"):
+        assert inspect(tools=[own, {name: {"environment": "ENVIRONMENT_BROWSER"}}]).tools == 17
+    assert inspect(tools=[{**own, "computerUse": None}]).tools == 1
 
 
 INVALID: list[tuple[str, Callable[[], Shape]]] = [
     ("generationConfig.candidateCount", lambda: config(candidateCount=9)),
-    ("generationConfig.candidateCount", lambda: config(candidateCount="2")),
+    ("generationConfig.candidateCount", lambda: config(candidateCount="two")),
+    ("generationConfig.candidateCount", lambda: config(candidateCount="9")),
+    ("generationConfig.candidateCount", lambda: config(candidateCount=1.5)),
+    ("generationConfig.maxOutputTokens", lambda: config(maxOutputTokens="9" * 5_000)),
     ("generationConfig.candidate_count", lambda: config(candidate_count=0)),
     ("generationConfig.maxOutputTokens", lambda: config(maxOutputTokens=0)),
     ("generationConfig.maxOutputTokens", lambda: config(maxOutputTokens=5, max_output_tokens=6)),
@@ -207,7 +230,6 @@ UNSUPPORTED: list[tuple[str, Callable[[], Shape]]] = [
             "urlContext",
             "fileSearch",
             "googleMaps",
-            "computerUse",
             "mcpServers",
             "toolOfTomorrow",
         )

@@ -3,6 +3,8 @@
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from toolkit.dialects import anthropic, gemini, openai
 from toolkit.dialects.gemini_request import COUNT_TOKENS, GENERATE
@@ -72,6 +74,12 @@ def test_an_unknown_tool_and_one_in_a_namespace_are_left_out() -> None:
     "forced",
     [
         {"tools": [FUNCTION, SEARCH], "tool_choice": {"type": "web_search"}},
+        {
+            "tools": [FUNCTION, {"type": "web_search_preview_2025_03_11"}],
+            "tool_choice": {"type": "web_search_preview"},
+        },
+        {"tools": [{"type": "web_search_2025_08_26"}, CUSTOM], "tool_choice": {"type": "web_search"}},
+        {"tools": [SEARCH], "tool_choice": "any"},
         {"tools": [SEARCH], "tool_choice": "required"},
         {
             "tools": [FUNCTION, SEARCH],
@@ -100,6 +108,36 @@ def test_a_choice_among_functions_does_not_force_a_search() -> None:
     assert changed["tool_choice"]["allowed_tools"] == {"mode": "auto", "tools": [{"type": "function", "name": "f"}]}
 
 
+def test_what_is_left_depends_on_nothing_that_is_gone() -> None:
+    """Tools that a hosted search would have shown are shown at once; what a hosted program calls is called directly."""
+    deferred = {**FUNCTION, "defer_loading": True}
+    space = {"type": "namespace", "name": "n", "tools": [deferred]}
+    changed, left_out = responses(tools=[space, deferred, {"type": "tool_search"}])
+    assert changed["tools"] == [{**space, "tools": [FUNCTION]}, FUNCTION]
+    assert left_out == ("tools[*].tool_search",)
+    own = {"type": "tool_search", "execution": "client", "description": "d", "parameters": {}}
+    changed, _ = responses(tools=[deferred, own, SEARCH])
+    assert changed["tools"] == [deferred, own]
+    called = {**FUNCTION, "allowed_callers": ["programmatic"]}
+    changed, _ = responses(tools=[called, {"type": "programmatic_tool_calling"}])
+    assert changed["tools"] == [FUNCTION]
+
+
+def test_a_shell_in_a_container_of_the_providers_is_left_out() -> None:
+    """One of the caller's own machine goes on."""
+    own = {"type": "shell", "environment": {"type": "local"}}
+    changed, left_out = responses(tools=[own, {"type": "shell", "environment": {"type": "container_auto"}}])
+    assert (changed["tools"], left_out) == ([own], ("tools[*].shell",))
+
+
+def test_a_computer_that_the_caller_controls_goes_on() -> None:
+    """Its kind is a word there, and no environment of the provider's; the model's tokens are all that it costs."""
+    tool = {"type": "computer_use_preview", "display_width": 1_024, "display_height": 768, "environment": "browser"}
+    body: Json = {"model": "m", "input": "x", "tools": [tool, {"type": "computer"}]}
+    assert openai.without_hosted_tools(RESPONSES, body) == (body, ())
+    assert openai.inspect(RESPONSES, body, 100, None).tools == 2
+
+
 # -- Anthropic --------------------------------------------------------------------------------------------------
 
 BASH: Json = {"type": "bash_20250124", "name": "bash"}
@@ -118,6 +156,30 @@ def test_a_search_that_claude_code_offers_is_left_out() -> None:
     assert changed == {"model": "m", "tools": [own, BASH], "tool_choice": {"type": "any"}}
     assert left_out == ("tools[*].web_search_20250305",)
     assert messages(tools=[WEB], tool_choice={"type": "auto"})[0] == {"model": "m"}
+
+
+def test_servers_that_the_provider_would_call_are_left_out() -> None:
+    """With the tools that name them, or alone, as the first version of the beta has them."""
+    servers = [{"type": "url", "name": "s", "url": "https://mcp.example.com"}]
+    toolset = {"type": "mcp_toolset", "mcp_server_name": "s"}
+    changed, left_out = messages(tools=[BASH, toolset], mcp_servers=servers)
+    assert (changed, left_out) == ({"model": "m", "tools": [BASH]}, ("tools[*].mcp_toolset", "mcp_servers"))
+    assert messages(mcp_servers=servers) == ({"model": "m"}, ("mcp_servers",))
+    assert messages(mcp_servers=[])[1] == ()
+    forced = {"tools": [BASH], "mcp_servers": servers, "tool_choice": {"type": "tool", "name": "of the server"}}
+    assert messages(**forced) == ({"model": "m", **forced}, ())
+
+
+def test_deferred_tools_are_shown_where_the_hosted_search_for_them_is_gone() -> None:
+    """Anthropic refuses a request whose tools are all deferred; Claude Code looks for tools itself, and keeps it so."""
+    deferred = {"name": "f", "input_schema": {}, "defer_loading": True}
+    called = {"name": "g", "input_schema": {}, "allowed_callers": ["code_execution_20260120"]}
+    search = {"type": "tool_search_tool_bm25_20251119", "name": "tool_search_tool_bm25"}
+    changed, left_out = messages(tools=[search, deferred, called, {"type": "code_execution_20260120", "name": "c"}])
+    assert changed["tools"] == [{"name": "f", "input_schema": {}}, {"name": "g", "input_schema": {}}]
+    assert left_out == ("tools[*].tool_search_tool_bm25_20251119", "tools[*].code_execution_20260120")
+    own = {"name": "ToolSearch", "input_schema": {}}
+    assert messages(tools=[own, deferred, WEB])[0]["tools"] == [own, deferred]
 
 
 @pytest.mark.parametrize(
@@ -148,11 +210,70 @@ def test_a_search_that_gemini_cli_offers_is_left_out() -> None:
     assert left_out == ("tools[*].googleSearch", "tools[*].url_context")
     auto = {"functionCallingConfig": {"mode": "AUTO"}}
     assert generate(tools=[{"googleSearch": {}}], toolConfig=auto)[0] == {"contents": []}
-    counting: Json = {"tools": [{"googleSearch": {}}]}
-    assert gemini.without_hosted_tools(COUNT_TOKENS, counting)[0] is counting
 
 
-def test_a_forced_tool_of_geminis_stays() -> None:
-    """`ANY` asks for a call, and no function is left."""
-    forced = {"tools": [{"googleSearch": {}}], "toolConfig": {"functionCallingConfig": {"mode": "ANY"}}}
+def test_one_tool_of_geminis_may_stand_without_its_array() -> None:
+    """As Google's reader takes it; what stays of it is in one."""
+    declared = {"function_declarations": [{"name": "f"}]}
+    assert generate(tools={**declared, "google_search": {}})[0] == {"contents": [], "tools": [declared]}
+    assert generate(tools={"codeExecution": {}}) == ({"contents": []}, ("tools[*].codeExecution",))
+    body = {"contents": [], "tools": declared}
+    assert gemini.without_hosted_tools(GENERATE, body) == (body, ())
+
+
+def test_tokens_are_counted_without_a_search_too() -> None:
+    """At the request's own level, and in the request whose tokens are to be counted."""
+    search: Json = {"tools": [{"googleSearch": {}}]}
+    assert gemini.without_hosted_tools(COUNT_TOKENS, search)[0] == {}
+    for name in ("generateContentRequest", "generate_content_request"):
+        body = {name: {"model": "models/m", **search}}
+        assert gemini.without_hosted_tools(COUNT_TOKENS, body) == (
+            {name: {"model": "models/m"}},
+            ("tools[*].googleSearch",),
+        )
+
+
+@pytest.mark.parametrize("outer", ["toolConfig", "tool_config"])
+@pytest.mark.parametrize("inner", ["functionCallingConfig", "function_calling_config"])
+@pytest.mark.parametrize("mode", ["ANY", "any", 2])
+def test_a_forced_tool_of_geminis_stays(outer: str, inner: str, mode: object) -> None:
+    """`ANY` asks for a call, and no function is left; however it is spelled, or by the enum's number."""
+    forced = {"tools": [{"googleSearch": {}}], outer: {inner: {"mode": mode}}}
     assert generate(**forced) == ({"contents": [], **forced}, ())
+    declared = {"functionDeclarations": [{"name": "f"}]}
+    kept = {**forced, "tools": [declared]}
+    assert generate(**{**forced, "tools": [declared, {"googleSearch": {}}]})[0] == {"contents": [], **kept}
+
+
+# -- odd bodies -------------------------------------------------------------------------------------------------
+
+WORDS = [
+    "web_search",
+    "function",
+    "namespace",
+    "tool_search",
+    "required",
+    "allowed_tools",
+    "tool",
+    "any",
+    "client",
+    "f",
+]
+NAMES = ["type", "tools", "name", "mode", "execution", "googleSearch", "allowed_callers", "defer_loading", "include"]
+ODD = st.recursive(
+    st.none() | st.integers(0, 3) | st.sampled_from(WORDS),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(NAMES), inner, max_size=4),
+    max_leaves=12,
+)
+BODIES = st.fixed_dictionaries(
+    {"tools": ODD}, optional=dict.fromkeys(("tool_choice", "include", "mcp_servers", "toolConfig"), ODD)
+)
+
+
+@given(BODIES)
+def test_whatever_stands_there_is_looked_at_without_a_fault(body: Json) -> None:
+    """And a second look finds nothing more to leave out."""
+    for dialect, endpoint in ((openai, RESPONSES), (openai, CHAT), (anthropic, "messages"), (gemini, GENERATE)):
+        changed, left_out = dialect.without_hosted_tools(endpoint, body)
+        assert left_out or changed is body
+        assert not left_out or dialect.without_hosted_tools(endpoint, changed)[1] == ()

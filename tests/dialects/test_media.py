@@ -64,6 +64,22 @@ def mp4(seconds: int, *, brand: bytes = b"isom", sound: bool = False, late: int 
     return b"".join([box(b"ftyp", brand, bytes(4)), *media, movie])
 
 
+def element(name: bytes, *content: bytes, size: bytes = b"") -> bytes:
+    """Return one element of a Matroska file; its size is written in eight bytes, unless it is given."""
+    data = b"".join(content)
+    return name + (size or pack(">Q", 1 << 56 | len(data))) + data
+
+
+def webm(*kinds: int, live: bool = False, before: bytes = b"") -> bytes:
+    """Return a WebM file with tracks of these types, after what is `before` them; a live recording has no sizes."""
+    entries = [element(b"\xae", element(b"\xd7", b"\x01"), element(b"\x83", bytes([kind]))) for kind in kinds]
+    tracks = element(b"\x16\x54\xae\x6b", *entries)
+    unknown = b"\x01" + b"\xff" * 7 if live else b""
+    frames = element(b"\x1f\x43\xb6\x75", b"\x83\x81\x02" * 100_000, size=unknown)
+    head = element(b"\x1a\x45\xdf\xa3", element(b"\x42\x82", b"webm"))
+    return head + element(b"\x18\x53\x80\x67", before, tracks, frames, size=unknown)
+
+
 def wav(seconds: int) -> bytes:
     """Return a WAV file of 8,000 bytes a second."""
     head = b"RIFF" + bytes(4) + b"WAVEfmt " + pack("<IHHIIHH", 16, 1, 1, 8_000, 8_000, 1, 8) + b"data" + bytes(4)
@@ -203,7 +219,7 @@ def test_a_lie_about_the_kind_is_found_out(data: bytes, kind: Kind) -> None:
     ("declared", "expected"),
     [
         ("image/tiff", Medium(Kind.PICTURE)),
-        ("Video/x-ms-wmv", Medium(Kind.VIDEO, size=9)),
+        ("Video/x-ms-wmv", Medium(Kind.VIDEO, size=9, sound=None)),
         ("application/pdf", Medium(Kind.PDF, size=9)),
         ("text/csv", Medium(Kind.TEXT, size=9)),
         ("application/json; charset=utf-8", Medium(Kind.TEXT, size=9)),
@@ -275,13 +291,43 @@ def test_a_recording_without_a_length_has_its_bytes() -> None:
         (mp4(3), False),
         (mp4(3, sound=True), True),
         (mp4(3, sound=True, late=2_000_000), True),
-        (b"\x1a\x45\xdf\xa3" + bytes(40) + b"\x83\x81\x02" + b"\x1f\x43\xb6\x75", True),
-        (b"\x1a\x45\xdf\xa3" + bytes(40) + b"\x83\x81\x01\x1f\x43\xb6\x75\x83\x81\x02", False),
+        (webm(1), False),
+        (webm(1, 17, live=True), False),
+        (webm(1, 2), True),
+        (webm(3, live=True), True),
     ],
 )
 def test_a_track_of_sound_is_seen(data: bytes, sound: bool) -> None:
-    """MP4, QuickTime, Matroska and WebM name their tracks in the header."""
+    """MP4, QuickTime, Matroska and WebM list their tracks in the header."""
     assert read_blob("video/mp4", text(data)).sound is sound
+
+
+FREE = box(b"free")
+HANDLER = box(b"mdia", box(b"hdlr", bytes(8), b"vide"))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"RIFF" + bytes(4) + b"AVI LIST" + bytes(99),
+        b"FLV\x01\x05" + bytes(99),
+        b"OggS" + bytes(24) + b"theora",
+        box(b"ftyp", b"isom") + FREE * 100 + mp4(3)[16:],
+        box(b"ftyp", b"isom") + box(b"moov", box(b"trak", HANDLER), FREE * 100),
+        box(b"ftyp", b"isom") + box(b"moov", box(b"trak", HANDLER), box(b"trak", box(b"udta", b"hdlr" * 9))),
+        box(b"ftyp", b"isom") + box(b"moov", box(b"cmov", bytes(99))),
+        mp4(3)[:-9],
+        webm(),
+        webm(before=element(b"\x1f\x43\xb6\x75")),
+        webm(1, before=element(b"\xec", bytes(300_000))),
+        webm(1)[:70],
+        b"\x1a\x45\xdf\xa3" + bytes(99),
+    ],
+)
+def test_sound_that_may_be_there_is_not_taken_for_none(data: bytes) -> None:
+    """A container that is not read here, or whose list of tracks was not read to its end."""
+    found = read_blob("video/mp4", text(data))
+    assert (found.kind, found.sound) == (Kind.VIDEO, None)
 
 
 @pytest.mark.parametrize(
@@ -312,7 +358,8 @@ SAMPLES = [
     mp3(1, tag=bytes(20), frames=9),
     ogg(1),
     pdf(3),
-    b"\x1a\x45\xdf\xa3\x83\x81\x02" + bytes(9),
+    webm(1, 2),
+    webm(1, live=True),
 ]
 
 

@@ -258,7 +258,6 @@ UNSUPPORTED: list[tuple[str, Callable[[], Shape]]] = [
             "file_search",
             "code_interpreter",
             "image_generation",
-            "computer_use_preview",
             "mcp",
             "tool_search",
             "programmatic_tool_calling",

@@ -14,6 +14,7 @@ from tests.gateway.test_refusals import assert_refused
 from toolkit.admin import catalog, plans
 from toolkit.admin.upstreams import update_upstream
 from toolkit.core.dialect import Dialect
+from toolkit.core.hosted_tools import HostedTools
 from toolkit.core.unknown_fields import UnknownFields
 from toolkit.gateway.app import create_app
 from toolkit.store import unknown_fields
@@ -228,6 +229,73 @@ def test_a_hosted_tool_that_is_merely_offered_does_not_go_on(gate: Gate, kind: s
     assert (reply.status, reply.headers["x-keydesk-left-out"]) == (200, name)
     sent = json.loads(upstream.requests[0].partition(b"\r\n\r\n")[2])
     assert "tools" not in sent
+    assert behind.gate.row().cost > 0
+
+
+@pytest.mark.parametrize("kind", OFFERED)
+@pytest.mark.parametrize(
+    ("of_plan", "of_key", "who"),
+    [("refuse", "leave_out", "keydesk plans update"), ("leave_out", "refuse", "keydesk keys update key_")],
+)
+def test_hosted_tools_are_refused_where_plan_or_key_say_so(
+    gate: Gate, kind: str, of_plan: str, of_key: str, who: str
+) -> None:
+    """The stricter wins at the next call; the message names the tool and who can have it left out; nothing is held."""
+    tool, name = OFFERED[kind]
+    behind = gate.behind("http://127.0.0.1:9", dialect_of(kind))
+    with gate.workspace.write() as tx:
+        plans.update(tx, behind.gate.key.key.plan_id, hosted_tools=HostedTools(of_plan))
+    behind.gate.update(hosted_tools=HostedTools(of_key))
+    reply = behind.ask(kind, "hello", tools=[tool])
+    assert_refused(behind.gate, reply, 400, "unsupported_feature", who)
+    assert f"'{name}'" in reply.message
+    assert behind.ask(kind, "hello").status == 502
+
+
+SEARCHED: dict[str, tuple[dict[str, Any], str]] = {
+    "responses": (
+        {"input": [{"type": "web_search_call", "id": "ws", "action": {"type": "search", "query": "the news"}}]},
+        "input[*].web_search_call",
+    ),
+    "messages": (
+        {
+            "messages": [
+                {"role": "user", "content": "hello"},
+                {
+                    "role": "assistant",
+                    "content": [
+                        {"type": "server_tool_use", "id": "s", "name": "web_search", "input": {"query": "the news"}},
+                        {"type": "web_search_tool_result", "tool_use_id": "s", "content": []},
+                    ],
+                },
+                {"role": "user", "content": "and now?"},
+            ]
+        },
+        "messages[*].content[*].server_tool_use, messages[*].content[*].web_search_tool_result",
+    ),
+    "generate": (
+        {"contents": [{"parts": [{"executableCode": {"language": "PYTHON", "code": "print('the news')"}}]}]},
+        "contents[*].parts[*].executableCode",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", SEARCHED)
+@pytest.mark.parametrize("large", [False, True], ids=["small", "large"])
+def test_a_search_of_an_earlier_answer_goes_on_as_text(gate: Gate, kind: str, large: bool) -> None:
+    """A conversation that began at the provider goes on; so too where another process reads the body."""
+    fields, name = SEARCHED[kind]
+    if large:
+        fields = {**fields, "metadata" if kind != "generate" else "labels": {"a": "word " * 120_000}}
+    usage = {"input_tokens": 9, "output_tokens": 2}
+    answer = {"id": "x", "usage": usage, "usageMetadata": {"promptTokenCount": 9, "candidatesTokenCount": 2}}
+    with raw_upstream([http_answer(json.dumps(answer).encode(), "Content-Type: application/json")]) as upstream:
+        behind = gate.behind(upstream.url, dialect_of(kind))
+        reply = behind.ask(kind, "", **fields)
+    assert (reply.status, reply.headers["x-keydesk-left-out"]) == (200, name)
+    body = upstream.requests[0].partition(b"\r\n\r\n")[2]
+    assert b"the news" in body
+    assert not any(sign in body for sign in (b'"type":"web_search_call"', b'"server_tool_use",', b'"executableCode":'))
     assert behind.gate.row().cost > 0
 
 

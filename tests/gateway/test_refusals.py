@@ -73,7 +73,14 @@ UNSUPPORTED: list[tuple[str, dict[str, Any], str]] = [
         "tools[0].type",
     ),
     ("messages", {"tools": [{"type": "code_execution_20250825"}], "tool_choice": {"type": "any"}}, "tools[0].type"),
-    ("messages", {"mcp_servers": [{"type": "url", "url": "https://example.com", "name": "x"}]}, "mcp_servers"),
+    (
+        "messages",
+        {
+            "mcp_servers": [{"type": "url", "url": "https://example.com", "name": "x"}],
+            "tool_choice": {"type": "any"},
+        },
+        "mcp_servers",
+    ),
     ("messages", {"container": "container_1"}, "container"),
     ("messages", {"service_tier": "priority"}, "service_tier"),
     ("messages", {"speed": "fast"}, "speed"),

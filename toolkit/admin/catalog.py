@@ -8,6 +8,7 @@ from sqlalchemy import select, update
 from toolkit.admin import rights
 from toolkit.core.catalog import Catalog, DatedSheet, ModelFacts, PlanFacts
 from toolkit.core.dialect import Dialect
+from toolkit.core.hosted_tools import HostedTools
 from toolkit.core.pricing import PriceSheet
 from toolkit.core.unknown_fields import UnknownFields
 from toolkit.store.locks import lock_catalog
@@ -65,6 +66,7 @@ def load(tx: Transaction) -> Catalog:
             plan.multiplier,
             frozenset(included.get(plan.id, ())),
             UnknownFields(plan.unknown_fields),
+            HostedTools(plan.hosted_tools),
         )
         for plan in session.scalars(select(Plan))
     }

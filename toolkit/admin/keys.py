@@ -15,6 +15,7 @@ from sqlalchemy import or_, select
 from toolkit.admin import organisations, plans, rights
 from toolkit.core import words
 from toolkit.core.errors import Conflict, Forbidden, InvalidInput, NotFound
+from toolkit.core.hosted_tools import HostedTools, checked
 from toolkit.core.ids import new_id
 from toolkit.core.money import check_amount, usd
 from toolkit.core.policy import HoldPolicy, KeyStatus, Role, has_expired
@@ -54,6 +55,7 @@ def create(
     monthly_limit: int | None = None,
     expires_at: datetime | None = None,
     hold_policy: HoldPolicy = HoldPolicy.STRICT,
+    hosted_tools: HostedTools = HostedTools.LEAVE_OUT,
 ) -> NewSecret:
     """Create an API key.
 
@@ -67,6 +69,7 @@ def create(
         monthly_limit: nano-USD; None = unlimited, 0 = nothing paid.
         expires_at: UTC; None = never.
         hold_policy: how much is held against the monthly limit.
+        hosted_tools: what becomes of tools that the provider would run; the plan may be stricter.
 
     Raises:
         InvalidInput, NotFound, Conflict, Forbidden: an option cannot be used, the name is taken or the pepper is
@@ -97,6 +100,7 @@ def create(
         rotated_at=None,
         deleted_at=None,
         version=1,
+        hosted_tools=checked(hosted_tools),
     )
     tx.session.add(key)
     tx.session.flush()
@@ -115,6 +119,7 @@ def update(
     monthly_limit: int | Unset | None = UNSET,
     expires_at: datetime | Unset | None = UNSET,
     hold_policy: HoldPolicy | Unset = UNSET,
+    hosted_tools: HostedTools | Unset = UNSET,
     reason: str = "",
 ) -> ApiKey:
     """Change options of a key; what is not given stays. The next call is judged by the new options.
@@ -139,6 +144,8 @@ def update(
         key.expires_at = _expiry(tx, expires_at)
     if not isinstance(hold_policy, Unset):
         key.hold_policy = _policy(hold_policy)
+    if not isinstance(hosted_tools, Unset):
+        key.hosted_tools = checked(hosted_tools)
     after = describe(tx, key)
     if after == before:
         return key
@@ -235,6 +242,7 @@ def describe(tx: Transaction, key: ApiKey) -> dict[str, Any]:
         "models": json.loads(key.scope),
         "monthly_limit_usd": None if key.monthly_limit is None else usd(key.monthly_limit),
         "policy": str(key.hold_policy),
+        "hosted_tools": str(key.hosted_tools),
         "expires_at": key.expires_at.isoformat() if key.expires_at else None,
         "display": key.display,
         "created_at": key.created_at.isoformat(),

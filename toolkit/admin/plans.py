@@ -9,6 +9,7 @@ from toolkit.admin import catalog
 from toolkit.admin.upstreams import describe_unknown_fields
 from toolkit.core import words
 from toolkit.core.errors import Conflict, InvalidInput, NotFound
+from toolkit.core.hosted_tools import HostedTools, checked
 from toolkit.core.ids import new_id
 from toolkit.core.policy import KeyStatus
 from toolkit.core.pricing import check_multiplier, show_multiplier
@@ -25,6 +26,7 @@ def add(
     models: list[str],
     *,
     unknown_fields: UnknownFields = UnknownFields.PASS,
+    hosted_tools: HostedTools = HostedTools.LEAVE_OUT,
 ) -> Plan:
     """Add a plan.
 
@@ -35,9 +37,10 @@ def add(
         models: ids of the models it includes, at least one.
         unknown_fields: what becomes of request fields, betas and headers that Keydesk does not know; an upstream may be
             stricter.
+        hosted_tools: what becomes of tools that the provider would run; a key may be stricter.
 
     Raises:
-        InvalidInput: no models, or no such multiplier.
+        InvalidInput: no models, no such multiplier, or a choice for hosted tools that cannot be set.
         NotFound: a model does not exist.
         Conflict: the name is taken.
     """
@@ -54,6 +57,7 @@ def add(
         unknown_fields=unknown_fields,
         created_at=tx.now,
         created_by=tx.actor.name,
+        hosted_tools=checked(hosted_tools),
     )
     tx.session.add(plan)
     tx.session.flush()
@@ -71,6 +75,7 @@ def update(
     multiplier: int | None = None,
     models: list[str] | None = None,
     unknown_fields: UnknownFields | None = None,
+    hosted_tools: HostedTools | None = None,
 ) -> Plan:
     """Change what a plan includes or multiplies by; what is not given stays. Calls admitted before keep their price.
 
@@ -79,10 +84,10 @@ def update(
         plan: id or name.
         multiplier: millionths; 1,000,000 charges the base price.
         models: ids of all the models it is to include, at least one.
-        unknown_fields: as in `add`.
+        unknown_fields: as in `add`; so is hosted_tools.
 
     Raises:
-        InvalidInput: no models, no such multiplier, or a live key's scope names a model that would go.
+        InvalidInput: as in `add`, or a live key's scope names a model that would go.
         NotFound: the plan or a model does not exist.
     """
     catalog.begin_change(tx)
@@ -92,6 +97,8 @@ def update(
         found.multiplier = check_multiplier(multiplier)
     if unknown_fields is not None:
         found.unknown_fields = unknown_fields
+    if hosted_tools is not None:
+        found.hosted_tools = checked(hosted_tools)
     if models is not None:
         _check_models(tx, models)
         _change_models(tx, found.id, set(models))
@@ -132,6 +139,7 @@ def _describe(tx: Transaction, plan: Plan) -> dict[str, Any]:
         "multiplier": show_multiplier(plan.multiplier),
         "models": models(tx, plan.id),
         **describe_unknown_fields(plan),
+        **({} if plan.hosted_tools == HostedTools.LEAVE_OUT else {"hosted_tools": str(plan.hosted_tools)}),
     }
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 
 from sqlalchemy import func, literal, select, text, update
 
+from toolkit.core.hosted_tools import HostedTools
 from toolkit.core.moments import micros
 from toolkit.core.policy import HoldPolicy, KeyFacts, KeyStatus
 from toolkit.store.tables import ApiKey, LiveSecret, Moment, Organisation, PlanModel, RetiredSecret
@@ -101,4 +102,5 @@ def _facts(key: ApiKey, *, suspended: bool) -> KeyFacts:
         monthly_limit=key.monthly_limit,
         hold_policy=HoldPolicy(key.hold_policy),
         expires_at=key.expires_at,
+        hosted_tools=HostedTools(key.hosted_tools),
     )

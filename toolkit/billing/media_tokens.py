@@ -5,7 +5,8 @@ model that no row names gets the dearest row of its dialect. Two questions are a
 
 - `most_tokens`: the most that a picture can be billed for, which its hold needs. Pictures alone: how many pages a PDF
   has, and how long a recording is, can be hidden from whoever reads the header, so those hold the whole context window.
-- `usual_tokens`: what a medium is charged at when a provider who was called reports nothing.
+- `usual_tokens`: what a medium is charged at when a provider who was called reports nothing. What nobody here can tell
+  of it, since its address alone is known or its header is not read, counts as the most: who leaves has no discount.
 """
 
 import re
@@ -19,12 +20,6 @@ from toolkit.dialects.media import Kind, Medium
 
 WHOLE_WINDOW = 10_000_000
 """More tokens than any context window has: what counts as so many counts as the whole window."""
-
-USUAL_PICTURE = (2_048, 1_536)
-"""Pixels of a picture that only the provider has seen: three megapixels, as cameras and screens make them."""
-
-USUAL_PAGES = 10
-"""Pages of a PDF that only the provider has seen."""
 
 PAGE_PICTURE = (1_448, 2_048)
 """Pixels of a page that is shown to a model as a picture: A4, as large as most models take one."""
@@ -320,12 +315,9 @@ def usual_tokens(dialect: Dialect, model: str, media: Mapping[Medium, int]) -> i
 
 def _usual(row: Row, medium: Medium) -> int:
     if medium.kind is Kind.PICTURE:
-        if medium.by_url:
-            medium = medium._replace(width=USUAL_PICTURE[0], height=USUAL_PICTURE[1])
         return row.pictures.usual(medium)
     if medium.kind is Kind.PDF:
-        pages = USUAL_PAGES if medium.by_url else medium.pages or MOST_PAGES
-        return pages * row.page_tokens(medium.detail)
+        return (medium.pages or MOST_PAGES) * row.page_tokens(medium.detail)
     if not medium.size and not medium.milliseconds:
         return WHOLE_WINDOW
     if medium.kind is Kind.AUDIO:
@@ -333,6 +325,7 @@ def _usual(row: Row, medium: Medium) -> int:
     if medium.kind is Kind.VIDEO:
         milliseconds = medium.milliseconds or medium.size * 1000 // LOWEST_VIDEO_RATE
         frames = _up(milliseconds * medium.frames, 1_000_000)
-        return frames * row.frame_tokens(medium.detail) + _up(milliseconds * (SOUND_RATE + VIDEO_RATE), 1000)
+        rate = VIDEO_RATE if medium.sound is False else VIDEO_RATE + SOUND_RATE
+        return frames * row.frame_tokens(medium.detail) + _up(milliseconds * rate, 1000)
     # A compressed document holds about four bytes of text in each of its own, so it counts a token a byte.
     return text_tokens(medium.size) if medium.kind is Kind.TEXT else medium.size

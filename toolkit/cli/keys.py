@@ -11,9 +11,11 @@ from click.core import ParameterSource
 from toolkit.admin import client_settings, key_summaries, keys
 from toolkit.admin.key_summaries import KeySummary
 from toolkit.cli.app import App, Group, pass_app
+from toolkit.cli.options import HOSTED_TOOLS
 from toolkit.cli.output import Usd
 from toolkit.cli.values import Moment, Names
 from toolkit.cli.values import Usd as UsdType
+from toolkit.core.hosted_tools import HostedTools
 from toolkit.core.policy import HoldPolicy, has_expired
 from toolkit.store.tables import ApiKey
 from toolkit.store.transaction import Transaction
@@ -63,6 +65,7 @@ def _facts(tx: Transaction, summary: KeySummary) -> dict[str, Any]:
         "corrected_usd": Usd(summary.corrected),
         "held_usd": Usd(summary.held),
         "policy": str(key.hold_policy),
+        "hosted_tools": str(key.hosted_tools),
         "expires_at": key.expires_at,
         "last_used_at": summary.last_used_at,
         "old_secret_uses": summary.old_secret_uses,
@@ -104,6 +107,7 @@ def _hand_over(app: App, sentence: str, facts: dict[str, Any], new: keys.NewSecr
 )
 @click.option("--expires", "expires_at", type=Moment(never=True), metavar="TIME", help="UTC, such as 2027-01-31.")
 @click.option("--policy", "hold_policy", type=_POLICIES, default="strict", show_default=True, help="What is held.")
+@HOSTED_TOOLS
 @pass_app
 def create(
     app: App,
@@ -114,6 +118,7 @@ def create(
     monthly_limit: int | None,
     expires_at: datetime | None,
     hold_policy: str,
+    hosted_tools: str | None,
 ) -> None:
     """Create an API key and print its secret, this once."""
     keyring = app.workspace.keyring
@@ -128,6 +133,7 @@ def create(
             monthly_limit=monthly_limit,
             expires_at=expires_at,
             hold_policy=HoldPolicy(hold_policy),
+            hosted_tools=HostedTools(hosted_tools or HostedTools.LEAVE_OUT),
         )
         facts = _facts_of(tx, new.key)
     _hand_over(app, f"Created the API key {name!r} ({new.key.id}).", facts, new)
@@ -163,6 +169,7 @@ def show(app: App, key: str) -> None:
 @click.option("--monthly-limit", type=UsdType(none=True), metavar="USD|none", help="A new monthly limit.")
 @click.option("--expires", "expires_at", type=Moment(never=True), metavar="TIME|never", help="A new expiry, UTC.")
 @click.option("--policy", "hold_policy", type=_POLICIES, help="Another hold policy.")
+@HOSTED_TOOLS
 @_REASON
 @click.pass_context
 def update(ctx: click.Context, /, key: str, reason: str, **options: Any) -> None:
@@ -173,6 +180,8 @@ def update(ctx: click.Context, /, key: str, reason: str, **options: Any) -> None
         raise click.UsageError("Nothing to change: give at least one option.", ctx)
     if "hold_policy" in changes:
         changes["hold_policy"] = HoldPolicy(changes["hold_policy"])
+    if "hosted_tools" in changes:
+        changes["hosted_tools"] = HostedTools(changes["hosted_tools"])
     app = ctx.find_object(App)
     assert app is not None  # noqa: S101 - the root made it
     with app.workspace.write() as tx:

@@ -5,6 +5,7 @@ from typing import Any
 import click
 
 from toolkit.cli.values import Moment
+from toolkit.core.hosted_tools import HostedTools
 from toolkit.core.unknown_fields import UnknownFields
 
 FROM = click.option("--from", "start", type=Moment(), metavar="TIME", help="From this moment on, UTC.")
@@ -17,6 +18,12 @@ UNKNOWN_FIELDS = click.option(
     type=click.Choice([choice.value for choice in UnknownFields]),
     help="What becomes of request fields and betas that Keydesk does not know; the stricter of upstream and plan wins. "
     "New ones have `pass`.",
+)
+HOSTED_TOOLS = click.option(
+    "--hosted-tools",
+    type=click.Choice([choice.value for choice in HostedTools]),
+    help="What becomes of tools that the provider would run, such as its web search; the stricter of plan and key "
+    "wins. New ones have `leave_out`; `allow` needs prices for tools, which there are none of yet.",
 )
 
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from toolkit.core.dialect import Dialect
+from toolkit.core.hosted_tools import HostedTools
 from toolkit.core.policy import KeyFacts
 from toolkit.core.pricing import PriceSheet
 from toolkit.core.unknown_fields import UnknownFields
@@ -51,6 +52,7 @@ class PlanFacts:
     multiplier: int
     models: frozenset[str]
     unknown_fields: UnknownFields
+    hosted_tools: HostedTools
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from toolkit.core.errors import Refusal, RefusalType
+from toolkit.core.hosted_tools import HostedTools
 
 
 class Role(StrEnum):
@@ -62,6 +63,7 @@ class KeyFacts:
         scope: model ids the key may call; empty means all models of its plan.
         monthly_limit: nano-USD; None is unlimited, 0 means nothing paid.
         expires_at: UTC; None is never.
+        hosted_tools: what becomes of tools that the provider would run; the plan may be stricter.
     """
 
     key_id: str
@@ -74,6 +76,7 @@ class KeyFacts:
     monthly_limit: int | None
     hold_policy: HoldPolicy
     expires_at: datetime | None
+    hosted_tools: HostedTools = HostedTools.LEAVE_OUT
 
     def is_live(self, now: datetime) -> bool:
         """Whether the key's secret is one that admits at `now` (UTC)."""

@@ -9,9 +9,3 @@ class UnknownFields(StrEnum):
     PASS = "pass"  # noqa: S105 - not a password
     LEAVE_OUT = "leave_out"
     REFUSE = "refuse"
-
-
-def stricter(one: UnknownFields, other: UnknownFields) -> UnknownFields:
-    """Return the one that lets less through."""
-    order = list(UnknownFields)
-    return max(one, other, key=order.index)

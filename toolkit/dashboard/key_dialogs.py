@@ -9,6 +9,7 @@ import streamlit as st
 from toolkit.admin import keys, organisations
 from toolkit.admin.key_summaries import KeySummary
 from toolkit.admin.keys import UNSET
+from toolkit.core.hosted_tools import HostedTools
 from toolkit.core.policy import HoldPolicy
 from toolkit.dashboard import dialog, key_form, shared
 from toolkit.dashboard.key_cells import limit_bar, state_of
@@ -44,6 +45,7 @@ def create_dialog() -> None:
                     monthly_limit=options.monthly_limit(),
                     expires_at=options.expires_at,
                     hold_policy=options.policy,
+                    hosted_tools=options.hosted_tools,
                 )
             place["new"] = new
             st.rerun()
@@ -69,6 +71,7 @@ def edit_dialog(summary: KeySummary) -> None:
                     monthly_limit=UNSET if options.limit == before.limit else options.monthly_limit(),
                     expires_at=UNSET if options.expires_at == before.expires_at else options.expires_at,
                     hold_policy=UNSET if options.policy == before.policy else options.policy,
+                    hosted_tools=UNSET if options.hosted_tools == before.hosted_tools else options.hosted_tools,
                     reason=reason,
                 )
             dialog.finish(f"{options.name.strip()} saved. The next call is judged by the new options.")
@@ -161,6 +164,7 @@ def details_dialog(summary: KeySummary) -> None:
         ("Model scope", ", ".join(f"<code>{text(model)}</code>" for model in scope) or "all models of the plan"),
         ("This month", limit_bar(summary)),
         ("Hold policy", key_form.POLICIES[HoldPolicy(key.hold_policy)]),
+        ("Tools that the provider would run", key_form.HOSTED_TOOLS[HostedTools(key.hosted_tools)]),
         ("Expires", shared.utc(key.expires_at) if key.expires_at else "never"),
         ("Last used", shared.ago(summary.last_used_at, now)),
         ("Tries with an old secret", shared.count(summary.old_secret_uses)),

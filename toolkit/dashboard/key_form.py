@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 import streamlit as st
 
 from toolkit.admin import catalog, keys
+from toolkit.core.hosted_tools import HostedTools
 from toolkit.core.money import parse_usd, usd
 from toolkit.core.policy import HoldPolicy, Role
 from toolkit.core.pricing import show_multiplier
@@ -16,6 +17,10 @@ from toolkit.workspace import Workspace
 POLICIES = {
     HoldPolicy.STRICT: "Strict: the monthly limit is never exceeded",
     HoldPolicy.EXPECTED: "Expected: parallel calls near the limit may overshoot it",
+}
+HOSTED_TOOLS = {
+    HostedTools.LEAVE_OUT: "Leave out: calls go on without them, and the answer says so",
+    HostedTools.REFUSE: "Refuse: calls that offer them are refused",
 }
 
 
@@ -29,13 +34,22 @@ class Options:
     limit: str
     expires_at: datetime | None
     policy: HoldPolicy
+    hosted_tools: HostedTools
 
     @classmethod
     def of(cls, key: ApiKey) -> "Options":
         """Return a key's present options as the form shows them; the expiry without the seconds it has no place for."""
         limit = usd(key.monthly_limit) if key.monthly_limit is not None else ""
         expires_at = key.expires_at.astimezone(UTC).replace(second=0, microsecond=0) if key.expires_at else None
-        return cls(key.name, key.plan_id, json.loads(key.scope), limit, expires_at, HoldPolicy(key.hold_policy))
+        return cls(
+            key.name,
+            key.plan_id,
+            json.loads(key.scope),
+            limit,
+            expires_at,
+            HoldPolicy(key.hold_policy),
+            HostedTools(key.hosted_tools),
+        )
 
     def monthly_limit(self) -> int | None:
         """Return the limit in nano-USD, None for none.
@@ -46,7 +60,7 @@ class Options:
         return parse_usd(self.limit, "monthly limit") if self.limit.strip() else None
 
 
-NEW = Options("", None, [], "", None, HoldPolicy.STRICT)
+NEW = Options("", None, [], "", None, HoldPolicy.STRICT, HostedTools.LEAVE_OUT)
 """Where the form of a new key starts."""
 
 
@@ -103,4 +117,13 @@ def draw(workspace: Workspace, org_id: str, start: Options) -> Options:
         format_func=POLICIES.__getitem__,
         key="key_policy",
     )
-    return Options(name, plan, models, limit, expires.replace(tzinfo=UTC) if expires else None, HoldPolicy(policy))
+    hosted = st.radio(
+        "Tools that the provider would run",
+        list(HOSTED_TOOLS),
+        index=list(HOSTED_TOOLS).index(start.hosted_tools),
+        format_func=HOSTED_TOOLS.__getitem__,
+        key="key_hosted_tools",
+        help="Such as its web search. They have no price here, so none can be used; the plan may be stricter.",
+    )
+    expires_at = expires.replace(tzinfo=UTC) if expires else None
+    return Options(name, plan, models, limit, expires_at, HoldPolicy(policy), HostedTools(hosted))

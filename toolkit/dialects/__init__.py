@@ -14,6 +14,7 @@ from toolkit.core.dialect import Dialect
 from toolkit.core.errors import Refusal
 from toolkit.core.usage import Report
 from toolkit.dialects import anthropic, gemini, openai
+from toolkit.dialects.hosted_tools import Left
 from toolkit.dialects.meter import StreamMeter
 from toolkit.dialects.shape import ModelInfo, Shape
 
@@ -28,7 +29,9 @@ class DialectModule(Protocol):
 
     def inspect(self, endpoint: str, body: dict[str, Any], size: int, path_model: str | None) -> Shape: ...
 
-    def without_hosted_tools(self, endpoint: str, body: dict[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]: ...
+    def without_hosted_tools(self, endpoint: str, body: dict[str, Any]) -> Left: ...
+
+    def with_hosted_items_as_text(self, endpoint: str, body: dict[str, Any]) -> Left: ...
 
     def rewrite(
         self,

@@ -6,7 +6,7 @@ from typing import Any
 
 from toolkit.core.errors import Refusal
 from toolkit.core.usage import Report
-from toolkit.dialects import anthropic_usage
+from toolkit.dialects import anthropic_usage, hosted_tool_items, hosted_tools
 from toolkit.dialects.anthropic_fields import BETAS_IN_BODY, BLOCK, BODY, FOREIGN_BLOCK, MESSAGE, SOURCE, STORED, TOOLS
 from toolkit.dialects.body import (
     MAX_OUTPUT_BOUND,
@@ -22,7 +22,7 @@ from toolkit.dialects.body import (
     unsupported,
 )
 from toolkit.dialects.headers import Betas, read_betas
-from toolkit.dialects.hosted_tools import Left, of_anthropic
+from toolkit.dialects.hosted_tools import Left
 from toolkit.dialects.media import Kind
 from toolkit.dialects.meter import Fate, StreamMeter, length_of
 from toolkit.dialects.model_pages import ALL, page_size
@@ -35,13 +35,22 @@ COUNT_TOKENS = "messages/count_tokens"
 ENDPOINTS: tuple[str, ...] = (MESSAGES, COUNT_TOKENS)
 
 _TEXT_BLOCKS = frozenset(
-    {"text", "thinking", "redacted_thinking", "tool_use", "search_result", "tool_reference", "browser_state"}
+    {
+        *("text", "thinking", "redacted_thinking", "tool_use", "search_result", "tool_reference", "browser_state"),
+        "fallback",  # says where another model went on, and is no part of the prompt
+    }
 )
+_TOOL_CHANGES = frozenset({"tool_addition", "tool_removal"})
 
 
 def without_hosted_tools(endpoint: str, body: dict[str, Any]) -> Left:  # noqa: ARG001
     """Return the body without the tools that it merely offers and the provider would run, and their names."""
-    return of_anthropic(body, TOOLS)
+    return hosted_tools.of_anthropic(body, TOOLS)
+
+
+def with_hosted_items_as_text(endpoint: str, body: dict[str, Any]) -> Left:  # noqa: ARG001
+    """Return the body with what tools of the provider did earlier as text, and the names of such blocks."""
+    return hosted_tool_items.of_anthropic(body)
 
 
 def inspect(endpoint: str, body: dict[str, Any], size: int, path_model: str | None) -> Shape:  # noqa: ARG001
@@ -138,11 +147,24 @@ def _walk_blocks(blocks: Sequence[dict[str, Any]], where: str, tally: Tally) -> 
         elif kind == "document":
             _walk_source(block, field, Kind.PDF, tally)
             tally.whole_context = True
+        elif kind in _TOOL_CHANGES:
+            _walk_tool_change(read_object(block, "tool", field), f"{field}.tool", tally)
         elif kind == "tool_result":
             if not isinstance(block.get("content"), str):
                 _walk_blocks(read_objects(block, "content", field), f"{field}.content", tally)
         else:
             raise unsupported(f"{field}.type", f"{shown(kind)}: {FOREIGN_BLOCK}")
+
+
+def _walk_tool_change(tool: dict[str, Any], where: str, tally: Tally) -> None:
+    """Look at a tool that is added, or taken away, in the middle of a conversation; Anthropic, "Create a Message"."""
+    kind = read_kind(tool, where)
+    if kind == "tool_definition":
+        defined = read_object(tool, "definition", where)
+        TOOLS.check(defined, f"{where}.definition", [])
+        _walk_tools([defined], tally)
+    elif kind != "tool_reference":
+        raise unsupported(f"{where}.type", f"{shown(kind)}: {FOREIGN_BLOCK}")
 
 
 def _walk_source(block: dict[str, Any], where: str, medium: Kind, tally: Tally) -> None:

@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 from toolkit.core.errors import Refusal
 from toolkit.core.usage import Report
-from toolkit.dialects import gemini_usage
+from toolkit.dialects import gemini_usage, hosted_tool_items, hosted_tools
 from toolkit.dialects.gemini_fields import TOOL
 from toolkit.dialects.gemini_request import (
     BATCH_EMBED,
@@ -19,7 +19,7 @@ from toolkit.dialects.gemini_request import (
     inspect,
     rewrite,
 )
-from toolkit.dialects.hosted_tools import Left, of_gemini
+from toolkit.dialects.hosted_tools import Left
 from toolkit.dialects.meter import MOST_LOOKS_FOR_ID, Fate, StreamMeter, length_of
 from toolkit.dialects.model_pages import ALL, page_size
 from toolkit.dialects.reading import count_of, object_of, objects_of, text_of
@@ -40,13 +40,27 @@ __all__ = [
     "text_bytes_of",
     "upstream_path",
     "usage_of",
+    "with_hosted_items_as_text",
     "without_hosted_tools",
 ]
 
 
 def without_hosted_tools(endpoint: str, body: dict[str, Any]) -> Left:
     """Return the body without the tools that it merely offers and the provider would run, and their names."""
-    return of_gemini(body, TOOL) if endpoint in (GENERATE, STREAM) else (body, ())
+    if endpoint not in (GENERATE, STREAM, COUNT_TOKENS):
+        return body, ()
+    body, left_out = hosted_tools.of_gemini(body, TOOL)
+    for name in ("generateContentRequest", "generate_content_request"):
+        if isinstance(inner := body.get(name), dict):
+            inner, inside = hosted_tools.of_gemini(inner, TOOL)
+            if inside:
+                body, left_out = {**body, name: inner}, left_out + inside
+    return body, left_out
+
+
+def with_hosted_items_as_text(endpoint: str, body: dict[str, Any]) -> Left:  # noqa: ARG001
+    """Return the body with what tools of the provider did earlier as text, and the names of such parts."""
+    return hosted_tool_items.of_gemini(body)
 
 
 def upstream_path(endpoint: str, upstream_model: str, stream: bool, *, alt_sse: bool = False) -> str:

@@ -27,11 +27,12 @@ _CACHED = refused(Effect.STATE, STORED, "cachedContent")
 
 TOOL = _fields(
     covered(Effect.CONTEXT, "bytes and an allowance per declaration", "functionDeclarations"),
+    covered(Effect.CONTEXT, "an allowance per predefined function; the caller runs them", "computerUse"),
     refused(
         Effect.PRICE,
         HOSTED_TOOL,
         *("googleSearch", "googleSearchRetrieval", "enterpriseWebSearch", "googleMaps", "urlContext", "exaAiSearch"),
-        *("parallelAiSearch", "computerUse"),
+        "parallelAiSearch",
         bare=True,
     ),
     refused(Effect.STATE, HOSTED_TOOL, "codeExecution", "fileSearch", "mcpServers", "retrieval", bare=True),

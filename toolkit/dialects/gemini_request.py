@@ -33,6 +33,10 @@ BATCH_EMBED = "batchEmbedContents"
 ENDPOINTS: tuple[str, ...] = (GENERATE, STREAM, COUNT_TOKENS, EMBED, BATCH_EMBED)
 
 _MOST_FRAMES = 24
+_MOST_DIGITS = 10
+
+_PREDEFINED = 16
+"""Functions that `computerUse` declares; Google, "Computer Use", supported actions, has 13."""
 
 MAX_CANDIDATES = 8
 """The largest `candidateCount`; Google, "Generating content", GenerationConfig."""
@@ -41,6 +45,7 @@ _READ = (
     *("contents", "content", "systemInstruction", "tools", "functionDeclarations", "generationConfig", "parts"),
     *("generateContentRequest", "candidateCount", "maxOutputTokens", "responseModalities", "responseFormat"),
     *("inlineData", "mimeType", "functionResponse", "mediaResolution", "numTokens", "videoMetadata"),
+    "computerUse",
 )
 _SNAKE = {name: snake_case(name) for name in _READ}
 
@@ -155,6 +160,8 @@ def _walk_request(request: dict[str, Any], where: str, model: str, tally: Tally)
     for index, tool in enumerate(_objects(request, "tools", where)):
         field = path(where, f"tools[{index}]")
         tally.tools += len(_objects(tool, "functionDeclarations", field))
+        if tool.get(_spelled(tool, "computerUse", field)) is not None:
+            tally.tools += _PREDEFINED
     return _read_config(config, path(where, in_config))
 
 
@@ -170,9 +177,19 @@ def _read_config(config: dict[str, Any], where: str) -> tuple[int, int | None]:
         for name in wanted:
             if name != "text" and wanted[name] is not None:
                 raise unsupported(f"{where}.responseFormat[{index}].{name[:64]}", "only text has a price here")
-    choices = read_count(config, _spelled(config, "candidateCount", where), 1, MAX_CANDIDATES, where)
-    bound = read_count(config, _spelled(config, "maxOutputTokens", where), 1, MAX_OUTPUT_BOUND, where)
-    return choices or 1, bound
+    choices = _count(config, "candidateCount", MAX_CANDIDATES, where)
+    return choices or 1, _count(config, "maxOutputTokens", MAX_OUTPUT_BOUND, where)
+
+
+def _count(config: Mapping[str, Any], name: str, most: int, where: str) -> int | None:
+    """Return a number of things; it may be written `8`, `8.0` or `"8"`; Protocol Buffers, "ProtoJSON format", int32."""
+    spelled = _spelled(config, name, where)
+    value = config.get(spelled)
+    if (isinstance(value, float) and value.is_integer()) or (
+        isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= _MOST_DIGITS
+    ):
+        config = {spelled: int(value)}
+    return read_count(config, spelled, 1, most, where)
 
 
 def _walk_parts(parts: Sequence[dict[str, Any]], where: str, resolution: object, tally: Tally) -> None:
@@ -209,8 +226,9 @@ def _count_blob(
     # By its own bytes too: a sound that is sent under another name is a sound.
     if medium.kind is Kind.AUDIO:
         raise unsupported(inline, f"{AUDIO}; send a transcript")
-    if medium.sound:
-        raise unsupported(inline, f"this video has a track of sound, and {AUDIO}; send it without")
+    if medium.kind is Kind.VIDEO and medium.sound is not False:
+        seen = "this video has a track of sound" if medium.sound else "whether this video has sound cannot be told here"
+        raise unsupported(inline, f"{seen}, and {AUDIO}; send it without a track of sound, as MP4, QuickTime or WebM")
 
 
 def _level(resolution: object) -> object:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from toolkit.core.usage import Report, Usage
-from toolkit.dialects.reading import tokens_of
+from toolkit.dialects.reading import count_of, objects_of, tokens_of
 
 
 def usage_of(answer: Mapping[str, Any]) -> Report | None:
@@ -38,6 +38,8 @@ def usage_of(answer: Mapping[str, Any]) -> Report | None:
         output = _output(prompt or 0, tools, made, thoughts, total, output_faults)
     if cached > total_in and not input_missing:
         input_faults.append("more tokens read from the cache than input")
+    if any(count_of(part, "tokenCount") for part in _heard(usage)):
+        input_faults.append("tokens of sound, which has no price of its own here")
     found = Usage(
         input_tokens=total_in,
         cached_input_tokens=min(cached, total_in),
@@ -45,6 +47,11 @@ def usage_of(answer: Mapping[str, Any]) -> Report | None:
         reasoning_tokens=min(thoughts, output),
     )
     return Report(found, (usage,), input_missing, output_missing, tuple(input_faults), tuple(output_faults))
+
+
+def _heard(usage: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return what is said of the input's tokens of sound; Google, "GenerateContentResponse", ModalityTokenCount."""
+    return [part for part in objects_of(usage, "promptTokensDetails") if part.get("modality") == "AUDIO"]
 
 
 def _output(prompt: int, tools: int, made: int, thoughts: int, total: int, faults: list[str]) -> int:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from enum import StrEnum
 from typing import NamedTuple
 
-from toolkit.dialects import pdf, pictures, recordings
+from toolkit.dialects import pdf, pictures, recordings, tracks
 from toolkit.dialects.base64_text import Base64Text
 
 _GLANCE = 3 * 1024
@@ -39,7 +39,7 @@ class Medium(NamedTuple):
         detail: how closely it is to be looked at, in the dialect's own word; empty if the request does not say.
         frames: of a video that are looked at in 1,000 seconds.
         hidden: it is a picture that decoders know, or may be one, and yet its size cannot be read.
-        sound: a video is seen to have a track of sound.
+        sound: whether a video has a track of sound; None where that cannot be told.
     """
 
     kind: Kind
@@ -52,7 +52,7 @@ class Medium(NamedTuple):
     detail: str = ""
     frames: int = 1_000
     hidden: bool = False
-    sound: bool = False
+    sound: bool | None = False
 
 
 _PICTURES: tuple[tuple[re.Pattern[bytes], Callable[[Base64Text], pictures.Size | None]], ...] = (
@@ -106,12 +106,12 @@ def read_blob(media_type: str, text: str, start: int = 0, *, url_safe: bool = Fa
     for sign, kind, length in _RECORDINGS if known else ():
         if sign.match(head):
             milliseconds = recordings.length_of(length, blob) if length else 0
-            sound = kind is Kind.VIDEO and recordings.has_sound(blob)
+            sound = tracks.has_sound(blob) if kind is Kind.VIDEO else False
             return Medium(kind, milliseconds=milliseconds, size=0 if milliseconds else blob.size, sound=sound)
     kind = kind_of(declared)
     if kind is Kind.PICTURE:
         return Medium(kind, hidden=not head and blob.size > 0)
-    return Medium(kind, size=blob.size)
+    return Medium(kind, size=blob.size, sound=None if kind is Kind.VIDEO else False)
 
 
 def kind_of(media_type: str) -> Kind:

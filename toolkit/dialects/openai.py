@@ -9,8 +9,8 @@ from urllib.parse import quote
 
 from toolkit.core.errors import Refusal
 from toolkit.core.usage import Report
-from toolkit.dialects import openai_usage
-from toolkit.dialects.hosted_tools import Left, of_openai
+from toolkit.dialects import hosted_tool_items, hosted_tools, openai_usage
+from toolkit.dialects.hosted_tools import Left
 from toolkit.dialects.meter import MOST_LOOKS_FOR_ID, Fate, StreamMeter, length_of
 from toolkit.dialects.model_pages import ALL
 from toolkit.dialects.openai_fields import CHAT, COMPACTION, EMBEDDINGS, RESPONSES, TOOLS
@@ -33,13 +33,19 @@ __all__ = [
     "text_bytes_of",
     "upstream_path",
     "usage_of",
+    "with_hosted_items_as_text",
     "without_hosted_tools",
 ]
 
 
 def without_hosted_tools(endpoint: str, body: dict[str, Any]) -> Left:
     """Return the body without the tools that it merely offers and the provider would run, and their names."""
-    return (body, ()) if endpoint == EMBEDDINGS else of_openai(body, TOOLS)
+    return (body, ()) if endpoint == EMBEDDINGS else hosted_tools.of_openai(body, TOOLS)
+
+
+def with_hosted_items_as_text(endpoint: str, body: dict[str, Any]) -> Left:
+    """Return the body with what tools of the provider did earlier as text, and the names of such items."""
+    return hosted_tool_items.of_openai(body, TOOLS) if endpoint in (RESPONSES, COMPACTION) else (body, ())
 
 
 def upstream_path(endpoint: str, upstream_model: str, stream: bool, *, alt_sse: bool = False) -> str:  # noqa: ARG001

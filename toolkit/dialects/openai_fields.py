@@ -52,6 +52,11 @@ _CLIENT_TOOLS = {
         ("local_shell", "apply_patch", "computer"),
         Field(Effect.CONTEXT, covered="allowance per tool", inside=Fields(_OF_TOOL)),
     ),
+    "computer_use_preview": Field(
+        Effect.CONTEXT,
+        covered="allowance per tool",
+        inside=Fields(_OF_TOOL, plain("display_height", "display_width", "environment")),
+    ),
     "shell": Field(
         Effect.CONTEXT, covered="`environment.type: local` alone", inside=Fields(_OF_TOOL, plain("environment"))
     ),
@@ -61,12 +66,14 @@ _CLIENT_TOOLS = {
         inside=Fields(_OF_TOOL, plain("description", "execution", "parameters")),
     ),
 }
+"""Those that the caller runs; OpenAI, "Using tools", and the page of each. They cost no more than their tokens."""
+
 _HOSTED_TOOLS = {
     **refused(
         Effect.PRICE,
         HOSTED_TOOL,
         *("web_search", "web_search_2025_08_26", "web_search_preview", "web_search_preview_2025_03_11"),
-        *("image_generation", "computer_use_preview", "programmatic_tool_calling"),
+        *("image_generation", "programmatic_tool_calling"),
     ),
     **refused(Effect.STATE, HOSTED_TOOL, "file_search", "code_interpreter", "mcp"),
 }
@@ -178,7 +185,7 @@ _COMPATIBLE = {
     ),
     **refused(Effect.PRICE, "another provider may answer, at another price", "provider"),
     **refused(Effect.PRICE, "images that a model makes have no price here", "image_config"),
-    **refused(Effect.PRICE, _SEARCH, "search_parameters", bare=True),
+    **refused(Effect.PRICE, _SEARCH, "search_parameters", allowed=({"mode": "off"},), bare=True),
     **refused(Effect.PRICE, _SEARCH, "search_options", "search_settings", "plugins"),
     **refused(Effect.PRICE, _SEARCH, "enable_search", allowed=(False,)),
     **refused(Effect.PRICE, "it may leave the usage out of the answer", "response_fields"),

@@ -80,7 +80,9 @@ _ITEMS = frozenset(
         "computer_call_output",
     }
 )
-_TEXT_PARTS = frozenset({"text", "refusal", "input_text", "output_text", "reasoning_text"})
+_TEXT_PARTS = frozenset({"text", "refusal", "input_text", "output_text", "reasoning_text", "thinking"})
+"""`thinking` is Mistral's, "Reasoning": text that holds text."""
+
 _UNKNOWN_PART = "this kind of content has no price here"
 
 
@@ -245,7 +247,7 @@ def _walk_item(item: dict[str, Any], where: str, tally: Tally) -> None:
     kind = read_kind(item, where) or "message"
     if kind == "item_reference":
         raise unsupported(f"{where}.type", f"'item_reference': {_NOT_KEPT}")
-    if kind not in _ITEMS:
+    if kind not in _ITEMS or (kind in ("tool_search_call", "tool_search_output") and item.get("execution") == "server"):
         raise unsupported(f"{where}.type", f"{shown(kind)}: {_FOREIGN_ITEM}")
     if kind == "message" and ("role" not in item or item.get("content") is None):
         # An item with little more than an id is a reference; OpenAI, "Create a model response", item reference.
@@ -325,7 +327,8 @@ def _walk_tools(tools: Sequence[dict[str, Any]], where: str, tally: Tally) -> No
         field = f"{where}[{index}]"
         if kind == "tool_search" and tool.get("execution") != "client":
             raise unsupported(f"{field}.type", f"{shown(kind)}: {HOSTED_TOOL}")
-        _check_environment(tool, field)
+        if kind == "shell":
+            _check_environment(tool, field)
         if kind == "namespace":
             nested = read_objects(tool, "tools", field)
             if any(inner.get("type") == "namespace" for inner in nested):

@@ -4,11 +4,12 @@ Each reader takes a recording of its own kind and returns milliseconds, 0 where 
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from struct import error as TooShort  # noqa: N812 - that is what it means here
 from struct import unpack_from
 
-from toolkit.dialects.base64_text import LONGEST_HEAD, Base64Text
+from toolkit.dialects import boxes
+from toolkit.dialects.base64_text import Base64Text
 
 _GLANCE = 3 * 1024
 _LARGEST_PAGE = 66 * 1024
@@ -20,16 +21,6 @@ _MP3_KBITS = (
     (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
 )
 _MP3_RATES = {0: (11_025, 12_000, 8_000), 2: (22_050, 24_000, 16_000), 3: (44_100, 48_000, 32_000)}
-
-_MOST_BOXES = 16
-"""Of a file, or of its movie: a header, a few tracks, notes."""
-
-_SOUND = re.compile(rb"hdlr.{8}soun", re.DOTALL)
-_TRACK_HEAD = 1_024
-"""Bytes at a track's start that have its handler."""
-_MATROSKA_CLUSTER = b"\x1f\x43\xb6\x75"
-_MATROSKA_SOUND = b"\x83\x81\x02"
-"""Element TrackType of one byte: audio."""
 
 
 def length_of(reader: Callable[[Base64Text], int], blob: Base64Text) -> int:
@@ -80,48 +71,9 @@ def ogg(blob: Base64Text) -> int:
 
 def mp4(blob: Base64Text) -> int:
     """ISO/IEC 14496-12: the box `mvhd` of the movie."""
-    head = next((_read(blob, at, 40) for name, at in _boxes_of_movie(blob) if name == b"mvhd"), b"")
-    form, at = (">IQ", 28) if head[8] else (">II", 20)
+    movie = boxes.find(blob, 0, blob.size, b"moov")
+    header = movie and boxes.find(blob, *movie, b"mvhd")
+    head = boxes.read(blob, header[0], 32) if header else b""
+    form, at = (">IQ", 20) if head[0] else (">II", 12)
     scale, duration = unpack_from(form, head, at)
     return int(duration * 1000 // scale)
-
-
-def has_sound(blob: Base64Text) -> bool:
-    """Tell whether a video has a track of sound that its header shows; MP4, QuickTime, Matroska, WebM."""
-    head = blob.head(_GLANCE)
-    if head.startswith(b"\x1a\x45\xdf\xa3"):
-        head = blob.head(LONGEST_HEAD)
-        cluster = head.find(_MATROSKA_CLUSTER)
-        return _MATROSKA_SOUND in (head if cluster < 0 else head[:cluster])
-    if head[4:8] == b"ftyp":
-        tracks = (_read(blob, at, _TRACK_HEAD) for name, at in _boxes_of_movie(blob) if name == b"trak")
-        return any(_SOUND.search(track) for track in tracks)
-    return b"\x01vorbis" in head or b"OpusHead" in head
-
-
-def _boxes_of_movie(blob: Base64Text) -> Iterator[tuple[bytes, int]]:
-    """Yield name and place of the boxes in the movie box, wherever in the file it is."""
-    for name, at in _boxes(blob, 0):
-        if name == b"moov":
-            yield from _boxes(blob, at + 8)
-            return
-
-
-def _boxes(blob: Base64Text, at: int) -> Iterator[tuple[bytes, int]]:
-    """Yield name and place of the boxes from `at` on, one after another; not all, if there are too many."""
-    for _ in range(_MOST_BOXES):
-        head = _read(blob, at, 16)
-        if len(head) < 16:
-            return
-        length, name = unpack_from(">I4s", head)
-        yield name, at
-        if length == 1:
-            (length,) = unpack_from(">Q", head, 8)
-        if length < 8:
-            return
-        at += length
-
-
-def _read(blob: Base64Text, at: int, most: int) -> bytes:
-    skipped = at % 3
-    return blob.piece(at - skipped, most + 3)[skipped : skipped + most]

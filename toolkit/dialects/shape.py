@@ -52,7 +52,8 @@ class Shape:
         long_cache: the request asks for a cache that lives an hour.
         may_be_cut: whether its clients take an answer that ends at its output bound for an answer; those of Responses
             take it for a broken stream, and ask again.
-        left_out: tools that are offered, have no price here, and do not go on.
+        left_out: tools that are offered, have no price here, and do not go on; and what such tools did earlier, of
+            which only the text goes on.
         unknown: paths of fields that no table has, in the order in which they stand; see `fields`.
     """
 

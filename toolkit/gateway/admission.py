@@ -21,7 +21,7 @@ from toolkit.dialects.fields import named
 from toolkit.dialects.headers import Onward
 from toolkit.dialects.shape import FREE_ENDPOINTS, Shape
 from toolkit.gateway.call_price import OF_MODELS, always_costs, no_such_model, price_call
-from toolkit.gateway.field_policy import UnknownNames, judge_unknown
+from toolkit.gateway.field_policy import UnknownNames, judge_hosted, judge_unknown
 from toolkit.gateway.key_cache import LARGEST_KEY_CACHE, KeyCache
 from toolkit.gateway.large_bodies import LargeBody
 from toolkit.gateway.lifecycle import CallLifecycle
@@ -149,6 +149,8 @@ class AdmissionControl:
                         body, shape, tagged = reading.body, reading.shape, reading.tags
                 call, model, bound = price_call(request, key, now, shape, onward, tagged, catalog)
                 left_out = ()
+                if shape.left_out:
+                    judge_hosted(shape.left_out, key, catalog.plans[key.plan_id])
                 if unknown := shape.unknown + onward.unknown:
                     if not counted:
                         self._unknown_names.count(unknown, model.upstream, key.plan_id, now)

@@ -9,7 +9,10 @@ from datetime import datetime
 from toolkit.billing.hold_estimate import input_bound
 from toolkit.core.catalog import ModelFacts, PlanFacts
 from toolkit.core.errors import Refusal, RefusalType
-from toolkit.core.unknown_fields import UnknownFields, stricter
+from toolkit.core.hosted_tools import HostedTools
+from toolkit.core.policy import KeyFacts
+from toolkit.core.strictness import stricter
+from toolkit.core.unknown_fields import UnknownFields
 from toolkit.dialects.body import unsupported
 from toolkit.dialects.fields import readable
 from toolkit.dialects.headers import Onward
@@ -56,6 +59,31 @@ def judge_unknown(unknown: tuple[str, ...], model: ModelFacts, plan: PlanFacts) 
         unknown[0],
         f"Keydesk does not know what it changes, and {who} refuses such fields. Leave it out, or ask a platform admin, "
         f"who can let it pass: keydesk {command} --unknown-fields pass",
+    )
+
+
+def judge_hosted(left_out: tuple[str, ...], key: KeyFacts, plan: PlanFacts) -> None:
+    """Judge a request that tools of the provider were left out of.
+
+    Args:
+        left_out: their names, at least one.
+        key: that calls.
+        plan: of the key; the stricter of both wins.
+
+    Raises:
+        Refusal: key or plan refuse such requests; names the first tool and who can have it left out instead.
+    """
+    if stricter(key.hosted_tools, plan.hosted_tools) is not HostedTools.REFUSE:
+        return
+    if plan.hosted_tools is HostedTools.REFUSE:
+        who, whom = f"the plan '{plan.name}'", "a platform admin"
+        command = f"plans update {shlex.quote(plan.name)}"
+    else:
+        who, whom, command = "this API key", "an org admin", f"keys update {key.key_id}"
+    raise unsupported(
+        left_out[0],
+        f"the provider runs this tool, which has no price here, and {who} refuses requests that have one. Do not send "
+        f"it, or ask {whom}, who can have such tools left out: keydesk {command} --hosted-tools leave_out",
     )
 
 

@@ -68,7 +68,14 @@ def read_request(dialect: Dialect, endpoint: str, model: str | None, headers: He
     """
     body = parse_object(raw, MAX_NUMBERS if endpoint in EMBEDDING_ENDPOINTS else MAX_VALUES)
     body, left_out = MODULES[dialect].without_hosted_tools(endpoint, body)
-    shape = MODULES[dialect].inspect(endpoint, body, len(raw), model)
+    try:
+        shape = MODULES[dialect].inspect(endpoint, body, len(raw), model)
+    except Refusal:
+        body, said_as_text = MODULES[dialect].with_hosted_items_as_text(endpoint, body)
+        if not said_as_text:
+            raise
+        left_out += said_as_text
+        shape = MODULES[dialect].inspect(endpoint, body, len(dump_object(body)), model)
     shape.left_out = left_out
     return Reading(body, shape, tags.read(dialect, body, headers))
 

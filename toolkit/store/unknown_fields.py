@@ -11,7 +11,8 @@ from sqlalchemy import delete, select, text
 
 from toolkit.core.moments import micros
 from toolkit.core.secrets import redact
-from toolkit.core.unknown_fields import UnknownFields, stricter
+from toolkit.core.strictness import stricter
+from toolkit.core.unknown_fields import UnknownFields
 from toolkit.store.locks import lock_name
 from toolkit.store.tables import Plan, UnknownField, Upstream
 from toolkit.store.tally import Counted

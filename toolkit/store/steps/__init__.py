@@ -23,5 +23,15 @@ class Step(NamedTuple):
     sql: str
 
 
-STEPS: tuple[Step, ...] = (Step(100, "first schema", first_schema.SQL),)
+STEPS: tuple[Step, ...] = (
+    Step(100, "first schema", first_schema.SQL),
+    Step(
+        101,
+        "what becomes of hosted tools",
+        """
+        ALTER TABLE plan ADD COLUMN hosted_tools TEXT NOT NULL DEFAULT 'leave_out';
+        ALTER TABLE api_key ADD COLUMN hosted_tools TEXT NOT NULL DEFAULT 'leave_out'
+        """,
+    ),
+)
 """In their order. Stores of versions 1 to 15 are from before the first release, and read by nothing."""

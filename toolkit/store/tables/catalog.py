@@ -64,6 +64,7 @@ class Plan(Base):
     unknown_fields: Mapped[str]  # dialects.fields.UnknownFields; the stricter of plan and upstream wins
     created_at: Mapped[datetime]
     created_by: Mapped[str]
+    hosted_tools: Mapped[str]  # hosted_tools.HostedTools; the stricter of plan and key wins
 
 
 class PlanModel(Base):

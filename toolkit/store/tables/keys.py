@@ -39,6 +39,7 @@ class ApiKey(Base):
     rotated_at: Mapped[datetime | None]
     deleted_at: Mapped[datetime | None]
     version: Mapped[int]
+    hosted_tools: Mapped[str]  # hosted_tools.HostedTools; the stricter of key and plan wins
 
 
 class LiveSecret(Base):
