@@ -200,10 +200,14 @@ def error_event(refusal: Refusal, request_id: str, *, sse: bool, endpoint: str, 
     The SDKs look for `error` in the data of any event. Of a Responses stream Codex ignores the event `error`: it reads
     `response.failed`, whose `response.error.code` decides whether it asks again; so both are said in one event.
     """
-    body = error_body(refusal, request_id)
     if endpoint != RESPONSES:
-        return b"data: " + json.dumps(body).encode() + b"\n\n"
-    error = body["error"] | {"code": _failure_code(refusal)}
+        return b"data: " + json.dumps(error_body(refusal, request_id)).encode() + b"\n\n"
+    return failed_response(refusal, request_id, _failure_code(refusal))
+
+
+def failed_response(refusal: Refusal, request_id: str, code: str) -> bytes:
+    """Return the event that ends a Responses stream with a code of the API's."""
+    error = error_body(refusal, request_id)["error"] | {"code": code}
     response = {"id": request_id, "object": "response", "status": "failed", "error": error, "output": [], "usage": None}
     event = {"type": "response.failed", "sequence_number": 0, "response": response, "error": error}
     return b"event: response.failed\ndata: " + json.dumps(event).encode() + b"\n\n"

@@ -86,7 +86,8 @@ class ErrorHandlers:
 
 def _told(request: Request, refusal: Refusal, extra: dict[str, str] | None = None) -> Response:
     scope = request.scope
-    return refusal_response(refusal, arrival_of(scope).request_id, dialect_of(scope), extra)
+    number, dialect = arrival_of(scope).request_id, dialect_of(scope)
+    return refusal_response(refusal, number, dialect, extra, asked=scope["headers"])
 
 
 def _is_offered(path: str, routes: Iterable[Route]) -> bool:

@@ -270,7 +270,8 @@ class Forwarder:
         await self._send_error(found)
 
     async def _refuse(self, refusal: Refusal) -> None:
-        await send_refusal(self._send, refusal, self._request.id, self._request.dialect, self._extra())
+        asked = self._request
+        await send_refusal(self._send, refusal, asked.id, asked.dialect, self._extra(), asked=asked.headers)
 
     async def _send_error(self, found: upstream_errors.CallersError) -> None:
         refusal = found.refusal

@@ -13,7 +13,8 @@ from toolkit.core.dialect import Dialect
 from toolkit.core.errors import Refusal, RefusalType
 from toolkit.core.ids import new_request_id
 from toolkit.dialects import MODULES
-from toolkit.gateway.credentials import dialect_of_shared_path
+from toolkit.gateway.client_habits import told
+from toolkit.gateway.credentials import Headers, dialect_of_shared_path
 from toolkit.gateway.cross_origin import headers_for_page
 from toolkit.gateway.unknown_paths import likely_dialect
 
@@ -99,26 +100,42 @@ def early_refusal(
 
 
 def refusal_response(
-    refusal: Refusal, request_id: str, dialect: Dialect, extra: dict[str, str] | None = None
+    refusal: Refusal,
+    request_id: str,
+    dialect: Dialect,
+    extra: dict[str, str] | None = None,
+    *,
+    asked: Headers = (),
 ) -> Response:
     """Return a refusal so that the dialect's official SDK raises its own typed exception with our message.
 
     It lets go of where it was raised: frames and what they hold would wait in a circle for the garbage collector.
+
+    Args:
+        refusal, request_id, dialect: what is told, of which call, in whose envelope.
+        extra: further headers of the answer.
+        asked: headers of the request; they tell who obeys what.
     """
     refusal.__traceback__ = refusal.__context__ = None
     headers = refusal.headers | (extra or {})
     if refusal.type is RefusalType.UNAVAILABLE:
         headers = {"retry-after": "1"} | headers
-    body = json.dumps(MODULES[dialect].error_body(refusal, request_id), ensure_ascii=False, separators=(",", ":"))
-    response = Response(body, refusal.status)
-    response.raw_headers += head(request_id, dialect, JSON, headers)
+    status, content_type, body = told(refusal, request_id, dialect, asked)
+    response = Response(body, status)
+    response.raw_headers += head(request_id, dialect, content_type, headers)
     return response
 
 
 async def send_refusal(
-    send: Send, refusal: Refusal, request_id: str, dialect: Dialect, extra: dict[str, str] | None = None
+    send: Send,
+    refusal: Refusal,
+    request_id: str,
+    dialect: Dialect,
+    extra: dict[str, str] | None = None,
+    *,
+    asked: Headers = (),
 ) -> None:
     """Send what `refusal_response` returns, where nothing of Starlette's is at hand."""
-    response = refusal_response(refusal, request_id, dialect, extra)
+    response = refusal_response(refusal, request_id, dialect, extra, asked=asked)
     await send({"type": "http.response.start", "status": response.status_code, "headers": response.raw_headers})
     await send({"type": "http.response.body", "body": response.body})

@@ -97,6 +97,18 @@ def test_a_task_of_several_turns(desk: Desk, section: str, said: Callable[[Ended
     assert kinds_of(counted).reasoning
 
 
+@pytest.mark.parametrize(
+    ("section", "beside"), [pytest.param(tool.values[0], tool.values[2], id=tool.id) for tool in TOOLS]
+)
+def test_a_refusal_for_money_is_not_asked_again(desk: Desk, section: str, beside: int) -> None:
+    """Each call is refused once, without cost, and the person reads why."""
+    desk.gate.update(monthly_limit=0)
+    ended = desk.follow(section)
+    assert ended.status
+    assert "monthly limit of $0.00 does not allow this call" in ended.output + ended.errors
+    assert [(row.refusal, row.cost) for row in desk.gate.rows()] == [("api_key_quota_exceeded", 0)] * (1 + beside)
+
+
 def offers_tools(call: dict[str, Any]) -> bool:
     """Whether a request offers the tools of an agent."""
     body = call["body"]
