@@ -1,11 +1,14 @@
-"""Upstreams: which base URLs and names of credentials are taken."""
+"""Upstreams: which base URLs and names of credentials are taken, and what is known of them."""
 
 import pytest
 
 from tests.conftest import World
-from toolkit.admin.upstreams import add_upstream, update_upstream
+from toolkit.admin import catalog
+from toolkit.admin.upstreams import add_upstream, find, update_upstream
 from toolkit.core.dialect import Dialect
-from toolkit.core.errors import Conflict, InvalidInput
+from toolkit.core.errors import Conflict, InvalidInput, NotFound
+from toolkit.core.upstream_traits import OnLeave, UpstreamTraits
+from toolkit.store import audit
 from toolkit.workspace import Workspace
 
 pytestmark = pytest.mark.any_store
@@ -92,3 +95,75 @@ def test_an_upstream_is_moved_to_no_metadata_service(workspace: Workspace) -> No
         add_upstream(tx, "mine", Dialect.OPENAI, "https://api.example.com", "SOME_API_KEY")
         with pytest.raises(InvalidInput, match="never called"):
             update_upstream(tx, "mine", base_url="http://169.254.169.254/latest")
+
+
+OWN, OTHER = "https://api.anthropic.com", "https://claude.example.com"
+
+
+def traits(workspace: Workspace, name: str = "mine") -> UpstreamTraits:
+    """Return what is known of an upstream."""
+    with workspace.read() as tx:
+        return catalog.traits_of(find(tx, name))
+
+
+def test_what_is_known_of_an_upstream_is_what_is_usual_unless_it_is_said(workspace: Workspace) -> None:
+    """Said is also that it is not so."""
+    with workspace.write() as tx:
+        add_upstream(tx, "mine", Dialect.ANTHROPIC, OWN, "SOME_API_KEY")
+        add_upstream(
+            tx,
+            "told",
+            Dialect.ANTHROPIC,
+            OWN,
+            "SOME_API_KEY",
+            on_leave=OnLeave.READ_ON,
+            refusal_free=False,
+            pin_tier=False,
+            reckon_rate=50,
+        )
+        add_upstream(tx, "other", Dialect.ANTHROPIC, OTHER, "SOME_API_KEY", refusal_free=True)
+    assert traits(workspace) == UpstreamTraits(OnLeave.CANCEL, True, True, 200)
+    assert traits(workspace, "told") == UpstreamTraits(OnLeave.READ_ON, False, False, 50)
+    assert traits(workspace, "other") == UpstreamTraits(OnLeave.CANCEL, True, False, 200)
+
+
+def test_an_upstream_that_moves_has_what_is_usual_where_it_is(workspace: Workspace) -> None:
+    """But what was said of it stays, and what is said with the move holds."""
+    with workspace.write() as tx:
+        add_upstream(tx, "mine", Dialect.ANTHROPIC, OWN, "SOME_API_KEY", reckon_rate=50)
+        update_upstream(tx, "mine", base_url=OTHER)
+    assert traits(workspace) == UpstreamTraits(reckon_rate=50)
+    with workspace.write() as tx:
+        update_upstream(tx, "mine", base_url=OWN, pin_tier=False)
+    assert traits(workspace) == UpstreamTraits(refusal_free=True, reckon_rate=50)
+    with workspace.write() as tx:
+        update_upstream(tx, "mine", base_url=f"{OWN}/")
+    assert traits(workspace) == UpstreamTraits(refusal_free=True, reckon_rate=50)
+
+
+def test_a_change_of_what_is_known_is_in_the_audit_log_and_told_to_gateways(workspace: Workspace) -> None:
+    """Before and after; what changes nothing leaves no trace."""
+    with workspace.write() as tx:
+        add_upstream(tx, "mine", Dialect.OPENAI, OTHER, "SOME_API_KEY")
+        before = catalog.load(tx).version
+        update_upstream(tx, "mine", on_leave=OnLeave.READ_ON)
+        changed = catalog.load(tx).version
+        update_upstream(tx, "mine", on_leave=OnLeave.READ_ON)
+        assert before < changed == catalog.load(tx).version
+    with workspace.read() as tx:
+        (row,) = [row for row in audit.rows(tx) if row.action == "upstream.update"]
+    assert '"on_leave":"cancel"' in (row.before or "").replace(" ", "")
+    assert '"on_leave":"read_on"' in (row.after or "").replace(" ", "")
+
+
+def test_what_cannot_be_known_of_an_upstream_is_refused(workspace: Workspace) -> None:
+    """Nothing is added or changed."""
+    with workspace.write() as tx:
+        with pytest.raises(InvalidInput, match="Free refusals"):
+            add_upstream(tx, "mine", Dialect.OPENAI, OTHER, "SOME_API_KEY", refusal_free=True)
+        with pytest.raises(NotFound, match="no upstream named 'mine'"):
+            find(tx, "mine")
+        add_upstream(tx, "mine", Dialect.OPENAI, OTHER, "SOME_API_KEY")
+        with pytest.raises(InvalidInput, match="tokens a second"):
+            update_upstream(tx, "mine", reckon_rate=-5)
+    assert traits(workspace) == UpstreamTraits()

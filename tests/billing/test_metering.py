@@ -188,6 +188,47 @@ def test_a_broken_answer_is_charged_as_far_as_it_came() -> None:
     assert tokens(gauge().broken(Report(Usage(10**9)), 20)) == (HELD_INPUT, 20)
 
 
+@pytest.mark.parametrize(
+    ("report", "seen", "unseen", "made", "reckoned"),
+    [
+        (None, 20, 30, 50, 30),
+        (None, 20, 10**6, HELD_OUTPUT, HELD_OUTPUT - 20),
+        (None, 10**6, 30, HELD_OUTPUT, 0),
+        (None, 20, 0, 20, 0),
+        (Report(Usage(50, output_tokens=40)), 20, 30, 70, 30),
+        (Report(Usage(50, output_tokens=40)), 60, 30, 90, 30),
+        (Report(Usage(50, output_tokens=HELD_OUTPUT + 5)), 20, 30, HELD_OUTPUT + 5, 0),
+    ],
+)
+def test_what_nobody_saw_is_added_within_the_hold(
+    report: Report | None, seen: int, unseen: int, made: int, reckoned: int
+) -> None:
+    """To what was seen or reported, whichever is more; how much it was is told."""
+    metered = gauge().broken(report, seen, unseen)
+    assert (metered.usage.output_tokens, metered.unseen) == (made, reckoned)
+    assert metered.usage.source is UsageSource.ESTIMATED
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_a_refusal_before_any_output_is_billed_by_those_who_bill_it(broken: bool) -> None:
+    """The input is charged as reported, or not at all with the reason; of one without a report it is estimated."""
+
+    def charged(report: Report, *, free: bool) -> Metered:
+        by = gauge()
+        by.refusal_free = free
+        return by.broken(report, 0) if broken else by.reported(report, lambda: 0)
+
+    said = Report(Usage(200), refused=True)
+    assert tokens(charged(said, free=False)) == (200, 0)
+    assert charged(said, free=False).unbilled is None
+    free = charged(said, free=True)
+    assert (tokens(free), free.doubt) == ((0, 0), None)
+    assert "(200 tokens of input)" in (free.unbilled or "")
+    silent = Report(Usage(), input_missing=True, output_missing=True, refused=True)
+    assert tokens(charged(silent, free=False)) == (LIKELY, 0)
+    assert charged(silent, free=True).unbilled
+
+
 SHEET = PriceSheet((Tier(0, 7, 3, 11, 13, 17), Tier(200, 9, 4, 12, 15, 21)), request=5)
 
 
@@ -206,14 +247,18 @@ REPORTS = st.one_of(
 )
 
 
-@given(REPORTS, st.booleans(), st.integers(0, 10**6), st.integers(0, 10**6), st.sampled_from([SHEET, GEMINI_SHEET]))
+COUNTS = st.integers(0, 10**6)
+
+
+@given(REPORTS, st.booleans(), COUNTS, COUNTS, COUNTS, st.sampled_from([SHEET, GEMINI_SHEET]))
 def test_a_charge_is_within_the_hold_or_can_be_true(
-    report: Report | None, complete: bool, seen: int, likely: int, sheet: PriceSheet
+    report: Report | None, complete: bool, seen: int, unseen: int, likely: int, sheet: PriceSheet
 ) -> None:
     """Whatever is reported, the parts fit the whole, and the charge is above the hold only for counts that can be."""
     by = Gauge(HELD_INPUT, HELD_OUTPUT, WINDOW, MOST_OUTPUT, lambda: likely)
-    metered = by.reported(report, lambda: seen) if report and complete else by.broken(report, seen)
+    metered = by.reported(report, lambda: seen) if report and complete else by.broken(report, seen, unseen)
     usage = metered.usage
+    assert 0 <= metered.unseen <= usage.output_tokens
     counts = [usage.cached_input_tokens, usage.cache_write_5m_tokens, usage.cache_write_1h_tokens]
     assert min(*counts, usage.output_tokens, usage.reasoning_tokens) >= 0
     assert sum(counts) + usage.fresh_input_tokens == usage.input_tokens <= 2 * WINDOW

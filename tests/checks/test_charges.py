@@ -12,6 +12,7 @@ from toolkit.admin.upstreams import list_upstreams
 from toolkit.billing import leases
 from toolkit.checks.finding import Severity
 from toolkit.core.policy import Outcome, Role
+from toolkit.core.service_tier import Served
 from toolkit.core.usage import OverrunReason, Usage, UsageSource
 from toolkit.statements import corrections
 from toolkit.store.actor import Actor
@@ -142,6 +143,21 @@ def test_doubtful_calls_are_found_until_they_are_corrected(scene: Scene) -> None
     (finding,) = scene.found("calls-doubtful")
     assert "1 call of" in finding.sentence
     assert "requests correct" not in finding.action
+
+
+def test_calls_that_another_tier_or_region_served_are_found(scene: Scene) -> None:
+    """With how many, and what to do; what the priced tier served, or cost nothing, is not."""
+    key = scene.key("app")
+    for served in (Served("priority"), Served("priority", "us"), Served("default", "global"), Served()):
+        scene.ending(key, Usage(1_000), served=served)
+    scene.ending(key, Usage(), served=Served("flex"))
+    (finding,) = scene.found("calls-other-tier")
+    assert (finding.kind, finding.subject, finding.severity) == ("model", "gpt-test", Severity.MEDIUM)
+    assert "2 calls of the last 30 days, $0.005000, were charged at the standard price" in finding.sentence
+    assert "priority (2) and us (1)" in finding.sentence
+    assert "`keydesk upstreams update test-openai --pin-tier`" in finding.action
+    assert "default region" in finding.action
+    assert finding.evidence == {"calls": 2, "cost_nano": 5_000_000, "served": {"priority": 2, "us": 1}}
 
 
 @pytest.mark.parametrize("check", ["calls-estimated", "calls-abandoned"])

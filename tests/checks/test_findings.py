@@ -26,6 +26,7 @@ from toolkit.cli.app import App
 from toolkit.core.errors import InvalidInput, SignInFailed
 from toolkit.core.policy import Outcome, Role
 from toolkit.core.pricing import MILLION, PriceSheet
+from toolkit.core.service_tier import Served
 from toolkit.core.usage import Usage, UsageSource
 from toolkit.demo import data
 from toolkit.demo.scenario import KEYS, NEAR_LIMIT, ROTATED
@@ -109,6 +110,7 @@ def worsen(scene: Scene) -> Scene:
         outcome = Outcome.ABANDONED if number % 2 else Outcome.ABORTED
         scene.call(busy, NOW - DAY, usd(0.01), outcome=outcome, source=UsageSource.ESTIMATED)
     scene.ending(busy, Usage(1, output_tokens=9), usage_doubt="no input tokens")
+    scene.ending(busy, Usage(1_000), served=Served("priority"))
     near = scene.key("near", age=5 * DAY, monthly_limit=usd(3))
     scene.call(near, NOW - DAY, usd(3), hold=usd(2))
     with scene.acting(NOW - 12 * HOUR, EVE) as tx:

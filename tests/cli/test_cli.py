@@ -539,6 +539,26 @@ def test_hosted_tools_are_an_option_of_plans_and_keys(world: World, run: Run, re
     assert run("keys", "update", "app", "--hosted-tools", "maybe").exit_code == 2
 
 
+def test_what_is_known_of_an_upstream_is_set_and_shown(world: World, run: Run, read: Read) -> None:
+    """By options that say yes or no; what is not given is as usual at its host."""
+    base = ["upstreams", "add", "own", "--dialect", "anthropic", "--base-url", "https://api.anthropic.com"]
+    own = read(*base, "--credential-env", "U_API_KEY", "--on-leave", "read_on", "--no-pin-tier", "--reckon-rate", "50")
+    names = ("on_leave", "refusal_free", "pin_tier", "reckon_rate")
+    assert [own[name] for name in names] == ["read_on", True, False, 50]
+    said = run("upstreams", "update", "own", "--pin-tier", "--no-refusal-free").stdout
+    assert "on leave: read_on; free refusals: no; tier pinned: yes; reckoned: 50 tokens/s" in said
+    assert [read("upstreams", "show", "own")[name] for name in names] == ["read_on", False, True, 50]
+    shown = run("upstreams", "show", "own").stdout
+    assert "read_on" in shown
+    assert "reckon rate" in shown
+    assert "read_on" in run("upstreams", "list").stdout
+    assert run("upstreams", "update", "own", "--on-leave", "maybe").exit_code == 2
+    assert run("upstreams", "update", "own", "--reckon-rate", "-1").exit_code == 2
+    refused = run("upstreams", "update", "test-openai", "--refusal-free")
+    assert (refused.exit_code, "Anthropic's" in refused.stderr) == (1, True)
+    assert run("upstreams", "show", "nothing").exit_code == 1
+
+
 def test_a_model_is_moved_to_a_real_provider(world: World, run: Run, read: Read) -> None:
     """Its public id and price stay; nothing to change is a usage error."""
     upstream = ["upstreams", "add", "real", "--dialect", "openai", "--base-url", "https://api.openai.com/v1"]

@@ -56,6 +56,7 @@ def test_request_is_read() -> None:
         output=True,
         usage_asked=True,
         long_cache=True,
+        standard_tier="standard_only",
     )
 
 
@@ -459,6 +460,51 @@ def test_thinking_and_tool_input_count_as_output() -> None:
     for part in ({"thinking": "12345678"}, {"partial_json": "1234"}, {"text": "1"}):
         meter.feed(sse({"type": "content_block_delta", "index": 0, "delta": part}))
     assert meter.output_seen == 4
+
+
+TEXT = {"type": "text", "text": ""}
+THOUGHT = {"type": "thinking", "thinking": "", "signature": "abc"}
+
+
+@pytest.mark.parametrize(
+    ("content", "usage", "refused"),
+    [
+        ([], {"input_tokens": 4_000, "output_tokens": 0}, True),
+        ([], {"input_tokens": 4_000, "output_tokens": 1}, True),
+        ([], {"input_tokens": 4_000}, True),
+        ([], None, True),
+        ([TEXT], {"input_tokens": 4_000, "output_tokens": 0}, True),
+        ([{"type": "text", "text": "H"}], {"input_tokens": 4_000, "output_tokens": 0}, False),
+        ([THOUGHT], {"input_tokens": 4_000, "output_tokens": 0}, False),
+        ([{"type": "tool_use", "name": "f", "input": {}}], {"input_tokens": 4_000, "output_tokens": 0}, False),
+        ([], {"input_tokens": 4_000, "output_tokens": 12}, False),
+    ],
+)
+def test_a_refusal_before_any_output_is_told_apart(
+    content: list[dict[str, Any]], usage: dict[str, Any] | None, refused: bool
+) -> None:
+    """Whole and streamed. Thoughts are output though they are not shown, and so are tokens that are reported alone."""
+    answer = {"id": "x", "stop_reason": "refusal", "content": content, "usage": usage}
+    whole = anthropic.usage_of(MESSAGES, answer)
+    meter = anthropic.Meter(MESSAGES, sse=True)
+    meter.feed(sse(start(input_tokens=4_000, output_tokens=1)))
+    for index, block in enumerate(content):
+        begun = {**block, "text": ""} if block["type"] == "text" else block
+        meter.feed(sse({"type": "content_block_start", "index": index, "content_block": begun}))
+        meter.feed(sse(delta(block["text"])) if block.get("text") else b"")
+    last = {"type": "message_delta", "delta": {"stop_reason": "refusal"}, "usage": usage or {}}
+    meter.feed(sse(last, STOP))
+    assert whole is not None
+    assert meter.report is not None
+    assert (whole.refused, meter.report.refused) == (refused, refused)
+
+
+def test_another_reason_to_stop_is_no_refusal() -> None:
+    """An answer that says nothing is one."""
+    usage = {"input_tokens": 4_000, "output_tokens": 0}
+    report = anthropic.usage_of(MESSAGES, {"stop_reason": "end_turn", "content": [], "usage": usage})
+    assert report is not None
+    assert not report.refused
 
 
 def test_truncated_stream_is_not_complete() -> None:

@@ -68,6 +68,7 @@ def test_chat_request_is_read() -> None:
         output_bound=50,
         output=True,
         usage_asked=True,
+        standard_tier="default",
     )
 
 

@@ -288,12 +288,13 @@ class Gate:
         *,
         credential_env: str = "TEST_UPSTREAM_API_KEY",
         upstream_model: str | None = None,
+        **traits: Any,
     ) -> "Behind":
-        """Add a model that another upstream serves; return its name and a key that may call it."""
+        """Add a model that another upstream serves, of which this is known; return its name and a key for it."""
         number = next(_numbers)
         name, model = f"upstream-{number}", f"model-{number}"
         with self.workspace.write() as tx:
-            add_upstream(tx, name, dialect, upstream, credential_env)
+            add_upstream(tx, name, dialect, upstream, credential_env, **traits)
             add_model(
                 tx,
                 model,

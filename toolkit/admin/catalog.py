@@ -11,6 +11,7 @@ from toolkit.core.dialect import Dialect
 from toolkit.core.hosted_tools import HostedTools
 from toolkit.core.pricing import PriceSheet
 from toolkit.core.unknown_fields import UnknownFields
+from toolkit.core.upstream_traits import OnLeave, UpstreamTraits
 from toolkit.store.locks import lock_catalog
 from toolkit.store.tables import CatalogVersion, Model, Plan, PlanModel, Price, Upstream
 from toolkit.store.transaction import Transaction
@@ -29,6 +30,16 @@ def begin_change(tx: Transaction) -> None:
     """
     rights.require_platform_admin(tx)
     lock_catalog(tx)
+
+
+def traits_of(upstream: Upstream) -> UpstreamTraits:
+    """Return what is known of an upstream beside its address."""
+    return UpstreamTraits(
+        on_leave=OnLeave(upstream.on_leave),
+        refusal_free=upstream.refusal_free,
+        pin_tier=upstream.pin_tier,
+        reckon_rate=upstream.reckon_rate,
+    )
 
 
 def load(tx: Transaction) -> Catalog:
@@ -54,6 +65,7 @@ def load(tx: Transaction) -> Catalog:
             max_output=model.max_output,
             created_at=model.created_at,
             unknown_fields=UnknownFields(upstream.unknown_fields),
+            traits=traits_of(upstream),
             prices=tuple(prices.get(model.id, ())),
         )
     included: dict[str, set[str]] = {}

@@ -1,18 +1,20 @@
-"""Upstreams: provider endpoints, each with its dialect, base URL and the name of its credential."""
+"""Upstreams: provider endpoints, each with its dialect, base URL, credential by name, and what is known of it."""
 
 import re
+from dataclasses import asdict, replace
 from typing import Any
 
 from sqlalchemy import select
 
 from toolkit import environment
 from toolkit.admin import catalog
-from toolkit.core import words
+from toolkit.core import upstream_traits, words
 from toolkit.core.base_url import check_base_url
 from toolkit.core.destinations import fault_of_url
 from toolkit.core.dialect import Dialect
 from toolkit.core.errors import Conflict, InvalidInput, NotFound
 from toolkit.core.unknown_fields import UnknownFields
+from toolkit.core.upstream_traits import OnLeave, UpstreamTraits
 from toolkit.store import audit
 from toolkit.store.tables import Plan, Upstream
 from toolkit.store.transaction import Transaction
@@ -28,6 +30,10 @@ def add_upstream(
     credential_env: str,
     *,
     unknown_fields: UnknownFields = UnknownFields.PASS,
+    on_leave: OnLeave | None = None,
+    refusal_free: bool | None = None,
+    pin_tier: bool | None = None,
+    reckon_rate: int | None = None,
 ) -> Upstream:
     """Add a provider endpoint.
 
@@ -39,6 +45,7 @@ def add_upstream(
             https://generativelanguage.googleapis.com.
         credential_env: name of the environment variable, or of the line in the secrets file, with its credential.
         unknown_fields: what becomes of request fields, betas and headers that Keydesk does not know.
+        on_leave, refusal_free, pin_tier, reckon_rate: as in `UpstreamTraits`; what is not given is as its `defaults`.
 
     Raises:
         InvalidInput: a value cannot be used.
@@ -48,6 +55,8 @@ def add_upstream(
     name = words.check_name(name, "upstream's name")
     check_base_url(base_url, dialect)
     _check_credential_name(credential_env)
+    given = {"on_leave": on_leave, "refusal_free": refusal_free, "pin_tier": pin_tier, "reckon_rate": reckon_rate}
+    traits = _traits(dialect, upstream_traits.defaults(dialect, base_url), given)
     if tx.session.get(Upstream, name):
         raise Conflict(f"There is already an upstream named {name!r}.")
     upstream = Upstream(
@@ -58,6 +67,7 @@ def add_upstream(
         unknown_fields=unknown_fields,
         created_at=tx.now,
         created_by=tx.actor.name,
+        **asdict(traits),
     )
     tx.session.add(upstream)
     tx.session.flush()
@@ -73,28 +83,38 @@ def update_upstream(
     base_url: str | None = None,
     credential_env: str | None = None,
     unknown_fields: UnknownFields | None = None,
+    on_leave: OnLeave | None = None,
+    refusal_free: bool | None = None,
+    pin_tier: bool | None = None,
+    reckon_rate: int | None = None,
 ) -> Upstream:
-    """Change where an upstream is, its credential, or what becomes of unknown fields; what is not given stays.
+    """Change where an upstream is, its credential, what becomes of unknown fields, or what is known of it.
 
-    The next call goes by it.
+    What is not given stays; but what was the default at its old address becomes the default at the new one. The next
+    call goes by it.
 
     Raises:
         NotFound: no such upstream.
         InvalidInput: a value cannot be used.
     """
     catalog.begin_change(tx)
-    upstream = tx.session.get(Upstream, name)
-    if upstream is None:
-        raise NotFound(f"There is no upstream named {name!r}. `keydesk upstreams list` shows them.")
+    upstream = find(tx, name)
     before = _describe_upstream(upstream)
+    dialect, traits = Dialect(upstream.dialect), catalog.traits_of(upstream)
     if base_url is not None:
-        check_base_url(base_url, Dialect(upstream.dialect))
+        check_base_url(base_url, dialect)
+        old, new = (upstream_traits.defaults(dialect, url) for url in (upstream.base_url, base_url))
+        moved = {name: value for name, value in asdict(new).items() if getattr(traits, name) == getattr(old, name)}
+        traits = replace(traits, **moved)
         upstream.base_url = base_url.rstrip("/")
     if credential_env is not None:
         _check_credential_name(credential_env)
         upstream.credential_env = credential_env
     if unknown_fields is not None:
         upstream.unknown_fields = unknown_fields
+    given = {"on_leave": on_leave, "refusal_free": refusal_free, "pin_tier": pin_tier, "reckon_rate": reckon_rate}
+    for trait, value in asdict(_traits(dialect, traits, given)).items():
+        setattr(upstream, trait, value)
     after = _describe_upstream(upstream)
     if after != before:
         catalog.changed(tx)
@@ -107,7 +127,15 @@ def _describe_upstream(upstream: Upstream) -> dict[str, Any]:
         "base_url": upstream.base_url,
         "credential": upstream.credential_env,
         **describe_unknown_fields(upstream),
+        **asdict(catalog.traits_of(upstream)),
     }
+
+
+def _traits(dialect: Dialect, before: UpstreamTraits, given: dict[str, Any]) -> UpstreamTraits:
+    """Return what is known of an upstream once the given values have taken their place."""
+    traits = replace(before, **{name: value for name, value in given.items() if value is not None})
+    upstream_traits.check(dialect, traits)
+    return traits
 
 
 def describe_unknown_fields(subject: Upstream | Plan) -> dict[str, str]:
@@ -127,6 +155,18 @@ def upstream_fault(upstream: Upstream) -> str | None:
     return fault_of_url(upstream.base_url) or environment.credential_fault(
         environment.read_settings(), upstream.credential_env
     )
+
+
+def find(tx: Transaction, name: str) -> Upstream:
+    """Return an upstream.
+
+    Raises:
+        NotFound: no such upstream.
+    """
+    upstream = tx.session.get(Upstream, name)
+    if upstream is None:
+        raise NotFound(f"There is no upstream named {name!r}. `keydesk upstreams list` shows them.")
+    return upstream
 
 
 def list_upstreams(tx: Transaction) -> list[Upstream]:

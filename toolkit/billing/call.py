@@ -7,6 +7,7 @@ from toolkit.core.errors import RefusalType
 from toolkit.core.period import billing_month
 from toolkit.core.policy import KeyFacts, Outcome
 from toolkit.core.pricing import PriceSheet
+from toolkit.core.service_tier import NOT_SAID, Served
 from toolkit.core.usage import OverrunReason, Usage
 
 
@@ -60,6 +61,7 @@ class Ending:
         overrun_reason: why the usage may cost more than was held, unless unknown fields are the reason.
         provider_usage: JSON of what the provider reported, where there is a doubt; must hold no secret.
         resent: whether the upstream was sent the request a second time.
+        served: the tier and region that served it.
     """
 
     outcome: Outcome
@@ -75,3 +77,4 @@ class Ending:
     overrun_reason: OverrunReason | None = None
     provider_usage: str | None = None
     resent: bool = False
+    served: Served = NOT_SAID

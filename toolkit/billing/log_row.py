@@ -59,6 +59,8 @@ def log_row(call: Call, ending: Ending, cost: int, held: int, overrun: int) -> L
         redact(storable(ending.provider_usage)) if ending.provider_usage else None,
         None,  # what was seen is in the usage
         ending.resent,
+        ending.served.tier,
+        ending.served.geo,
     )
 
 

@@ -39,12 +39,16 @@ class Metered:
         doubt: why they are not the provider's; None if they are, or the provider reported nothing.
         overrun_reason: why they may cost more than was held; None if they cannot.
         provider_usage: JSON of what the provider reported, if there is a doubt.
+        unbilled: why nothing is charged though something was used; None if it is.
+        unseen: the part of the output that was reckoned by time, for nobody saw it.
     """
 
     usage: Usage
     doubt: str | None = None
     overrun_reason: OverrunReason | None = None
     provider_usage: str | None = None
+    unbilled: str | None = None
+    unseen: int = 0
 
 
 @dataclass(slots=True)
@@ -59,6 +63,7 @@ class Gauge:
         likely_input: gives the input to charge where none is reported.
         long_cache: the request asks for a cache that lives an hour: what was written to one of unknown life is charged
             as that.
+        refusal_free: the provider does not bill a refusal before any output.
     """
 
     held_input: int
@@ -67,6 +72,7 @@ class Gauge:
     most_output: int
     likely_input: Callable[[], int]
     long_cache: bool = False
+    refusal_free: bool = False
 
     def reported(self, report: Report, seen: Callable[[], int]) -> Metered:
         """Return what to charge for an answer that came to its end.
@@ -75,6 +81,11 @@ class Gauge:
             report: of the answer.
             seen: gives the output tokens that were seen of it; asked only where the report lacks them.
         """
+        if report.refused:
+            if self.refusal_free:
+                return _refused(report)
+            if report.input_missing and report.output_missing and not report.faults:
+                return self.unreported(seen())
         used = self._used(report)
         if not (report.faults or report.has_gaps) and (
             used.input_tokens <= self.held_input and used.output_tokens <= self.held_output
@@ -94,13 +105,22 @@ class Gauge:
             self._estimate_input(used)
         return self._bounded(used, doubts, report)
 
-    def broken(self, report: Report | None, seen: int) -> Metered:
+    def broken(self, report: Report | None, seen: int, unseen: int = 0) -> Metered:
         """Return what to charge for an answer that did not come to its end.
 
         Args:
             report: what had been reported until then.
             seen: output tokens that were seen of it.
+            unseen: output tokens that it may have made beside those that were seen or reported.
         """
+        if report is not None and report.refused and self.refusal_free:
+            return _refused(report)
+        made = max(seen, report.usage.output_tokens if report else 0)
+        metered = self._as_far_as(report, made + unseen)
+        metered.unseen = max(metered.usage.output_tokens - made, 0) if unseen else 0
+        return metered
+
+    def _as_far_as(self, report: Report | None, seen: int) -> Metered:
         if report is None:
             return self.unreported(seen)
         used = replace(self._used(report), source=UsageSource.ESTIMATED)
@@ -146,6 +166,12 @@ class Gauge:
             return Metered(used, overrun_reason=reason)
         used.source = UsageSource.ESTIMATED
         return Metered(used, "; ".join(doubts), reason, said_by(report))
+
+
+def _refused(report: Report) -> Metered:
+    given = report.usage.input_tokens
+    why = f"the provider refused before any output, and does not bill that ({given:,} tokens of input)"
+    return Metered(Usage(), unbilled=why)
 
 
 def _cut_input(used: Usage, most: int) -> None:

@@ -300,4 +300,4 @@ _SHARED = [name for name in LogRow._fields if name in Hold._fields]
 _COUNTS = [name for name in LogRow._fields if name.endswith(("_tokens", "_price"))] + ["cost", "overrun"]
 
 _UNKNOWN = ["refusal", "usage_source", "first_byte_ms", "duration_ms", "tags"]
-_UNKNOWN += ["usage_doubt", "overrun_reason", "provider_usage", "resent"]
+_UNKNOWN += ["usage_doubt", "overrun_reason", "provider_usage", "resent", "service_tier", "inference_geo"]

@@ -134,6 +134,8 @@ class LogRow(NamedTuple):
     provider_usage: str | None
     seen_bytes: int | None
     resent: bool | None
+    service_tier: str | None
+    inference_geo: str | None
 
 
 @dataclass(slots=True)

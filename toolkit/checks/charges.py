@@ -12,8 +12,10 @@ from toolkit.checks.finding import Finding, Severity
 from toolkit.checks.request_log import Calls, charge_reported
 from toolkit.checks.snapshot import Snapshot
 from toolkit.checks.thresholds import Thresholds
+from toolkit.core.dialect import Dialect
 from toolkit.core.money import show_usd, usd
 from toolkit.core.policy import Outcome
+from toolkit.core.service_tier import unpriced
 from toolkit.core.usage import OverrunReason, UsageSource
 from toolkit.core.wording import counted, listed
 
@@ -188,6 +190,37 @@ def doubtful(evidence: Snapshot, thresholds: Thresholds) -> Iterator[Finding]:
                 "reported_nano": by_report if apart else None,
                 "request_ids": [call.request_id for call in calls[:_MOST_SHOWN]],
             },
+        )
+
+
+def other_tiers(evidence: Snapshot, thresholds: Thresholds) -> Iterator[Finding]:
+    """A model whose calls were served by a tier or region that has another price than the one they were charged at."""
+    odd = [(row, names) for row in evidence.served if (names := unpriced(row.dialect, row.served))]
+    for (model, upstream), found in groupby(odd, key=lambda pair: (pair[0].model, pair[0].upstream)):
+        rows = list(found)
+        calls, cost = sum(row.calls for row, _ in rows), sum(row.cost for row, _ in rows)
+        by_name = Counter[str]()
+        for row, names in rows:
+            by_name.update(dict.fromkeys(names, row.calls))
+        served = [f"{name} ({number:,})" for name, number in by_name.most_common()]
+        cures = [f"The provider bills another price: compare with the invoice of {upstream}."]
+        if any(row.served.geo in names for row, names in rows):
+            cures.append("The default region of the account there should be the global one.")
+        if any(row.served.tier in names for row, names in rows if row.dialect is not Dialect.GEMINI):
+            pin = f"`keydesk upstreams update {shlex.quote(upstream)} --pin-tier`"
+            cures.append(f"{pin} asks for the tier that is priced.")
+        yield Finding(
+            check="calls-other-tier",
+            severity=Severity.MEDIUM,
+            kind="model",
+            subject_id=model,
+            subject=model,
+            org=None,
+            since=min(row.first_at for row, _ in rows),
+            sentence=f"{counted(calls, 'call')} of the last {thresholds.period} days, {show_usd(cost)}, were charged "
+            f"at the standard price, though another tier or region served: {listed(served)}.",
+            action=" ".join(cures),
+            evidence={"calls": calls, "cost_nano": cost, "served": dict(by_name)},
         )
 
 

@@ -81,6 +81,7 @@ CHECKS = (
     Check("calls-abandoned", "abandoned calls", charges.abandoned),
     Check("calls-doubtful", "charges by other counts than the provider's", charges.doubtful),
     Check("calls-overrun", "calls that cost more than was held", charges.overruns),
+    Check("calls-other-tier", "calls that another tier served than is priced", charges.other_tiers, platform=True),
 )
 """All checks, in the order of `docs/audits.md`."""
 

@@ -10,6 +10,7 @@ from toolkit.core.errors import InvalidInput
 from toolkit.core.money import LARGEST_AMOUNT
 from toolkit.core.period import Period
 from toolkit.core.pricing import PriceSheet, charge
+from toolkit.core.service_tier import Served
 from toolkit.core.usage import Report
 from toolkit.dialects import MODULES
 from toolkit.ledger.ledger import Ledger
@@ -68,6 +69,18 @@ class Doubted(NamedTuple):
     provider_usage: str | None
 
 
+class ServedCalls(NamedTuple):
+    """Charged calls that a tier or region served which their provider named; cost in nano-USD."""
+
+    model: str
+    upstream: str
+    dialect: Dialect
+    served: Served
+    calls: int
+    cost: int
+    first_at: datetime
+
+
 def calls(ledger: Ledger, recent: datetime, start: datetime) -> list[Calls]:
     """Return the calls since a moment that the ledger's actor may see, summed up.
 
@@ -111,6 +124,25 @@ def doubted(ledger: Ledger, start: datetime) -> list[Doubted]:
         period=Period(start),
     )
     return [Doubted(*row) for row in zip(*(column.to_pylist() for column in rows.columns), strict=True)]
+
+
+def served(ledger: Ledger, start: datetime) -> list[ServedCalls]:
+    """Return the charged calls since a moment that the ledger's actor may see, by the tier and region that served."""
+    rows = ledger.sql(
+        """
+        SELECT model, upstream, dialect, service_tier, inference_geo, count(*), sum(cost)::BIGINT, min(admitted_at)
+        FROM usage
+        WHERE cost > 0 AND (service_tier IS NOT NULL OR inference_geo IS NOT NULL)
+        GROUP BY ALL ORDER BY ALL
+        """,
+        period=Period(start),
+    )
+    return [
+        ServedCalls(model, upstream, Dialect(dialect), Served(tier, geo), *figures)
+        for model, upstream, dialect, tier, geo, *figures in zip(
+            *(column.to_pylist() for column in rows.columns), strict=True
+        )
+    ]
 
 
 def report_of(call: Doubted) -> Report | None:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from toolkit.admin.wallet import Payment
 from toolkit.checks.reconcile_runs import Run
-from toolkit.checks.request_log import Calls, Doubted
+from toolkit.checks.request_log import Calls, Doubted, ServedCalls
 from toolkit.core.policy import KeyStatus, is_live
 from toolkit.store.audit import BrokenLink
 from toolkit.store.holds import OpenHold
@@ -103,6 +103,7 @@ class Snapshot:
             all its credits, the oldest first.
         calls: the request log, summed up.
         doubted: calls of the period whose usage is doubted.
+        served: charged calls of the period, by the tier and region that their provider says had served; the platform's.
     """
 
     now: datetime
@@ -130,6 +131,7 @@ class Snapshot:
     repeated: list[list[Payment]]
     calls: list[Calls]
     doubted: list[Doubted]
+    served: list[ServedCalls]
     _named: Counter[str] = field(init=False)
 
     def __post_init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Reads the snapshot that the audits judge: the key store in one transaction, the ledger in three queries."""
+"""Reads the snapshot that the audits judge: the key store in one transaction, the ledger in four queries."""
 
 import json
 from datetime import date, datetime, timedelta
@@ -41,7 +41,7 @@ def read(ledger: Ledger, thresholds: Thresholds, known_heads: dict[str, str] | N
     """Return what the actor of a ledger may see.
 
     Args:
-        ledger: its key store is read in one snapshot; the calls in three queries of their own, just before.
+        ledger: its key store is read in one snapshot; the calls in four queries of their own, just before.
         thresholds: how far back to look.
         known_heads: heads of audit chains that were exported earlier; see `audit.verify`.
         now: the moment to judge by, UTC; the store's present moment by default.
@@ -59,6 +59,7 @@ def read(ledger: Ledger, thresholds: Thresholds, known_heads: dict[str, str] | N
     first = date.fromisoformat(f"{last_months(now)[-1]}-01")
     unusual = anomalies.beyond_usual(ledger, now, days=(now.date() - first).days + 1)
     whole = ledger.actor.org_id is None
+    served = request_log.served(ledger, now - period) if whole else []
     with ledger.store.read(ledger.actor, now) as tx:
         orgs, keys = _orgs(tx), _keys(tx)
         last_used, last_unauthorized = _uses(tx)
@@ -88,6 +89,7 @@ def read(ledger: Ledger, thresholds: Thresholds, known_heads: dict[str, str] | N
             repeated=repeated_credits(tx, orgs),
             calls=calls,
             doubted=doubts,
+            served=served,
         )
 
 

@@ -8,6 +8,7 @@ from toolkit.core.hosted_tools import HostedTools
 from toolkit.core.policy import KeyFacts
 from toolkit.core.pricing import PriceSheet
 from toolkit.core.unknown_fields import UnknownFields
+from toolkit.core.upstream_traits import UpstreamTraits
 
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
@@ -36,6 +37,7 @@ class ModelFacts:
     max_output: int
     created_at: datetime
     unknown_fields: UnknownFields
+    traits: UpstreamTraits
     prices: tuple[DatedSheet, ...]
 
     def price(self, now: datetime) -> DatedSheet | None:

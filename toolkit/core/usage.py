@@ -73,6 +73,7 @@ class Report:
         input_faults: what of the input cannot be as it is said, in words.
         output_faults: the same of the output.
         unsplit_write_tokens: the part of `cache_write_5m_tokens` of which nobody said how long the cache lives.
+        refused: the provider refused before any output, which not all of them bill.
     """
 
     usage: Usage
@@ -82,6 +83,7 @@ class Report:
     input_faults: tuple[str, ...] = ()
     output_faults: tuple[str, ...] = ()
     unsplit_write_tokens: int = 0
+    refused: bool = False
 
     @property
     def faults(self) -> tuple[str, ...]:

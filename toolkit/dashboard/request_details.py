@@ -93,6 +93,10 @@ def draw(workspace: Workspace, row: Mapping[Hashable, Any], now: datetime) -> No
         ("Tags", escape(_tags(row["tags"]))),
         ("Call", f"{escape(row['dialect'])} · {escape(row['endpoint'])}{' · stream' if row['stream'] else ''}"),
         ("Upstream", escape(text_of(row["upstream"]) or "not called")),
+        (
+            "Served by",
+            escape(" · ".join(filter(None, map(text_of, (row["service_tier"], row["inference_geo"])))) or "–"),
+        ),
         ("Upstream's id", f"<code>{escape(answer_id)}</code>" if answer_id else "–"),
         ("First byte after", seconds(row["first_byte_ms"])),
         ("Took", seconds(row["duration_ms"])),

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from toolkit.core.dialect import Dialect
 from toolkit.core.errors import Refusal
+from toolkit.core.service_tier import Served
 from toolkit.core.usage import Report
 from toolkit.dialects import anthropic, gemini, openai
 from toolkit.dialects.hosted_tools import Left
@@ -42,6 +43,7 @@ class DialectModule(Protocol):
         output_bound: int | None,
         include_usage: bool,
         leave_out_unknown: bool = False,
+        service_tier: str | None = None,
     ) -> dict[str, Any] | None: ...
 
     def upstream_path(self, endpoint: str, upstream_model: str, stream: bool, *, alt_sse: bool = False) -> str: ...
@@ -51,6 +53,8 @@ class DialectModule(Protocol):
     def usage_of(self, endpoint: str, answer: dict[str, Any]) -> Report | None: ...
 
     def text_bytes_of(self, endpoint: str, answer: dict[str, Any]) -> int: ...
+
+    def served_by(self, answer: dict[str, Any]) -> Served: ...
 
     def response_id_of(self, answer: dict[str, Any]) -> str | None: ...
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from toolkit.core.errors import Refusal
+from toolkit.core.service_tier import Served, word
 from toolkit.core.usage import Report
 from toolkit.dialects import anthropic_usage, hosted_tool_items, hosted_tools
 from toolkit.dialects.anthropic_fields import BETAS_IN_BODY, BLOCK, BODY, FOREIGN_BLOCK, MESSAGE, SOURCE, STORED, TOOLS
@@ -33,6 +34,9 @@ from toolkit.dialects.sse import name_of
 MESSAGES = "messages"
 COUNT_TOKENS = "messages/count_tokens"
 ENDPOINTS: tuple[str, ...] = (MESSAGES, COUNT_TOKENS)
+
+REFUSAL = "refusal"
+"""Why an answer stopped that classifiers ended; Anthropic, "Handle streaming refusals"."""
 
 _TEXT_BLOCKS = frozenset(
     {
@@ -110,7 +114,16 @@ def inspect(endpoint: str, body: dict[str, Any], size: int, path_model: str | No
         window=window,
         long_cache=tally.long_cache,
         unknown=tuple(unknown),
+        # Anthropic, "Service tiers": "auto", which is the default, takes the priority tier where the account has one.
+        standard_tier="standard_only" if not free and body.get("service_tier") in (None, "auto") else "",
+        reasoning=_thinks(body),
     )
+
+
+def _thinks(body: dict[str, Any]) -> bool | None:
+    """Return whether thinking is asked for; None where the request does not say. Anthropic, "Extended thinking"."""
+    kind = read_object(body, "thinking").get("type")
+    return None if kind is None else kind != "disabled"
 
 
 def _betas(body: dict[str, Any]) -> Iterator[tuple[str, Betas]]:
@@ -206,10 +219,12 @@ def rewrite(
     output_bound: int | None,  # noqa: ARG001
     include_usage: bool,  # noqa: ARG001
     leave_out_unknown: bool = False,
+    service_tier: str | None = None,
 ) -> dict[str, Any] | None:
     """Return the body to forward, or None if it can go on as it came.
 
-    The model's name is changed, and what no table has is dropped where `leave_out_unknown` says so.
+    The model's name is changed, the `service_tier` is if one is given, and what no table has is dropped where
+    `leave_out_unknown` says so.
     """
     known = body
     if leave_out_unknown:
@@ -217,9 +232,10 @@ def rewrite(
         for name, betas in _betas(body):
             if betas.unknown:
                 known = {**known, name: betas.known.split(",") if betas.known else []}
-    if body.get("model") != upstream_model:
-        return {**known, "model": upstream_model}
-    return None if known is body else known
+    changes = {} if body.get("model") == upstream_model else {"model": upstream_model}
+    if service_tier is not None:
+        changes["service_tier"] = service_tier
+    return {**known, **changes} if changes or known is not body else None
 
 
 def upstream_path(endpoint: str, upstream_model: str, stream: bool, *, alt_sse: bool = False) -> str:  # noqa: ARG001
@@ -234,8 +250,18 @@ def auth_headers(credential: str) -> dict[str, str]:
 
 def usage_of(endpoint: str, answer: dict[str, Any]) -> Report | None:
     """Return the usage that an answer reports, or None; token counting is free. Never raises."""
+    if endpoint == COUNT_TOKENS:
+        return None
     usage = answer.get("usage")
-    return anthropic_usage.usage_of(usage) if endpoint != COUNT_TOKENS and isinstance(usage, dict) else None
+    report = anthropic_usage.usage_of(usage) if isinstance(usage, dict) else None
+    if answer.get("stop_reason") == REFUSAL and not any(map(_is_output, objects_of(answer, "content"))):
+        return anthropic_usage.refused(report)
+    return report
+
+
+def _is_output(block: dict[str, Any]) -> bool:
+    """Whether a block of an answer holds anything: all but an empty text do, though thinking may not be shown."""
+    return block.get("type") != "text" or bool(block.get("text"))
 
 
 def text_bytes_of(endpoint: str, answer: dict[str, Any]) -> int:  # noqa: ARG001
@@ -248,6 +274,16 @@ def text_bytes_of(endpoint: str, answer: dict[str, Any]) -> int:  # noqa: ARG001
     return total
 
 
+def served_by(answer: dict[str, Any]) -> Served:
+    """Return the tier and region that served an answer, or an event of a stream that has a usage.
+
+    Fast mode is priced as a tier is, and is said beside it; Anthropic, "Fast mode".
+    """
+    usage = object_of(answer, "usage")
+    tier = "fast" if usage.get("speed") == "fast" else word(usage.get("service_tier"))
+    return Served(tier, word(usage.get("inference_geo")))
+
+
 def response_id_of(answer: dict[str, Any]) -> str | None:
     """Return the provider's id of an answer."""
     return text_of(answer, "id")
@@ -255,6 +291,18 @@ def response_id_of(answer: dict[str, Any]) -> str | None:
 
 class Meter(StreamMeter):
     """Watches a stream of messages. See `StreamMeter`."""
+
+    def __init__(self, endpoint: str, *, sse: bool, drop_usage: bool = False, choices: int = 1) -> None:
+        super().__init__(endpoint, sse=sse, drop_usage=drop_usage, choices=choices)
+        self._refused = False
+        self._unseen_output = False
+
+    @property
+    def report(self) -> Report | None:
+        """What the upstream has reported so far, and whether it refused before any output."""
+        if self._refused and not self._unseen_output and not self.output_seen:
+            return anthropic_usage.refused(self._report)
+        return self._report
 
     def _judge(self, piece: bytes) -> Fate:
         if piece.startswith(b"event: content_block_delta"):
@@ -273,10 +321,13 @@ class Meter(StreamMeter):
         if kind == "message_start":
             message = object_of(event, "message")
             self.response_id = response_id_of(message)
-            self._note(object_of(message, "usage"), first=True)
+            self._note(message, first=True)
         elif kind == "message_delta":
-            self._note(object_of(event, "usage"))
-        elif kind in ("content_block_delta", "content_block_start"):
+            self._note(event)
+        elif kind == "content_block_start":
+            self._unseen_output = self._unseen_output or _is_output(object_of(event, "content_block"))
+            self._keep(piece)
+        elif kind == "content_block_delta":
             self._keep(piece)
         elif kind == "message_stop":
             self.complete = not self.failed
@@ -286,8 +337,11 @@ class Meter(StreamMeter):
             return Fate.HOLD
         return Fate.PASS
 
-    def _note(self, usage: dict[str, Any], *, first: bool = False) -> None:
-        report = anthropic_usage.usage_of(usage, self._report)
+    def _note(self, part: dict[str, Any], *, first: bool = False) -> None:
+        self.served = self.served.followed_by(served_by(part))
+        reasons = part.get("stop_reason"), object_of(part, "delta").get("stop_reason")
+        self._refused = self._refused or REFUSAL in reasons
+        report = anthropic_usage.usage_of(object_of(part, "usage"), self._report)
         if report is not None and first:
             report.output_missing = True  # it is made from now on
         self._note_report(report)

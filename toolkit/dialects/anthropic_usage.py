@@ -5,10 +5,24 @@ cache performance. Here it is all input.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from toolkit.core.usage import Report, Usage
 from toolkit.dialects.reading import object_of, tokens_of
+
+_OPENING = 1
+"""Output tokens that are reported before there are any; Anthropic, "Streaming messages", message_start."""
+
+
+def refused(report: Report | None) -> Report:
+    """Return what is reported of an answer that was refused and shows nothing: whether that was before any output.
+
+    What was made and is not shown (thinking, most likely) is output, too.
+    """
+    found = report or Report(Usage(), input_missing=True, output_missing=True)
+    made = 0 if found.output_missing else found.usage.output_tokens
+    return replace(found, refused=made <= _OPENING)
 
 
 def usage_of(usage: Mapping[str, Any], before: Report | None = None) -> Report | None:

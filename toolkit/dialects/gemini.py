@@ -6,6 +6,7 @@ from typing import Any
 from urllib.parse import quote
 
 from toolkit.core.errors import Refusal
+from toolkit.core.service_tier import NOT_SAID, Served, word
 from toolkit.core.usage import Report
 from toolkit.dialects import gemini_usage, hosted_tool_items, hosted_tools
 from toolkit.dialects.gemini_fields import TOOL
@@ -37,6 +38,7 @@ __all__ = [
     "listing",
     "response_id_of",
     "rewrite",
+    "served_by",
     "text_bytes_of",
     "upstream_path",
     "usage_of",
@@ -92,6 +94,15 @@ def text_bytes_of(endpoint: str, answer: dict[str, Any]) -> int:  # noqa: ARG001
     return total
 
 
+def served_by(answer: dict[str, Any]) -> Served:
+    """Return the tier that served an answer, or a piece of a stream.
+
+    Google, "UsageMetadata": `serviceTier` of the Gemini API, `trafficType` of Vertex.
+    """
+    usage = object_of(answer, "usageMetadata")
+    return Served(word(usage.get("serviceTier")) or word(usage.get("trafficType")))
+
+
 def response_id_of(answer: dict[str, Any]) -> str | None:
     """Return the provider's id of an answer."""
     return text_of(answer, "responseId")
@@ -118,11 +129,15 @@ class Meter(StreamMeter):
 
     def _read_reports(self) -> None:
         later: Report | None = None
+        served = NOT_SAID
         while self._reports and (later is None or later.has_gaps):
             event = self._parse(self._reports.pop())
+            if event:
+                served = served_by(event).followed_by(served)
             earlier = usage_of(self.endpoint, event) if event else None
             later = earlier.followed_by(later) if earlier and later else later or earlier
         self._reports.clear()
+        self.served = self.served.followed_by(served)
         self._note_report(later)
 
     def _judge(self, piece: bytes) -> Fate:

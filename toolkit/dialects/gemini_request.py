@@ -46,6 +46,7 @@ _READ = (
     *("generateContentRequest", "candidateCount", "maxOutputTokens", "responseModalities", "responseFormat"),
     *("inlineData", "mimeType", "functionResponse", "mediaResolution", "numTokens", "videoMetadata"),
     "computerUse",
+    *("thinkingConfig", "thinkingBudget", "thinkingLevel"),
 )
 _SNAKE = {name: snake_case(name) for name in _READ}
 
@@ -136,7 +137,19 @@ def inspect(endpoint: str, body: dict[str, Any], size: int, path_model: str | No
         inputs=inputs,
         longest_input=longest,
         unknown=tuple(unknown),
+        reasoning=_thinks(body) if generates else None,
     )
+
+
+def _thinks(body: dict[str, Any]) -> bool | None:
+    """Return whether thinking is asked for; None where the request does not say. Google, "Gemini thinking"."""
+    where = "generationConfig"
+    config = _object(_object(body, "generationConfig", ""), "thinkingConfig", where)
+    budget = config.get(_spelled(config, "thinkingBudget", f"{where}.thinkingConfig"))
+    if budget is not None:
+        return budget not in (0, "0")
+    level = config.get(_spelled(config, "thinkingLevel", f"{where}.thinkingConfig"))
+    return None if level is None else True
 
 
 def _walk_request(request: dict[str, Any], where: str, model: str, tally: Tally) -> tuple[int, int | None]:
@@ -257,6 +270,7 @@ def rewrite(
     output_bound: int | None,
     include_usage: bool,  # noqa: ARG001
     leave_out_unknown: bool = False,
+    service_tier: str | None = None,  # noqa: ARG001 - the standard one serves unless another is named
 ) -> dict[str, Any] | None:
     """Return the body to forward, or None if it can go on as it came.
 

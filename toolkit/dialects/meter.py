@@ -8,6 +8,7 @@ import json
 from enum import Enum, auto
 from typing import Any
 
+from toolkit.core.service_tier import NOT_SAID
 from toolkit.core.usage import Report, text_tokens
 from toolkit.dialects.skim import ALWAYS_LIGHT, is_light
 from toolkit.dialects.sse import ArraySplitter, EventSplitter, data_of, element_of
@@ -45,6 +46,7 @@ class StreamMeter:
         failed: the upstream ended the answer with its own error event.
         started: a piece was passed on, so the caller has seen part of the answer.
         response_id: the provider's id of the answer.
+        served: the tier and region that served it, as far as it is said.
     """
 
     def __init__(self, endpoint: str, *, sse: bool, drop_usage: bool = False, choices: int = 1) -> None:
@@ -53,6 +55,7 @@ class StreamMeter:
         self.failed = False
         self.started = False
         self.response_id: str | None = None
+        self.served = NOT_SAID
         self._sse = sse
         self._drop_usage = drop_usage
         self._choices = choices
@@ -63,6 +66,7 @@ class StreamMeter:
         self._folded_bytes = 0
         self._report: Report | None = None
         self._later: list[bytes] = []
+        self._shows_reasoning = False
 
     def feed(self, chunk: bytes) -> list[bytes]:
         """Take bytes from the upstream; return the pieces to send on now, in order.
@@ -146,6 +150,12 @@ class StreamMeter:
         """Output tokens estimated from the text, tool arguments and reasoning streamed so far, rounded up."""
         self._fold()
         return text_tokens(self._folded_bytes)
+
+    @property
+    def shows_reasoning(self) -> bool:
+        """Whether what has been streamed so far has reasoning in full, and not a summary of it."""
+        self._fold()
+        return self._shows_reasoning
 
     def _judge(self, piece: bytes) -> Fate:
         raise NotImplementedError

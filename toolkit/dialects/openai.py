@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import quote
 
 from toolkit.core.errors import Refusal
+from toolkit.core.service_tier import Served, word
 from toolkit.core.usage import Report
 from toolkit.dialects import hosted_tool_items, hosted_tools, openai_usage
 from toolkit.dialects.hosted_tools import Left
@@ -30,6 +31,7 @@ __all__ = [
     "listing",
     "response_id_of",
     "rewrite",
+    "served_by",
     "text_bytes_of",
     "upstream_path",
     "usage_of",
@@ -76,6 +78,17 @@ def text_bytes_of(endpoint: str, answer: dict[str, Any]) -> int:
     return total
 
 
+def served_by(answer: dict[str, Any]) -> Served:
+    """Return the tier that served an answer, or an event of a stream.
+
+    Vertex says it inside the usage: Google, "Using OpenAI libraries with Vertex AI".
+    """
+    tier = answer.get("service_tier")
+    if tier is None and isinstance(usage := answer.get("usage"), dict) and "extra_properties" in usage:
+        tier = object_of(object_of(usage, "extra_properties"), "google").get("traffic_type")
+    return Served(word(tier))
+
+
 def response_id_of(answer: dict[str, Any]) -> str | None:
     """Return the provider's id of an answer."""
     return text_of(answer, "id")
@@ -112,6 +125,7 @@ class Meter(StreamMeter):
             return Fate.PASS
         self._looks += 1
         self.response_id = self.response_id or response_id_of(event)
+        self.served = self.served.followed_by(served_by(event))
         if event.get("error"):
             self.failed = True
             return Fate.HOLD
@@ -141,6 +155,7 @@ class Meter(StreamMeter):
         kind = event.get("type")
         response = object_of(event, "response")
         self.response_id = self.response_id or response_id_of(response)
+        self.served = self.served.followed_by(served_by(response))
         if isinstance(kind, str) and kind.endswith(".delta"):
             self._keep(piece)
         if kind in _RESPONSES_ENDS:
@@ -155,8 +170,12 @@ class Meter(StreamMeter):
 
     def _text_bytes(self, event: dict[str, Any]) -> int:
         if self.endpoint == RESPONSES:
+            self._shows_reasoning = self._shows_reasoning or event.get("type") == "response.reasoning_text.delta"
             return length_of(event.get("delta"))
-        return sum(_spoken(object_of(choice, "delta")) for choice in objects_of(event, "choices"))
+        deltas = [object_of(choice, "delta") for choice in objects_of(event, "choices")]
+        if not self._shows_reasoning:
+            self._shows_reasoning = any(delta.get("reasoning_content") or delta.get("reasoning") for delta in deltas)
+        return sum(map(_spoken, deltas))
 
 
 def _spoken(said: dict[str, Any]) -> int:

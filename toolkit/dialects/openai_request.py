@@ -1,6 +1,5 @@
 """What an OpenAI request asks for: Chat Completions, Responses and Embeddings, as the API reference has them."""
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -39,16 +38,12 @@ from toolkit.dialects.openai_fields import (
     TOOLS,
 )
 from toolkit.dialects.shape import Shape, Tally, Window
+from toolkit.dialects.unseen_reasoning import OPENAI_REASONS, openai_asks
 
 ENDPOINTS: tuple[str, ...] = tuple(BODIES)
 
 ENCRYPTED = "reasoning.encrypted_content"
 """Of `include`: reasoning that the caller keeps, where nothing is stored; OpenAI, "Reasoning", encrypted reasoning."""
-
-_REASONING_MODEL = re.compile(
-    r"(?:.*/)?(?:o[1-9]|gpt-[5-9]|codex|grok-(?:[4-9]|code|3-mini))(?!.*-(?:chat|non-reasoning))"
-)
-"""Names of models that reason out of sight; others refuse to be asked for it. OpenAI, "Models"; xAI, "Reasoning"."""
 
 MAX_CHOICES = 128
 """The largest `n`; OpenAI, "Create chat completion"."""
@@ -147,6 +142,8 @@ def _inspect_chat(body: dict[str, Any], size: int) -> Shape:
         beside=read_count(body, "thinking_budget", 0, MAX_OUTPUT_BOUND) or 0,
         window=window,
         unknown=tuple(unknown),
+        standard_tier=_standard_tier(body),
+        reasoning=openai_asks(body),
     )
 
 
@@ -185,11 +182,21 @@ def _inspect_responses(body: dict[str, Any], size: int, endpoint: str = RESPONSE
         usage_asked=True,
         beside=read_count(body, "thinking_budget", 0, MAX_OUTPUT_BOUND) or 0,
         unknown=tuple(unknown),
+        standard_tier=_standard_tier(body),
+        reasoning=openai_asks(body),
     )
 
 
 def _inspect_compaction(body: dict[str, Any], size: int) -> Shape:
     return _inspect_responses(body, size, COMPACTION)
+
+
+def _standard_tier(body: dict[str, Any]) -> str:
+    """Return what asks for the standard tier; empty where it is asked for.
+
+    Who sends none, or "auto", gets what the account is set to; OpenAI, "Create chat completion", service_tier.
+    """
+    return "default" if body.get("service_tier") in (None, "auto") else ""
 
 
 def _inspect_embeddings(body: dict[str, Any], size: int) -> Shape:
@@ -351,6 +358,7 @@ def rewrite(
     output_bound: int | None,
     include_usage: bool,
     leave_out_unknown: bool = False,
+    service_tier: str | None = None,
 ) -> dict[str, Any] | None:
     """Return the body to forward, or None if it can go on as it came.
 
@@ -364,11 +372,14 @@ def rewrite(
         output_bound: bound on output tokens to add where the caller gave none; None to add none.
         include_usage: ask for usage at the end of a chat stream.
         leave_out_unknown: drop the fields that no table has.
+        service_tier: the tier to ask for; None leaves it as it is.
     """
     known = BODIES[endpoint].strip(body) if leave_out_unknown else body
     changes: dict[str, Any] = {}
     if body.get("model") != upstream_model:
         changes["model"] = upstream_model
+    if service_tier is not None:
+        changes["service_tier"] = service_tier
     if endpoint == CHAT:
         if include_usage and body.get("stream") is True:
             options = known.get("stream_options") or {}
@@ -389,8 +400,9 @@ def rewrite(
 
 
 def _reasons(body: dict[str, Any], upstream_model: str) -> bool:
+    """Whether a model of OpenAI's will reason; others refuse to be asked for what they reasoned."""
     effort = read_object(body, "reasoning").get("effort")
-    return effort != "none" and (effort is not None or _REASONING_MODEL.match(upstream_model) is not None)
+    return effort != "none" and (effort is not None or OPENAI_REASONS.match(upstream_model) is not None)
 
 
 def _included(body: dict[str, Any]) -> list[Any]:

@@ -55,6 +55,9 @@ class Shape:
         left_out: tools that are offered, have no price here, and do not go on; and what such tools did earlier, of
             which only the text goes on.
         unknown: paths of fields that no table has, in the order in which they stand; see `fields`.
+        standard_tier: the `service_tier` that asks for the tier that is priced; empty where the request names one, or
+            cannot.
+        reasoning: whether reasoning is asked for, or that it be not shown; None where the request says neither.
     """
 
     endpoint: str
@@ -78,6 +81,8 @@ class Shape:
     may_be_cut: bool = True
     left_out: tuple[str, ...] = ()
     unknown: tuple[str, ...] = ()
+    standard_tier: str = ""
+    reasoning: bool | None = None
 
 
 MOST_MEDIA = 1_024

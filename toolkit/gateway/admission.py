@@ -54,6 +54,11 @@ class Admission:
     bound: HoldBound
     admitted: Admitted
 
+    @property
+    def pinned_tier(self) -> str | None:
+        """The service tier that is asked for in the caller's stead; None where it is not."""
+        return (self.shape.standard_tier or None) if self.model.traits.pin_tier else None
+
     def gauge(self) -> Gauge:
         """Return what the call's usage is measured by."""
         shape, model = self.shape, self.model
@@ -65,6 +70,7 @@ class Admission:
             most_output=choices * (model.max_output + shape.beside),
             likely_input=lambda: likely_input(model.dialect, shape, model.upstream_model),
             long_cache=shape.long_cache,
+            refusal_free=model.traits.refusal_free,
         )
 
 

@@ -21,6 +21,7 @@ from toolkit.core.errors import Refusal, RefusalType, Unavailable
 from toolkit.core.money import usd
 from toolkit.core.policy import Outcome
 from toolkit.core.scrub import Scrubber
+from toolkit.core.service_tier import NOT_SAID, Served, word
 from toolkit.core.usage import text_tokens
 from toolkit.dialects import MODULES
 from toolkit.dialects.fields import named
@@ -33,7 +34,7 @@ from toolkit.gateway.interrupted_calls import usage_when_cut, usage_when_failed
 from toolkit.gateway.large_bodies import LargeBody
 from toolkit.gateway.lifecycle import CallLifecycle
 from toolkit.gateway.request import CallRequest
-from toolkit.gateway.responses import JSON, LEFT_OUT, head, hold_id, send_blocks, send_refusal, send_whole
+from toolkit.gateway.responses import JSON, LEFT_OUT, PINNED, head, hold_id, send_blocks, send_refusal, send_whole
 from toolkit.gateway.upstream_exchange import Exchange, NotConfigured, UpstreamBroke, UpstreamSlow
 from toolkit.gateway.upstream_pool import UpstreamPool
 from toolkit.gateway.upstream_request import upstream_request
@@ -44,6 +45,9 @@ CLIENT_CLOSED = 499
 """Status in the request log of a caller who left before the answer (as nginx writes it)."""
 
 LONGEST_DETAIL = 500
+
+TIER_HEADER = b"x-gemini-service-tier"
+"""Where Gemini's API says which tier served; Google, "Priority inference"."""
 
 STOPPED = "the gateway was stopped"
 LEFT = "the caller left"
@@ -82,6 +86,7 @@ class Forwarder:
         self._begun = False
         self._cut = STOPPED
         self._meter: StreamMeter | None = None
+        self._served = NOT_SAID
 
     def run(self) -> Coroutine[Any, Any, None]:
         """Forward the call and answer the caller."""
@@ -176,6 +181,7 @@ class Forwarder:
         parsed, left_out = await self._answers.parse(answer, self._call.key.org_id)
         if parsed is None:
             raise UpstreamBroke(f"it answered {exchange.status} with what is no JSON object")
+        self._served = self._dialect.served_by(parsed)
         failed = bool(parsed.get("error"))  # some servers say 200 and mean an error
         metered = None if self._shape.free else self._metered_whole(parsed, answer.size, left_out, failed)
         receipt = await self._settle(
@@ -212,17 +218,19 @@ class Forwarder:
         It goes on whether or not anybody waits for it.
         """
         if self._settlement is None:
+            error = "; ".join(filter(None, (error, metered.unbilled if metered else None)))
             ending = Ending(
                 outcome=outcome,
                 ended_at=self._lifecycle.key_cache.now(),
                 status=status,
-                usage=metered.usage if metered else None,
+                usage=metered.usage if metered and not metered.unbilled else None,
                 refusal=refusal,
                 response_id=response_id,
                 first_byte_ms=self._first_byte_ms,
                 duration_ms=milliseconds_since(self._started),
                 error=error[:LONGEST_DETAIL] if error else None,
                 resent=self._exchange is not None and self._exchange.resent,
+                served=self._what_served(),
             )
             if metered and (metered.doubt or metered.overrun_reason):
                 ending.usage_doubt, ending.overrun_reason = metered.doubt, metered.overrun_reason
@@ -231,11 +239,20 @@ class Forwarder:
             self._settlement = self._lifecycle.settle(self._call, ending)
         return self._settlement
 
+    def _what_served(self) -> Served:
+        served = self._served if self._meter is None else self._meter.served
+        if served.tier is None and self._exchange and (tier := word(self._exchange.header(TIER_HEADER))):
+            return Served(tier, served.geo)
+        return served
+
     def _settle_cut(self) -> None:
         """Charge what was produced until the call was cut. Nobody is left to wait for it."""
         metered = usage_when_cut(self._admission, self._exchange, self._meter)
         response_id = self._meter.response_id if self._meter else None
-        self._settle(Outcome.ABORTED, CLIENT_CLOSED, metered, response_id=response_id, error=self._cut)
+        error = self._cut
+        if metered and metered.unseen:
+            error += f"; {metered.unseen:,} tokens of output that nobody saw are reckoned by time"
+        self._settle(Outcome.ABORTED, CLIENT_CLOSED, metered, response_id=response_id, error=error)
 
     def _metered_whole(self, answer: dict[str, Any], size: int, left_out: int, failed: bool) -> Metered | None:
         """Return what a whole answer used, of whose bytes some are left out; None if it failed and reports nothing."""
@@ -293,6 +310,8 @@ class Forwarder:
             extra["x-max-tokens-fitted"] = str(self._admission.admitted.output_bound)
         if left_out := self._shape.left_out + self._admission.left_out:
             extra[LEFT_OUT] = named(left_out)
+        if (tier := self._admission.pinned_tier) is not None:
+            extra[PINNED] = f"service_tier={tier}"
         return extra
 
     def _headers(self, content_type: bytes) -> list[tuple[bytes, bytes]]:

@@ -1,11 +1,13 @@
 """What a call costs that did not come to its end: its provider broke off, its caller left, or we stopped or failed.
 
 What was certainly not sent to the provider costs nothing, and neither does what it answered with an error, or broke off
-before any output. Else the input is charged as reported or estimated, and the output by what was seen of it.
+before any output. Else the input is charged as reported or estimated, and the output by what was seen of it; of a call
+that we ended, also by what its model may have reasoned meanwhile and did not show.
 """
 
 from toolkit.billing.metering import Metered
 from toolkit.core.usage import text_tokens
+from toolkit.dialects import unseen_reasoning
 from toolkit.dialects.meter import StreamMeter
 from toolkit.gateway.admission import Admission
 from toolkit.gateway.upstream_exchange import Exchange
@@ -29,17 +31,40 @@ def usage_when_cut(admission: Admission, exchange: Exchange | None, meter: Strea
         exchange: with its provider; None if it was not asked yet.
         meter: of the stream; None if there was no answer yet, or it comes whole.
     """
-    if meter is not None:
-        return usage_of_stream(admission, meter) or admission.gauge().broken(meter.report, meter.output_seen)
-    if exchange is None or not exchange.sent or admission.shape.free:
+    if exchange is None or not exchange.sent or exchange.status >= 300 or admission.shape.free:
         return None
-    return admission.gauge().unreported(0)
+    if meter is None:
+        return admission.gauge().broken(None, 0, _unseen(admission, exchange, None, 0))
+    if meter.failed or (meter.complete and meter.report is not None):
+        return usage_of_stream(admission, meter)
+    report, seen = meter.report, meter.output_seen
+    made = max(seen, report.usage.output_tokens if report else 0)
+    return admission.gauge().broken(report, seen, _unseen(admission, exchange, meter, made))
 
 
 def usage_when_failed(admission: Admission, exchange: Exchange | None, meter: StreamMeter | None) -> Metered | None:
     """Return what is known to have been used by a call on which the gateway itself failed; arguments as above."""
-    if exchange is None or exchange.status >= 300:
+    if exchange is None or not exchange.sent or exchange.status >= 300 or admission.shape.free:
         return None
-    if meter is not None or not exchange.received or admission.shape.free:
-        return usage_when_cut(admission, exchange, meter)
-    return admission.gauge().unreported(text_tokens(exchange.received))
+    if meter is None:
+        return admission.gauge().unreported(text_tokens(exchange.received))
+    if meter.failed:
+        return usage_of_stream(admission, meter)
+    return usage_of_stream(admission, meter) or admission.gauge().broken(meter.report, meter.output_seen)
+
+
+def _unseen(admission: Admission, exchange: Exchange, meter: StreamMeter | None, made: int) -> int:
+    """Return the output tokens that a model may have made beside the `made` ones that were seen or reported.
+
+    By time, and only where it can reason unseen. What its provider reports on the way is known until its last word.
+    """
+    shape, model = admission.shape, admission.model
+    shown = meter is not None and meter.shows_reasoning
+    if not unseen_reasoning.can_be(model.dialect, model.upstream_model, shape.reasoning, shown=shown):
+        return 0
+    report = meter.report if meter is not None else None
+    told = report is not None and not report.output_missing and report.usage.output_tokens > 0
+    rate = model.traits.reckon_rate * shape.choices
+    if told:
+        return int(rate * exchange.silent_for)
+    return max(int(rate * exchange.answering_for) - made, 0)

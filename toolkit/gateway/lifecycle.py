@@ -14,6 +14,7 @@ from toolkit.core.catalog import Catalog
 from toolkit.core.errors import Unavailable
 from toolkit.core.money import usd
 from toolkit.gateway.key_cache import KeyCache
+from toolkit.gateway.reading_on import ReadingOn
 
 logger = logging.getLogger("keydesk.gateway")
 
@@ -44,6 +45,7 @@ class CallLifecycle:
         self.open_calls: dict[str, UnderWay | None] = {}
         """Calls that may hold money: their admission has been asked for, and their settlement is not done. With what
         forwards them, from when it does."""
+        self.reading_on = ReadingOn()
         self.unsettled: set[str] = set()
         """Calls that nobody tries to settle any more, though they may hold money: they could have been forwarded."""
         self.lease = 0
@@ -73,7 +75,11 @@ class CallLifecycle:
         self._calls.discard(task)
 
     async def drain(self, grace: float) -> None:
-        """Let the calls under way finish for `grace` seconds, end the rest, and wait until all are settled."""
+        """Let the calls under way finish for `grace` seconds, end the rest, and wait until all are settled.
+
+        Those whose callers have left end at once.
+        """
+        self.reading_on.end()
         if self._calls:
             await asyncio.wait(self._calls, timeout=grace)
         self.abort()

@@ -29,6 +29,9 @@ FIRST = 10.0
 LEFT_OUT = "x-keydesk-left-out"
 """Names what of a request did not go on to the provider."""
 
+PINNED = "x-keydesk-pinned"
+"""Names what was asked of the provider though the request left it open, and how."""
+
 
 def hold_id(request_id: str) -> str:
     """Return the id of a call's hold: it has at most one, so it shares the request's number."""

@@ -2,9 +2,12 @@
 
 import asyncio
 
+from starlette.types import Message
+
 from toolkit.core.dialect import Dialect
 from toolkit.core.errors import Refusal, RefusalType
 from toolkit.core.policy import Outcome
+from toolkit.core.upstream_traits import OnLeave
 from toolkit.dialects.meter import StreamMeter
 from toolkit.gateway import upstream_errors
 from toolkit.gateway.byte_blocks import BLOCK
@@ -20,6 +23,9 @@ STEP = 8 * 1024
 PATIENCE = 15.0
 """Seconds that the head of a stream waits for its first event: an error can be answered with its status until then."""
 
+READ_ON = f"{LEFT}, and the answer was read on for its usage"
+"""What cuts a call that may go on without its caller, as its row says it."""
+
 GRACE = 2.0
 """Seconds beyond the time limit of a call in which it may end by itself."""
 
@@ -30,6 +36,7 @@ class StreamForwarder(Forwarder):
     _sse = True
     _patient = True
     _head: list[tuple[bytes, bytes]] | None = None
+    _left = False
 
     async def _end_begun(self, refusal: Refusal) -> None:
         """Say by an event what ends the stream."""
@@ -37,7 +44,7 @@ class StreamForwarder(Forwarder):
             await self._send_error_event(self._meter, refusal)
 
     async def _way(self) -> None:
-        """Forward a call and pass its answer on as it comes; stops the upstream when the caller leaves."""
+        """Forward a call and pass its answer on as it comes; when the caller leaves, do as the upstream's row says."""
         leaving = asyncio.ensure_future(self._caller_leaves())
         passing = self._lifecycle.start(self._pass_stream())
         try:
@@ -51,17 +58,41 @@ class StreamForwarder(Forwarder):
                     self._cut = TOO_LONG
         finally:
             left = leaving.done()
-            if left:
-                self._cut = LEFT
             leaving.cancel()
-            passing.cancel()
-            await asyncio.wait({passing})
-            if self._settlement is None:  # it was cancelled before its first step
-                self._settle_cut()
+            goes_on = left and self._goes_on(passing)
+            if not goes_on:
+                if left:
+                    self._cut = LEFT
+                passing.cancel()
+                await asyncio.wait({passing})
+                if self._settlement is None:  # it was cancelled before its first step
+                    self._settle_cut()
+        if goes_on:
+            return
         if not passing.cancelled():
             passing.result()
         elif not self._begun and not left:
             await self._say_cut()
+
+    def _goes_on(self, passing: asyncio.Task[None]) -> bool:
+        """Have an answer that its caller has left read on for its usage; False if it is to be cancelled instead."""
+        exchange, meter = self._exchange, self._meter
+        if exchange is None or not exchange.sent or exchange.status >= 300 or passing.done() or self._settlement:
+            return False
+        # Where all has been made, and only its usage is to come, there is nothing to stop.
+        is_made = meter is not None and meter.complete
+        if (is_made and self._is_told) or not (is_made or self._admission.model.traits.on_leave is OnLeave.READ_ON):
+            return False
+        if not self._lifecycle.reading_on.take(self._call.key.key_id, passing):
+            return False
+        self._cut, self._left, self._send = READ_ON, True, _to_nobody
+        return True
+
+    @property
+    def _is_told(self) -> bool:
+        """Whether the provider has said what a stream used that has come to its end."""
+        meter = self._meter
+        return meter is not None and meter.complete and meter.report is not None and not meter.report.has_gaps
 
     async def _caller_leaves(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
@@ -94,6 +125,8 @@ class StreamForwarder(Forwarder):
                     if self._first_byte_ms is None:
                         self._first_byte_ms = milliseconds_since(self._started)
                     await self._pass_chunk(meter, chunk)
+                    if self._left and self._is_told:
+                        break
             await self._finish_stream(meter)
         except asyncio.CancelledError:
             # What the upstream made until now is charged, unless its end is being settled.
@@ -145,6 +178,9 @@ class StreamForwarder(Forwarder):
         while meter.heavy is not None:
             await self._pass_heavy(meter, meter.heavy)
         kept = meter.finish()
+        if self._left:
+            self._settle_cut()
+            return
         if not meter.complete and not meter.failed:
             await self._break_stream(meter, UpstreamBroke("the stream ended without its last event"))
             return
@@ -206,6 +242,10 @@ class StreamForwarder(Forwarder):
 
     async def _send_error_event(self, meter: StreamMeter, refusal: Refusal) -> None:
         await self._send_piece(self._error_event(meter, refusal), more=False)
+
+
+async def _to_nobody(message: Message) -> None:
+    """Send nothing: the caller has left."""
 
 
 async def _first_of(one: asyncio.Future[None], other: asyncio.Future[None], seconds: float) -> bool:

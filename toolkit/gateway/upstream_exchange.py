@@ -67,6 +67,7 @@ class Exchange:
         self.resent = False
         self._received = 0
         self._over = False
+        self._asked_at = self._first_at = self._last_at = 0.0  # on the loop's clock
 
     @property
     def sent(self) -> bool:
@@ -87,10 +88,24 @@ class Exchange:
         return self._connection.received
 
     @property
+    def answering_for(self) -> float:
+        """Seconds since the first byte of the answer's body came; while none has, since the request was sent."""
+        return self._clock() - (self._first_at or self._asked_at)
+
+    @property
+    def silent_for(self) -> float:
+        """Seconds since the last bytes of the answer's body came; while none have, since the request was sent."""
+        return self._clock() - (self._last_at or self._asked_at)
+
+    @property
     def retry(self) -> dict[str, str]:
         """When the provider says to try again: its `Retry-After` and `retry-after-ms`, once `send` has returned."""
-        found = ((name, self._answer_headers.get(name.encode(), b"").decode("latin-1")) for name in _WHEN)
+        found = ((name, self.header(name.encode())) for name in _WHEN)
         return {name: value for name, value in found if _WHEN[name].fullmatch(value)}
+
+    def header(self, name: bytes) -> str:
+        """Return a header of the answer, once `send` has returned; empty if it has none of that name, in lower case."""
+        return self._answer_headers.get(name, b"").decode("latin-1")
 
     def __enter__(self) -> "Exchange":
         self._deadline = self._clock() + self._settings.call_timeout
@@ -143,6 +158,7 @@ class Exchange:
         """Send a request, whose `rest` is forgotten as it is sent, and wait for the answer's head."""
         self.resent = self._connection is not None
         self._connection = connection
+        self._asked_at = self._clock()
         connection.send(request)
         if rest:
             await connection.send_rest(rest, limit)
@@ -155,6 +171,8 @@ class Exchange:
             UpstreamBroke, UpstreamSlow: it ended before its end, or paused too long.
         """
         while chunk := await self._next():
+            self._last_at = self._clock()
+            self._first_at = self._first_at or self._last_at
             yield chunk
 
     async def _next(self) -> bytes:

@@ -43,6 +43,7 @@ async def upstream_request(request: CallRequest, admission: Admission, upstreams
         "output_bound": admission.admitted.output_bound if bounded else None,
         "include_usage": shape.stream and not shape.usage_asked,
         "leave_out_unknown": bool(admission.left_out),
+        "service_tier": admission.pinned_tier,
     }
     body: Body
     if isinstance(request.body, LargeBody):

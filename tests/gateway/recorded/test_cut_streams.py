@@ -19,6 +19,7 @@ from toolkit.core.catalog import ModelFacts
 from toolkit.core.dialect import Dialect
 from toolkit.core.pricing import MILLION, charge
 from toolkit.core.unknown_fields import UnknownFields
+from toolkit.core.upstream_traits import UpstreamTraits
 from toolkit.core.usage import Report, UsageSource
 from toolkit.dialects import MODULES, anthropic_usage
 from toolkit.dialects.meter import StreamMeter
@@ -66,6 +67,7 @@ def admitted(name: str) -> Admission:
         **model,
         created_at=datetime.now(UTC),
         unknown_fields=UnknownFields.PASS,
+        traits=UpstreamTraits(),
         prices=(),
     )
     held = Admitted(bound.amount(), bound.output_bound, fitted=False)

@@ -6,7 +6,7 @@ the two. The SQL is the part that SQLite and PostgreSQL share; a semicolon ends 
 
 from typing import NamedTuple
 
-from toolkit.store.steps import first_schema
+from toolkit.store.steps import first_schema, upstream_traits
 
 
 class Step(NamedTuple):
@@ -33,5 +33,6 @@ STEPS: tuple[Step, ...] = (
         ALTER TABLE api_key ADD COLUMN hosted_tools TEXT NOT NULL DEFAULT 'leave_out'
         """,
     ),
+    Step(102, "traits of upstreams, and the tier that served", upstream_traits.SQL),
 )
 """In their order. Stores of versions 1 to 15 are from before the first release, and read by nothing."""

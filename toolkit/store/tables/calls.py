@@ -89,6 +89,8 @@ class OutboxRow(Base):
     provider_usage: Mapped[str | None]  # JSON of what the provider reported, at most 4 kB; only beside a doubt
     seen_bytes: Mapped[int | None]  # of an abandoned call: what its gateway had last noted of the answer's body
     resent: Mapped[bool | None]  # whether the upstream was sent it twice: a kept connection was closed meanwhile
+    service_tier: Mapped[str | None]  # that served, as the provider says it, in lower case; NULL = it does not say
+    inference_geo: Mapped[str | None]  # the region that served, likewise
 
 
 class RefusalCount(Base):

@@ -20,6 +20,10 @@ class Upstream(Base):
     unknown_fields: Mapped[str]  # dialects.fields.UnknownFields
     created_at: Mapped[datetime]
     created_by: Mapped[str]
+    on_leave: Mapped[str]  # core.upstream_traits.OnLeave
+    refusal_free: Mapped[bool]  # whether a refusal before any output is not billed
+    pin_tier: Mapped[bool]  # whether a request that names no service tier asks for the priced one
+    reckon_rate: Mapped[int]  # tokens a second that a model is taken to make unseen
 
 
 class Model(Base):
