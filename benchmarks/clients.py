@@ -181,13 +181,16 @@ class Keydesk:
     async def whole(self, url: str, body: bytes) -> bytes:
         async with await self.exchange(url, body) as exchange:
             await exchange.send()
-            return b"".join([chunk async for chunk in exchange.chunks()])
+            parts = []
+            while part := await exchange.read():
+                parts.append(part)
+            return b"".join(parts)
 
     async def stream(self, url: str, body: bytes) -> AsyncIterator[bytes]:
         async with await self.exchange(url, body) as exchange:
             await exchange.send()
-            async for chunk in exchange.chunks():
-                yield chunk
+            while part := await exchange.read():
+                yield part
 
 
 class Aiohttp:

@@ -79,6 +79,14 @@ async def whole(connection: UpstreamConnection) -> bytes:
     return b"".join(parts)
 
 
+async def body_of(exchange: Exchange) -> bytes:
+    """Return the body of an exchange's answer."""
+    parts = []
+    while part := await exchange.read():
+        parts.append(part)
+    return b"".join(parts)
+
+
 def test_connection_is_kept() -> None:
     """One connection serves call after call, also past an interim answer."""
 
@@ -102,7 +110,7 @@ def test_each_exchange_counts_its_own_bytes(settings: Settings) -> None:
             for exchange in exchanges:
                 with exchange:
                     await exchange.send()
-                    b"".join([chunk async for chunk in exchange.chunks()])
+                    await body_of(exchange)
             assert [exchange.received for exchange in exchanges] == [2, 5]
             assert front.connections == 1
 
@@ -137,10 +145,9 @@ def test_slow_caller_is_not_the_upstreams_fault(settings: Settings) -> None:
         pool = ConnectionPool()
         with Exchange(pool, patient, f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/", {}, b"{}") as made:
             await made.send()
-            chunks = made.chunks()
-            assert await anext(chunks) == b"o"
+            assert await made.read() == b"o"
             loop.ahead += 2 * patient.idle_timeout  # so long did the caller take for it
-            rest = asyncio.ensure_future(anext(chunks))
+            rest = asyncio.ensure_future(made.read())
             for _ in range(10):  # what is late by now is found to be late
                 await asyncio.sleep(0)
             more.set()
@@ -278,7 +285,7 @@ async def ask(scripts: Sequence[Sequence[bytes]], settings: Settings, *bodies: B
         try:
             with Exchange(pool, settings, f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/", {}, body) as made:
                 await made.send()
-                answer = b"".join([chunk async for chunk in made.chunks()])
+                answer = await body_of(made)
             ends.append(answer.decode() + (", resent" if made.resent else ""))
         except UpstreamBroke as error:
             ends.append(str(error) + (", resent" if made.resent else ""))
@@ -352,7 +359,7 @@ def test_a_body_behind_a_status_that_has_none_is_nobodys_answer(settings: Settin
         async with serving(head, ANSWER) as (front, pool, url):
             with contextlib.suppress(UpstreamBroke), Exchange(pool, settings, url, {}, b"{}") as made:
                 await made.send()
-                assert [chunk async for chunk in made.chunks()] == []
+                assert await body_of(made) == b""
             assert pool.kept(split_url(url)[0]) is None
             await asyncio.wait_for(front.left.wait(), 20)
 

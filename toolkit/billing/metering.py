@@ -10,7 +10,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from toolkit.core.usage import OverrunReason, Report, Usage, UsageSource
@@ -91,7 +91,7 @@ class Gauge:
             used.input_tokens <= self.held_input and used.output_tokens <= self.held_output
         ):
             return Metered(used)
-        used, doubts = replace(used), list(report.faults)
+        used, doubts = used.copy(), list(report.faults)
         if self.held_output and (report.output_missing or not used.output_tokens):
             made = min(seen(), self.held_output)
             if made > used.output_tokens:
@@ -123,7 +123,8 @@ class Gauge:
     def _as_far_as(self, report: Report | None, seen: int) -> Metered:
         if report is None:
             return self.unreported(seen)
-        used = replace(self._used(report), source=UsageSource.ESTIMATED)
+        used = self._used(report).copy()
+        used.source = UsageSource.ESTIMATED
         used.output_tokens = max(min(seen, self.held_output), used.output_tokens)
         if report.input_missing or not used.input_tokens:
             self._estimate_input(used)
@@ -139,7 +140,7 @@ class Gauge:
         unsplit = report.unsplit_write_tokens
         if not (unsplit and self.long_cache):
             return report.usage
-        used = replace(report.usage)
+        used = report.usage.copy()
         used.cache_write_5m_tokens -= unsplit
         used.cache_write_1h_tokens += unsplit
         return used

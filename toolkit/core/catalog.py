@@ -42,7 +42,10 @@ class ModelFacts:
 
     def price(self, now: datetime) -> DatedSheet | None:
         """Return the price in force at a moment; None while there is none."""
-        return next((entry for entry in reversed(self.prices) if entry.valid_from <= now), None)
+        for entry in reversed(self.prices):
+            if entry.valid_from <= now:
+                return entry
+        return None
 
 
 @dataclass(frozen=True, slots=True)

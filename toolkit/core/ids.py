@@ -4,6 +4,14 @@ import secrets
 
 ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
+_NOISE = 10
+"""Random bytes of a request id; six of their bits are left over."""
+
+_48_BITS = (1 << 48) - 1
+
+_VARIANT = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
+"""The digit that says by its first two bits which kind of UUID it is, and is random in the others."""
+
 
 def random_text(length: int) -> str:
     """Return `length` random base62 characters from the operating system's generator."""
@@ -21,26 +29,23 @@ def new_request_id(milliseconds: int) -> str:
     Args:
         milliseconds: the moment of admission, since 1970, UTC.
     """
-    return _request_id(milliseconds, secrets.token_bytes(10))
+    return _request_id(milliseconds, secrets.token_hex(_NOISE))
 
 
 class RequestIds:
     """Request ids, many at a time: the operating system is asked for random bytes once for a hundred of them."""
 
     def __init__(self) -> None:
-        self._noise = memoryview(b"")
+        self._noise: list[str] = []
 
     def next(self, milliseconds: int) -> str:
         """Return a fresh id, as `new_request_id`."""
         if not self._noise:
-            self._noise = memoryview(secrets.token_bytes(10 * 100))
-        noise, self._noise = self._noise[:10], self._noise[10:]
-        return _request_id(milliseconds, noise)
+            noise = secrets.token_hex(_NOISE * 100)
+            self._noise = [noise[at : at + 2 * _NOISE] for at in range(0, len(noise), 2 * _NOISE)]
+        return _request_id(milliseconds, self._noise.pop())
 
 
-def _request_id(milliseconds: int, random: bytes | memoryview) -> str:
+def _request_id(milliseconds: int, noise: str) -> str:
     # Not from the module `random`: whatever library seeds it would make ids occur again.
-    noise = int.from_bytes(random, "big") >> 6
-    high = (milliseconds & (1 << 48) - 1) << 16 | 0x7000 | noise >> 62
-    low = 0b10 << 62 | noise & (1 << 62) - 1
-    return f"req_{high << 64 | low:032x}"
+    return f"req_{milliseconds & _48_BITS:012x}7{noise[:3]}{_VARIANT[noise[3]]}{noise[4:19]}"

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from toolkit.core.errors import InvalidInput
 from toolkit.core.ids import ALPHABET, random_text
 
+_BASE = len(ALPHABET)
 _VALUE = {digit: value for value, digit in enumerate(ALPHABET)}
 PREFIX = "sk-"
 RANDOM_LENGTH = 43
@@ -26,7 +27,7 @@ def _checksum(text: str) -> str:
     number = binascii.crc32(text.encode())
     digits = []
     for _ in range(CHECKSUM_LENGTH):
-        number, digit = divmod(number, len(ALPHABET))
+        number, digit = divmod(number, _BASE)
         digits.append(ALPHABET[digit])
     return "".join(reversed(digits))
 
@@ -43,7 +44,7 @@ def is_well_formed(secret: str) -> bool:
         return False
     number = 0
     for digit in secret[-CHECKSUM_LENGTH:]:
-        number = number * len(ALPHABET) + _VALUE[digit]
+        number = number * _BASE + _VALUE[digit]
     return number == binascii.crc32(secret[:-CHECKSUM_LENGTH].encode())
 
 

@@ -54,6 +54,18 @@ class Usage:
     reasoning_tokens: int = 0
     source: UsageSource = UsageSource.REPORTED
 
+    def copy(self) -> "Usage":
+        """Return the same counts, to be changed; `dataclasses.replace` takes five times as long."""
+        return Usage(
+            self.input_tokens,
+            self.cached_input_tokens,
+            self.cache_write_5m_tokens,
+            self.cache_write_1h_tokens,
+            self.output_tokens,
+            self.reasoning_tokens,
+            self.source,
+        )
+
     @property
     def fresh_input_tokens(self) -> int:
         """Input that was neither read from nor written to a cache, never below zero."""

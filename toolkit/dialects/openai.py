@@ -5,7 +5,6 @@ import re
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
-from urllib.parse import quote
 
 from toolkit.core.errors import Refusal
 from toolkit.core.service_tier import Served, word
@@ -52,7 +51,7 @@ def with_hosted_items_as_text(endpoint: str, body: dict[str, Any]) -> Left:
 
 def upstream_path(endpoint: str, upstream_model: str, stream: bool, *, alt_sse: bool = False) -> str:  # noqa: ARG001
     """Return the path below a base URL that ends in `/v1`."""
-    return f"/{quote(endpoint)}"
+    return f"/{endpoint}"
 
 
 def auth_headers(credential: str) -> dict[str, str]:

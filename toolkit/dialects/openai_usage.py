@@ -32,6 +32,7 @@ _READ_PART = ("cached_tokens", "cache_read_tokens", "cache_read_input_tokens")
 _READ = ("prompt_cache_hit_tokens", "cached_tokens", "cache_read_input_tokens", "cache_n")
 _WRITTEN = ("cache_write_tokens", "cache_creation_tokens", "cache_creation_input_tokens")
 _LIVES = ("cache_write_tokens_details", "cache_creation")
+_OF_WRITES = frozenset(_WRITTEN + _LIVES)
 _SHORT = ("ttl_30m_tokens", "ephemeral_5m_input_tokens")
 _LONG = ("ttl_12h_tokens", "ephemeral_1h_input_tokens")
 
@@ -102,6 +103,8 @@ def _count(
 
 def _written(inputs: Mapping[str, Any], usage: Mapping[str, Any], faults: list[str]) -> tuple[int, int]:
     """Return the input written to a short-lived and to a long-lived cache: by their lives where these are said."""
+    if _OF_WRITES.isdisjoint(inputs) and _OF_WRITES.isdisjoint(usage):  # as nearly always
+        return 0, 0
     written = _count(inputs, _WRITTEN, usage, _WRITTEN[1:], faults)
     lives = object_of(inputs, _LIVES[0]) or object_of(inputs, _LIVES[1]) or object_of(usage, _LIVES[1])
     if not lives:

@@ -40,9 +40,10 @@ def first_of(obj: Mapping[str, Any], names: Sequence[str], faults: list[str]) ->
     """Return the first count under one of several names, as `tokens_of` does; faults only if none does."""
     wrong: list[str] = []
     for name in names:
-        if name not in obj:
+        value = obj.get(name)
+        if value is None:
             continue
-        found = tokens_of(obj, name, wrong)
+        found = value if type(value) is int and value >= 0 else tokens_of(obj, name, wrong)
         if found is not None:
             return found
     faults += wrong

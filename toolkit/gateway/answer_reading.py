@@ -37,11 +37,11 @@ class WholeAnswer:
         """Read it.
 
         Raises:
-            UpstreamBroke, UpstreamSlow: as `Exchange.chunks`; also when it is too large.
+            UpstreamBroke, UpstreamSlow: as `Exchange.read`; also when it is too large.
             Refusal: unavailable; there was no room for long.
         """
         came = ByteBlocks()
-        async for chunk in exchange.chunks():
+        while chunk := await exchange.read():
             came.add(chunk)
             if came.size > LIGHT_SIZE and not self._held:
                 most = min(exchange.announced or LARGEST_ANSWER, LARGEST_ANSWER)

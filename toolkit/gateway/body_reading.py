@@ -6,6 +6,9 @@ How long a body may take is the connection's matter (`connection`).
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
+from starlette.requests import ClientDisconnect
+from starlette.types import Message, Receive
+
 from toolkit.core.errors import Refusal
 from toolkit.core.policy import KeyFacts
 from toolkit.dialects.skim import LIGHT_SIZE, is_light
@@ -32,12 +35,13 @@ class BodyReader:
         self._bodies = bodies
         self._body_limit = body_limit
         self._certain = min(body_limit, MEDIA_ALLOWANCE)
+        self._small = min(self._certain, LIGHT_SIZE)
 
-    async def read(self, stream: AsyncGenerator[bytes, None], request: CallRequest, key: KeyFacts) -> bytes | LargeBody:
+    async def read(self, receive: Receive, request: CallRequest, key: KeyFacts) -> bytes | LargeBody:
         """Return a request's body; a large one is to be closed.
 
         Args:
-            stream: its parts, as they come.
+            receive: gives its parts, as they come.
             request: whose headers announce it.
             key: who sends it.
 
@@ -47,9 +51,16 @@ class BodyReader:
         """
         size, encoding = _announced(request.headers)
         await self._check_size(size, request, key)
+        stream = _parts(receive)
         if encoding:
             body_decoding.check(encoding)
             stream, size = body_decoding.decoded(stream, encoding, self._body_limit), 0
+        elif size <= self._small:
+            first = await receive()
+            body, more = first.get("body", b""), first.get("more_body", False)
+            if first["type"] == "http.request" and not more and len(body) <= self._small:
+                return self._read_small(body, key)  # it came in one part, as nearly all do
+            stream = _parts(receive, first)
         async with aclosing(stream):
             if size > LIGHT_SIZE:
                 return await self._read_large(await self._bodies.begin(key, size), stream, request, key)
@@ -61,7 +72,9 @@ class BodyReader:
                     large = await self._bodies.begin(key, self._body_limit)
                     large.add(b"".join(came.take()))
                     return await self._read_large(large, stream, request, key)
-        whole = b"".join(came.take())
+        return self._read_small(b"".join(came.take()), key)
+
+    def _read_small(self, whole: bytes, key: KeyFacts) -> bytes | LargeBody:
         return whole if is_light(whole) else self._bodies.heavy(key, whole)
 
     async def _read_large(
@@ -87,6 +100,21 @@ class BodyReader:
                 if last:
                     raise
                 key = await self._key_cache.current_key(request.digests)  # nobody is refused by what was so once
+
+
+async def _parts(receive: Receive, first: Message | None = None) -> AsyncGenerator[bytes, None]:
+    """Yield the parts of a body, whose first message may have come.
+
+    Raises:
+        ClientDisconnect: the caller has left.
+    """
+    message = first or await receive()
+    while message["type"] == "http.request":
+        yield message.get("body", b"")
+        if not message.get("more_body", False):
+            return
+        message = await receive()
+    raise ClientDisconnect
 
 
 def _announced(headers: Headers) -> tuple[int, str]:

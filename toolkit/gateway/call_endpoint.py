@@ -1,10 +1,9 @@
 """The endpoints that call a model: who asks is known, the body is read, the call is judged, held and forwarded."""
 
-from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 
 from toolkit.core.errors import Refusal
-from toolkit.core.policy import KeyFacts, NotAdmitted
+from toolkit.core.policy import NotAdmitted
 from toolkit.gateway.connection_limits import prove
 from toolkit.gateway.endpoint import Endpoint
 from toolkit.gateway.forwarder import Forwarder
@@ -23,22 +22,16 @@ class CallEndpoint(Endpoint):
         prove(scope, key.org_id)
         try:
             key = await gateway.admissions.check_funds(request, key)
-            request.body = await gateway.bodies.read(Request(scope, receive).stream(), request, key)
+            request.body = await gateway.bodies.read(receive, request, key)
         except NotAdmitted:
             raise  # and is logged there, as wherever it comes from
         except Refusal as refusal:
             await gateway.admissions.log_unread(request, key, refusal)
             raise
-        if isinstance(request.body, LargeBody):
-            try:
-                await self._forward(request, key, receive, send)
-            finally:
+        try:
+            admission = await gateway.admissions.admit(request, key)
+            way = StreamForwarder if admission.shape.stream else Forwarder
+            await way(gateway.lifecycle, gateway.upstreams, gateway.answers, request, admission, receive, send).run()
+        finally:
+            if isinstance(request.body, LargeBody):
                 await request.body.close()
-        else:
-            await self._forward(request, key, receive, send)
-
-    async def _forward(self, request: CallRequest, key: KeyFacts, receive: Receive, send: Send) -> None:
-        gateway = self.gateway
-        admission = await gateway.admissions.admit(request, key)
-        way = StreamForwarder if admission.shape.stream else Forwarder
-        await way(gateway.lifecycle, gateway.upstreams, gateway.answers, request, admission, receive, send).run()

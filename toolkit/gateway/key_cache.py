@@ -8,7 +8,7 @@ judged by an old state.
 import asyncio
 import time
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
 from sqlalchemy import select
@@ -27,7 +27,7 @@ from toolkit.store.actor import SYSTEM
 from toolkit.store.database import Store
 from toolkit.store.tables import CatalogVersion, OutboxRow
 from toolkit.store.tally import Tallies
-from toolkit.store.transaction import Transaction, utc_now
+from toolkit.store.transaction import Transaction
 
 T = TypeVar("T")
 
@@ -69,7 +69,7 @@ class KeyCache:
 
         It is not before the catalog was read, so a price that holds from now on holds though our estimate lags.
         """
-        return max(utc_now() + self._ahead, self.catalog.read_at)
+        return max(datetime.now(UTC) + self._ahead, self.catalog.read_at)
 
     def set_clock(self, store_now: datetime, here: datetime) -> None:
         """Say what the store's clock showed when this machine's showed `here`."""

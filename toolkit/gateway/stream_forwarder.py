@@ -121,7 +121,7 @@ class StreamForwarder(Forwarder):
                 self._head = self._headers(exchange.content_type)
                 if not self._patient:
                     await self._begin()
-                async for chunk in exchange.chunks():
+                while chunk := await exchange.read():
                     if self._first_byte_ms is None:
                         self._first_byte_ms = milliseconds_since(self._started)
                     await self._pass_chunk(meter, chunk)

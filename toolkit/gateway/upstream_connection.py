@@ -6,6 +6,7 @@ closes its connection at once. Whether a request is sent again is up to `upstrea
 """
 
 import asyncio
+import select
 import socket
 from typing import TYPE_CHECKING, cast
 
@@ -46,7 +47,8 @@ class UpstreamConnection(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._pool = pool
         self.address = address
-        self._wire = wire
+        self._unread = select.poll()
+        self._unread.register(wire, select.POLLIN)
         self._parser = httptools.HttpResponseParser(self)
         self._waiter: asyncio.Future[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -79,13 +81,7 @@ class UpstreamConnection(asyncio.Protocol):
 
         Of a kept connection that would be its end, or bytes that could be taken for the answer of the next call.
         """
-        try:
-            self._wire.recv(1, socket.MSG_PEEK)
-        except BlockingIOError:
-            return True
-        except OSError:
-            pass
-        return False
+        return not self._unread.poll(0)
 
     @property
     def is_answered(self) -> bool:

@@ -3,7 +3,7 @@
 import asyncio
 import re
 import zlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Awaitable, Mapping
 from types import TracebackType
 
 from toolkit.core.settings import Settings
@@ -131,11 +131,11 @@ class Exchange:
             first, rest = (body, []) if isinstance(body, bytes) else (b"", body)
             request = request_bytes(opening, self._headers, first, len(first) + sum(map(len, rest)))
 
-            async def connect() -> UpstreamConnection:
-                return await self._pool.connect(address, min(limit, self._limit(self._settings.connect_timeout)))
+            def connect() -> Awaitable[UpstreamConnection]:
+                return self._pool.connect(address, min(limit, self._limit(self._settings.connect_timeout)))
 
-            async def ask(connection: UpstreamConnection, *, may_be_repeated: bool) -> None:
-                await self._ask(connection, request, list(rest) if may_be_repeated else rest, limit)
+            def ask(connection: UpstreamConnection, *, may_be_repeated: bool) -> Awaitable[None]:
+                return self._ask(connection, request, list(rest) if may_be_repeated else rest, limit)
 
             await ask_again_if_closed(self._pool.kept(address), connect, ask)
         except TimeoutError:
@@ -164,29 +164,29 @@ class Exchange:
             await connection.send_rest(rest, limit)
         await connection.read_head(limit)
 
-    async def chunks(self) -> AsyncIterator[bytes]:
-        """Yield the answer's body as it arrives.
+    async def read(self) -> bytes:
+        """Return what has come of the answer's body, waiting for it if need be; b"" at its end.
 
         Raises:
             UpstreamBroke, UpstreamSlow: it ended before its end, or paused too long.
         """
-        while chunk := await self._next():
-            self._last_at = self._clock()
-            self._first_at = self._first_at or self._last_at
-            yield chunk
-
-    async def _next(self) -> bytes:
         assert self._connection is not None  # noqa: S101 - `send` comes first
         try:
             # The clock runs while we wait for the upstream, not while a slow caller takes what has come.
             if self._decoder is not None:
-                return await self._decoded(self._connection, self._decoder)
-            part = self._connection.take()
-            return await self._connection.read(self._limit(self._settings.idle_timeout)) if part is None else part
+                part: bytes | None = await self._decoded(self._connection, self._decoder)
+            else:
+                part = self._connection.take()
+            if part is None:
+                part = await self._connection.read(self._limit(self._settings.idle_timeout))
         except TimeoutError:
             raise UpstreamSlow("the answer paused longer than the time limit") from None
         except (ConnectionError, zlib.error) as error:
             raise UpstreamBroke(f"the answer broke off: {_reason(error)}") from None
+        if part:
+            self._last_at = self._clock()
+            self._first_at = self._first_at or self._last_at
+        return part
 
     async def _decoded(self, connection: UpstreamConnection, decoder: "zlib._Decompress") -> bytes:
         while True:
@@ -204,10 +204,10 @@ class Exchange:
     async def read_error(self, limit: int) -> bytes:
         """Return the body of an error, or its first `limit` bytes and a little more.
 
-        Raises as `chunks`.
+        Raises as `read`.
         """
         parts, size = [], 0
-        while size <= limit and (chunk := await self._next()):
+        while size <= limit and (chunk := await self.read()):
             size += len(chunk)
             parts.append(chunk)
         return b"".join(parts)
