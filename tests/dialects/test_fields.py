@@ -417,6 +417,16 @@ CLIENTS = [
             "generationConfig": {"thinkingConfig": {"thinkingLevel": "low"}, "mediaResolution": "MEDIA_RESOLUTION_LOW"},
         },
     ),
+    # What has become of Codex's longer contexts.
+    (
+        responses,
+        {
+            "input": [
+                {"type": kind, "encrypted_content": "x"}
+                for kind in ("compaction", "compaction_summary", "context_compaction")
+            ]
+        },
+    ),
     # Mistral's reasoning, sent back; a search that is off at xAI; tools that come and go at Anthropic.
     (
         chat,

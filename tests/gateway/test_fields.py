@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,10 +14,14 @@ from tests.gateway.conftest import Behind, Gate, RawUpstream, dialect_of, http_a
 from tests.gateway.test_refusals import assert_refused
 from toolkit.admin import catalog, plans
 from toolkit.admin.upstreams import update_upstream
+from toolkit.core.catalog import PlanFacts
 from toolkit.core.dialect import Dialect
+from toolkit.core.errors import Refusal
 from toolkit.core.hosted_tools import HostedTools
+from toolkit.core.policy import HoldPolicy, KeyFacts, KeyStatus
 from toolkit.core.unknown_fields import UnknownFields
 from toolkit.gateway.app import create_app
+from toolkit.gateway.field_policy import judge_hosted
 from toolkit.store import unknown_fields
 from toolkit.store.actor import SYSTEM
 from toolkit.store.database import Store
@@ -250,6 +255,17 @@ def test_hosted_tools_are_refused_where_plan_or_key_say_so(
     assert_refused(behind.gate, reply, 400, "unsupported_feature", who)
     assert f"'{name}'" in reply.message
     assert behind.ask(kind, "hello").status == 502
+
+
+def test_the_name_of_a_hosted_tool_makes_no_refusal_longer() -> None:
+    """A type of a thousand signs is cut, as it is in the header."""
+    key = KeyFacts("key_1", "org", "plan", 1, KeyStatus.ACTIVE, False, frozenset(), None, HoldPolicy.STRICT, None)
+    plan = PlanFacts("plan", "basic", 1, frozenset(), PASS, HostedTools.REFUSE)
+    with pytest.raises(Refusal) as caught:
+        judge_hosted((f"tools[*].{'x' * 1_000}",), key, plan)
+    assert len(caught.value.message) < 500
+    assert len(caught.value.param or "") == 64
+    judge_hosted(("tools[*].web_search",), key, replace(plan, hosted_tools=HostedTools.LEAVE_OUT))
 
 
 SEARCHED: dict[str, tuple[dict[str, Any], str]] = {

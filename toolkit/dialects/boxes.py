@@ -5,8 +5,12 @@ from struct import unpack_from
 
 from toolkit.dialects.base64_text import Base64Text
 
-_MOST = 64
+_MOST = 32
 """Of a file, a movie, a track or its media: headers, a few tracks, notes."""
+
+_HEAD = 16
+_WINDOW = 256
+"""Bytes that are decoded at once: the heads of boxes that hold little stand close together."""
 
 
 def find(blob: Base64Text, at: int, end: int, wanted: bytes) -> tuple[int, int] | None:
@@ -18,21 +22,48 @@ def boxes(blob: Base64Text, at: int, end: int) -> Iterator[tuple[bytes, int, int
     """Yield name, beginning and end of the content of the boxes between two places.
 
     The last one ends before `end` if there are too many, or one is damaged.
+
+    Raises:
+        struct.error: the file ends in the head of one.
     """
+    begin, window = at, b""
     for _ in range(_MOST):
-        head = read(blob, at, 16)
-        if at + 8 > end or len(head) < 8:
+        if at + 8 > end:
             return
-        length, name = unpack_from(">I4s", head)
+        if at + _HEAD > begin + len(window):
+            begin, window = at, read(blob, at, _WINDOW)
+        length, name = unpack_from(">I4s", window, at - begin)
         start = at + 8
         if length == 1:
-            (length,) = unpack_from(">Q", head, 8)
+            (length,) = unpack_from(">Q", window, start - begin)
             start += 8
         stop = end if length == 0 else at + length
         if not start <= stop <= end:
             return
         yield name, start, stop
         at = stop
+
+
+def content_of(box: bytes, *path: bytes) -> bytes:
+    """Return the content of a box below the content of another one, by the names on the way; empty if it is not there.
+
+    Args:
+        box: the content, or its beginning.
+        path: the first box of this name, in it the first of the next one.
+    """
+    for wanted in path:
+        at = 0
+        while True:
+            if at + 8 > len(box):
+                return b""
+            length, name = unpack_from(">I4s", box, at)
+            if length < 8:
+                return b""
+            if name == wanted:
+                box = box[at + 8 : at + length]
+                break
+            at += length
+    return box
 
 
 def read(blob: Base64Text, at: int, most: int) -> bytes:

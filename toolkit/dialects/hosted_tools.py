@@ -26,6 +26,9 @@ _SEARCHES_TOOLS = "tool_search"
 
 _VERSION = re.compile(r"(?:_preview)?(?:[-_]\d{4}[-_]?\d\d[-_]?\d\d)?$")
 
+_EITHER = frozenset({_SEARCHES_TOOLS, "shell"})
+"""Tools that the caller or the provider runs, as the request says."""
+
 _ANY = ("required", "any")
 """OpenAI's word for "call a tool, whichever", and Mistral's."""
 
@@ -135,7 +138,7 @@ def _sorted_out(tools: list[Any], table: Kinds) -> tuple[list[Any], dict[str, No
         kind = tool.get("type") if isinstance(tool, dict) else None
         if not isinstance(kind, str) or kind in _FUNCTION:
             kept.append(tool)
-        elif table.row(kind).refused or _runs_elsewhere(kind, tool):
+        elif table.row(kind).refused or (kind in _EITHER and _runs_elsewhere(kind, tool)):
             gone[kind] = None
         elif kind == "namespace" and isinstance(tool.get("tools"), list):
             inner, gone_inside = _sorted_out(tool["tools"], table)

@@ -60,6 +60,8 @@ _ITEMS = frozenset(
         "custom_tool_call_output",
         "reasoning",
         "compaction",
+        "compaction_summary",
+        "context_compaction",
         "compaction_trigger",
         "configuration_update",
         "additional_tools",
@@ -75,6 +77,9 @@ _ITEMS = frozenset(
         "computer_call_output",
     }
 )
+_COMPACTIONS = frozenset({"compaction", "compaction_summary", "context_compaction"})
+"""What has become of a longer context; the latter two are Codex's words for it."""
+
 _TEXT_PARTS = frozenset({"text", "refusal", "input_text", "output_text", "reasoning_text", "thinking"})
 """`thinking` is Mistral's, "Reasoning": text that holds text."""
 
@@ -254,7 +259,7 @@ def _walk_item(item: dict[str, Any], where: str, tally: Tally) -> None:
     kind = read_kind(item, where) or "message"
     if kind == "item_reference":
         raise unsupported(f"{where}.type", f"'item_reference': {_NOT_KEPT}")
-    if kind not in _ITEMS or (kind in ("tool_search_call", "tool_search_output") and item.get("execution") == "server"):
+    if kind not in _ITEMS or (item.get("execution") == "server" and kind.startswith("tool_search")):
         raise unsupported(f"{where}.type", f"{shown(kind)}: {_FOREIGN_ITEM}")
     if kind == "message" and ("role" not in item or item.get("content") is None):
         # An item with little more than an id is a reference; OpenAI, "Create a model response", item reference.
@@ -264,7 +269,7 @@ def _walk_item(item: dict[str, Any], where: str, tally: Tally) -> None:
             where, "reasoning is not kept at the provider; ask for it with include: ['reasoning.encrypted_content']"
         )
     tally.messages += 1
-    if kind == "compaction":
+    if kind in _COMPACTIONS:
         if not item.get("encrypted_content"):
             raise unsupported(where, f"a compaction needs its encrypted_content; {_NOT_KEPT}")
         tally.whole_context = True

@@ -18,7 +18,12 @@ _SEGMENT, _TRACKS, _ENTRY, _TYPE, _CLUSTER = (
     b"\x83",
     b"\x1f\x43\xb6\x75",
 )
-_MOST_ELEMENTS = 256
+_TRACK_HEAD = 1_024
+"""Bytes of a track of a movie that have its handler."""
+
+_MOST_ELEMENTS = 16
+"""Of a segment before its frames, of its list of tracks, and of a track before its type."""
+
 _VIDEO, _WITH_SOUND = 1, (2, 3)
 """Matroska's types of tracks: video; audio, and both in one."""
 
@@ -48,14 +53,11 @@ def _of_movie(blob: Base64Text) -> bool | None:
     for name, start, stop in boxes.boxes(blob, at, end):
         at = stop
         if name == b"trak":
-            media = boxes.find(blob, start, stop, b"mdia")
-            handler = media and boxes.find(blob, *media, b"hdlr")
-            if handler is None:
-                return None
-            handlers.append(boxes.read(blob, handler[0] + 8, 4))
+            head = boxes.read(blob, start, min(stop - start, _TRACK_HEAD))
+            handlers.append(boxes.content_of(head, b"mdia", b"hdlr")[8:12])
     if b"soun" in handlers:
         return True
-    return False if at == end and b"vide" in handlers else None
+    return False if at == end and b"vide" in handlers and b"" not in handlers else None
 
 
 def _of_matroska(head: bytes, size: int) -> bool | None:

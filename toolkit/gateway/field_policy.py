@@ -81,7 +81,7 @@ def judge_hosted(left_out: tuple[str, ...], key: KeyFacts, plan: PlanFacts) -> N
     else:
         who, whom, command = "this API key", "an org admin", f"keys update {key.key_id}"
     raise unsupported(
-        left_out[0],
+        readable(left_out[0]),
         f"the provider runs this tool, which has no price here, and {who} refuses requests that have one. Do not send "
         f"it, or ask {whom}, who can have such tools left out: keydesk {command} --hosted-tools leave_out",
     )
