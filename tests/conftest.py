@@ -55,7 +55,7 @@ NOWHERE = "http://127.0.0.1:9"
 """An address where no upstream is."""
 
 
-USUAL_EXAMPLES = 50
+USUAL_EXAMPLES = 30
 # A test judges the code and not the machine: on a busy one inputs are made slowly, and that is no fault. Examples that
 # share a fixture's store are meant to. `make test` tries the same examples each time; `make test-world` seeks new ones.
 hypothesis.settings.register_profile(

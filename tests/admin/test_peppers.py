@@ -103,7 +103,16 @@ def test_processes_that_open_an_empty_store_at_once_get_one_pepper(world: World)
     assert not isinstance(found[0], Exception)
 
 
-@pytest.mark.parametrize("command", [["gateway"], ["gateway", "--workers", "2"], ["dashboard"], ["up"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["gateway"],
+        pytest.param(["gateway", "--workers", "2"], marks=pytest.mark.world),
+        pytest.param(["dashboard"], marks=pytest.mark.world),
+        pytest.param(["up"], marks=pytest.mark.world),
+    ],
+    ids=" ".join,
+)
 def test_no_process_starts_without_the_keys_pepper(world: World, command: list[str]) -> None:
     """Each says in one sentence what is missing, and ends with 1."""
     world.key()

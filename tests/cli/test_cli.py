@@ -727,7 +727,7 @@ def test_an_export_makes_no_folder_and_replaces_no_file(world: World, run: Run, 
 
 
 @pytest.mark.only_store("sqlite")
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.world), signal.SIGTERM])
 def test_ledger_follow_drains_until_a_signal(world: World, settings: Settings, number: signal.Signals) -> None:
     """`ledger sync --follow` moves rows as they come, and a signal ends it cleanly."""
     key = world.key("app").key

@@ -174,6 +174,7 @@ def test_first_start_gives_all_that_is_needed_and_stops_without_a_trace(site: Si
     assert site.processes() == []
 
 
+@pytest.mark.world
 @needs_proc
 def test_later_start_shows_no_password_and_ends_on_sigterm(started: Site) -> None:
     """A second start says how to reset the password, makes no second admin, and obeys SIGTERM."""
@@ -187,6 +188,7 @@ def test_later_start_shows_no_password_and_ends_on_sigterm(started: Site) -> Non
     assert started.processes() == []
 
 
+@pytest.mark.world
 def test_json_names_the_addresses(started: Site) -> None:
     """With --json the one thing written is an object with the addresses."""
     with started.running("--json"):
@@ -253,6 +255,7 @@ def kill(site: Site, arguments: str) -> int:
     return pid
 
 
+@pytest.mark.world
 @needs_proc
 def test_calls_go_on_when_other_parts_are_killed(kept: Site) -> None:
     """The kernel may take dashboard and drain at any moment: a stream under way ends as it should."""
@@ -279,6 +282,7 @@ def test_calls_go_on_when_other_parts_are_killed(kept: Site) -> None:
     assert part(kept, "gateway") == gateway
 
 
+@pytest.mark.world
 @needs_proc
 def test_a_gateway_that_dies_later_is_started_again(kept: Site) -> None:
     """It is there again, and so is the end of what the one before printed."""
@@ -289,6 +293,7 @@ def test_a_gateway_that_dies_later_is_started_again(kept: Site) -> None:
     assert (kept.data / "logs" / "gateway.log").read_text().count("UTC: the gateway starts") == 2
 
 
+@pytest.mark.world
 @needs_proc
 def test_only_the_gateway_has_credentials_of_upstreams(kept: Site) -> None:
     """Neither variables that upstreams name or may name, nor where the secrets file is, reach the other parts."""
@@ -300,6 +305,7 @@ def test_only_the_gateway_has_credentials_of_upstreams(kept: Site) -> None:
         assert names & withheld == (withheld if arguments == "gateway" else set()), arguments
 
 
+@pytest.mark.world
 def test_sign_ins_over_a_socket_count_for_its_own_address(kept: Site) -> None:
     """The dashboard's server believes no header from this machine either: the ninth wrong password has to wait."""
     form = b"email=admin%40keydesk.local&password=wrong+horse+battery"
@@ -314,6 +320,7 @@ def test_sign_ins_over_a_socket_count_for_its_own_address(kept: Site) -> None:
     assert ["Too many failed tries" in page for page in told] == [False] * sign_in_throttle.PAIR.tries + [True]
 
 
+@pytest.mark.world
 def test_what_runs_is_private_whatever_the_umask(kept: Site) -> None:
     """Folders and files of a first start are for one user alone."""
     found = {}
@@ -325,6 +332,7 @@ def test_what_runs_is_private_whatever_the_umask(kept: Site) -> None:
     assert {path for path, mode in found.items() if stat.S_IMODE(mode) != wanted[stat.S_ISDIR(mode)]} == set()
 
 
+@pytest.mark.world
 def test_greetings_show_the_addresses_that_others_see(kept: Site) -> None:
     """The settings' addresses stand in the greeting and in the first call, in place of this machine's own."""
     assert "Dashboard   https://workspace.example.com\n" in kept.said
@@ -360,7 +368,7 @@ def test_a_killed_supervisor_leaves_no_orphans(started: Site) -> None:
 
 
 @needs_proc
-@pytest.mark.parametrize("name", PORTS)
+@pytest.mark.parametrize("name", [PORTS[0], *(pytest.param(port, marks=pytest.mark.world) for port in PORTS[1:])])
 def test_a_port_in_use_stops_the_start(site: Site, name: str) -> None:
     """The port and the setting that moves it are named, and nothing was started or made."""
     with socket.create_server(("127.0.0.1", int(site.env[name]))):

@@ -324,6 +324,7 @@ def test_a_tab_that_reconnects_keeps_its_state(plain: TestClient) -> None:
     assert tab(plain, first) == first
 
 
+@pytest.mark.world
 def test_who_knows_a_sessions_id_does_not_get_its_state(plain: TestClient) -> None:
     """Streamlit's id of somebody's tab opens nothing with another sign-in, be it of the same person."""
     sign_in(plain)
@@ -333,6 +334,7 @@ def test_who_knows_a_sessions_id_does_not_get_its_state(plain: TestClient) -> No
     assert tab(plain, first) != first
 
 
+@pytest.mark.world
 def test_a_header_of_the_browsers_own_names_nobody(plain: TestClient) -> None:
     """What says whose a tab is comes from the gate: the same header from outside is thrown away."""
     sign_in(plain)
@@ -343,6 +345,7 @@ def test_a_header_of_the_browsers_own_names_nobody(plain: TestClient) -> None:
     assert tab(plain, first) != first
 
 
+@pytest.mark.world
 def test_signing_out_drops_what_the_tabs_held(plain: TestClient) -> None:
     """Not only can nobody resume them: they are gone from the server's memory."""
     sign_in(plain)
@@ -402,12 +405,13 @@ def test_origins_of_the_setting_are_the_dashboards(client: TestClient, monkeypat
         pytest.fail("the websocket was accepted")
 
 
-@pytest.mark.parametrize("method", ["PUT", "POST", "DELETE", "OPTIONS"])
-def test_nothing_takes_a_file(plain: TestClient, method: str) -> None:
+def test_nothing_takes_a_file(plain: TestClient) -> None:
     """No page has an upload, so none is stored, and its body is not waited for."""
     sign_in(plain)
-    answer = plain.request(method, f"/_stcore/upload_file/{tab(plain)}/1", content=b"x" * 100_000)
-    assert (answer.status_code, answer.headers["connection"]) == (403, "close")
+    path = f"/_stcore/upload_file/{tab(plain)}/1"
+    for method in ("PUT", "POST", "DELETE", "OPTIONS"):
+        answer = plain.request(method, path, content=b"x" * 100_000)
+        assert (answer.status_code, answer.headers["connection"]) == (403, "close")
 
 
 @pytest.mark.parametrize("path", ["/_stcore/agent/interact", "/_stcore/agent/mcp", "/keys"])

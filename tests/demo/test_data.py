@@ -215,6 +215,7 @@ def test_a_second_load_is_refused(loaded: Workspace) -> None:
         data.load(loaded, calls=CALLS)
 
 
+@pytest.mark.world
 @pytest.mark.usefixtures("at_now")
 @pytest.mark.parametrize("stop", [1, 75])
 def test_an_interrupted_load_resumes_where_it_stopped(tmp_path: Path, stop: int) -> None:

@@ -183,7 +183,15 @@ def test_an_object_has_a_bounded_number_of_names() -> None:
     assert "10,000" in refusal_of(json.dumps(dict.fromkeys(map(str, range(MAX_NAMES + 1)))).encode()).message
 
 
-@pytest.mark.parametrize("item", [b"1", b"[]", b"{}", b'""', b'{"a":1}', b"null", b'"\\","', b"[1]"])
+@pytest.mark.parametrize(
+    "item",
+    [
+        b"1",
+        b'{"a":1}',
+        b'"\\","',
+        *(pytest.param(item, marks=pytest.mark.world) for item in (b"[]", b"{}", b'""', b"null", b"[1]")),
+    ],
+)
 def test_a_body_has_a_bounded_number_of_values(item: bytes) -> None:
     """It is told before anything is built, and whatever the values are."""
     each = 2 if item in {b'{"a":1}', b"[1]"} else 1

@@ -146,6 +146,7 @@ def read_to_end(answer: http.client.HTTPResponse) -> bytes:
     return b"".join(parts)
 
 
+@pytest.mark.world
 def test_a_gateway_that_cannot_renew_stops_and_starts_again(
     place: Callable[[], contextlib.AbstractContextManager[Running]],
 ) -> None:
@@ -272,6 +273,7 @@ def test_a_gateway_that_was_killed_is_swept_by_another(
         assert len(instances(safe.workspace)) == 1
 
 
+@pytest.mark.world
 def test_a_gateway_that_stood_still_longer_than_its_lease_charges_nothing_late(
     place: Callable[[], contextlib.AbstractContextManager[Running]],
 ) -> None:

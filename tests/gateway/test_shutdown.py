@@ -18,8 +18,15 @@ from toolkit.workspace import Workspace
 pytestmark = pytest.mark.any_store
 
 
-@pytest.mark.parametrize("stream", [False, True])
-@pytest.mark.parametrize(("delay", "grace", "outcome"), [(0.5, 3, "completed"), (60, 1, "aborted")])
+@pytest.mark.parametrize(
+    ("stream", "delay", "grace", "outcome"),
+    [
+        (False, 0.5, 3, "completed"),
+        (True, 60, 1, "aborted"),
+        pytest.param(True, 0.5, 3, "completed", marks=pytest.mark.world),
+        pytest.param(False, 60, 1, "aborted", marks=pytest.mark.world),
+    ],
+)
 def test_sigterm_settles_every_call(
     settings: Settings, upstream: str, tmp_path: Path, stream: bool, delay: float, grace: int, outcome: str
 ) -> None:

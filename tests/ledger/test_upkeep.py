@@ -115,6 +115,7 @@ STEPS: tuple[Callable[[Workshop, int], None], ...] = (
 )
 
 
+@pytest.mark.world
 @examples(6)
 @given(steps=st.lists(st.tuples(st.sampled_from(STEPS), st.integers(1, 4)), min_size=4, max_size=16))
 def test_workers_that_meet_lose_and_double_nothing(
@@ -284,6 +285,7 @@ def following(workspace: Workspace, root: Path) -> Iterator[subprocess.Popen[str
         drain.communicate()
 
 
+@pytest.mark.any_store
 def test_drain_outlives_a_shelf_that_fails(workspace: Workspace, tmp_path: Path) -> None:
     """While its folder is in trouble the drain says so and goes on; with the folder whole again it moves the rows."""
     root, store = tmp_path / "ledger", workspace.store
@@ -309,6 +311,7 @@ def test_drain_outlives_a_shelf_that_fails(workspace: Workspace, tmp_path: Path)
     assert (ledger.verify(), sum(segment.rows for segment in listed(ledger))) == ([], 2)
 
 
+@pytest.mark.any_store
 def test_drain_sweeps_beside_a_damaged_segment(workspace: Workspace, tmp_path: Path) -> None:
     """A segment that cannot be merged does not keep what a killed process left."""
     ledger = Ledger(workspace.store, tmp_path / "ledger", SYSTEM)

@@ -768,6 +768,7 @@ def rounds(act: Callable[[str, datetime], None], number: int) -> None:
         act(f"2025-{month:02}", datetime(2025, month + 1, 1, tzinfo=UTC) - timedelta(microseconds=1))
 
 
+@pytest.mark.world
 @pytest.mark.both_stores
 def test_an_admission_of_the_last_second_and_a_close_do_not_both_win(
     account: Account, monkeypatch: pytest.MonkeyPatch
@@ -811,6 +812,7 @@ def test_an_admission_of_the_last_second_and_a_close_do_not_both_win(
     rounds(act, 6)
 
 
+@pytest.mark.world
 @pytest.mark.both_stores
 def test_a_call_of_the_last_second_that_settles_during_the_close_is_in_it(account: Account) -> None:
     """At once, again and again: a statement that is made has the call; else there is none and the hold is named."""
@@ -896,6 +898,7 @@ except Conflict as error:
 """
 
 
+@pytest.mark.world
 @pytest.mark.only_store("sqlite")
 def test_a_month_that_two_processes_close_is_closed_once(world: World) -> None:
     """The store's lock decides, not the process's."""

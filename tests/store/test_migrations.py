@@ -288,6 +288,7 @@ def test_a_store_from_before_the_first_release_is_refused(store: Store, settings
     assert copies_in(settings) == []
 
 
+@pytest.mark.world
 def test_processes_that_start_at_once_make_a_store_once(store: Store, settings: Settings) -> None:
     """One does it, the others wait for it; none fails."""
     assert start_at_once(settings, OPEN) == ["", "", ""]
