@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.dialects.test_media import mp4, text, wav
 from toolkit.core.dialect import Dialect
 from toolkit.core.errors import Refusal, RefusalType
 from toolkit.core.strictness import stricter
@@ -170,7 +171,35 @@ def generate(**fields: Any) -> Shape:
     return MODULES[Dialect.GEMINI].inspect("generateContent", body, 100, "m")
 
 
+WAVE, VIDEO = text(wav(1)), text(mp4(1, sound=True))
+
+
+def said(part: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return messages, or items, of one part."""
+    return [{"role": "user", "content": [part]}]
+
+
 REFUSED = [
+    (
+        chat,
+        {"messages": said({"type": "file", "file": {"file_data": f"data:audio/wav;base64,{WAVE}"}})},
+        "messages[0].content[0].file.file_data",
+    ),
+    (
+        chat,
+        {"messages": said({"type": "image_url", "image_url": {"url": f"data:video/mp4;base64,{VIDEO}"}})},
+        "messages[0].content[0].image_url",
+    ),
+    (responses, {"input": said({"type": "input_file", "file_data": VIDEO})}, "input[0].content[0].file_data"),
+    (
+        messages,
+        {
+            "messages": said(
+                {"type": "document", "source": {"type": "base64", "media_type": "application/pdf", "data": WAVE}}
+            )
+        },
+        "messages[0].content[0].source.data",
+    ),
     (chat, {"extra_body": {"service_tier": "flex"}}, "extra_body.service_tier"),
     (chat, {"extra_body": {"max_tokens": 10**6}}, "extra_body.max_tokens"),
     (chat, {"extra_body": {"n": 4}}, "extra_body.n"),

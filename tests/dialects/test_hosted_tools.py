@@ -212,6 +212,15 @@ def test_a_search_that_gemini_cli_offers_is_left_out() -> None:
     assert generate(tools=[{"googleSearch": {}}], toolConfig=auto)[0] == {"contents": []}
 
 
+def test_nobody_asks_to_see_what_tools_do_that_are_gone() -> None:
+    """The rest of the configuration stays."""
+    declared = {"functionDeclarations": [{"name": "f"}]}
+    config = {"functionCallingConfig": {"mode": "VALIDATED"}, "includeServerSideToolInvocations": True}
+    changed, _ = generate(tools=[declared, {"googleSearch": {}}], toolConfig=config)
+    assert changed["toolConfig"] == {"functionCallingConfig": {"mode": "VALIDATED"}}
+    assert generate(tools=[declared], toolConfig=config)[0]["toolConfig"] is config
+
+
 def test_one_tool_of_geminis_may_stand_without_its_array() -> None:
     """As Google's reader takes it; what stays of it is in one."""
     declared = {"function_declarations": [{"name": "f"}]}

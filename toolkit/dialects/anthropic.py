@@ -28,7 +28,7 @@ from toolkit.dialects.media import Kind
 from toolkit.dialects.meter import Fate, StreamMeter, length_of
 from toolkit.dialects.model_pages import ALL, page_size
 from toolkit.dialects.reading import object_of, objects_of, text_of
-from toolkit.dialects.shape import ModelInfo, Shape, Tally, Window
+from toolkit.dialects.shape import ModelInfo, Shape, Tally, Window, refuse_sound
 from toolkit.dialects.sse import name_of
 
 MESSAGES = "messages"
@@ -188,7 +188,7 @@ def _walk_source(block: dict[str, Any], where: str, medium: Kind, tally: Tally) 
     data = source.get("data")
     if kind == "base64" and isinstance(data, str):
         media_type = source.get("media_type")
-        tally.blob(media_type if isinstance(media_type, str) else "", data)
+        refuse_sound(tally.blob(media_type if isinstance(media_type, str) else "", data), f"{field}.data")
     elif kind == "url":
         tally.by_url(medium)
     elif kind == "text":

@@ -14,6 +14,8 @@ from typing import Any
 from toolkit.core.errors import Refusal
 from toolkit.dialects.body import invalid, path, quoted, read_kind, shown, unsupported
 
+AUDIO = "audio tokens have no price here"
+
 MOST_UNKNOWN = 100
 """Unknown names noted of one request; further ones are left out or refused like them, but not named."""
 

@@ -6,10 +6,9 @@ AI's ("GenerateContent"), whose bodies are protocol buffers in JSON.
 
 from collections.abc import Mapping
 
-from toolkit.dialects.fields import Effect, Field, Fields, covered, dropped, plain, refused
+from toolkit.dialects.fields import AUDIO, Effect, Field, Fields, covered, dropped, plain, refused
 
 STORED = "what the provider keeps is shared by everybody behind this gateway; send the content itself"
-AUDIO = "audio tokens have no price here"
 HOSTED_TOOL = "tools that the provider runs have no price here; declare a function and run it yourself"
 
 _OTHER_MODEL = "another model than the one in the path may answer, at another price"

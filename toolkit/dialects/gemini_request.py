@@ -21,9 +21,8 @@ from toolkit.dialects.body import (
     unsupported,
 )
 from toolkit.dialects.fields import snake_case
-from toolkit.dialects.gemini_fields import AUDIO, BODY, PART
-from toolkit.dialects.media import Kind
-from toolkit.dialects.shape import Shape, Tally
+from toolkit.dialects.gemini_fields import BODY, PART
+from toolkit.dialects.shape import Shape, Tally, refuse_sound
 
 GENERATE = "generateContent"
 STREAM = "streamGenerateContent"
@@ -236,12 +235,7 @@ def _count_blob(
         frames=_frames(_object(part, "videoMetadata", where)),
         url_safe=True,
     )
-    # By its own bytes too: a sound that is sent under another name is a sound.
-    if medium.kind is Kind.AUDIO:
-        raise unsupported(inline, f"{AUDIO}; send a transcript")
-    if medium.kind is Kind.VIDEO and medium.sound is not False:
-        seen = "this video has a track of sound" if medium.sound else "whether this video has sound cannot be told here"
-        raise unsupported(inline, f"{seen}, and {AUDIO}; send it without a track of sound, as MP4, QuickTime or WebM")
+    refuse_sound(medium, inline)
 
 
 def _level(resolution: object) -> object:

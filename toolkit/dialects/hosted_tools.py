@@ -112,7 +112,16 @@ def of_gemini(body: Body, table: Fields) -> Left:
     kept = [tool for tool in kept if tool]
     if not kept and _mode(body) in _GEMINIS_ANY:
         return body, ()
-    return _changed({**body, "tools": kept}, named(gone), _ONLY_WITH_GEMINIS_TOOLS)
+    configs: Body = {name: _without_invocations(body[name]) for name in ("toolConfig", "tool_config") if name in body}
+    return _changed({**body, **configs, "tools": kept}, named(gone), _ONLY_WITH_GEMINIS_TOOLS)
+
+
+def _without_invocations(config: Any) -> Any:
+    """Return Gemini's tool configuration without the wish to see what hosted tools do."""
+    if not isinstance(config, dict):
+        return config
+    wish = ("includeServerSideToolInvocations", "include_server_side_tool_invocations")
+    return {name: value for name, value in config.items() if name not in wish}
 
 
 def told_apart(tools: object, table: Kinds) -> tuple[list[Any], dict[str, None]]:

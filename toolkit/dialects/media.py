@@ -39,7 +39,7 @@ class Medium(NamedTuple):
         detail: how closely it is to be looked at, in the dialect's own word; empty if the request does not say.
         frames: of a video that are looked at in 1,000 seconds.
         hidden: it is a picture that decoders know, or may be one, and yet its size cannot be read.
-        sound: whether a video has a track of sound; None where that cannot be told.
+        sound: whether it is sound, or a video with a track of it; None where that cannot be told of a video.
     """
 
     kind: Kind
@@ -81,6 +81,7 @@ _DECLARED = (
     (re.compile(r"application/(?:x-)?pdf"), Kind.PDF),
     (re.compile(r"text/|application/(?:json|xml|javascript|x-javascript|x-python|rtf)"), Kind.TEXT),
 )
+_SOUND_OF_DECLARED = {Kind.AUDIO: True, Kind.VIDEO: None}
 _LONGEST_URL_HEAD = 256
 
 
@@ -106,12 +107,12 @@ def read_blob(media_type: str, text: str, start: int = 0, *, url_safe: bool = Fa
     for sign, kind, length in _RECORDINGS if known else ():
         if sign.match(head):
             milliseconds = recordings.length_of(length, blob) if length else 0
-            sound = tracks.has_sound(blob) if kind is Kind.VIDEO else False
+            sound = tracks.has_sound(blob) if kind is Kind.VIDEO else True
             return Medium(kind, milliseconds=milliseconds, size=0 if milliseconds else blob.size, sound=sound)
     kind = kind_of(declared)
     if kind is Kind.PICTURE:
         return Medium(kind, hidden=not head and blob.size > 0)
-    return Medium(kind, size=blob.size, sound=None if kind is Kind.VIDEO else False)
+    return Medium(kind, size=blob.size, sound=_SOUND_OF_DECLARED.get(kind, False))
 
 
 def kind_of(media_type: str) -> Kind:

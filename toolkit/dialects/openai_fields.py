@@ -6,10 +6,9 @@ vLLM and SGLang ("OpenAI-compatible server"), llama.cpp ("server"), Ollama ("Ope
 params"), Qwen ("Deep thinking"), xAI, Groq, Mistral, DeepSeek, Together, Fireworks, Azure; GitHub Copilot's clients.
 """
 
-from toolkit.dialects.fields import Effect, Field, Fields, Kinds, covered, dropped, merged, plain, refused
+from toolkit.dialects.fields import AUDIO, Effect, Field, Fields, Kinds, covered, dropped, merged, plain, refused
 
 STORED = "what the provider stores is shared by everybody behind this gateway; send what it refers to instead"
-AUDIO = "audio tokens have no price here"
 HOSTED_TOOL = "tools that the provider runs have no price here; declare a function and run it yourself"
 
 _TIER = "this service tier has no price here; leave it out or send 'auto' or 'default'"

@@ -19,9 +19,9 @@ from toolkit.dialects.body import (
     text_bytes,
     unsupported,
 )
+from toolkit.dialects.fields import AUDIO
 from toolkit.dialects.media import Kind
 from toolkit.dialects.openai_fields import (
-    AUDIO,
     BODIES,
     BREAKPOINT,
     CHAT,
@@ -37,7 +37,7 @@ from toolkit.dialects.openai_fields import (
     STORED,
     TOOLS,
 )
-from toolkit.dialects.shape import Shape, Tally, Window
+from toolkit.dialects.shape import Shape, Tally, Window, refuse_sound
 from toolkit.dialects.unseen_reasoning import OPENAI_REASONS, openai_asks
 
 ENDPOINTS: tuple[str, ...] = tuple(BODIES)
@@ -306,18 +306,18 @@ def _walk_parts(parts: Sequence[dict[str, Any]], where: str, tally: Tally) -> No
             address = picture.get("url")
             if not isinstance(address, str):
                 raise invalid(f"'{field}.image_url' must hold a URL, not {shown(address)}.", f"{field}.image_url")
-            tally.address(Kind.PICTURE, address, picture.get("detail"))
+            refuse_sound(tally.address(Kind.PICTURE, address, picture.get("detail")), f"{field}.image_url")
         elif kind in ("file", "input_file"):
             file = read_object(part, "file", field)
             PART.refuse(file, f"{field}.file")
-            _count_file(file or part, tally)
+            _count_file(file or part, f"{field}.file" if file else field, tally)
         elif kind == "input_audio":
             raise unsupported(f"{field}.type", f"'input_audio': {AUDIO}; send a transcript")
         else:
             raise unsupported(f"{field}.type", f"{shown(kind)}: {_UNKNOWN_PART}")
 
 
-def _count_file(file: dict[str, Any], tally: Tally) -> None:
+def _count_file(file: dict[str, Any], where: str, tally: Tally) -> None:
     """Count a document: inline, as a `data:` URL or as bare base64, or by its address; some servers mix their names."""
     tally.whole_context = True
     for name in ("file_data", "file_url"):
@@ -325,9 +325,9 @@ def _count_file(file: dict[str, Any], tally: Tally) -> None:
         if not isinstance(address, str) or not address:
             continue
         if address[:5].lower() == "data:" or "://" in address[:16]:
-            tally.address(Kind.PDF, address)
+            refuse_sound(tally.address(Kind.PDF, address), f"{where}.{name}")
         else:
-            tally.blob("", address)
+            refuse_sound(tally.blob("", address), f"{where}.{name}")
 
 
 def _walk_tools(tools: Sequence[dict[str, Any]], where: str, tally: Tally) -> None:

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple
 
+from toolkit.dialects.body import unsupported
+from toolkit.dialects.fields import AUDIO
 from toolkit.dialects.media import Kind, Medium, data_url, kind_of, read_blob
 
 FREE_ENDPOINTS = frozenset({"messages/count_tokens", "countTokens"})
@@ -159,14 +161,28 @@ class Tally:
         self.whole_context = True
         self.add(Medium(kind, by_url=True, detail=_detail(detail)))
 
-    def address(self, kind: Kind, url: str, detail: object = None) -> None:
-        """Count a medium that is given as a `data:` URL, or by an address."""
+    def address(self, kind: Kind, url: str, detail: object = None) -> Medium | None:
+        """Count a medium that is given as a `data:` URL, or by an address; return what it is, if that can be seen."""
         found = data_url(url)
         if found is None:
             self.by_url(kind, detail)
-        else:
-            media_type, start = found
-            self.blob(media_type, url, start, detail=detail)
+            return None
+        media_type, start = found
+        return self.blob(media_type, url, start, detail=detail)
+
+
+def refuse_sound(medium: Medium | None, where: str) -> None:
+    """Refuse a recording, by its own bytes too: a sound that is sent under another name is a sound.
+
+    Raises:
+        Refusal: unsupported_feature; it is sound, or a video that has some or may have.
+    """
+    if medium is None or medium.kind not in (Kind.AUDIO, Kind.VIDEO) or medium.sound is False:
+        return
+    if medium.kind is Kind.AUDIO:
+        raise unsupported(where, f"{AUDIO}; send a transcript")
+    seen = "this video has a track of sound" if medium.sound else "whether this video has sound cannot be told here"
+    raise unsupported(where, f"{seen}, and {AUDIO}; send it without a track of sound, as MP4, QuickTime or WebM")
 
 
 def _detail(word: object) -> str:
