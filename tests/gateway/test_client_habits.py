@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import usd
-from tests.gateway.conftest import Gate, Reply, make_gate, request_of
+from tests.gateway.conftest import KINDS, Gate, Reply, make_gate, request_of
 from toolkit.core.dialect import Dialect
 from toolkit.core.errors import Refusal, RefusalType
 from toolkit.gateway.client_habits import told
@@ -58,6 +58,16 @@ def test_a_call_that_the_provider_may_have_billed(gate: Gate) -> None:
     assert failed(reply)["error"]["type"] == "upstream_error"
     assert ask(gate, CODEX, "[[demo status=429]]").status == 429
     assert ask(gate, CODEX, "[[demo status=503]]").status == 503
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_refused_for_good_says_so(gate: Gate, kind: str) -> None:
+    """Claude Code asks ten times more after a 401 without it; a busy provider may be asked again."""
+    broke = make_gate(gate.running, money=0)
+    assert broke.ask(kind, "hello").headers["x-should-retry"] == "false"
+    unknown = gate.ask(kind, "hello", secret=gate.secret[:-1] + "x")
+    assert (unknown.status, unknown.headers["x-should-retry"]) == (401, "false")
+    assert "x-should-retry" not in gate.ask(kind, "[[demo status=429]]").headers
 
 
 @pytest.mark.parametrize("headers", [{}, {"originator": "codex_exec"}, {"accept": "text/event-stream"}])

@@ -1,12 +1,14 @@
 """Clients that do not obey the status of a refusal, and what they are told so that they do not ask again. Pure.
 
 Asking again changes nothing about a wallet that is empty, a key that is unknown, a model that is out of a plan. By the
-status most clients know. Two coding tools do not; measured, as docs/clients.md has it, with the versions that
+status most clients know. Three coding tools do not; measured, as docs/clients.md has it, with the versions that
 tests/gateway/clients/package.json names:
 
 - *Codex* asks again after any status but 400, 404 and some of 429: six times in all for 401, 402 or 403, thirty times
   for a 5xx. It gives up after a stream that ends in `response.failed`, unless the code is `server_error`, and shows the
   message.
+- *Claude Code* asks ten times more after 401, in three minutes, unless it is told `x-should-retry: false`, which is
+  therefore said with each refusal that is for good.
 - *opencode* obeys the status, unless the body has the digits of one that is worth another try, as an amount or a
   request id may: then it asks six times.
 """
@@ -38,7 +40,7 @@ def told(refusal: Refusal, request_id: str, dialect: Dialect, asked: Headers) ->
         asked: headers of its request; they name the client.
     """
     body = MODULES[dialect].error_body(refusal, request_id)
-    if _is_final(refusal):
+    if is_final(refusal):
         named = dict(asked)
         if dialect is Dialect.OPENAI and _is_codex(named) and refusal.status not in _OBEYED_BY_CODEX:
             return 200, _EVENTS, openai.failed_response(refusal, request_id, "invalid_prompt")
@@ -47,7 +49,8 @@ def told(refusal: Refusal, request_id: str, dialect: Dialect, asked: Headers) ->
     return refusal.status, _JSON, _written(body).encode()
 
 
-def _is_final(refusal: Refusal) -> bool:
+def is_final(refusal: Refusal) -> bool:
+    """Whether asking again cannot help, or would pay twice."""
     if refusal.headers.get("x-should-retry") == "false":
         return True
     return 400 <= refusal.status < 500 and refusal.status not in _WORTH_ANOTHER_TRY

@@ -13,7 +13,7 @@ from toolkit.core.dialect import Dialect
 from toolkit.core.errors import Refusal, RefusalType
 from toolkit.core.ids import new_request_id
 from toolkit.dialects import MODULES
-from toolkit.gateway.client_habits import told
+from toolkit.gateway.client_habits import is_final, told
 from toolkit.gateway.credentials import Headers, dialect_of_shared_path
 from toolkit.gateway.cross_origin import headers_for_page
 from toolkit.gateway.unknown_paths import likely_dialect
@@ -25,6 +25,9 @@ PACE = 16_384
 
 FIRST = 10.0
 """Seconds before that counts."""
+
+NO_RETRY = {"x-should-retry": "false"}
+"""What OpenAI's and Anthropic's SDKs, and Claude Code, obey before the status."""
 
 LEFT_OUT = "x-keydesk-left-out"
 """Names what of a request did not go on to the provider."""
@@ -123,6 +126,8 @@ def refusal_response(
     headers = refusal.headers | (extra or {})
     if refusal.type is RefusalType.UNAVAILABLE:
         headers = {"retry-after": "1"} | headers
+    elif is_final(refusal):
+        headers = NO_RETRY | headers
     status, content_type, body = told(refusal, request_id, dialect, asked)
     response = Response(body, status)
     response.raw_headers += head(request_id, dialect, content_type, headers)

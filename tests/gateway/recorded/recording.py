@@ -23,7 +23,7 @@ KINDS = {"chat": "openai", "responses": "openai", "messages": "anthropic", "gene
 
 WAYS = ("whole", "stream")
 
-_TOP = {"about", "source", "ask", "request", "model", "upstream", "charged", "answered", "row", "xfail", *WAYS}
+_TOP = {"about", "source", "ask", "request", "model", "upstream", "charged", "answered", "row", *WAYS}
 _SENT = {"status", "type", "headers", "body", "lines", "breaks_after", "waits_after", "charged", "answered", "row"}
 _CHARGED = {*PRICES, "reasoning", "cost", "source", "doubt", "overrun"}
 _ANSWERED = {"status", "body", "without", "then", "instead", "never", "headers"}
@@ -76,7 +76,6 @@ class Recording:
         request: fields of the request beside the prompt.
         model: options of the model.
         upstream: options of the upstream.
-        xfail: why it is not right yet; empty if it is.
     """
 
     path: Path
@@ -86,7 +85,6 @@ class Recording:
     request: dict[str, Any] = field(default_factory=dict)
     model: dict[str, Any] = field(default_factory=dict)
     upstream: dict[str, Any] = field(default_factory=dict)
-    xfail: str = ""
     table: dict[str, Any] = field(default_factory=dict, repr=False)
 
     @classmethod
@@ -106,7 +104,7 @@ class Recording:
             _known(path, part.get("answered", {}), _ANSWERED)
         if table["ask"] not in KINDS or not any(way in table for way in WAYS):
             raise ValueError(f"{path}: `ask` must be one of {', '.join(KINDS)}, and [whole] or [stream] must be there")
-        options = {name: table[name] for name in ("request", "model", "upstream", "xfail") if name in table}
+        options = {name: table[name] for name in ("request", "model", "upstream") if name in table}
         return cls(path, table["about"], table["source"], table["ask"], **options, table=table)
 
     @property
