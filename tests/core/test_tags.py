@@ -84,7 +84,7 @@ def test_claude_codes_session_header_is_a_tag() -> None:
 
 @pytest.mark.parametrize("name", sorted(tags.SESSION_HEADERS))
 def test_a_coding_tools_session_is_a_tag(name: bytes) -> None:
-    """Codex has a header for it too, under two names; it is no user."""
+    """Codex has a header for it too, under two names, and opencode; it is no user."""
     assert tags.read(Dialect.OPENAI, {"user": "u"}, [(name, b"s-1")]) == '{"session":"s-1","user":"u"}'
 
 

@@ -551,6 +551,14 @@ def test_what_claude_code_sends_is_known() -> None:
     assert read_betas("anthropic-beta", sent).unknown == ()
 
 
+def test_what_codex_says_of_its_requests_goes_on() -> None:
+    """Without it a provider may not look for tools and instructions in the input; elsewhere it means nothing."""
+    name = b"x-openai-internal-codex-responses-lite"
+    sent = [(name, b"true"), (b"x-openai-actor-authorization", b"secret"), (b"originator", b"codex_exec")]
+    assert headers.read(Dialect.OPENAI, sent).headers == {name.decode(): "true"}
+    assert headers.read(Dialect.ANTHROPIC, sent).headers == {}
+
+
 def test_headers_of_another_provider_and_of_an_account_do_not_go_on() -> None:
     """Only what is the dialect's own does, and nothing that chooses an account."""
     sent = [

@@ -60,6 +60,20 @@ def test_openai_responses(gate: Gate) -> None:
     assert [row.endpoint for row in gate.rows()] == ["responses", "responses"]
 
 
+def test_openai_compaction(gate: Gate) -> None:
+    """A conversation is compacted, by the call for it or in a stream, and goes on with what is left of it."""
+    with gate.openai() as client:
+        raw = client.responses.with_raw_response.compact(model="gpt-test", input="Tell me about budgets")
+        compacted, output = raw.parse(), raw.http_response.json()["output"]
+        again = [*output, {"role": "user", "content": "And wages?"}, {"type": "compaction_trigger"}]
+        with client.responses.stream(model="gpt-test", input=again) as stream:
+            final = stream.until_done().get_final_response()
+    assert compacted.usage.output_tokens == gate.rows()[0].output_tokens
+    assert [item.type for item in compacted.output] == ["message", "compaction"]
+    assert [item.type for item in final.output] == ["compaction"]
+    assert [row.endpoint for row in gate.rows()] == ["responses/compact", "responses"]
+
+
 def test_openai_embeddings(gate: Gate) -> None:
     """Embeddings come for every input, and only their input is charged."""
     with gate.openai() as client:

@@ -2,8 +2,8 @@
 
 A caller tags a call by the header `X-Keydesk-Tags: team=search, feature=rerank`, or by what its provider's API has for
 it: OpenAI's `metadata` and `user`, Anthropic's `metadata.user_id`. The last two become the tag `user`. Claude Code puts
-its session beside device and account there, and in a header, as Codex does: the session is a tag of its own, so that
-`user` means a person or a device. Tags are kept with the request log as one JSON object, names in order.
+its session beside device and account there, and in a header, as Codex and opencode do: the session is a tag of its own,
+so that `user` means a person or a device. Tags are kept with the request log as one JSON object, names in order.
 """
 
 import json
@@ -16,8 +16,8 @@ from toolkit.core.errors import InvalidInput, Refusal, RefusalType
 
 HEADER = b"x-keydesk-tags"
 SESSION_HEADER = b"x-claude-code-session-id"
-SESSION_HEADERS = frozenset({SESSION_HEADER, b"session-id", b"session_id"})
-"""Claude Code's (Claude Code, "LLM gateway"), and Codex's, which had an underscore before."""
+SESSION_HEADERS = frozenset({SESSION_HEADER, b"session-id", b"session_id", b"x-session-id"})
+"""Claude Code's (Claude Code, "LLM gateway"), Codex's, which had an underscore before, and opencode's."""
 
 MOST = 16
 """Tags of one call; as many as OpenAI's `metadata` may hold (OpenAI, "Create chat completion")."""

@@ -3,8 +3,6 @@
 Source: OpenAI API reference, "Compact a response".
 """
 
-import base64
-
 from toolkit.demo import responses
 from toolkit.demo.answer import Answer, Ask, Endpoint, Json
 
@@ -17,17 +15,22 @@ def read(body: Json) -> Ask:
 def whole(ask: Ask, answer: Answer) -> Json:
     """Write a compacted response."""
     given = ask.body.get("input")
-    items = given if isinstance(given, list) else [{"type": "message", "role": "user", "content": given}]
-    kept = [item | {"type": "message"} for item in items if item.get("role") == "user"]
-    sealed = base64.b64encode(answer.choices[0].text.encode("utf-8", "replace")).decode()
+    items = given if isinstance(given, list) else [{"role": "user", "content": given}]
+    kept = [_kept(item, f"msg_{answer.id}{place}") for place, item in enumerate(items) if item.get("role") == "user"]
     body: Json = {
         "id": f"resp_{answer.id}",
         "object": "response.compaction",
         "created_at": answer.created,
-        "output": [*kept, {"id": f"cmp_{answer.id}", "type": "compaction", "encrypted_content": sealed}],
+        "output": [*kept, responses.compaction(answer)],
     }
     usage = responses.usage(ask, answer)
     return body | {"usage": usage} if usage else body
+
+
+def _kept(message: Json, name: str) -> Json:
+    content = message["content"]
+    parts = [{"type": "input_text", "text": content}] if isinstance(content, str) else content
+    return {"id": name, "type": "message", "status": "completed", "role": "user", "content": parts}
 
 
 COMPACTION = Endpoint(read, whole, responses.usage)

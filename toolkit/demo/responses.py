@@ -54,7 +54,7 @@ def read(body: Json) -> Ask:
         turns=tuple(_turns(items)),
         stream=body.get("stream") is True,
         limit=whole_number(body.get("max_output_tokens"), "max_output_tokens"),
-        tools=() if choice == "none" else tuple(tools),
+        tools=() if choice == "none" or _compacts(body) else tuple(tools),
         must_call=str(choice.get("name", "")) if isinstance(choice, dict) else "" if choice == "required" else None,
         parallel=body.get("parallel_tool_calls") is not False,
         reasoning=EFFORT_TOKENS.get(str(effort.get("effort")), 0) if isinstance(effort, dict) else 0,
@@ -153,6 +153,8 @@ def _begun(ask: Ask, answer: Answer) -> Json:
 
 def _items(ask: Ask, answer: Answer) -> list[Json]:
     choice = answer.choices[0]
+    if _compacts(ask.body):
+        return [compaction(answer)]
     items: list[Json] = []
     if choice.reasoning:
         summary = [{"type": "summary_text", "text": choice.reasoning}] if _shows_summary(ask) else []
@@ -166,6 +168,17 @@ def _items(ask: Ask, answer: Answer) -> list[Json]:
         status = "incomplete" if choice.finish == "length" else "completed"
         items.append(_message(answer, status, [_part(choice.text)]))
     return items
+
+
+def _compacts(body: Json) -> bool:
+    given = body.get("input")
+    return isinstance(given, list) and given[-1].get("type") == "compaction_trigger"
+
+
+def compaction(answer: Answer) -> Json:
+    """Write the item that stands for a conversation from now on: its summary, sealed."""
+    sealed = base64.b64encode(answer.choices[0].text.encode("utf-8", "replace")).decode()
+    return {"id": f"cmp_{answer.id}", "type": "compaction", "encrypted_content": sealed}
 
 
 def _call(call: ToolCall) -> Json:
@@ -233,6 +246,9 @@ def _filled(answer: Answer, item: Json) -> Iterator[tuple[str, Json, int]]:
             for piece, tokens in text.chunks(item["input"]):
                 yield "response.custom_tool_call_input.delta", here | {"delta": piece}, tokens
             yield "response.custom_tool_call_input.done", here | {"input": item["input"]}, 0
+        case "compaction":
+            yield "response.output_item.added", {"item": item | {"encrypted_content": ""}}, 0
+            yield "response.compaction.compacting", here, text.count(choice.text)
         case _:
             yield "response.output_item.added", {"item": _message(answer, "in_progress", [])}, 0
             spot = here | {"content_index": 0}

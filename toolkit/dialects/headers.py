@@ -28,6 +28,16 @@ BETAS: Mapping[str, Mapping[str, Field]] = {
 """Headers that are lists of values, with the rows of the values."""
 
 _PREFIX = {Dialect.OPENAI: b"openai-", Dialect.ANTHROPIC: b"anthropic-", Dialect.GEMINI: b"x-goog-"}
+_ONWARD = {
+    dialect: ALWAYS.union(
+        name.encode()
+        for name, row in rows.items()
+        if not row.dropped and not name.encode().startswith(_PREFIX[dialect])
+    )
+    for dialect, rows in KNOWN.items()
+}
+"""What goes on as it is: a row that begins otherwise than the dialect's own headers is read nowhere else."""
+
 _UNKNOWN_GO_ON = frozenset({Dialect.OPENAI, Dialect.ANTHROPIC})
 _LONGEST_REMEMBERED = 1_000
 
@@ -71,9 +81,9 @@ def read(dialect: Dialect, headers: Iterable[tuple[bytes, bytes]]) -> Onward:
     """
     onward: dict[str, str] = {}
     own: list[tuple[bytes, bytes]] = []
-    size, prefix = 0, _PREFIX[dialect]
+    size, prefix, always = 0, _PREFIX[dialect], _ONWARD[dialect]
     for name, value in headers:
-        if name in ALWAYS:
+        if name in always:
             _join(onward, name, value)
         elif name.startswith(prefix):
             own.append((name, value))

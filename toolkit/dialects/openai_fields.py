@@ -364,10 +364,11 @@ BETAS = {
 
 HEADERS = {
     **covered(Effect.STATE, "value by value", "openai-beta"),
+    **plain("x-openai-internal-codex-responses-lite"),
     **dropped(
         Effect.STATE,
         "the account is chosen by your API key",
         *("openai-organization", "openai-project"),
     ),
 }
-"""Headers of OpenAI's own."""
+"""Headers of OpenAI's own; Codex says by the second that its tools and instructions stand in the input."""

@@ -42,3 +42,19 @@ def test_a_broken_stream_ends_the_turn_with_our_words(desk: Desk, fault: str) ->
         assert (
             row.cost == (row.input_tokens * SHEET.tiers[0].input + row.output_tokens * SHEET.tiers[0].output) // 10**6
         )
+
+
+def test_a_conversation_is_compacted_and_goes_on(desk: Desk) -> None:
+    """A full context costs one more call, whose sealed answer stands before the next question; all are charged."""
+    assert desk.follow("Codex", "Tell me about budgets [[demo tokens=400]]").status == 0
+    options = "--json --skip-git-repo-check -c model_auto_compact_token_limit=200"
+    resume = f"codex exec resume --last {options} 'And about wages [[demo tokens=30]]'"
+    ended = desk.run("bash", "-euc", f"export CODEX_API_KEY={desk.gate.secret}\n{resume}")
+    assert ended.status == 0, ended.output + ended.errors
+    last = [[item["type"] for item in call["body"]["input"]][-2:] for call in desk.upstream_calls()]
+    assert last == [["message", "message"], ["message", "compaction_trigger"], ["compaction", "message"]]
+    rows = desk.gate.rows()
+    assert [(row.status, row.outcome, row.usage_source) for row in rows] == [(200, "completed", "reported")] * 3
+    assert all(row.cost > 0 for row in rows)
+    assert len({row.tags for row in rows}) == 1
+    assert "session" in str(rows[0].tags)
