@@ -40,7 +40,7 @@ def test_defaults_hold_for_what_is_not_given(tmp_path: Path) -> None:
     )
     assert (settings.body_limit, settings.sqlite_synchronous, settings.secrets_file) == (32 * 1024**2, "FULL", None)
     times = (settings.connect_timeout, settings.first_byte_timeout, settings.idle_timeout, settings.call_timeout)
-    assert times == (10, 600, 120, 3600)
+    assert (*times, settings.stream_silence) == (10, 600, 300, 3600, 15)
 
 
 def test_every_setting_is_read(tmp_path: Path) -> None:
@@ -65,6 +65,7 @@ def test_every_setting_is_read(tmp_path: Path) -> None:
         "KEYDESK_CONNECT_TIMEOUT": "0.5",
         "KEYDESK_FIRST_BYTE_TIMEOUT": "2",
         "KEYDESK_IDLE_TIMEOUT": "3",
+        "KEYDESK_STREAM_SILENCE": "7",
         "KEYDESK_CALL_TIMEOUT": "4",
         "KEYDESK_SHUTDOWN_GRACE": "5",
         "KEYDESK_LEASE": "6",

@@ -77,6 +77,7 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
         connect_timeout=number("KEYDESK_CONNECT_TIMEOUT", 0.01, 3600),
         first_byte_timeout=number("KEYDESK_FIRST_BYTE_TIMEOUT", 0.01, 86400),
         idle_timeout=number("KEYDESK_IDLE_TIMEOUT", 0.01, 86400),
+        stream_silence=number("KEYDESK_STREAM_SILENCE", 0.01, 86400),
         call_timeout=number("KEYDESK_CALL_TIMEOUT", 0.01, 86400),
         shutdown_grace=number("KEYDESK_SHUTDOWN_GRACE", 1, 3600),
         lease=number("KEYDESK_LEASE", 1, 3600),

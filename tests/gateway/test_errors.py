@@ -39,13 +39,15 @@ def test_broken_array_stays_json(gate: Gate) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_whole_answer_that_breaks_is_not_charged(gate: Gate, kind: str) -> None:
-    """A plain call whose answer broke off produced nothing that the caller got: 502, cost 0."""
+def test_whole_answer_that_breaks_is_estimated(gate: Gate, kind: str) -> None:
+    """The provider had made it, and bills it: the caller pays an estimate, reads so, and no SDK asks again."""
     reply = gate.ask(kind, BROKEN)
     row = gate.row()
-    assert (reply.status, reply.type) == (502, "upstream_error")
-    assert (row.outcome, row.status, row.cost) == ("upstream_error", 502, 0)
-    assert gate.totals() == (0, 0)
+    assert (reply.status, reply.type, reply.headers["x-should-retry"]) == (502, "upstream_error", "false")
+    assert "is charged, by an estimate" in reply.message
+    assert (row.outcome, row.status, row.usage_source) == ("upstream_error", 502, "estimated")
+    assert 0 < row.cost == gate.totals()[0]
+    assert gate.totals()[1] == 0
 
 
 # -- the envelopes, to the letter ----------------------------------------------------------------------------
@@ -132,8 +134,8 @@ def test_402_details_in_every_dialect(gate: Gate, kind: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_headers_of_an_upstream_error(gate: Gate, kind: str) -> None:
-    """An upstream error names the hold and tells SDKs not to retry what has been sent once."""
-    reply = gate.ask(kind, "[[demo status=500]]", stream=kind != "chat")
+    """An upstream error names the hold, and tells SDKs not to retry what the provider may bill."""
+    reply = gate.ask(kind, "[[demo status=504]]", stream=kind != "chat")
     assert reply.status == 502
     assert reply.headers["x-hold-id"] == reply.request_id.replace("req_", "hold_")
     assert reply.headers["x-should-retry"] == "false"
@@ -367,9 +369,14 @@ def test_an_error_in_a_whole_answer_is_fit_to_read(gate: Gate) -> None:
     reply = fails(gate, "200 OK", body.encode())
     assert reply.json["error"]["code"] == "context_length_exceeded"
     assert not [leaked for leaked in LEAKED if leaked in reply.body.decode()]
-    busy = json.dumps({"error": {"message": f"Busy {LEAKS}", "type": "overloaded_error"}})
-    reply = fails(gate, "200 OK", busy.encode())
-    assert reply.json["error"]["type"] == "overloaded_error"
+    assert reply.status == 400
+    busy = {"error": {"message": f"Busy {LEAKS}", "type": "overloaded_error"}}
+    reply = fails(gate, "200 OK", json.dumps(busy).encode())
+    assert (reply.status, reply.type) == (529, "upstream_overloaded")
+    assert "is overloaded or limits this gateway" in reply.message
+    text = {"choices": [{"index": 0, "message": {"content": "half of it"}}]}
+    reply = fails(gate, "200 OK", json.dumps(busy | text).encode())
+    assert (reply.status, reply.json["error"]["type"]) == (200, "overloaded_error")
     assert "is overloaded or limits this gateway" in reply.message
 
 

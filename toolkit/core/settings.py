@@ -74,7 +74,12 @@ TABLE = (
     Setting("KEYDESK_BODY_LIMIT", "33554432", "Largest request body the gateway takes, in bytes."),
     Setting("KEYDESK_CONNECT_TIMEOUT", "10", "Seconds to connect to an upstream."),
     Setting("KEYDESK_FIRST_BYTE_TIMEOUT", "600", "Seconds until an upstream's first byte."),
-    Setting("KEYDESK_IDLE_TIMEOUT", "120", "Seconds between two bytes of an upstream's answer, or of a caller's body."),
+    Setting("KEYDESK_IDLE_TIMEOUT", "300", "Seconds between two bytes of an upstream's answer."),
+    Setting(
+        "KEYDESK_STREAM_SILENCE",
+        "15",
+        "Seconds that a stream may be silent; then its head is sent, or a sign of life where SDKs bear one.",
+    ),
     Setting("KEYDESK_CALL_TIMEOUT", "3600", "Seconds for a whole call."),
     Setting("KEYDESK_SHUTDOWN_GRACE", "20", "Seconds that calls under way get to finish when the gateway is stopped."),
     Setting("KEYDESK_LEASE", "30", "Seconds after which the holds of a gateway that died are released."),
@@ -109,6 +114,7 @@ class Settings:
     connect_timeout: float
     first_byte_timeout: float
     idle_timeout: float
+    stream_silence: float
     call_timeout: float
     shutdown_grace: float
     lease: float

@@ -27,7 +27,7 @@ from toolkit.dialects.hosted_tools import Left
 from toolkit.dialects.media import Kind
 from toolkit.dialects.meter import Fate, StreamMeter, length_of
 from toolkit.dialects.model_pages import ALL, page_size
-from toolkit.dialects.reading import object_of, objects_of, text_of
+from toolkit.dialects.reading import object_of, objects_of, tells_error, text_of
 from toolkit.dialects.shape import ModelInfo, Shape, Tally, Window, refuse_sound
 from toolkit.dialects.sse import name_of
 
@@ -292,6 +292,8 @@ def response_id_of(answer: dict[str, Any]) -> str | None:
 class Meter(StreamMeter):
     """Watches a stream of messages. See `StreamMeter`."""
 
+    missing_end = b'event: message_stop\ndata: {"type": "message_stop"}\n\n'
+
     def __init__(self, endpoint: str, *, sse: bool, drop_usage: bool = False, choices: int = 1) -> None:
         super().__init__(endpoint, sse=sse, drop_usage=drop_usage, choices=choices)
         self._refused = False
@@ -312,8 +314,7 @@ class Meter(StreamMeter):
         if name in (b"ping", b"content_block_stop"):
             return Fate.PASS
         if name == b"error":
-            self.failed = True
-            return Fate.HOLD
+            return self._fails()
         event = self._parse(piece)
         if event is None:
             return Fate.PASS
@@ -324,18 +325,22 @@ class Meter(StreamMeter):
             self._note(message, first=True)
         elif kind == "message_delta":
             self._note(event)
+            # All has been said then, and usage is final; some servers forget the event behind it.
+            self.complete = self.complete or bool(object_of(event, "delta").get("stop_reason"))
         elif kind == "content_block_start":
             self._unseen_output = self._unseen_output or _is_output(object_of(event, "content_block"))
             self._keep(piece)
         elif kind == "content_block_delta":
             self._keep(piece)
         elif kind == "message_stop":
-            self.complete = not self.failed
+            self.complete = self.ended = not self.failed
             return Fate.HOLD
-        elif kind == "error":
-            self.failed = True
-            return Fate.HOLD
+        elif tells_error(event):
+            return self._fails()
         return Fate.PASS
+
+    def _is_end(self, piece: bytes) -> bool:
+        return name_of(piece) == b"message_stop" or (self._parse(piece) or {}).get("type") == "message_stop"
 
     def _note(self, part: dict[str, Any], *, first: bool = False) -> None:
         self.served = self.served.followed_by(served_by(part))

@@ -117,6 +117,7 @@ class Meter(StreamMeter):
 
     def __init__(self, endpoint: str, *, sse: bool, drop_usage: bool = False, choices: int = 1) -> None:
         super().__init__(endpoint, sse=sse, drop_usage=drop_usage, choices=choices)
+        self._announces_end = not sse
         self._reports: list[bytes] = []
         self._finished: set[int] = set()
         self._looks = 0
@@ -141,7 +142,8 @@ class Meter(StreamMeter):
         self._note_report(later)
 
     def _judge(self, piece: bytes) -> Fate:
-        if not self._sse and not element_of(piece):
+        if self._is_end(piece):
+            self.ended = True
             return Fate.HOLD
         if self.failed:
             return Fate.HOLD
@@ -165,10 +167,13 @@ class Meter(StreamMeter):
 
     def _note_end(self, event: dict[str, Any]) -> None:
         for candidate in objects_of(event, "candidates"):
-            if candidate.get("finishReason") not in (None, "FINISH_REASON_UNSPECIFIED"):
+            if candidate.get("finishReason") not in (None, "", "FINISH_REASON_UNSPECIFIED"):
                 self._finished.add(count_of(candidate, "index") or 0)
-        blocked = object_of(event, "promptFeedback").get("blockReason") is not None
+        blocked = bool(object_of(event, "promptFeedback").get("blockReason"))
         self.complete = self.complete or blocked or len(self._finished) >= self._choices
+
+    def _is_end(self, piece: bytes) -> bool:
+        return not self._sse and not element_of(piece)
 
     def _fold(self) -> None:
         super()._fold()

@@ -43,15 +43,23 @@ class StreamMeter:
 
     Attributes:
         complete: the answer's regular end was seen, so the stream may be ended cleanly.
+        ended: the provider has said that nothing follows.
         failed: the upstream ended the answer with its own error event.
         started: a piece was passed on, so the caller has seen part of the answer.
         response_id: the provider's id of the answer.
         served: the tier and region that served it, as far as it is said.
+        oddities: what is odd about how the stream ended, in words, once `finish` has been called.
     """
+
+    oddities: tuple[str, ...] = ()
+    _announces_end = True
+    missing_end = b""
+    """The end that SDKs wait for, where the provider forgot it behind a complete answer."""
 
     def __init__(self, endpoint: str, *, sse: bool, drop_usage: bool = False, choices: int = 1) -> None:
         self.endpoint = endpoint
         self.complete = False
+        self.ended = False
         self.failed = False
         self.started = False
         self.response_id: str | None = None
@@ -67,6 +75,7 @@ class StreamMeter:
         self._report: Report | None = None
         self._later: list[bytes] = []
         self._shows_reasoning = False
+        self._late_errors = 0
 
     def feed(self, chunk: bytes) -> list[bytes]:
         """Take bytes from the upstream; return the pieces to send on now, in order.
@@ -130,11 +139,46 @@ class StreamMeter:
         `complete` and `usage` afterwards.
         """
         rest = self._splitter.rest()
-        if rest:
-            self._judge(rest)
+        if rest and self._judge(rest) is not Fate.DROP:
             self._held.append(rest)
         pieces, self._held = self._held, []
+        self.oddities = self._oddities_of(pieces)
         return pieces
+
+    def _oddities_of(self, held: list[bytes]) -> tuple[str, ...]:
+        """Return what is odd about how a stream ended, in words."""
+        # One piece is the end alone, as it should be, and may be long.
+        ends = [place for place, piece in enumerate(held) if self._is_end(piece)] if len(held) > 1 else []
+        late = [piece for piece in held[ends[0] + 1 :] if self._has_news(piece)] if ends else []
+        found = []
+        if len(ends) > 1:
+            found.append(f"its end came {len(ends)} times")
+        if number := len(late) + self._late_errors:
+            found.append(f"{number} {'event' if number == 1 else 'events'} came after its end")
+        if self.complete and not self.ended and self._announces_end:
+            found.append("its end was not announced")
+        return tuple(found)
+
+    @property
+    def held_size(self) -> int:
+        """Bytes that are kept back."""
+        return sum(map(len, self._held))
+
+    def _is_end(self, piece: bytes) -> bool:
+        """Whether a piece says that nothing follows."""
+        raise NotImplementedError
+
+    def _has_news(self, piece: bytes) -> bool:
+        data = self._data(piece)
+        return bool(data) and not data.startswith(b"[DONE]") and not self._is_end(piece)
+
+    def _fails(self) -> Fate:
+        """Judge an error of the provider's; what comes after the end changes nothing."""
+        if self.ended:
+            self._late_errors += 1
+            return Fate.DROP
+        self.failed = True
+        return Fate.HOLD
 
     @property
     def report(self) -> Report | None:
@@ -188,6 +232,8 @@ class StreamMeter:
             value = json.loads(data)
         except (ValueError, RecursionError):
             return None
+        if isinstance(value, list) and len(value) == 1:  # as Google lists an error
+            value = value[0]
         return value if isinstance(value, dict) else None
 
     def _data(self, piece: bytes) -> bytes:

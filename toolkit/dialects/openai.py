@@ -15,7 +15,7 @@ from toolkit.dialects.meter import MOST_LOOKS_FOR_ID, Fate, StreamMeter, length_
 from toolkit.dialects.model_pages import ALL
 from toolkit.dialects.openai_fields import CHAT, COMPACTION, EMBEDDINGS, RESPONSES, TOOLS
 from toolkit.dialects.openai_request import ENDPOINTS, inspect, rewrite
-from toolkit.dialects.reading import count_of, object_of, objects_of, text_of
+from toolkit.dialects.reading import count_of, object_of, objects_of, tells_error, text_of
 from toolkit.dialects.shape import ModelInfo
 from toolkit.dialects.sse import data_of, name_of
 
@@ -93,8 +93,10 @@ def response_id_of(answer: dict[str, Any]) -> str | None:
     return text_of(answer, "id")
 
 
-# What a plain delta of a chat stream does not have; null values are in every chunk.
-_CHAT_NEWS = re.compile(rb'"(?:finish_reason|usage|error)"\s*+:\s*+(?!null)')
+# What a plain delta of a chat stream does not have; values that are null, or empty, are in every chunk of some servers.
+# An error is a name or a value: vLLM sends {"object": "error", …}.
+_CHAT_NEWS = re.compile(rb'"(?:(?:finish_reason|usage)"\s*+:\s*+(?!null|"")|error"(?!\s*+:\s*+null))')
+_MAY_FAIL = re.compile(rb'"error"(?!\s*+:\s*+null)')
 _RESPONSES_ENDS = frozenset({"response.completed", "response.incomplete", "response.failed"})
 
 
@@ -112,7 +114,7 @@ class Meter(StreamMeter):
 
     def _judge_chat(self, piece: bytes) -> Fate:
         if b"[DONE]" in piece and (data_of(piece) or b"").startswith(b"[DONE]"):
-            self.complete = not self.failed
+            self.complete = self.ended = not self.failed
             return Fate.HOLD
         looking = self.response_id is None and self._looks < MOST_LOOKS_FOR_ID
         if not looking and _CHAT_NEWS.search(piece) is None:
@@ -125,32 +127,33 @@ class Meter(StreamMeter):
         self._looks += 1
         self.response_id = self.response_id or response_id_of(event)
         self.served = self.served.followed_by(served_by(event))
-        if event.get("error"):
-            self.failed = True
-            return Fate.HOLD
+        if tells_error(event):
+            return self._fails()
         self._keep(piece)
         reported = usage_of(CHAT, event)
         self._note_report(reported)
         for choice in objects_of(event, "choices"):
-            if choice.get("finish_reason") is not None:
+            if choice.get("finish_reason"):  # some send an empty one until there is a reason
                 self._finished.add(count_of(choice, "index") or 0)
         # Some servers never send [DONE]: their stream is whole when every choice has finished.
         self.complete = self.complete or len(self._finished) >= self._choices
-        if self._drop_usage and reported is not None and event.get("choices") == []:
+        if self._drop_usage and reported is not None and not event.get("choices"):
             return Fate.DROP
         return Fate.PASS
 
     def _judge_response(self, piece: bytes) -> Fate:
         name = (name_of(piece) or b"").decode("ascii", "replace")
-        if name.endswith(".delta"):
-            self._keep(piece)
-            return Fate.PASS
-        if name and name != "error" and name not in _RESPONSES_ENDS and self.response_id is not None:
-            return Fate.PASS
+        if b'"error"' not in piece or _MAY_FAIL.search(piece) is None:
+            if name.endswith(".delta"):
+                self._keep(piece)
+                return Fate.PASS
+            if name and name != "error" and name not in _RESPONSES_ENDS and self.response_id is not None:
+                return Fate.PASS
         event = self._parse(piece)
         if event is None:
-            self.failed = self.failed or name == "error"
-            return Fate.HOLD if name == "error" or b"[DONE]" in piece else Fate.PASS
+            if name == "error":
+                return self._fails()
+            return Fate.HOLD if b"[DONE]" in piece else Fate.PASS
         kind = event.get("type")
         response = object_of(event, "response")
         self.response_id = self.response_id or response_id_of(response)
@@ -158,14 +161,20 @@ class Meter(StreamMeter):
         if isinstance(kind, str) and kind.endswith(".delta"):
             self._keep(piece)
         if kind in _RESPONSES_ENDS:
-            self.complete = True
-            self.failed = self.failed or kind == "response.failed"
+            self.failed = self.failed or (kind == "response.failed" and not self.ended)
+            self.complete = self.ended = True
             self._note_report(usage_of(RESPONSES, response))
             return Fate.HOLD
-        if name == "error" or kind == "error" or event.get("error"):
-            self.failed = True
-            return Fate.HOLD
+        if name == "error" or tells_error(event):
+            return self._fails()
         return Fate.PASS
+
+    def _is_end(self, piece: bytes) -> bool:
+        if self.endpoint != RESPONSES:
+            return (data_of(piece) or b"").startswith(b"[DONE]")
+        name = name_of(piece)
+        kind = name.decode("ascii", "replace") if name else (self._parse(piece) or {}).get("type")
+        return kind in _RESPONSES_ENDS
 
     def _text_bytes(self, event: dict[str, Any]) -> int:
         if self.endpoint == RESPONSES:

@@ -78,3 +78,14 @@ def text_of(obj: Mapping[str, Any], name: str) -> str | None:
     """Return a string that is not empty, or None."""
     value = obj.get(name)
     return value if isinstance(value, str) and value else None
+
+
+def tells_error(event: Mapping[str, Any]) -> bool:
+    """Whether an event of a stream, or a whole answer, is an error or has one beside its choices.
+
+    It stands under `error` (OpenAI, Anthropic, Google), is the event itself (Anthropic's type; vLLM's object), or ended
+    a choice (OpenRouter, "Errors and debugging").
+    """
+    if event.get("error") or event.get("type") == "error" or event.get("object") == "error":
+        return True
+    return any(choice.get("error") for choice in objects_of(event, "choices"))

@@ -5,6 +5,7 @@ which is what Gemini sends when `alt=sse` is not asked for.
 """
 
 import re
+from enum import Enum, auto
 
 MAX_EVENT = 16 * 1024 * 1024
 """Bytes of one event; more than any provider sends, and little enough to keep in memory."""
@@ -15,11 +16,44 @@ _BLANK_LINE = re.compile(rb"(?>\r\n|\n)(?>\r\n|\n|\r(?!\Z))|\r(?>\r\n|\r)")
 _LINE_ENDS = re.compile(rb"[\r\n]*")
 _LONGEST_BLANK_LINE = 4
 
-_NAME = re.compile(rb"(?:\A|[\r\n])event:[ ]?+([^\r\n]*+)")
+_NAME = re.compile(rb"(?:\A(?:\xef\xbb\xbf)?|[\r\n])event:[ ]?+([^\r\n]*+)")
 
 # The group is empty in a string that has no end yet.
 _REST_OF_STRING = re.compile(rb'(?>[^"\\]++|\\.)*+("?)', re.DOTALL)
 _TOKEN = re.compile(rb'"(?>[^"\\]++|\\.)*+("?)|[{}\[\]]', re.DOTALL)
+
+
+BOM = b"\xef\xbb\xbf"
+"""May stand before the first event; WHATWG HTML, "Parsing an event stream"."""
+
+_FIELD = re.compile(rb"(?:data|event|id|retry)(?:[:\r\n]|\Z)|:")
+_FIELDS = (b"data", b"event", b"id", b"retry")
+
+
+class Framing(Enum):
+    """What a body is by how it begins, whatever its content type says."""
+
+    EVENTS = auto()
+    ARRAY = auto()
+    OBJECT = auto()
+
+
+def framing_of(beginning: bytes) -> Framing | None:
+    """Return what a body is; None if its beginning is nothing that a provider answers, or has not come yet."""
+    text = beginning.removeprefix(BOM).lstrip()
+    if text[:1] == b"{":
+        return Framing.OBJECT
+    if text[:1] == b"[":
+        return Framing.ARRAY
+    if _FIELD.match(text) or (text and any(field.startswith(text) for field in _FIELDS)):
+        return Framing.EVENTS
+    return None
+
+
+def has_begun(beginning: bytes) -> bool:
+    """Whether `framing_of` can tell by what has come."""
+    text = beginning.lstrip()
+    return bool(text.removeprefix(BOM).lstrip()) and not BOM.startswith(text)
 
 
 class EventSplitter:
@@ -80,7 +114,7 @@ def data_of(event: bytes) -> bytes | None:
     """Return an event's data, its lines joined by newlines; None if it has none."""
     if event.startswith(b"data: ") and event.find(b"\n") == len(event) - 2 and b"\r" not in event:
         return event[6:-2]
-    lines = [line[5:].removeprefix(b" ") for line in event.splitlines() if line.startswith(b"data:")]
+    lines = [line[5:].removeprefix(b" ") for line in event.removeprefix(BOM).splitlines() if line[:5] == b"data:"]
     return b"\n".join(lines) if lines else None
 
 
@@ -148,7 +182,7 @@ class ArraySplitter:
 
 def element_of(piece: bytes) -> bytes:
     """Return the element of a piece, without what stood before it; empty for the closing bracket."""
-    element = piece.lstrip(b" \t\r\n[,").rstrip()
+    element = piece.removeprefix(BOM).lstrip(b" \t\r\n[,").rstrip()
     return b"" if element == b"]" else element
 
 

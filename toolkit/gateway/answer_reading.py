@@ -41,19 +41,26 @@ class WholeAnswer:
             Refusal: unavailable; there was no room for long.
         """
         came = ByteBlocks()
-        while chunk := await exchange.read():
-            came.add(chunk)
-            if came.size > LIGHT_SIZE and not self._held:
-                most = min(exchange.announced or LARGEST_ANSWER, LARGEST_ANSWER)
-                await self._room.take(self._org, most)
-                self._held = most
-            if came.size > LARGEST_ANSWER:
-                raise UpstreamBroke("the answer is too large")
-        if self._held > came.size:  # it did not say how large it is
-            self._room.give(self._org, self._held - came.size)
-            self._held = came.size
-        self.size = came.size
-        self.blocks = came.take()
+        try:
+            while chunk := await exchange.read():
+                came.add(chunk)
+                if came.size > LIGHT_SIZE and not self._held:
+                    most = min(exchange.announced or LARGEST_ANSWER, LARGEST_ANSWER)
+                    await self._room.take(self._org, most)
+                    self._held = most
+                if came.size > LARGEST_ANSWER:
+                    raise UpstreamBroke("the answer is too large")
+        finally:
+            self.size = came.size
+            self.blocks = came.take()
+        if self._held > self.size:  # it did not say how large it is
+            self._room.give(self._org, self._held - self.size)
+            self._held = self.size
+
+    @property
+    def beginning(self) -> bytes:
+        """The first bytes of what has come, though it may not be whole."""
+        return b"".join(self.blocks[:1])
 
     def drop(self) -> None:
         """Let go of the bytes, and of the room that they take."""

@@ -2,6 +2,7 @@
 
 from toolkit.core.errors import Refusal, RefusalType
 from toolkit.gateway.upstream_exchange import NotConfigured, UpstreamSlow
+from toolkit.gateway.upstream_rules import ACCOUNT, BROKEN, LOST, SLOW, UNREACHED, Rule
 
 
 class CallFailed(Exception):
@@ -25,28 +26,40 @@ def written_off() -> Refusal:
     )
 
 
-def refusal_of(error: Exception, *, sent: bool) -> Refusal:
-    """Return the refusal that an error of the upstream's, or of ours on the way to it, is answered with."""
+def refusal_of(error: Exception, *, sent: bool, charged: bool = False) -> Refusal:
+    """Return the refusal that an error of the upstream's, or of ours on the way to it, is answered with.
+
+    Args:
+        error: what went wrong.
+        sent: whether the provider has got the request, and may bill it.
+        charged: whether the caller pays for a part of an answer that cannot be passed on.
+    """
     if isinstance(error, Refusal):
         return error
-    headers = {"x-should-retry": "false"} if sent else {}
-    if isinstance(error, UpstreamSlow):
-        return Refusal(
-            RefusalType.UPSTREAM_TIMEOUT,
-            f"The provider did not answer in time: {error}. Ask for less output, stream, or try again later.",
-            headers={"x-should-retry": "false"},
+    slow = isinstance(error, UpstreamSlow)
+    if charged:
+        return _refusal(
+            SLOW if slow else BROKEN,
+            "The provider's answer began and did not come to its end. What had been made of it is charged, by an "
+            "estimate. Stream such calls; if it lasts, give the operator the request id.",
+        )
+    if slow:
+        return _refusal(
+            SLOW, f"The provider did not answer in time: {error}. Ask for less output, stream, or try again later."
         )
     if isinstance(error, NotConfigured):
-        return Refusal(
-            RefusalType.UPSTREAM_ERROR,
+        return _refusal(
+            ACCOUNT,
             "This gateway is not set up to call the provider of this model. Give the operator the request id.",
-            headers={"x-should-retry": "false"},
         )
-    return Refusal(
-        RefusalType.UPSTREAM_ERROR,
+    return _refusal(
+        LOST if sent else UNREACHED,
         "The connection to the provider failed or broke off. Try again; if it lasts, give the operator the request id.",
-        headers=headers,
     )
+
+
+def _refusal(rule: Rule, words: str) -> Refusal:
+    return Refusal(rule.type, words, headers={"x-should-retry": "false"} if rule.should_not_retry else {})
 
 
 def stopped(*, sent: bool) -> Refusal:

@@ -17,6 +17,7 @@ from toolkit.billing.call import Ending
 from toolkit.billing.leases import Progress
 from toolkit.billing.metering import Metered
 from toolkit.billing.rules import Receipt
+from toolkit.core.dialect import Dialect
 from toolkit.core.errors import Refusal, RefusalType, Unavailable
 from toolkit.core.money import usd
 from toolkit.core.policy import Outcome
@@ -26,15 +27,28 @@ from toolkit.core.usage import text_tokens
 from toolkit.dialects import MODULES
 from toolkit.dialects.fields import named
 from toolkit.dialects.meter import StreamMeter
+from toolkit.dialects.reading import tells_error
+from toolkit.dialects.skim import LIGHT_SIZE
+from toolkit.dialects.sse import Framing, framing_of
 from toolkit.gateway import upstream_errors
 from toolkit.gateway.admission import Admission
 from toolkit.gateway.answer_reading import AnswerReader, WholeAnswer
 from toolkit.gateway.call_failures import CallFailed, internal_error, refusal_of, stopped, written_off
-from toolkit.gateway.interrupted_calls import usage_when_cut, usage_when_failed
+from toolkit.gateway.interrupted_calls import usage_of_stream, usage_when_cut, usage_when_failed
 from toolkit.gateway.large_bodies import LargeBody
 from toolkit.gateway.lifecycle import CallLifecycle
 from toolkit.gateway.request import CallRequest
-from toolkit.gateway.responses import JSON, LEFT_OUT, PINNED, head, hold_id, send_blocks, send_refusal, send_whole
+from toolkit.gateway.responses import (
+    EVENTS,
+    JSON,
+    LEFT_OUT,
+    PINNED,
+    head,
+    hold_id,
+    send_blocks,
+    send_refusal,
+    send_whole,
+)
 from toolkit.gateway.upstream_exchange import Exchange, NotConfigured, UpstreamBroke, UpstreamSlow
 from toolkit.gateway.upstream_pool import UpstreamPool
 from toolkit.gateway.upstream_request import upstream_request
@@ -87,6 +101,8 @@ class Forwarder:
         self._cut = STOPPED
         self._meter: StreamMeter | None = None
         self._served = NOT_SAID
+        self._odd: list[str] = []
+        """What was odd about the answer, in words."""
 
     def run(self) -> Coroutine[Any, Any, None]:
         """Forward the call and answer the caller."""
@@ -172,34 +188,107 @@ class Forwarder:
     async def _answer_whole(self, exchange: Exchange) -> None:
         answer = self._answers.whole(self._call.key.org_id)
         try:
-            await answer.take_in(exchange)
-            await self._pass_whole(exchange, answer)
+            try:
+                await answer.take_in(exchange)
+            except (UpstreamBroke, UpstreamSlow) as error:
+                await self._no_answer(error, self._metered_broken(exchange, framing_of(answer.beginning)))
+                return
+            parsed, left_out = await self._answers.parse(answer, self._call.key.org_id)
+            if parsed is not None:
+                await self._pass_whole(exchange, answer, parsed, left_out)
+                return
+            framing = framing_of(answer.beginning)
+            if framing is Framing.EVENTS or (framing is Framing.ARRAY and self._is_gemini):
+                await self._pass_stream_as_whole(exchange, answer, sse=framing is Framing.EVENTS)
+            else:
+                why = UpstreamBroke(f"it answered {exchange.status} with what is no JSON object")
+                await self._no_answer(why, self._metered_broken(exchange, framing))
         finally:
             answer.drop()
 
-    async def _pass_whole(self, exchange: Exchange, answer: WholeAnswer) -> None:
-        parsed, left_out = await self._answers.parse(answer, self._call.key.org_id)
-        if parsed is None:
-            raise UpstreamBroke(f"it answered {exchange.status} with what is no JSON object")
+    async def _pass_whole(self, exchange: Exchange, answer: WholeAnswer, parsed: dict[str, Any], left_out: int) -> None:
+        endpoint = self._shape.endpoint
+        failed = tells_error(parsed)  # some servers say 200 and mean an error
         self._served = self._dialect.served_by(parsed)
-        failed = bool(parsed.get("error"))  # some servers say 200 and mean an error
         metered = None if self._shape.free else self._metered_whole(parsed, answer.size, left_out, failed)
+        response_id = self._dialect.response_id_of(parsed)
+        told = self._told(exchange.status, b"".join(answer.blocks[:1])) if failed else None
+        if failed and not self._dialect.text_bytes_of(endpoint, parsed):
+            found = upstream_errors.of_event(parsed, exchange.retry, self._shape.model, self._scrubber())
+            await self._fail(found, metered, response_id=response_id, error=told)
+            return
         receipt = await self._settle(
             Outcome.UPSTREAM_ERROR if failed else Outcome.COMPLETED,
             exchange.status,
             metered,
             refusal=RefusalType.UPSTREAM_ERROR if failed else None,
-            response_id=self._dialect.response_id_of(parsed),
-            error=self._told(exchange.status, b"".join(answer.blocks[:1])) if failed else None,
+            response_id=response_id,
+            error=told,
         )
+        blocks = [upstream_errors.in_answer(parsed, self._shape.model, self._scrubber())] if failed else answer.blocks
+        await self._send_paid(exchange, receipt, self._kind_of(exchange, JSON), blocks)
+
+    async def _pass_stream_as_whole(self, exchange: Exchange, answer: WholeAnswer, *, sse: bool) -> None:
+        """Charge a stream that was not asked for by what it says, and pass it on as what it is."""
+        self._odd.append("a stream came, though a whole answer was asked for")
+        meter = self._dialect.Meter(self._shape.endpoint, sse=sse, choices=self._shape.choices)
+        kept: list[bytes] = []
+        if answer.size <= LIGHT_SIZE:
+            meter.feed(b"".join(answer.blocks))
+            while (heavy := meter.heavy) is not None:
+                meter.resume(*await self._answers.stand_in(heavy, self._call.key.org_id, sse=sse))
+            meter.end()
+            while (heavy := meter.heavy) is not None:
+                meter.resume(*await self._answers.stand_in(heavy, self._call.key.org_id, sse=sse))
+            kept = meter.finish()
+            metered = usage_of_stream(self._admission, meter)
+            self._served = meter.served
+        else:
+            metered = self._admission.gauge().unreported(text_tokens(answer.size))
+        self._odd += meter.oddities
+        if meter.failed:
+            piece = next((piece for piece in kept if b"error" in piece), b"")
+            found = upstream_errors.of_piece(piece, exchange.retry, self._shape.model, self._scrubber(), sse=sse)
+            error = self._told(exchange.status, piece)
+            await self._fail(found, metered, response_id=meter.response_id, error=error)
+        elif kept or metered is not None:
+            receipt = await self._settle(Outcome.COMPLETED, exchange.status, metered, response_id=meter.response_id)
+            kind = self._kind_of(exchange, EVENTS if sse else JSON)
+            await self._send_paid(exchange, receipt, kind, answer.blocks)
+        else:
+            await self._no_answer(UpstreamBroke("the stream that it answered with has no event"))
+
+    async def _send_paid(self, exchange: Exchange, receipt: Receipt | None, kind: bytes, blocks: list[bytes]) -> None:
+        """Send an answer that is settled; nobody reads what was written off."""
         if receipt is None:
             await self._refuse(written_off())
             return
-        headers = self._headers(exchange.content_type)
+        headers = self._headers(kind)
         headers.append((b"x-cost-usd", usd(receipt.cost).encode()))
-        blocks = [upstream_errors.in_answer(parsed, self._shape.model, self._scrubber())] if failed else answer.blocks
+        await self._send_whole(exchange.status, headers, blocks)
+
+    async def _send_whole(self, status: int, headers: list[tuple[bytes, bytes]], blocks: list[bytes]) -> None:
         self._begun = True
-        await send_blocks(self._send, exchange.status, headers, blocks)
+        await send_blocks(self._send, status, headers, blocks)
+
+    @property
+    def _is_gemini(self) -> bool:
+        return self._request.dialect is Dialect.GEMINI
+
+    def _kind_of(self, exchange: Exchange, proper: bytes) -> bytes:
+        """Return the content type of an answer: as the upstream says, unless it is another one."""
+        said = exchange.content_type
+        if said.lower().startswith(proper):
+            return said
+        named = f"as {said[:80].decode('latin-1')}" if said else "without a content type"
+        self._odd.append(f"{proper.decode()} came {named}")
+        return proper
+
+    def _metered_broken(self, exchange: Exchange, framing: Framing | None) -> Metered | None:
+        """Return what an answer costs that had begun and is not whole: what has come of it had been made."""
+        if framing is None or self._shape.free or (framing is Framing.ARRAY and not self._is_gemini):
+            return None
+        return self._admission.gauge().unreported(text_tokens(exchange.received))
 
     # -- endings ------------------------------------------------------------------------------------------------
 
@@ -228,7 +317,7 @@ class Forwarder:
                 response_id=response_id,
                 first_byte_ms=self._first_byte_ms,
                 duration_ms=milliseconds_since(self._started),
-                error=error[:LONGEST_DETAIL] if error else None,
+                error="; ".join([error, *self._odd] if error else self._odd)[:LONGEST_DETAIL] or None,
                 resent=self._exchange is not None and self._exchange.resent,
                 served=self._what_served(),
             )
@@ -269,22 +358,40 @@ class Forwarder:
         refusal = refusal_of(UpstreamSlow(TOO_LONG), sent=True) if too_long else stopped(sent=self._sent)
         await self._refuse(refusal)
 
-    async def _no_answer(self, error: Exception) -> None:
-        """The upstream gave nothing: nothing is charged."""
+    async def _no_answer(self, error: Exception, metered: Metered | None = None) -> None:
+        """The upstream gave nothing, which costs nothing; or a part of a whole answer, which is charged."""
         if isinstance(error, NotConfigured):
             logger.error("call %s could not be forwarded: %s", self._request.id, error)
-        refusal = refusal_of(error, sent=self._sent)
-        await self._settle(Outcome.UPSTREAM_ERROR, refusal.status, None, refusal=refusal.type, error=str(error))
+        refusal = refusal_of(error, sent=self._sent, charged=metered is not None)
+        status = self._told_status(refusal.status)
+        await self._settle(Outcome.UPSTREAM_ERROR, status, metered, refusal=refusal.type, error=str(error))
         await self._refuse(refusal)
 
     async def _upstream_error(self, exchange: Exchange) -> None:
         """The upstream answered with an error: nothing is charged; it is passed through or explained."""
         answer = await exchange.read_error(upstream_errors.LARGEST_ERROR)
         found = upstream_errors.of_answer(exchange.status, answer, exchange.retry, self._shape.model, self._scrubber())
+        await self._fail(found, None, error=self._told(exchange.status, answer))
+
+    async def _fail(
+        self,
+        found: upstream_errors.CallersError,
+        metered: Metered | None,
+        *,
+        error: str | None,
+        response_id: str | None = None,
+    ) -> None:
+        """Settle a call that the upstream answered with an error, and tell the caller."""
         refusal = found.refusal
-        error = self._told(exchange.status, answer)
-        await self._settle(Outcome.UPSTREAM_ERROR, refusal.status, None, refusal=refusal.type, error=error)
+        status = self._told_status(refusal.status)
+        await self._settle(
+            Outcome.UPSTREAM_ERROR, status, metered, refusal=refusal.type, response_id=response_id, error=error
+        )
         await self._send_error(found)
+
+    def _told_status(self, status: int) -> int:
+        """Return the status that the caller gets, for the row."""
+        return status
 
     async def _refuse(self, refusal: Refusal) -> None:
         asked = self._request
@@ -292,10 +399,11 @@ class Forwarder:
 
     async def _send_error(self, found: upstream_errors.CallersError) -> None:
         refusal = found.refusal
-        if found.body is None:
+        if found.body is None or self._begun:
             await self._refuse(refusal)
         else:
-            await send_whole(self._send, refusal.status, self._headers(JSON), found.body)
+            headers = head(self._request.id, self._request.dialect, JSON, self._extra() | refusal.headers)
+            await send_whole(self._send, refusal.status, headers, found.body)
 
     def _scrubber(self) -> Scrubber:
         return Scrubber(self._credential, self._admission.model.base_url)

@@ -19,6 +19,7 @@ from toolkit.gateway.cross_origin import headers_for_page
 from toolkit.gateway.unknown_paths import likely_dialect
 
 JSON = b"application/json"
+EVENTS = b"text/event-stream"
 
 PACE = 16_384
 """Bytes a second that the caller of a large answer must take on average, as fast as bodies must come."""

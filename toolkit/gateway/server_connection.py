@@ -21,6 +21,7 @@ from toolkit.gateway import head_parsing
 from toolkit.gateway.connection_limits import NEVER, STATE, ConnectionGuard, network_of
 from toolkit.gateway.flow_control import PIECE, Flow
 from toolkit.gateway.head_parsing import Stop, unreadable
+from toolkit.gateway.unframed_cycle import UnframedCycle
 
 UNREAD = "sent what is not HTTP, or too much"
 SLOW = "were too slow"
@@ -239,7 +240,8 @@ class ServerConnection(HttpToolsProtocol):
         if self.behind_proxy:
             scope["client"], scope["scheme"] = self._origin()
         self.headers = []  # for trailers
-        cycle = self.cycle = RequestResponseCycle(
+        made = RequestResponseCycle if version == "1.1" else UnframedCycle
+        cycle = self.cycle = made(
             scope=scope,
             transport=cast("asyncio.Transport", self),
             flow=self.flow,

@@ -3,7 +3,7 @@
 What the caller's own request is to blame for keeps the provider's status, code, type and wording: tools act on them (a
 coding agent shortens its context when it reads that the context is too long). What is between us and the provider (our
 account, its limits, its failures) is said in our words: the caller can do nothing about it, and the provider's words
-name our account.
+name our account. `upstream_rules` is the table of what becomes of which failure.
 """
 
 import json
@@ -11,31 +11,23 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from toolkit.core.errors import Refusal, RefusalType
+from toolkit.core.account_fault import AccountFault
+from toolkit.core.errors import Refusal
 from toolkit.core.scrub import Scrubber
 from toolkit.dialects.reading import objects_of
 from toolkit.dialects.sse import data_of, element_of, name_of
+from toolkit.gateway.account_faults import details_of, fault_of, names_of, words_of
+from toolkit.gateway.upstream_rules import Rule, rule_of
 
 LARGEST_ERROR = 256 * 1024
 """Bytes of an error's body that are read; a longer one is not JSON any more, so it is told in our words."""
 
-CALLERS_FAULT = frozenset({400, 408, 413, 422})
-"""Statuses by which a provider blames the request; and 404, when it is about a model."""
-
-OVERLOADED = frozenset({503, 529})
-"""Statuses by which a provider says that it has too much to do; 529 is Anthropic's ("Errors")."""
-
-_NO_RETRY = {"x-should-retry": "false"}
-
-# OpenAI, "Error codes"; Anthropic, "Errors"; Google, "google.rpc.Code" and "Troubleshooting guide" of the Gemini API.
-_ACCOUNT = {
-    *("401", "402", "403", "authentication_error", "permission_error", "permission_denied", "billing_error"),
-    *("unauthenticated", "invalid_api_key", "api_key_invalid", "insufficient_quota", "billing_hard_limit_reached"),
-    *("billing_not_active", "account_deactivated", "unsupported_country_region_territory", "invalid_organization"),
-}
+# OpenAI, "Error codes"; Anthropic, "Errors"; Google, "google.rpc.Code"; Moonshot, "Error reference"; Alibaba Model
+# Studio, "Error codes".
 _BUSY = {
-    *("429", "503", "529", "rate_limit_error", "rate_limit_exceeded", "resource_exhausted", "overloaded_error"),
-    "unavailable",
+    *("429", "498", "503", "529", "rate_limit_error", "rate_limit_exceeded", "resource_exhausted", "overloaded_error"),
+    *("unavailable", "engine_overloaded_error", "rate_limit_reached_error", "slow_down", "throttlingexception"),
+    *("throttling", "throttling.ratequota", "throttling.allocationquota", "serviceunavailable"),
 }
 _FAILED = {
     *("500", "502", "504", "api_error", "server_error", "internal", "internal_error", "internal_server_error"),
@@ -50,19 +42,16 @@ _STATUSES = {
     **dict.fromkeys(("permission_error", "permission_denied"), 403),
     **dict.fromkeys(("not_found_error", "not_found", "model_not_found"), 404),
     "request_too_large": 413,
-    **dict.fromkeys(("rate_limit_error", "rate_limit_exceeded", "resource_exhausted"), 429),
-    "unavailable": 503,
+    **dict.fromkeys(("rate_limit_error", "rate_limit_exceeded", "resource_exhausted", "slow_down"), 429),
+    **dict.fromkeys(("rate_limit_reached_error", "engine_overloaded_error", "throttlingexception"), 429),
+    **dict.fromkeys(("throttling", "throttling.ratequota", "throttling.allocationquota"), 429),
+    **dict.fromkeys(("unavailable", "serviceunavailable"), 503),
     "overloaded_error": 529,
+    **dict.fromkeys(("timeout_error", "deadline_exceeded"), 504),
 }
 """Statuses of errors that are told in a stream, where nothing has one; from the same documentation."""
 
-_ACCOUNT_WORDS = re.compile(
-    r"credit balance is too low|exceeded your current quota|api key (?:not valid|expired)|location is not supported|"
-    r"billing (?:details|hard limit)|account is not active",
-    re.IGNORECASE,
-)
 _DELAY = re.compile(r"(\d{1,6})(\.\d{1,9})?s")
-_NONE_AT_ALL = re.compile(r"limit: 0\b")
 _WAIT = re.compile(r"try again in (\d{1,6}(?:\.\d{1,6})?)\s?(ms|s)\b")
 
 
@@ -73,10 +62,12 @@ class CallersError:
     Args:
         refusal: our account of it, with the status.
         body: the provider's own, scrubbed, which is sent in its place; None if ours is.
+        fault: what is wrong with our account, for the operator.
     """
 
     refusal: Refusal
     body: bytes | None = None
+    fault: AccountFault | None = None
 
 
 def of_answer(status: int, answer: bytes, retry: dict[str, str], model: str, scrubber: Scrubber) -> CallersError:
@@ -91,22 +82,23 @@ def of_answer(status: int, answer: bytes, retry: dict[str, str], model: str, scr
     """
     value = _parsed(answer)
     error = _error_in(value)
-    retry = retry or _retry_in(error)
-    if status in {401, 402, 403} or _blames(error) == "account":
-        return CallersError(_account(model))
-    if status == 429:
-        return CallersError(_limited(model, retry))
-    if status in OVERLOADED:
-        return CallersError(replace_status(_overloaded(model, retry), status))
-    if status in CALLERS_FAULT or (status == 404 and value is not None and b"model" in answer.lower()):
-        if value is not None:
-            return CallersError(Refusal(RefusalType.UPSTREAM_ERROR, "", status=status), _dumped(scrubber.value(value)))
-        words = (
-            f"The provider of '{model}' refused this request (its status: {status}), in words that are no answer of "
-            "its API. Nothing was charged. See that the request is right and not too large."
-        )
-        return CallersError(Refusal(RefusalType.UPSTREAM_ERROR, words, status=status, headers=_NO_RETRY))
-    return CallersError(_failed(model, status))
+    fault = fault_of(status, error)
+    rule = rule_of(status, fault, names_of(error), error, of_a_model=_is_of_a_model(value, answer))
+    refusal = _refusal(rule, status, model, retry or _retry_in(error))
+    if not rule.is_callers:
+        return CallersError(refusal, fault=fault)
+    if status == 404:
+        fault = AccountFault.MODEL  # or of a name that is wrong here: the operator is to know in either case
+    if value is None:
+        refusal.headers = {"x-should-retry": "false"}
+        return CallersError(refusal, fault=fault)
+    told = scrubber.value(value)
+    refusal.message = words_of(_error_in(told)) or refusal.message
+    return CallersError(refusal, _dumped(told), fault)
+
+
+def _is_of_a_model(value: Any, answer: bytes) -> bool:
+    return value is not None and b"model" in answer.lower()
 
 
 def of_piece(piece: bytes, retry: dict[str, str], model: str, scrubber: Scrubber, *, sse: bool) -> CallersError:
@@ -114,12 +106,22 @@ def of_piece(piece: bytes, retry: dict[str, str], model: str, scrubber: Scrubber
 
     Its status is the one that it names, or that its type has in its provider's documentation; else 500.
     """
-    event = _event_in(piece, sse=sse) or {}
-    response = event.get("response")
-    told = event.get("error") or (response.get("error") if isinstance(response, dict) else None)
+    return of_event(_event_in(piece, sse=sse) or {}, retry, model, scrubber)
+
+
+def of_event(event: dict[str, Any], retry: dict[str, str], model: str, scrubber: Scrubber) -> CallersError:
+    """Return what the caller gets for an event, or a whole answer of status 200, that tells an error; as `of_piece`."""
+    told = next((error for _, error in _errors_in(event)), None)
     error = told or {name: value for name, value in event.items() if name not in ("sequence_number", "request_id")}
     whole = {"error": error} | ({"type": "error"} if told and event.get("type") == "error" else {})
     return of_answer(_status_in(error), _dumped(whole), retry, model, scrubber)
+
+
+def _errors_in(event: dict[str, Any]) -> list[tuple[dict[str, Any], Any]]:
+    """Return the errors that stand in an event or an answer, each with the object whose `error` it is."""
+    response = event.get("response")
+    holders = [event, response if isinstance(response, dict) else {}, *objects_of(event, "choices")]
+    return [(holder, holder["error"]) for holder in holders if holder.get("error")]
 
 
 def _status_in(error: Any) -> int:
@@ -133,14 +135,11 @@ def _status_in(error: Any) -> int:
     return 500
 
 
-def replace_status(refusal: Refusal, status: int) -> Refusal:
-    """Return a refusal that is answered with another status than its type's."""
-    return Refusal(refusal.type, refusal.message, headers=refusal.headers, status=status)
-
-
 def in_answer(answer: dict[str, Any], model: str, scrubber: Scrubber) -> bytes:
     """Return a whole answer that has an error in it, whose words are fit for the caller."""
-    return _dumped(answer | {"error": _reworded(answer["error"], model, scrubber)})
+    for holder, error in _errors_in(answer):
+        holder["error"] = _reworded(error, model, scrubber)
+    return _dumped(answer)
 
 
 def in_piece(piece: bytes, model: str, scrubber: Scrubber, *, sse: bool) -> bytes | None:
@@ -155,15 +154,13 @@ def in_piece(piece: bytes, model: str, scrubber: Scrubber, *, sse: bool) -> byte
     event = _event_in(piece, sse=sse)
     if event is None:
         return None if name == b"error" else piece
-    response = event.get("response")
-    if event.get("error"):
-        event["error"] = _reworded(event["error"], model, scrubber)
-    elif isinstance(response, dict) and response.get("error"):
-        response["error"] = _reworded(response["error"], model, scrubber)
-    elif event.get("type") == "error" or name == b"error":
-        kind = {"type": event["type"]} if "type" in event else {}
+    found = _errors_in(event)
+    for holder, error in found:
+        holder["error"] = _reworded(error, model, scrubber)
+    if not found and (name == b"error" or "error" in (event.get("type"), event.get("object"))):
+        kind = {name: event[name] for name in ("type", "object") if name in event}
         event = _reworded(event, model, scrubber) | kind
-    else:
+    elif not found:
         return piece
     if "request_id" in event:
         del event["request_id"]  # the provider's
@@ -180,6 +177,8 @@ def _event_in(piece: bytes, *, sse: bool) -> dict[str, Any] | None:
         event = json.loads(data or b"", parse_constant=_no_number)
     except (ValueError, RecursionError):
         return None
+    if isinstance(event, list) and len(event) == 1:
+        event = event[0]
     return event if isinstance(event, dict) else None
 
 
@@ -188,9 +187,8 @@ def _reworded(error: Any, model: str, scrubber: Scrubber) -> Any:
     blamed = _blames(error)
     if blamed is None:
         return scrubber.value(error)
-    refusal = {"account": _account(model), "busy": _overloaded(model, {}), "failed": _failed(model, None)}[blamed]
-    words = refusal.message
-    if blamed == "busy" and (wait := _WAIT.search(_words_of(error)[:2_000])):
+    words = _WORDS[blamed].format(model=model, said="")
+    if blamed == "busy" and (wait := _WAIT.search(words_of(error)[:2_000])):
         words += f" Please try again in {wait[1]}{wait[2]}."  # programs read this
     if not isinstance(error, dict):
         return words
@@ -203,45 +201,19 @@ def _reworded(error: Any, model: str, scrubber: Scrubber) -> Any:
 
 def _blames(error: Any) -> str | None:
     """Return who is to blame: our account, a busy provider, a failed one; None if it is the request."""
-    named: set[str] = set()
-    if isinstance(error, dict):
-        named = {str(error.get(name)).lower()[:60] for name in ("type", "code", "status")}
-        named |= {str(detail.get("reason")).lower()[:60] for detail in _details(error)}
-    words = _words_of(error)[:2_000]
-    if "resource_exhausted" in named:
-        # Gemini says "quota" of limits per minute, too; an account without any has a limit of 0. "Rate limits".
-        return "account" if _NONE_AT_ALL.search(words) or "0" in _quotas(error) else "busy"
-    if named & _ACCOUNT or _ACCOUNT_WORDS.search(words):
+    if fault_of(None, error) is not None:
         return "account"
-    if named & _BUSY:
-        return "busy"
-    return "failed" if named & _FAILED else None
-
-
-def _details(error: Any) -> list[dict[str, Any]]:
-    """Return the first details of an error of Google's; "google.rpc.Status"."""
-    details = error.get("details") if isinstance(error, dict) else None
-    return [detail for detail in details[:10] if isinstance(detail, dict)] if isinstance(details, list) else []
-
-
-def _quotas(error: Any) -> set[str]:
-    """Return the limits that were reached; "google.rpc.QuotaFailure"."""
-    found = (violation for detail in _details(error) for violation in objects_of(detail, "violations"))
-    return {str(violation.get("quotaValue")) for violation in found}
+    named = names_of(error)
+    return "busy" if named & _BUSY else "failed" if named & _FAILED else None
 
 
 def _retry_in(error: Any) -> dict[str, str]:
     """Return when to try again as a header, where it is said in the answer alone; "google.rpc.RetryInfo"."""
-    for detail in _details(error):
+    for detail in details_of(error):
         delay = detail.get("retryDelay")
         if isinstance(delay, str) and (seconds := _DELAY.fullmatch(delay)):
             return {"retry-after": str(int(seconds[1]) + bool(seconds[2]))}
     return {}
-
-
-def _words_of(error: Any) -> str:
-    words = error.get("message") if isinstance(error, dict) else error
-    return words if isinstance(words, str) else ""
 
 
 def _error_in(value: Any) -> Any:
@@ -251,40 +223,25 @@ def _error_in(value: Any) -> Any:
     return value.get("error") or value if isinstance(value, dict) else None
 
 
-def _account(model: str) -> Refusal:
-    return Refusal(
-        RefusalType.UPSTREAM_ERROR,
-        f"The provider of '{model}' does not serve this gateway's account. Trying again does not help: give the "
-        "operator the request id.",
-        headers=_NO_RETRY,
-    )
+_WORDS = {
+    "account": "The provider of '{model}' does not serve this gateway's account. Trying again does not help: give the "
+    "operator the request id.",
+    "limited": "The provider of '{model}' limits how much this gateway may ask for in a time. Nothing was charged; try "
+    "again later.",
+    "busy": "The provider of '{model}' is overloaded or limits this gateway; try again later.",
+    "failed": "The provider of '{model}' could not answer this call{said}. Try again; if it lasts, give the operator "
+    "the request id.",
+    "callers": "The provider of '{model}' refused this request{said}, in words that are no answer of its API. Nothing "
+    "was charged. See that the request is right and not too large.",
+}
 
 
-def _limited(model: str, retry: dict[str, str]) -> Refusal:
-    return Refusal(
-        RefusalType.UPSTREAM_RATE_LIMITED,
-        f"The provider of '{model}' limits how much this gateway may ask for in a time. Nothing was charged; try again "
-        "later.",
-        headers=retry,
-    )
-
-
-def _overloaded(model: str, retry: dict[str, str]) -> Refusal:
-    return Refusal(
-        RefusalType.UPSTREAM_OVERLOADED,
-        f"The provider of '{model}' is overloaded or limits this gateway; try again later.",
-        headers=retry,
-    )
-
-
-def _failed(model: str, status: int | None) -> Refusal:
-    said = f" (its status: {status})" if status else ""
-    return Refusal(
-        RefusalType.UPSTREAM_ERROR,
-        f"The provider of '{model}' could not answer this call{said}. Try again; if it lasts, give the operator the "
-        "request id.",
-        headers=_NO_RETRY,
-    )
+def _refusal(rule: Rule, status: int, model: str, retry: dict[str, str]) -> Refusal:
+    headers = dict(retry) if rule.tells_when else {}
+    if rule.should_not_retry:
+        headers["x-should-retry"] = "false"
+    words = _WORDS[rule.words].format(model=model, said=f" (its status: {status})")
+    return Refusal(rule.type, words, status=rule.status or status, headers=headers)
 
 
 def _parsed(answer: bytes) -> Any:

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Mapping
 from types import TracebackType
 
 from toolkit.core.settings import Settings
+from toolkit.dialects.sse import has_begun
 from toolkit.gateway.connection_pool import ConnectionPool
 from toolkit.gateway.request_writing import request_bytes, split_url
 from toolkit.gateway.upstream_connection import UpstreamConnection
@@ -20,6 +21,9 @@ _WHEN = {
     "retry-after-ms": re.compile(r"\d{1,10}(?:\.\d{1,6})?"),
 }
 """Headers that say when to try again, and what they can say: RFC 9110, 10.2.3; milliseconds as OpenAI's SDKs read."""
+
+LONGEST_BEGINNING = 64 * 1024
+"""Bytes of white space that are waited through for what an answer is; some servers send lines while they work."""
 
 LARGEST_PIECE = 1024 * 1024
 """Bytes that are decompressed at a time."""
@@ -68,6 +72,8 @@ class Exchange:
         self._received = 0
         self._over = False
         self._asked_at = self._first_at = self._last_at = 0.0  # on the loop's clock
+        self._ahead = b""
+        self._idle_limit = settings.idle_timeout
 
     @property
     def sent(self) -> bool:
@@ -147,7 +153,7 @@ class Exchange:
         if self.status in {204, 205}:  # whatever it sends behind this, no server may pass it on
             raise UpstreamBroke(f"no answer: its status {self.status} has no content")
         headers = self._answer_headers = self._connection.headers
-        self.content_type = headers.get(b"content-type", b"application/octet-stream")
+        self.content_type = headers.get(b"content-type", b"")
         encoding = headers.get(b"content-encoding", b"identity").lower()
         if encoding in {b"gzip", b"x-gzip", b"deflate"}:  # though we asked for none
             self._decoder = zlib.decompressobj(zlib.MAX_WBITS | 32)
@@ -170,6 +176,9 @@ class Exchange:
         Raises:
             UpstreamBroke, UpstreamSlow: it ended before its end, or paused too long.
         """
+        if self._ahead:
+            ahead, self._ahead = self._ahead, b""
+            return ahead
         assert self._connection is not None  # noqa: S101 - `send` comes first
         try:
             # The clock runs while we wait for the upstream, not while a slow caller takes what has come.
@@ -178,7 +187,7 @@ class Exchange:
             else:
                 part = self._connection.take()
             if part is None:
-                part = await self._connection.read(self._limit(self._settings.idle_timeout))
+                part = await self._connection.read(self._limit(self._idle_limit))
         except TimeoutError:
             raise UpstreamSlow("the answer paused longer than the time limit") from None
         except (ConnectionError, zlib.error) as error:
@@ -188,9 +197,34 @@ class Exchange:
             self._first_at = self._first_at or self._last_at
         return part
 
+    async def peek(self) -> bytes:
+        """Return the beginning of the answer's body, which `read` returns all the same; b"" if there is none.
+
+        It goes as far as the first byte that is no white space, if that comes soon. Raises as `read`.
+        """
+        came = await self.read()
+        while came and len(came) < LONGEST_BEGINNING and not has_begun(came):
+            chunk = await self.read()
+            if not chunk:
+                break
+            came += chunk
+        self._ahead = came
+        return came
+
+    def expect_end(self, seconds: float, *, at_once: bool = False) -> None:
+        """Wait no longer than so many seconds for the next byte: the answer has said all that it had to say.
+
+        Args:
+            seconds: which do not extend another limit.
+            at_once: it has said so itself, and whatever still comes has so long together.
+        """
+        self._idle_limit = min(self._idle_limit, seconds)
+        if at_once:
+            self._deadline = min(self._deadline, self._clock() + seconds)
+
     async def _decoded(self, connection: UpstreamConnection, decoder: "zlib._Decompress") -> bytes:
         while True:
-            data = decoder.unconsumed_tail or await connection.read(self._limit(self._settings.idle_timeout))
+            data = decoder.unconsumed_tail or await connection.read(self._limit(self._idle_limit))
             if decoder.eof:
                 if data or decoder.unused_data:  # zlib would keep all of it
                     raise ConnectionError("more than the compressed data came")

@@ -29,6 +29,11 @@ class UpstreamPool:
         """Seconds that a whole call may take."""
         return self._settings.call_timeout
 
+    @property
+    def stream_silence(self) -> float:
+        """Seconds that a stream to a caller may be silent."""
+        return self._settings.stream_silence
+
     def credential(self, name: str) -> str | None:
         """Return our credential for an upstream, as it stands now: it may be rotated without a restart.
 
