@@ -115,6 +115,23 @@ def test_details_show_what_a_call_is_for(visit: Open, world: World) -> None:
         assert shown in page.run().text
 
 
+@pytest.mark.parametrize(
+    ("columns", "shown"),
+    [
+        ({"service_tier": "priority", "inference_geo": "us"}, "Served by priority · us Upstream's id"),
+        ({"inference_geo": "us"}, "Served by us Upstream's id"),
+        ({}, "Served by – Upstream's id"),
+    ],
+)
+def test_details_show_which_tier_and_region_served(
+    visit: Open, world: World, columns: dict[str, str], shown: str
+) -> None:
+    """As far as the provider says."""
+    page = visit("requests")
+    page.type("id", log(world, world.key("app").key, **columns))
+    assert shown in page.run().text
+
+
 def test_unknown_id_says_where_ids_stand(visit: Open) -> None:
     """An id that is not there gets an explanation, not an empty page."""
     page = visit("requests")

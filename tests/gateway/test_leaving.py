@@ -234,8 +234,7 @@ def test_hidden_reasoning_is_reckoned_by_time_within_the_hold(
     """Where the model can reason unseen, and not else; the bound and so the hold are never passed."""
     usages = [counts(kind, 100, 1)] * (2 if kind == "messages" else 1)
     first = b"".join(events(kind, stream(kind, *usages))[: 2 if kind == "messages" else 1])
-    if kind == "generate":
-        first = first.replace(b'"usageMetadata"', b'"other"')
+    first = first.replace(b'"usageMetadata"', b'"other"').replace(b'"finish_reason": "stop"', b'"finish_reason": null')
     leaving = Leaving()
     script: Script = [EVENTS, first] if begun else []
     traits = {"upstream_model": model, "reckon_rate": MOST_RECKON_RATE}

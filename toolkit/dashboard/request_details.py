@@ -74,6 +74,7 @@ def draw(workspace: Workspace, row: Mapping[Hashable, Any], now: datetime) -> No
     """
     outcome = Outcome(row["outcome"])
     refusal, answer_id = text_of(row["refusal"]), text_of(row["response_id"])
+    served = text_of(row["service_tier"]), text_of(row["inference_geo"])
     meaning = REASON.get(RefusalType(refusal), "") if refusal else ""
     at = row["admitted_at"].to_pydatetime()
     what = [
@@ -93,10 +94,7 @@ def draw(workspace: Workspace, row: Mapping[Hashable, Any], now: datetime) -> No
         ("Tags", escape(_tags(row["tags"]))),
         ("Call", f"{escape(row['dialect'])} · {escape(row['endpoint'])}{' · stream' if row['stream'] else ''}"),
         ("Upstream", escape(text_of(row["upstream"]) or "not called")),
-        (
-            "Served by",
-            escape(" · ".join(filter(None, map(text_of, (row["service_tier"], row["inference_geo"])))) or "–"),
-        ),
+        ("Served by", escape(" · ".join(filter(None, served)) or "–")),
         ("Upstream's id", f"<code>{escape(answer_id)}</code>" if answer_id else "–"),
         ("First byte after", seconds(row["first_byte_ms"])),
         ("Took", seconds(row["duration_ms"])),

@@ -56,7 +56,8 @@ def usage_when_failed(admission: Admission, exchange: Exchange | None, meter: St
 def _unseen(admission: Admission, exchange: Exchange, meter: StreamMeter | None, made: int) -> int:
     """Return the output tokens that a model may have made beside the `made` ones that were seen or reported.
 
-    By time, and only where it can reason unseen. What its provider reports on the way is known until its last word.
+    By time, and only where it can reason unseen. What its provider reports on the way is known until its last word, and
+    an answer that has come to its end but for its usage was made by then.
     """
     shape, model = admission.shape, admission.model
     shown = meter is not None and meter.shows_reasoning
@@ -65,6 +66,7 @@ def _unseen(admission: Admission, exchange: Exchange, meter: StreamMeter | None,
     report = meter.report if meter is not None else None
     told = report is not None and not report.output_missing and report.usage.output_tokens > 0
     rate = model.traits.reckon_rate * shape.choices
+    silent = 0.0 if meter is None or not meter.complete else exchange.silent_for
     if told:
-        return int(rate * exchange.silent_for)
-    return max(int(rate * exchange.answering_for) - made, 0)
+        return int(rate * (exchange.silent_for - silent))
+    return max(int(rate * (exchange.answering_for - silent)) - made, 0)

@@ -1,10 +1,11 @@
 """However a stream is split and wherever it is cut: what was reported is charged, an estimate is within the hold."""
 
 import json
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cache
 from itertools import pairwise
-from typing import Any
+from typing import Any, cast
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -25,8 +26,9 @@ from toolkit.dialects import MODULES, anthropic_usage
 from toolkit.dialects.meter import StreamMeter
 from toolkit.dialects.sse import data_of
 from toolkit.gateway.admission import Admission
-from toolkit.gateway.interrupted_calls import usage_of_stream
+from toolkit.gateway.interrupted_calls import usage_of_stream, usage_when_cut
 from toolkit.gateway.reader_process import read_request
+from toolkit.gateway.upstream_exchange import Exchange
 
 ENDPOINTS = {
     "chat": "chat/completions",
@@ -143,6 +145,46 @@ def test_a_cut_stream_is_charged_within_its_bounds(cut: tuple[str, int, list[int
         assert metered.usage.output_tokens >= min(meter.output_seen, gauge.held_output)
     if metered.usage.source is UsageSource.ESTIMATED:
         assert cost <= max(admission.admitted.hold, implied)
+
+
+@dataclass(frozen=True)
+class Timed:
+    """What is asked of an exchange that was cut: how long it has been answered, and how long nothing has come."""
+
+    answering_for: float
+    silent_for: float
+    sent: bool = True
+    status: int = 200
+
+
+@examples(300)
+@given(cuts(CHARGED), st.floats(0, 4_000), st.floats(0, 1), st.booleans(), st.integers(0, 100_000))
+def test_who_leaves_is_charged_what_was_seen_to_the_hold(
+    cut: tuple[str, int, list[int]], seconds: float, silent: float, reasons: bool, rate: int
+) -> None:
+    """Whenever that is: no less than without reckoning, no more than the hold unless that was reported."""
+    name, length, splits = cut
+    recording = STREAMS[name]
+    came = recording.sent("stream").until[:length]
+    admission, meter, plain = admitted(name), meter_of(recording), meter_of(recording)
+    facts = replace(admission.model, traits=UpstreamTraits(reckon_rate=rate))
+    asked = replace(admission, model=facts, shape=replace(admission.shape, reasoning=reasons))
+    for one in (meter, plain):
+        feed(one, came, splits)
+    metered = usage_when_cut(asked, cast("Exchange", Timed(seconds, seconds * silent)), meter)
+    certain = usage_of_stream(admission, plain)
+    assert cost_of(metered) >= cost_of(certain)
+    if metered is None:
+        assert meter.failed
+        return
+    gauge, usage = admission.gauge(), metered.usage
+    told = reports(recording, came)
+    implied = cost_of(gauge.reported(told[-1], lambda: 0)) if told else 0
+    if usage.source is UsageSource.ESTIMATED:
+        assert cost_of(metered) <= max(admission.admitted.hold, implied)
+    assert metered.unseen <= rate * seconds * admission.shape.choices
+    if not reasons or (meter.complete and meter.report is not None):
+        assert metered.unseen == 0
 
 
 @examples(150)
