@@ -12,7 +12,7 @@ pytestmark = pytest.mark.world
 SCRIPT = Path(__file__).with_name("tool_loops.mjs")
 LOOPS = [
     *("openai-chat", "openai-responses", "anthropic", "genai"),
-    *("ai-openai", "ai-compatible", "ai-anthropic", "ai-google"),
+    *("ai-openai", "ai-reasoning", "ai-compatible", "ai-anthropic", "ai-google"),
 ]
 TELLS_OF_THE_LAST = {"genai"}
 """Google's SDK gives the usage of a loop's last call alone."""

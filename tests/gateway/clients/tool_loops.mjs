@@ -167,6 +167,8 @@ async function vercel(provider, stream) {
   const model = {
     openai: async () =>
       (await import("@ai-sdk/openai")).createOpenAI({ baseURL: `${url}/v1`, apiKey: key })("demo-gpt"),
+    reasoning: async () =>
+      (await import("@ai-sdk/openai")).createOpenAI({ baseURL: `${url}/v1`, apiKey: key })("gpt-6.2-sol"),
     compatible: async () =>
       (await import("@ai-sdk/openai-compatible")).createOpenAICompatible({
         name: "keydesk",
@@ -185,6 +187,8 @@ async function vercel(provider, stream) {
     model: await model[provider](),
     prompt: task,
     stopWhen: stepCountIs(9),
+    // Otherwise it refers to reasoning that it takes for stored.
+    ...(provider === "reasoning" ? { providerOptions: { openai: { store: false, reasoningEffort: "low" } } } : {}),
     tools: Object.fromEntries(
       TOOLS.map(({ name, parameters, run }) => [
         name,
@@ -211,6 +215,7 @@ const loops = {
   anthropic: () => anthropic(stream),
   genai: () => genai(stream),
   "ai-openai": () => vercel("openai", stream),
+  "ai-reasoning": () => vercel("reasoning", stream),
   "ai-compatible": () => vercel("compatible", stream),
   "ai-anthropic": () => vercel("anthropic", stream),
   "ai-google": () => vercel("google", stream),
