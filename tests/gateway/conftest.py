@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     import openai
     from google import genai
 
-PAGE = "https://page.example"
+PAGE = "http://page.example"
 """The origin whose pages may call the shared gateway."""
 
 PLANNED = ["gpt-test", "claude-test", "gemini-test", "embed-test", "gemini-embed-test", "cent-test"]

@@ -241,6 +241,8 @@ def test_genai_models(gate: Gate) -> None:
     with gate.genai() as client:
         assert [model.name for model in client.models.list()] == ["models/gemini-embed-test", "models/gemini-test"]
         assert client.models.get(model="gemini-test").input_token_limit == 100_000
+        pages = client.models.list(config={"page_size": 1})
+        assert (len(pages), [model.name for model in pages]) == (1, ["models/gemini-embed-test", "models/gemini-test"])
 
 
 def curl(url: str, body: object, *options: str) -> Any:

@@ -11,9 +11,9 @@ from toolkit.gateway.endpoint import Gateway
 from toolkit.gateway.model_listing import ModelListing
 from toolkit.gateway.readiness import Readiness
 
-_OPENAI = ("/v1", "/openai/v1", "/openai", "/openai/deployments/{model:path}")
-"""OpenAI's own prefix and Azure's: today's, that of an API version, and the one that names the model ("Azure OpenAI in
-Azure AI Foundry Models REST API reference")."""
+_AZURE = ("/openai/v1", "/openai", "/openai/deployments/{model:path}")
+"""Azure's prefixes of OpenAI's endpoints: today's, that of an API version, and the one that names the model ("Azure
+OpenAI in Azure AI Foundry Models REST API reference")."""
 
 _ANTHROPIC = ("/v1", "/anthropic/v1")
 _GEMINI = ("/v1beta", "/v1", "/gemini/v1beta", "/gemini/v1")
@@ -53,11 +53,7 @@ def routes(gateway: Gateway, readiness: Readiness) -> list[Route]:
         return Route(path, ModelListing(gateway, dialect, "models"), methods=["GET"], name="models")
 
     return [
-        *(
-            call(f"{prefix}/{endpoint}", Dialect.OPENAI, endpoint)
-            for prefix in _OPENAI
-            for endpoint in openai.ENDPOINTS
-        ),
+        *(call(f"/v1/{endpoint}", Dialect.OPENAI, endpoint) for endpoint in openai.ENDPOINTS),
         *(
             call(f"{prefix}/{endpoint}", Dialect.ANTHROPIC, endpoint)
             for prefix in _ANTHROPIC
@@ -68,6 +64,7 @@ def routes(gateway: Gateway, readiness: Readiness) -> list[Route]:
             for prefix in _GEMINI
             for endpoint in gemini.ENDPOINTS
         ),
+        *(call(f"{prefix}/{endpoint}", Dialect.OPENAI, endpoint) for prefix in _AZURE for endpoint in openai.ENDPOINTS),
         *(listing(path, dialect) for path, dialect in _LISTINGS.items()),
         *(listing(f"{path}/{{model:path}}", dialect) for path, dialect in _LISTINGS.items()),
         *(Route(path, health) for path in _ALIVE),
