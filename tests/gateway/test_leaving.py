@@ -4,6 +4,8 @@ Prices are 1,000 nano-USD a token of input and 8,000 of output; the model makes 
 """
 
 import json
+import select
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,7 +18,7 @@ import pytest
 from tests.conftest import wait_until
 from tests.gateway.conftest import KINDS, Behind, Gate, RawUpstream, Script, dialect_of, raw_upstream, request_of
 from tests.gateway.test_streams import DONE, EVENTS, FINISH, USAGE, chunk, hang_up
-from tests.gateway.test_usage import counts, stream
+from tests.gateway.test_usage import counts, stream, whole
 from toolkit.core.dialect import Dialect
 from toolkit.core.upstream_traits import MOST_RECKON_RATE, OnLeave
 from toolkit.gateway import reading_on
@@ -55,16 +57,16 @@ class Leaving:
                 answer, seen = connection.getresponse(), b""
                 while after not in seen:
                     seen += answer.read1(65_536)
-                self._let_pass(gate)  # so that there is some time to reckon
+                self.let_pass(gate)  # so that there is some time to reckon
                 hang_up(connection, answer)
             else:
                 wait_until(lambda: self.upstream.requests, "the request to have been forwarded")
-                self._let_pass(gate)
+                self.let_pass(gate)
                 hang_up(connection)
-        self._let_pass(gate)
+        self.let_pass(gate)
 
     @staticmethod
-    def _let_pass(gate: Gate) -> None:
+    def let_pass(gate: Gate) -> None:
         """Return when the gateway's loop has seen all that came before."""
         for _ in range(2):
             gate.send("/v1/models", method="GET")
@@ -159,6 +161,24 @@ def test_where_only_the_usage_is_to_come_it_is_read_in_any_case(gate: Gate) -> N
     assert (row.input_tokens, row.output_tokens) == (10, 5)
 
 
+def test_an_answer_that_comes_whole_is_taken_whole(gate: Gate) -> None:
+    """Though a stream was asked for: it has been made, so leaving it stops nothing."""
+    body = json.dumps(whole("chat", counts("chat", 100, 20))).encode()
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body)
+    leaving, begun = Leaving(), threading.Event()
+    with leaving.behind(gate, [head, body[:20], begun.set, leaving.wait, body[20:]]) as behind:
+        path, asked = request_of("chat", "hi", stream=True, model=behind.model)
+        with behind.gate.connection() as connection:
+            connection.request("POST", path, json.dumps(asked), {"Authorization": f"Bearer {behind.gate.secret}"})
+            assert begun.wait(20)
+            leaving.let_pass(behind.gate)
+            hang_up(connection)
+        leaving.let_pass(behind.gate)
+        leaving.go.set()
+        row = row_of(behind)
+    assert (row.usage_source, row.input_tokens, row.output_tokens) == ("reported", 100, 20)
+
+
 def test_an_upstream_that_breaks_while_it_is_read_on_is_charged_by_what_was_seen(gate: Gate) -> None:
     """As if it had broken while the caller was there; nothing was seen, nothing is charged."""
     leaving = Leaving()
@@ -169,6 +189,23 @@ def test_an_upstream_that_breaks_while_it_is_read_on_is_charged_by_what_was_seen
         leaving.go.set()
         row = row_of(behind)
     assert (row.outcome, row.usage_source, row.output_tokens) == ("upstream_error", "estimated", 2)
+
+
+def test_a_request_that_its_provider_has_not_got_is_not_read_on(gate: Gate) -> None:
+    """Nobody can answer a part of it, and its bytes would be kept meanwhile."""
+    with socket.create_server(("127.0.0.1", 0)) as deaf:
+        url = f"http://127.0.0.1:{deaf.getsockname()[1]}"
+        behind = gate.behind(url, upstream_model="o3", on_leave=OnLeave.READ_ON, reckon_rate=MOST_RECKON_RATE)
+        path, body = request_of("chat", "x", stream=True, model=behind.model)
+        picture = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * 12_000_000}}
+        body["messages"] = [{"role": "user", "content": [picture]}]
+        with behind.gate.connection() as connection:
+            connection.request("POST", path, json.dumps(body), {"Authorization": f"Bearer {behind.gate.secret}"})
+            assert select.select([deaf], [], [], 30)[0]
+            Leaving.let_pass(behind.gate)
+            hang_up(connection)
+        row = row_of(behind)
+    assert (row.outcome, row.error, row.output_tokens) == ("aborted", "the caller left", 0)
 
 
 def test_no_more_of_a_key_are_read_on_than_may_be(gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -201,8 +238,7 @@ def test_who_leaves_while_an_error_is_read_pays_nothing(gate: Gate) -> None:
                 path, body = request_of("chat", "hi", stream=True, model=behind.model, reasoning_effort="high")
                 connection.request("POST", path, json.dumps(body), {"Authorization": f"Bearer {behind.gate.secret}"})
                 assert sent.wait(20)
-                for _ in range(2):
-                    behind.gate.send("/v1/models", method="GET")
+                leaving.let_pass(behind.gate)
                 hang_up(connection)
             row = row_of(behind)
         assert (row.outcome, row.cost, row.usage_source) == ("aborted", 0, None)

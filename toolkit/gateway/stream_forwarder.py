@@ -53,6 +53,7 @@ class StreamForwarder(Forwarder):
     _over = False
     _heard = 0.0
     _left = False
+    _comes_whole = False
 
     async def _end_begun(self, refusal: Refusal) -> None:
         """Say by an event what ends the stream."""
@@ -88,10 +89,10 @@ class StreamForwarder(Forwarder):
     def _goes_on(self, passing: asyncio.Task[None]) -> bool:
         """Have an answer that its caller has left read on for its usage; False if it is to be cancelled instead."""
         exchange, meter = self._exchange, self._meter
-        if exchange is None or not exchange.sent or exchange.status >= 300 or passing.done() or self._settlement:
+        if exchange is None or not exchange.asked or exchange.status >= 300 or passing.done() or self._settlement:
             return False
-        # Where all has been made, and only its usage is to come, there is nothing to stop.
-        is_made = meter is not None and meter.complete
+        # Where all has been made, and only its usage or the rest of its bytes are to come, there is nothing to stop.
+        is_made = self._comes_whole or (meter is not None and meter.complete)
         if (is_made and self._is_told) or not (is_made or self._admission.model.traits.on_leave is OnLeave.READ_ON):
             return False
         if not self._lifecycle.reading_on.take(self._call.key.key_id, passing):
@@ -160,6 +161,7 @@ class StreamForwarder(Forwarder):
                     framing = Framing.EVENTS
                 if framing is not Framing.EVENTS and not (framing is Framing.ARRAY and self._is_gemini):
                     self._odd.append("the answer came whole, though a stream was asked for")
+                    self._comes_whole = True
                     await self._answer_whole(exchange)
                     return
                 meter = self._meter = self._begin_meter(exchange, sse=framing is Framing.EVENTS)

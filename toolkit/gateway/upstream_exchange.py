@@ -94,14 +94,21 @@ class Exchange:
         return self._connection.received
 
     @property
+    def asked(self) -> bool:
+        """Whether the whole request has been sent, so that the upstream can answer it."""
+        return self._asked_at > 0
+
+    @property
     def answering_for(self) -> float:
-        """Seconds since the first byte of the answer's body came; while none has, since the request was sent."""
-        return self._clock() - (self._first_at or self._asked_at)
+        """Seconds since the first byte of the answer's body came; while none has, since the whole request was sent."""
+        since = self._first_at or self._asked_at
+        return self._clock() - since if since else 0.0
 
     @property
     def silent_for(self) -> float:
-        """Seconds since the last bytes of the answer's body came; while none have, since the request was sent."""
-        return self._clock() - (self._last_at or self._asked_at)
+        """Seconds since the last bytes of the answer's body came; while none have, since the whole request was sent."""
+        since = self._last_at or self._asked_at
+        return self._clock() - since if since else 0.0
 
     @property
     def retry(self) -> dict[str, str]:
@@ -164,10 +171,11 @@ class Exchange:
         """Send a request, whose `rest` is forgotten as it is sent, and wait for the answer's head."""
         self.resent = self._connection is not None
         self._connection = connection
-        self._asked_at = self._clock()
+        self._asked_at = 0.0
         connection.send(request)
         if rest:
             await connection.send_rest(rest, limit)
+        self._asked_at = self._clock()
         await connection.read_head(limit)
 
     async def read(self) -> bytes:
