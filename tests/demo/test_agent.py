@@ -1,11 +1,13 @@
 """The task that a coding agent is given, turn by turn, with the tools of each one in its dialect."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import httpx2
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.demo.test_upstream import post
 from toolkit.demo.agent import next_step
@@ -266,3 +268,40 @@ def test_an_answer_fits_the_schema_that_is_asked_for(
     """Agents ask so for a title, or for how hard a task is."""
     answer = json.loads(found(post(http, path, {"model": "m", **body})))
     assert set(answer) == {"city", "days"}
+
+
+# Odd requests
+
+JUNK = st.recursive(
+    st.none() | st.booleans() | st.integers(-1, 99) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=5), inner, max_size=2),
+    max_leaves=4,
+)
+
+
+def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Yield the way to each value that another one holds."""
+    steps = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for step, inner in steps:
+        yield (*path, step)
+        yield from places(inner, (*path, step))
+
+
+def put(value: Any, path: tuple[Any, ...], junk: Any) -> Any:
+    """Return a value with something else in one place."""
+    step, *rest = path
+    changed = dict(value) if isinstance(value, dict) else list(value)
+    changed[step] = put(changed[step], tuple(rest), junk) if rest else junk
+    return changed
+
+
+@pytest.mark.parametrize("request_of", [chat, responses, messages, content])
+@given(data=st.data())
+def test_odd_requests_are_answered_or_refused(
+    http: httpx2.Client, request_of: Callable[[list[str]], tuple[str, Json]], data: st.DataObject
+) -> None:
+    """Whatever stands in any place of an agent's request, the demo upstream does not fail."""
+    path, body = request_of([FILE, "done"])
+    place = data.draw(st.sampled_from(list(places(body))))
+    changed = put(body, place, data.draw(JUNK))
+    assert http.post(path, json=changed).status_code in {200, 400}

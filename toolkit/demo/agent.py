@@ -178,7 +178,7 @@ def _arguments(schema: Any, given: Mapping[str, str]) -> dict[str, Any] | None:
         arguments[name] = ["bash", "-lc", value] if str(kind).lower() == "array" else value
     required = schema.get("required")
     for name in required if isinstance(required, list) else []:
-        if name in properties and name not in arguments:
+        if isinstance(name, str) and name in properties and name not in arguments:
             arguments[name] = text.example(properties[name], " ".join(given.values()), schema, 1)
     return arguments
 

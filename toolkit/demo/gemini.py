@@ -83,6 +83,10 @@ def _get(value: object, name: str) -> Any:
     return value.get(name, value.get(snake))
 
 
+def _list(value: object) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
 def read(body: Json) -> Ask:
     """Read a request for content; the path's model is its field `model`."""
     contents = records(body.get("contents"), "contents")
@@ -98,7 +102,7 @@ def read(body: Json) -> Ask:
     functions = [
         Tool(one["name"], _get(one, "parametersJsonSchema") or one.get("parameters"))
         for tool in tools
-        for one in _get(tool, "functionDeclarations") or []
+        for one in _list(_get(tool, "functionDeclarations"))
         if isinstance(one, dict) and isinstance(one.get("name"), str)
     ]
     config = _get(body, "generationConfig")
@@ -125,7 +129,7 @@ def _turns(contents: list[Json]) -> Iterator[Turn]:
         words = said(parts)
         if content.get("role", "user") == "user" and words is not None:
             yield Turn(words)
-        for part in parts if isinstance(parts, list) else []:
+        for part in _list(parts):
             given = _get(part, "functionResponse")
             if isinstance(given, dict):
                 answer = given.get("response")

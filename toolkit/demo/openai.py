@@ -113,7 +113,7 @@ def _must_call(choice: object) -> str | None:
 def _turns(messages: list[Json]) -> Iterator[Turn]:
     for message in messages:
         words = said(message.get("content"))
-        if message.get("role") in {"tool", "function"}:
+        if message.get("role") in ("tool", "function"):
             yield Turn(words or "", result=True)
         elif message.get("role") == "user" and words is not None:
             yield Turn(words)

@@ -64,8 +64,8 @@ def read(body: Json) -> Ask:
 
 def _tools(listed: list[Json], items: list[Json]) -> Iterator[Tool]:
     """Yield the tools of the request and those that its items add, the members of a namespace one by one."""
-    added = [tool for item in items if item.get("type") == "additional_tools" for tool in item.get("tools") or []]
-    for tool in [*listed, *added]:
+    added = [item.get("tools") for item in items if item.get("type") == "additional_tools"]
+    for tool in [*listed, *(tool for tools in added if isinstance(tools, list) for tool in tools)]:
         if isinstance(tool, dict) and isinstance(tool.get("name"), str):
             group = tool.get("tools") if tool.get("type") == "namespace" else None
             if group is None:
