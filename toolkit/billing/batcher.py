@@ -87,7 +87,7 @@ class Batcher:
             else:
                 future.set_result(result)
         if self._waiting:
-            self._begin()
+            self._loop.call_soon(self._begin)
         else:
             self._working = False
             self._idle.set()

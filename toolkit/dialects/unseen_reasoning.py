@@ -30,11 +30,18 @@ _BY_NAME = {
 }
 
 
+_WORDS_OF_OPENAI = frozenset(
+    {"reasoning", "reasoning_effort", "enable_thinking", "include_reasoning", "reasoning_format"}
+)
+
+
 def openai_asks(body: Mapping[str, Any]) -> bool | None:
     """Return whether a request in OpenAI's format asks for reasoning, or for its not being shown; None if neither.
 
     OpenAI, "Reasoning"; OpenRouter, "Reasoning tokens"; Groq, "Reasoning"; vLLM, "Reasoning outputs"; Qwen.
     """
+    if _WORDS_OF_OPENAI.isdisjoint(body):  # as most
+        return None
     own = body.get("reasoning")
     wanted = own if isinstance(own, dict) else {}
     effort = wanted.get("effort") or body.get("reasoning_effort")

@@ -11,12 +11,20 @@ from toolkit.gateway.endpoint import Gateway
 from toolkit.gateway.model_listing import ModelListing
 from toolkit.gateway.readiness import Readiness
 
-_AZURE = ("/openai/v1", "/openai", "/openai/deployments/{model:path}")
-"""Azure's prefixes of OpenAI's endpoints: today's, that of an API version, and the one that names the model ("Azure
-OpenAI in Azure AI Foundry Models REST API reference")."""
+_OPENAI = ("/v1", "/openai/v1", "/openai", "/openai/deployments/{model:path}")
+"""OpenAI's own prefix and Azure's: today's, that of an API version, and the one that names the model ("Azure OpenAI in
+Azure AI Foundry Models REST API reference")."""
 
 _ANTHROPIC = ("/v1", "/anthropic/v1")
 _GEMINI = ("/v1beta", "/v1", "/gemini/v1beta", "/gemini/v1")
+
+_CALLS = {
+    Dialect.OPENAI: (_OPENAI, "{prefix}/{endpoint}", openai.ENDPOINTS),
+    Dialect.ANTHROPIC: (_ANTHROPIC, "{prefix}/{endpoint}", anthropic.ENDPOINTS),
+    Dialect.GEMINI: (_GEMINI, "{prefix}/models/{{model:path}}:{endpoint}", gemini.ENDPOINTS),
+}
+"""Where each dialect is called: prefixes, of which its SDKs use the first; how a path is spelled; the endpoints."""
+
 _LISTINGS = {
     "/v1/models": None,  # where today's SDKs meet: what the caller sends decides
     "/openai/v1/models": Dialect.OPENAI,
@@ -52,19 +60,16 @@ def routes(gateway: Gateway, readiness: Readiness) -> list[Route]:
     def listing(path: str, dialect: Dialect | None) -> Route:
         return Route(path, ModelListing(gateway, dialect, "models"), methods=["GET"], name="models")
 
+    usual: list[Route] = []
+    others: list[Route] = []
+    for dialect, (prefixes, spelling, endpoints) in _CALLS.items():
+        for prefix in prefixes:
+            paths = {spelling.format(prefix=prefix, endpoint=endpoint): endpoint for endpoint in endpoints}
+            found = usual if prefix == prefixes[0] else others
+            found.extend(call(path, dialect, endpoint) for path, endpoint in paths.items())
     return [
-        *(call(f"/v1/{endpoint}", Dialect.OPENAI, endpoint) for endpoint in openai.ENDPOINTS),
-        *(
-            call(f"{prefix}/{endpoint}", Dialect.ANTHROPIC, endpoint)
-            for prefix in _ANTHROPIC
-            for endpoint in anthropic.ENDPOINTS
-        ),
-        *(
-            call(f"{prefix}/models/{{model:path}}:{endpoint}", Dialect.GEMINI, endpoint)
-            for prefix in _GEMINI
-            for endpoint in gemini.ENDPOINTS
-        ),
-        *(call(f"{prefix}/{endpoint}", Dialect.OPENAI, endpoint) for prefix in _AZURE for endpoint in openai.ENDPOINTS),
+        *usual,
+        *others,
         *(listing(path, dialect) for path, dialect in _LISTINGS.items()),
         *(listing(f"{path}/{{model:path}}", dialect) for path, dialect in _LISTINGS.items()),
         *(Route(path, health) for path in _ALIVE),
