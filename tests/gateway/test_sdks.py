@@ -74,6 +74,37 @@ def test_openai_compaction(gate: Gate) -> None:
     assert [row.endpoint for row in gate.rows()] == ["responses/compact", "responses"]
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_openai_responses_tool_loop(gate: Gate, stream: bool) -> None:
+    """The loop of OpenAI's guides: what the model said goes back as it came, with reasoning that nobody has kept."""
+    behind = gate.behind(f"{gate.running.upstream}/openai/v1", upstream_model="gpt-5.5")
+    tools: Any = [{"type": "function", "name": "weather", "parameters": WEATHER, "strict": True}]
+    asked: list[Any] = []
+    with behind.gate.openai() as client:
+        for _ in range(2):
+            asked.append({"role": "user", "content": "use the tool [[demo reasoning=20]]"})
+            for kind in ("function_call", "message"):
+                if stream:
+                    with client.responses.stream(model=behind.model, input=asked, tools=tools) as events:
+                        output = events.until_done().get_final_response().output
+                else:
+                    output = client.responses.create(model=behind.model, input=asked, tools=tools).output
+                assert [item.type for item in output] == ["reasoning", kind]
+                asked += output
+                asked += [
+                    {"type": "function_call_output", "call_id": item.call_id, "output": "sunny"}
+                    for item in output
+                    if item.type == "function_call"
+                ]
+    rows = behind.gate.rows()
+    assert [(row.status, row.outcome, row.reasoning_tokens) for row in rows] == [(200, "completed", 20)] * 4
+    last = gate.witness(rows[-1].request_id)
+    assert last is not None
+    kept = [item for item in last["body"]["input"] if item.get("type") == "reasoning"]
+    assert len(kept) == 3
+    assert all(item["encrypted_content"] for item in kept)
+
+
 def test_openai_embeddings(gate: Gate) -> None:
     """Embeddings come for every input, and only their input is charged."""
     with gate.openai() as client:

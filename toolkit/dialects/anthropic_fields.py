@@ -217,7 +217,13 @@ BETAS = {
         *("computer-use", "pdfs", "structured-outputs", "effort", "advanced-tool-use", "tool-search-tool"),
         *("tool-examples", "redact-thinking", "thinking-token-count", "thinking-display-updates", "adaptive-thinking"),
         *("thinking-binding-controls", "mid-conversation-system", "mid-conversation-system-clear-at"),
-        *("mid-conversation-tool-changes", "mid-conversation-output-config", "summarize-connector-text", "afk-mode"),
+        *(
+            "mid-conversation-tool-changes",
+            "mid-conversation-output-config",
+            "per-turn-control",
+            "summarize-connector-text",
+            "afk-mode",
+        ),
         *("cli-internal", "experimental-claude-tag"),
     ),
 }
