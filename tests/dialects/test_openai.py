@@ -611,6 +611,16 @@ def test_reasoning_that_is_not_stored_is_asked_for(model: str, asked: dict[str, 
     assert changed.get("include") == sent
 
 
+@pytest.mark.parametrize(
+    ("endpoint", "last"), [(RESPONSES, [{"type": "compaction_trigger"}]), ("responses/compact", [])]
+)
+def test_a_compaction_is_as_long_as_the_model_makes_it(endpoint: str, last: list[dict[str, Any]]) -> None:
+    """No bound of the request is held in place of the model's; and its words are never seen, as reasoning is not."""
+    shape = inspect(endpoint, input=[*HELLO, *last], max_output_tokens=16)
+    assert (shape.compacts, shape.output_bound, shape.reasoning) == (True, None, True)
+    assert not responses(input=HELLO, max_output_tokens=16).compacts
+
+
 def test_upstream_is_addressed_below_its_base() -> None:
     """Paths are relative to a base URL with /v1, and the credential goes into the bearer header."""
     assert openai.upstream_path(CHAT, "m", stream=True) == "/chat/completions"

@@ -80,6 +80,7 @@ def test_the_longest_summary_is_held(gate: Gate, path: str, more: dict[str, Any]
     gate.update(monthly_limit=usd(0.10))
     reply = gate.send(path, {"model": "gpt-test", "input": TALK, "max_output_tokens": 16, **more})
     assert (reply.status, reply.type) == (402, "api_key_quota_exceeded")
+    assert "largest_output_bound" not in reply.json["error"]["details"]
     assert gate.totals() == (0, 0)
 
 

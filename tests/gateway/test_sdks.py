@@ -84,11 +84,12 @@ def test_openai_responses_tool_loop(gate: Gate, stream: bool) -> None:
         for _ in range(2):
             asked.append({"role": "user", "content": "use the tool [[demo reasoning=20]]"})
             for kind in ("function_call", "message"):
+                output: list[Any]
                 if stream:
                     with client.responses.stream(model=behind.model, input=asked, tools=tools) as events:
-                        output = events.until_done().get_final_response().output
+                        output = [*events.until_done().get_final_response().output]
                 else:
-                    output = client.responses.create(model=behind.model, input=asked, tools=tools).output
+                    output = [*client.responses.create(model=behind.model, input=asked, tools=tools).output]
                 assert [item.type for item in output] == ["reasoning", kind]
                 asked += output
                 asked += [

@@ -105,6 +105,7 @@ class HoldBound:
         output_bound: the output bound of one choice, the caller's or one that is added; 0 where there is no output.
         fixed: whether that bound is never lowered: the caller gave it, or no answer of the call may be cut.
         input_tokens: the input that `base` counts.
+        settable: whether another bound of the caller's would change what is held.
     """
 
     base: int
@@ -112,6 +113,7 @@ class HoldBound:
     output_bound: int
     fixed: bool
     input_tokens: int = 0
+    settable: bool = True
 
     def amount(self, output_bound: int | None = None) -> int:
         """Return the hold in nano-USD, rounded up."""
@@ -141,7 +143,7 @@ class HoldBound:
     def would_fit(self, room: int) -> int | None:
         """Return the output bound to advise a caller for whom a larger one does not fit; None if none would."""
         largest = self.largest_bound(room)
-        return largest if self.fixed and self.each and largest >= 1 else None
+        return largest if self.fixed and self.settable and self.each and largest >= 1 else None
 
 
 def hold_bound(
@@ -176,4 +178,5 @@ def hold_bound(
         output_bound=0 if not shape.output else default_output if shape.output_bound is None else shape.output_bound,
         fixed=shape.output_bound is not None or not shape.may_be_cut,
         input_tokens=tokens,
+        settable=not shape.compacts,
     )

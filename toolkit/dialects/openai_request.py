@@ -173,6 +173,7 @@ def _inspect_responses(body: dict[str, Any], size: int, endpoint: str = RESPONSE
     return Shape(
         endpoint=endpoint,
         may_be_cut=False,
+        compacts=tally.compacts,
         model=model,
         stream=stream,
         free=False,
@@ -182,13 +183,13 @@ def _inspect_responses(body: dict[str, Any], size: int, endpoint: str = RESPONSE
         media=tally.media,
         whole_context=tally.whole_context,
         choices=1,
-        output_bound=None if tally.compacts else bound,  # a summary is as long as the model makes it
+        output_bound=None if tally.compacts else bound,
         output=True,
         usage_asked=True,
         beside=read_count(body, "thinking_budget", 0, MAX_OUTPUT_BOUND) or 0,
         unknown=tuple(unknown),
         standard_tier=_standard_tier(body),
-        reasoning=openai_asks(body),
+        reasoning=tally.compacts or openai_asks(body),  # a summary is sealed, so it is made unseen
     )
 
 

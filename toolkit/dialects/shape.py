@@ -54,6 +54,8 @@ class Shape:
         long_cache: the request asks for a cache that lives an hour.
         may_be_cut: whether its clients take an answer that ends at its output bound for an answer; those of Responses
             take it for a broken stream, and ask again.
+        compacts: whether the answer is a summary of the context, as long as the model makes it: no bound of the request
+            is known to hold for it.
         left_out: tools that are offered, have no price here, and do not go on; and what such tools did earlier, of
             which only the text goes on.
         unknown: paths of fields that no table has, in the order in which they stand; see `fields`.
@@ -81,6 +83,7 @@ class Shape:
     window: Window | None = None
     long_cache: bool = False
     may_be_cut: bool = True
+    compacts: bool = False
     left_out: tuple[str, ...] = ()
     unknown: tuple[str, ...] = ()
     standard_tier: str = ""
@@ -106,7 +109,7 @@ class Tally:
         media_bytes: length of inline media, which are not billed by their length.
         blobs: inline media.
         messages: as in `Shape`; so are tools, media, whole_context and long_cache.
-        compacts: whether the answer is a summary of the context, whose length no bound of the request limits.
+        compacts: as in `Shape`.
     """
 
     media_bytes: int = 0
