@@ -23,6 +23,7 @@ from toolkit.checks import findings, reconcile, snapshot_reader
 from toolkit.checks.findings import CHECKS, AuditReport, Finding, Severity
 from toolkit.cli import cli
 from toolkit.cli.app import App
+from toolkit.core.account_fault import AccountFault
 from toolkit.core.errors import InvalidInput, SignInFailed
 from toolkit.core.policy import Outcome, Role
 from toolkit.core.pricing import MILLION, PriceSheet
@@ -30,8 +31,9 @@ from toolkit.core.service_tier import Served
 from toolkit.core.usage import Usage, UsageSource
 from toolkit.demo import data
 from toolkit.demo.scenario import KEYS, NEAR_LIMIT, ROTATED
-from toolkit.store import audit, unknown_fields
+from toolkit.store import audit, incidents, unknown_fields
 from toolkit.store.actor import SYSTEM, Actor
+from toolkit.store.incidents import At, Refused
 from toolkit.store.tables import (
     ApiKey,
     AuditRow,
@@ -122,6 +124,8 @@ def worsen(scene: Scene) -> Scene:
         secret_lookup.note_retired(
             tx, {digest.value: Counted(1, tx.now) for digest in scene.workspace.keyring.digests(busy.secret)}
         )
+        refused = {At("test-openai", AccountFault.CREDIT, ""): Refused(NOW - DAY, NOW - DAY, 1, "no")}
+        incidents.write(tx, refused, {})
         unknown_fields.add(tx, {("test-openai", scene.world.plan_id, "fooBar"): Counted(1, tx.now)})
         secret_lookup.note_in_url(tx, [digest.value for digest in scene.workspace.keyring.digests(free.secret)])
     scene.operator("boss@keydesk.local", Role.PLATFORM_ADMIN, NOW - DAY)

@@ -13,13 +13,15 @@ from toolkit.admin.upstreams import update_upstream
 from toolkit.billing import leases
 from toolkit.checks import reconcile
 from toolkit.checks.finding import Severity
+from toolkit.core.account_fault import AccountFault
 from toolkit.core.passwords import hash_password
 from toolkit.core.policy import Role
 from toolkit.core.pricing import PriceSheet
 from toolkit.core.unknown_fields import UnknownFields
 from toolkit.core.usage import UsageSource
-from toolkit.store import audit, unknown_fields
+from toolkit.store import audit, incidents, unknown_fields
 from toolkit.store.actor import Actor
+from toolkit.store.incidents import At, Refused
 from toolkit.store.tables import AuditHead, AuditRow, GatewayInstance, Organisation, Price, Reconciliation, WalletEntry
 from toolkit.store.tally import Counted
 
@@ -159,6 +161,29 @@ def test_fields_that_nobody_knows_are_found_by_upstream(scene: Scene) -> None:
     assert "`keydesk upstreams update test-openai --unknown-fields pass`" in refused.action
     org_only = scene.workspace.acting_as(Actor("ann", Role.ANALYST, scene.world.org_id)).ledger
     assert "fields-unknown" in {check.id for check in scene.report(org_only).skipped}
+
+
+def test_an_upstream_that_refuses_our_account_is_found(scene: Scene) -> None:
+    """With why, since when, how often, what it said and what to do; until it has answered a call."""
+    credit = At("test-openai", AccountFault.CREDIT, "")
+    model = At("test-openai", AccountFault.MODEL, "gpt-9")
+    with scene.acting(NOW) as tx:
+        seen = Refused(NOW - 2 * HOUR, NOW - HOUR, 7, "You exceeded your current quota")
+        incidents.write(tx, {credit: seen, model: seen}, {})
+    grave, other = scene.found("upstream-refuses")
+    assert (grave.kind, grave.subject, grave.severity) == ("upstream", "test-openai", Severity.HIGH)
+    assert (grave.since, grave.evidence["calls"]) == (NOW - 2 * HOUR, 7)
+    assert "no credit or quota left: 7 calls, the last one at" in grave.sentence
+    assert grave.sentence.endswith("It said: You exceeded your current quota")
+    assert "Add credit" in grave.action
+    assert (other.severity, other.evidence["model"]) == (Severity.MEDIUM, "gpt-9")
+    assert "(gpt-9)" in other.sentence
+    org_only = scene.workspace.acting_as(Actor("ann", Role.ANALYST, scene.world.org_id)).ledger
+    assert "upstream-refuses" in {check.id for check in scene.report(org_only).skipped}
+    assert scene.found("upstream-refuses", ledger=org_only) == []
+    with scene.acting(NOW) as tx:
+        incidents.write(tx, {}, {credit: NOW, model: NOW})
+    assert scene.found("upstream-refuses") == []
 
 
 def test_fields_that_are_not_sent_any_more_are_not_found(scene: Scene) -> None:

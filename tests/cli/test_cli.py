@@ -25,11 +25,14 @@ from toolkit.admin.sign_in import open_session
 from toolkit.cli import SECTIONS, cli, output
 from toolkit.cli.app import Failure
 from toolkit.cli.values import Moment
+from toolkit.core.account_fault import AccountFault
 from toolkit.core.money import NANO, parse_usd
 from toolkit.core.secrets import is_well_formed, new_secret
 from toolkit.core.settings import Settings
+from toolkit.store import incidents
 from toolkit.store.actor import SYSTEM
 from toolkit.store.database import Store
+from toolkit.store.incidents import At, Refused
 from toolkit.store.tables import ApiKey, AuditRow, LiveSecret, Operator, Organisation, OutboxRow
 
 pytestmark = pytest.mark.any_store
@@ -537,6 +540,22 @@ def test_hosted_tools_are_an_option_of_plans_and_keys(world: World, run: Run, re
         result = run(*allow, "--hosted-tools", "allow")
         assert (result.exit_code, "no price" in result.stderr) == (1, True)
     assert run("keys", "update", "app", "--hosted-tools", "maybe").exit_code == 2
+
+
+def test_upstreams_that_refuse_our_account_are_shown(world: World, run: Run) -> None:
+    """In the list and for one: since when and why, until a call succeeds; in JSON with all that is known."""
+    assert json.loads(run("upstreams", "list", "--json").stdout)[0]["incidents"] == []
+    at = datetime(2026, 11, 30, 12, 5, tzinfo=UTC)
+    refused = {At("test-openai", AccountFault.CREDIT, ""): Refused(at, at, 3, "You exceeded your current quota")}
+    with world.workspace.write() as tx:
+        incidents.write(tx, refused, {})
+    for words in (run("upstreams", "list").stdout, run("upstreams", "show", "test-openai").stdout):
+        assert "since 2026-11-30 12:05 UTC: our account at the provider has no credit or quota left" in words
+    rows = {row["name"]: row["incidents"] for row in json.loads(run("upstreams", "list", "--json").stdout)}
+    (incident,) = rows.pop("test-openai")
+    assert (incident["fault"], incident["model"], incident["calls"]) == ("credit", None, 3)
+    assert incident["words"] == "You exceeded your current quota"
+    assert set(map(str, rows.values())) == {"[]"}
 
 
 def test_what_is_known_of_an_upstream_is_set_and_shown(world: World, run: Run, read: Read) -> None:

@@ -24,6 +24,7 @@ from toolkit.gateway.answer_reading import AnswerReader
 from toolkit.gateway.byte_blocks import BLOCK
 from toolkit.gateway.field_policy import UnknownNames
 from toolkit.gateway.forwarder import Forwarder
+from toolkit.gateway.incidents import Incidents
 from toolkit.gateway.key_cache import KeyCache
 from toolkit.gateway.lifecycle import CallLifecycle
 from toolkit.gateway.reader_pool import ReaderPool
@@ -54,6 +55,7 @@ class Counter:
         self.admissions = AdmissionControl(self.key_cache, self.lifecycle, log, unknown)
         self.lifecycle.lease = 1
         self.upstreams = UpstreamPool(workspace.settings)
+        self.incidents = Incidents(tallies)
         self.readers = ReaderPool()
         self.intake = AnswerReader(self.readers, 10)
 
@@ -80,7 +82,7 @@ class Counter:
         receive = asyncio.Event().wait  # the caller stays
         way = request, admission, receive, send
         forwarder = StreamForwarder if stream else Forwarder
-        return forwarder(self.lifecycle, self.upstreams, self.intake, *way)  # type: ignore[arg-type]
+        return forwarder(self.lifecycle, self.upstreams, self.intake, self.incidents, *way)  # type: ignore[arg-type]
 
     def held(self) -> list[str]:
         """Return the calls that hold money, in the store and by what the lifecycle knows."""

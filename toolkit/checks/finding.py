@@ -11,7 +11,7 @@ class Severity(StrEnum):
     """How soon somebody should act, the gravest first."""
 
     HIGH = "high"
-    """Today: a secret is known to others, or records cannot be relied upon."""
+    """Today: a secret is known to others, records cannot be relied upon, or calls fail."""
     MEDIUM = "medium"
     """This week: a risk that needs a decision."""
     LOW = "low"

@@ -7,6 +7,7 @@ from itertools import groupby
 from toolkit.checks.finding import Finding, Severity
 from toolkit.checks.snapshot import Snapshot
 from toolkit.checks.thresholds import Thresholds
+from toolkit.core.account_fault import CURES, OF_ONE_MODEL, AccountFault, sentence_of
 from toolkit.core.money import show_usd
 from toolkit.core.unknown_fields import UnknownFields
 from toolkit.core.wording import counted, days_between, listed, stamp
@@ -70,6 +71,31 @@ def uncalled_upstreams(evidence: Snapshot, thresholds: Thresholds) -> Iterator[F
             action="See in `keydesk audit` who entered it and why. `keydesk upstreams update` gives it another "
             "--credential-env or --base-url.",
             evidence={"base_url": upstream.base_url, "credential": upstream.credential_env},
+        )
+
+
+def refusing_upstreams(evidence: Snapshot, thresholds: Thresholds) -> Iterator[Finding]:  # noqa: ARG001 - as all checks
+    """An upstream whose provider does not serve our account, and has served no call since."""
+    for incident in evidence.incidents:
+        fault, name = AccountFault(incident.fault), shlex.quote(incident.upstream)
+        yield Finding(
+            check="upstream-refuses",
+            severity=Severity.MEDIUM if fault in OF_ONE_MODEL else Severity.HIGH,
+            kind="upstream",
+            subject_id=incident.upstream,
+            subject=incident.upstream,
+            org=None,
+            since=incident.first_at,
+            sentence=f"Calls fail, for {sentence_of(fault, incident.model)}: {counted(incident.calls, 'call')}, the "
+            f"last one at {stamp(incident.last_at)}. It said: {incident.words}",
+            action=CURES[fault].format(upstream=name) + " The next call that succeeds ends this.",
+            evidence={
+                "fault": incident.fault,
+                "model": incident.model or None,
+                "calls": incident.calls,
+                "last_at": incident.last_at,
+                "words": incident.words,
+            },
         )
 
 

@@ -26,6 +26,7 @@ from toolkit.store.tables import (
     Price,
     RetiredSecret,
     Upstream,
+    UpstreamIncident,
 )
 from toolkit.store.unknown_fields import Seen
 
@@ -97,6 +98,7 @@ class Snapshot:
         people, failures, prices, models, last_run, unknown: the platform's; models by id; the last are fields that
             nobody knows.
         uncalled: upstreams that the gateway never calls, and why; the platform's.
+        incidents: upstreams that do not serve our account; the platform's.
         breaks: where an audit chain does not hold.
         holds: money set aside for calls under way.
         repeated: payments whose reference was credited more than once though nobody said that it should be, each with
@@ -126,6 +128,7 @@ class Snapshot:
     last_run: Run | None
     unknown: list[Seen]
     uncalled: list[tuple[Upstream, str]]
+    incidents: list[UpstreamIncident]
     breaks: list[Break]
     holds: list[OpenHold]
     repeated: list[list[Payment]]

@@ -9,10 +9,13 @@ from toolkit import environment
 from toolkit.admin import upstreams
 from toolkit.cli.app import App, Group, pass_app
 from toolkit.cli.options import UNKNOWN_FIELDS, require_one
+from toolkit.core.account_fault import AccountFault, sentence_of
 from toolkit.core.dialect import Dialect
 from toolkit.core.unknown_fields import UnknownFields
 from toolkit.core.upstream_traits import MOST_RECKON_RATE, RECKON_RATE, OnLeave
-from toolkit.store.tables import Upstream
+from toolkit.core.wording import stamp
+from toolkit.store.incidents import open_incidents
+from toolkit.store.tables import Upstream, UpstreamIncident
 
 _TRAITS = (
     click.option(
@@ -131,9 +134,11 @@ def update_upstream(
 def list_upstreams(app: App) -> None:
     """List provider endpoints."""
     with app.workspace.read() as tx:
-        rows = [_upstream(upstream) for upstream in upstreams.list_upstreams(tx)]
+        found = open_incidents(tx)
+        rows = [_with_incidents(app, upstream, found) for upstream in upstreams.list_upstreams(tx)]
     columns = {
         "name": "name",
+        "incidents": "incident",
         "dialect": "dialect",
         "base_url": "base URL",
         "credential_env": "credential",
@@ -152,7 +157,26 @@ def list_upstreams(app: App) -> None:
 def show_upstream(app: App, name: str) -> None:
     """Show one provider endpoint."""
     with app.workspace.read() as tx:
-        app.facts(_upstream(upstreams.find(tx, name)))
+        app.facts(_with_incidents(app, upstreams.find(tx, name), open_incidents(tx)))
+
+
+def _with_incidents(app: App, upstream: Upstream, found: list[UpstreamIncident]) -> dict[str, Any]:
+    """Return what an upstream is, and why it does not serve our account: as a list in JSON, else in words."""
+    incidents = [_incident(incident) for incident in found if incident.upstream == upstream.name]
+    words = "; ".join(f"since {stamp(one['first_at'])}: {one['sentence']}" for one in incidents)
+    return _upstream(upstream) | {"incidents": incidents if app.as_json else words}
+
+
+def _incident(incident: UpstreamIncident) -> dict[str, Any]:
+    return {
+        "fault": incident.fault,
+        "model": incident.model or None,
+        "sentence": sentence_of(AccountFault(incident.fault), incident.model),
+        "first_at": incident.first_at,
+        "last_at": incident.last_at,
+        "calls": incident.calls,
+        "words": incident.words,
+    }
 
 
 def _described(upstream: Upstream) -> str:
@@ -169,6 +193,7 @@ def _yes(answer: bool) -> str:
 
 
 def _upstream(upstream: Upstream) -> dict[str, Any]:
+    """Return what an upstream is, as JSON has it."""
     return {
         "name": upstream.name,
         "dialect": str(upstream.dialect),

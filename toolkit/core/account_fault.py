@@ -31,6 +31,12 @@ SENTENCES = {
 }
 """What is wrong, for operators."""
 
+
+def sentence_of(fault: AccountFault, model: str) -> str:
+    """Return what is wrong, for operators, with the upstream's model if it is of one."""
+    return SENTENCES[fault] + (f" ({model})" if model else "")
+
+
 CURES = {
     AccountFault.UNCONFIGURED: "Set its credential where the gateway runs, or name another one: "
     "`keydesk upstreams update {upstream} --credential-env VAR`.",
@@ -43,7 +49,7 @@ CURES = {
     "`keydesk models update MODEL --upstream NAME`.",
     AccountFault.PROJECT: "See in the provider's console that the key's organisation and project may use the service.",
     AccountFault.MODEL: "See in the provider's console which models the account has, and mend the name: "
-    "`keydesk models update {model} --upstream-model NAME`.",
+    "`keydesk models update MODEL --upstream-model NAME`.",
     AccountFault.PERMISSION: "See in the provider's console what the key is allowed.",
 }
 """What to do, with the command."""

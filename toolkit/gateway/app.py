@@ -27,6 +27,7 @@ from toolkit.gateway.endpoint import Gateway
 from toolkit.gateway.error_handlers import ErrorHandlers
 from toolkit.gateway.field_policy import UnknownNames
 from toolkit.gateway.heartbeat import Heartbeat
+from toolkit.gateway.incidents import Incidents
 from toolkit.gateway.key_cache import KeyCache
 from toolkit.gateway.large_bodies import LargeBodies
 from toolkit.gateway.lifecycle import CallLifecycle
@@ -108,7 +109,8 @@ def create_app(settings: Settings | None = None) -> Starlette:
     )
 
     bodies = BodyReader(key_cache, LargeBodies(settings.body_limit, readers), settings.body_limit)
-    gateway = Gateway(key_cache, admissions, lifecycle, upstreams, bodies, AnswerReader(readers, settings.call_timeout))
+    answers = AnswerReader(readers, settings.call_timeout)
+    gateway = Gateway(key_cache, admissions, lifecycle, upstreams, bodies, answers, Incidents(tallies))
     app = Starlette(
         routes=routes(gateway, readiness),
         middleware=[Middleware(Arrivals, key_cache, lifecycle)],

@@ -31,7 +31,16 @@ class CallEndpoint(Endpoint):
         try:
             admission = await gateway.admissions.admit(request, key)
             way = StreamForwarder if admission.shape.stream else Forwarder
-            await way(gateway.lifecycle, gateway.upstreams, gateway.answers, request, admission, receive, send).run()
+            await way(
+                gateway.lifecycle,
+                gateway.upstreams,
+                gateway.answers,
+                gateway.incidents,
+                request,
+                admission,
+                receive,
+                send,
+            ).run()
         finally:
             if isinstance(request.body, LargeBody):
                 await request.body.close()

@@ -13,6 +13,7 @@ from toolkit.gateway.answer_reading import AnswerReader
 from toolkit.gateway.arrival import arrival_of
 from toolkit.gateway.body_reading import BodyReader
 from toolkit.gateway.credentials import dialect_of_shared_path, find_secret, wants_sse
+from toolkit.gateway.incidents import Incidents
 from toolkit.gateway.key_cache import KeyCache
 from toolkit.gateway.lifecycle import CallLifecycle
 from toolkit.gateway.request import CallRequest
@@ -30,6 +31,7 @@ class Gateway:
     upstreams: UpstreamPool
     bodies: BodyReader
     answers: AnswerReader
+    incidents: Incidents
 
 
 class Endpoint:

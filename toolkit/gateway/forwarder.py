@@ -17,6 +17,7 @@ from toolkit.billing.call import Ending
 from toolkit.billing.leases import Progress
 from toolkit.billing.metering import Metered
 from toolkit.billing.rules import Receipt
+from toolkit.core.account_fault import AccountFault
 from toolkit.core.dialect import Dialect
 from toolkit.core.errors import Refusal, RefusalType, Unavailable
 from toolkit.core.money import usd
@@ -34,6 +35,7 @@ from toolkit.gateway import upstream_errors
 from toolkit.gateway.admission import Admission
 from toolkit.gateway.answer_reading import AnswerReader, WholeAnswer
 from toolkit.gateway.call_failures import CallFailed, internal_error, refusal_of, stopped, written_off
+from toolkit.gateway.incidents import Incidents
 from toolkit.gateway.interrupted_calls import usage_of_stream, usage_when_cut, usage_when_failed
 from toolkit.gateway.large_bodies import LargeBody
 from toolkit.gateway.lifecycle import CallLifecycle
@@ -77,6 +79,7 @@ class Forwarder:
         lifecycle: CallLifecycle,
         upstreams: UpstreamPool,
         answers: AnswerReader,
+        incidents: Incidents,
         request: CallRequest,
         admission: Admission,
         receive: Receive,
@@ -85,6 +88,7 @@ class Forwarder:
         self._lifecycle = lifecycle
         self._upstreams = upstreams
         self._answers = answers
+        self._incidents = incidents
         self._request = request
         self._call = admission.call
         self._shape = admission.shape
@@ -212,8 +216,8 @@ class Forwarder:
         self._served = self._dialect.served_by(parsed)
         metered = None if self._shape.free else self._metered_whole(parsed, answer.size, left_out, failed)
         response_id = self._dialect.response_id_of(parsed)
-        told = self._told(exchange.status, b"".join(answer.blocks[:1])) if failed else None
-        if failed and not self._dialect.text_bytes_of(endpoint, parsed):
+        told = self._told(exchange.status, answer.beginning) if failed else None
+        if told and not self._dialect.text_bytes_of(endpoint, parsed):
             found = upstream_errors.of_event(parsed, exchange.retry, self._shape.model, self._scrubber())
             await self._fail(found, metered, response_id=response_id, error=told)
             return
@@ -325,6 +329,9 @@ class Forwarder:
                 ending.usage_doubt, ending.overrun_reason = metered.doubt, metered.overrun_reason
                 if metered.provider_usage:
                     ending.provider_usage = self._scrubber().for_operators(metered.provider_usage.encode())
+            if outcome is Outcome.COMPLETED and not self._shape.free:
+                model = self._admission.model
+                self._incidents.answered(model.upstream, model.upstream_model, ending.ended_at)
             self._settlement = self._lifecycle.settle(self._call, ending)
         return self._settlement
 
@@ -361,6 +368,7 @@ class Forwarder:
     async def _no_answer(self, error: Exception, metered: Metered | None = None) -> None:
         """The upstream gave nothing, which costs nothing; or a part of a whole answer, which is charged."""
         if isinstance(error, NotConfigured):
+            self._note_incident(AccountFault.UNCONFIGURED, str(error))
             logger.error("call %s could not be forwarded: %s", self._request.id, error)
         refusal = refusal_of(error, sent=self._sent, charged=metered is not None)
         status = self._told_status(refusal.status)
@@ -378,16 +386,23 @@ class Forwarder:
         found: upstream_errors.CallersError,
         metered: Metered | None,
         *,
-        error: str | None,
+        error: str,
         response_id: str | None = None,
     ) -> None:
         """Settle a call that the upstream answered with an error, and tell the caller."""
         refusal = found.refusal
+        self._note_incident(found.fault, error)
         status = self._told_status(refusal.status)
         await self._settle(
             Outcome.UPSTREAM_ERROR, status, metered, refusal=refusal.type, response_id=response_id, error=error
         )
         await self._send_error(found)
+
+    def _note_incident(self, fault: AccountFault | None, told: str) -> None:
+        """Note for operators that the upstream does not serve our account, if it is that."""
+        if fault is not None:
+            model, now = self._admission.model, self._lifecycle.key_cache.now()
+            self._incidents.refused(model.upstream, fault, model.upstream_model, self._scrubber().text(told), now)
 
     def _told_status(self, status: int) -> int:
         """Return the status that the caller gets, for the row."""

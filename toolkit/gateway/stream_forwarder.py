@@ -296,12 +296,13 @@ class StreamForwarder(Forwarder):
             # What is kept may begin with text of the answer, which the log must not hold.
             piece = next((piece for piece in kept if b"error" in piece), b"")
             error = self._told(200, piece)
+            retry = self._exchange.retry if self._exchange else {}
+            found = upstream_errors.of_piece(piece, retry, self._shape.model, self._scrubber(), sse=self._sse)
             if not self._begun:
-                retry = self._exchange.retry if self._exchange else {}
-                found = upstream_errors.of_piece(piece, retry, self._shape.model, self._scrubber(), sse=self._sse)
                 metered = usage_of_stream(self._admission, meter)
                 await self._fail(found, metered, response_id=meter.response_id, error=error)
                 return
+            self._note_incident(found.fault, error)
             kept = [self._fit(piece, meter) for piece in kept]
         metered = usage_of_stream(self._admission, meter)
         receipt = await self._settle(outcome, 200, metered, refusal=refusal, response_id=meter.response_id, error=error)

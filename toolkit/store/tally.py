@@ -23,6 +23,9 @@ K = TypeVar("K")
 FLUSH_EVERY = 60.0
 """Seconds between two additions to the store: what a killed process can lose."""
 
+LEAST = 1.0
+"""Seconds between two additions, however urgent they are."""
+
 MOST_KEYS = 10_000
 """Keys that one tally counts between two additions; further ones are not counted, so that its memory has an end."""
 
@@ -77,9 +80,15 @@ class Tally(Generic[K]):
             raise
 
 
-class _Flushed(Protocol):
+class Flushed(Protocol):
+    """What keeps something in memory that belongs into the store."""
+
     def flush(self, store: Store) -> None:
-        """Add what was counted."""
+        """Write it; what cannot be written now is kept.
+
+        Raises:
+            Unavailable: the store cannot be reached.
+        """
 
 
 class Tallies:
@@ -93,8 +102,9 @@ class Tallies:
     def __init__(self, store: Store, every: float = FLUSH_EVERY) -> None:
         self._store = store
         self._every = every
-        self._tallies: list[_Flushed] = []
+        self._tallies: list[Flushed] = []
         self._stopping = threading.Event()
+        self._wake = threading.Event()
         self._thread = threading.Thread(target=self._keep_adding, name="tallies", daemon=True)
 
     def tally(self, add: Callable[[Transaction, Mapping[K, Counted]], None], most: int = MOST_KEYS) -> Tally[K]:
@@ -103,13 +113,22 @@ class Tallies:
         self._tallies.append(tally)
         return tally
 
+    def keep(self, flushed: Flushed) -> None:
+        """Have something else written with the tallies."""
+        self._tallies.append(flushed)
+
+    def hurry(self) -> None:
+        """Have all of it written soon, and not only when the time for it has come."""
+        self._wake.set()
+
     def start(self) -> None:
-        """Begin to add once in `every` seconds."""
+        """Begin to add once in `every` seconds, and when it is urgent."""
         self._thread.start()
 
     def stop(self) -> None:
         """Add what was counted, for the last time; waits for the store."""
         self._stopping.set()
+        self._wake.set()
         if self._thread.is_alive():
             self._thread.join()
         self.flush()
@@ -126,5 +145,9 @@ class Tallies:
                 logger.exception("counts could not be added to the key store and are lost")
 
     def _keep_adding(self) -> None:
-        while not self._stopping.wait(self._every):
-            self.flush()
+        while not self._stopping.is_set():
+            self._wake.wait(self._every)
+            self._wake.clear()
+            if not self._stopping.is_set():
+                self.flush()
+                self._stopping.wait(min(LEAST, self._every))

@@ -34,5 +34,22 @@ STEPS: tuple[Step, ...] = (
         """,
     ),
     Step(102, "traits of upstreams, and the tier that served", upstream_traits.SQL),
+    Step(
+        103,
+        "incidents of upstreams",
+        """
+        CREATE TABLE upstream_incident (
+            upstream TEXT NOT NULL,
+            fault TEXT NOT NULL,
+            model TEXT NOT NULL,
+            first_at BIGINT NOT NULL,
+            last_at BIGINT NOT NULL,
+            calls BIGINT NOT NULL,
+            words TEXT NOT NULL,
+            ended_at BIGINT,
+            CONSTRAINT upstream_incident_pkey PRIMARY KEY (upstream, fault, model)
+        )
+        """,
+    ),
 )
 """In their order. Stores of versions 1 to 15 are from before the first release, and read by nothing."""

@@ -7,7 +7,7 @@ needs a step in `steps`; a test compares the two.
 from toolkit.store.tables.audit import AuditHead, AuditRow, Reconciliation
 from toolkit.store.tables.base import Base, Moment
 from toolkit.store.tables.calls import GatewayInstance, HoldRow, OutboxRow, RefusalCount, RefusalDay, UnknownField
-from toolkit.store.tables.catalog import CatalogVersion, Model, Plan, PlanModel, Price, Upstream
+from toolkit.store.tables.catalog import CatalogVersion, Model, Plan, PlanModel, Price, Upstream, UpstreamIncident
 from toolkit.store.tables.keys import ApiKey, KeyMonth, LiveSecret, RecentCost, RetiredSecret
 from toolkit.store.tables.ledger import Segment, SupersededSegment
 from toolkit.store.tables.operators import Operator, SignInFailure, SignInSession
@@ -45,5 +45,6 @@ __all__ = [
     "SupersededSegment",
     "UnknownField",
     "Upstream",
+    "UpstreamIncident",
     "WalletEntry",
 ]

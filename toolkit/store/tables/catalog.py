@@ -26,6 +26,21 @@ class Upstream(Base):
     reckon_rate: Mapped[int]  # tokens a second that a model is taken to make unseen
 
 
+class UpstreamIncident(Base):
+    """That a provider does not serve our account: the last incident of an upstream, a fault and a model."""
+
+    __tablename__ = "upstream_incident"
+
+    upstream: Mapped[str] = mapped_column(primary_key=True)
+    fault: Mapped[str] = mapped_column(primary_key=True)  # core.account_fault.AccountFault
+    model: Mapped[str] = mapped_column(primary_key=True)  # the upstream's name of it; empty where all are concerned
+    first_at: Mapped[datetime]
+    last_at: Mapped[datetime]
+    calls: Mapped[int]  # that were refused
+    words: Mapped[str]  # what the provider said last, scrubbed
+    ended_at: Mapped[datetime | None]  # when a call succeeded again
+
+
 class Model(Base):
     """A public model id, where it is served, and its token limits."""
 
