@@ -546,7 +546,8 @@ def test_what_claude_code_sends_is_known() -> None:
         "claude-code-20250219,oauth-2025-04-20,interleaved-thinking-2025-05-14,thinking-token-count-2026-05-13,"
         "context-management-2025-06-27,prompt-caching-scope-2026-01-05,mid-conversation-system-2026-04-07,"
         "advisor-tool-2026-03-01,effort-2025-11-24,extended-cache-ttl-2025-04-11,structured-outputs-2025-12-15,"
-        "fine-grained-tool-streaming-2025-05-14,advanced-tool-use-2025-11-20,redact-thinking-2026-02-12"
+        "fine-grained-tool-streaming-2025-05-14,advanced-tool-use-2025-11-20,redact-thinking-2026-02-12,"
+        "per-turn-control-2026-07-01,mid-conversation-tool-changes-2026-07-01"
     )
     assert read_betas("anthropic-beta", sent).unknown == ()
 
