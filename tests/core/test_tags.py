@@ -74,6 +74,13 @@ def test_claude_codes_session_is_no_user(user_id: str, expected: dict[str, str] 
     assert read({"metadata": {"user_id": user_id}}, dialect=Dialect.ANTHROPIC) == expected
 
 
+def test_openais_new_word_for_a_user_is_a_tag() -> None:
+    """`safety_identifier` has taken the place of `user`, which wins where both are sent; null is no tag."""
+    assert read({"safety_identifier": "u-1"}) == {"user": "u-1"}
+    assert read({"safety_identifier": "u-1", "user": "u-2"}) == {"user": "u-2"}
+    assert read({"safety_identifier": None, "user": None, "metadata": None}) is None
+
+
 def test_claude_codes_session_header_is_a_tag() -> None:
     """Beside the caller's own tags, which hide it."""
     headers = [(tags.SESSION_HEADER, b"s-1")]

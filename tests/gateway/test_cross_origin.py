@@ -1,10 +1,11 @@
 """Pages of listed origins may call the gateway from a browser; of others it shows them nothing."""
 
+import re
 from dataclasses import replace
 
 import pytest
 
-from tests.conftest import World
+from tests.conftest import ROOT, World
 from tests.gateway.conftest import PAGE, Gate, request_of
 from tests.gateway.raw import answers, say
 from tests.gateway.test_server_connection import port_of
@@ -80,6 +81,17 @@ def test_a_page_reads_refusals_that_come_before_its_request_is_read(gate: Gate, 
     received = say(port_of(gate), head.replace(b"%b", PAGE.encode()))
     assert answers(received) == [status]
     assert (f"access-control-allow-origin: {PAGE}".encode() in received) == (status != 414)
+
+
+def test_a_page_may_read_each_header_that_is_ours() -> None:
+    """Those that docs/gateway.md lists, and what the SDKs wait by."""
+    text = (ROOT / "docs/gateway.md").read_text()
+    ours = re.findall(r"`([\w-]+)`", " ".join(re.findall(r"^\| (`X-.*?) \|", text, re.MULTILINE)))
+    [shown] = [
+        value for name, value in headers_for_page([(b"origin", b"a")], ("a",)) if name.endswith(b"expose-headers")
+    ]
+    assert len(ours) >= 7
+    assert set(ours) | {"Retry-After", "retry-after-ms", "x-should-retry"} == set(shown.decode().split(", "))
 
 
 def test_nothing_of_it_is_there_by_default(world: World) -> None:

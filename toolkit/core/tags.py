@@ -1,9 +1,10 @@
 """Tags: what callers say a call is for, so that spend can be split by it. Pure.
 
 A caller tags a call by the header `X-Keydesk-Tags: team=search, feature=rerank`, or by what its provider's API has for
-it: OpenAI's `metadata` and `user`, Anthropic's `metadata.user_id`. The last two become the tag `user`. Claude Code puts
-its session beside device and account there, and in a header, as Codex and opencode do: the session is a tag of its own,
-so that `user` means a person or a device. Tags are kept with the request log as one JSON object, names in order.
+it: OpenAI's `metadata` and `user`, which is called `safety_identifier` now, Anthropic's `metadata.user_id`. All but the
+first become the tag `user`. Claude Code puts its session beside device and account there, and in a header, as Codex and
+opencode do: the session is a tag of its own, so that `user` means a person or a device. Tags are kept with the request
+log as one JSON object, names in order.
 """
 
 import json
@@ -25,6 +26,8 @@ MOST = 16
 LONGEST_NAME = 64
 LONGEST_VALUE = 256
 """Characters; of OpenAI's 512 a value that names something needs no more."""
+
+_OF_BODY = frozenset({"metadata", "user", "safety_identifier"})
 
 _NAME = re.compile(rf"[A-Za-z0-9_.-]{{1,{LONGEST_NAME}}}")
 _OLD_USER_ID = re.compile(r"user_(?P<device>[0-9a-f]+)_account_(?P<account>[0-9a-f-]*)_session_(?P<session>[0-9a-f-]+)")
@@ -55,7 +58,7 @@ def read(dialect: Dialect, body: dict[str, Any], headers: list[tuple[bytes, byte
             session = value.decode("latin-1")
     if session.isprintable() and 0 < len(session) <= LONGEST_VALUE and len(tags) < MOST:
         tags.setdefault("session", session)
-    if "metadata" in body or "user" in body:
+    if not _OF_BODY.isdisjoint(body):
         for tag, text in _of_body(dialect, body).items():
             if len(tags) < MOST:
                 tags.setdefault(tag, text)
@@ -124,7 +127,8 @@ def _of_body(dialect: Dialect, body: dict[str, Any]) -> dict[str, str]:
     found: dict[str, Any] = {}
     metadata = body.get("metadata")
     if dialect is Dialect.OPENAI:
-        found = {"user": body.get("user")} | (metadata if isinstance(metadata, dict) else {})
+        user = body.get("user") or body.get("safety_identifier")
+        found = {"user": user} | (metadata if isinstance(metadata, dict) else {})
     elif dialect is Dialect.ANTHROPIC and isinstance(metadata, dict):
         found = _of_user_id(metadata.get("user_id"))
     return {

@@ -13,6 +13,7 @@ _METHODS = ("GET", "HEAD", "POST")
 
 _SHOWN = (
     *("X-Request-ID", "request-id", "X-Hold-ID", "X-Cost-USD", "X-Max-Tokens-Fitted", "X-Keydesk-Left-Out"),
+    "X-Keydesk-Pinned",
     *("Retry-After", "retry-after-ms", "x-should-retry"),
 )
 """Headers of an answer that a page may read: ours, and those that the SDKs obey."""
