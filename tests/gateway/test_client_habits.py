@@ -10,6 +10,7 @@ from tests.conftest import usd
 from tests.gateway.conftest import KINDS, Gate, Reply, make_gate, request_of
 from toolkit.core.dialect import Dialect
 from toolkit.core.errors import Refusal, RefusalType
+from toolkit.core.secrets import new_secret
 from toolkit.gateway.client_habits import told
 
 CODEX = {"originator": "codex_exec", "accept": "text/event-stream"}
@@ -45,7 +46,7 @@ def test_an_empty_wallet(gate: Gate) -> None:
 def test_an_unknown_key_and_a_model_out_of_the_keys_scope(gate: Gate) -> None:
     """Asking again helps neither."""
     path, body = request_of("responses", "hello", stream=True)
-    reply = gate.send(path, body, CODEX, secret=gate.secret[:-1] + "x")
+    reply = gate.send(path, body, CODEX, secret=new_secret())
     assert failed(reply)["error"]["type"] == "unauthorized"
     narrow = gate.another("narrow", models=["cent-test"])
     assert failed(ask(narrow, CODEX))["error"]["type"] == "model_not_allowed"
@@ -65,7 +66,7 @@ def test_what_is_refused_for_good_says_so(gate: Gate, kind: str) -> None:
     """Claude Code asks ten times more after a 401 without it; a busy provider may be asked again."""
     broke = make_gate(gate.running, money=0)
     assert broke.ask(kind, "hello").headers["x-should-retry"] == "false"
-    unknown = gate.ask(kind, "hello", secret=gate.secret[:-1] + "x")
+    unknown = gate.ask(kind, "hello", secret=new_secret())
     assert (unknown.status, unknown.headers["x-should-retry"]) == (401, "false")
     assert "x-should-retry" not in gate.ask(kind, "[[demo status=429]]").headers
 
@@ -91,6 +92,19 @@ def test_which_statuses_codex_obeys() -> None:
     assert not is_stream(402, Dialect.ANTHROPIC)
 
 
+@pytest.mark.parametrize(
+    ("kind", "agent"), [("generate", "GeminiCLI-tui/0.61.0/gemini-test"), ("chat", "opencode/1.18")]
+)
+def test_what_may_have_been_billed_is_a_400_to_some(gate: Gate, kind: str, agent: str) -> None:
+    """They would ask up to nine times more after a 502. The row keeps the status; so does a busy provider's answer."""
+    path, body = request_of(kind, "[[demo status=504]]")
+    reply = gate.send(path, body, {"user-agent": agent})
+    assert (reply.status, reply.type) == (400, "upstream_error")
+    assert (gate.row().status, gate.send(path, body).status) == (502, 502)
+    path, body = request_of(kind, "[[demo status=503]]")
+    assert gate.send(path, body, {"user-agent": agent}).status == 503
+
+
 OPENCODE = [(b"user-agent", b"opencode/1.18.33 ai-sdk/provider-utils/4.0.23")]
 
 
@@ -100,6 +114,7 @@ OPENCODE = [(b"user-agent", b"opencode/1.18.33 ai-sdk/provider-utils/4.0.23")]
         ("It needs $0.524576 of $5.", "It needs $… of $5."),
         ("It needs $1,500.00, not 3.", "It needs $… not 3."),
         ("It needs $0.10.", "It needs $0.10."),
+        ("Ask for less, or try again later.", "Ask for less, or try it again later."),
     ],
 )
 def test_no_number_looks_like_a_status_to_opencode(message: str, shown: str) -> None:

@@ -1,13 +1,12 @@
 """The models that answer with recordings, and a key that may call them."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import pytest
 
 from tests.conftest import Running, free_port, process
 from tests.gateway.conftest import Gate, make_gate
-from tests.gateway.recorded.recording import KINDS, PRICES, Recording, recordings
+from tests.gateway.recorded.recording import KINDS, PRICES, recordings
 from toolkit.admin import plans
 from toolkit.admin.models import add_model
 from toolkit.admin.upstreams import add_upstream
@@ -24,14 +23,6 @@ SHEET = PriceSheet.flat(
 MODEL = {"context_window": 100_000, "default_output": 4_096, "max_output": 8_192}
 
 
-@dataclass(frozen=True)
-class Stage:
-    """A gateway whose upstreams answer with recordings, and a key of all their models."""
-
-    gate: Gate
-    recordings: dict[str, Recording]
-
-
 @pytest.fixture(scope="session")
 def recorded_upstream(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The upstream that answers with recordings, in a process of its own; its address."""
@@ -43,14 +34,14 @@ def recorded_upstream(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]
 
 
 @pytest.fixture(scope="session")
-def stage(gateways: object, recorded_upstream: str) -> Stage:
-    """All recordings behind the gateway that tests share."""
+def recorded(gateways: object, recorded_upstream: str) -> Gate:
+    """A key that may call the models of all recordings, at the gateway that tests share."""
     assert callable(gateways)
     running: Running = gateways("sqlite", workers=1)
-    played = {one.name: one for one in recordings()}
+    played = recordings()
     upstreams: dict[str, str] = {}
     with running.world.workspace.write() as tx:
-        for one in played.values():
+        for one in played:
             dialect = KINDS[one.ask]
             options = one.upstream
             key = f"recorded-{dialect}-{'-'.join(f'{name}-{value}' for name, value in sorted(options.items()))}"
@@ -59,5 +50,5 @@ def stage(gateways: object, recorded_upstream: str) -> Stage:
                 base = f"{recorded_upstream}/v1" if dialect == "openai" else recorded_upstream
                 add_upstream(tx, name, Dialect(dialect), base, "TEST_UPSTREAM_API_KEY", **options)
             add_model(tx, one.model_id, upstreams[key], sheet=SHEET, **(MODEL | one.model))
-        plan = plans.add(tx, "recorded", MILLION, [one.model_id for one in played.values()])
-    return Stage(make_gate(running, plan=plan.id), played)
+        plan = plans.add(tx, "recorded", MILLION, [one.model_id for one in played])
+    return make_gate(running, plan=plan.id)

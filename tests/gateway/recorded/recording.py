@@ -18,6 +18,9 @@ OUTPUT_BOUND = 2_000
 PRICES = {"input": 1_000, "cached": 100, "written_5m": 1_250, "written_1h": 2_000, "output": 10_000}
 """Nano-USD a token."""
 
+ORDERS = "[[send {length} bytes in pieces of {piece}]]"
+"""What tells the upstream, in a prompt, to send so much of an answer, in such pieces, and to break it off."""
+
 KINDS = {"chat": "openai", "responses": "openai", "messages": "anthropic", "generate": "gemini", "array": "gemini"}
 """Ways to ask, with their dialects; `array` is Gemini's stream as a JSON array."""
 
@@ -145,8 +148,13 @@ class Recording:
             *(self.table.get(name, {}) | part.get(name, {}) for name in ("charged", "answered", "row")),
         )
 
-    def asked(self, way: str) -> tuple[str, bytes]:
-        """Return path and body of the request: a prompt, the recording's fields, `PROMPT_BYTES` in all."""
+    def asked(self, way: str, told: str = "") -> tuple[str, bytes]:
+        """Return path and body of the request: a prompt, the recording's fields, `PROMPT_BYTES` in all.
+
+        Args:
+            way: one of `WAYS`.
+            told: what the prompt begins with: `ORDERS` for the upstream.
+        """
         fields: dict[str, Any] = {} if self.ask in ("generate", "array") else {"model": self.model_id}
         stream = way == "stream"
         if self.ask == "chat":
@@ -165,11 +173,11 @@ class Recording:
             fields |= {"generationConfig": {"maxOutputTokens": OUTPUT_BOUND}}
         fields |= self.request
         fields = {name: value for name, value in fields.items() if value != "left out"}
-        return path, self._body(fields, PROMPT_BYTES - len(self._body(fields, 0)))
+        return path, self._body(fields, told, PROMPT_BYTES - len(self._body(fields, told, 0)))
 
-    def _body(self, fields: dict[str, Any], length: int) -> bytes:
-        """Return the request's body with a prompt of some length."""
-        prompt = ("Tell me about budgets. " * (length // 20 + 1))[:length]
+    def _body(self, fields: dict[str, Any], told: str, length: int) -> bytes:
+        """Return the request's body with a prompt of some length behind what it begins with."""
+        prompt = told + ("Tell me about budgets. " * (length // 20 + 1))[:length]
         if self.ask == "responses":
             said: dict[str, Any] = {"input": prompt}
         elif self.ask in ("generate", "array"):

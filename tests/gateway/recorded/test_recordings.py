@@ -7,11 +7,11 @@ from sqlalchemy import select
 
 from tests.conftest import wait_until
 from tests.gateway.conftest import Gate, Reply, read_reply
-from tests.gateway.recorded.conftest import Stage
 from tests.gateway.recorded.recording import FOLDER, PRICES, Expected, Recording, Sent, reckoned, recordings, table
 from toolkit.store.tables import OutboxRow
 
-PLAYS = [(one.name, way) for one in recordings() for way in one.ways]
+RECORDINGS = {one.name: one for one in recordings()}
+PLAYS = [(name, way) for name, one in RECORDINGS.items() for way in one.ways]
 
 KINDS_IN_ROW = {
     "input": "input_tokens",
@@ -24,12 +24,12 @@ KINDS_IN_ROW = {
 
 
 @pytest.mark.parametrize(("name", "way"), PLAYS)
-def test_recording(stage: Stage, name: str, way: str) -> None:
+def test_recording(recorded: Gate, name: str, way: str) -> None:
     """It is charged, answered and logged as its file says."""
-    recording = stage.recordings[name]
+    recording = RECORDINGS[name]
     sent, expected = recording.sent(way), recording.expected(way)
-    reply = play(stage.gate, recording, way)
-    row = row_of(stage.gate, reply.request_id)
+    reply = play(recorded, recording, way)
+    row = row_of(recorded, reply.request_id)
     check_charge(row, expected.charged)
     check_row(row, expected, reply.status)
     if not sent.waits_after:

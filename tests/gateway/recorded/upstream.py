@@ -12,11 +12,12 @@ import sys
 from functools import cache
 from pathlib import Path
 
-from tests.gateway.recorded.recording import FOLDER, Recording, Sent
+from tests.gateway.recorded.recording import FOLDER, ORDERS, Recording, Sent
 
 _LENGTH = re.compile(rb"content-length:\s*(\d+)", re.IGNORECASE)
 _MODEL_IN_PATH = re.compile(r"/models/([^:]+):(\w+)")
 _EVENT = re.compile(rb".*?\n\n|.+", re.DOTALL)
+_ORDERS = re.compile(re.escape(ORDERS).replace(r"\{length\}", r"(\d+)").replace(r"\{piece\}", r"(\d+)").encode())
 
 
 @cache
@@ -39,12 +40,26 @@ async def _serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
                 model, way = found[1], "stream" if found[2].startswith("stream") else "whole"
             else:
                 model, way = asked["model"], "stream" if asked.get("stream") else "whole"
-            if not await _answer(_recording(model).sent(way), way, reader, writer):
+            sent = _recording(model).sent(way)
+            if orders := _ORDERS.search(body):
+                await _send_part(sent, int(orders[1]), int(orders[2]), writer)
+                return
+            if not await _answer(sent, way, reader, writer):
                 return
     except (asyncio.IncompleteReadError, ConnectionError):
         pass
     finally:
         writer.close()
+
+
+async def _send_part(sent: Sent, length: int, piece: int, writer: asyncio.StreamWriter) -> None:
+    """Send so many bytes of a stream in pieces of a length, and break it off."""
+    writer.write(f"HTTP/1.1 200 Recorded\r\ncontent-type: {sent.type}\r\ntransfer-encoding: chunked\r\n\r\n".encode())
+    body = sent.until[:length]
+    for start in range(0, len(body), piece):
+        part = body[start : start + piece]
+        writer.write(b"%x\r\n%b\r\n" % (len(part), part))
+        await writer.drain()
 
 
 async def _answer(sent: Sent, way: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
