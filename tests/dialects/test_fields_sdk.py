@@ -16,6 +16,7 @@ from google.genai import types as genai_types
 from openai.types.chat import ChatCompletionStreamOptionsParam
 from openai.types.chat.chat_completion_tool_union_param import ChatCompletionToolUnionParam
 from openai.types.embedding_create_params import EmbeddingCreateParams
+from openai.types.responses.response_compact_params import ResponseCompactParams
 from openai.types.responses.response_input_item_param import ResponseInputItemParam
 from openai.types.responses.tool_param import ToolParam
 from openai.types.shared_params import Reasoning
@@ -60,6 +61,7 @@ DEFINED: list[tuple[str, Fields, Iterable[Any]]] = [
         openai_fields.BODIES[openai_fields.RESPONSES],
         [response_params.ResponseCreateParamsNonStreaming, response_params.ResponseCreateParamsStreaming],
     ),
+    ("openai compaction", openai_fields.BODIES[openai_fields.COMPACTION], [ResponseCompactParams]),
     ("openai embeddings", openai_fields.BODIES[openai_fields.EMBEDDINGS], [EmbeddingCreateParams]),
     (
         "anthropic messages",

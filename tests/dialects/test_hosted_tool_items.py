@@ -85,6 +85,28 @@ def test_a_shell_in_a_container_is_text_with_what_it_answered() -> None:
     assert told == ("input[*].shell_call", "input[*].shell_call_output")
 
 
+def test_many_shells_are_looked_at_once_each() -> None:
+    """Not each beside each: what is compared is counted, by names that count how often they are."""
+    compared = 0
+
+    class Name(str):
+        __slots__ = ()
+        __hash__ = str.__hash__
+
+        def __eq__(self, other: object) -> bool:
+            nonlocal compared
+            compared += 1
+            return str.__eq__(self, other)
+
+    calls = [
+        {"type": "shell_call", "call_id": Name(number), "environment": {"type": "container_auto"}}
+        for number in range(500)
+    ]
+    found, told = responses(*calls)
+    assert (len(found), told) == (500, ("input[*].shell_call",))
+    assert compared <= 2_000
+
+
 def test_a_call_by_a_program_that_is_text_is_a_call_by_the_model() -> None:
     """It names a program that is not there any more."""
     program = {"type": "program", "call_id": "p", "code": "f()"}

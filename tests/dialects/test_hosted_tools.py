@@ -158,6 +158,17 @@ def test_a_search_that_claude_code_offers_is_left_out() -> None:
     assert messages(tools=[WEB], tool_choice={"type": "auto"})[0] == {"model": "m"}
 
 
+def test_what_ends_at_a_left_out_tool_is_cached_up_to_the_tool_before_it() -> None:
+    """Agents mark their last tool; without the mark every call would pay for all tools anew."""
+    own: Json = {"name": "f", "input_schema": {}}
+    mark = {"cache_control": {"type": "ephemeral"}}
+    assert messages(tools=[own, BASH, {**WEB, **mark}])[0]["tools"] == [own, {**BASH, **mark}]
+    hour = {"cache_control": {"type": "ephemeral", "ttl": "1h"}}
+    assert messages(tools=[{**own, **hour}, {**WEB, **mark}])[0]["tools"] == [{**own, **hour}]
+    assert messages(tools=[{**WEB, **mark}, own])[0]["tools"] == [own]
+    assert "cache_control" not in BASH
+
+
 def test_servers_that_the_provider_would_call_are_left_out() -> None:
     """With the tools that name them, or alone, as the first version of the beta has them."""
     servers = [{"type": "url", "name": "s", "url": "https://mcp.example.com"}]

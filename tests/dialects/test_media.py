@@ -216,6 +216,17 @@ def test_a_lie_about_the_kind_is_found_out(data: bytes, kind: Kind) -> None:
 
 
 @pytest.mark.parametrize(
+    "data",
+    [picture("PNG", 9, 9), pdf(1), b"spam %PDF-1.7" + bytes(99), heic((9, 9)), mp4(3, brand=b"heic", sound=True)],
+)
+def test_what_is_declared_as_a_recording_is_no_picture(data: bytes) -> None:
+    """Players pass over what stands before the frames, so a sign at the beginning says nothing of what follows."""
+    assert read_blob("video/mpeg", text(data)).kind is Kind.VIDEO
+    assert read_blob("video/mpeg", text(data)).sound is not False
+    assert read_blob("audio/mpeg", text(data)).sound is not False
+
+
+@pytest.mark.parametrize(
     ("declared", "expected"),
     [
         ("image/tiff", Medium(Kind.PICTURE)),

@@ -59,7 +59,7 @@ def of_openai(body: Body, table: Kinds) -> Left:
     items = body.get("input")
     if not isinstance(items, list):
         return body, ()
-    in_containers = [item.get("call_id") for item in items if isinstance(item, dict) and _in_container(item)]
+    in_containers = {_call_of(item) for item in items if isinstance(item, dict) and _in_container(item)}
     told: dict[str, None] = {}
     kept: list[Any] = []
     for item in items:
@@ -69,7 +69,7 @@ def of_openai(body: Body, table: Kinds) -> Left:
         elif (
             kind in _OF_OPENAI
             or (kind in _SEARCHES_TOOLS and item.get("execution") == "server")
-            or (kind in _SHELL and item.get("call_id") in in_containers)
+            or (kind in _SHELL and _call_of(item) in in_containers)
         ):
             told[f"input[*].{kind}"] = None
             kept.append({"role": "assistant", "content": _said(kind, item)})
@@ -108,6 +108,12 @@ def of_gemini(body: Body) -> Left:
             changes[name], inside = of_gemini(value)
             told |= dict.fromkeys(inside)
     return ({**body, **changes}, tuple(told)) if told else (body, ())
+
+
+def _call_of(item: Mapping[str, Any]) -> str:
+    """Return what connects a call with its output; empty if it is no text."""
+    call = item.get("call_id")
+    return call if isinstance(call, str) else ""
 
 
 def _in_container(item: Mapping[str, Any]) -> bool:

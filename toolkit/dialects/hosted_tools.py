@@ -149,6 +149,7 @@ def _sorted_out(tools: list[Any], table: Kinds) -> tuple[list[Any], dict[str, No
             kept.append(tool)
         elif table.row(kind).refused or (kind in _EITHER and _runs_elsewhere(kind, tool)):
             gone[kind] = None
+            _hand_on(tool, kept)
         elif kind == "namespace" and isinstance(tool.get("tools"), list):
             inner, gone_inside = _sorted_out(tool["tools"], table)
             gone |= gone_inside
@@ -157,6 +158,13 @@ def _sorted_out(tools: list[Any], table: Kinds) -> tuple[list[Any], dict[str, No
         else:
             kept.append(tool)
     return kept, gone
+
+
+def _hand_on(tool: Mapping[str, Any], kept: list[Any]) -> None:
+    """Let the tool before one that goes end what is cached, where that one did; Anthropic, "Prompt caching", tools."""
+    mark = tool.get("cache_control")
+    if mark is not None and kept and isinstance(kept[-1], dict) and kept[-1].get("cache_control") is None:
+        kept[-1] = {**kept[-1], "cache_control": mark}
 
 
 def _runs_elsewhere(kind: str, tool: Mapping[str, Any]) -> bool:

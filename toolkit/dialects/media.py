@@ -96,11 +96,14 @@ def read_blob(media_type: str, text: str, start: int = 0, *, url_safe: bool = Fa
     blob = Base64Text(text, start, url_safe=url_safe)
     head = blob.head(_GLANCE)
     declared = media_type.lower()
+    said = kind_of(declared)
+    # What is declared as a recording is played as one, whatever stands before it.
+    played = said in _SOUND_OF_DECLARED
     # Readers of PDF look for its sign in the first kilobyte, readers of pictures do not.
-    if head.startswith(b"%PDF-") or (b"%PDF-" in head[:1024] and not declared.startswith("image/")):
+    if not played and (head.startswith(b"%PDF-") or (b"%PDF-" in head[:1024] and not declared.startswith("image/"))):
         return Medium(Kind.PDF, pages=pdf.pages_of(blob))
     known = _SIGN.match(head)
-    for sign, reader in _PICTURES if known else ():
+    for sign, reader in _PICTURES if known and not played else ():
         if sign.match(head):
             size = pictures.size_of(reader, blob)
             return Medium(Kind.PICTURE, hidden=True) if size is None else Medium(Kind.PICTURE, False, *size)
@@ -109,10 +112,9 @@ def read_blob(media_type: str, text: str, start: int = 0, *, url_safe: bool = Fa
             milliseconds = recordings.length_of(length, blob) if length else 0
             sound = tracks.has_sound(blob) if kind is Kind.VIDEO else True
             return Medium(kind, milliseconds=milliseconds, size=0 if milliseconds else blob.size, sound=sound)
-    kind = kind_of(declared)
-    if kind is Kind.PICTURE:
-        return Medium(kind, hidden=not head and blob.size > 0)
-    return Medium(kind, size=blob.size, sound=_SOUND_OF_DECLARED.get(kind, False))
+    if said is Kind.PICTURE:
+        return Medium(said, hidden=not head and blob.size > 0)
+    return Medium(said, size=blob.size, sound=_SOUND_OF_DECLARED.get(said, False))
 
 
 def kind_of(media_type: str) -> Kind:

@@ -25,6 +25,7 @@ from toolkit.core.policy import Outcome
 from toolkit.core.scrub import Scrubber
 from toolkit.core.service_tier import NOT_SAID, Served, word
 from toolkit.core.usage import text_tokens
+from toolkit.core.wording import counted
 from toolkit.dialects import MODULES
 from toolkit.dialects.fields import named
 from toolkit.dialects.meter import StreamMeter
@@ -347,7 +348,7 @@ class Forwarder:
         response_id = self._meter.response_id if self._meter else None
         error = self._cut
         if metered and metered.unseen:
-            error += f"; {metered.unseen:,} tokens of output that nobody saw are reckoned by time"
+            error += f"; {counted(metered.unseen, 'token')} of output reckoned by time, for nobody saw it"
         self._settle(Outcome.ABORTED, CLIENT_CLOSED, metered, response_id=response_id, error=error)
 
     def _metered_whole(self, answer: dict[str, Any], size: int, left_out: int, failed: bool) -> Metered | None:

@@ -78,7 +78,7 @@ def _hint(path: str, is_offered: Callable[[str], bool]) -> str:
     segments = ["", *filter(None, path.split("/"))]
     plain = "/".join(segments)
     if plain != path and is_offered(plain):
-        where = " Take the slash off the end of the base URL." if "//" in path else ""
+        where = " Take it off the base URL." if "//" in path else ""
         return f" A slash too many: the path is {plain}.{where}"
     for place, segment in enumerate(segments[: _SEGMENTS_HINTED + 1]):
         if segment not in _OF_PREFIXES:
@@ -104,6 +104,7 @@ def _path_at_end(path: str) -> str | None:
     """Return the path of ours that another one ends with: behind a foreign prefix, or behind itself."""
     for endpoint in (*_OPENAI, *_ANTHROPIC, "/models"):
         if path.endswith(endpoint):
-            return f"/v1{endpoint}"
+            deployment = path.rfind("/openai/deployments/")
+            return path[deployment:] if deployment > 0 and endpoint in _OPENAI else f"/v1{endpoint}"
     call = _GEMINI_CALL.search(path)
     return f"/v1beta{call[0]}" if call and call[0].rpartition(":")[2] in gemini.ENDPOINTS else None
