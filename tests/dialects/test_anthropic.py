@@ -107,7 +107,8 @@ def test_inline_pictures_are_counted_wherever_they_stand() -> None:
 def test_parts_of_unknown_size_take_the_whole_context(block: dict[str, Any]) -> None:
     """What only the provider can count is held as the whole context window, inside tool results too."""
     assert inspect(messages=content(block)).whole_context
-    assert inspect(messages=content({"type": "tool_result", "content": [block]})).whole_context
+    for holder in ("tool_result", "search_result"):
+        assert inspect(messages=content({"type": holder, "content": [block]})).whole_context
 
 
 def test_the_bytes_of_a_document_are_no_text_but_its_text_is() -> None:

@@ -187,6 +187,7 @@ INVALID: list[tuple[str, Callable[[], Shape]]] = [
     ),
     ("tools[0].type", lambda: chat(tools=[{"name": "f"}])),
     ("input", lambda: responses(input=5)),
+    ("instructions", lambda: responses(instructions=[{"type": "input_image", "image_url": "https://example.com"}])),
     ("Max_Tokens", lambda: chat(Max_Tokens=5)),
     ("Store", lambda: responses(Store=True)),
 ]

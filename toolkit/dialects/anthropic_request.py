@@ -27,10 +27,11 @@ ENDPOINTS: tuple[str, ...] = (MESSAGES, COUNT_TOKENS)
 
 _TEXT_BLOCKS = frozenset(
     {
-        *("text", "thinking", "redacted_thinking", "tool_use", "search_result", "tool_reference", "browser_state"),
+        *("text", "thinking", "redacted_thinking", "tool_use", "tool_reference", "browser_state"),
         "fallback",  # says where another model went on, and is no part of the prompt
     }
 )
+_HOLDERS = frozenset({"tool_result", "search_result"})
 _TOOL_CHANGES = frozenset({"tool_addition", "tool_removal"})
 
 
@@ -139,7 +140,7 @@ def _walk_blocks(blocks: Sequence[dict[str, Any]], where: str, tally: Tally) -> 
             tally.whole_context = True
         elif kind in _TOOL_CHANGES:
             _walk_tool_change(read_object(block, "tool", field), f"{field}.tool", tally)
-        elif kind == "tool_result":
+        elif kind in _HOLDERS:
             if not isinstance(block.get("content"), str):
                 _walk_blocks(read_objects(block, "content", field), f"{field}.content", tally)
         else:

@@ -167,7 +167,10 @@ def _inspect_responses(body: dict[str, Any], size: int, endpoint: str = RESPONSE
             _walk_item(item, f"input[{index}]", tally)
     else:
         raise invalid(f"'input' must be a string or an array of items, not {shown(given)}.", "input")
-    if body.get("instructions") is not None:
+    instructions = body.get("instructions")
+    if instructions is not None:
+        if not isinstance(instructions, str):  # items, as an answer may have them, would not have been looked at
+            raise invalid(f"'instructions' must be a string, not {shown(instructions)}.", "instructions")
         tally.messages += 1
     _walk_tools(read_objects(body, "tools"), "tools", tally)
     return Shape(
