@@ -18,7 +18,7 @@ from toolkit.billing.stores import open_billing_store
 from toolkit.core import ids
 from toolkit.core.dialect import Dialect
 from toolkit.dialects.skim import LIGHT_SIZE
-from toolkit.gateway import responses
+from toolkit.gateway import responses, stream_forwarder
 from toolkit.gateway.admission import AdmissionControl
 from toolkit.gateway.answer_reading import AnswerReader
 from toolkit.gateway.byte_blocks import BLOCK
@@ -127,6 +127,44 @@ def test_a_stream_that_is_ended_before_its_first_step_is_settled(world: World) -
     run(world, work)
 
 
+FINISHED = b'data: {"id":"x","choices":[{"index":0,"delta":{"content":"hi"},"finish_reason":"stop"}]}\n\n'
+REPORTED = b'data: {"id":"x","choices":[],"usage":{"prompt_tokens":10,"completion_tokens":5}}\n\n'
+
+
+@pytest.mark.parametrize(
+    "script",
+    [[FINISHED, REPORTED, b"data: [DONE]\n\n"], [FINISHED, REPORTED], [FINISHED, b"data: [DONE]\n\n", REPORTED]],
+)
+def test_an_upstream_that_keeps_a_complete_stream_open_is_not_waited_for(
+    world: World, monkeypatch: pytest.MonkeyPatch, script: list[bytes]
+) -> None:
+    """The answer is whole: its end is sent, and what was reported is charged."""
+    monkeypatch.setenv("TEST_UPSTREAM_API_KEY", CREDENTIAL)
+    monkeypatch.setattr(stream_forwarder, "AFTER_END", 0.3)
+    monkeypatch.setattr(stream_forwarder, "AFTER_ANNOUNCED_END", 0.3)
+    sent: list[Message] = []
+
+    async def work(counter: Counter) -> None:
+        async def send(message: Message) -> None:
+            sent.append(message)
+
+        async with asyncio.timeout(20):
+            await (await counter.call(send, stream=True)).run()
+        row = counter.row()
+        assert (row.outcome, row.input_tokens, row.output_tokens) == ("completed", 10, 5)
+        assert "after its end" in str(row.error)
+
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"
+    with raw_upstream([head, *script], linger=True) as upstream:
+        with world.workspace.write() as tx:
+            update_upstream(tx, "test-openai", base_url=upstream.url)
+        run(world, work)
+    assert b"".join(message.get("body", b"") for message in sent) == b"".join(
+        part for part in script if part != REPORTED
+    )
+    assert sent[-1]["more_body"] is False
+
+
 def test_a_whole_answer_that_is_ended_while_it_is_sent_gets_no_second_head(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -168,6 +206,43 @@ def test_a_caller_who_does_not_read_a_large_answer_is_given_up(world: World, mon
         assert counter.row().outcome == "completed"
 
     run_with_large_answers(world, monkeypatch, work)
+
+
+def test_a_whole_answer_to_who_asked_for_a_stream_gets_no_signs_of_life(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However slowly it is taken: it is no stream, and has its length."""
+    sent: list[Message] = []
+
+    async def work(counter: Counter) -> None:
+        async def send(message: Message) -> None:
+            sent.append(message)
+            if message["type"] == "http.response.body":
+                await forwarder._break_silence()  # type: ignore[attr-defined]
+
+        forwarder = await counter.call(send, stream=True)
+        await forwarder.run()
+
+    run_with_large_answers(world, monkeypatch, work)
+    lengths = dict(sent[0]["headers"])[b"content-length"]
+    assert sum(len(message.get("body", b"")) for message in sent) == int(lengths)
+
+
+def test_a_refusal_that_is_taken_slowly_gets_no_second_head(world: World) -> None:
+    """The upstream cannot be asked, and silence comes before the caller has taken that."""
+    sent: list[Message] = []
+
+    async def work(counter: Counter) -> None:
+        async def send(message: Message) -> None:
+            sent.append(message)
+            if len(sent) == 1:
+                await forwarder._break_silence()  # type: ignore[attr-defined]
+
+        forwarder = await counter.call(send, stream=True)
+        await forwarder.run()
+
+    run(world, work)
+    assert [message["type"] for message in sent] == ["http.response.start", "http.response.body"]
 
 
 def test_an_answer_that_does_not_say_its_size_takes_the_room_that_it_needs(

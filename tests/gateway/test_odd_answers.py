@@ -25,13 +25,13 @@ class Stage:
     """
 
     def __init__(self, gate: Gate, url: str, script: list[bytes]) -> None:
-        self._script = script
-        self._behind = {dialect: gate.behind(url, dialect) for dialect in Dialect}
+        self.script = script
+        self.behind = {dialect: gate.behind(url, dialect) for dialect in Dialect}
 
     def ask(self, script: list[bytes], kind: str, *, stream: bool = True) -> tuple[Reply, OutboxRow]:
         """Ask a model; return what the caller got, and the row."""
-        self._script[:] = script
-        behind = self._behind[dialect_of(kind)]
+        self.script[:] = script
+        behind = self.behind[dialect_of(kind)]
         reply = behind.ask(kind, stream=stream)
         with behind.gate.workspace.read() as tx:
             return reply, tx.session.get_one(OutboxRow, reply.request_id)
@@ -370,3 +370,35 @@ def test_who_sends_without_end_behind_the_end_is_left(stage: Stage) -> None:
     assert len(reply.body) < 200 * len(late)
     assert row.outcome == "completed"
     assert "much came after its end" in str(row.error)
+
+
+def test_an_unasked_stream_without_its_end_is_estimated(stage: Stage) -> None:
+    """It broke off as a stream would, and nobody can read a part of it as an answer."""
+    reply, row = asked(stage, data(chat("word " * 200)), SSE, stream=False)
+    assert (reply.status, row.outcome, row.usage_source) == (502, "upstream_error", "estimated")
+    assert row.output_tokens > 200
+    reply, row = asked(stage, b": hello\n\n", SSE, stream=False)
+    assert (reply.status, row.cost) == (502, 0)
+
+
+def test_a_large_unasked_stream_is_estimated_by_its_size(stage: Stage) -> None:
+    """It passes all the same."""
+    body = data(chat("word " * 150_000)) + stream_of("chat")
+    reply, row = asked(stage, body, SSE, stream=False)
+    assert (reply.status, reply.body, row.outcome, row.usage_source) == (200, body, "completed", "estimated")
+    assert row.cost > 0
+
+
+@pytest.mark.parametrize(("kind", "path"), [("messages", "/v1/messages/count_tokens"), ("generate", ":countTokens")])
+def test_a_stream_in_place_of_a_count_is_free(stage: Stage, kind: str, path: str) -> None:
+    """Counting tokens costs nothing, whatever comes."""
+    stage.script[:] = [http_answer(stream_of(kind), SSE)]
+    behind = stage.behind[dialect_of(kind)]
+    if kind == "messages":
+        reply = behind.gate.send(path, {"model": behind.model, "messages": [{"role": "user", "content": "hi"}]})
+    else:
+        reply = behind.gate.send(f"/v1beta/models/{behind.model}{path}", {"contents": [{"parts": [{"text": "hi"}]}]})
+    with behind.gate.workspace.read() as tx:
+        row = tx.session.get(OutboxRow, reply.request_id)
+    assert reply.body == stream_of(kind)
+    assert row is None or row.cost == 0

@@ -5,6 +5,7 @@ from contextlib import suppress
 from typing import Any
 
 from toolkit.core.errors import Refusal
+from toolkit.dialects.meter import StreamMeter
 from toolkit.dialects.skim import LIGHT_SIZE, is_light
 from toolkit.gateway.byte_blocks import ByteBlocks
 from toolkit.gateway.fair_turns import FairTurns
@@ -108,6 +109,25 @@ class AnswerReader:
         except (ReaderFailed, Refusal):
             return {}, answer.size
         return found, left_out
+
+    async def watch(self, answer: WholeAnswer, meter: StreamMeter, org: str, *, sse: bool) -> list[bytes] | None:
+        """Have a meter read a stream that has been taken in as a whole.
+
+        Returns:
+            What the meter kept back; None if the stream is too large to be read in one go.
+
+        Raises:
+            UpstreamBroke: a part of it could not be read in time.
+        """
+        if answer.size > LIGHT_SIZE:
+            return None
+        meter.feed(b"".join(answer.blocks))
+        for finish in (False, True):
+            if finish:
+                meter.end()
+            while (heavy := meter.heavy) is not None:
+                meter.resume(*await self.stand_in(heavy, org, sse=sse))
+        return meter.finish()
 
     async def stand_in(self, piece: bytes, org: str, *, sse: bool) -> tuple[bytes, int]:
         """Return a short piece of a stream that says the same as a long one, and how many bytes it leaves out.

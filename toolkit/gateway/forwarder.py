@@ -30,7 +30,6 @@ from toolkit.dialects import MODULES
 from toolkit.dialects.fields import named
 from toolkit.dialects.meter import StreamMeter
 from toolkit.dialects.reading import tells_error
-from toolkit.dialects.skim import LIGHT_SIZE
 from toolkit.dialects.sse import Framing, framing_of
 from toolkit.gateway import upstream_errors
 from toolkit.gateway.admission import Admission
@@ -237,31 +236,26 @@ class Forwarder:
         """Charge a stream that was not asked for by what it says, and pass it on as what it is."""
         self._odd.append("a stream came, though a whole answer was asked for")
         meter = self._dialect.Meter(self._shape.endpoint, sse=sse, choices=self._shape.choices)
-        kept: list[bytes] = []
-        if answer.size <= LIGHT_SIZE:
-            meter.feed(b"".join(answer.blocks))
-            while (heavy := meter.heavy) is not None:
-                meter.resume(*await self._answers.stand_in(heavy, self._call.key.org_id, sse=sse))
-            meter.end()
-            while (heavy := meter.heavy) is not None:
-                meter.resume(*await self._answers.stand_in(heavy, self._call.key.org_id, sse=sse))
-            kept = meter.finish()
+        kept = await self._answers.watch(answer, meter, self._call.key.org_id, sse=sse)
+        if kept is None:  # too large to be read here
+            metered: Metered | None = self._admission.gauge().unreported(text_tokens(answer.size))
+        else:
             metered = usage_of_stream(self._admission, meter)
             self._served = meter.served
-        else:
-            metered = self._admission.gauge().unreported(text_tokens(answer.size))
-        self._odd += meter.oddities
+            self._odd += meter.oddities
+        if self._shape.free:
+            metered = None
         if meter.failed:
-            piece = next((piece for piece in kept if b"error" in piece), b"")
+            piece = next((piece for piece in kept or () if b"error" in piece), b"")
             found = upstream_errors.of_piece(piece, exchange.retry, self._shape.model, self._scrubber(), sse=sse)
             error = self._told(exchange.status, piece)
             await self._fail(found, metered, response_id=meter.response_id, error=error)
-        elif kept or metered is not None:
+        elif meter.complete or kept is None:
             receipt = await self._settle(Outcome.COMPLETED, exchange.status, metered, response_id=meter.response_id)
             kind = self._kind_of(exchange, EVENTS if sse else JSON)
             await self._send_paid(exchange, receipt, kind, answer.blocks)
         else:
-            await self._no_answer(UpstreamBroke("the stream that it answered with has no event"))
+            await self._no_answer(UpstreamBroke("the stream ended without its last event"), metered)
 
     async def _send_paid(self, exchange: Exchange, receipt: Receipt | None, kind: bytes, blocks: list[bytes]) -> None:
         """Send an answer that is settled; nobody reads what was written off."""
@@ -411,6 +405,7 @@ class Forwarder:
 
     async def _refuse(self, refusal: Refusal) -> None:
         asked = self._request
+        self._begun = True
         await send_refusal(self._send, refusal, asked.id, asked.dialect, self._extra(), asked=asked.headers)
 
     async def _send_error(self, found: upstream_errors.CallersError) -> None:
@@ -418,6 +413,7 @@ class Forwarder:
         if found.body is None or self._begun:
             await self._refuse(refusal)
         else:
+            self._begun = True
             headers = head(self._request.id, self._request.dialect, JSON, self._extra() | refusal.headers)
             await send_whole(self._send, refusal.status, headers, found.body)
 

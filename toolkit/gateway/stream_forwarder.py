@@ -29,9 +29,10 @@ GRACE = 2.0
 """Seconds beyond the time limit of a call in which it may end by itself."""
 
 AFTER_END = 15.0
-"""Seconds of silence, when an answer is complete, after which nothing more is waited for: usage may come late.
+"""Seconds of silence, when an answer is complete, after which nothing more is waited for: usage may come late."""
 
-One that has announced its end has so long altogether."""
+AFTER_ANNOUNCED_END = 3.0
+"""Seconds that a provider has for whatever it sends behind the end that it has announced, which waits for it."""
 
 MOST_AFTER_END = 1024 * 1024
 """Bytes that are kept back: who sends more behind the end of an answer is not listened to."""
@@ -139,7 +140,7 @@ class StreamForwarder(Forwarder):
                 self._head = self._headers(EVENTS if self._sse else JSON)
             await self._begin()
         sign = sign_of_life(self._request.dialect, sse=self._sse)
-        if sign and not self._speaking and not self._over:
+        if sign and self._streaming and not self._speaking and not self._over:
             await self._send({"type": "http.response.body", "body": sign, "more_body": True})
 
     async def _caller_leaves(self) -> None:
@@ -209,7 +210,8 @@ class StreamForwarder(Forwarder):
                 if self._left and self._is_told:
                     return
                 if meter.complete or meter.failed:
-                    exchange.expect_end(AFTER_END, at_once=meter.ended or meter.failed)
+                    is_over = meter.ended or meter.failed
+                    exchange.expect_end(AFTER_ANNOUNCED_END if is_over else AFTER_END, at_once=is_over)
                     if meter.held_size > MOST_AFTER_END:
                         self._odd.append("much came after its end")
                         return

@@ -226,8 +226,7 @@ def _error_in(value: Any) -> Any:
 _WORDS = {
     "account": "The provider of '{model}' does not serve this gateway's account. Trying again does not help: give the "
     "operator the request id.",
-    "limited": "The provider of '{model}' limits how much this gateway may ask for in a time. Nothing was charged; try "
-    "again later.",
+    "limited": "The provider of '{model}' limits how much this gateway may ask for in a time; try again later.",
     "busy": "The provider of '{model}' is overloaded or limits this gateway; try again later.",
     "failed": "The provider of '{model}' could not answer this call{said}. Try again; if it lasts, give the operator "
     "the request id.",
