@@ -72,6 +72,7 @@ TOOLS = [
     pytest.param("Claude Code", claude, 0, id="claude-code"),
     pytest.param("Gemini CLI", gemini, 1, id="gemini-cli"),
     pytest.param("opencode", opencode, 1, id="opencode"),
+    pytest.param("opencode with Anthropic's models", opencode, 1, id="opencode-anthropic"),
 ]
 """Section of the page, how to read what the tool says that it used, and its calls beside the task's own."""
 
