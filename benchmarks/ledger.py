@@ -211,9 +211,17 @@ def _store(url: str) -> Store:
     store.migrate()
     with store.write(SYSTEM) as tx:
         made: dict[str, Any] = {"created_at": tx.now, "created_by": "benchmark"}
+        choices = {"hosted_tools": "leave_out"}
         tx.session.add_all(Organisation(id=f"org_{n:012d}", name=f"org {n}", **made) for n in range(calls.ORGS))
         tx.session.add_all(
-            Plan(id=f"plan_{n:012d}", name=f"plan {n}", multiplier=calls.MULTIPLIERS[n], unknown_fields="pass", **made)
+            Plan(
+                id=f"plan_{n:012d}",
+                name=f"plan {n}",
+                multiplier=calls.MULTIPLIERS[n],
+                unknown_fields="pass",
+                **choices,
+                **made,
+            )
             for n in range(calls.PLANS)
         )
         tx.session.flush()
@@ -228,6 +236,7 @@ def _store(url: str) -> Store:
                 hold_policy="strict",
                 display="sk-…",
                 version=1,
+                **choices,
                 **made,
             )
             for n in range(calls.KEYS)
