@@ -125,3 +125,14 @@ def test_codexs_trigger_in_a_stream(gate: Gate) -> None:
     row = behind.gate.row()
     assert (row.input_tokens, row.cached_input_tokens, row.output_tokens) == (900, 500, 70)
     assert (row.response_id, row.usage_source) == ("resp_7", "reported")
+
+
+def test_a_provider_that_does_not_compact(gate: Gate) -> None:
+    """The caller learns that it is the endpoint that is missing, and need not try again."""
+    answer = http_answer(b'{"detail":"Not Found"}', "Content-Type: application/json", status="404 Not Found")
+    with raw_upstream([answer]) as upstream:
+        behind = gate.behind(f"{upstream.url}/v1")
+        reply = behind.gate.send("/v1/responses/compact", {"model": behind.model, "input": TALK})
+    assert (reply.status, reply.type, reply.headers["x-should-retry"]) == (502, "upstream_error", "false")
+    assert "does not have the endpoint of this call (its status: 404)" in reply.message
+    assert behind.gate.row().cost == 0

@@ -230,6 +230,8 @@ _WORDS = {
     "busy": "The provider of '{model}' is overloaded or limits this gateway; try again later.",
     "failed": "The provider of '{model}' could not answer this call{said}. Try again; if it lasts, give the operator "
     "the request id.",
+    "absent": "The provider of '{model}' does not have the endpoint of this call{said}. Trying again does not help: "
+    "call one that it has, or give the operator the request id, who can look at the upstream's base URL.",
     "callers": "The provider of '{model}' refused this request{said}, in words that are no answer of its API. Nothing "
     "was charged. See that the request is right and not too large.",
 }

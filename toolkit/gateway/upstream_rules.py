@@ -25,6 +25,9 @@ WORKED_ON = frozenset({502, 504, 520, 522, 524})
 RFC 9110, 15.6; Cloudflare, "5xx errors".
 """
 
+_NO_ENDPOINT = frozenset({404, 405})
+"""Statuses of servers that do not have a path; few that speak OpenAI's dialect have all of its paths."""
+
 _OUT_OF_TIME = frozenset({"timeout_error", "deadline_exceeded"})
 
 
@@ -80,6 +83,13 @@ MAY_HAVE_BILLED = Rule(
     should_not_retry=True,
 )
 FAILED = Rule("another 5xx, before any output", 502, RefusalType.UPSTREAM_ERROR, "failed")
+ABSENT = Rule(
+    "404 of anything else, 405: it has no such endpoint, or its base URL is wrong here",
+    502,
+    RefusalType.UPSTREAM_ERROR,
+    "absent",
+    should_not_retry=True,
+)
 ODD = Rule("any other status", 502, RefusalType.UPSTREAM_ERROR, "failed", should_not_retry=True)
 
 UNREACHED = Rule("cannot be reached", 502, RefusalType.UPSTREAM_ERROR, "ours")
@@ -103,6 +113,7 @@ RULES = (
     CALLERS_FAULT,
     TIMED_OUT,
     MAY_HAVE_BILLED,
+    ABSENT,
     FAILED,
     ODD,
     UNREACHED,
@@ -135,4 +146,6 @@ def rule_of(status: int, fault: AccountFault | None, named: set[str], error: obj
         return TIMED_OUT
     if status in WORKED_ON or named & _OUT_OF_TIME:
         return MAY_HAVE_BILLED
+    if status in _NO_ENDPOINT:
+        return ABSENT
     return FAILED if 500 <= status < 600 else ODD
