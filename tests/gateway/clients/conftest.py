@@ -111,14 +111,14 @@ class Desk:
     home: Path
     folder: Path
 
-    def follow(self, section: str, task: str = TASK) -> Ended:
-        """Do what a section of docs/clients.md says, for another task."""
+    def follow(self, section: str, task: str = TASK, *, before: str = "") -> Ended:
+        """Do what a section of docs/clients.md says, for another task, after some command."""
         found = recipe(section)
         for path, text in found.files.items():
             file = self.home / path
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(self._own(text, task))
-        return self.run("bash", "-euc", self._own(found.script, task))
+        return self.run("bash", "-euc", f"{before}\n{self._own(found.script, task)}")
 
     def _own(self, text: str, task: str) -> str:
         for theirs, ours in ((URL, self.gate.url), (SECRET, self.gate.secret), (TASK, task)):
