@@ -100,8 +100,9 @@ def test_words_between_the_results_change_nothing() -> None:
         ask(said(TASK), tools=()),
         ask(said(TASK), tools=(Tool("weather", schema("city")), Tool("Read", None))),
         ask(said(TASK), must_call="Bash"),
+        ask(said("Replace '' with x in notes.txt, then run cat notes.txt")),
     ],
-    ids=["no task", "over", "no tools", "other tools", "a tool is forced"],
+    ids=["no task", "over", "no tools", "other tools", "a tool is forced", "nothing to replace"],
 )
 def test_no_task_is_no_step(asked: Ask) -> None:
     """Then the demo upstream answers as it always does."""

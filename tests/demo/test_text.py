@@ -83,3 +83,9 @@ def test_wrong_directives_are_named(wrong: str) -> None:
     """A directive that does not exist, or has no usable value, is an error that repeats it."""
     with pytest.raises(ValueError, match=wrong.split("=", maxsplit=1)[0]):
         text.Directives.read(f"Tides [[demo {wrong}]]")
+
+
+def test_a_directive_is_found_behind_one_that_does_not_end() -> None:
+    """What only begins like one is text."""
+    assert text.without_directives("[[demo x  [[demo tokens=1]] y") == "[[demo x y"
+    assert text.Directives.read("[[demo x  [[demo tokens=1]]").tokens == 1

@@ -112,7 +112,7 @@ def _task(ask: Ask) -> Task | None:
     command = words[3].strip().strip("`")
     if command.count('"') % 2:  # opencode quotes what its command line was given
         command = command.removesuffix('"')
-    return Task(old, new, file, command, tuple(results))
+    return Task(old, new, file, command, tuple(results)) if old and file and command else None
 
 
 def _call(task: Task, tools: Sequence[Tool]) -> tuple[Tool, str] | None:

@@ -13,7 +13,8 @@ _TOKEN = re.compile(r"\s?[A-Za-z]{1,12}|\s?[0-9]{1,3}|\s?[^\sA-Za-z0-9]|\s{1,4}"
 """One token: a short word, up to three digits or a sign, with the space before it. No lookahead: a text that is
 cut between two tokens then splits into the same tokens as before."""
 
-_DIRECTIVE = re.compile(r"\s*\[\[demo\b([^\]]*)\]\]")
+_DIRECTIVE = re.compile(r"(?<!\s)\s*\[\[demo\b([^][]*)\]\]")
+"""With the white space before it. No part of a text is looked at twice, however often a match begins and fails."""
 
 MOST_TOKENS = 200_000
 """The longest text that a directive can ask for."""

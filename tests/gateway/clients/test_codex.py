@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.conftest import usd
 from tests.gateway.clients.conftest import SHEET, Desk
 
 pytestmark = pytest.mark.world
@@ -15,6 +16,17 @@ def test_a_long_answer_is_one_call(desk: Desk) -> None:
     assert len(desk.upstream_calls()) == 1
     assert (row.status, row.outcome, row.usage_source) == (200, "completed", "reported")
     assert row.output_tokens - row.reasoning_tokens == 20_000
+
+
+def test_money_that_runs_out_in_the_middle_ends_the_turn(desk: Desk) -> None:
+    """The call that is not covered any more is made once, and Codex shows what is spent and what it needs."""
+    desk.gate.update(monthly_limit=usd(1.92))  # a call holds 1.90 USD, for 128,000 tokens of output, and costs 0.04
+    ended = desk.follow("Codex")
+    rows = desk.gate.rows()
+    assert [(row.status, row.refusal) for row in rows] == [(200, None), (402, "api_key_quota_exceeded")]
+    assert ended.status == 1
+    assert "monthly limit of $1.92 does not allow this call" in ended.events[-1]["error"]["message"]
+    assert [call["request_id"] for call in desk.upstream_calls()] == [rows[0].request_id]
 
 
 def test_the_hosted_search_that_codex_offers_goes_no_further(desk: Desk) -> None:
