@@ -95,7 +95,8 @@ def response_id_of(answer: dict[str, Any]) -> str | None:
 
 # What a plain delta of a chat stream does not have; values that are null, or empty, are in every chunk of some servers.
 # An error is a name or a value: vLLM sends {"object": "error", …}.
-_CHAT_NEWS = re.compile(rb'"(?:(?:finish_reason|usage)"\s*+:\s*+(?!null|"")|error"(?!\s*+:\s*+null))')
+# Alternatives that begin with different letters are passed over in half the time.
+_CHAT_NEWS = re.compile(rb'"(?:finish_reason"\s*+:\s*+(?!null|"")|usage"\s*+:\s*+(?!null)|error"(?!\s*+:\s*+null))')
 _MAY_FAIL = re.compile(rb'"error"(?!\s*+:\s*+null)')
 _RESPONSES_ENDS = frozenset({"response.completed", "response.incomplete", "response.failed"})
 
