@@ -484,6 +484,7 @@ CLIENTS = [
                             "tool": {"type": "tool_definition", "definition": {"name": "f", "input_schema": {}}},
                         },
                         {"type": "fallback", "from": {"model": "a"}, "to": {"model": "b"}},
+                        {"type": "connector_text", "connector_text": "x"},
                     ],
                 }
             ]

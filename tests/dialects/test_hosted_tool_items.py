@@ -198,6 +198,17 @@ def test_each_block_of_a_hosted_tool_is_text(kind: str) -> None:
     assert told == (f"messages[*].content[*].{kind}",)
 
 
+def test_a_hosted_tool_that_is_added_in_the_middle_is_left_out() -> None:
+    """A message that said nothing else goes with it; the caller's own tools come and go as they did."""
+    own = {"type": "tool_addition", "tool": {"type": "tool_reference", "name": "f"}}
+    added = {"type": "tool_addition", "tool": {"type": "tool_definition", "definition": {"type": "advisor_20260301"}}}
+    gone = {"type": "tool_removal", "tool": {"type": "mcp_toolset_reference", "server_name": "s"}}
+    messages = [{"role": "system", "content": [added, gone]}, {"role": "system", "content": [own, added]}]
+    changed, told = anthropic.with_hosted_items_as_text("messages", {"messages": [USER, *messages]})
+    assert changed["messages"] == [USER, {"role": "system", "content": [own]}]
+    assert told == ("messages[*].content[*].tool_addition", "messages[*].content[*].tool_removal")
+
+
 def test_a_result_of_the_callers_own_tool_is_no_text() -> None:
     """Nor is anything of a message that has nothing else; its citations stay."""
     own = {"type": "tool_result", "tool_use_id": "t", "content": "c"}

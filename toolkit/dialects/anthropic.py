@@ -50,7 +50,7 @@ def without_hosted_tools(endpoint: str, body: dict[str, Any]) -> Left:  # noqa: 
 
 def with_hosted_items_as_text(endpoint: str, body: dict[str, Any]) -> Left:  # noqa: ARG001
     """Return the body with what tools of the provider did earlier as text, and the names of such blocks."""
-    return hosted_tool_items.of_anthropic(body)
+    return hosted_tool_items.of_anthropic(body, TOOLS)
 
 
 def upstream_path(endpoint: str, upstream_model: str, stream: bool, *, alt_sse: bool = False) -> str:  # noqa: ARG001

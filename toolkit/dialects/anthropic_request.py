@@ -28,6 +28,7 @@ ENDPOINTS: tuple[str, ...] = (MESSAGES, COUNT_TOKENS)
 _TEXT_BLOCKS = frozenset(
     {
         *("text", "thinking", "redacted_thinking", "tool_use", "tool_reference", "browser_state"),
+        "connector_text",  # among the blocks that Claude Code knows; it holds text
         "fallback",  # says where another model went on, and is no part of the prompt
     }
 )

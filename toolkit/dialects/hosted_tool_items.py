@@ -33,6 +33,8 @@ _SHELL = frozenset({"shell_call", "shell_call_output"})
 _OF_ANTHROPIC = frozenset({"server_tool_use", "mcp_tool_use", "mcp_tool_listing"})
 """Anthropic, "Messages", content blocks; their results are called `…_tool_result`, after the tool."""
 
+_TOOL_CHANGES = frozenset({"tool_addition", "tool_removal"})
+
 _OF_GEMINI = ("executableCode", "codeExecutionResult", "toolCall", "toolResponse")
 """Google, "Generating content", Part."""
 
@@ -83,13 +85,17 @@ def of_openai(body: Body, table: Kinds) -> Left:
     return ({**body, "input": [_uncalled(item) for item in kept]}, tuple(told)) if told else (body, ())
 
 
-def of_anthropic(body: Body) -> Left:
-    """Return a body whose blocks of hosted tools are text; as `of_openai`."""
+def of_anthropic(body: Body, table: Kinds) -> Left:
+    """Return a body whose blocks of hosted tools are text; as `of_openai`.
+
+    Where one becomes available in the middle of a conversation, or is withdrawn, nothing is said of it.
+    """
     messages = body.get("messages")
     if not isinstance(messages, list):
         return body, ()
     told: dict[str, None] = {}
-    kept = [_message(message, told) if isinstance(message, dict) else message for message in messages]
+    seen = [_message(message, table, told) if isinstance(message, dict) else message for message in messages]
+    kept = [after for after, before in zip(seen, messages, strict=True) if after is before or after["content"]]
     return ({**body, "messages": kept}, tuple(told)) if told else (body, ())
 
 
@@ -129,7 +135,7 @@ def _uncalled(item: Any) -> Any:
     return {name: value for name, value in item.items() if name != "caller"}
 
 
-def _message(message: dict[str, Any], told: dict[str, None]) -> dict[str, Any]:
+def _message(message: dict[str, Any], table: Kinds, told: dict[str, None]) -> dict[str, Any]:
     """Return a message of Anthropic's dialect; so that what stays of it refers to nothing that does not."""
     blocks = message.get("content")
     if not isinstance(blocks, list):
@@ -144,12 +150,23 @@ def _message(message: dict[str, Any], told: dict[str, None]) -> dict[str, Any]:
             here[f"messages[*].content[*].{kind}"] = None
             mark = {"cache_control": block["cache_control"]} if "cache_control" in block else {}
             kept.append({"type": "text", "text": _said(kind, block), **mark})
+        elif kind in _TOOL_CHANGES and _is_hosted(block.get("tool"), table):
+            here[f"messages[*].content[*].{kind}"] = None
         elif kind == "text" and "citations" in block:
             kept.append({name: value for name, value in block.items() if name != "citations"})
         else:
             kept.append(_uncalled(block))
     told |= here
     return {**message, "content": kept} if here else message
+
+
+def _is_hosted(tool: object, table: Kinds) -> bool:
+    """Tell whether what is added or withdrawn is a tool that the provider runs, or a server that it calls."""
+    if not isinstance(tool, dict):
+        return False
+    definition = tool.get("definition")
+    kind = definition.get("type") if isinstance(definition, dict) else None
+    return str(tool.get("type")).startswith("mcp_") or (isinstance(kind, str) and bool(table.row(kind).refused))
 
 
 def _content(content: Any, told: dict[str, None]) -> Any:
