@@ -351,8 +351,8 @@ class Forwarder:
         report = self._dialect.usage_of(endpoint, answer)
         if failed and (report is None or not (report.usage.input_tokens or report.usage.output_tokens)):
             return None
-        if report is None:
-            return gauge.unreported(text_tokens(size))
+        if report is None:  # by its text, as of a stream; by its size where the text stands where nobody knows
+            return gauge.unreported(text_tokens(self._dialect.text_bytes_of(endpoint, answer) + left_out or size))
         return gauge.reported(report, lambda: text_tokens(self._dialect.text_bytes_of(endpoint, answer) + left_out))
 
     async def _say_cut(self) -> None:
