@@ -115,6 +115,24 @@ def test_response_stream_has_the_full_sequence(http: httpx2.Client) -> None:
     assert last.response.usage.output_tokens == text.count(last.response.output_text) == 4
 
 
+def test_a_freeform_tool_is_called_by_a_text(http: httpx2.Client) -> None:
+    """OpenAI's custom tools: the pieces of the input join, the call names its namespace, and all of it validates."""
+    tools = [{"type": "namespace", "name": "functions", "tools": [{"type": "custom", "name": "exec"}]}]
+    items = [{"type": "additional_tools", "role": "developer", "tools": tools}, {"role": "user", "content": "Tides"}]
+    more = {"tool_choice": "required", "include": ["reasoning.encrypted_content"], "reasoning": {"effort": "low"}}
+    body = {"model": "m", "input": items, "stream": True, **more}
+    adapter: TypeAdapter[ResponseStreamEvent] = TypeAdapter(ResponseStreamEvent)
+    found = [adapter.validate_python(one) for one in events(http, "/openai/v1/responses", body)]
+    last = found[-1]
+    assert last.type == "response.completed"
+    thought, call = last.response.output
+    assert thought.type == "reasoning"
+    assert thought.encrypted_content
+    assert call.type == "custom_tool_call"
+    assert (call.name, call.namespace, call.input) == ("exec", "functions", "Tides")
+    assert "".join(one.delta for one in found if one.type == "response.custom_tool_call_input.delta") == call.input
+
+
 def test_message_is_typed(http: httpx2.Client) -> None:
     """A message validates strictly, and its usage is the tokens of its text."""
     done = Message.model_validate(post(http, *message("Tell me about tides")))
