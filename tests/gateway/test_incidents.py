@@ -74,6 +74,25 @@ def test_what_is_the_callers_is_no_incident(gate: Gate) -> None:
         assert list(incidents(behind)) == ["credential"]
 
 
+def test_a_credential_that_is_missing_is_one(gate: Gate) -> None:
+    """The provider was not even asked."""
+    behind = gate.behind("http://127.0.0.1:9", credential_env="TEST_MISSING_API_KEY")
+    assert behind.ask("chat").status == 502
+    wait_until(lambda: incidents(behind), "the incident")
+    assert "TEST_MISSING_API_KEY" in incidents(behind)["unconfigured"].words
+
+
+@pytest.mark.parametrize("text", [{}, {"choices": [{"index": 0, "message": {"content": "half of it"}}]}])
+def test_an_error_in_a_whole_answer_is_one(gate: Gate, text: dict[str, Any]) -> None:
+    """Beside text and without any."""
+    body = json.dumps(text | {"error": {"message": "no", "code": "insufficient_quota"}}).encode()
+    with raw_upstream([http_answer(body, JSON)]) as upstream:
+        behind = gate.behind(upstream.url)
+        behind.ask("chat")
+        wait_until(lambda: incidents(behind), "the incident")
+        assert list(incidents(behind)) == ["credit"]
+
+
 def test_an_error_in_the_middle_of_a_stream_is_one(gate: Gate) -> None:
     """The account runs dry while an answer is made."""
     text = b'data: {"id":"x","choices":[{"index":0,"delta":{"content":"hello"}}]}\n\n'

@@ -217,10 +217,12 @@ class Forwarder:
         metered = None if self._shape.free else self._metered_whole(parsed, answer.size, left_out, failed)
         response_id = self._dialect.response_id_of(parsed)
         told = self._told(exchange.status, answer.beginning) if failed else None
-        if told and not self._dialect.text_bytes_of(endpoint, parsed):
+        if told:
             found = upstream_errors.of_event(parsed, exchange.retry, self._shape.model, self._scrubber())
-            await self._fail(found, metered, response_id=response_id, error=told)
-            return
+            if not self._dialect.text_bytes_of(endpoint, parsed):
+                await self._fail(found, metered, response_id=response_id, error=told)
+                return
+            self._note_incident(found.fault, told)
         receipt = await self._settle(
             Outcome.UPSTREAM_ERROR if failed else Outcome.COMPLETED,
             exchange.status,
