@@ -27,6 +27,7 @@ LONGEST_NAME = 64
 LONGEST_VALUE = 256
 """Characters; of OpenAI's 512 a value that names something needs no more."""
 
+_HEADERS = frozenset({HEADER, *SESSION_HEADERS})
 _OF_BODY = frozenset({"metadata", "user", "safety_identifier"})
 
 _NAME = re.compile(rf"[A-Za-z0-9_.-]{{1,{LONGEST_NAME}}}")
@@ -51,11 +52,12 @@ def read(dialect: Dialect, body: dict[str, Any], headers: list[tuple[bytes, byte
     """
     tags: dict[str, str] = {}
     session = ""
-    for name, value in headers:
-        if name == HEADER:
-            tags |= _of_header(value)
-        elif name in SESSION_HEADERS:
-            session = value.decode("latin-1")
+    if not _HEADERS.isdisjoint(dict(headers)):
+        for name, value in headers:
+            if name == HEADER:
+                tags |= _of_header(value)
+            elif name in SESSION_HEADERS:
+                session = value.decode("latin-1")
     if session.isprintable() and 0 < len(session) <= LONGEST_VALUE and len(tags) < MOST:
         tags.setdefault("session", session)
     if not _OF_BODY.isdisjoint(body):

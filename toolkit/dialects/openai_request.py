@@ -102,12 +102,17 @@ def inspect(endpoint: str, body: dict[str, Any], size: int, path_model: str | No
     return _INSPECTORS[endpoint](body if path_model is None else {**body, "model": path_model}, size)
 
 
+_SELDOM = frozenset({"n", "stream_options", "thinking_budget", "tools", "functions"})
+"""Fields of a chat that simple ones have not: these are read at once."""
+
+
 def _inspect_chat(body: dict[str, Any], size: int) -> Shape:
     unknown: list[str] = []
     BODIES[CHAT].check(body, "", unknown)
     model = read_text(body, "model")
     stream = read_flag(body, "stream")
-    choices = read_count(body, "n", 1, MAX_CHOICES) or 1
+    choices, usage_asked, beside = 1, False, 0
+    tally = Tally(whole_context=BODIES[CHAT].whole_context(body))
     bound = read_count(body, "max_completion_tokens", 1, MAX_OUTPUT_BOUND)
     if "max_tokens" in body:
         # Both bounds at once: servers differ on which one they obey, so the larger is held.
@@ -117,9 +122,12 @@ def _inspect_chat(body: dict[str, Any], size: int) -> Shape:
         bound = max(bound or 0, _other_bound(body) or 0) or None
         context = read_count(read_object(body, "options"), "num_ctx", 1, MAX_OUTPUT_BOUND, "options")
         window = Window(context, "options.num_ctx") if context else None
-    options = read_object(body, "stream_options")
-    usage_asked = read_flag(options, "include_usage", "stream_options")
-    tally = Tally(whole_context=BODIES[CHAT].whole_context(body))
+    if not _SELDOM.isdisjoint(body):
+        choices = read_count(body, "n", 1, MAX_CHOICES) or 1
+        usage_asked = read_flag(read_object(body, "stream_options"), "include_usage", "stream_options")
+        beside = read_count(body, "thinking_budget", 0, MAX_OUTPUT_BOUND) or 0
+        _walk_tools(read_objects(body, "tools"), "tools", tally)
+        tally.tools += len(read_objects(body, "functions"))
     messages = read_messages(body)
     tally.messages = len(messages)
     for index, message in enumerate(messages):
@@ -128,8 +136,6 @@ def _inspect_chat(body: dict[str, Any], size: int) -> Shape:
         content = message.get("content")
         if content is not None and not isinstance(content, str):
             _walk_parts(read_objects(message, "content", f"messages[{index}]"), f"messages[{index}].content", tally)
-    _walk_tools(read_objects(body, "tools"), "tools", tally)
-    tally.tools += len(read_objects(body, "functions"))
     return Shape(
         endpoint=CHAT,
         model=model,
@@ -144,7 +150,7 @@ def _inspect_chat(body: dict[str, Any], size: int) -> Shape:
         output_bound=bound,
         output=True,
         usage_asked=usage_asked,
-        beside=read_count(body, "thinking_budget", 0, MAX_OUTPUT_BOUND) or 0,
+        beside=beside,
         window=window,
         unknown=tuple(unknown),
         standard_tier=_standard_tier(body),

@@ -46,7 +46,7 @@ def usage_of(answer: Mapping[str, Any]) -> Report | None:
     output_faults: list[str] = []
     given = first_of(usage, _INPUT, input_faults)
     made = first_of(usage, _OUTPUT, output_faults)
-    missed = first_of(usage, _MISSED, [])
+    missed = first_of(usage, _MISSED, []) if given is None else None
     if given is None and made is None and missed is None and not (input_faults or output_faults):
         return None
     inputs = object_of(usage, "prompt_tokens_details") or object_of(usage, "input_tokens_details")

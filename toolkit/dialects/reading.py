@@ -41,10 +41,9 @@ def first_of(obj: Mapping[str, Any], names: Sequence[str], faults: list[str]) ->
     wrong: list[str] = []
     for name in names:
         value = obj.get(name)
-        if value is None:
-            continue
-        found = value if type(value) is int and value >= 0 else tokens_of(obj, name, wrong)
-        if found is not None:
+        if type(value) is int and value >= 0:  # as nearly always
+            return value
+        if value is not None and (found := tokens_of(obj, name, wrong)) is not None:
             return found
     faults += wrong
     return None

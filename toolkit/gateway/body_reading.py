@@ -119,10 +119,10 @@ async def _parts(receive: Receive, first: Message | None = None) -> AsyncGenerat
 
 def _announced(headers: Headers) -> tuple[int, str]:
     """Return the size of a body as it comes, 0 if it is not told, and how it is packed, "" if it is not."""
-    size, encoding = 0, ""
-    for name, value in headers:
-        if name == b"content-length" and value.isdigit():
-            size = int(value)
-        if name == b"content-encoding" and value.lower() != b"identity":
-            encoding = value.decode("latin-1").strip().lower()
-    return size, encoding
+    named, encoding = dict(headers), ""
+    if b"content-encoding" in named:
+        for name, value in headers:
+            if name == b"content-encoding" and value.lower() != b"identity":
+                encoding = value.decode("latin-1").strip().lower()
+    size = named.get(b"content-length", b"")
+    return int(size) if size.isdigit() else 0, encoding

@@ -21,6 +21,8 @@ CARRIERS = {
 }
 """Where each dialect's SDKs put the credential; `api-key` is how Azure has it (Azure OpenAI, "REST API reference")."""
 
+_CARRYING = frozenset({b"authorization", b"x-api-key", b"x-goog-api-key", b"api-key"})
+
 _PAGES_OF_GEMINI = frozenset({"key", "pageSize", "pageToken"})
 _PAGES_OF_ANTHROPIC = frozenset({"limit", "after_id", "before_id"})
 """What the two ask of a listing ("List models"); OpenAI's has no pages."""
@@ -46,14 +48,14 @@ def find_secret(dialect: Dialect, headers: Headers, query: bytes) -> str:
         Refusal: unauthorized; says whether it is missing, sent twice differently, or malformed.
     """
     found: list[tuple[str, str]] = []
-    for name, value in headers:
+    for name, value in [header for header in headers if header[0] in _CARRYING]:
         if name == b"authorization":
             scheme, _, token = value.decode("latin-1").partition(" ")
             if scheme.lower() != "bearer":
                 # What stands there may be the secret itself: it is not repeated.
                 raise _unauthorized("The Authorization header must be the word Bearer, a space, and the API key.")
             found.append((BEARER, token))
-        elif name in {b"x-api-key", b"x-goog-api-key"} or (name == b"api-key" and dialect is Dialect.OPENAI):
+        elif name != b"api-key" or dialect is Dialect.OPENAI:
             found.append((name.decode(), value.decode("latin-1")))
     if query:
         found += [("?key=", value) for name, value in _query(query) if name == "key"]

@@ -308,17 +308,19 @@ class Forwarder:
         It goes on whether or not anybody waits for it.
         """
         if self._settlement is None:
-            error = "; ".join(filter(None, (error, metered.unbilled if metered else None)))
+            unbilled = metered.unbilled if metered else None
+            if unbilled or self._odd:
+                error = "; ".join(filter(None, (error, unbilled, *self._odd)))
             ending = Ending(
                 outcome=outcome,
                 ended_at=self._lifecycle.key_cache.now(),
                 status=status,
-                usage=metered.usage if metered and not metered.unbilled else None,
+                usage=metered.usage if metered and not unbilled else None,
                 refusal=refusal,
                 response_id=response_id,
                 first_byte_ms=self._first_byte_ms,
                 duration_ms=milliseconds_since(self._started),
-                error="; ".join([error, *self._odd] if error else self._odd)[:LONGEST_DETAIL] or None,
+                error=error[:LONGEST_DETAIL] if error else None,
                 resent=self._exchange is not None and self._exchange.resent,
                 served=self._what_served(),
             )
