@@ -218,6 +218,18 @@ def test_another_model_ends_only_what_concerns_all(scene: Scene) -> None:
     assert scene.rows() == [("credential", "", 1, True), ("model", "a", 1, False), ("model", "b", 1, True)]
 
 
+def test_the_log_says_once_that_an_incident_begins_and_ends(scene: Scene, caplog: pytest.LogCaptureFixture) -> None:
+    """For who reads nothing else."""
+    caplog.set_level("INFO", "keydesk.gateway")
+    scene.refuse(scene.here, times=100)
+    scene.answer(scene.here)
+    scene.answer(scene.here)
+    assert [record.getMessage() for record in caplog.records] == [
+        "upstream up: our account at the provider has no credit or quota left; it said: no",
+        "upstream up has answered a call again",
+    ]
+
+
 def test_a_call_that_succeeds_writes_nothing(scene: Scene, writes: list[Store]) -> None:
     """Without an incident there is nothing to end, however many calls there are."""
     scene.flush(scene.here)

@@ -9,6 +9,7 @@ import pytest
 from tests.conftest import Running
 from tests.gateway.conftest import KINDS, Gate, Reply, dialect_of, http_answer, make_gate, raw_upstream
 from toolkit.core.dialect import Dialect
+from toolkit.core.money import usd
 from toolkit.store.tables import OutboxRow
 
 SSE = "Content-Type: text/event-stream"
@@ -350,7 +351,7 @@ def test_a_whole_answer_without_its_end_is_estimated(stage: Stage, kind: str, le
     assert (reply.status, reply.type, reply.headers["x-should-retry"]) == (502, "upstream_error", "false")
     assert (row.outcome, row.usage_source, row.output_tokens) == ("upstream_error", "estimated", -(-len(body) // 4))
     assert row.input_tokens > 0
-    assert row.cost > 0
+    assert reply.headers["x-cost-usd"] == usd(row.cost)
 
 
 @pytest.mark.parametrize("body", [b"", b"<html>gpu7</html>", b"OK"])

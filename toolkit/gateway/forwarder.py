@@ -371,7 +371,9 @@ class Forwarder:
             logger.error("call %s could not be forwarded: %s", self._request.id, error)
         refusal = refusal_of(error, sent=self._sent, charged=metered is not None)
         status = self._told_status(refusal.status)
-        await self._settle(Outcome.UPSTREAM_ERROR, status, metered, refusal=refusal.type, error=str(error))
+        receipt = await self._settle(Outcome.UPSTREAM_ERROR, status, metered, refusal=refusal.type, error=str(error))
+        if metered and receipt:
+            refusal.headers["x-cost-usd"] = usd(receipt.cost)
         await self._refuse(refusal)
 
     async def _upstream_error(self, exchange: Exchange) -> None:

@@ -1,15 +1,18 @@
 """Incidents as a gateway sees them: whose provider does not serve our account, until a call succeeds again."""
 
+import logging
 import threading
 from datetime import datetime
 
-from toolkit.core.account_fault import OF_ONE_MODEL, AccountFault
+from toolkit.core.account_fault import OF_ONE_MODEL, AccountFault, sentence_of
 from toolkit.core.errors import Unavailable
 from toolkit.core.secrets import redact
 from toolkit.store.actor import SYSTEM
 from toolkit.store.database import Store
 from toolkit.store.incidents import At, Refused, open_incidents, write
 from toolkit.store.tally import Tallies
+
+logger = logging.getLogger("keydesk.gateway")
 
 LONGEST_WORDS = 500
 """Characters of what a provider said that are kept."""
@@ -51,6 +54,7 @@ class Incidents:
             is_new = incident not in self._open
             self._open |= {incident}
         if is_new:
+            logger.warning("upstream %s: %s; it said: %s", upstream, sentence_of(fault, incident.model), words)
             self._tallies.hurry()
 
     def answered(self, upstream: str, model: str, at: datetime) -> None:
@@ -62,6 +66,7 @@ class Incidents:
             self._open -= ended
             self._answered.update(dict.fromkeys(ended, at))
         if ended:
+            logger.info("upstream %s has answered a call again", upstream)
             self._tallies.hurry()
 
     def flush(self, store: Store) -> None:
