@@ -155,11 +155,11 @@ class Meter(StreamMeter):
             if name == "error":
                 return self._fails()
             return Fate.HOLD if b"[DONE]" in piece else Fate.PASS
-        kind = event.get("type")
+        kind = text_of(event, "type")
         response = object_of(event, "response")
         self.response_id = self.response_id or response_id_of(response)
         self.served = self.served.followed_by(served_by(response))
-        if isinstance(kind, str) and kind.endswith(".delta"):
+        if kind is not None and kind.endswith(".delta"):
             self._keep(piece)
         if kind in _RESPONSES_ENDS:
             self.failed = self.failed or (kind == "response.failed" and not self.ended)
@@ -174,7 +174,7 @@ class Meter(StreamMeter):
         if self.endpoint != RESPONSES:
             return (data_of(piece) or b"").startswith(b"[DONE]")
         name = name_of(piece)
-        kind = name.decode("ascii", "replace") if name else (self._parse(piece) or {}).get("type")
+        kind = name.decode("ascii", "replace") if name else text_of(self._parse(piece) or {}, "type")
         return kind in _RESPONSES_ENDS
 
     def _text_bytes(self, event: dict[str, Any]) -> int:
