@@ -158,6 +158,7 @@ def test_a_whole_answer_whatever_it_claims(stage: Stage, kind: str, claim: str, 
     assert (reply.status, reply.body, reply.headers["content-type"]) == (200, body, "application/json")
     assert used(row) == REPORTED
     assert ("came whole" in str(row.error)) is stream
+    assert ("application/json came" in str(row.error)) is (claim != "Content-Type: application/json")
     assert float(reply.headers["x-cost-usd"]) > 0
 
 

@@ -223,6 +223,7 @@ class Forwarder:
                 await self._fail(found, metered, response_id=response_id, error=told)
                 return
             self._note_incident(found.fault, told)
+        kind = self._kind_of(exchange, JSON)
         receipt = await self._settle(
             Outcome.UPSTREAM_ERROR if failed else Outcome.COMPLETED,
             exchange.status,
@@ -232,7 +233,7 @@ class Forwarder:
             error=told,
         )
         blocks = [upstream_errors.in_answer(parsed, self._shape.model, self._scrubber())] if failed else answer.blocks
-        await self._send_paid(exchange, receipt, self._kind_of(exchange, JSON), blocks)
+        await self._send_paid(exchange, receipt, kind, blocks)
 
     async def _pass_stream_as_whole(self, exchange: Exchange, answer: WholeAnswer, *, sse: bool) -> None:
         """Charge a stream that was not asked for by what it says, and pass it on as what it is."""
@@ -253,8 +254,8 @@ class Forwarder:
             error = self._told(exchange.status, piece)
             await self._fail(found, metered, response_id=meter.response_id, error=error)
         elif meter.complete or kept is None:
-            receipt = await self._settle(Outcome.COMPLETED, exchange.status, metered, response_id=meter.response_id)
             kind = self._kind_of(exchange, EVENTS if sse else JSON)
+            receipt = await self._settle(Outcome.COMPLETED, exchange.status, metered, response_id=meter.response_id)
             await self._send_paid(exchange, receipt, kind, answer.blocks)
         else:
             await self._no_answer(UpstreamBroke("the stream ended without its last event"), metered)
