@@ -155,12 +155,13 @@ def call(command: str) -> int:
 def shown_secret(page: Page) -> tuple[str, str]:
     """Copy secret and curl from the open dialog with its own buttons; return both."""
     copies = []
-    for name in ("Copy secret", "Copy curl"):
+    for name in ("Copy variables", "Copy secret", "Copy curl"):
         page.evaluate("navigator.clipboard.writeText('')")
         page.get_by_role("dialog").get_by_role("button", name=name).click()
         wait_until(lambda: page.evaluate(CLIPBOARD) != "", "the copy")
         copies.append(str(page.evaluate(CLIPBOARD)))
-    secret, curl = copies
+    variables, secret, curl = copies
+    assert f"OPENAI_API_KEY={secret}\n" in variables
     assert SECRET.fullmatch(secret)
     return secret, curl
 
