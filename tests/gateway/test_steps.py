@@ -160,6 +160,7 @@ def test_no_body_holds_the_loop(watched: Watched, name: str) -> None:
     assert taken <= MOST, step
 
 
+JSON = "Content-Type: application/json"
 EMBEDDED = b'{"object":"list","data":[' + b",".join([b'{"embedding":[' + b"-0.0123456789," * 3_000 + b"1]}"] * 400)
 USED = b'"usage":{"prompt_tokens":7,"completion_tokens":9,"total_tokens":16}'
 EVENT = b'data: {"id":"x","choices":[{"index":0,"delta":{"content":"a"}}]}\n\n'
@@ -167,12 +168,12 @@ STREAM = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"
 LAST = b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}],' + USED + b"}\n\ndata: [DONE]\n\n"
 
 ANSWERS: dict[str, tuple[bool, Callable[[], bytes]]] = {
-    "embeddings": (False, lambda: http_answer(EMBEDDED + b"]," + USED + b"}", "Content-Type: application/json")),
+    "embeddings": (False, lambda: http_answer(EMBEDDED + b"]," + USED + b"}", JSON)),
     "small values": (
         False,
-        lambda: http_answer(b'{"id":"x","a":' + filled(b"[", b"[],", b"1],") + USED + b"}"),
+        lambda: http_answer(b'{"id":"x","a":' + filled(b"[", b"[],", b"1],") + USED + b"}", JSON),
     ),
-    "one string": (False, lambda: http_answer(b'{"id":"x","a":' + filled(b'"', b"\\n", b'",') + USED + b"}")),
+    "one string": (False, lambda: http_answer(b'{"id":"x","a":' + filled(b'"', b"\\n", b'",') + USED + b"}", JSON)),
     "many small events": (True, lambda: STREAM + EVENT * 30_000 + LAST),
     "many empty events": (True, lambda: STREAM + b"data: {}\n\n" * 100_000 + LAST),
     "line ends": (True, lambda: STREAM + b"\n" * 8_000_000 + LAST),
