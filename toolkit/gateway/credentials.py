@@ -60,8 +60,6 @@ def find_secret(dialect: Dialect, headers: Headers, query: bytes) -> str:
     if query:
         found += [("?key=", value) for name, value in _query(query) if name == "key"]
 
-    if len(found) == 1 and found[0][0] in CARRIERS[dialect] and is_well_formed(found[0][1]):
-        return found[0][1]
     usable = [(carrier, secret) for carrier, secret in found if carrier in CARRIERS[dialect]]
     if len(found) > 1 and len({secret for _, secret in found}) > 1:
         places = " and ".join(dict.fromkeys(carrier for carrier, _ in found))
