@@ -37,6 +37,7 @@ What providers are asked:
 | file | holds |
 |---|---|
 | `forwarder`, `stream_forwarder` | forwarding an admitted call and passing its answer on, whole or as a stream |
+| `settled_call`, `answered_call` | what an admitted call is charged; what its caller is told |
 | `upstream_request` | what is sent to the provider |
 | `upstream_pool` | our credentials for providers, and the way to them |
 | `upstream_exchange`, `upstream_retry` | a request and its answer, with time limits; the retry on a dead connection |

@@ -14,9 +14,10 @@ from toolkit.dialects.sse import Framing, data_of, framing_of, name_of
 from toolkit.gateway import upstream_errors
 from toolkit.gateway.byte_blocks import BLOCK
 from toolkit.gateway.call_failures import refusal_of, written_off
-from toolkit.gateway.forwarder import LEFT, TOO_LONG, Forwarder, milliseconds_since
+from toolkit.gateway.forwarder import Forwarder
 from toolkit.gateway.interrupted_calls import usage_of_stream
 from toolkit.gateway.responses import EVENTS, JSON
+from toolkit.gateway.settled_call import LEFT, TOO_LONG, milliseconds_since
 from toolkit.gateway.upstream_exchange import Exchange, UpstreamBroke, UpstreamSlow
 
 STEP = 8 * 1024

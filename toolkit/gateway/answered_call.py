@@ -1,0 +1,148 @@
+"""An admitted call as its caller sees it: the headers of its answer, and what is told where there is none."""
+
+import contextlib
+import logging
+
+from starlette.types import Send
+
+from toolkit.billing.metering import Metered
+from toolkit.billing.rules import Receipt
+from toolkit.core.account_fault import AccountFault
+from toolkit.core.errors import Refusal, Unavailable
+from toolkit.core.money import usd
+from toolkit.core.policy import Outcome
+from toolkit.dialects.fields import named
+from toolkit.gateway import upstream_errors
+from toolkit.gateway.admission import Admission
+from toolkit.gateway.call_failures import CallFailed, internal_error, refusal_of, stopped, written_off
+from toolkit.gateway.incidents import Incidents
+from toolkit.gateway.lifecycle import CallLifecycle
+from toolkit.gateway.request import CallRequest
+from toolkit.gateway.responses import (
+    JSON,
+    LEFT_OUT,
+    PINNED,
+    head,
+    hold_id,
+    send_blocks,
+    send_refusal,
+    send_whole,
+)
+from toolkit.gateway.settled_call import TOO_LONG, SettledCall
+from toolkit.gateway.upstream_exchange import Exchange, NotConfigured, UpstreamSlow
+
+logger = logging.getLogger("keydesk.gateway")
+
+
+class AnsweredCall(SettledCall):
+    """An admitted call, and what is sent to its caller: an answer once it is settled, or why there is none."""
+
+    def __init__(
+        self,
+        lifecycle: CallLifecycle,
+        incidents: Incidents,
+        request: CallRequest,
+        admission: Admission,
+        send: Send,
+    ) -> None:
+        super().__init__(lifecycle, incidents, request, admission)
+        self._send = send
+        self._begun = False
+
+    async def _send_paid(self, exchange: Exchange, receipt: Receipt | None, kind: bytes, blocks: list[bytes]) -> None:
+        """Send an answer that is settled; nobody reads what was written off."""
+        if receipt is None:
+            await self._refuse(written_off())
+            return
+        headers = self._headers(kind)
+        headers.append((b"x-cost-usd", usd(receipt.cost).encode()))
+        await self._send_whole(exchange.status, headers, blocks)
+
+    async def _send_whole(self, status: int, headers: list[tuple[bytes, bytes]], blocks: list[bytes]) -> None:
+        self._begun = True
+        await send_blocks(self._send, status, headers, blocks)
+
+    async def _failed(self, error: Exception) -> CallFailed:
+        """End a call on which we have failed; return what is raised for the log, and for a caller without a head."""
+        self._ensure_settled(error)
+        refusal = internal_error(sent=self._sent)
+        if self._settlement is not None:
+            with contextlib.suppress(Unavailable):
+                await self._settlement
+        if self._begun:
+            await self._end_begun(refusal)
+        return CallFailed(refusal, self._extra())
+
+    async def _end_begun(self, refusal: Refusal) -> None:
+        """End an answer that had begun: a whole one is cut."""
+
+    async def _say_cut(self) -> None:
+        too_long = self._cut == TOO_LONG
+        refusal = refusal_of(UpstreamSlow(TOO_LONG), sent=True) if too_long else stopped(sent=self._sent)
+        await self._refuse(refusal)
+
+    async def _no_answer(self, error: Exception, metered: Metered | None = None) -> None:
+        """The upstream gave nothing, which costs nothing; or a part of a whole answer, which is charged."""
+        if isinstance(error, NotConfigured):
+            self._note_incident(AccountFault.UNCONFIGURED, str(error))
+            logger.error("call %s could not be forwarded: %s", self._request.id, error)
+        refusal = refusal_of(error, sent=self._sent, charged=metered is not None)
+        status = self._told_status(refusal.status)
+        receipt = await self._settle(Outcome.UPSTREAM_ERROR, status, metered, refusal=refusal.type, error=str(error))
+        if metered and receipt:
+            refusal.headers["x-cost-usd"] = usd(receipt.cost)
+        await self._refuse(refusal)
+
+    async def _upstream_error(self, exchange: Exchange) -> None:
+        """The upstream answered with an error: nothing is charged; it is passed through or explained."""
+        answer = await exchange.read_error(upstream_errors.LARGEST_ERROR)
+        found = upstream_errors.of_answer(exchange.status, answer, exchange.retry, self._shape.model, self._scrubber())
+        await self._fail(found, None, error=self._told(exchange.status, answer))
+
+    async def _fail(
+        self,
+        found: upstream_errors.CallersError,
+        metered: Metered | None,
+        *,
+        error: str,
+        response_id: str | None = None,
+    ) -> None:
+        """Settle a call that the upstream answered with an error, and tell the caller."""
+        refusal = found.refusal
+        self._note_incident(found.fault, error)
+        status = self._told_status(refusal.status)
+        await self._settle(
+            Outcome.UPSTREAM_ERROR, status, metered, refusal=refusal.type, response_id=response_id, error=error
+        )
+        await self._send_error(found)
+
+    def _told_status(self, status: int) -> int:
+        """Return the status that the caller gets, for the row."""
+        return status
+
+    async def _refuse(self, refusal: Refusal) -> None:
+        asked = self._request
+        self._begun = True
+        await send_refusal(self._send, refusal, asked.id, asked.dialect, self._extra(), asked=asked.headers)
+
+    async def _send_error(self, found: upstream_errors.CallersError) -> None:
+        refusal = found.refusal
+        if found.body is None or self._begun:
+            await self._refuse(refusal)
+        else:
+            self._begun = True
+            headers = head(self._request.id, self._request.dialect, JSON, self._extra() | refusal.headers)
+            await send_whole(self._send, refusal.status, headers, found.body)
+
+    def _extra(self) -> dict[str, str]:
+        extra = {"x-hold-id": hold_id(self._request.id)}
+        if self._admission.admitted.fitted:
+            extra["x-max-tokens-fitted"] = str(self._admission.admitted.output_bound)
+        if left_out := self._shape.left_out + self._admission.left_out:
+            extra[LEFT_OUT] = named(left_out)
+        if (tier := self._admission.pinned_tier) is not None:
+            extra[PINNED] = f"service_tier={tier}"
+        return extra
+
+    def _headers(self, content_type: bytes) -> list[tuple[bytes, bytes]]:
+        return head(self._request.id, self._request.dialect, content_type, self._extra())
