@@ -52,6 +52,12 @@ def test_every_setting_is_read(tmp_path: Path) -> None:
         "KEYDESK_LEDGER_ROOT": str(tmp_path / "segments"),
         "KEYDESK_PEPPER": PEPPER,
         "KEYDESK_SECRETS_FILE": str(tmp_path / "secrets"),
+        "KEYDESK_CLIENT_CERTIFICATE": str(tmp_path / "gateway.pem"),
+        "KEYDESK_CLIENT_KEY": str(tmp_path / "gateway.key"),
+        "SSL_CERT_FILE": str(tmp_path / "authorities.pem"),
+        "HTTPS_PROXY": "http://proxy.example:3128",
+        "HTTP_PROXY": "http://other.example:3128",
+        "NO_PROXY": "internal.example",
         "KEYDESK_UPSTREAM_CREDENTIALS": "LOCAL_TOKEN",
         "KEYDESK_HOST": "0.0.0.0",
         "KEYDESK_TRUSTED_PROXIES": "10.0.0.0/8, ::1",
@@ -113,6 +119,13 @@ def test_the_repr_shows_no_secret(tmp_path: Path) -> None:
     """Neither peppers nor a password in the store's URL."""
     settings = read(tmp_path, KEYDESK_PEPPER=PEPPER, KEYDESK_STORE_URL="postgresql://u:hunter2@h/db")
     assert PEPPER not in repr(settings)
+    assert "hunter2" not in repr(settings)
+
+
+def test_the_usual_variables_are_read_in_small_letters_too(tmp_path: Path) -> None:
+    """As curl and Go do, which take the small ones where both are there; a proxy's password is not shown."""
+    settings = read(tmp_path, https_proxy="http://u:hunter2@small:1", HTTPS_PROXY="http://large:1", no_proxy="a.test")
+    assert (settings.https_proxy, settings.http_proxy, settings.no_proxy) == ("http://u:hunter2@small:1", "", "a.test")
     assert "hunter2" not in repr(settings)
 
 

@@ -36,6 +36,12 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
     def text(name: str) -> str:
         return given.get(name) or DEFAULTS[name]
 
+    def path(name: str) -> Path | None:
+        return Path(text(name)).expanduser().resolve() if text(name) else None
+
+    def usual(name: str) -> str:
+        return given.get(name.lower()) or text(name)  # curl and Go read both, and small letters first
+
     def number(name: str, low: float, high: float) -> float:
         try:
             value = float(text(name))
@@ -57,13 +63,19 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
     synchronous = text("KEYDESK_SQLITE_SYNCHRONOUS").upper()
     if synchronous not in {"FULL", "NORMAL"}:
         raise InvalidInput(f"KEYDESK_SQLITE_SYNCHRONOUS={synchronous!r} must be FULL or NORMAL.")
-    secrets_file, public_url = text("KEYDESK_SECRETS_FILE"), text("KEYDESK_PUBLIC_URL")
+    public_url = text("KEYDESK_PUBLIC_URL")
     return Settings(
         data_dir=data_dir,
         data_group=text("KEYDESK_DATA_GROUP"),
         store_url=text("KEYDESK_STORE_URL") or f"sqlite:///{quote(str(data_dir / 'keydesk.db'))}",
         ledger_root=_ledger_root(text("KEYDESK_LEDGER_ROOT"), data_dir),
-        secrets_file=Path(secrets_file).expanduser().resolve() if secrets_file else None,
+        secrets_file=path("KEYDESK_SECRETS_FILE"),
+        client_certificate=path("KEYDESK_CLIENT_CERTIFICATE"),
+        client_key=path("KEYDESK_CLIENT_KEY"),
+        cert_file=path("SSL_CERT_FILE"),
+        https_proxy=usual("HTTPS_PROXY"),
+        http_proxy=usual("HTTP_PROXY"),
+        no_proxy=usual("NO_PROXY"),
         upstream_credentials=frozenset(filter(None, map(str.strip, text("KEYDESK_UPSTREAM_CREDENTIALS").split(",")))),
         host=text("KEYDESK_HOST"),
         trusted_proxies=Proxies.parse(text("KEYDESK_TRUSTED_PROXIES"), "KEYDESK_TRUSTED_PROXIES"),

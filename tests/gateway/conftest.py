@@ -6,6 +6,7 @@ import http.client
 import itertools
 import json
 import socket
+import ssl
 import threading
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
@@ -29,6 +30,7 @@ from tests.conftest import (
     settings_for,
     usd,
 )
+from tests.gateway.network import Network
 from tests.stores import StoreKind, Stores
 from toolkit.admin import keys, organisations, plans, wallet
 from toolkit.admin.keys import NewSecret
@@ -332,8 +334,15 @@ def read_reply(connection: http.client.HTTPConnection) -> Reply:
 
 
 @pytest.fixture(scope="session")
+def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Network]:
+    """The authority, the client certificate and the proxy of the shared gateways; they call this machine without."""
+    with Network(tmp_path_factory.mktemp("network")) as network:
+        yield network
+
+
+@pytest.fixture(scope="session")
 def gateways(
-    upstream: str, stores: Stores, tmp_path_factory: pytest.TempPathFactory
+    upstream: str, stores: Stores, network: Network, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Callable[..., Running]]:
     """Starts a gateway on a kind of store, of some number of processes, once: for tests that need none of their own."""
     with contextlib.ExitStack() as stack:
@@ -362,7 +371,7 @@ def gateways(
                 plan = plans.add(tx, "gateway tests", MILLION * 5 // 4, PLANNED)
             log = folder / "gateway.log"
             spoiled = {"TEST_SPOILED_API_KEY": f"{CREDENTIAL}\n", "TEST_BROKEN_API_KEY": "one\ntwo"}
-            own = spoiled | {"KEYDESK_CORS_ORIGINS": f"{PAGE}, app://notes"}
+            own = spoiled | network.variables | {"KEYDESK_CORS_ORIGINS": f"{PAGE}, app://notes"}
             server = stack.enter_context(gateway_process(workspace.settings, log, own, workers=workers))
             url = f"http://127.0.0.1:{workspace.settings.gateway_port}"
             return Running(replace(world, plan_id=plan.id), url, upstream, log, server)
@@ -421,14 +430,34 @@ def http_answer(body: bytes, *headers: str, status: str = "200 OK", length: int 
 
 
 @contextlib.contextmanager
-def raw_upstream(script: Script, *, linger: bool = False) -> Iterator[RawUpstream]:
-    """Run an upstream that answers every request with `script` and closes; `linger` waits for the other side first."""
-    server = socket.create_server(("127.0.0.1", 0))
-    upstream = RawUpstream(f"http://127.0.0.1:{server.getsockname()[1]}")
+def raw_upstream(script: Script, *, linger: bool = False, tls: ssl.SSLContext | None = None) -> Iterator[RawUpstream]:
+    """Run an upstream that answers every request with `script` and closes.
 
-    def serve(client: socket.socket) -> None:
+    Args:
+        script: what it sends.
+        linger: whether it waits for the other side to close first.
+        tls: how it speaks TLS, if it does.
+    """
+    server = socket.create_server(("127.0.0.1", 0))
+    upstream = RawUpstream(f"{'https' if tls else 'http'}://127.0.0.1:{server.getsockname()[1]}")
+
+    def serve(wire: socket.socket) -> None:
+        wire.settimeout(20)
+        if tls is None:
+            answer(wire)
+            return
+        with wire.dup() as below, contextlib.suppress(OSError):
+            try:
+                client = tls.wrap_socket(wire, server_side=True)
+            except OSError:  # one side does not believe the other, and is told so before the connection ends
+                below.shutdown(socket.SHUT_WR)
+                while below.recv(65_536):
+                    pass
+            else:
+                answer(client)
+
+    def answer(client: socket.socket) -> None:
         with client:
-            client.settimeout(20)
             received = b""
             while b"\r\n\r\n" not in received:
                 part = client.recv(65_536)

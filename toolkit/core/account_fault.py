@@ -4,9 +4,10 @@ from enum import StrEnum
 
 
 class AccountFault(StrEnum):
-    """What is wrong with our account at a provider; callers can do nothing about it."""
+    """What is wrong with our account at a provider, or with our way to it; callers can do nothing about it."""
 
     UNCONFIGURED = "unconfigured"
+    CONNECTION = "connection"
     CREDENTIAL = "credential"
     ACCOUNT = "account"
     CREDIT = "credit"
@@ -21,6 +22,7 @@ OF_ONE_MODEL = frozenset({AccountFault.MODEL, AccountFault.PERMISSION})
 
 SENTENCES = {
     AccountFault.UNCONFIGURED: "our credential for it is missing, or cannot be sent",
+    AccountFault.CONNECTION: "there is no way to it: a proxy, a certificate or its address is wrong",
     AccountFault.CREDENTIAL: "the provider does not take our credential: it is wrong, expired or revoked",
     AccountFault.ACCOUNT: "the provider has suspended or closed our account",
     AccountFault.CREDIT: "our account at the provider has no credit or quota left",
@@ -40,6 +42,8 @@ def sentence_of(fault: AccountFault, model: str) -> str:
 CURES = {
     AccountFault.UNCONFIGURED: "Set its credential where the gateway runs, or name another one: "
     "`keydesk upstreams update {upstream} --credential-env VAR`.",
+    AccountFault.CONNECTION: "Mend what it says: HTTPS_PROXY, NO_PROXY, SSL_CERT_FILE and KEYDESK_CLIENT_CERTIFICATE "
+    "are read when the gateway starts; its address is `keydesk upstreams update {upstream} --base-url URL`.",
     AccountFault.CREDENTIAL: "Make a new key at the provider and put it in the place of the old one; the next call "
     "uses it.",
     AccountFault.ACCOUNT: "Ask the provider why, and move its models meanwhile: "

@@ -43,6 +43,24 @@ TABLE = (
         "File of NAME=VALUE lines with upstream credentials, read before the environment.",
     ),
     Setting(
+        "KEYDESK_CLIENT_CERTIFICATE",
+        "",
+        "PEM file with the certificate, and its key, that the gateway shows to upstreams that ask for one (mTLS).",
+    ),
+    Setting("KEYDESK_CLIENT_KEY", "", "PEM file with the key of that certificate, if it is in a file of its own."),
+    Setting(
+        "SSL_CERT_FILE",
+        "",
+        "PEM file with the authorities whose certificates upstreams may have; empty: this machine's.",
+    ),
+    Setting("HTTPS_PROXY", "", "Proxy to upstreams of https: http://PROXY:PORT or http://USER:PASSWORD@PROXY:PORT."),
+    Setting("HTTP_PROXY", "", "Proxy to upstreams of http; it too is asked to connect to them (CONNECT)."),
+    Setting(
+        "NO_PROXY",
+        "",
+        "Hosts that are called without a proxy, with commas between: domains, addresses, networks, or *.",
+    ),
+    Setting(
         "KEYDESK_UPSTREAM_CREDENTIALS",
         "",
         "Names of upstream credentials, comma-separated, that do not end in _API_KEY and are not in the secrets file.",
@@ -101,6 +119,12 @@ class Settings:
     store_url: str
     ledger_root: Path | str  # a string is s3://BUCKET/PREFIX
     secrets_file: Path | None
+    client_certificate: Path | None
+    client_key: Path | None
+    cert_file: Path | None
+    https_proxy: str  # may hold a password, as the next one; read where it is used: other processes do without
+    http_proxy: str
+    no_proxy: str
     upstream_credentials: frozenset[str]
     host: str
     trusted_proxies: Proxies

@@ -7,7 +7,6 @@ from starlette.types import Send
 
 from toolkit.billing.metering import Metered
 from toolkit.billing.rules import Receipt
-from toolkit.core.account_fault import AccountFault
 from toolkit.core.errors import Refusal, Unavailable
 from toolkit.core.money import usd
 from toolkit.core.policy import Outcome
@@ -84,7 +83,7 @@ class AnsweredCall(SettledCall):
     async def _no_answer(self, error: Exception, metered: Metered | None = None) -> None:
         """The upstream gave nothing, which costs nothing; or a part of a whole answer, which is charged."""
         if isinstance(error, NotConfigured):
-            self._note_incident(AccountFault.UNCONFIGURED, str(error))
+            self._note_incident(error.fault, str(error))
             logger.error("call %s could not be forwarded: %s", self._request.id, error)
         refusal = refusal_of(error, sent=self._sent, charged=metered is not None)
         status = self._told_status(refusal.status)

@@ -64,6 +64,7 @@ def calm_collector() -> None:
 def create_app(settings: Settings | None = None) -> Starlette:
     """Return the gateway as a Starlette application; it opens the key store when it starts."""
     settings = settings or environment.read_settings()
+    upstreams = UpstreamPool(settings)
     store = Store.open(settings, make=True)
     try:
         keyring = peppers.open_keyring(store, settings)
@@ -73,7 +74,6 @@ def create_app(settings: Settings | None = None) -> Starlette:
     batcher = Batcher(open_billing_store(store))
     tallies = Tallies(store)
     key_cache = KeyCache(store, keyring, batcher, tallies)
-    upstreams = UpstreamPool(settings)
     lifecycle = CallLifecycle(key_cache, new_id("gateway"))
     admissions = AdmissionControl(key_cache, lifecycle, RefusalLog(batcher, tallies), UnknownNames(tallies))
     readers = ReaderPool()
@@ -139,6 +139,7 @@ def serve(settings: Settings, host: str, port: int, workers: int = 1) -> None:
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     if workers > 1:  # what stops a start is said once and before, not by each worker for ever
+        UpstreamPool(settings)
         with contextlib.closing(Store.open(settings, make=True)) as store:
             peppers.open_keyring(store, settings)
     config = Config(

@@ -6,7 +6,10 @@ import ssl
 
 import aiohappyeyeballs
 
-from toolkit.core.destinations import fault_of_address
+from toolkit.core.destinations import fault_of_address, fault_of_host
+from toolkit.core.outbound_proxies import OutboundProxies, OutboundProxy
+from toolkit.gateway.connection_faults import Misconfigured, fault_of_handshake
+from toolkit.gateway.proxy_tunnel import open_tunnel
 from toolkit.gateway.request_writing import Address
 from toolkit.gateway.upstream_connection import UpstreamConnection
 
@@ -22,11 +25,13 @@ class ConnectionPool:
 
     Args:
         context: how TLS certificates are checked; by default against this machine's authorities.
+        proxies: through which upstreams are called; by default none.
     """
 
-    def __init__(self, context: ssl.SSLContext | None = None) -> None:
+    def __init__(self, context: ssl.SSLContext | None = None, proxies: OutboundProxies | None = None) -> None:
         self._loop = asyncio.get_running_loop()
         self._context = context or ssl.create_default_context()
+        self._proxies = proxies or OutboundProxies()
         self._kept: dict[Address, dict[UpstreamConnection, float]] = {}
         self._all: set[UpstreamConnection] = set()
         self._sweeper: asyncio.TimerHandle | None = None
@@ -39,7 +44,8 @@ class ConnectionPool:
             limit: on the loop's clock, to have looked the host up, connected and agreed on TLS.
 
         Raises:
-            OSError, TimeoutError: none can be made; TLS errors are OSErrors, too.
+            Misconfigured: none can be made until an operator has mended something.
+            OSError, TimeoutError: none can be made.
         """
         async with asyncio.timeout_at(limit):
             return await self._connect(address)
@@ -55,12 +61,8 @@ class ConnectionPool:
         return None
 
     async def _connect(self, address: Address) -> UpstreamConnection:
-        infos = await self._loop.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
-        for *_, resolved in infos:
-            # Here and not by the name: what it resolves to is up to whoever answers for it, and may change.
-            if fault := fault_of_address(str(resolved[0])):
-                raise ConnectionError(f"{fault}, which is never called")
-        wire = await aiohappyeyeballs.start_connection(infos, happy_eyeballs_delay=_SECOND_ADDRESS)
+        proxy = self._proxies.of(address.host, address.port, tls=address.tls)
+        wire = await (self._wire(address) if proxy is None else self._tunnel(address, proxy))
         try:
             wire.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, True)
             _, connection = await self._loop.create_connection(
@@ -69,11 +71,40 @@ class ConnectionPool:
                 ssl=self._context if address.tls else None,
                 server_hostname=address.host if address.tls else None,
             )
+        except ssl.SSLError as error:
+            wire.close()
+            raise fault_of_handshake(error) from None
         except BaseException:
             wire.close()
             raise
         self._all.add(connection)
         return connection
+
+    async def _wire(self, address: Address) -> socket.socket:
+        """Connect to an upstream."""
+        infos = await self._loop.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
+        for *_, resolved in infos:
+            # Here and not by the name: what it resolves to is up to whoever answers for it, and may change. It is not
+            # looked up again: what was judged is what is connected to.
+            if fault := fault_of_address(str(resolved[0])):
+                raise Misconfigured(f"{fault}, which is never called")
+        return await aiohappyeyeballs.start_connection(infos, happy_eyeballs_delay=_SECOND_ADDRESS)
+
+    async def _tunnel(self, address: Address, proxy: OutboundProxy) -> socket.socket:
+        """Connect to an upstream through a proxy, which looks its name up: of it only the spelling can be judged."""
+        if fault := fault_of_host(address.host):
+            raise Misconfigured(f"{fault}, which is never called")
+        try:
+            infos = await self._loop.getaddrinfo(proxy.host, proxy.port, type=socket.SOCK_STREAM)
+            wire = await aiohappyeyeballs.start_connection(infos, happy_eyeballs_delay=_SECOND_ADDRESS)
+        except OSError as error:
+            raise ConnectionError(f"{proxy} cannot be reached ({type(error).__name__})") from None
+        try:
+            await open_tunnel(wire, proxy, address.host, address.port)
+        except BaseException:
+            wire.close()
+            raise
+        return wire
 
     def keep(self, connection: UpstreamConnection) -> None:
         """Take a connection back whose call is over."""

@@ -1,7 +1,7 @@
 """HTTP/1.1 as the gateway speaks it to providers: one connection, with one POST at a time.
 
 llhttp (Node's parser) reads, asyncio writes. There is nothing here that a gateway must turn off: no redirects,
-cookies, proxies, credentials from files, or headers of its own but Host and Content-Length. A call that is given up
+cookies, credentials from files, or headers of its own but Host and Content-Length. A call that is given up
 closes its connection at once. Whether a request is sent again is up to `upstream_retry`.
 """
 
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, cast
 
 import httptools
 
+from toolkit.gateway.connection_faults import fault_of_break
 from toolkit.gateway.request_writing import Address
 
 if TYPE_CHECKING:
@@ -241,7 +242,7 @@ class UpstreamConnection(asyncio.Protocol):
         if self._has_head and not framed and error is None and self._error is None:
             self._done = True
         elif not self._done and self._error is None:
-            self._error = ConnectionError("closed before the end")
+            self._error = fault_of_break(error)
         self._wake()
 
     # -- called by the parser -----------------------------------------------------------------------------------

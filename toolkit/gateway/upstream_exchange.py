@@ -6,8 +6,10 @@ import zlib
 from collections.abc import Awaitable, Mapping
 from types import TracebackType
 
+from toolkit.core.account_fault import AccountFault
 from toolkit.core.settings import Settings
 from toolkit.dialects.sse import has_begun
+from toolkit.gateway.connection_faults import REDIRECTS, Misconfigured, redirected
 from toolkit.gateway.connection_pool import ConnectionPool
 from toolkit.gateway.request_writing import request_bytes, split_url
 from toolkit.gateway.upstream_connection import UpstreamConnection
@@ -38,7 +40,19 @@ class UpstreamBroke(Exception):  # an event of the wire, turned into a refusal b
 
 
 class NotConfigured(UpstreamBroke):
-    """The upstream was not asked: our credential for it is missing or cannot be sent."""
+    """The upstream was not asked: our credential for it is missing or cannot be sent.
+
+    Attributes:
+        fault: what an operator has to mend.
+    """
+
+    fault = AccountFault.UNCONFIGURED
+
+
+class NoWay(NotConfigured):
+    """There is no way to the upstream until an operator has mended it: a proxy, a certificate, or its address."""
+
+    fault = AccountFault.CONNECTION
 
 
 class UpstreamSlow(Exception):
@@ -136,6 +150,7 @@ class Exchange:
 
         Raises:
             UpstreamBroke, UpstreamSlow: no answer.
+            NoWay: nor will there be one.
         """
         limit = self._limit(self._settings.first_byte_timeout)
         try:
@@ -153,6 +168,8 @@ class Exchange:
             await ask_again_if_closed(self._pool.kept(address), connect, ask)
         except TimeoutError:
             raise UpstreamSlow("no answer within the time limit") from None
+        except Misconfigured as error:
+            raise NoWay(f"no answer: {error}") from None
         except (OSError, ValueError) as error:  # ValueError: a header or the URL cannot be sent as it is
             raise UpstreamBroke(f"no answer: {_reason(error)}") from None
         assert self._connection is not None  # noqa: S101 - it has answered
@@ -160,6 +177,8 @@ class Exchange:
         if self.status in {204, 205}:  # whatever it sends behind this, no server may pass it on
             raise UpstreamBroke(f"no answer: its status {self.status} has no content")
         headers = self._answer_headers = self._connection.headers
+        if self.status in REDIRECTS:
+            raise NoWay(f"no answer: {redirected(self._url, self.status, self.header(b'location'))}")
         self.content_type = headers.get(b"content-type", b"")
         encoding = headers.get(b"content-encoding", b"identity").lower()
         if encoding in {b"gzip", b"x-gzip", b"deflate"}:  # though we asked for none
@@ -260,4 +279,4 @@ class Exchange:
 
 def _reason(error: Exception) -> str:
     """Return what happened in words that hold nothing of the request or the answer."""
-    return str(error) if type(error) is ConnectionError else type(error).__name__
+    return str(error) if type(error) in {ConnectionError, Misconfigured} else type(error).__name__

@@ -3,21 +3,32 @@
 from collections.abc import Mapping
 
 from toolkit import environment
+from toolkit.core.outbound_proxies import OutboundProxies
 from toolkit.core.settings import Settings
 from toolkit.gateway.connection_pool import ConnectionPool
 from toolkit.gateway.upstream_exchange import Body, Exchange, NotConfigured
+from toolkit.gateway.upstream_tls import tls_context
 
 
 class UpstreamPool:
-    """The pool of connections to all upstreams; opened and closed with the gateway."""
+    """The pool of connections to all upstreams; opened and closed with the gateway.
+
+    Args:
+        settings: time limits, proxies, certificates.
+
+    Raises:
+        InvalidInput: a proxy or a certificate cannot be used.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self._context = tls_context(settings)
+        self._proxies = OutboundProxies.parse(settings.https_proxy, settings.http_proxy, settings.no_proxy)
         self._pool: ConnectionPool | None = None
 
     async def open(self) -> None:
         """Make the pool; needs the running event loop."""
-        self._pool = ConnectionPool()
+        self._pool = ConnectionPool(self._context, self._proxies)
 
     async def close(self) -> None:
         """Close all connections."""

@@ -1,0 +1,363 @@
+"""Between the gateway and a provider: proxies, authorities, certificates, addresses that change, redirects."""
+
+import asyncio
+import json
+import socket
+import ssl
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+
+from tests.conftest import CREDENTIAL, wait_until
+from tests.gateway.conftest import Behind, Gate, RawUpstream, http_answer, raw_upstream
+from tests.gateway.network import PASSWORD, PROVIDER, Authority, ConnectProxy, Network
+from toolkit.core.errors import InvalidInput
+from toolkit.core.outbound_proxies import OutboundProxies
+from toolkit.core.settings import Settings
+from toolkit.gateway.connection_faults import Misconfigured, redirected
+from toolkit.gateway.connection_pool import ConnectionPool
+from toolkit.gateway.request_writing import Address
+from toolkit.gateway.upstream_exchange import Exchange, NoWay, UpstreamBroke
+from toolkit.gateway.upstream_tls import tls_context
+from toolkit.store.tables import UpstreamIncident
+
+JSON = "Content-Type: application/json"
+USAGE = {"usage": {"prompt_tokens": 10, "completion_tokens": 5}}
+COST = 10 * 1_000 + 5 * 8_000
+WHOLE = http_answer(json.dumps({"id": "x", "choices": [], **USAGE}).encode(), JSON)
+EVENTS = f"data: {json.dumps({'id': 'x', 'choices': [], **USAGE})}\n\ndata: [DONE]\n\n".encode()
+STREAM = http_answer(EVENTS, "Content-Type: text/event-stream")
+
+ways = pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+
+
+@pytest.fixture(scope="module")
+def stranger(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    """An authority that no gateway knows."""
+    return Authority(tmp_path_factory.mktemp("stranger"), "stranger")
+
+
+def by_name(upstream: RawUpstream, host: str = PROVIDER) -> str:
+    """Return an upstream's address with another host in it."""
+    return upstream.url.replace("127.0.0.1", host)
+
+
+def incident(behind: Behind) -> UpstreamIncident | None:
+    """Return what operators read of the upstream."""
+    with behind.gate.workspace.read() as tx:
+        name = behind.gate.rows()[-1].upstream
+        return tx.session.scalar(select(UpstreamIncident).where(UpstreamIncident.upstream == name))
+
+
+# -- a gateway with a proxy and an authority of its own -------------------------------------------------------------
+
+
+@ways
+def test_a_call_goes_through_the_proxy(gate: Gate, network: Network, stream: bool) -> None:
+    """The proxy is asked for a connection and reads nothing of the call; the upstream reads nothing of the proxy."""
+    with raw_upstream([STREAM if stream else WHOLE], tls=network.authority.server(PROVIDER)) as upstream:
+        behind = gate.behind(by_name(upstream))
+        reply = behind.ask("chat", stream=stream)
+    (head,) = [head for head in network.proxy.heads if upstream.url.rpartition(":")[2].encode() in head]
+    (request,) = upstream.requests
+    assert (reply.status, behind.gate.row().cost) == (200, COST)
+    assert head.startswith(f"CONNECT {PROVIDER}:".encode())
+    assert b"\r\nProxy-Authorization: Basic " in head
+    assert CREDENTIAL.encode() not in head
+    assert CREDENTIAL.encode() in request
+    assert b"proxy" not in request.lower()
+    assert PASSWORD not in gate.running.log.read_text()
+
+
+def test_a_connection_through_the_proxy_is_kept(gate: Gate, network: Network) -> None:
+    """The tunnel is made once; a kept connection that is closed is made anew, through the proxy again."""
+    with raw_upstream([WHOLE], linger=True, tls=network.authority.server(PROVIDER)) as upstream:
+        behind = gate.behind(by_name(upstream))
+        before = len(network.proxy.heads)
+        assert [behind.ask("chat").status for _ in range(2)] == [200, 200]
+        assert len(upstream.requests) == len(network.proxy.heads) - before == 2
+    assert sorted(bool(row.resent) for row in behind.gate.rows()) == [False, True]
+
+
+@ways
+@pytest.mark.parametrize("wrong", ["authority", "host", "time"])
+def test_a_wrong_certificate_is_refused_in_words(
+    gate: Gate, network: Network, stranger: Authority, wrong: str, stream: bool
+) -> None:
+    """Nothing is sent and nothing charged, SDKs do not ask again, and the operator reads what to mend."""
+    authority = stranger if wrong == "authority" else network.authority
+    name = "other.test" if wrong == "host" else "127.0.0.1"
+    with raw_upstream([WHOLE], tls=authority.server(name, expired=wrong == "time")) as upstream:
+        behind = gate.behind(upstream.url)
+        reply = behind.ask("chat", stream=stream)
+        assert upstream.requests == []
+    row = behind.gate.row()
+    assert (reply.status, reply.type, reply.headers["x-should-retry"]) == (502, "upstream_error", "false")
+    assert "not set up to call the provider" in reply.message
+    assert (row.outcome, row.cost, behind.gate.totals()) == ("upstream_error", 0, (0, 0))
+    words = {"authority": "SSL_CERT_FILE", "host": "mend the base URL", "time": "expired"}[wrong]
+    assert words in (row.error or "")
+    wait_until(lambda: incident(behind), "the incident")
+    found = incident(behind)
+    assert found is not None
+    assert (found.fault, found.model) == ("connection", "")
+    assert words in found.words
+
+
+def test_an_upstream_that_asks_for_a_certificate_gets_the_gateways(gate: Gate, network: Network) -> None:
+    """As the setting names it."""
+    with raw_upstream([WHOLE], tls=network.authority.server("127.0.0.1", asks=network.authority)) as upstream:
+        assert gate.behind(upstream.url).ask("chat").status == 200
+
+
+@ways
+def test_a_redirect_says_where_the_base_url_is_wrong(gate: Gate, stream: bool) -> None:
+    """The operator reads what to change; whereto it leads is the provider's word and stays out of the log."""
+    with raw_upstream([]) as upstream:
+        secret = f"Location: {upstream.url.replace('http:', 'https:')}/v1?key={CREDENTIAL}"
+        with raw_upstream([http_answer(b"moved", secret, status="308 Permanent Redirect")]) as redirecting:
+            behind = gate.behind(redirecting.url)
+            reply = behind.ask("chat", stream=stream)
+        assert upstream.requests == []
+    row = behind.gate.row()
+    assert (reply.status, reply.headers["x-should-retry"], row.cost) == (502, "false", 0)
+    assert (
+        row.error == "no answer: it redirects (308) to https at the same host, which is not followed: mend its base URL"
+    )
+
+
+@pytest.mark.parametrize(
+    ("location", "kind"),
+    [
+        ("https://api.test/v1/chat", "https at the same host"),
+        ("/v2/chat", "another path or port"),
+        ("http://api.test:8080/v1/chat", "another path or port"),
+        ("https://www.test/", "another host"),
+        ("//www.test/", "another host"),
+        ("", "another path or port"),
+        ("http://[", "no address"),
+    ],
+)
+def test_of_a_redirect_the_kind_is_told(location: str, kind: str) -> None:
+    """Enough to know what is wrong."""
+    said = redirected("http://api.test/v1/chat", 301, location)
+    assert said == f"it redirects (301) to {kind}, which is not followed: mend its base URL"
+
+
+# -- proxies --------------------------------------------------------------------------------------------------------
+
+
+def connect_to(proxy: ConnectProxy, host: str = PROVIDER, user: str = "") -> None:
+    """Connect to an upstream of http through a proxy."""
+
+    async def run() -> None:
+        pool = ConnectionPool(proxies=OutboundProxies(http=proxy.known(user=user)))
+        try:
+            await pool.connect(Address(host, 8080, tls=False), asyncio.get_running_loop().time() + 10)
+        finally:
+            pool.close()
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    ("answer", "user", "words"),
+    [
+        (b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n", "", r"asks for a user and a password \(407\)"),
+        (b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n", "u:hunter2", "does not take the user and the password"),
+        (b"HTTP/1.1 403 Forbidden\r\nContent-Length: 4\r\n\r\nNo u:hunter2", "u:hunter2", r"\(403\): allow its host"),
+        (b"HTTP/1.1 405 \r\n\r\n", "", r"\(405\): allow its host and port there, or name the host in NO_PROXY"),
+        (b"SSH-2.0-OpenSSH_9.2\r\n\r\n", "", "is no HTTP proxy"),
+    ],
+)
+def test_a_proxy_that_must_be_mended(answer: bytes, user: str, words: str) -> None:
+    """An operator reads what to change; nothing that the proxy said, and no password, is in it."""
+    with (
+        ConnectProxy(answer) as proxy,
+        pytest.raises(Misconfigured, match=f"the proxy of HTTP_PROXY.*{words}") as caught,
+    ):
+        connect_to(proxy, user=user)
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (b"HTTP/1.1 502 Bad Gateway\r\n\r\n", r"could not reach the upstream \(502\)"),
+        (b"HTTP/1.0 503 Service Unavailable\r\n\r\n", r"could not reach the upstream \(503\)"),
+        (b"HTTP/1.1 504 Gateway Timeout\r\n\r\n", r"could not reach the upstream \(504\)"),
+        (b"", "hung up"),
+        (b"HTTP/1.1 200 OK\r\n", "hung up"),
+        (b"HTTP/1.1 200 OK\r\nX: " + b"y" * 20_000, "without end"),
+        (b"HTTP/1.1 200 OK\r\n\r\nHTTP/1.1 200 OK\r\n\r\n{}", "more than its answer"),
+    ],
+)
+def test_a_proxy_that_fails_now(answer: bytes, words: str) -> None:
+    """It may work the next time, so it is not said to be set up wrongly."""
+    with (
+        ConnectProxy(answer) as proxy,
+        pytest.raises(ConnectionError, match=f"the proxy of HTTP_PROXY.*{words}") as caught,
+    ):
+        connect_to(proxy)
+    assert type(caught.value) is ConnectionError
+
+
+def test_a_proxy_that_is_not_there() -> None:
+    """It is the proxy that cannot be reached, not the upstream."""
+    proxy = ConnectProxy()
+    with proxy:
+        pass
+    with pytest.raises(ConnectionError, match="the proxy of HTTP_PROXY cannot be reached"):
+        connect_to(proxy)
+
+
+@pytest.mark.parametrize(
+    "host", ["169.254.169.254", "::ffff:169.254.169.254", "metadata.google.internal", "0xa9fea9fe"]
+)
+def test_no_proxy_is_asked_for_a_metadata_service(host: str) -> None:
+    """What a proxy looks up cannot be seen from here, but such a host's spelling can."""
+    with ConnectProxy() as proxy:
+        with pytest.raises(Misconfigured, match="never called"):
+            connect_to(proxy, host)
+        assert proxy.heads == []
+
+
+def test_an_ipv6_address_is_written_in_brackets() -> None:
+    """RFC 9110, 9.3.6: host and port as an authority has them."""
+    with ConnectProxy(b"HTTP/1.1 502 \r\n\r\n") as proxy:
+        with pytest.raises(ConnectionError):
+            connect_to(proxy, "2001:db8::1")
+        assert proxy.heads == [b"CONNECT [2001:db8::1]:8080 HTTP/1.1\r\nHost: [2001:db8::1]:8080\r\n\r\n"]
+
+
+# -- addresses ------------------------------------------------------------------------------------------------------
+
+
+class Rebinding(asyncio.SelectorEventLoop):
+    """A loop whose names change from a harmless address to a metadata service's."""
+
+    lookups = 0
+
+    async def getaddrinfo(self, host: Any, port: Any, **options: Any) -> Any:
+        """Look a name up."""
+        assert host == "rebinding.test"
+        self.lookups += 1
+        return await super().getaddrinfo("127.0.0.1" if self.lookups == 1 else "169.254.169.254", port, **options)
+
+
+def test_the_address_that_was_judged_is_connected_to() -> None:
+    """A name that changes between look and leap is looked up once; the next connection is judged anew."""
+
+    async def run() -> None:
+        server = socket.create_server(("127.0.0.1", 0))
+        pool, loop = ConnectionPool(), asyncio.get_running_loop()
+        assert isinstance(loop, Rebinding)
+        address = Address("rebinding.test", server.getsockname()[1], tls=False)
+        with server:
+            assert (await pool.connect(address, loop.time() + 10)).is_open
+            assert loop.lookups == 1
+            with pytest.raises(Misconfigured, match="never called"):
+                await pool.connect(address, loop.time() + 10)
+        pool.close()
+
+    with asyncio.Runner(loop_factory=Rebinding) as runner:
+        runner.run(run())
+
+
+# -- certificates ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    """An authority."""
+    return Authority(tmp_path_factory.mktemp("authority"))
+
+
+def exchange(settings: Settings, context: ssl.SSLContext, url: str) -> None:
+    """Ask an upstream for something."""
+
+    async def run() -> None:
+        pool = ConnectionPool(context)
+        with Exchange(pool, settings, url, {}, b"{}") as made:
+            await made.send()
+        pool.close()
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_a_certificate_of_ours_that_is_missing(
+    authority: Authority, settings: Settings, version: ssl.TLSVersion
+) -> None:
+    """A server of TLS 1.3 says so only after the request was written; it is the same fault."""
+    server = authority.server("127.0.0.1", asks=authority)
+    server.minimum_version = server.maximum_version = version
+    with raw_upstream([WHOLE], tls=server) as upstream:
+        with pytest.raises(UpstreamBroke) as caught:
+            exchange(settings, authority.believed(), upstream.url)
+        assert upstream.requests == []
+    assert isinstance(caught.value, NoWay)
+    assert "KEYDESK_CLIENT_CERTIFICATE" in str(caught.value)
+
+
+def test_an_upstream_of_http_under_https(authority: Authority, settings: Settings) -> None:
+    """What answers there is no TLS, and its address is to be mended."""
+
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        writer.write(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
+        await writer.drain()
+        writer.close()
+
+    async def run() -> None:
+        pool = ConnectionPool(authority.believed())
+        async with await asyncio.start_server(refuse, "127.0.0.1", 0) as server:
+            url = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+            with pytest.raises(NoWay, match="speaks no TLS"), Exchange(pool, settings, url, {}, b"{}") as made:
+                await made.send()
+        pool.close()
+
+    asyncio.run(run())
+
+
+def spoiled(tmp_path: Path, authority: Authority) -> dict[str, dict[str, Any]]:
+    """Return settings that cannot be used, by what is said of them."""
+    junk = tmp_path / "junk.pem"
+    junk.write_text("no certificate\n")
+    good, other = authority.issue("gateway.test"), authority.issue("other.test")
+    return {
+        r"SSL_CERT_FILE: .*none\.pem cannot be used: No such file": {"cert_file": tmp_path / "none.pem"},
+        r"SSL_CERT_FILE: .*junk\.pem cannot be used: it holds no certificate": {"cert_file": junk},
+        r"KEYDESK_CLIENT_CERTIFICATE: .*none\.pem cannot be used: No such file": {
+            "client_certificate": tmp_path / "none.pem"
+        },
+        r"KEYDESK_CLIENT_CERTIFICATE: .*authority\.pem .* KEYDESK_CLIENT_KEY": {"client_certificate": authority.file},
+        r"KEYDESK_CLIENT_CERTIFICATE: .* with the key in .*belong together": {
+            "client_certificate": good,
+            "client_key": other,
+        },
+        r"KEYDESK_CLIENT_CERTIFICATE: .*have no password": {
+            "client_certificate": authority.issue("gateway.test", password=b"secret")
+        },
+        r"KEYDESK_CLIENT_KEY is of no use alone": {"client_key": good},
+    }
+
+
+def test_a_file_that_cannot_be_used_stops_the_start(tmp_path: Path, authority: Authority, settings: Settings) -> None:
+    """OpenSSL passes over a wrong file of authorities without a word, and asks at the terminal for a key's password."""
+    for words, given in spoiled(tmp_path, authority).items():
+        with pytest.raises(InvalidInput, match=words):
+            tls_context(replace(settings, **given))
+
+
+def test_a_key_may_be_in_a_file_of_its_own(tmp_path: Path, authority: Authority, settings: Settings) -> None:
+    """As orchestrators mount them."""
+    both = authority.issue("gateway.test").read_text()
+    key, mark, certificate = both.partition("-----BEGIN CERTIFICATE-----")
+    (tmp_path / "tls.key").write_text(key)
+    (tmp_path / "tls.crt").write_text(mark + certificate)
+    context = tls_context(replace(settings, client_certificate=tmp_path / "tls.crt", client_key=tmp_path / "tls.key"))
+    assert context.verify_mode is ssl.CERT_REQUIRED

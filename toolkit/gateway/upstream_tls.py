@@ -1,0 +1,45 @@
+"""TLS to upstreams: which authorities the gateway believes, and which certificate it shows."""
+
+import ssl
+from pathlib import Path
+
+from toolkit.core.errors import InvalidInput
+from toolkit.core.settings import Settings
+
+
+def tls_context(settings: Settings) -> ssl.SSLContext:
+    """Return how connections to upstreams are secured.
+
+    The authorities are this machine's, or those that `SSL_CERT_FILE` and `SSL_CERT_DIR` name (OpenSSL,
+    "SSL_CTX_set_default_verify_paths"). The gateway's own certificate is shown to upstreams that ask for one.
+
+    Raises:
+        InvalidInput: a file cannot be used. OpenSSL by itself passes over a wrong `SSL_CERT_FILE` without a word.
+    """
+    context = ssl.create_default_context()
+    if settings.cert_file is not None:
+        try:
+            context.load_verify_locations(settings.cert_file)
+        except OSError as error:
+            why = _why(error, "it holds no certificate in PEM form")
+            raise InvalidInput(f"SSL_CERT_FILE: {settings.cert_file} cannot be used: {why}.") from None
+    if settings.client_certificate is not None:
+        _show(context, settings.client_certificate, settings.client_key)
+    elif settings.client_key is not None:
+        raise InvalidInput("KEYDESK_CLIENT_KEY is of no use alone: set KEYDESK_CLIENT_CERTIFICATE, too.")
+    return context
+
+
+def _show(context: ssl.SSLContext, certificate: Path, key: Path | None) -> None:
+    try:
+        # A password that is given, though it is empty, keeps OpenSSL from asking for one at the terminal.
+        context.load_cert_chain(certificate, key, password="")
+    except OSError as error:
+        why = _why(error, "certificate and key must be in PEM form, belong together, and have no password")
+        both = f"{certificate} cannot be used with the key in {key}" if key else f"{certificate} cannot be used"
+        hint = "" if key else " A key in a file of its own is named by KEYDESK_CLIENT_KEY."
+        raise InvalidInput(f"KEYDESK_CLIENT_CERTIFICATE: {both}: {why}.{hint}") from None
+
+
+def _why(error: OSError, otherwise: str) -> str:
+    return otherwise if isinstance(error, ssl.SSLError) else str(error.strerror)
