@@ -565,7 +565,7 @@ def test_what_is_known_of_an_upstream_is_set_and_shown(world: World, run: Run, r
     names = ("on_leave", "refusal_free", "pin_tier", "reckon_rate")
     assert [own[name] for name in names] == ["read_on", True, False, 50]
     said = run("upstreams", "update", "own", "--pin-tier", "--no-refusal-free").stdout
-    assert "on leave: read_on; free refusals: no; tier pinned: yes; reckoned: 50 tokens/s" in said
+    assert "no preset; on leave: read_on; refusal free: no; reckon rate: 50" in said
     assert [read("upstreams", "show", "own")[name] for name in names] == ["read_on", False, True, 50]
     shown = run("upstreams", "show", "own").stdout
     assert "read_on" in shown
@@ -576,6 +576,46 @@ def test_what_is_known_of_an_upstream_is_set_and_shown(world: World, run: Run, r
     refused = run("upstreams", "update", "test-openai", "--refusal-free")
     assert (refused.exit_code, "Anthropic's" in refused.stderr) == (1, True)
     assert run("upstreams", "show", "nothing").exit_code == 1
+
+
+def test_a_provider_is_connected_by_its_name(world: World, run: Run, read: Read) -> None:
+    """One command; what holds is shown with why, and what is given wins."""
+    added = run("upstreams", "add", "mine", "--preset", "mistral")
+    assert "at https://api.mistral.ai/v1; preset mistral." in added.stdout
+    assert "Set MISTRAL_API_KEY where the gateway runs." in added.stdout
+    shown = read("upstreams", "show", "mine")
+    assert (shown["preset"], shown["output_bound"], shown["add_stream_options"]) == ("mistral", "max_tokens", False)
+    assert read("upstreams", "update", "mine", "--on-leave", "cancel")["on_leave"] == "cancel"
+    words = run("upstreams", "show", "mine").stdout
+    assert "max_tokens (from preset mistral)" in words
+    assert "cancel (given; from preset mistral: read_on)" in words
+    assert shown["why"]["on_leave"] == "from preset mistral"  # type: ignore[index]
+    assert "mistral" in run("upstreams", "list").stdout
+    azure = ("upstreams", "add", "azure", "--preset", "azure-openai")
+    assert "--base-url https://{resource}.openai.azure.com/openai/v1" in run(*azure).stderr
+    url = "https://mine.openai.azure.com/openai"
+    row = read(*azure, "--base-url", url, "--api-version", "2024-10-21", "--billed-errors", "408", "--no-add-store")
+    assert (row["credential_header"], row["api_version"], row["billed_errors"]) == ("api-key", "2024-10-21", "408")
+    assert row["add_store"] is False
+    assert run("upstreams", "add", "x", "--preset", "grok").exit_code == 1
+    assert "--preset" in run("upstreams", "add", "x").stderr
+
+
+def test_the_presets_are_listed(run: Run) -> None:
+    """For people and for programs; and one who connects a known host without its preset is told."""
+    assert "https://api.groq.com/openai/v1" in run("upstreams", "presets").stdout
+    rows = {row["name"]: row for row in json.loads(run("upstreams", "presets", "--json").stdout)}
+    assert (rows["groq"]["on_leave"], rows["groq"]["price_list"]) == ("read_on", "groq")
+
+
+def test_a_known_host_without_its_preset_is_named(world: World, run: Run) -> None:
+    """With the command that sets what is known; nothing is said where that changes nothing."""
+    base = ["--dialect", "openai", "--credential-env", "U_API_KEY", "--base-url"]
+    assert (
+        "`keydesk upstreams update u --preset groq`"
+        in run("upstreams", "add", "u", *base, "https://api.groq.com/openai/v1").stdout
+    )
+    assert "--preset" not in run("upstreams", "add", "o", *base, "https://api.openai.com/v1").stdout
 
 
 def test_a_model_is_moved_to_a_real_provider(world: World, run: Run, read: Read) -> None:

@@ -1,33 +1,17 @@
-"""What is known of an upstream by where it is, and what cannot be said of one."""
+"""What can be said of an upstream, and what cannot."""
 
 import pytest
 
 from toolkit.core.dialect import Dialect
 from toolkit.core.errors import InvalidInput
-from toolkit.core.upstream_traits import OnLeave, UpstreamTraits, check, defaults
-
-
-@pytest.mark.parametrize(
-    ("dialect", "url", "free", "pinned"),
-    [
-        (Dialect.OPENAI, "https://api.openai.com/v1", False, True),
-        (Dialect.OPENAI, "https://API.OpenAI.com:443/v1", False, True),
-        (Dialect.OPENAI, "https://eu.api.openai.com/v1", False, True),
-        (Dialect.ANTHROPIC, "https://api.anthropic.com", True, True),
-        # Others, however alike their names are; Anthropic's other API; and who has no tiers.
-        (Dialect.OPENAI, "https://api.openai.com.example/v1", False, False),
-        (Dialect.OPENAI, "https://example.com/api.openai.com/v1", False, False),
-        (Dialect.OPENAI, "https://notapi.openai.com/v1", False, False),
-        (Dialect.OPENAI, "https://mine.openai.azure.com/openai/v1", False, False),
-        (Dialect.OPENAI, "https://api.anthropic.com/v1", False, False),
-        (Dialect.ANTHROPIC, "https://bedrock-runtime.us-east-1.amazonaws.com", False, False),
-        (Dialect.ANTHROPIC, "http://127.0.0.1:8090/anthropic", False, False),
-        (Dialect.GEMINI, "https://generativelanguage.googleapis.com", False, False),
-    ],
+from toolkit.core.upstream_traits import (
+    MOST_BILLED_ERRORS,
+    CredentialHeader,
+    OnLeave,
+    OutputBound,
+    UpstreamTraits,
+    check,
 )
-def test_what_is_usual_goes_by_the_host(dialect: Dialect, url: str, free: bool, pinned: bool) -> None:
-    """Free refusals and a pinned tier at the makers' own hosts; a stream that is left is cancelled everywhere."""
-    assert defaults(dialect, url) == UpstreamTraits(OnLeave.CANCEL, free, pinned, 200)
 
 
 @pytest.mark.parametrize(
@@ -38,6 +22,15 @@ def test_what_is_usual_goes_by_the_host(dialect: Dialect, url: str, free: bool, 
         (Dialect.GEMINI, UpstreamTraits(pin_tier=True), "openai and anthropic"),
         (Dialect.OPENAI, UpstreamTraits(reckon_rate=-1), "0 to 100,000"),
         (Dialect.OPENAI, UpstreamTraits(reckon_rate=100_001), "0 to 100,000"),
+        (Dialect.ANTHROPIC, UpstreamTraits(output_bound=OutputBound.MAX_TOKENS), "--output-bound is for"),
+        (Dialect.ANTHROPIC, UpstreamTraits(add_store=False), "--add-store is for"),
+        (Dialect.GEMINI, UpstreamTraits(add_stream_options=False), "--add-stream-options is for"),
+        (Dialect.GEMINI, UpstreamTraits(api_version="2024-10-21"), "--api-version is for"),
+        (Dialect.OPENAI, UpstreamTraits(api_version="2024-10-21&x=1"), "look like 2024-10-21"),
+        (Dialect.OPENAI, UpstreamTraits(api_version="x" * 41), "look like 2024-10-21"),
+        (Dialect.OPENAI, UpstreamTraits(billed_errors="Content Filter"), "in small letters"),
+        (Dialect.OPENAI, UpstreamTraits(billed_errors="408,"), "in small letters"),
+        (Dialect.OPENAI, UpstreamTraits(billed_errors=",".join(["408"] * (MOST_BILLED_ERRORS + 1))), "up to 20"),
     ],
 )
 def test_what_cannot_be_true_is_refused(dialect: Dialect, traits: UpstreamTraits, words: str) -> None:
@@ -47,5 +40,26 @@ def test_what_cannot_be_true_is_refused(dialect: Dialect, traits: UpstreamTraits
 
 
 def test_what_can_be_true_is_taken() -> None:
-    """Anthropic's dialect has all of it."""
+    """Anthropic's dialect has free refusals, OpenAI's the names of fields."""
     check(Dialect.ANTHROPIC, UpstreamTraits(OnLeave.READ_ON, refusal_free=True, pin_tier=True, reckon_rate=0))
+    check(
+        Dialect.OPENAI,
+        UpstreamTraits(
+            credential_header=CredentialHeader.API_KEY,
+            api_version="2024-10-21",
+            output_bound=OutputBound.MAX_TOKENS,
+            add_stream_options=False,
+            add_store=False,
+            billed_errors="content_filter,408",
+        ),
+    )
+
+
+@pytest.mark.parametrize(
+    ("status", "named", "is_billed"),
+    [(400, {"content_filter"}, True), (408, set(), True), (400, {"invalid_request_error"}, False), (429, {""}, False)],
+)
+def test_an_error_is_billed_by_its_status_or_its_names(status: int, named: set[str], is_billed: bool) -> None:
+    """And none is of an upstream of which nothing is known."""
+    assert UpstreamTraits(billed_errors="content_filter,408").bills(status, named) is is_billed
+    assert not UpstreamTraits().bills(status, named - {""})

@@ -9,7 +9,7 @@ from tests.conftest import ADMIN
 from toolkit.admin.catalog import traits_of
 from toolkit.core.dialect import Dialect
 from toolkit.core.settings import Settings
-from toolkit.core.upstream_traits import defaults
+from toolkit.providers.usual import usual
 from toolkit.store import steps
 from toolkit.store.database import Store
 from toolkit.store.tables import Upstream
@@ -52,4 +52,4 @@ def test_upstreams_that_are_there_get_what_is_usual_at_their_place(store: Store)
     store.migrate()
     with store.read(ADMIN) as tx:
         found = {row.name: traits_of(row) for row in tx.session.query(Upstream)}
-    assert found == {f"{dialect} {url}": defaults(dialect, url) for dialect in Dialect for url in URLS}
+    assert found == {f"{dialect} {url}": usual(dialect, url) for dialect in Dialect for url in URLS}

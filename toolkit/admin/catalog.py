@@ -11,7 +11,7 @@ from toolkit.core.dialect import Dialect
 from toolkit.core.hosted_tools import HostedTools
 from toolkit.core.pricing import PriceSheet
 from toolkit.core.unknown_fields import UnknownFields
-from toolkit.core.upstream_traits import OnLeave, UpstreamTraits
+from toolkit.core.upstream_traits import CredentialHeader, OnLeave, OutputBound, UpstreamTraits
 from toolkit.store.locks import lock_catalog
 from toolkit.store.tables import CatalogVersion, Model, Plan, PlanModel, Price, Upstream
 from toolkit.store.transaction import Transaction
@@ -39,6 +39,12 @@ def traits_of(upstream: Upstream) -> UpstreamTraits:
         refusal_free=upstream.refusal_free,
         pin_tier=upstream.pin_tier,
         reckon_rate=upstream.reckon_rate,
+        credential_header=CredentialHeader(upstream.credential_header),
+        api_version=upstream.api_version,
+        output_bound=OutputBound(upstream.output_bound),
+        add_stream_options=upstream.add_stream_options,
+        add_store=upstream.add_store,
+        billed_errors=upstream.billed_errors,
     )
 
 

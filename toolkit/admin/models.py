@@ -12,6 +12,7 @@ from toolkit.core import words
 from toolkit.core.dialect import Dialect
 from toolkit.core.errors import Conflict, InvalidInput, NotFound
 from toolkit.core.pricing import PriceSheet
+from toolkit.providers.presets import PRESETS
 from toolkit.store import audit
 from toolkit.store.tables import Model, Upstream
 from toolkit.store.transaction import Transaction
@@ -24,7 +25,7 @@ LONGEST_UPSTREAM_MODEL = 256
 """Characters."""
 
 PRICE_PROVIDER = {Dialect.OPENAI: "openai", Dialect.ANTHROPIC: "anthropic", Dialect.GEMINI: "google"}
-"""Which provider of genai-prices a dialect's models are looked up at, unless `price_as` says otherwise."""
+"""Which list of genai-prices a dialect's models are looked up in, unless the preset or `price_as` says otherwise."""
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@/+-]{0,127}")
 
@@ -50,7 +51,8 @@ def add_model(
         upstream: name of the upstream that serves it.
         upstream_model: what the upstream calls it; the public id by default.
         sheet: prices; without them they are copied from genai-prices.
-        price_as: `PROVIDER/MODEL` to copy prices of; by default the dialect's provider and the upstream model.
+        price_as: `PROVIDER/MODEL` to copy prices of; by default the list of the upstream's preset, or
+            of its dialect's maker, and the upstream model.
         valid_from: from when the price holds, UTC; now by default.
         context_window: tokens; from genai-prices, else 131,072.
         default_output: output bound injected when a caller gives none, in tokens; else the smaller of
@@ -71,7 +73,7 @@ def add_model(
     start = prices.start_of(tx, valid_from)
     source = "given"
     if sheet is None:
-        reference = price_as or f"{PRICE_PROVIDER[Dialect(endpoint.dialect)]}/{upstream_model or model_id}"
+        reference = price_as or f"{_price_list(endpoint)}/{upstream_model or model_id}"
         public = public_price(reference, start)
         sheet, source = public.sheet, public.source
         context_window = public.context_window if context_window is None else context_window
@@ -98,6 +100,23 @@ def add_model(
     audit.record(tx, "model.add", model_id, after={"upstream": upstream, "upstream_model": model.upstream_model})
     prices.enter(tx, model_id, sheet, source, start)
     return model
+
+
+def _price_list(upstream: Upstream) -> str:
+    """Return which list of genai-prices an upstream's models are looked up in.
+
+    Raises:
+        NotFound: its provider has none.
+    """
+    preset = PRESETS.get(upstream.preset) if upstream.preset else None
+    if preset is None:
+        return PRICE_PROVIDER[Dialect(upstream.dialect)]
+    if preset.price_list is None:
+        raise NotFound(
+            f"genai-prices has no list of {preset.title}. Give the prices yourself (--input-price, --output-price), or "
+            "name a model that it knows with --price-as PROVIDER/MODEL."
+        )
+    return preset.price_list
 
 
 def update_model(

@@ -1,8 +1,8 @@
 """Upstreams: provider endpoints, each with its dialect, base URL, credential by name, and what is known of it."""
 
 import re
-from dataclasses import asdict, replace
-from typing import Any
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Unpack
 
 from sqlalchemy import select
 
@@ -14,7 +14,10 @@ from toolkit.core.destinations import fault_of_url
 from toolkit.core.dialect import Dialect
 from toolkit.core.errors import Conflict, InvalidInput, NotFound
 from toolkit.core.unknown_fields import UnknownFields
-from toolkit.core.upstream_traits import OnLeave, UpstreamTraits
+from toolkit.core.upstream_traits import GivenTraits, UpstreamTraits
+from toolkit.providers import presets
+from toolkit.providers.preset import Preset
+from toolkit.providers.usual import usual
 from toolkit.store import audit
 from toolkit.store.tables import Plan, Upstream
 from toolkit.store.transaction import Transaction
@@ -25,38 +28,40 @@ _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 def add_upstream(
     tx: Transaction,
     name: str,
-    dialect: Dialect,
-    base_url: str,
-    credential_env: str,
+    dialect: Dialect | None = None,
+    base_url: str | None = None,
+    credential_env: str | None = None,
     *,
-    unknown_fields: UnknownFields = UnknownFields.PASS,
-    on_leave: OnLeave | None = None,
-    refusal_free: bool | None = None,
-    pin_tier: bool | None = None,
-    reckon_rate: int | None = None,
+    preset: str | None = None,
+    unknown_fields: UnknownFields | None = None,
+    **given: Unpack[GivenTraits],
 ) -> Upstream:
-    """Add a provider endpoint.
+    """Add a provider endpoint: by the name of its provider, by what is said of it, or by both, where what is said wins.
 
     Args:
         tx: as a platform admin.
         name: how models refer to it.
-        dialect: the wire format it speaks.
+        dialect: the wire format it speaks; with a preset that of the preset.
         base_url: what the provider's own SDK uses, e.g. https://api.openai.com/v1, https://api.anthropic.com,
-            https://generativelanguage.googleapis.com.
-        credential_env: name of the environment variable, or of the line in the secrets file, with its credential.
-        unknown_fields: what becomes of request fields, betas and headers that Keydesk does not know.
-        on_leave, refusal_free, pin_tier, reckon_rate: as in `UpstreamTraits`; what is not given is as its `defaults`.
+            https://generativelanguage.googleapis.com; with a preset that of the preset, if it has one for everybody.
+        credential_env: name of the environment variable, or of the line in the secrets file, with its credential; with
+            a preset the customary one.
+        preset: a name of `presets.PRESETS`.
+        unknown_fields: what becomes of request fields, betas and headers that Keydesk does not know; they pass unless
+            the preset says otherwise.
+        given: as in `UpstreamTraits`; what is not given is as the preset has it, else as is `usual`.
 
     Raises:
-        InvalidInput: a value cannot be used.
+        InvalidInput: a value cannot be used, or one that no preset gives is missing.
         Conflict: the name is taken.
     """
     catalog.begin_change(tx)
     name = words.check_name(name, "upstream's name")
+    row = presets.find(preset) if preset is not None else None
+    dialect, base_url, credential_env = _address(row, dialect, base_url, credential_env)
     check_base_url(base_url, dialect)
     _check_credential_name(credential_env)
-    given = {"on_leave": on_leave, "refusal_free": refusal_free, "pin_tier": pin_tier, "reckon_rate": reckon_rate}
-    traits = _traits(dialect, upstream_traits.defaults(dialect, base_url), given)
+    traits = _traits(dialect, row.traits if row else usual(dialect, base_url), given)
     if tx.session.get(Upstream, name):
         raise Conflict(f"There is already an upstream named {name!r}.")
     upstream = Upstream(
@@ -64,9 +69,10 @@ def add_upstream(
         dialect=dialect,
         base_url=base_url.rstrip("/"),
         credential_env=credential_env,
-        unknown_fields=unknown_fields,
+        unknown_fields=unknown_fields or (row.unknown_fields if row else UnknownFields.PASS),
         created_at=tx.now,
         created_by=tx.actor.name,
+        preset=preset,
         **asdict(traits),
     )
     tx.session.add(upstream)
@@ -76,22 +82,45 @@ def add_upstream(
     return upstream
 
 
+def _address(
+    preset: Preset | None, dialect: Dialect | None, base_url: str | None, credential_env: str | None
+) -> tuple[Dialect, str, str]:
+    """Return what an upstream needs, from what is given and what its preset says.
+
+    Raises:
+        InvalidInput: something is missing, or is not the preset's and must be.
+    """
+    if preset is None:
+        if dialect is None or base_url is None or credential_env is None:
+            raise InvalidInput(
+                "Name the provider with --preset (`keydesk upstreams presets` lists them), or give --dialect, "
+                "--base-url and --credential-env."
+            )
+        return dialect, base_url, credential_env
+    if dialect not in (None, preset.dialect):
+        raise InvalidInput(
+            f"The preset {preset.name} is of the {preset.dialect} dialect, not {dialect}. Leave --preset out, and say "
+            "what is known of the upstream by the other options."
+        )
+    if base_url is None and not preset.has_address:
+        raise InvalidInput(f"Give the address of your own {preset.title}: --base-url {preset.base_url}")
+    return preset.dialect, base_url or preset.base_url, credential_env or preset.credential_env
+
+
 def update_upstream(
     tx: Transaction,
     name: str,
     *,
     base_url: str | None = None,
     credential_env: str | None = None,
+    preset: str | None = None,
     unknown_fields: UnknownFields | None = None,
-    on_leave: OnLeave | None = None,
-    refusal_free: bool | None = None,
-    pin_tier: bool | None = None,
-    reckon_rate: int | None = None,
+    **given: Unpack[GivenTraits],
 ) -> Upstream:
     """Change where an upstream is, its credential, what becomes of unknown fields, or what is known of it.
 
-    What is not given stays; but what was the default at its old address becomes the default at the new one. The next
-    call goes by it.
+    What is not given stays; but with a preset all that is known of the upstream becomes as that has it, and of one
+    without, what was usual at its old address becomes what is usual at the new one. The next call goes by it.
 
     Raises:
         NotFound: no such upstream.
@@ -103,16 +132,21 @@ def update_upstream(
     dialect, traits = Dialect(upstream.dialect), catalog.traits_of(upstream)
     if base_url is not None:
         check_base_url(base_url, dialect)
-        old, new = (upstream_traits.defaults(dialect, url) for url in (upstream.base_url, base_url))
-        moved = {name: value for name, value in asdict(new).items() if getattr(traits, name) == getattr(old, name)}
-        traits = replace(traits, **moved)
+        if upstream.preset is None:
+            old, new = (usual(dialect, url) for url in (upstream.base_url, base_url))
+            moved = {name: value for name, value in asdict(new).items() if getattr(traits, name) == getattr(old, name)}
+            traits = replace(traits, **moved)
         upstream.base_url = base_url.rstrip("/")
+    if preset is not None:
+        row = presets.find(preset)
+        _address(row, dialect, upstream.base_url, upstream.credential_env)
+        upstream.preset, traits = preset, row.traits
+        unknown_fields = unknown_fields or row.unknown_fields
     if credential_env is not None:
         _check_credential_name(credential_env)
         upstream.credential_env = credential_env
     if unknown_fields is not None:
         upstream.unknown_fields = unknown_fields
-    given = {"on_leave": on_leave, "refusal_free": refusal_free, "pin_tier": pin_tier, "reckon_rate": reckon_rate}
     for trait, value in asdict(_traits(dialect, traits, given)).items():
         setattr(upstream, trait, value)
     after = _describe_upstream(upstream)
@@ -126,16 +160,63 @@ def _describe_upstream(upstream: Upstream) -> dict[str, Any]:
     return {
         "base_url": upstream.base_url,
         "credential": upstream.credential_env,
+        **({"preset": upstream.preset} if upstream.preset else {}),
         **describe_unknown_fields(upstream),
         **asdict(catalog.traits_of(upstream)),
     }
 
 
-def _traits(dialect: Dialect, before: UpstreamTraits, given: dict[str, Any]) -> UpstreamTraits:
+def _traits(dialect: Dialect, before: UpstreamTraits, given: GivenTraits) -> UpstreamTraits:
     """Return what is known of an upstream once the given values have taken their place."""
-    traits = replace(before, **{name: value for name, value in given.items() if value is not None})
+    said: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    traits = replace(before, **said)
     upstream_traits.check(dialect, traits)
     return traits
+
+
+@dataclass(frozen=True, slots=True)
+class Holds:
+    """A thing that is known of an upstream.
+
+    Args:
+        name: of the column.
+        value: what holds.
+        is_given: whether somebody has said so, and neither preset nor host.
+        why: from where, in words.
+    """
+
+    name: str
+    value: Any
+    is_given: bool
+    why: str
+
+    @property
+    def word(self) -> str:
+        """The value as a person reads it."""
+        return _word(self.value)
+
+
+def what_holds(upstream: Upstream) -> list[Holds]:
+    """Return all that is known of an upstream beside its address, and why it holds."""
+    traits = catalog.traits_of(upstream)
+    preset = presets.PRESETS.get(upstream.preset) if upstream.preset else None
+    expected = preset.traits if preset else usual(Dialect(upstream.dialect), upstream.base_url)
+    source = f"from preset {preset.name}" if preset else "default"
+
+    def holds(name: str, value: Any, other: Any) -> Holds:
+        is_given = value != other
+        return Holds(name, value, is_given, f"given; {source}: {_word(other)}" if is_given else source)
+
+    unknown_fields = UnknownFields(upstream.unknown_fields)
+    found = [holds("unknown_fields", unknown_fields, preset.unknown_fields if preset else UnknownFields.PASS)]
+    return found + [holds(name, value, getattr(expected, name)) for name, value in asdict(traits).items()]
+
+
+def _word(value: Any) -> str:
+    """Return a value of a trait as a person reads it."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return str(value) or "none"
 
 
 def describe_unknown_fields(subject: Upstream | Plan) -> dict[str, str]:

@@ -1,27 +1,38 @@
 """`keydesk upstreams`: the provider endpoints that calls are forwarded to."""
 
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any
 
 import click
 
 from toolkit import environment
 from toolkit.admin import upstreams
+from toolkit.admin.catalog import traits_of
 from toolkit.cli.app import App, Group, pass_app
 from toolkit.cli.options import UNKNOWN_FIELDS, require_one
+from toolkit.cli.values import OneOf
 from toolkit.core.account_fault import AccountFault, sentence_of
 from toolkit.core.dialect import Dialect
 from toolkit.core.unknown_fields import UnknownFields
-from toolkit.core.upstream_traits import MOST_RECKON_RATE, RECKON_RATE, OnLeave
+from toolkit.core.upstream_traits import MOST_RECKON_RATE, RECKON_RATE, CredentialHeader, OnLeave, OutputBound
 from toolkit.core.wording import stamp
+from toolkit.providers import presets
+from toolkit.providers.preset import Preset
+from toolkit.providers.usual import preset_at, usual
 from toolkit.store.incidents import open_incidents
 from toolkit.store.tables import Upstream, UpstreamIncident
 
+_PRESET = click.option(
+    "--preset",
+    metavar="P",
+    help="The provider's name, which says all that is not said by other options; `upstreams presets` lists them.",
+)
 _TRAITS = (
     click.option(
         "--on-leave",
-        type=click.Choice([choice.value for choice in OnLeave]),
-        help="What becomes of a stream whose caller has left. New ones have `cancel`.",
+        type=OneOf(OnLeave),
+        help="What becomes of a stream whose caller has left.",
     ),
     click.option(
         "--refusal-free/--no-refusal-free",
@@ -40,11 +51,42 @@ _TRAITS = (
         metavar="N",
         help=f"Tokens a second that a model is taken to reason unseen. New ones have {RECKON_RATE}.",
     ),
+    click.option(
+        "--credential-header",
+        type=OneOf(CredentialHeader),
+        help="Which header shows our credential; `usual` is that of the dialect's SDK.",
+    ),
+    click.option(
+        "--api-version",
+        metavar="VERSION",
+        help="Azure's, for its older API with deployments in the path; empty for the one below /openai/v1.",
+    ),
+    click.option(
+        "--output-bound",
+        type=OneOf(OutputBound),
+        help="The one name under which a chat's bound on output is taken; a bound under the other is renamed.",
+    ),
+    click.option(
+        "--add-stream-options/--no-add-stream-options",
+        default=None,
+        help="Whether a stream's usage is asked for where its caller did not.",
+    ),
+    click.option(
+        "--add-store/--no-add-store",
+        default=None,
+        help="Whether `store: false` is said of a response whose caller said nothing of it.",
+    ),
+    click.option(
+        "--billed-errors",
+        metavar="NAME,…",
+        help="Types, codes and statuses of errors that are billed though they answer nothing, as at Azure.",
+    ),
 )
 
 
-def _traits(command: Callable[..., None]) -> Callable[..., None]:
-    for option in reversed(_TRAITS):
+def _known(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options by which it is said what is known of an upstream."""
+    for option in reversed((_PRESET, *_TRAITS)):
         command = option(command)
     return command
 
@@ -56,42 +98,34 @@ def upstreams_command() -> None:
 
 @upstreams_command.command("add")
 @click.argument("name")
-@click.option(
-    "--dialect", required=True, type=click.Choice([dialect.value for dialect in Dialect]), help="What it speaks."
-)
-@click.option("--base-url", required=True, metavar="URL", help="As the provider's SDK has it.")
-@click.option(
-    "--credential-env", required=True, metavar="VAR", help="Variable, or line of the secrets file, with its key."
-)
+@click.option("--dialect", type=OneOf(Dialect), help="What it speaks, where no preset says it.")
+@click.option("--base-url", metavar="URL", help="As the provider's SDK has it.")
+@click.option("--credential-env", metavar="VAR", help="Variable, or line of the secrets file, with its key.")
 @UNKNOWN_FIELDS
-@_traits
+@_known
 @pass_app
-def add_upstream(
-    app: App,
-    /,
-    name: str,
-    dialect: str,
-    base_url: str,
-    credential_env: str,
-    unknown_fields: str | None,
-    on_leave: str | None,
-    **traits: Any,
-) -> None:
-    """Add a provider endpoint. Its credential is named, never given."""
+def add_upstream(app: App, /, name: str, unknown_fields: str | None, **given: Any) -> None:
+    """Add a provider endpoint, by its provider's name or by what is said. Its credential is named, never given."""
     with app.workspace.write() as tx:
-        upstream = upstreams.add_upstream(
-            tx,
-            name,
-            Dialect(dialect),
-            base_url,
-            credential_env,
-            unknown_fields=UnknownFields(unknown_fields or UnknownFields.PASS),
-            on_leave=OnLeave(on_leave) if on_leave else None,
-            **traits,
-        )
-    set_now = environment.upstream_credential(app.workspace.settings, credential_env) is not None
-    hint = "" if set_now else f" Set {credential_env} where the gateway runs."
-    app.done(f"Added the upstream {upstream.name!r}; {_described(upstream)}.{hint}", _upstream(upstream))
+        upstream = upstreams.add_upstream(tx, name, unknown_fields=_unknown_fields(unknown_fields), **given)
+    sentence = f"Added the upstream {upstream.name!r} at {upstream.base_url}; {_described(upstream)}."
+    app.done(sentence + _next_steps(app, upstream), _upstream(upstream))
+
+
+def _next_steps(app: App, upstream: Upstream) -> str:
+    """Return what is left to do for a new upstream, as sentences; empty if nothing is."""
+    steps = ""
+    if environment.upstream_credential(app.workspace.settings, upstream.credential_env) is None:
+        steps += f" Set {upstream.credential_env} where the gateway runs."
+    if upstream.preset is None:
+        preset = preset_at(Dialect(upstream.dialect), upstream.base_url)
+        if preset is not None and preset.traits != usual(preset.dialect, upstream.base_url):
+            command = f"keydesk upstreams update {upstream.name} --preset {preset.name}"
+            steps += f" This is {preset.title}: `{command}` sets what is known of it."
+    else:
+        note = presets.find(upstream.preset).note
+        steps += f" {note}" if note else ""
+    return steps
 
 
 @upstreams_command.command("update")
@@ -99,26 +133,11 @@ def add_upstream(
 @click.option("--base-url", metavar="URL", help="As the provider's SDK has it.")
 @click.option("--credential-env", metavar="VAR", help="Variable, or line of the secrets file, with its key.")
 @UNKNOWN_FIELDS
-@_traits
+@_known
 @pass_app
-def update_upstream(
-    app: App,
-    /,
-    name: str,
-    base_url: str | None,
-    credential_env: str | None,
-    unknown_fields: str | None,
-    on_leave: str | None,
-    **traits: Any,
-) -> None:
+def update_upstream(app: App, /, name: str, unknown_fields: str | None, **given: Any) -> None:
     """Change where an endpoint is, its credential, or what is known of it. The next call goes by it."""
-    changes = {
-        "base_url": base_url,
-        "credential_env": credential_env,
-        "unknown_fields": UnknownFields(unknown_fields) if unknown_fields else None,
-        "on_leave": OnLeave(on_leave) if on_leave else None,
-        **traits,
-    }
+    changes = {**given, "unknown_fields": _unknown_fields(unknown_fields)}
     require_one(changes)
     with app.workspace.write() as tx:
         upstream = upstreams.update_upstream(tx, name, **changes)
@@ -127,6 +146,34 @@ def update_upstream(
         f"{_described(upstream)}.",
         _upstream(upstream),
     )
+
+
+def _unknown_fields(given: str | None) -> UnknownFields | None:
+    return UnknownFields(given) if given else None
+
+
+@upstreams_command.command("presets")
+@pass_app
+def list_presets(app: App) -> None:
+    """List the providers that are known by name, and what is known of each."""
+    columns = {
+        "name": "preset",
+        "title": "provider",
+        "dialect": "dialect",
+        "base_url": "base URL",
+        "credential_env": "credential",
+        "output_bound": "output bound",
+        "on_leave": "on leave",
+        "price_list": "prices",
+    }
+    app.rows([_preset(preset) for preset in presets.PRESETS.values()], columns, empty="There are none.")
+
+
+def _preset(preset: Preset) -> dict[str, Any]:
+    """Return what a preset says, as JSON has it."""
+    facts = asdict(preset)
+    traits: dict[str, Any] = facts.pop("traits")
+    return facts | traits
 
 
 @upstreams_command.command("list")
@@ -139,6 +186,7 @@ def list_upstreams(app: App) -> None:
     columns = {
         "name": "name",
         "incidents": "incident",
+        "preset": "preset",
         "dialect": "dialect",
         "base_url": "base URL",
         "credential_env": "credential",
@@ -147,6 +195,7 @@ def list_upstreams(app: App) -> None:
         "refusal_free": "free refusals",
         "pin_tier": "tier pinned",
         "reckon_rate": "reckoned/s",
+        "output_bound": "output bound",
     }
     app.rows(rows, columns, empty="No upstreams yet. Add one: keydesk upstreams add --help")
 
@@ -155,9 +204,15 @@ def list_upstreams(app: App) -> None:
 @click.argument("name")
 @pass_app
 def show_upstream(app: App, name: str) -> None:
-    """Show one provider endpoint."""
+    """Show one provider endpoint: what is known of it, and why that holds."""
     with app.workspace.read() as tx:
-        app.facts(_with_incidents(app, upstreams.find(tx, name), open_incidents(tx)))
+        upstream = upstreams.find(tx, name)
+        facts, known = _with_incidents(app, upstream, open_incidents(tx)), upstreams.what_holds(upstream)
+    if app.as_json:
+        facts["why"] = {one.name: one.why for one in known}
+    else:
+        facts |= {one.name: f"{one.word} ({one.why})" for one in known}
+    app.facts(facts)
 
 
 def _with_incidents(app: App, upstream: Upstream, found: list[UpstreamIncident]) -> dict[str, Any]:
@@ -180,30 +235,22 @@ def _incident(incident: UpstreamIncident) -> dict[str, Any]:
 
 
 def _described(upstream: Upstream) -> str:
-    """Return what is known of an upstream, for people."""
-    return (
-        f"unknown fields: {upstream.unknown_fields}; on leave: {upstream.on_leave}; "
-        f"free refusals: {_yes(upstream.refusal_free)}; tier pinned: {_yes(upstream.pin_tier)}; "
-        f"reckoned: {upstream.reckon_rate} tokens/s"
-    )
-
-
-def _yes(answer: bool) -> str:
-    return "yes" if answer else "no"
+    """Return what is known of an upstream, for people: the preset, and what is not as it, or as usual."""
+    known = upstreams.what_holds(upstream)
+    said = [f"{one.name.replace('_', ' ')}: {one.word}" for one in known if one.is_given]
+    return "; ".join([f"preset {upstream.preset}" if upstream.preset else "no preset", *said])
 
 
 def _upstream(upstream: Upstream) -> dict[str, Any]:
     """Return what an upstream is, as JSON has it."""
     return {
         "name": upstream.name,
+        "preset": upstream.preset,
         "dialect": str(upstream.dialect),
         "base_url": upstream.base_url,
         "credential_env": upstream.credential_env,
         "unknown_fields": str(upstream.unknown_fields),
-        "on_leave": str(upstream.on_leave),
-        "refusal_free": upstream.refusal_free,
-        "pin_tier": upstream.pin_tier,
-        "reckon_rate": upstream.reckon_rate,
+        **asdict(traits_of(upstream)),
         "created_at": upstream.created_at,
         "created_by": upstream.created_by,
     }

@@ -1,12 +1,16 @@
 """The forms that option values take: money, moments, lists of names."""
 
 from datetime import UTC, datetime
+from enum import StrEnum
+from typing import TypeVar
 
 import click
 
 from toolkit.core.errors import InvalidInput
 from toolkit.core.money import parse_usd
 from toolkit.core.pricing import parse_multiplier
+
+Word = TypeVar("Word", bound=StrEnum)
 
 PORT = click.IntRange(1, 65535)
 
@@ -93,3 +97,11 @@ class Names(click.ParamType[list[str]]):
             example = "Write it like A,B, or `all`." if self.all else "Write it like A,B."
             self.fail(f"an empty list names nothing. {example}", param, ctx)
         return names
+
+
+class OneOf(click.Choice[Word]):
+    """One member of an enumeration, by its value: `OneOf(OnLeave)`."""
+
+    def normalize_choice(self, choice: object, ctx: click.Context | None) -> str:  # noqa: ARG002 - click gives it
+        """Return what is typed for a choice: its value, where click's own has its name."""
+        return str(choice)

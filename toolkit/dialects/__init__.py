@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from toolkit.core.dialect import Dialect
 from toolkit.core.errors import Refusal
 from toolkit.core.service_tier import Served
+from toolkit.core.upstream_traits import UpstreamTraits
 from toolkit.core.usage import Report
 from toolkit.dialects import anthropic, gemini, openai
 from toolkit.dialects.hosted_tools import Left
@@ -44,6 +45,7 @@ class DialectModule(Protocol):
         include_usage: bool,
         leave_out_unknown: bool = False,
         service_tier: str | None = None,
+        traits: UpstreamTraits = ...,
     ) -> dict[str, Any] | None: ...
 
     def upstream_path(self, endpoint: str, upstream_model: str, stream: bool, *, alt_sse: bool = False) -> str: ...

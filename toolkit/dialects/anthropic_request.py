@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from toolkit.core.upstream_traits import USUAL, UpstreamTraits
 from toolkit.dialects.anthropic_fields import BETAS_IN_BODY, BLOCK, BODY, FOREIGN_BLOCK, MESSAGE, SOURCE, STORED, TOOLS
 from toolkit.dialects.body import (
     MAX_OUTPUT_BOUND,
@@ -199,6 +200,7 @@ def rewrite(
     include_usage: bool,  # noqa: ARG001
     leave_out_unknown: bool = False,
     service_tier: str | None = None,
+    traits: UpstreamTraits = USUAL,  # noqa: ARG001 - they speak of OpenAI's fields
 ) -> dict[str, Any] | None:
     """Return the body to forward, or None if it can go on as it came.
 

@@ -6,6 +6,7 @@ Protocol buffers in JSON: a field may be spelled `cachedContent` or `cached_cont
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from toolkit.core.upstream_traits import USUAL, UpstreamTraits
 from toolkit.dialects.body import (
     MAX_MODEL_LENGTH,
     MAX_OUTPUT_BOUND,
@@ -265,6 +266,7 @@ def rewrite(
     include_usage: bool,  # noqa: ARG001
     leave_out_unknown: bool = False,
     service_tier: str | None = None,  # noqa: ARG001 - the standard one serves unless another is named
+    traits: UpstreamTraits = USUAL,  # noqa: ARG001 - they speak of OpenAI's fields
 ) -> dict[str, Any] | None:
     """Return the body to forward, or None if it can go on as it came.
 

@@ -5,6 +5,7 @@ import re
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
+from urllib.parse import quote
 
 from toolkit.core.errors import Refusal
 from toolkit.core.service_tier import Served, word
@@ -23,6 +24,7 @@ __all__ = [
     "ENDPOINTS",
     "Meter",
     "auth_headers",
+    "deployment_path",
     "error_body",
     "error_event",
     "inspect",
@@ -52,6 +54,15 @@ def with_hosted_items_as_text(endpoint: str, body: dict[str, Any]) -> Left:
 def upstream_path(endpoint: str, upstream_model: str, stream: bool, *, alt_sse: bool = False) -> str:  # noqa: ARG001
     """Return the path below a base URL that ends in `/v1`."""
     return f"/{endpoint}"
+
+
+def deployment_path(endpoint: str, deployment: str, api_version: str) -> str:
+    """Return the path of Azure's older API, below a base URL that ends in `/openai`.
+
+    Chats and embeddings stand below their deployment, responses beside all; Azure OpenAI, "REST API reference".
+    """
+    below = f"/deployments/{quote(deployment, safe='')}" if endpoint in (CHAT, EMBEDDINGS) else ""
+    return f"{below}/{endpoint}?api-version={api_version}"
 
 
 def auth_headers(credential: str) -> dict[str, str]:

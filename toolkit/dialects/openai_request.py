@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from toolkit.core.upstream_traits import USUAL, OutputBound, UpstreamTraits
 from toolkit.dialects.body import (
     MAX_OUTPUT_BOUND,
     check_inputs,
@@ -19,6 +20,7 @@ from toolkit.dialects.body import (
     text_bytes,
     unsupported,
 )
+from toolkit.dialects.chat_bounds import OTHERS, other_bound, with_bound_as, word_of
 from toolkit.dialects.fields import AUDIO
 from toolkit.dialects.media import Kind
 from toolkit.dialects.openai_fields import (
@@ -30,7 +32,6 @@ from toolkit.dialects.openai_fields import (
     HOSTED_TOOL,
     ITEM,
     MESSAGE,
-    OTHER_BOUNDS,
     PART,
     PICTURE,
     RESPONSES,
@@ -118,8 +119,8 @@ def _inspect_chat(body: dict[str, Any], size: int) -> Shape:
         # Both bounds at once: servers differ on which one they obey, so the larger is held.
         bound = max(bound or 0, read_count(body, "max_tokens", 1, MAX_OUTPUT_BOUND) or 0) or None
     window: Window | None = None
-    if not _OTHERS.isdisjoint(body):
-        bound = max(bound or 0, _other_bound(body) or 0) or None
+    if not OTHERS.isdisjoint(body):
+        bound = max(bound or 0, other_bound(body) or 0) or None
         context = read_count(read_object(body, "options"), "num_ctx", 1, MAX_OUTPUT_BOUND, "options")
         window = Window(context, "options.num_ctx") if context else None
     if not _SELDOM.isdisjoint(body):
@@ -253,16 +254,6 @@ _INSPECTORS: Mapping[str, Callable[[dict[str, Any], int], Shape]] = {
 }
 
 
-_OTHERS = frozenset({*OTHER_BOUNDS, "options"})
-
-
-def _other_bound(body: dict[str, Any]) -> int | None:
-    """Return the largest bound on output tokens that is given under another name, or None."""
-    counts = [read_count(body, name, 1, MAX_OUTPUT_BOUND) for name in OTHER_BOUNDS]
-    counts.append(read_count(read_object(body, "options"), "num_predict", 1, MAX_OUTPUT_BOUND, "options"))
-    return max((count for count in counts if count), default=None)
-
-
 def _walk_item(item: dict[str, Any], where: str, tally: Tally) -> None:
     if not ITEM.fine(item):
         ITEM.refuse(item, where)
@@ -374,6 +365,7 @@ def rewrite(
     include_usage: bool,
     leave_out_unknown: bool = False,
     service_tier: str | None = None,
+    traits: UpstreamTraits = USUAL,
 ) -> dict[str, Any] | None:
     """Return the body to forward, or None if it can go on as it came.
 
@@ -388,6 +380,7 @@ def rewrite(
         include_usage: ask for usage at the end of a chat stream.
         leave_out_unknown: drop the fields that no table has.
         service_tier: the tier to ask for; None leaves it as it is.
+        traits: what is known of the upstream: which fields may be added, and how a chat's bound is called.
     """
     known = BODIES[endpoint].strip(body) if leave_out_unknown else body
     changes: dict[str, Any] = {}
@@ -396,16 +389,18 @@ def rewrite(
     if service_tier is not None:
         changes["service_tier"] = service_tier
     if endpoint == CHAT:
-        if include_usage and body.get("stream") is True:
+        if include_usage and traits.add_stream_options and body.get("stream") is True:
             options = known.get("stream_options") or {}
             if options.get("include_usage") is not True:
                 changes["stream_options"] = {**options, "include_usage": True}
         bounded = body.get("max_completion_tokens") is not None or body.get("max_tokens") is not None
         # A bound under another name is said again in OpenAI's own word: many servers know no other.
-        if not bounded and (bound := output_bound or _other_bound(body)) is not None:
-            changes["max_completion_tokens"] = bound
+        if not bounded and (bound := output_bound or other_bound(body)) is not None:
+            changes[word_of(traits)] = bound
+        if traits.output_bound is not OutputBound.EITHER:
+            known = with_bound_as(word_of(traits), known)
     elif endpoint == RESPONSES:
-        if body.get("store") is None:
+        if body.get("store") is None and traits.add_store:
             changes["store"] = False
             if _reasons(body, upstream_model) and ENCRYPTED not in (included := _included(body)):
                 changes["include"] = [*included, ENCRYPTED]

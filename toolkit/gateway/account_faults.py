@@ -17,13 +17,14 @@ _LONGEST_NAME = 80
 
 # OpenAI, "Error codes"; Anthropic, "Errors"; Google, "google.api.ErrorReason" and "Troubleshooting guide" of the Gemini
 # API; Amazon Bedrock, "Troubleshooting API error codes"; Azure OpenAI, "Troubleshooting"; Groq, "Error codes" and
-# "Model permissions"; Moonshot, "Error reference"; Alibaba Model Studio, "Error codes".
+# "Model permissions"; Moonshot, "Error reference"; Alibaba Model Studio, "Error codes"; LiteLLM, "Budget alerts".
 _NAMES: dict[AccountFault, frozenset[str]] = {
     AccountFault.CREDIT: frozenset(
         {
             *("insufficient_quota", "billing_hard_limit_reached", "billing_not_active", "billing_error"),
             *("billing_disabled", "exceeded_current_quota_error", "arrearage", "insufficient_balance"),
             *("insufficient_credits", "payment_required", "blocked_api_access", "allocationquota.freetieronly"),
+            "budget_exceeded",
         }
     ),
     AccountFault.ACCOUNT: frozenset(

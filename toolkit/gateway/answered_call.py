@@ -15,6 +15,7 @@ from toolkit.gateway import upstream_errors
 from toolkit.gateway.admission import Admission
 from toolkit.gateway.call_failures import CallFailed, internal_error, refusal_of, stopped, written_off
 from toolkit.gateway.incidents import Incidents
+from toolkit.gateway.interrupted_calls import usage_of_error
 from toolkit.gateway.lifecycle import CallLifecycle
 from toolkit.gateway.request import CallRequest
 from toolkit.gateway.responses import (
@@ -93,10 +94,11 @@ class AnsweredCall(SettledCall):
         await self._refuse(refusal)
 
     async def _upstream_error(self, exchange: Exchange) -> None:
-        """The upstream answered with an error: nothing is charged; it is passed through or explained."""
+        """The upstream answered with an error: it is passed through or explained, and charged where it is billed."""
         answer = await exchange.read_error(upstream_errors.LARGEST_ERROR)
         found = upstream_errors.of_answer(exchange.status, answer, exchange.retry, self._shape.model, self._scrubber())
-        await self._fail(found, None, error=self._told(exchange.status, answer))
+        metered = usage_of_error(self._admission, exchange.status, answer)
+        await self._fail(found, metered, error=self._told(exchange.status, answer))
 
     async def _fail(
         self,
@@ -110,9 +112,11 @@ class AnsweredCall(SettledCall):
         refusal = found.refusal
         self._note_incident(found.fault, error)
         status = self._told_status(refusal.status)
-        await self._settle(
+        receipt = await self._settle(
             Outcome.UPSTREAM_ERROR, status, metered, refusal=refusal.type, response_id=response_id, error=error
         )
+        if metered and receipt:
+            refusal.headers["x-cost-usd"] = usd(receipt.cost)
         await self._send_error(found)
 
     def _told_status(self, status: int) -> int:

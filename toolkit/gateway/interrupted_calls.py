@@ -1,14 +1,16 @@
 """What a call costs that did not come to its end: its provider broke off, its caller left, or we stopped or failed.
 
-What was certainly not sent to the provider costs nothing, and neither does what it answered with an error, or broke off
-before any output. Else the input is charged as reported or estimated, and the output by what was seen of it; of a call
-that we ended, also by what its model may have reasoned meanwhile and did not show.
+What was certainly not sent to the provider costs nothing, and neither does what it broke off before any output, or
+answered with an error, unless it is known to bill that one. Else the input is charged as reported or estimated, and the
+output by what was seen of it; of a call that we ended, also by what its model may have reasoned meanwhile and did not
+show.
 """
 
 from toolkit.billing.metering import Metered
 from toolkit.core.usage import text_tokens
-from toolkit.dialects import unseen_reasoning
+from toolkit.dialects import MODULES, unseen_reasoning
 from toolkit.dialects.meter import StreamMeter
+from toolkit.gateway import upstream_errors
 from toolkit.gateway.admission import Admission
 from toolkit.gateway.upstream_exchange import Exchange
 
@@ -21,6 +23,20 @@ def usage_of_stream(admission: Admission, meter: StreamMeter) -> Metered | None:
     if meter.output_seen or (meter.complete and not meter.failed):
         return admission.gauge().broken(report, meter.output_seen)
     return None
+
+
+def usage_of_error(admission: Admission, status: int, answer: bytes) -> Metered | None:
+    """Return what an error costs that the upstream bills: as it reports, else its input by an estimate.
+
+    Args:
+        admission: of the call.
+        status, answer: the upstream's.
+    """
+    model, shape = admission.model, admission.shape
+    body = None if shape.free else upstream_errors.billed(status, answer, model.traits)
+    if body is None:
+        return None
+    return admission.gauge().broken(MODULES[model.dialect].usage_of(shape.endpoint, body), 0)
 
 
 def usage_when_cut(admission: Admission, exchange: Exchange | None, meter: StreamMeter | None) -> Metered | None:

@@ -14,6 +14,7 @@ from typing import Any
 from toolkit.core.account_fault import AccountFault
 from toolkit.core.errors import Refusal
 from toolkit.core.scrub import Scrubber
+from toolkit.core.upstream_traits import UpstreamTraits
 from toolkit.dialects.reading import objects_of
 from toolkit.dialects.sse import data_of, element_of, name_of
 from toolkit.gateway.account_faults import details_of, fault_of, names_of, words_of
@@ -95,6 +96,21 @@ def of_answer(status: int, answer: bytes, retry: dict[str, str], model: str, scr
     told = scrubber.value(value)
     refusal.message = words_of(_error_in(told)) or refusal.message
     return CallersError(refusal, _dumped(told), fault)
+
+
+def billed(status: int, answer: bytes, traits: UpstreamTraits) -> dict[str, Any] | None:
+    """Return an error answer, as far as it is an object, if the upstream bills it; None if it does not.
+
+    Args:
+        status, answer: as `of_answer` takes them.
+        traits: of the upstream.
+    """
+    if not traits.billed_errors:
+        return None
+    value = _parsed(answer)
+    if not traits.bills(status, names_of(_error_in(value))):
+        return None
+    return value if isinstance(value, dict) else {}
 
 
 def _is_of_a_model(value: Any, answer: bytes) -> bool:

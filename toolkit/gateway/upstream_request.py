@@ -2,7 +2,9 @@
 
 from typing import Any, NamedTuple
 
-from toolkit.dialects import MODULES
+from toolkit.core.catalog import ModelFacts
+from toolkit.core.upstream_traits import CredentialHeader
+from toolkit.dialects import MODULES, openai
 from toolkit.dialects.body import dump_object
 from toolkit.gateway.admission import Admission
 from toolkit.gateway.large_bodies import LargeBody
@@ -32,7 +34,7 @@ async def upstream_request(request: CallRequest, admission: Admission, upstreams
         NotConfigured: our credential is missing.
         Refusal: unavailable; who read a large body has ended meanwhile.
     """
-    model, shape, dialect = admission.model, admission.shape, MODULES[request.dialect]
+    model, shape = admission.model, admission.shape
     # White space at its end is the commonest fault of a credential, and no header may hold a line break.
     credential = (upstreams.credential(model.credential_env) or "").strip()
     if not credential:
@@ -44,6 +46,7 @@ async def upstream_request(request: CallRequest, admission: Admission, upstreams
         "include_usage": shape.stream and not shape.usage_asked,
         "leave_out_unknown": bool(admission.left_out),
         "service_tier": admission.pinned_tier,
+        "traits": model.traits,
     }
     body: Body
     if isinstance(request.body, LargeBody):
@@ -52,12 +55,25 @@ async def upstream_request(request: CallRequest, admission: Admission, upstreams
         left_out = bool(shape.left_out)
         changed = rewrite_request(request.dialect, shape.endpoint, admission.body or {}, left_out=left_out, **changes)
         body = request.body if changed is None else dump_object(changed)
-    path = dialect.upstream_path(shape.endpoint, model.upstream_model, shape.stream, alt_sse=request.wants_sse)
     headers = {
         **(admission.onward.known if admission.left_out else admission.onward.headers),
-        **dialect.auth_headers(credential),
+        **_credential_header(model, credential),
         "content-type": "application/json",
         "accept-encoding": "identity",
         "x-request-id": request.id,
     }
-    return UpstreamRequest(model.base_url + path, headers, body, credential)
+    return UpstreamRequest(model.base_url + _path(request, admission), headers, body, credential)
+
+
+def _credential_header(model: ModelFacts, credential: str) -> dict[str, str]:
+    header = model.traits.credential_header
+    usual = header is CredentialHeader.USUAL
+    return MODULES[model.dialect].auth_headers(credential) if usual else header.shown(credential)
+
+
+def _path(request: CallRequest, admission: Admission) -> str:
+    model, shape = admission.model, admission.shape
+    if model.traits.api_version:
+        return openai.deployment_path(shape.endpoint, model.upstream_model, model.traits.api_version)
+    dialect = MODULES[request.dialect]
+    return dialect.upstream_path(shape.endpoint, model.upstream_model, shape.stream, alt_sse=request.wants_sse)

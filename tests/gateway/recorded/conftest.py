@@ -43,7 +43,7 @@ def recorded(gateways: object, recorded_upstream: str) -> Gate:
     with running.world.workspace.write() as tx:
         for one in played:
             dialect = KINDS[one.ask]
-            options = one.upstream
+            options = one.upstream | ({"preset": one.preset} if one.preset else {})
             key = f"recorded-{dialect}-{'-'.join(f'{name}-{value}' for name, value in sorted(options.items()))}"
             if key not in upstreams:
                 name = upstreams[key] = f"recorded-{len(upstreams)}"

@@ -26,7 +26,7 @@ KINDS = {"chat": "openai", "responses": "openai", "messages": "anthropic", "gene
 
 WAYS = ("whole", "stream")
 
-_TOP = {"about", "source", "ask", "request", "model", "upstream", "charged", "answered", "row", *WAYS}
+_TOP = {"about", "source", "ask", "preset", "request", "model", "upstream", "charged", "answered", "row", *WAYS}
 _SENT = {"status", "type", "headers", "body", "lines", "breaks_after", "waits_after", "charged", "answered", "row"}
 _CHARGED = {*PRICES, "reasoning", "cost", "source", "doubt", "overrun"}
 _ANSWERED = {"status", "body", "without", "then", "instead", "never", "headers"}
@@ -76,6 +76,7 @@ class Recording:
         about: what it shows, in a sentence.
         source: the provider's page that says so.
         ask: one of `KINDS`.
+        preset: whose upstream answers, as `toolkit.providers` has it; None for one of which nothing is known.
         request: fields of the request beside the prompt.
         model: options of the model.
         upstream: options of the upstream.
@@ -85,6 +86,7 @@ class Recording:
     about: str
     source: str
     ask: str
+    preset: str | None = None
     request: dict[str, Any] = field(default_factory=dict)
     model: dict[str, Any] = field(default_factory=dict)
     upstream: dict[str, Any] = field(default_factory=dict)
@@ -107,7 +109,7 @@ class Recording:
             _known(path, part.get("answered", {}), _ANSWERED)
         if table["ask"] not in KINDS or not any(way in table for way in WAYS):
             raise ValueError(f"{path}: `ask` must be one of {', '.join(KINDS)}, and [whole] or [stream] must be there")
-        options = {name: table[name] for name in ("request", "model", "upstream") if name in table}
+        options = {name: table[name] for name in ("preset", "request", "model", "upstream") if name in table}
         return cls(path, table["about"], table["source"], table["ask"], **options, table=table)
 
     @property

@@ -2,7 +2,8 @@
 
     python -m tests.gateway.recorded.upstream PORT
 
-It reads requests as far as that takes, and writes answers byte by byte as their files have them.
+It reads requests as far as that takes, and writes answers byte by byte as their files have them. It insists upon what a
+recording's preset says of how its provider is asked: who shows the credential or names the bound otherwise gets 422.
 """
 
 import asyncio
@@ -13,6 +14,8 @@ from functools import cache
 from pathlib import Path
 
 from tests.gateway.recorded.recording import FOLDER, ORDERS, Recording, Sent
+from toolkit.core.upstream_traits import USUAL, CredentialHeader, OutputBound
+from toolkit.providers.presets import PRESETS
 
 _LENGTH = re.compile(rb"content-length:\s*(\d+)", re.IGNORECASE)
 _MODEL_IN_PATH = re.compile(r"/models/([^:]+):(\w+)")
@@ -40,7 +43,12 @@ async def _serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
                 model, way = found[1], "stream" if found[2].startswith("stream") else "whole"
             else:
                 model, way = asked["model"], "stream" if asked.get("stream") else "whole"
-            sent = _recording(model).sent(way)
+            recording = _recording(model)
+            if wrong := _asked_wrongly(recording, head, asked):
+                body = json.dumps({"error": {"message": wrong}}).encode()
+                writer.write(b"HTTP/1.1 422 Asked wrongly\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body))
+                continue
+            sent = recording.sent(way)
             if orders := _ORDERS.search(body):
                 await _send_part(sent, int(orders[1]), int(orders[2]), writer)
                 return
@@ -50,6 +58,20 @@ async def _serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
         pass
     finally:
         writer.close()
+
+
+def _asked_wrongly(recording: Recording, head: bytes, asked: dict[str, object]) -> str | None:
+    """Return what a recording's preset says that the provider would not take; None if nothing is wrong."""
+    traits = PRESETS[recording.preset].traits if recording.preset else USUAL
+    if traits.credential_header is not CredentialHeader.USUAL:
+        name = next(iter(traits.credential_header.shown("")))
+        if f"\r\n{name}: ".encode() not in head.lower():
+            return f"The credential is expected in {name}."
+    if recording.ask == "chat" and traits.output_bound is not OutputBound.EITHER:
+        found = {word for word in ("max_tokens", "max_completion_tokens") if word in asked}
+        if found - {traits.output_bound}:
+            return f"The bound is expected in {traits.output_bound}, not in {found}."
+    return None
 
 
 async def _send_part(sent: Sent, length: int, piece: int, writer: asyncio.StreamWriter) -> None:

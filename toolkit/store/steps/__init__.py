@@ -51,5 +51,18 @@ STEPS: tuple[Step, ...] = (
         )
         """,
     ),
+    Step(
+        104,
+        "presets of upstreams, and how they are asked",
+        """
+        ALTER TABLE upstream ADD COLUMN preset TEXT;
+        ALTER TABLE upstream ADD COLUMN credential_header TEXT NOT NULL DEFAULT 'usual';
+        ALTER TABLE upstream ADD COLUMN api_version TEXT NOT NULL DEFAULT '';
+        ALTER TABLE upstream ADD COLUMN output_bound TEXT NOT NULL DEFAULT 'either';
+        ALTER TABLE upstream ADD COLUMN add_stream_options BOOLEAN NOT NULL DEFAULT TRUE;
+        ALTER TABLE upstream ADD COLUMN add_store BOOLEAN NOT NULL DEFAULT TRUE;
+        ALTER TABLE upstream ADD COLUMN billed_errors TEXT NOT NULL DEFAULT ''
+        """,
+    ),
 )
 """In their order. Stores of versions 1 to 15 are from before the first release, and read by nothing."""

@@ -24,6 +24,13 @@ class Upstream(Base):
     refusal_free: Mapped[bool]  # whether a refusal before any output is not billed
     pin_tier: Mapped[bool]  # whether a request that names no service tier asks for the priced one
     reckon_rate: Mapped[int]  # tokens a second that a model is taken to make unseen
+    preset: Mapped[str | None]  # name of a row of providers.presets that the upstream was made by
+    credential_header: Mapped[str]  # core.upstream_traits.CredentialHeader
+    api_version: Mapped[str]  # of Azure's deployments; empty elsewhere
+    output_bound: Mapped[str]  # core.upstream_traits.OutputBound
+    add_stream_options: Mapped[bool]  # whether a stream's usage is asked for where its caller did not
+    add_store: Mapped[bool]  # whether store: false is said of a response where its caller said nothing
+    billed_errors: Mapped[str]  # types, codes and statuses of errors that are billed, with commas
 
 
 class UpstreamIncident(Base):
