@@ -19,6 +19,7 @@ from toolkit.billing.hold_estimate import (
     SMALLEST_FITTED_BOUND,
     HoldBound,
     check_text,
+    dearest,
     hold_bound,
     input_bound,
     likely_input,
@@ -289,3 +290,18 @@ def test_an_estimate_lies_between_what_is_certain_and_the_hold(
     assert (charge(certain, sheet, multiplier) if certain.input_tokens else 0) <= cost <= hold
     if not certain.input_tokens:
         assert usage.input_tokens == min(likely_input(dialect, shape, model), bound.input_tokens)
+
+
+@given(st.lists(st.tuples(sheets(), MULTIPLIERS), min_size=1, max_size=4), SHAPES, st.integers(0, 10**13))
+def test_the_dearest_of_several_ways_covers_each(ways: list[tuple[PriceSheet, int]], shape: Shape, room: int) -> None:
+    """At any output bound; so a bound that is fitted to what is left fits whoever answers."""
+    bounds = [
+        hold_bound(
+            Dialect.OPENAI, shape, sheet, multiplier, context_window=100_000, default_output=4_096, model="gpt-test"
+        )
+        for sheet, multiplier in ways
+    ]
+    whole = dearest(bounds)
+    assert all(whole.amount(tokens) >= bound.amount(tokens) for bound in bounds for tokens in (0, 1, 4_096, None))
+    fitted = whole.fitted(room)
+    assert fitted is None or all(bound.amount(fitted) <= room for bound in bounds)

@@ -489,6 +489,27 @@ def test_set_up_of_a_provider(run: Run, read: Read) -> None:
     assert base in run("upstreams", "list").stdout
 
 
+def test_several_upstreams_serve_a_model(world: World, run: Run, read: Read) -> None:
+    """In order, with weights, at another's prices; one alone ends it. What does not fit together is a usage error."""
+    add = ["--dialect", "openai", "--base-url", "http://127.0.0.1:9", "--credential-env", "TEST_UPSTREAM_API_KEY"]
+    read("upstreams", "add", "second", *add)
+    route = ["models", "route", "gpt-test", "--upstream"]
+    said = read(*route, "test-openai, second:gpt-b", "--price-of", "second=other-test")
+    assert (said["upstream"], said["route"]) == (
+        "test-openai",
+        "test-openai:gpt-test, second:gpt-b at the prices of other-test",
+    )
+    both = [*route, "test-openai,second"]
+    assert read(*both, "--weights", "3,1")["route"] == "test-openai:gpt-test (3), second:gpt-test (1)"
+    assert "second:gpt-test (1)" in run("models", "list").stdout
+    for wrong in ("3", "3,0", "3,x", "3,1,1"):
+        assert run(*both, "--weights", wrong).exit_code == 2
+    for wrong in ("third=other-test", "second", "second="):
+        assert run(*both, "--price-of", wrong).exit_code == 2
+    assert run("models", "update", "gpt-test", "--upstream", "second").exit_code == 1
+    assert (read(*route, "second")["upstream"], read(*route, "second")["route"]) == ("second", None)
+
+
 def test_a_plan_is_changed(world: World, run: Run, read: Read) -> None:
     """The whole list, or some added and some taken out; nothing given, or both ways at once, is a usage error."""
     read("plans", "add", "basic", "--multiplier", "1", "--models", "gpt-test,claude-test")

@@ -22,6 +22,7 @@ from toolkit.gateway import responses, stream_forwarder
 from toolkit.gateway.admission import AdmissionControl
 from toolkit.gateway.answer_reading import AnswerReader
 from toolkit.gateway.byte_blocks import BLOCK
+from toolkit.gateway.call_ways import Ways
 from toolkit.gateway.field_policy import UnknownNames
 from toolkit.gateway.forwarder import Forwarder
 from toolkit.gateway.incidents import Incidents
@@ -52,7 +53,7 @@ class Counter:
         self.key_cache = KeyCache(workspace.store, workspace.keyring, self.batcher, tallies)
         log, unknown = RefusalLog(self.batcher, tallies), UnknownNames(tallies)
         self.lifecycle = CallLifecycle(self.key_cache, ids.new_id("gateway"))
-        self.admissions = AdmissionControl(self.key_cache, self.lifecycle, log, unknown)
+        self.admissions = AdmissionControl(self.key_cache, self.lifecycle, log, unknown, Ways())
         self.lifecycle.lease = 1
         self.upstreams = UpstreamPool(workspace.settings)
         self.incidents = Incidents(tallies)

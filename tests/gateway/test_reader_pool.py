@@ -32,7 +32,7 @@ T = TypeVar("T")
 
 CHAT: dict[str, Any] = {"dialect": Dialect.OPENAI, "endpoint": "chat/completions", "model": None, "headers": []}
 BODY = {"model": "a", "messages": [{"role": "user", "content": "x" * 1_000_000}], "user": "u\ud800"}
-CHANGES = {"upstream_model": "b", "output_bound": 5, "include_usage": False}
+CHANGES: dict[str, Any] = {"upstream_model": "b", "output_bound": 5, "include_usage": False}
 
 
 def run(work: Callable[[ReaderPool], Awaitable[T]]) -> T:
@@ -80,7 +80,7 @@ def test_a_process_reads_as_the_gateway_does() -> None:
         inspection, shape, tagged = await inspected(own, raw, headers=[(b"x-keydesk-tags", b"team=a")])
         here = read_request(Dialect.OPENAI, "chat/completions", None, [(b"x-keydesk-tags", b"team=a")], raw)
         assert (shape, tagged) == (here.shape, here.tags)
-        changed = MODULES[Dialect.OPENAI].rewrite("chat/completions", parse_object(raw), **CHANGES)  # type: ignore[arg-type]
+        changed = MODULES[Dialect.OPENAI].rewrite("chat/completions", parse_object(raw), **CHANGES)
         assert changed is not None
         assert b"".join(await inspection.rewrite(**CHANGES)) == dump_object(changed)
         inspection, *_ = await inspected(own, raw)

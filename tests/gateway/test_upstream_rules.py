@@ -19,13 +19,13 @@ LIMITS = (
 def written(rules: tuple[Rule, ...]) -> str:
     """Return the table as docs/gateway.md has it."""
     lines = [
-        "| the provider | HTTP | type | words | when to try again | `x-should-retry` |",
-        "|---|---|---|---|---|---|",
+        "| the provider | HTTP | type | words | when to try again | `x-should-retry` | another upstream |",
+        "|---|---|---|---|---|---|---|",
     ]
     lines += [
         f"| {rule.when} | {rule.status or 'the same'} | `{rule.type}` | "
         f"{'its own' if rule.is_callers else 'ours'} | {'kept' if rule.tells_when else '–'} | "
-        f"{'`false`' if rule.should_not_retry else '–'} |"
+        f"{'`false`' if rule.should_not_retry else '–'} | {'tried' if rule.other_way else '–'} |"
         for rule in rules
     ]
     return "\n".join(lines)

@@ -12,7 +12,10 @@ from hypothesis import strategies as st
 from tests.conftest import World, examples, usd
 from tests.ledgers import kept
 from tests.rows import NOON, append, row
+from toolkit.admin.model_routes import RouteWay, set_route
 from toolkit.admin.models import update_model
+from toolkit.admin.upstreams import add_upstream
+from toolkit.core.dialect import Dialect
 from toolkit.core.errors import Forbidden, InvalidInput, NotFound
 from toolkit.core.policy import Role
 from toolkit.statements import invoice_comparison, invoice_gaps
@@ -71,6 +74,20 @@ def test_an_invoice_that_agrees_has_no_gap(world: World, key: ApiKey) -> None:
     assert (gap.model, gap.our_calls, gap.their_lines) == ("gpt-test", 2, 2)
     assert (gap.ours, gap.theirs) == (Decimal("0.00605"), Decimal("0.00605"))
     assert (gap.gap, gap.causes) == (Decimal(0), {})
+
+
+def test_an_upstream_of_a_route_bills_its_own_name_of_the_model(world: World, key: ApiKey) -> None:
+    """Another upstream of the model bills another name."""
+    with world.workspace.write() as tx:
+        add_upstream(tx, "second", Dialect.OPENAI, "http://127.0.0.1:9", "TEST_UPSTREAM_API_KEY")
+        set_route(tx, "gpt-test", [RouteWay("test-openai"), RouteWay("second", "gpt-b")])
+    append(world.workspace.store, [call(key, "a"), call(key, "b", upstream="second")])
+    for upstream, line in (("test-openai", "gpt-test,a"), ("second", "gpt-b,b")):
+        found = compare(world, lines(f"2026-11-23,{line},1000,0,100,0.003"), upstream=upstream)
+        assert [gap.model for gap in found.models] == [line.partition(",")[0]]
+        assert found.total.gap == 0
+    summed = lines("gpt-b,1000,0,100,0.003", heading="model,input_tokens,cached_tokens,output_tokens,amount_usd")
+    assert compare(world, summed, upstream="second").total.gap == 0
 
 
 ONE = "2026-11-23,gpt-test,a,{input},{cached},{output},{amount}"

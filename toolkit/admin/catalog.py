@@ -3,17 +3,21 @@
 The version tells them when to load it anew: every change of the four raises it, in its own transaction.
 """
 
+from dataclasses import replace
+from functools import reduce
+
 from sqlalchemy import select, update
 
 from toolkit.admin import rights
-from toolkit.core.catalog import Catalog, DatedSheet, ModelFacts, PlanFacts
+from toolkit.core.catalog import Catalog, DatedSheet, ModelFacts, PlanFacts, Way
 from toolkit.core.dialect import Dialect
 from toolkit.core.hosted_tools import HostedTools
 from toolkit.core.pricing import PriceSheet
+from toolkit.core.strictness import stricter
 from toolkit.core.unknown_fields import UnknownFields
 from toolkit.core.upstream_traits import CredentialHeader, OnLeave, OutputBound, UpstreamTraits
 from toolkit.store.locks import lock_catalog
-from toolkit.store.tables import CatalogVersion, Model, Plan, PlanModel, Price, Upstream
+from toolkit.store.tables import CatalogVersion, Model, ModelWay, Plan, PlanModel, Price, Upstream
 from toolkit.store.transaction import Transaction
 
 
@@ -48,6 +52,35 @@ def traits_of(upstream: Upstream) -> UpstreamTraits:
     )
 
 
+def _served(model: Model, upstream: Upstream, upstream_model: str, prices: tuple[DatedSheet, ...]) -> ModelFacts:
+    """Return a model as an upstream serves it."""
+    return ModelFacts(
+        id=model.id,
+        dialect=Dialect(upstream.dialect),
+        upstream=upstream.name,
+        base_url=upstream.base_url,
+        credential_env=upstream.credential_env,
+        upstream_model=upstream_model,
+        context_window=model.context_window,
+        default_output=model.default_output,
+        max_output=model.max_output,
+        created_at=model.created_at,
+        unknown_fields=UnknownFields(upstream.unknown_fields),
+        traits=traits_of(upstream),
+        prices=prices,
+    )
+
+
+def _routed(model: ModelFacts, route: list[ModelWay], places: list[ModelFacts]) -> ModelFacts:
+    """Return a model that several upstreams serve. A request is judged once, so the strictest of them has its way."""
+    strictest = reduce(stricter, (place.unknown_fields for place in places))
+    ways = tuple(
+        Way(replace(place, unknown_fields=strictest), 0 if way.weight else way.position, way.weight)
+        for way, place in zip(route, places, strict=True)
+    )
+    return replace(model, unknown_fields=strictest, ways=ways)
+
+
 def load(tx: Transaction) -> Catalog:
     """Read the whole catalog; an admission goes on only while its version is still the store's."""
     session = tx.session
@@ -56,24 +89,24 @@ def load(tx: Transaction) -> Catalog:
         dated = DatedSheet(price.id, price.valid_from, PriceSheet.from_json(price.sheet))
         prices.setdefault(price.model_id, []).append(dated)
     upstreams = {upstream.name: upstream for upstream in session.scalars(select(Upstream))}
+    routes: dict[str, list[ModelWay]] = {}
+    for way in session.scalars(select(ModelWay).order_by(ModelWay.model_id, ModelWay.position)):
+        routes.setdefault(way.model_id, []).append(way)
     models: dict[str, ModelFacts] = {}
     for model in session.scalars(select(Model).order_by(Model.id)):
-        upstream = upstreams[model.upstream]
-        models[model.id] = ModelFacts(
-            id=model.id,
-            dialect=Dialect(upstream.dialect),
-            upstream=upstream.name,
-            base_url=upstream.base_url,
-            credential_env=upstream.credential_env,
-            upstream_model=model.upstream_model,
-            context_window=model.context_window,
-            default_output=model.default_output,
-            max_output=model.max_output,
-            created_at=model.created_at,
-            unknown_fields=UnknownFields(upstream.unknown_fields),
-            traits=traits_of(upstream),
-            prices=tuple(prices.get(model.id, ())),
-        )
+        facts = _served(model, upstreams[model.upstream], model.upstream_model, tuple(prices.get(model.id, ())))
+        if route := routes.get(model.id):
+            places = [
+                _served(
+                    model,
+                    upstreams[way.upstream],
+                    way.upstream_model,
+                    tuple(prices.get(way.price_model or model.id, ())),
+                )
+                for way in route
+            ]
+            facts = _routed(facts, route, places)
+        models[model.id] = facts
     included: dict[str, set[str]] = {}
     for plan_id, model_id in session.execute(select(PlanModel.plan_id, PlanModel.model_id)):
         included.setdefault(plan_id, set()).add(model_id)

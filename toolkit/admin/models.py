@@ -14,7 +14,7 @@ from toolkit.core.errors import Conflict, InvalidInput, NotFound
 from toolkit.core.pricing import PriceSheet
 from toolkit.providers.presets import PRESETS
 from toolkit.store import audit
-from toolkit.store.tables import Model, Upstream
+from toolkit.store.tables import Model, ModelWay, Upstream
 from toolkit.store.transaction import Transaction
 
 UNKNOWN_CONTEXT_WINDOW = 131_072
@@ -87,7 +87,7 @@ def add_model(
     model = Model(
         id=model_id,
         upstream=upstream,
-        upstream_model=_upstream_model(upstream_model or model_id),
+        upstream_model=check_upstream_model(upstream_model or model_id),
         context_window=_tokens(context_window, "context window"),
         default_output=_tokens(default_output, "default output"),
         max_output=max_output,
@@ -135,16 +135,20 @@ def update_model(
 
     Raises:
         NotFound: no such model or upstream.
-        InvalidInput: the upstream speaks another dialect, or a limit cannot be used.
+        InvalidInput: the upstream speaks another dialect, a limit cannot be used, or the model has a route, which says
+            where it is served.
     """
     catalog.begin_change(tx)
-    model = tx.session.get(Model, model_id)
-    if model is None:
-        raise NotFound(f"There is no model {model_id!r}. `keydesk models list` shows them.")
+    model = find(tx, model_id)
     before = _describe_model(model)
+    moved = (upstream or model.upstream, upstream_model or model.upstream_model)
+    if moved != (model.upstream, model.upstream_model) and has_route(tx, model_id):
+        raise InvalidInput(
+            f"Several upstreams serve the model {model_id!r}: change them with `keydesk models route {model_id}`."
+        )
     after = before | {
-        "upstream": _same_dialect(tx, model, upstream or model.upstream),
-        "upstream_model": _upstream_model(upstream_model or model.upstream_model),
+        "upstream": check_upstream(tx, model, moved[0]),
+        "upstream_model": check_upstream_model(moved[1]),
         "context_window": _kept(context_window, model.context_window, "context window"),
         "default_output": _kept(default_output, model.default_output, "default output"),
         "max_output": _kept(max_output, model.max_output, "maximum output"),
@@ -159,7 +163,29 @@ def update_model(
     return model
 
 
-def _upstream_model(name: str) -> str:
+def find(tx: Transaction, model_id: str) -> Model:
+    """Return a model.
+
+    Raises:
+        NotFound: no such model.
+    """
+    model = tx.session.get(Model, model_id)
+    if model is None:
+        raise NotFound(f"There is no model {model_id!r}. `keydesk models list` shows them.")
+    return model
+
+
+def has_route(tx: Transaction, model_id: str) -> bool:
+    """Whether several upstreams serve a model."""
+    return tx.session.scalar(select(ModelWay.position).where(ModelWay.model_id == model_id).limit(1)) is not None
+
+
+def check_upstream_model(name: str) -> str:
+    """Return what an upstream calls a model, as it can be kept.
+
+    Raises:
+        InvalidInput: it cannot be a name.
+    """
     return words.check_line(name, "name of the model at the upstream", LONGEST_UPSTREAM_MODEL)
 
 
@@ -168,7 +194,13 @@ def _describe_model(model: Model) -> dict[str, Any]:
     return {name: getattr(model, name) for name in names}
 
 
-def _same_dialect(tx: Transaction, model: Model, name: str) -> str:
+def check_upstream(tx: Transaction, model: Model, name: str) -> str:
+    """Return the name of an upstream that can serve a model.
+
+    Raises:
+        NotFound: there is none of that name.
+        InvalidInput: it speaks another dialect.
+    """
     present, other = tx.session.get_one(Upstream, model.upstream), tx.session.get(Upstream, name)
     if other is None:
         raise NotFound(f"There is no upstream named {name!r}. Add it first: keydesk upstreams add.")

@@ -17,7 +17,8 @@ A document, URL, audio or video part counts as the model's whole context window.
 What a provider who was called does not report is estimated (`likely_input`); `metering` keeps that within the hold.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from toolkit.billing.media_tokens import most_tokens, usual_tokens
 from toolkit.core.dialect import Dialect
@@ -179,4 +180,18 @@ def hold_bound(
         fixed=shape.output_bound is not None or not shape.may_be_cut,
         input_tokens=tokens,
         settable=not shape.compacts,
+    )
+
+
+def dearest(bounds: Sequence[HoldBound]) -> HoldBound:
+    """Return what a call can cost that may be served in one of several ways: at most what the dearest part of each is.
+
+    Args:
+        bounds: of the same call, at least one; they differ in prices and in what their models count alone.
+    """
+    return replace(
+        bounds[0],
+        base=max(bound.base for bound in bounds),
+        each=max(bound.each for bound in bounds),
+        input_tokens=max(bound.input_tokens for bound in bounds),
     )

@@ -4,11 +4,13 @@ from typing import Any
 
 import click
 
-from toolkit.admin import models, prices
+from toolkit.admin import model_routes, models, prices
+from toolkit.admin.model_routes import RouteWay
 from toolkit.cli.app import App, Group, pass_app
 from toolkit.cli.options import require_one
 from toolkit.cli.output import Price
 from toolkit.cli.prices import price_options, price_sheet
+from toolkit.cli.values import Names
 from toolkit.core.pricing import PriceSheet
 from toolkit.store.tables import Model
 from toolkit.store.transaction import Transaction
@@ -77,6 +79,55 @@ def update_model(app: App, /, model_id: str, **options: Any) -> None:
     app.done(f"The model {model_id!r} is {model.upstream_model!r} of the upstream {model.upstream!r}.", facts)
 
 
+@models_command.command("route")
+@click.argument("model_id", metavar="ID")
+@click.option(
+    "--upstream",
+    "given",
+    required=True,
+    metavar="A[:MODEL],B[:MODEL]",
+    help="Who serves it, in the order in which they are tried, with what they call it. One alone ends the route.",
+)
+@click.option("--weights", type=Names(), metavar="N,N", help="Shares of callers, instead of the order.")
+@click.option(
+    "--price-of",
+    "priced",
+    multiple=True,
+    metavar="UPSTREAM=MODEL",
+    help="Charge what this upstream answers by the prices of another model; may be given again.",
+)
+@pass_app
+def route_model(app: App, /, model_id: str, given: str, weights: list[str] | None, priced: tuple[str, ...]) -> None:
+    """Have several upstreams serve a model: another one is tried where one fails before it has made anything."""
+    with app.workspace.write() as tx:
+        model = model_routes.set_route(tx, model_id, _ways(tx, given, weights or [], priced))
+        facts = _model(tx, model)
+    app.done(f"The model {model_id!r} is served by {facts['route'] or model.upstream}.", facts)
+
+
+def _ways(tx: Transaction, given: str, weights: list[str], priced: tuple[str, ...]) -> list[RouteWay]:
+    """Return the ways that options name.
+
+    Raises:
+        UsageError: weights or prices do not fit them.
+    """
+    ways = [model_routes.parse_way(tx, text) for text in given.split(",")]
+    if weights and len(weights) != len(ways):
+        raise click.UsageError(f"{len(ways)} upstreams need {len(ways)} weights, not {len(weights)}.")
+    if wrong := [weight for weight in weights if not weight.isdecimal() or int(weight) == 0]:
+        raise click.UsageError(f"A weight is a whole number above 0, such as 3, not {wrong[0]!r}.")
+    prices_of = dict(text.partition("=")[::2] for text in priced)
+    if strangers := set(prices_of) - {upstream for upstream, _ in ways}:
+        raise click.UsageError(f"--price-of names {min(strangers)!r}, which is none of the upstreams of --upstream.")
+    if not all(prices_of.values()):
+        raise click.UsageError("Write --price-of as UPSTREAM=MODEL.")
+    shares = [int(weight) for weight in weights] or [0] * len(ways)
+    return [
+        RouteWay(upstream, model, share, prices_of.get(upstream))
+        for (upstream, model), share in zip(ways, shares, strict=True)
+    ]
+
+
 @models_command.command("list")
 @pass_app
 def list_models(app: App) -> None:
@@ -87,6 +138,7 @@ def list_models(app: App) -> None:
         "id": "model",
         "upstream": "upstream",
         "upstream_model": "upstream model",
+        "route": "route",
         "input_price_usd": "input",
         "cached_input_price_usd": "cached",
         "output_price_usd": "output",
@@ -97,6 +149,16 @@ def list_models(app: App) -> None:
     app.rows(rows, columns, empty="No models yet. Add one: keydesk models add --help")
 
 
+def _route(ways: list[RouteWay]) -> str | None:
+    """Return the upstreams that serve a model, for people; None if it is one alone."""
+    if len(ways) == 1:
+        return None
+    shares = [f" ({way.weight})" if way.weight else "" for way in ways]
+    prices_of = [f" at the prices of {way.price_model}" if way.price_model else "" for way in ways]
+    named = [f"{way.upstream}:{way.upstream_model}" for way in ways]
+    return ", ".join(map("".join, zip(named, shares, prices_of, strict=True)))
+
+
 def _model(tx: Transaction, model: Model) -> dict[str, Any]:
     price = prices.price_at(prices.list_prices(tx, model.id), tx.now)
     tier = PriceSheet.from_json(price.sheet).tiers[0] if price else None
@@ -104,6 +166,7 @@ def _model(tx: Transaction, model: Model) -> dict[str, Any]:
         "id": model.id,
         "upstream": model.upstream,
         "upstream_model": model.upstream_model,
+        "route": _route(model_routes.route_of(tx, model)),
         "input_price_usd": Price(tier.input) if tier else None,
         "cached_input_price_usd": Price(tier.cached_input) if tier else None,
         "output_price_usd": Price(tier.output) if tier else None,

@@ -7,6 +7,7 @@ from toolkit.core.dialect import Dialect
 from toolkit.core.hosted_tools import HostedTools
 from toolkit.core.policy import KeyFacts
 from toolkit.core.pricing import PriceSheet
+from toolkit.core.rendezvous import score
 from toolkit.core.unknown_fields import UnknownFields
 from toolkit.core.upstream_traits import UpstreamTraits
 
@@ -24,7 +25,11 @@ class DatedSheet:
 
 @dataclass(frozen=True, slots=True)
 class ModelFacts:
-    """A model with its upstream and prices, as the gateway keeps it."""
+    """A model with its upstream and prices, as the gateway keeps it.
+
+    Args:
+        ways: where its calls can be served, if there are several places; this is the first of them.
+    """
 
     id: str
     dialect: Dialect
@@ -39,6 +44,12 @@ class ModelFacts:
     unknown_fields: UnknownFields
     traits: UpstreamTraits
     prices: tuple[DatedSheet, ...]
+    ways: "tuple[Way, ...]" = ()
+
+    @property
+    def places(self) -> "list[ModelFacts]":
+        """The model as each of the upstreams has it that can serve it."""
+        return [way.model for way in self.ways] or [self]
 
     def price(self, now: datetime) -> DatedSheet | None:
         """Return the price in force at a moment; None while there is none."""
@@ -46,6 +57,28 @@ class ModelFacts:
             if entry.valid_from <= now:
                 return entry
         return None
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """One of several places where a model's calls can be served.
+
+    Args:
+        model: as it is there: upstream, name, credential, prices.
+        position: its place in the order in which upstreams are tried; the same for all where weights choose.
+        weight: the share of callers that it serves first; 0 where the order alone counts.
+    """
+
+    model: ModelFacts
+    position: int
+    weight: int = 0
+
+    def rank(self, caller: str) -> tuple[int, float]:
+        """Return what the ways of a caller are sorted by: who comes again is served at the same place, if it can be.
+
+        Providers keep their caches for an account, so a caller who is sent elsewhere pays for a cold one.
+        """
+        return self.position, -score(caller, self.model.upstream, self.weight) if self.weight else 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,7 @@ Who asks, and whether the call may be made:
 | `large_bodies`, `byte_blocks`, `fair_turns` | where large bodies are kept, in pieces, and whose turn it is |
 | `reader_pool`, `reader_process` | the processes that read what is large, and what they do |
 | `admission`, `call_price` | judging a call; its model, price and bound |
+| `call_ways` | which of several upstreams serves a call, which may after that, and which have just failed |
 | `field_policy` | what becomes of fields that nobody knows |
 | `refusal_log` | which refusals become rows, and the count of the rest |
 | `lifecycle`, `heartbeat` | calls under way, their holds and settling; the lease that they need |

@@ -21,6 +21,7 @@ from toolkit.dialects.fields import named
 from toolkit.dialects.headers import Onward
 from toolkit.dialects.shape import FREE_ENDPOINTS, Shape
 from toolkit.gateway.call_price import OF_MODELS, always_costs, no_such_model, price_call
+from toolkit.gateway.call_ways import CallWays, Ways
 from toolkit.gateway.field_policy import UnknownNames, judge_hosted, judge_unknown
 from toolkit.gateway.key_cache import LARGEST_KEY_CACHE, KeyCache
 from toolkit.gateway.large_bodies import LargeBody
@@ -43,6 +44,8 @@ class Admission:
 
     Args:
         left_out: names of unknown fields, betas and headers that do not go on.
+        model: as the upstream that is asked serves it.
+        ways: the upstreams that can serve it, if there are several.
     """
 
     call: Call
@@ -53,6 +56,14 @@ class Admission:
     model: ModelFacts
     bound: HoldBound
     admitted: Admitted
+    ways: CallWays | None = None
+
+    def take_next_way(self) -> None:
+        """Have the call served by the next of several upstreams, and charged by the price that it has there."""
+        assert self.ways is not None  # noqa: S101 - there is a next one
+        self.model, dated = self.ways.take_next()
+        self.call.upstream, self.call.price_id = self.model.upstream, dated.id
+        self.call.sheet = None if self.shape.free else dated.sheet
 
     @property
     def pinned_tier(self) -> str | None:
@@ -82,15 +93,22 @@ class AdmissionControl:
         lifecycle: where admitted calls are held.
         refusal_log: where refusals of known keys go.
         unknown_names: where the names of unknown fields are counted.
+        ways: which upstreams have failed lately.
     """
 
     def __init__(
-        self, key_cache: KeyCache, lifecycle: CallLifecycle, refusal_log: RefusalLog, unknown_names: UnknownNames
+        self,
+        key_cache: KeyCache,
+        lifecycle: CallLifecycle,
+        refusal_log: RefusalLog,
+        unknown_names: UnknownNames,
+        ways: Ways,
     ) -> None:
         self._key_cache = key_cache
         self._lifecycle = lifecycle
         self._refusal_log = refusal_log
         self._unknown_names = unknown_names
+        self._ways = ways
         self._paying: set[str] = set()
         """Keys whose last call here was not refused for want of money: theirs are judged once their body is read."""
 
@@ -153,7 +171,7 @@ class AdmissionControl:
                     else:
                         reading = read_request(*asked, request.body)
                         body, shape, tagged = reading.body, reading.shape, reading.tags
-                call, model, bound = price_call(request, key, now, shape, onward, tagged, catalog)
+                call, model, ways, bound = price_call(request, key, now, shape, onward, tagged, catalog, self._ways)
                 left_out = ()
                 if shape.left_out:
                     judge_hosted(shape.left_out, key, catalog.plans[key.plan_id])
@@ -164,7 +182,7 @@ class AdmissionControl:
                     left_out = judge_unknown(unknown, model, catalog.plans[key.plan_id])
                     call.unknown_fields = not left_out
                 admitted = await self._lifecycle.hold(call, bound, catalog, lease)
-                return Admission(call, shape, body, onward, left_out, model, bound, admitted)
+                return Admission(call, shape, body, onward, left_out, model, bound, admitted, ways)
             except Stale as stale:
                 key = await self._key_cache.renewed(request.digests, stale)
             except Refusal as error:

@@ -14,6 +14,7 @@ from toolkit.dialects.fields import named
 from toolkit.gateway import upstream_errors
 from toolkit.gateway.admission import Admission
 from toolkit.gateway.call_failures import CallFailed, internal_error, refusal_of, stopped, written_off
+from toolkit.gateway.call_ways import AnotherWay
 from toolkit.gateway.incidents import Incidents
 from toolkit.gateway.interrupted_calls import usage_of_error
 from toolkit.gateway.lifecycle import CallLifecycle
@@ -83,15 +84,20 @@ class AnsweredCall(SettledCall):
 
     async def _no_answer(self, error: Exception, metered: Metered | None = None) -> None:
         """The upstream gave nothing, which costs nothing; or a part of a whole answer, which is charged."""
-        if isinstance(error, NotConfigured):
-            self._note_incident(error.fault, str(error))
-            logger.error("call %s could not be forwarded: %s", self._request.id, error)
+        self._note_failure(error)
         refusal = refusal_of(error, sent=self._sent, charged=metered is not None)
         status = self._told_status(refusal.status)
         receipt = await self._settle(Outcome.UPSTREAM_ERROR, status, metered, refusal=refusal.type, error=str(error))
         if metered and receipt:
             refusal.headers["x-cost-usd"] = usd(receipt.cost)
         await self._refuse(refusal)
+
+    def _note_failure(self, error: Exception) -> None:
+        """Note for operators, and for the calls that follow, that the upstream gave no answer."""
+        if isinstance(error, NotConfigured):
+            self._note_incident(error.fault, str(error))
+            logger.error("call %s could not be forwarded: %s", self._request.id, error)
+        self._note_broken(error)
 
     async def _upstream_error(self, exchange: Exchange) -> None:
         """The upstream answered with an error: it is passed through or explained, and charged where it is billed."""
@@ -108,9 +114,17 @@ class AnsweredCall(SettledCall):
         error: str,
         response_id: str | None = None,
     ) -> None:
-        """Settle a call that the upstream answered with an error, and tell the caller."""
+        """Settle a call that the upstream answered with an error, and tell the caller.
+
+        Raises:
+            AnotherWay: nothing was made of it, and another upstream can serve it.
+        """
         refusal = found.refusal
         self._note_incident(found.fault, error)
+        if (ways := self._admission.ways) is not None:
+            ways.refused(found)
+            if ways.has_more and found.other_way and metered is None:
+                raise AnotherWay(error)
         status = self._told_status(refusal.status)
         receipt = await self._settle(
             Outcome.UPSTREAM_ERROR, status, metered, refusal=refusal.type, response_id=response_id, error=error

@@ -22,6 +22,7 @@ from toolkit.gateway.admission import AdmissionControl
 from toolkit.gateway.answer_reading import AnswerReader
 from toolkit.gateway.arrival import Arrivals
 from toolkit.gateway.body_reading import BodyReader
+from toolkit.gateway.call_ways import Ways
 from toolkit.gateway.cross_origin import shown_to_pages
 from toolkit.gateway.endpoint import Gateway
 from toolkit.gateway.error_handlers import ErrorHandlers
@@ -75,7 +76,8 @@ def create_app(settings: Settings | None = None) -> Starlette:
     tallies = Tallies(store)
     key_cache = KeyCache(store, keyring, batcher, tallies)
     lifecycle = CallLifecycle(key_cache, new_id("gateway"))
-    admissions = AdmissionControl(key_cache, lifecycle, RefusalLog(batcher, tallies), UnknownNames(tallies))
+    log, unknown = RefusalLog(batcher, tallies), UnknownNames(tallies)
+    admissions = AdmissionControl(key_cache, lifecycle, log, unknown, Ways())
     readers = ReaderPool()
     heartbeat = Heartbeat(store, lifecycle, settings.lease)
 

@@ -3,14 +3,16 @@
 from datetime import datetime
 
 from toolkit.billing.call import Call
-from toolkit.billing.hold_estimate import HoldBound, check_text, hold_bound
+from toolkit.billing.hold_estimate import HoldBound, check_text, dearest, hold_bound
 from toolkit.core.catalog import Catalog, DatedSheet, ModelFacts
 from toolkit.core.dialect import Dialect
 from toolkit.core.errors import Refusal, RefusalType
 from toolkit.core.policy import KeyFacts
 from toolkit.dialects.headers import Onward
 from toolkit.dialects.shape import EMBEDDING_ENDPOINTS, Shape
+from toolkit.gateway.call_ways import CallWays, Ways
 from toolkit.gateway.field_policy import check_window
+from toolkit.gateway.large_bodies import LargeBody
 from toolkit.gateway.request import CallRequest
 
 PATH_OF = {
@@ -60,7 +62,8 @@ def always_costs(catalog: Catalog, key: KeyFacts, endpoint: str, now: datetime) 
     plan = catalog.plans.get(key.plan_id)
     if plan is None:
         return False
-    prices = [dated.sheet for model in catalog.callable_by(key) if (dated := model.price(now)) is not None]
+    models = [place for model in catalog.callable_by(key) for place in model.places]
+    prices = [dated.sheet for model in models if (dated := model.price(now)) is not None]
     output = endpoint not in EMBEDDING_ENDPOINTS
     return plan.multiplier > 0 and bool(prices) and all(sheet.always_costs(output=output) for sheet in prices)
 
@@ -73,9 +76,20 @@ def price_call(
     onward: Onward,
     tagged: str | None,
     catalog: Catalog,
-) -> tuple[Call, ModelFacts, HoldBound]:
-    """Fix what a call is charged by: model, price, multiplier; and bound what it can cost."""
+    known: Ways,
+) -> tuple[Call, ModelFacts, CallWays | None, HoldBound]:
+    """Fix what a call is charged by: model, price, multiplier, and its ways if there are several.
+
+    What it can cost at most is bounded by the dearest of the ways.
+    """
     model, dated = find_model(catalog, shape.model, request.dialect, key, now)
+    ways: CallWays | None = None
+    if model.ways:
+        rewritable = not isinstance(request.body, LargeBody)
+        ways = known.of_call(model, key.key_id, tagged, now, rewritable=rewritable)
+        if ways is None:
+            raise no_such_model(shape.model)
+        model, dated = ways.left[0]
     if shape.window or onward.window:
         check_window(shape, onward, model)
     check_text(shape, model.id, model.context_window)
@@ -95,14 +109,19 @@ def price_call(
         tags=tagged,
     )
     if shape.free:
-        return call, model, HoldBound(0, 0, 0, fixed=True)
-    bound = hold_bound(
+        return call, model, ways, HoldBound(0, 0, 0, fixed=True)
+    if ways is not None:
+        return call, model, ways, dearest([_bound(*way, shape, plan.multiplier) for way in ways.left])
+    return call, model, None, _bound(model, dated, shape, plan.multiplier)
+
+
+def _bound(model: ModelFacts, dated: DatedSheet, shape: Shape, multiplier: int) -> HoldBound:
+    return hold_bound(
         model.dialect,
         shape,
         dated.sheet,
-        plan.multiplier,
+        multiplier,
         context_window=model.context_window,
         default_output=model.default_output if shape.may_be_cut else model.max_output,
         model=model.upstream_model,
     )
-    return call, model, bound

@@ -13,6 +13,7 @@ from starlette.types import Receive, Send
 from toolkit.billing.metering import Metered
 from toolkit.core.errors import Refusal, RefusalType
 from toolkit.core.policy import Outcome
+from toolkit.core.service_tier import NOT_SAID
 from toolkit.core.usage import text_tokens
 from toolkit.dialects.reading import tells_error
 from toolkit.dialects.sse import Framing, framing_of
@@ -20,6 +21,7 @@ from toolkit.gateway import upstream_errors
 from toolkit.gateway.admission import Admission
 from toolkit.gateway.answer_reading import AnswerReader, WholeAnswer
 from toolkit.gateway.answered_call import AnsweredCall
+from toolkit.gateway.call_ways import AnotherWay
 from toolkit.gateway.incidents import Incidents
 from toolkit.gateway.interrupted_calls import usage_of_stream
 from toolkit.gateway.large_bodies import LargeBody
@@ -27,9 +29,15 @@ from toolkit.gateway.lifecycle import CallLifecycle
 from toolkit.gateway.request import CallRequest
 from toolkit.gateway.responses import EVENTS, JSON
 from toolkit.gateway.settled_call import milliseconds_since
-from toolkit.gateway.upstream_exchange import Exchange, UpstreamBroke, UpstreamSlow
+from toolkit.gateway.upstream_exchange import Exchange, NotConfigured, UpstreamBroke, UpstreamSlow
 from toolkit.gateway.upstream_pool import UpstreamPool
 from toolkit.gateway.upstream_request import upstream_request
+
+FAILURES = (UpstreamBroke, UpstreamSlow, Refusal, AnotherWay)
+"""With which an upstream may fail a call before it has answered."""
+
+LONGEST_FAILURE = 200
+"""Characters of what an upstream answered that stand in the row of a call that went another way."""
 
 
 class Forwarder(AnsweredCall):
@@ -62,9 +70,31 @@ class Forwarder(AnsweredCall):
         self._exchange = self._upstreams.exchange(request.url, request.headers, request.body)
         return self._exchange
 
-    def _drop_body(self) -> None:
+    def _drop_body(self, exchange: Exchange) -> None:
+        """Let go of a large body that was sent, unless it may have to be sent another way."""
         if isinstance(self._request.body, LargeBody):
-            self._request.body.drop()
+            ways = self._admission.ways
+            if exchange.status < 300 or ways is None or not ways.has_more:
+                self._request.body.drop()
+
+    def _take_next_way(self, error: Exception) -> None:
+        """Go on with the next of several upstreams, if nothing can have been made of the call by this one.
+
+        Raises:
+            Exception: the error, where the call ends with it.
+        """
+        ways, exchange = self._admission.ways, self._exchange
+        if ways is None or not ways.has_more:
+            raise error
+        if not isinstance(error, AnotherWay):
+            if not isinstance(error, NotConfigured) and (exchange is None or exchange.reached):
+                raise error
+            self._note_failure(error)
+            self._odd.append(f"upstream {self._call.upstream}: {error}")
+        else:
+            self._odd.append(str(error)[:LONGEST_FAILURE])
+        self._admission.take_next_way()
+        self._exchange, self._served = None, NOT_SAID
 
     async def _way(self) -> None:
         """Forward a call and send its answer in one piece. Runs to its end even when the caller has left.
@@ -73,14 +103,19 @@ class Forwarder(AnsweredCall):
         """
         task = self._lifecycle.enter()
         try:
-            with await self._open() as exchange:
-                await exchange.send()
-                self._drop_body()
-                self._first_byte_ms = milliseconds_since(self._started)
-                if exchange.status >= 300:
-                    await self._upstream_error(exchange)
-                else:
-                    await self._answer_whole(exchange)
+            while True:
+                try:
+                    with await self._open() as exchange:
+                        await exchange.send()
+                        self._drop_body(exchange)
+                        self._first_byte_ms = milliseconds_since(self._started)
+                        if exchange.status >= 300:
+                            await self._upstream_error(exchange)
+                        else:
+                            await self._answer_whole(exchange)
+                    break
+                except FAILURES as error:
+                    self._take_next_way(error)
         except asyncio.CancelledError:
             # Not by the caller: one who leaves cancels nothing here.
             self._settle_cut()

@@ -38,6 +38,7 @@ class LargeBody:
         self._inspection = Inspection(bodies.readers, org)
         self._came = ByteBlocks()
         self._blocks: list[bytes] = []
+        self._written: list[bytes] | None = None
 
     @property
     def size(self) -> int:
@@ -64,19 +65,29 @@ class LargeBody:
             self._blocks, dialect=dialect, endpoint=endpoint, model=model, headers=headers
         )
 
-    async def rewrite(self, **arguments: object) -> list[bytes]:
+    async def rewrite(self, *, keep: bool = False, **arguments: object) -> list[bytes]:
         """Return what is to be forwarded: as it came, unless the dialect's `rewrite` changes it.
+
+        Args:
+            keep: it may be asked for again, until it is dropped: with the same arguments, for it is written once.
+            arguments: as the dialect's `rewrite` takes them.
 
         Raises:
             Refusal: unavailable; who read it has ended meanwhile.
         """
+        if self._written is not None:
+            return list(self._written)
         changed = await self._inspection.rewrite(**arguments)
-        return self._blocks if changed is None else changed
+        blocks = self._blocks if changed is None else changed
+        if keep:
+            self._written = list(blocks)
+        return blocks
 
     def drop(self) -> None:
         """Let go of the bytes, and of the room that they take."""
         self._came.take()
         self._blocks = []
+        self._written = None
         if self._room:
             self._bodies.room.give(self._org, self._room)
             self._room = 0

@@ -14,7 +14,7 @@ from toolkit.billing.metering import Metered
 from toolkit.billing.rules import Receipt
 from toolkit.core.account_fault import AccountFault
 from toolkit.core.dialect import Dialect
-from toolkit.core.errors import RefusalType
+from toolkit.core.errors import Refusal, RefusalType
 from toolkit.core.policy import Outcome
 from toolkit.core.scrub import Scrubber
 from toolkit.core.service_tier import NOT_SAID, Served, word
@@ -121,6 +121,8 @@ class SettledCall:
             if outcome is Outcome.COMPLETED and not self._shape.free:
                 model = self._admission.model
                 self._incidents.answered(model.upstream, model.upstream_model, ending.ended_at)
+                if self._admission.ways is not None:
+                    self._admission.ways.answered()
             self._settlement = self._lifecycle.settle(self._call, ending)
         return self._settlement
 
@@ -171,6 +173,11 @@ class SettledCall:
         if fault is not None:
             model, now = self._admission.model, self._lifecycle.key_cache.now()
             self._incidents.refused(model.upstream, fault, model.upstream_model, self._scrubber().text(told), now)
+
+    def _note_broken(self, error: Exception) -> None:
+        """Note, where other upstreams serve the model, too, that this one gave no answer, or half of one."""
+        if self._admission.ways is not None and not isinstance(error, Refusal):
+            self._admission.ways.broke(error, reached=self._exchange is not None and self._exchange.reached)
 
     def _scrubber(self) -> Scrubber:
         return Scrubber(self._credential, self._admission.model.base_url)

@@ -14,7 +14,7 @@ from toolkit.dialects.sse import Framing, data_of, framing_of, name_of
 from toolkit.gateway import upstream_errors
 from toolkit.gateway.byte_blocks import BLOCK
 from toolkit.gateway.call_failures import refusal_of, written_off
-from toolkit.gateway.forwarder import Forwarder
+from toolkit.gateway.forwarder import FAILURES, Forwarder
 from toolkit.gateway.interrupted_calls import usage_of_stream
 from toolkit.gateway.responses import EVENTS, JSON
 from toolkit.gateway.settled_call import LEFT, TOO_LONG, milliseconds_since
@@ -151,24 +151,30 @@ class StreamForwarder(Forwarder):
     async def _pass_stream(self) -> None:
         meter: StreamMeter | None = None
         try:
-            with await self._open() as exchange:
-                await exchange.send()
-                self._drop_body()
-                if exchange.status >= 300:
-                    await self._upstream_error(exchange)
+            while True:
+                try:
+                    with await self._open() as exchange:
+                        await exchange.send()
+                        self._drop_body(exchange)
+                        if exchange.status >= 300:
+                            await self._upstream_error(exchange)
+                            return
+                        framing = framing_of(await exchange.peek())
+                        self._first_byte_ms = milliseconds_since(self._started)
+                        if framing is None and exchange.content_type.lower().startswith(EVENTS):
+                            framing = Framing.EVENTS
+                        if framing is not Framing.EVENTS and not (framing is Framing.ARRAY and self._is_gemini):
+                            self._odd.append("the answer came whole, though a stream was asked for")
+                            self._comes_whole = True
+                            await self._answer_whole(exchange)
+                            return
+                        meter = self._meter = self._begin_meter(exchange, sse=framing is Framing.EVENTS)
+                        await self._pass_events(exchange, meter)
+                    await self._finish_stream(meter)
                     return
-                framing = framing_of(await exchange.peek())
-                self._first_byte_ms = milliseconds_since(self._started)
-                if framing is None and exchange.content_type.lower().startswith(EVENTS):
-                    framing = Framing.EVENTS
-                if framing is not Framing.EVENTS and not (framing is Framing.ARRAY and self._is_gemini):
-                    self._odd.append("the answer came whole, though a stream was asked for")
-                    self._comes_whole = True
-                    await self._answer_whole(exchange)
-                    return
-                meter = self._meter = self._begin_meter(exchange, sse=framing is Framing.EVENTS)
-                await self._pass_events(exchange, meter)
-            await self._finish_stream(meter)
+                except FAILURES as error:
+                    self._take_next_way(error)
+                    meter = None
         except asyncio.CancelledError:
             # What the upstream made until now is charged, unless its end is being settled.
             self._settle_cut()
@@ -182,6 +188,12 @@ class StreamForwarder(Forwarder):
             raise await self._failed(error) from error
         finally:
             self._ensure_settled()
+
+    def _take_next_way(self, error: Exception) -> None:
+        super()._take_next_way(error)
+        self._meter, self._comes_whole, self._early = None, False, []
+        if not self._begun:
+            self._head = None
 
     def _begin_meter(self, exchange: Exchange, *, sse: bool) -> StreamMeter:
         """Begin to read a stream, and make its head if none was sent.
@@ -325,6 +337,7 @@ class StreamForwarder(Forwarder):
         if not self._begun:
             await self._no_answer(error)
             return
+        self._note_broken(error)
         refusal = refusal_of(error, sent=True)
         await self._settle(
             Outcome.UPSTREAM_ERROR,

@@ -62,13 +62,20 @@ class CallersError:
 
     Args:
         refusal: our account of it, with the status.
+        rule: by which it is that.
         body: the provider's own, scrubbed, which is sent in its place; None if ours is.
         fault: what is wrong with our account, for the operator.
     """
 
     refusal: Refusal
+    rule: Rule
     body: bytes | None = None
     fault: AccountFault | None = None
+
+    @property
+    def other_way(self) -> bool:
+        """Whether another upstream of the model may be tried: one may well have a model that this one has not."""
+        return self.rule.other_way or self.fault is not None
 
 
 def of_answer(status: int, answer: bytes, retry: dict[str, str], model: str, scrubber: Scrubber) -> CallersError:
@@ -87,15 +94,15 @@ def of_answer(status: int, answer: bytes, retry: dict[str, str], model: str, scr
     rule = rule_of(status, fault, names_of(error), error, of_a_model=_is_of_a_model(value, answer))
     refusal = _refusal(rule, status, model, retry or _retry_in(error))
     if not rule.is_callers:
-        return CallersError(refusal, fault=fault)
+        return CallersError(refusal, rule, fault=fault)
     if status == 404:
         fault = AccountFault.MODEL  # or of a name that is wrong here: the operator is to know in either case
     if value is None:
         refusal.headers = {"x-should-retry": "false"}
-        return CallersError(refusal, fault=fault)
+        return CallersError(refusal, rule, fault=fault)
     told = scrubber.value(value)
     refusal.message = words_of(_error_in(told)) or refusal.message
-    return CallersError(refusal, _dumped(told), fault)
+    return CallersError(refusal, rule, _dumped(told), fault)
 
 
 def billed(status: int, answer: bytes, traits: UpstreamTraits) -> dict[str, Any] | None:

@@ -78,6 +78,7 @@ class Exchange:
         self._clock = asyncio.get_running_loop().time
         self._deadline = 0.0
         self._connection: UpstreamConnection | None = None
+        self._dead: UpstreamConnection | None = None
         self._decoder: zlib._Decompress | None = None
         self.status = 0
         self.content_type = b""
@@ -93,6 +94,14 @@ class Exchange:
     def sent(self) -> bool:
         """Whether the upstream has got the request, or a part of it."""
         return self._connection is not None
+
+    @property
+    def reached(self) -> bool:
+        """Whether the upstream may have made something of the request.
+
+        Not if no connection could be made, or none after a kept one had been closed just as it was used.
+        """
+        return self._connection is not self._dead
 
     @property
     def announced(self) -> int | None:
@@ -160,6 +169,7 @@ class Exchange:
             request = request_bytes(opening, self._headers, first, len(first) + sum(map(len, rest)))
 
             def connect() -> Awaitable[UpstreamConnection]:
+                self._dead = self._connection
                 return self._pool.connect(address, min(limit, self._limit(self._settings.connect_timeout)))
 
             def ask(connection: UpstreamConnection, *, may_be_repeated: bool) -> Awaitable[None]:

@@ -50,7 +50,8 @@ async def upstream_request(request: CallRequest, admission: Admission, upstreams
     }
     body: Body
     if isinstance(request.body, LargeBody):
-        body = await request.body.rewrite(**changes)
+        more = admission.ways is not None and admission.ways.has_more
+        body = await request.body.rewrite(keep=more, **changes)
     else:
         left_out = bool(shape.left_out)
         changed = rewrite_request(request.dialect, shape.endpoint, admission.body or {}, left_out=left_out, **changes)

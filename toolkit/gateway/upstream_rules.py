@@ -42,6 +42,8 @@ class Rule:
         words: whose they are: one of our sentences, or the caller's own fault in the provider's words.
         tells_when: whether `Retry-After` and `retry-after-ms` pass; no other header of the provider's limits does.
         should_not_retry: whether `x-should-retry: false` is sent.
+        other_way: whether another upstream of the model is tried, where there is one: it is certain that nothing was
+            made of the call, so that nobody can bill it, and another one may do better.
     """
 
     when: str
@@ -50,6 +52,7 @@ class Rule:
     words: str
     tells_when: bool = False
     should_not_retry: bool = False
+    other_way: bool = False
 
     @property
     def is_callers(self) -> bool:
@@ -64,10 +67,11 @@ ACCOUNT = Rule(
     RefusalType.UPSTREAM_ERROR,
     "account",
     should_not_retry=True,
+    other_way=True,
 )
-LIMITED = Rule("429", None, RefusalType.UPSTREAM_RATE_LIMITED, "limited", tells_when=True)
-OVERLOADED = Rule("503, 529", None, RefusalType.UPSTREAM_OVERLOADED, "busy", tells_when=True)
-OVERLOADED_OTHERWISE = Rule("498 (Groq)", 503, RefusalType.UPSTREAM_OVERLOADED, "busy", tells_when=True)
+LIMITED = Rule("429", None, RefusalType.UPSTREAM_RATE_LIMITED, "limited", tells_when=True, other_way=True)
+OVERLOADED = Rule("503, 529", None, RefusalType.UPSTREAM_OVERLOADED, "busy", tells_when=True, other_way=True)
+OVERLOADED_OTHERWISE = Rule("498 (Groq)", 503, RefusalType.UPSTREAM_OVERLOADED, "busy", tells_when=True, other_way=True)
 CALLERS_FAULT = Rule(
     "400, 413, 422; 404 of a model; 403 of an input that it flags or that is too long",
     None,
@@ -82,17 +86,18 @@ MAY_HAVE_BILLED = Rule(
     "failed",
     should_not_retry=True,
 )
-FAILED = Rule("another 5xx, before any output", 502, RefusalType.UPSTREAM_ERROR, "failed")
+FAILED = Rule("another 5xx, before any output", 502, RefusalType.UPSTREAM_ERROR, "failed", other_way=True)
 ABSENT = Rule(
     "404 of anything else, 405: it has no such endpoint, or its base URL is wrong here",
     502,
     RefusalType.UPSTREAM_ERROR,
     "absent",
     should_not_retry=True,
+    other_way=True,
 )
 ODD = Rule("any other status", 502, RefusalType.UPSTREAM_ERROR, "failed", should_not_retry=True)
 
-UNREACHED = Rule("cannot be reached", 502, RefusalType.UPSTREAM_ERROR, "ours")
+UNREACHED = Rule("cannot be reached", 502, RefusalType.UPSTREAM_ERROR, "ours", other_way=True)
 LOST = Rule(
     "ends the connection before an answer, or with what is none", 502, RefusalType.UPSTREAM_ERROR, "ours", False, True
 )

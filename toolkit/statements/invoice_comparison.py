@@ -14,13 +14,14 @@ from heapq import nlargest
 
 from sqlalchemy import select
 
+from toolkit.admin.model_routes import names_at
 from toolkit.core.errors import Forbidden, InvalidInput, NotFound
 from toolkit.core.period import Period
 from toolkit.ledger.ledger import Ledger
 from toolkit.statements.invoice_calls import OurCalls, our_calls
 from toolkit.statements.invoice_gaps import Cause, Comparison, Gap
 from toolkit.statements.invoice_lines import Invoice, InvoiceLine
-from toolkit.store.tables import Model, Upstream
+from toolkit.store.tables import Upstream
 
 MOST_SHOWN = 20
 """Calls that are named as evidence of one cause."""
@@ -75,7 +76,7 @@ def compare(
                 "UTC: take the lines of other months out."
             )
     with ledger.store.read(ledger.actor) as tx:
-        named = dict(tx.session.execute(select(Model.id, Model.upstream_model)).all())
+        named = names_at(tx, upstream)
     if input_has_cached is None:
         input_has_cached = invoice.input_has_cached
     if input_has_cached is None:

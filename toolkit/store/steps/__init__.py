@@ -64,5 +64,23 @@ STEPS: tuple[Step, ...] = (
         ALTER TABLE upstream ADD COLUMN billed_errors TEXT NOT NULL DEFAULT ''
         """,
     ),
+    Step(
+        105,
+        "several ways to serve a model",
+        """
+        CREATE TABLE model_way (
+            model_id TEXT NOT NULL,
+            upstream TEXT NOT NULL,
+            position BIGINT NOT NULL,
+            upstream_model TEXT NOT NULL,
+            weight BIGINT NOT NULL,
+            price_model TEXT,
+            CONSTRAINT model_way_pkey PRIMARY KEY (model_id, upstream),
+            CONSTRAINT model_way_model_id_fkey FOREIGN KEY (model_id) REFERENCES model (id),
+            CONSTRAINT model_way_upstream_fkey FOREIGN KEY (upstream) REFERENCES upstream (name),
+            CONSTRAINT model_way_price_model_fkey FOREIGN KEY (price_model) REFERENCES model (id)
+        )
+        """,
+    ),
 )
 """In their order. Stores of versions 1 to 15 are from before the first release, and read by nothing."""

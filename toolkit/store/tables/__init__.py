@@ -7,7 +7,16 @@ needs a step in `steps`; a test compares the two.
 from toolkit.store.tables.audit import AuditHead, AuditRow, Reconciliation
 from toolkit.store.tables.base import Base, Moment
 from toolkit.store.tables.calls import GatewayInstance, HoldRow, OutboxRow, RefusalCount, RefusalDay, UnknownField
-from toolkit.store.tables.catalog import CatalogVersion, Model, Plan, PlanModel, Price, Upstream, UpstreamIncident
+from toolkit.store.tables.catalog import (
+    CatalogVersion,
+    Model,
+    ModelWay,
+    Plan,
+    PlanModel,
+    Price,
+    Upstream,
+    UpstreamIncident,
+)
 from toolkit.store.tables.keys import ApiKey, KeyMonth, LiveSecret, RecentCost, RetiredSecret
 from toolkit.store.tables.ledger import Segment, SupersededSegment
 from toolkit.store.tables.operators import Operator, SignInFailure, SignInSession
@@ -25,6 +34,7 @@ __all__ = [
     "KeyMonth",
     "LiveSecret",
     "Model",
+    "ModelWay",
     "Moment",
     "Operator",
     "OrgPerson",

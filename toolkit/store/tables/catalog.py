@@ -63,6 +63,19 @@ class Model(Base):
     created_by: Mapped[str]
 
 
+class ModelWay(Base):
+    """One of several upstreams that serve a model; none where there is one alone. The first is the model's own."""
+
+    __tablename__ = "model_way"
+
+    model_id: Mapped[str] = mapped_column(ForeignKey("model.id"), primary_key=True)
+    upstream: Mapped[str] = mapped_column(ForeignKey("upstream.name"), primary_key=True)
+    position: Mapped[int]  # 0 is the first
+    upstream_model: Mapped[str]  # what that upstream calls it
+    weight: Mapped[int]  # share of the callers that it serves first; 0 = the order counts
+    price_model: Mapped[str | None] = mapped_column(ForeignKey("model.id"))  # whose prices it has; NULL = its own
+
+
 class Price(Base):
     """One dated entry of the price book: never edited, superseded by a later one."""
 

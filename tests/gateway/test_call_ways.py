@@ -1,0 +1,239 @@
+"""Which of several upstreams serves a call: in order or by weight, the same for the same caller, what failed last."""
+
+import json
+from collections import Counter
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from toolkit.core.account_fault import AccountFault
+from toolkit.core.catalog import DatedSheet, ModelFacts, Way
+from toolkit.core.dialect import Dialect
+from toolkit.core.pricing import PriceSheet
+from toolkit.core.scrub import Scrubber
+from toolkit.core.unknown_fields import UnknownFields
+from toolkit.core.upstream_traits import UpstreamTraits
+from toolkit.gateway import upstream_errors
+from toolkit.gateway.call_ways import BRIEFLY, LONGEST, UNTIL_MENDED, CallWays, Ways
+from toolkit.gateway.upstream_exchange import NotConfigured, UpstreamBroke
+
+NOW = datetime(2026, 12, 1, tzinfo=UTC)
+PRICE = DatedSheet("price-1", NOW - timedelta(days=1), PriceSheet.flat(1, 1))
+
+
+class Clock:
+    """A clock that stands still until it is set."""
+
+    def __init__(self) -> None:
+        self.now = 1_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def place(upstream: str, **facts: object) -> ModelFacts:
+    """Return the model as an upstream has it."""
+    model = ModelFacts(
+        id="gpt-test",
+        dialect=Dialect.OPENAI,
+        upstream=upstream,
+        base_url=f"https://{upstream}.example",
+        credential_env=f"{upstream}_API_KEY",
+        upstream_model="gpt-test",
+        context_window=100_000,
+        default_output=4_096,
+        max_output=8_192,
+        created_at=NOW,
+        unknown_fields=UnknownFields.PASS,
+        traits=UpstreamTraits(),
+        prices=(PRICE,),
+    )
+    return replace(model, **facts)  # type: ignore[arg-type]
+
+
+def in_order(*places: ModelFacts) -> ModelFacts:
+    """Return a model that upstreams serve in order."""
+    return replace(places[0], ways=tuple(Way(facts, position) for position, facts in enumerate(places)))
+
+
+def weighted(**weights: int) -> ModelFacts:
+    """Return a model that upstreams serve by weight."""
+    places = [Way(place(name), 0, weight) for name, weight in weights.items()]
+    return replace(places[0].model, ways=tuple(places))
+
+
+MODEL = in_order(place("a"), place("b"), place("c"))
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def ways(clock: Clock) -> Ways:
+    return Ways(clock)
+
+
+def of_call(ways: Ways, model: ModelFacts = MODEL, key: str = "key_1", tags: str | None = None) -> CallWays:
+    """Return the ways of a call."""
+    found = ways.of_call(model, key, tags, NOW, rewritable=True)
+    assert found is not None
+    return found
+
+
+def names(call: CallWays) -> str:
+    """Return the upstreams of a call, in their order."""
+    return "".join(way.model.upstream for way in call.left)
+
+
+def error(status: int, retry: dict[str, str] | None = None, **said: str) -> upstream_errors.CallersError:
+    """Return an upstream's error."""
+    body = json.dumps({"error": {"message": "no", **said}}).encode()
+    return upstream_errors.of_answer(status, body, retry or {}, "gpt-test", Scrubber("secret", "https://a.example"))
+
+
+def test_what_failed_is_last_for_a_while(ways: Ways, clock: Clock) -> None:
+    """Every call would try it first else; when the while is over, one call does, and the rest wait for it."""
+    of_call(ways).refused(error(500))
+    assert names(of_call(ways)) == "bca"
+    clock.now += BRIEFLY
+    assert names(of_call(ways)) == "abc"
+    assert names(of_call(ways)) == "bca"
+
+
+def test_an_answer_ends_it(ways: Ways, clock: Clock) -> None:
+    """Not one of a call that was asked before it failed: that says nothing of now."""
+    before = of_call(ways)
+    clock.now += 1
+    of_call(ways).refused(error(429, {"retry-after": "100"}))
+    before.answered()
+    assert names(of_call(ways)) == "bca"
+    clock.now += 100
+    of_call(ways).answered()
+    assert names(of_call(ways)) == names(of_call(ways)) == "abc"
+
+
+def test_all_that_failed_are_tried_all_the_same(ways: Ways) -> None:
+    """In their order: somebody has to be."""
+    call = of_call(ways)
+    for _ in range(3):
+        call.broke(UpstreamBroke(), reached=False)
+        if call.has_more:
+            call.take_next()
+    assert names(of_call(ways)) == "abc"
+
+
+@pytest.mark.parametrize(
+    ("found", "seconds"),
+    [
+        (error(429, {"retry-after": "30"}), 30),
+        (error(429, {"retry-after": "30", "retry-after-ms": "1500"}), 1.5),
+        (error(429), BRIEFLY),
+        (error(503, {"retry-after": "86400"}), LONGEST),
+        (error(529, {"retry-after": "nonsense"}), BRIEFLY),
+        (error(502), BRIEFLY),
+        (error(401), UNTIL_MENDED),
+        (error(429, {"retry-after": "1"}, code="insufficient_quota"), UNTIL_MENDED),
+    ],
+)
+def test_how_long(ways: Ways, clock: Clock, found: upstream_errors.CallersError, seconds: float) -> None:
+    """As long as the provider says, if it says so, and not for ever."""
+    of_call(ways).refused(found)
+    clock.now += seconds - 0.01
+    assert names(of_call(ways)) == "bca"
+    clock.now += 0.02
+    assert names(of_call(ways)) == "abc"
+
+
+def test_a_date_says_how_long_too(ways: Ways, clock: Clock) -> None:
+    """RFC 9110 has both."""
+    at = datetime.now(UTC) + timedelta(seconds=100)
+    of_call(ways).refused(error(429, {"retry-after": format_datetime(at, usegmt=True)}))
+    clock.now += 60
+    assert names(of_call(ways)) == "bca"
+    clock.now += 50
+    assert names(of_call(ways)) == "abc"
+
+
+@pytest.mark.parametrize("status", [400, 408, 413, 422])
+def test_the_callers_own_fault_is_nobody_elses(ways: Ways, status: int) -> None:
+    """Whoever sends nonsense does not turn others away."""
+    of_call(ways).refused(error(status))
+    assert names(of_call(ways)) == "abc"
+
+
+def test_who_is_concerned(ways: Ways) -> None:
+    """A limit is of a model at an account, a fault of an account, and a dead connection of the upstream."""
+    same = place("a", upstream_model="other")
+    elsewhere = place("a", upstream_model="other", credential_env="OTHER_API_KEY")
+    others = [in_order(facts, place("b")) for facts in (place("a"), same, elsewhere)]
+
+    def aside() -> list[bool]:
+        return [names(of_call(ways, model)) == "ba" for model in others]
+
+    first, second, third = (of_call(ways) for _ in range(3))
+    first.refused(error(429))
+    assert aside() == [True, False, False]
+    second.refused(error(401))
+    assert aside() == [True, True, False]
+    third.broke(UpstreamBroke(), reached=False)
+    assert aside() == [True, True, True]
+
+
+def test_what_is_not_configured_is_of_its_credential(ways: Ways) -> None:
+    """Until somebody mends it."""
+    of_call(ways).broke(NotConfigured("no credential"), reached=False)
+    assert names(of_call(ways)) == "bca"
+    assert names(of_call(ways, in_order(place("a", credential_env="OTHER_API_KEY"), place("b")))) == "ab"
+
+
+def test_faults_of_one_model_are_its_own(ways: Ways) -> None:
+    """The account may have others."""
+    assert error(404, code="model_not_found").fault is AccountFault.MODEL
+    of_call(ways).refused(error(404, code="model_not_found"))
+    assert names(of_call(ways)) == "bca"
+    assert names(of_call(ways, in_order(place("a", upstream_model="other"), place("b")))) == "ab"
+
+
+def test_what_has_no_price_yet_is_no_way(ways: Ways) -> None:
+    """It would be charged nothing; if no way has one, there is no such model."""
+    later = (replace(PRICE, valid_from=NOW + timedelta(days=1)),)
+    assert names(of_call(ways, in_order(place("a", prices=later), place("b")))) == "b"
+    assert ways.of_call(in_order(place("a", prices=later)), "key_1", None, NOW, rewritable=True) is None
+
+
+def test_a_body_that_is_written_once_goes_only_where_it_is_the_same(ways: Ways) -> None:
+    """Another name of the model, or other settings, need another body."""
+    other = UpstreamTraits(pin_tier=True)
+    model = in_order(place("a"), place("b", upstream_model="x"), place("c", traits=other), place("d"))
+    found = ways.of_call(model, "key_1", None, NOW, rewritable=False)
+    assert found is not None
+    assert names(found) == "ad"
+
+
+@given(
+    st.dictionaries(st.sampled_from("abcdef"), st.integers(1, 5), min_size=2), st.text(max_size=9), st.text(max_size=9)
+)
+def test_a_caller_stays_where_they_are(weights: dict[str, int], key: str, session: str) -> None:
+    """With each conversation; when an upstream is taken out, only those move who were there."""
+    ways = Ways()
+    tags = json.dumps({"session": session}) if session else None
+    order = names(of_call(ways, weighted(**weights), key, tags))
+    assert order == names(of_call(Ways(), weighted(**weights), key, tags))
+    for gone in weights:
+        if len(weights) > 1:
+            left = {name: weight for name, weight in weights.items() if name != gone}
+            assert names(of_call(ways, weighted(**left), key, tags)) == order.replace(gone, "")
+
+
+def test_conversations_of_one_key_are_spread(ways: Ways) -> None:
+    """A key that has many would be served at one place alone else; one that says nothing stays together."""
+    model = weighted(a=1, b=1)
+    sessions = Counter(names(of_call(ways, model, tags=json.dumps({"session": str(n)}))) for n in range(200))
+    assert min(sessions["ab"], sessions["ba"]) > 60
+    assert len({names(of_call(ways, model, tags=json.dumps({"team": str(n)}))) for n in range(50)}) == 1
