@@ -14,9 +14,10 @@ from sqlalchemy import select, update
 
 from tests.account import Account, fixed
 from tests.audits import BEGINNING, DAY, HOUR, MINUTE, NOW, Scene, a_scene, clock_of_the_store, scene
-from tests.conftest import ADMIN, ROOT, usd
+from tests.conftest import ADMIN, OPENAI_SHEET, ROOT, usd
 from toolkit import environment
-from toolkit.admin import keys, organisations, plans, secret_lookup, sign_in_throttle, wallet
+from toolkit.admin import keys, organisations, plans, prices, secret_lookup, sign_in_throttle, wallet
+from toolkit.admin.models import add_model
 from toolkit.admin.prices import set_price
 from toolkit.admin.sign_in import open_session
 from toolkit.checks import findings, reconcile, snapshot_reader
@@ -132,6 +133,8 @@ def worsen(scene: Scene) -> Scene:
     scene.operator("ann@acme.example", Role.ANALYST, NOW - DAY, scene.world.org_id)
     with scene.acting(NOW - DAY, "cli:root") as tx:
         set_price(tx, "gpt-test", PriceSheet.flat(input=1, output=1))
+        add_model(tx, "later-test", "test-openai", sheet=OPENAI_SHEET, valid_from=NOW + DAY)
+        prices.enter(tx, "gemini-test", OPENAI_SHEET, "genai-prices 0.0.1: google/gemini-2.0-flash", tx.now)
         plans.update(tx, "standard", multiplier=MILLION)
         cheap = plans.add(tx, "cheap", MILLION, ["gpt-test"]).id
         keys.update(tx, keys.find(tx, "never").id, plan=cheap)

@@ -134,7 +134,7 @@ def test_every_setting_is_documented() -> None:
     from toolkit.core.settings import TABLE
 
     page = (ROOT / "docs" / "settings.md").read_text()
-    rows = re.findall(r"^\| `(KEYDESK_\w+)` \| (.*?) \| (.*) \|$", page, re.MULTILINE)
+    rows = re.findall(r"^\| `([A-Z_]+)` \| (.*?) \| (.*) \|$", page, re.MULTILINE)
     assert rows == [(name, f"`{default}`" if default else "-", text) for name, default, text in TABLE]
 
 

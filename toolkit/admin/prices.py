@@ -5,18 +5,24 @@ A price entry is never edited: a new one supersedes it from its `valid_from` on.
 upgrade reprices nothing.
 """
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import groupby
 
 from sqlalchemy import select
 
 from toolkit.admin import catalog
-from toolkit.admin.public_prices import public_price
-from toolkit.core.errors import InvalidInput, NotFound
+from toolkit.admin.public_prices import PublicPrice, public_price
+from toolkit.core.errors import Conflict, InvalidInput, NotFound
 from toolkit.core.ids import new_id
 from toolkit.core.pricing import PriceSheet
 from toolkit.store import audit
 from toolkit.store.tables import Model, Price
 from toolkit.store.transaction import Transaction
+
+COPIED = "genai-prices"
+"""What the source of a copied price begins with; the package's version follows, and `: PROVIDER/MODEL`."""
 
 
 def enter(tx: Transaction, model_id: str, sheet: PriceSheet, source: str, valid_from: datetime) -> Price:
@@ -54,18 +60,76 @@ def set_price(tx: Transaction, model_id: str, sheet: PriceSheet, *, valid_from: 
     return enter(tx, model_id, sheet, "given", start)
 
 
-def refresh_prices(tx: Transaction) -> list[Price]:
-    """Copy the present prices of all models whose price came from genai-prices; return the entries that are new."""
+@dataclass(frozen=True, slots=True)
+class PriceUpdate:
+    """A price that genai-prices has otherwise than the price book.
+
+    Args:
+        model: its id.
+        entry_id: of the entry in force.
+        before, after: what it says, and what the package does.
+        source_before, source: where each stands.
+    """
+
+    model: str
+    entry_id: str
+    before: PriceSheet
+    after: PriceSheet
+    source_before: str
+    source: str
+
+
+def copied_prices(tx: Transaction) -> list[tuple[Price, PublicPrice | None]]:
+    """Return the entries in force that were copied from genai-prices, by model, each with what the package says now.
+
+    It says nothing (None) of a model that it has no more.
+    """
+    found = []
+    for _, entries in groupby(list_prices(tx), key=lambda entry: entry.model_id):
+        current = price_at(list(entries), tx.now)
+        if current is not None and current.source.startswith(COPIED):
+            try:
+                public = public_price(current.source.partition(": ")[2], tx.now)
+            except NotFound:
+                public = None
+            found.append((current, public))
+    return found
+
+
+def price_updates(copied: Sequence[tuple[Price, PublicPrice | None]]) -> list[PriceUpdate]:
+    """Return the `copied_prices` that genai-prices has otherwise by now."""
+    return [
+        PriceUpdate(
+            current.model_id,
+            current.id,
+            PriceSheet.from_json(current.sheet),
+            public.sheet,
+            current.source,
+            public.source,
+        )
+        for current, public in copied
+        if public is not None and public.sheet.to_json() != current.sheet
+    ]
+
+
+def refresh_prices(tx: Transaction, expected: Sequence[PriceUpdate] | None = None) -> list[Price]:
+    """Copy the present prices of all models whose price came from genai-prices.
+
+    Args:
+        tx: as a platform admin.
+        expected: the updates that somebody has looked at and agreed to; any by default.
+
+    Returns:
+        The entries that are new.
+
+    Raises:
+        Conflict: there are other updates by now than those expected.
+    """
     catalog.begin_change(tx)
-    entered = []
-    for model_id in tx.session.scalars(select(Model.id).order_by(Model.id)):
-        current = price_at(list_prices(tx, model_id), tx.now)
-        if current is None or not current.source.startswith("genai-prices"):
-            continue
-        public = public_price(current.source.partition(": ")[2], tx.now)
-        if public.sheet.to_json() != current.sheet:
-            entered.append(enter(tx, model_id, public.sheet, public.source, tx.now))
-    return entered
+    updates = price_updates(copied_prices(tx))
+    if expected is not None and updates != list(expected):
+        raise Conflict("Prices were changed meanwhile. Nothing was entered: look again.")
+    return [enter(tx, update.model, update.after, update.source, tx.now) for update in updates]
 
 
 def start_of(tx: Transaction, valid_from: datetime | None) -> datetime:

@@ -12,11 +12,19 @@ from toolkit.core.pricing import PriceSheet, Tier
 
 @dataclass(frozen=True, slots=True)
 class PublicPrice:
-    """What genai-prices says of a model: its prices, its context window, and where that stands."""
+    """What genai-prices says of a model.
+
+    Args:
+        sheet: its prices.
+        context_window: tokens, if it says so.
+        source: where that stands: the version, and `PROVIDER/MODEL`.
+        deprecated: whether its provider has said that it will end; it still works.
+    """
 
     sheet: PriceSheet
     context_window: int | None
     source: str
+    deprecated: bool = False
 
 
 def public_price(reference: str, at: datetime) -> PublicPrice:
@@ -76,6 +84,7 @@ def public_price(reference: str, at: datetime) -> PublicPrice:
         PriceSheet(tuple(tiers), _published(per_thousand / 1000) if per_thousand else 0),
         found.context_window,
         f"genai-prices {version('genai-prices')}: {provider_id}/{found.id}",
+        bool(found.deprecated),
     )
 
 

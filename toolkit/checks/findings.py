@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from toolkit.checks import charges, keys, operators, prices, records, snapshot_reader
+from toolkit.checks import charges, keys, operators, prices, published_prices, records, snapshot_reader
 from toolkit.checks.finding import Finding, Severity
 from toolkit.checks.keys import RotationDue
 from toolkit.checks.operators import Activity
@@ -76,6 +76,14 @@ CHECKS = (
     Check("price-change", "price changes", prices.prices, platform=True),
     Check("plan-change", "changes of plans and multipliers", prices.multipliers, platform=True),
     Check("key-plan-change", "keys moved to another plan", prices.key_plans),
+    Check(
+        "price-outdated",
+        "copied prices that are not the published ones any more",
+        published_prices.outdated,
+        platform=True,
+    ),
+    Check("model-unpriced", "models without a price", published_prices.unpriced, platform=True),
+    Check("model-superseded", "models that are about to end", published_prices.superseded, platform=True),
     Check("catalog-unlogged", "prices unknown to the audit log", prices.unlogged, platform=True),
     Check("fields-unknown", "fields that Keydesk does not know", records.unknown_fields, platform=True),
     Check("calls-estimated", "estimated charges", charges.estimated),

@@ -10,17 +10,10 @@ from toolkit.checks.snapshot import Act, Snapshot
 from toolkit.checks.thresholds import Thresholds
 from toolkit.core.errors import InvalidInput
 from toolkit.core.money import show_usd
+from toolkit.core.price_changes import in_words, price_changes
 from toolkit.core.pricing import PriceSheet, parse_multiplier, show_multiplier
 from toolkit.core.wording import listed, stamp
 from toolkit.store.tables import Price
-
-_FIELDS = {
-    "input": "input",
-    "cached_input": "cached input",
-    "cache_write_5m": "5-minute cache write",
-    "cache_write_1h": "1-hour cache write",
-    "output": "output",
-}
 
 
 def prices(evidence: Snapshot, thresholds: Thresholds) -> Iterator[Finding]:
@@ -40,7 +33,7 @@ def prices(evidence: Snapshot, thresholds: Thresholds) -> Iterator[Finding]:
         actor = act.actor if act else price.recorded_by
         changes = _changes(before, price) if before else []
         jumps = any(_jumps(change["before_nano"], change["after_nano"], thresholds.jump) for change in changes)
-        said = listed([_said(change) for change in changes]) or ("nothing" if before else "the model's first price")
+        said = listed(list(map(in_words, changes))) or ("nothing" if before else "the model's first price")
         yield Finding(
             check="price-change",
             severity=Severity.MEDIUM if jumps else Severity.INFO,
@@ -158,7 +151,7 @@ def _is_told(price: Price, act: Act) -> bool:
     return told == [price.model_id, price.valid_from.isoformat(), price.sheet]
 
 
-def _sheet(price: Price) -> PriceSheet | None:
+def sheet_of(price: Price) -> PriceSheet | None:
     """Return what an entry charges; None if somebody made it unreadable."""
     try:
         return PriceSheet.from_json(price.sheet)
@@ -167,7 +160,7 @@ def _sheet(price: Price) -> PriceSheet | None:
 
 
 def _shown(price: Price) -> str:
-    sheet = _sheet(price)
+    sheet = sheet_of(price)
     if sheet is None:
         return "unreadable"
     return f"with input at {show_usd(sheet.tiers[0].input)} and output at {show_usd(sheet.tiers[0].output)}"
@@ -203,27 +196,9 @@ def _models(plan: dict[str, Any]) -> set[str]:
 
 
 def _changes(earlier: Price, later: Price) -> list[dict[str, Any]]:
-    """Return each price that differs, tier by tier; the price of a tier's start is that of the tier it lies in."""
-    before, after = _sheet(earlier), _sheet(later)
-    changes: list[dict[str, Any]] = []
-    if before is None or after is None:
-        return changes
-    for above in sorted({tier.above for tier in before.tiers} | {tier.above for tier in after.tiers}):
-        old, new = before.tier(above + 1), after.tier(above + 1)
-        for name, words in _FIELDS.items():
-            if getattr(old, name) != getattr(new, name):
-                pair = {"before_nano": getattr(old, name), "after_nano": getattr(new, name)}
-                changes.append({"price": words, "above_tokens": above, "per": "million tokens"} | pair)
-    if before.request != after.request:
-        pair = {"before_nano": before.request, "after_nano": after.request}
-        changes.append({"price": "request", "above_tokens": 0, "per": "request"} | pair)
-    return changes
-
-
-def _said(change: dict[str, Any]) -> str:
-    where = f" above {change['above_tokens']:,} tokens" if change["above_tokens"] else ""
-    amounts = f"{show_usd(change['before_nano'])} → {show_usd(change['after_nano'])}"
-    return f"{change['price']}{where} {amounts} per {change['per']}"
+    """Return each price that differs; none where somebody made an entry unreadable."""
+    before, after = sheet_of(earlier), sheet_of(later)
+    return [] if before is None or after is None else price_changes(before, after)
 
 
 def _jumps(before: int, after: int, share: Decimal) -> bool:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from typing import Any, NamedTuple
 
+from toolkit.admin.public_prices import PublicPrice
 from toolkit.admin.wallet import Payment
 from toolkit.checks.reconcile_runs import Run
 from toolkit.checks.request_log import Calls, Doubted, ServedCalls
@@ -97,6 +98,7 @@ class Snapshot:
         acts: of the period and of `HISTORY` before it; those that add operators, plans and prices from the beginning.
         people, failures, prices, models, last_run, unknown: the platform's; models by id; the last are fields that
             nobody knows.
+        published: the prices in force that were copied from genai-prices, with what it says now; the platform's.
         uncalled: upstreams that the gateway never calls, and why; the platform's.
         incidents: upstreams that do not serve our account; the platform's.
         breaks: where an audit chain does not hold.
@@ -124,6 +126,7 @@ class Snapshot:
     people: list[Person]
     failures: list[Failures]
     prices: list[Price]
+    published: list[tuple[Price, PublicPrice | None]]
     models: dict[str, Model]
     last_run: Run | None
     unknown: list[Seen]

@@ -9,7 +9,7 @@ from sqlalchemy.orm import InstrumentedAttribute
 
 from toolkit.admin import plans
 from toolkit.admin.models import list_models
-from toolkit.admin.prices import list_prices
+from toolkit.admin.prices import copied_prices, list_prices
 from toolkit.admin.upstreams import list_upstreams, upstream_fault
 from toolkit.admin.wallet import repeated_credits
 from toolkit.checks import reconcile_runs, request_log
@@ -80,6 +80,7 @@ def read(ledger: Ledger, thresholds: Thresholds, known_heads: dict[str, str] | N
             people=_people(tx) if whole else [],
             failures=_failures(tx) if whole else [],
             prices=list_prices(tx) if whole else [],
+            published=copied_prices(tx) if whole else [],
             models={model.id: model for model in list_models(tx)} if whole else {},
             last_run=reconcile_runs.last_run(tx) if whole else None,
             unknown=unknown_fields.seen(tx) if whole else [],

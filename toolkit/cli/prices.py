@@ -7,11 +7,14 @@ from typing import Any
 import click
 
 from toolkit.admin import prices
+from toolkit.admin.prices import PriceUpdate
 from toolkit.cli.app import App, Group, pass_app
-from toolkit.cli.output import Price
+from toolkit.cli.output import Price, Usd, total_of
 from toolkit.cli.values import Moment
 from toolkit.cli.values import Usd as UsdType
+from toolkit.core.price_changes import in_words, price_changes
 from toolkit.core.pricing import PriceSheet
+from toolkit.core.wording import counted, listed
 from toolkit.store.tables import Price as PriceRow
 
 _PRICES = {
@@ -117,10 +120,76 @@ def set_price(app: App, /, model: str, valid_from: datetime | None, **given: int
     app.done(f"Entered the price of {model!r}, valid from {entry.valid_from:%Y-%m-%d %H:%M:%S} UTC.", facts)
 
 
+_UPDATE_COLUMNS = {
+    "model": "model",
+    "changes": "price",
+    "calls": "calls",
+    "before_usd": "by the present price",
+    "after_usd": "by the new one",
+    "difference_usd": "difference",
+}
+_UPDATE_SUMS = ("calls", "before_usd", "after_usd", "difference_usd")
+
+
 @prices_command.command("refresh")
+@click.option("--yes", is_flag=True, help="Enter what has changed without asking.")
 @pass_app
-def refresh_prices(app: App) -> None:
-    """Copy the present prices from genai-prices, for models whose price came from there."""
-    with app.workspace.write() as tx:
-        rows = list(_price_rows(prices.refresh_prices(tx)))
-    app.rows(rows, _PRICE_COLUMNS, empty="All prices are as genai-prices has them; nothing was entered.")
+def refresh_prices(app: App, yes: bool) -> None:
+    """Copy the present prices from genai-prices, for models whose price came from there.
+
+    First it shows what has changed, and what that would have done to last month's spend; then it asks.
+    """
+    with app.workspace.read() as tx:
+        copied = prices.copied_prices(tx)
+        gone = [current.model_id for current, public in copied if public is None]
+        updates = prices.price_updates(copied)
+    if gone:
+        click.echo(f"genai-prices has no price any more of {listed(gone)}: those in force stay.", err=True)
+    month, rows = _update_rows(app, updates) if updates else ("", [])
+    if rows and not app.as_json:
+        click.echo(f"What genai-prices has otherwise, and what it would have done to the calls of {month}:\n")
+        app.rows(rows, _UPDATE_COLUMNS, empty="", total=total_of(rows, "model", _UPDATE_SUMS))
+    if rows:
+        app.confirm(f"Enter {counted(len(rows), 'new price')}, valid from now on?", yes=yes)
+        with app.workspace.write() as tx:
+            entered = {entry.model_id: entry for entry in prices.refresh_prices(tx, updates)}
+            facts = {name: {"id": entry.id, "valid_from": entry.valid_from} for name, entry in entered.items()}
+        rows = [row | facts[row["model"]] for row in rows]
+    if app.as_json or not rows:
+        app.rows(rows, {}, empty="All prices are as genai-prices has them; nothing was entered.")
+    else:
+        click.echo(f"Entered {counted(len(rows), 'price')}. Calls admitted before keep theirs.")
+
+
+def _update_rows(app: App, updates: list[PriceUpdate]) -> tuple[str, list[dict[str, Any]]]:
+    """Return the last month that has calls, and each update with what it would have done to them."""
+    from toolkit.reports.price_effects import price_effects
+    from toolkit.reports.spend import last_full_month
+
+    ledger = app.workspace.ledger
+    month = last_full_month(ledger)
+    sides = ({update.model: update.before for update in updates}, {update.model: update.after for update in updates})
+    effects = price_effects(ledger, month, *sides)
+    rows = []
+    for update in updates:
+        effect, changes = effects[update.model], price_changes(update.before, update.after)
+        rows.append(
+            {
+                "model": update.model,
+                "source_before": update.source_before,
+                "source": update.source,
+                "changes": [_change(change) for change in changes] if app.as_json else list(map(in_words, changes)),
+                "month": month,
+                "calls": effect.calls,
+                "before_usd": Usd(effect.before),
+                "after_usd": Usd(effect.after),
+                "difference_usd": Usd(effect.after - effect.before),
+            }
+        )
+    return month, rows
+
+
+def _change(change: dict[str, Any]) -> dict[str, Any]:
+    """Return a change as JSON has it."""
+    amounts = {f"{side}_usd": Price(change[f"{side}_nano"]) for side in ("before", "after")}
+    return {name: value for name, value in change.items() if not name.endswith("_nano")} | amounts

@@ -218,7 +218,7 @@ def show_upstream(app: App, name: str) -> None:
 def _with_incidents(app: App, upstream: Upstream, found: list[UpstreamIncident]) -> dict[str, Any]:
     """Return what an upstream is, and why it does not serve our account: as a list in JSON, else in words."""
     incidents = [_incident(incident) for incident in found if incident.upstream == upstream.name]
-    words = "; ".join(f"since {stamp(one['first_at'])}: {one['sentence']}" for one in incidents)
+    words = "; ".join(f"since {stamp(one['first_at'])}: {one['sentence']}" for one in incidents) or "none"
     return _upstream(upstream) | {"incidents": incidents if app.as_json else words}
 
 
