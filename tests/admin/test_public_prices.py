@@ -51,6 +51,21 @@ def test_a_dated_name_finds_its_family() -> None:
     assert public_price("openai/gpt-4o-2024-08-06", AT).source.endswith(": openai/gpt-4o")
 
 
+@pytest.mark.parametrize(
+    ("reference", "found"),
+    [
+        ("azure/o3-mini", "azure/o3-mini"),
+        ("azure/gpt-4o", "openai/gpt-4o"),
+        ("azure/gpt-5-mini", "openai/gpt-5-mini"),
+        ("google/google/gemini-2.5-flash", "google/gemini-2.5-flash"),
+        ("openrouter/openai/gpt-5", "openrouter/openai/gpt-5"),
+    ],
+)
+def test_a_model_is_looked_up_as_its_provider_names_it(reference: str, found: str) -> None:
+    """In its own list first, then in those that the package has for it; Vertex puts the publisher before the name."""
+    assert public_price(reference, AT).source.endswith(f": {found}")
+
+
 def test_the_price_of_the_moment_is_copied() -> None:
     """o3 became cheaper on 10 June 2025."""
     before, after = (public_price("openai/o3", datetime(2025, 6, day, tzinfo=UTC)).sheet.tier(0) for day in (9, 11))

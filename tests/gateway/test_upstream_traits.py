@@ -107,6 +107,7 @@ def test_an_error_that_is_billed_is_charged(gate: Gate, stream: bool, status: st
     charged = row(gate, reply)
     assert (charged.outcome, charged.usage_source, charged.output_tokens) == ("upstream_error", "estimated", 0)
     assert 0 < charged.cost <= charged.held
+    assert "the provider bills this error" in (charged.error or "")
     assert round(float(reply.headers["x-cost-usd"]) * 10**9) == charged.cost
 
 

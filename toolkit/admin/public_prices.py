@@ -4,10 +4,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from importlib.metadata import version
+from typing import TYPE_CHECKING
 
 from toolkit.core.errors import NotFound
 from toolkit.core.money import parse_usd
 from toolkit.core.pricing import PriceSheet, Tier
+
+if TYPE_CHECKING:
+    from genai_prices.types import ModelInfo
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,22 +34,19 @@ class PublicPrice:
 def public_price(reference: str, at: datetime) -> PublicPrice:
     """Look a model up in the genai-prices package.
 
+    A model that its provider's list lacks is looked up in those that the package falls back to for it: Azure's
+    has few of OpenAI's models, which cost there what they do at OpenAI.
+
     Args:
-        reference: `PROVIDER/MODEL`, such as "openai/gpt-5-mini".
+        reference: `PROVIDER/MODEL`, such as "openai/gpt-5-mini"; the model's name may begin with the provider's again.
         at: the moment whose prices are wanted, UTC.
 
     Raises:
         NotFound: the package does not know it, or has no price per token for it.
     """
-    from genai_prices import data
     from genai_prices.types import TieredPrices
 
-    provider_id, _, model_id = reference.partition("/")
-    provider = next((p for p in data.providers if p.id == provider_id), None)
-    models = provider.models if provider else []
-    found = next((m for m in models if m.id == model_id), None) or next(
-        (m for m in models if m.is_match(model_id)), None
-    )
+    provider_id, found = _find(reference)
     if found is None:
         raise NotFound(
             f"genai-prices knows no price of {reference!r}. Give the prices yourself (--input-price, --output-price), "
@@ -86,6 +87,22 @@ def public_price(reference: str, at: datetime) -> PublicPrice:
         f"genai-prices {version('genai-prices')}: {provider_id}/{found.id}",
         bool(found.deprecated),
     )
+
+
+def _find(reference: str) -> "tuple[str, ModelInfo | None]":
+    """Return the model that a reference names, and in whose list it is."""
+    from genai_prices import data
+
+    own_id, _, name = reference.partition("/")
+    lists = {provider.id: provider for provider in data.providers}
+    own = lists.get(own_id)
+    for provider in [own, *(lists[id_] for id_ in own.fallback_model_providers or ())] if own else []:
+        for model_id in dict.fromkeys((name, name.removeprefix(f"{own_id}/"))):
+            exact = next((model for model in provider.models if model.id == model_id), None)
+            found = exact or next((model for model in provider.models if model.is_match(model_id)), None)
+            if found is not None:
+                return provider.id, found
+    return own_id, None
 
 
 def _published(price: Decimal) -> int:

@@ -104,6 +104,8 @@ class AnsweredCall(SettledCall):
         answer = await exchange.read_error(upstream_errors.LARGEST_ERROR)
         found = upstream_errors.of_answer(exchange.status, answer, exchange.retry, self._shape.model, self._scrubber())
         metered = usage_of_error(self._admission, exchange.status, answer)
+        if metered:
+            self._odd.append("the provider bills this error")
         await self._fail(found, metered, error=self._told(exchange.status, answer))
 
     async def _fail(

@@ -98,7 +98,7 @@ _ROWS = (
         reasoning=Part.BESIDE,
         account_errors=("401", "403"),
         note="Its credential is an access token that lives an hour, not an API key. A model's name there begins with "
-        "its publisher's, `google/gemini-…`; name its price with `--price-as google/gemini-…`.",
+        "its publisher's: `google/gemini-…`.",
     ),
     Preset(
         "bedrock",
