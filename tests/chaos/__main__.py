@@ -17,13 +17,13 @@ from pathlib import Path
 import click
 
 from tests.buckets import NAME, serving
-from tests.chaos import caps, crash, hostile, ledger, revocation
+from tests.chaos import caps, crash, failover, hostile, ledger, revocation
 from tests.chaos.report import Report
 from tests.chaos.stores import Place, open_place
 
 CALLERS = 200
 KINDS = ("sqlite", "postgresql")
-PARTS = ("caps", "revocation", "crash", "ledger", "hostile")
+PARTS = ("caps", "revocation", "crash", "failover", "ledger", "hostile")
 TOGETHER = 20
 """Kills over one store, before the next ones get a new one."""
 
@@ -70,6 +70,9 @@ def main(
             with _bucket() if bucket else nullcontext("") as root:
                 return ledger.run(place, folder, seconds=seconds, root=root, seed=seed, progress=click.echo)
 
+        def run_failover(place: Place, folder: Path) -> Report:
+            return failover.run(place, folder, kills=runs, seed=seed, progress=click.echo)
+
         def run_hostile(place: Place, folder: Path) -> Report:
             return hostile.run(place, folder, seconds=seconds, seed=seed, progress=click.echo)
 
@@ -82,6 +85,8 @@ def main(
                 report = _run(run_revocation, kind)
             elif name == "ledger":
                 report = _run(run_ledger, kind)
+            elif name == "failover":
+                report = _run(run_failover, kind)
             elif name == "hostile":
                 report = _run(run_hostile, kind)
             else:

@@ -108,12 +108,16 @@ class Process:
 
 
 @dataclass(frozen=True)
-class Liar:
-    """A provider that answers as none should: where it is, and which calls reached it."""
+class Provider:
+    """A further provider: where it is, and which calls reached it."""
 
     process: Process
     url: str
     journal: Path
+
+    def witnessed(self) -> list[str]:
+        """Return the ids of the requests that it has received, in order."""
+        return self.journal.read_text().split() if self.journal.exists() else []
 
 
 @dataclass
@@ -169,12 +173,20 @@ class Fleet:
         self.gateways.append(self._keydesk(f"gateway-{len(self.gateways)}", arguments, f"{url}/healthz"))
         self.urls.append(url)
 
-    def add_liar(self, seed: int) -> "Liar":
+    def add_liar(self, seed: int) -> Provider:
         """Return a provider that answers as none should."""
-        port, journal = free_port(), self.folder / "liar.log"
-        arguments = ["-m", "tests.chaos.liar", "--port", str(port), "--journal", str(journal), "--seed", str(seed)]
+        return self._provider("liar", "--seed", str(seed))
+
+    def add_witness(self) -> Provider:
+        """Return a second witness."""
+        return self._provider("witness")
+
+    def _provider(self, kind: str, *arguments: str) -> Provider:
+        name = f"{kind}-2"
+        port, journal = free_port(), self.folder / f"{name}.journal"
+        where = ["-m", f"tests.chaos.{kind}", "--port", str(port), "--journal", str(journal)]
         url = f"http://127.0.0.1:{port}"
-        return Liar(self._process("liar", arguments, f"{url}/"), url, journal)
+        return Provider(self._process(name, [*where, *arguments], f"{url}/"), url, journal)
 
     def _keydesk(self, name: str, arguments: list[str], health: str = "") -> Process:
         return self._process(name, ["-m", "toolkit.cli", *arguments], health)

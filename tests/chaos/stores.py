@@ -215,7 +215,7 @@ def _exists(pid: int) -> bool:
 def log_rows(reader: Reader, ledger: Path) -> list[dict[str, Any]]:
     """Return the whole request log: the outbox, and the segments listed in the same snapshot."""
     columns = "request_id, org_id, key_id, outcome, refusal, status, cost, held, overrun, input_tokens, output_tokens"
-    columns += ", usage_source, overrun_reason, error"
+    columns += ", usage_source, overrun_reason, error, upstream"
     waiting, listed = reader.snapshot(f"SELECT {columns} FROM outbox", "SELECT path FROM segment")
     names = columns.split(", ")
     rows = [dict(zip(names, row, strict=True)) for row in waiting]
