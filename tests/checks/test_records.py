@@ -19,7 +19,7 @@ from toolkit.core.policy import Role
 from toolkit.core.pricing import PriceSheet
 from toolkit.core.unknown_fields import UnknownFields
 from toolkit.core.usage import UsageSource
-from toolkit.store import audit, incidents, unknown_fields
+from toolkit.store import audit, incidents, refused_fields, unknown_fields
 from toolkit.store.actor import Actor
 from toolkit.store.incidents import At, Refused
 from toolkit.store.tables import AuditHead, AuditRow, GatewayInstance, Organisation, Price, Reconciliation, WalletEntry
@@ -184,6 +184,26 @@ def test_an_upstream_that_refuses_our_account_is_found(scene: Scene) -> None:
     with scene.acting(NOW) as tx:
         incidents.write(tx, {}, {credit: NOW, model: NOW})
     assert scene.found("upstream-refuses") == []
+
+
+def test_a_field_of_ours_that_an_upstream_refuses_is_found(scene: Scene) -> None:
+    """With the models that refuse it and the command that sets it for good, until it is set or long past."""
+    at = NOW - DAY
+    with scene.acting(NOW) as tx:
+        refused = [("stream_options", "gpt-9", at), ("max_output_tokens", "gpt-9", at), ("store", "m", NOW - 31 * DAY)]
+        refused_fields.add(tx, {("test-openai", model, name): Counted(3, moment) for name, model, moment in refused})
+    grave, other = scene.found("upstream-refuses-fields")
+    assert (grave.severity, grave.evidence["field"]) == (Severity.HIGH, "max_output_tokens")
+    assert "so these calls fail" in grave.sentence
+    assert (other.severity, other.subject, other.since) == (Severity.LOW, "test-openai", at)
+    assert other.sentence.startswith("It refuses 'stream_options', which Keydesk adds to requests: 3 times, lastly at")
+    assert "with gpt-9. Such a call is sent again without it" in other.sentence
+    assert "`keydesk upstreams update test-openai --no-add-stream-options`" in other.action
+    org_only = scene.workspace.acting_as(Actor("ann", Role.ANALYST, scene.world.org_id)).ledger
+    assert "upstream-refuses-fields" in {check.id for check in scene.report(org_only).skipped}
+    with scene.acting(NOW) as tx:
+        update_upstream(tx, "test-openai", add_stream_options=False)
+    assert [finding.evidence["field"] for finding in scene.found("upstream-refuses-fields")] == ["max_output_tokens"]
 
 
 def test_fields_that_are_not_sent_any_more_are_not_found(scene: Scene) -> None:

@@ -19,6 +19,7 @@ from toolkit.core import ids
 from toolkit.core.dialect import Dialect
 from toolkit.dialects.skim import LIGHT_SIZE
 from toolkit.gateway import responses, stream_forwarder
+from toolkit.gateway.added_fields import AddedFields
 from toolkit.gateway.admission import AdmissionControl
 from toolkit.gateway.answer_reading import AnswerReader
 from toolkit.gateway.byte_blocks import BLOCK
@@ -57,6 +58,7 @@ class Counter:
         self.lifecycle.lease = 1
         self.upstreams = UpstreamPool(workspace.settings)
         self.incidents = Incidents(tallies)
+        self.added_fields = AddedFields(tallies, self.key_cache.now)
         self.readers = ReaderPool()
         self.intake = AnswerReader(self.readers, 10)
 
@@ -83,7 +85,8 @@ class Counter:
         receive = asyncio.Event().wait  # the caller stays
         way = request, admission, receive, send
         forwarder = StreamForwarder if stream else Forwarder
-        return forwarder(self.lifecycle, self.upstreams, self.intake, self.incidents, *way)  # type: ignore[arg-type]
+        known = self.incidents, self.added_fields
+        return forwarder(self.lifecycle, self.upstreams, self.intake, *known, *way)  # type: ignore[arg-type]
 
     def held(self) -> list[str]:
         """Return the calls that hold money, in the store and by what the lifecycle knows."""

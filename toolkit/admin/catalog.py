@@ -48,6 +48,7 @@ def traits_of(upstream: Upstream) -> UpstreamTraits:
         output_bound=OutputBound(upstream.output_bound),
         add_stream_options=upstream.add_stream_options,
         add_store=upstream.add_store,
+        add_include=upstream.add_include,
         billed_errors=upstream.billed_errors,
     )
 

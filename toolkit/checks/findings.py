@@ -67,6 +67,7 @@ CHECKS = (
     Check("operator-unlogged", "operators unknown to the audit log", operators.unlogged_operators, platform=True),
     Check("upstream-uncalled", "upstreams that are never called", records.uncalled_upstreams, platform=True),
     Check("upstream-refuses", "upstreams that refuse our account", records.refusing_upstreams, platform=True),
+    Check("upstream-refuses-fields", "fields of ours that upstreams refuse", records.refused_fields, platform=True),
     Check("org-names-alike", "organisations whose names are alike", records.alike_names, platform=True),
     Check("audit-chain", "the audit log's chains", records.chains),
     Check("books-violated", "violations at the last reconciliation", records.violations, platform=True),

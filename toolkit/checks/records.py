@@ -8,6 +8,7 @@ from toolkit.checks.finding import Finding, Severity
 from toolkit.checks.snapshot import Snapshot
 from toolkit.checks.thresholds import Thresholds
 from toolkit.core.account_fault import CURES, OF_ONE_MODEL, AccountFault, sentence_of
+from toolkit.core.added_fields import REMEDIES
 from toolkit.core.money import show_usd
 from toolkit.core.unknown_fields import UnknownFields
 from toolkit.core.wording import counted, days_between, listed, stamp
@@ -96,6 +97,36 @@ def refusing_upstreams(evidence: Snapshot, thresholds: Thresholds) -> Iterator[F
                 "last_at": incident.last_at,
                 "words": incident.words,
             },
+        )
+
+
+def refused_fields(evidence: Snapshot, thresholds: Thresholds) -> Iterator[Finding]:
+    """An upstream that has lately refused a field which Keydesk adds to requests, and to which it is still added."""
+    for row in evidence.refused:
+        if row.last_at < evidence.since(thresholds.period):
+            continue
+        remedy = REMEDIES.get(row.name)
+        seen = f"{counted(row.times, 'time')}, lastly at {stamp(row.last_at)}, with {listed(row.models)}"
+        yield Finding(
+            check="upstream-refuses-fields",
+            severity=Severity.LOW if remedy else Severity.HIGH,
+            kind="upstream",
+            subject_id=row.upstream,
+            subject=row.upstream,
+            org=None,
+            since=row.first_at,
+            sentence=f"It refuses '{row.name}', which Keydesk adds to requests: {seen}. "
+            + (
+                "Such a call is sent again without it, and for an hour it is left out at once."
+                if remedy
+                else "It bounds what a call can cost and has no other name, so these calls fail."
+            ),
+            action=f"{remedy.meaning} For all models of the upstream: "
+            f"`keydesk upstreams update {shlex.quote(row.upstream)} {remedy.option}`."
+            if remedy
+            else "Have these models called at another endpoint, or let another upstream serve them: "
+            "`keydesk models update --help`.",
+            evidence={"field": row.name, "models": list(row.models), "times": row.times, "last_at": row.last_at},
         )
 
 

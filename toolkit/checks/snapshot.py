@@ -18,6 +18,7 @@ from toolkit.checks.request_log import Calls, Doubted, ServedCalls
 from toolkit.core.policy import KeyStatus, is_live
 from toolkit.store.audit import BrokenLink
 from toolkit.store.holds import OpenHold
+from toolkit.store.refused_fields import Refused
 from toolkit.store.tables import (
     ApiKey,
     KeyMonth,
@@ -101,6 +102,7 @@ class Snapshot:
         published: the prices in force that were copied from genai-prices, with what it says now; the platform's.
         uncalled: upstreams that the gateway never calls, and why; the platform's.
         incidents: upstreams that do not serve our account; the platform's.
+        refused: fields that gateways add and upstreams refuse; the platform's.
         breaks: where an audit chain does not hold.
         holds: money set aside for calls under way.
         repeated: payments whose reference was credited more than once though nobody said that it should be, each with
@@ -132,6 +134,7 @@ class Snapshot:
     unknown: list[Seen]
     uncalled: list[tuple[Upstream, str]]
     incidents: list[UpstreamIncident]
+    refused: list[Refused]
     breaks: list[Break]
     holds: list[OpenHold]
     repeated: list[list[Payment]]

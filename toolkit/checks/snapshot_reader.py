@@ -18,7 +18,7 @@ from toolkit.checks.thresholds import Thresholds
 from toolkit.core.errors import RefusalType
 from toolkit.forecast import anomalies
 from toolkit.ledger.ledger import Ledger
-from toolkit.store import audit, holds, incidents, refusal_counts, unknown_fields
+from toolkit.store import audit, holds, incidents, refusal_counts, refused_fields, unknown_fields
 from toolkit.store.tables import (
     ApiKey,
     AuditRow,
@@ -86,6 +86,7 @@ def read(ledger: Ledger, thresholds: Thresholds, known_heads: dict[str, str] | N
             unknown=unknown_fields.seen(tx) if whole else [],
             uncalled=_uncalled(tx) if whole else [],
             incidents=incidents.open_incidents(tx),
+            refused=refused_fields.refused(tx) if whole else [],
             breaks=_breaks(tx, known_heads),
             holds=holds.open_holds(tx),
             repeated=repeated_credits(tx, orgs),

@@ -77,6 +77,11 @@ _TRAITS = (
         help="Whether `store: false` is said of a response whose caller said nothing of it.",
     ),
     click.option(
+        "--add-include/--no-add-include",
+        default=None,
+        help="Whether a response that is not stored is asked for its reasoning in encrypted form.",
+    ),
+    click.option(
         "--billed-errors",
         metavar="NAME,…",
         help="Types, codes and statuses of errors that are billed though they answer nothing, as at Azure.",

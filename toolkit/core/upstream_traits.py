@@ -70,6 +70,7 @@ class UpstreamTraits:
         output_bound: the name under which a chat's bound on output is taken; a bound under the other one is renamed.
         add_stream_options: a stream's usage is asked for where its caller did not.
         add_store: `store: false` is said of a response where its caller said nothing.
+        add_include: a response that is not stored is asked for its reasoning in encrypted form.
         billed_errors: types, codes and statuses of errors that are billed though they answer nothing, with commas.
     """
 
@@ -82,6 +83,7 @@ class UpstreamTraits:
     output_bound: OutputBound = OutputBound.EITHER
     add_stream_options: bool = True
     add_store: bool = True
+    add_include: bool = True
     billed_errors: str = ""
 
     def bills(self, status: int, named: set[str]) -> bool:
@@ -101,6 +103,7 @@ class GivenTraits(TypedDict, total=False):
     output_bound: OutputBound | None
     add_stream_options: bool | None
     add_store: bool | None
+    add_include: bool | None
     billed_errors: str | None
 
 
@@ -127,7 +130,7 @@ def check(dialect: Dialect, traits: UpstreamTraits) -> None:
     if not 0 <= traits.reckon_rate <= MOST_RECKON_RATE:
         raise InvalidInput(f"The reckoned rate must be 0 to {MOST_RECKON_RATE:,} tokens a second.")
     if dialect is not Dialect.OPENAI:
-        for name in ("api_version", "output_bound", "add_stream_options", "add_store"):
+        for name in ("api_version", "output_bound", "add_stream_options", "add_store", "add_include"):
             if getattr(traits, name) != getattr(USUAL, name):
                 option = name.replace("_", "-")
                 raise InvalidInput(

@@ -402,7 +402,8 @@ def rewrite(
     elif endpoint == RESPONSES:
         if body.get("store") is None and traits.add_store:
             changes["store"] = False
-            if _reasons(body, upstream_model) and ENCRYPTED not in (included := _included(body)):
+            reasons = traits.add_include and _reasons(body, upstream_model)
+            if reasons and ENCRYPTED not in (included := _included(body)):
                 changes["include"] = [*included, ENCRYPTED]
         if output_bound is not None and body.get("max_output_tokens") is None:
             changes["max_output_tokens"] = output_bound

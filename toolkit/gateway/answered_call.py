@@ -11,7 +11,8 @@ from toolkit.core.errors import Refusal, Unavailable
 from toolkit.core.money import usd
 from toolkit.core.policy import Outcome
 from toolkit.dialects.fields import named
-from toolkit.gateway import upstream_errors
+from toolkit.gateway import field_errors, upstream_errors
+from toolkit.gateway.added_fields import AddedFields, FieldRefused, Trial, without
 from toolkit.gateway.admission import Admission
 from toolkit.gateway.call_failures import CallFailed, internal_error, refusal_of, stopped, written_off
 from toolkit.gateway.call_ways import AnotherWay
@@ -42,13 +43,17 @@ class AnsweredCall(SettledCall):
         self,
         lifecycle: CallLifecycle,
         incidents: Incidents,
+        added_fields: AddedFields,
         request: CallRequest,
         admission: Admission,
         send: Send,
     ) -> None:
         super().__init__(lifecycle, incidents, request, admission)
+        self._added_fields = added_fields
         self._send = send
         self._begun = False
+        self._trial: Trial | None = None
+        """What has been left out of the call, once something has."""
 
     async def _send_paid(self, exchange: Exchange, receipt: Receipt | None, kind: bytes, blocks: list[bytes]) -> None:
         """Send an answer that is settled; nobody reads what was written off."""
@@ -100,13 +105,41 @@ class AnsweredCall(SettledCall):
         self._note_broken(error)
 
     async def _upstream_error(self, exchange: Exchange) -> None:
-        """The upstream answered with an error: it is passed through or explained, and charged where it is billed."""
+        """The upstream answered with an error: it is passed through or explained, and charged where it is billed.
+
+        Raises:
+            FieldRefused: it is about a field of ours, and the call is to be sent without it.
+        """
         answer = await exchange.read_error(upstream_errors.LARGEST_ERROR)
-        found = upstream_errors.of_answer(exchange.status, answer, exchange.retry, self._shape.model, self._scrubber())
-        metered = usage_of_error(self._admission, exchange.status, answer)
+        model, metered = self._shape.model, usage_of_error(self._admission, exchange.status, answer)
         if metered:
             self._odd.append("the provider bills this error")
+        is_free = metered is None and exchange.status in field_errors.STATUSES
+        if is_free and (refused := await self._refused(answer)):
+            found = upstream_errors.of_added(refused, model)
+        else:
+            found = upstream_errors.of_answer(exchange.status, answer, exchange.retry, model, self._scrubber())
         await self._fail(found, metered, error=self._told(exchange.status, answer))
+
+    async def _refused(self, answer: bytes) -> frozenset[str]:
+        """Return which fields that we have to add an error is about; none, if the caller is to be told the error.
+
+        Raises:
+            FieldRefused: the call is to be sent without what it is about.
+        """
+        trial = self._trial or Trial(self._added_fields, self._request, self._admission)
+        try:
+            refused = await trial.refused(answer)
+        except Refusal:  # a large body cannot be read again just now: the error is told as it is
+            return frozenset()
+        if not refused:
+            return refused
+        if trial.leave_out(refused):
+            self._trial = trial
+            self._odd.append(without(refused))
+            raise FieldRefused
+        self._added_fields.note(self._admission.model, refused)
+        return refused
 
     async def _fail(
         self,

@@ -18,6 +18,7 @@ from toolkit.billing.batcher import Batcher
 from toolkit.billing.stores import open_billing_store
 from toolkit.core.ids import new_id
 from toolkit.core.settings import Settings
+from toolkit.gateway.added_fields import AddedFields
 from toolkit.gateway.admission import AdmissionControl
 from toolkit.gateway.answer_reading import AnswerReader
 from toolkit.gateway.arrival import Arrivals
@@ -112,7 +113,8 @@ def create_app(settings: Settings | None = None) -> Starlette:
 
     bodies = BodyReader(key_cache, LargeBodies(settings.body_limit, readers), settings.body_limit)
     answers = AnswerReader(readers, settings.call_timeout)
-    gateway = Gateway(key_cache, admissions, lifecycle, upstreams, bodies, answers, Incidents(tallies))
+    known = Incidents(tallies), AddedFields(tallies, key_cache.now)
+    gateway = Gateway(key_cache, admissions, lifecycle, upstreams, bodies, answers, *known)
     app = Starlette(
         routes=routes(gateway, readiness),
         middleware=[Middleware(Arrivals, key_cache, lifecycle)],

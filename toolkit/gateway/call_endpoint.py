@@ -36,6 +36,7 @@ class CallEndpoint(Endpoint):
                 gateway.upstreams,
                 gateway.answers,
                 gateway.incidents,
+                gateway.added_fields,
                 request,
                 admission,
                 receive,

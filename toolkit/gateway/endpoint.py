@@ -8,6 +8,7 @@ from starlette.types import Receive, Scope, Send
 
 from toolkit.core.dialect import Dialect
 from toolkit.core.policy import NotAdmitted
+from toolkit.gateway.added_fields import AddedFields
 from toolkit.gateway.admission import AdmissionControl
 from toolkit.gateway.answer_reading import AnswerReader
 from toolkit.gateway.arrival import arrival_of
@@ -32,6 +33,7 @@ class Gateway:
     bodies: BodyReader
     answers: AnswerReader
     incidents: Incidents
+    added_fields: AddedFields
 
 
 class Endpoint:

@@ -18,10 +18,12 @@ from toolkit.core.usage import text_tokens
 from toolkit.dialects.reading import tells_error
 from toolkit.dialects.sse import Framing, framing_of
 from toolkit.gateway import upstream_errors
+from toolkit.gateway.added_fields import AddedFields, FieldRefused
 from toolkit.gateway.admission import Admission
 from toolkit.gateway.answer_reading import AnswerReader, WholeAnswer
 from toolkit.gateway.answered_call import AnsweredCall
 from toolkit.gateway.call_ways import AnotherWay
+from toolkit.gateway.field_errors import STATUSES
 from toolkit.gateway.incidents import Incidents
 from toolkit.gateway.interrupted_calls import usage_of_stream
 from toolkit.gateway.large_bodies import LargeBody
@@ -33,7 +35,7 @@ from toolkit.gateway.upstream_exchange import Exchange, NotConfigured, UpstreamB
 from toolkit.gateway.upstream_pool import UpstreamPool
 from toolkit.gateway.upstream_request import upstream_request
 
-FAILURES = (UpstreamBroke, UpstreamSlow, Refusal, AnotherWay)
+FAILURES = (UpstreamBroke, UpstreamSlow, Refusal, FieldRefused, AnotherWay)
 """With which an upstream may fail a call before it has answered."""
 
 LONGEST_FAILURE = 200
@@ -49,12 +51,13 @@ class Forwarder(AnsweredCall):
         upstreams: UpstreamPool,
         answers: AnswerReader,
         incidents: Incidents,
+        added_fields: AddedFields,
         request: CallRequest,
         admission: Admission,
         receive: Receive,
         send: Send,
     ) -> None:
-        super().__init__(lifecycle, incidents, request, admission, send)
+        super().__init__(lifecycle, incidents, added_fields, request, admission, send)
         self._upstreams = upstreams
         self._answers = answers
         self._receive = receive
@@ -65,24 +68,29 @@ class Forwarder(AnsweredCall):
         return self._way()
 
     async def _open(self) -> Exchange:
+        if self._added_fields.learnt and self._trial is None:
+            self._admission.model = self._added_fields.fitted(self._admission.model)
         request = await upstream_request(self._request, self._admission, self._upstreams)
         self._credential = request.credential
         self._exchange = self._upstreams.exchange(request.url, request.headers, request.body)
         return self._exchange
 
     def _drop_body(self, exchange: Exchange) -> None:
-        """Let go of a large body that was sent, unless it may have to be sent another way."""
+        """Let go of a large body that was sent, unless it may have to be sent another way, or without a field."""
         if isinstance(self._request.body, LargeBody):
-            ways = self._admission.ways
-            if exchange.status < 300 or ways is None or not ways.has_more:
+            ways, status = self._admission.ways, exchange.status
+            if status < 300 or (status not in STATUSES and (ways is None or not ways.has_more)):
                 self._request.body.drop()
 
     def _take_next_way(self, error: Exception) -> None:
-        """Go on with the next of several upstreams, if nothing can have been made of the call by this one.
+        """Go on without a field, or with the next of several upstreams, if this one can have made nothing of the call.
 
         Raises:
             Exception: the error, where the call ends with it.
         """
+        if isinstance(error, FieldRefused):
+            self._exchange = None
+            return
         ways, exchange = self._admission.ways, self._exchange
         if ways is None or not ways.has_more:
             raise error
@@ -94,7 +102,7 @@ class Forwarder(AnsweredCall):
         else:
             self._odd.append(str(error)[:LONGEST_FAILURE])
         self._admission.take_next_way()
-        self._exchange, self._served = None, NOT_SAID
+        self._exchange, self._trial, self._served = None, None, NOT_SAID
 
     async def _way(self) -> None:
         """Forward a call and send its answer in one piece. Runs to its end even when the caller has left.
@@ -112,6 +120,8 @@ class Forwarder(AnsweredCall):
                         if exchange.status >= 300:
                             await self._upstream_error(exchange)
                         else:
+                            if self._trial is not None:
+                                self._trial.succeeded()
                             await self._answer_whole(exchange)
                     break
                 except FAILURES as error:

@@ -39,6 +39,7 @@ class LargeBody:
         self._came = ByteBlocks()
         self._blocks: list[bytes] = []
         self._written: list[bytes] | None = None
+        self._is_changed = False
 
     @property
     def size(self) -> int:
@@ -78,10 +79,29 @@ class LargeBody:
         if self._written is not None:
             return list(self._written)
         changed = await self._inspection.rewrite(**arguments)
+        self._is_changed = changed is not None
         blocks = self._blocks if changed is None else changed
         if keep:
             self._written = list(blocks)
         return blocks
+
+    async def fields_added(
+        self, dialect: Dialect, endpoint: str, model: str | None, headers: Headers, **arguments: object
+    ) -> set[str]:
+        """Return the paths of what it was given by `rewrite`, which may be asked for again after this.
+
+        Args:
+            dialect, endpoint, model, headers: as `inspect` takes them; it has to be read again.
+            arguments: as `rewrite` got them.
+
+        Raises:
+            Refusal: unavailable.
+        """
+        if not self._is_changed:  # and is gone, for it was sent as it came
+            return set()
+        self._written = None
+        await self._inspection.inspect(self._blocks, dialect=dialect, endpoint=endpoint, model=model, headers=headers)
+        return await self._inspection.fields_added(**arguments)
 
     def drop(self) -> None:
         """Let go of the bytes, and of the room that they take."""

@@ -281,6 +281,15 @@ class Inspection:
         self._done(reusable=True)
         return blocks if changed else None
 
+    async def fields_added(self, **arguments: Any) -> set[str]:
+        """Return the paths of what the dialect's `rewrite` adds to the body; the process keeps it.
+
+        Raises:
+            Refusal: unavailable; the process has ended meanwhile.
+        """
+        paths, _ = await self._ask("fields_added", **arguments)
+        return set(paths)
+
     async def forget(self) -> None:
         """Let the process go on to another body, if this one has not been rewritten."""
         if self._reader is not None:

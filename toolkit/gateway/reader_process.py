@@ -22,6 +22,7 @@ from toolkit.core import tags
 from toolkit.core.dialect import Dialect
 from toolkit.core.errors import Refusal
 from toolkit.dialects import MODULES
+from toolkit.dialects.additions import paths_added
 from toolkit.dialects.body import MAX_NUMBERS, MAX_VALUES, dump_object, parse_object
 from toolkit.dialects.shape import EMBEDDING_ENDPOINTS, Shape
 from toolkit.dialects.skim import skim, stand_in
@@ -94,6 +95,15 @@ def rewrite_request(
     return MODULES[dialect].rewrite(endpoint, body, **changes) or (body if left_out else None)
 
 
+def fields_added(dialect: Dialect, endpoint: str, body: dict[str, Any], **changes: Any) -> set[str]:
+    """Return the paths of what a body is given on its way, as `paths_added` has them.
+
+    Args:
+        dialect, endpoint, body, changes: as `rewrite_request` takes them.
+    """
+    return paths_added(body, MODULES[dialect].rewrite(endpoint, body, **changes) or body)
+
+
 def is_public(header: bytes) -> bool:
     """Whether a header may be shown to the process that reads: none that may hold a credential."""
     return header in _TAGS or header == b"openai-beta" or header.startswith(b"anthropic-")
@@ -156,6 +166,12 @@ class _Reader:
         (dialect, endpoint, body, left_out), self._kept = self._kept, None
         changed = rewrite_request(dialect, endpoint, body, left_out=left_out, **arguments)
         return changed is not None, b"" if changed is None else dump_object(changed)
+
+    def fields_added(self, _: bytes, **arguments: Any) -> tuple[Any, bytes]:
+        """Return the paths of what policy adds to the body that is kept; keep it."""
+        assert self._kept is not None  # noqa: S101 - asked after `inspect`
+        dialect, endpoint, body, _left_out = self._kept
+        return fields_added(dialect, endpoint, body, **arguments), b""
 
     def forget(self, _: bytes) -> tuple[Any, bytes]:
         """Forget the body that is kept."""

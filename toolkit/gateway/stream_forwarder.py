@@ -159,6 +159,8 @@ class StreamForwarder(Forwarder):
                         if exchange.status >= 300:
                             await self._upstream_error(exchange)
                             return
+                        if self._trial is not None:
+                            self._trial.succeeded()
                         framing = framing_of(await exchange.peek())
                         self._first_byte_ms = milliseconds_since(self._started)
                         if framing is None and exchange.content_type.lower().startswith(EVENTS):

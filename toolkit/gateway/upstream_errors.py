@@ -8,6 +8,7 @@ name our account. `upstream_rules` is the table of what becomes of which failure
 
 import json
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,10 +16,11 @@ from toolkit.core.account_fault import AccountFault
 from toolkit.core.errors import Refusal
 from toolkit.core.scrub import Scrubber
 from toolkit.core.upstream_traits import UpstreamTraits
+from toolkit.core.wording import listed
 from toolkit.dialects.reading import objects_of
 from toolkit.dialects.sse import data_of, element_of, name_of
 from toolkit.gateway.account_faults import details_of, fault_of, names_of, words_of
-from toolkit.gateway.upstream_rules import Rule, rule_of
+from toolkit.gateway.upstream_rules import ADDED, Rule, rule_of
 
 LARGEST_ERROR = 256 * 1024
 """Bytes of an error's body that are read; a longer one is not JSON any more, so it is told in our words."""
@@ -88,7 +90,7 @@ def of_answer(status: int, answer: bytes, retry: dict[str, str], model: str, scr
         model: as the caller named it.
         scrubber: for the upstream.
     """
-    value = _parsed(answer)
+    value = parsed(answer)
     error = _error_in(value)
     fault = fault_of(status, error)
     rule = rule_of(status, fault, names_of(error), error, of_a_model=_is_of_a_model(value, answer))
@@ -114,10 +116,21 @@ def billed(status: int, answer: bytes, traits: UpstreamTraits) -> dict[str, Any]
     """
     if not traits.billed_errors:
         return None
-    value = _parsed(answer)
+    value = parsed(answer)
     if not traits.bills(status, names_of(_error_in(value))):
         return None
     return value if isinstance(value, dict) else {}
+
+
+def of_added(fields: Iterable[str], model: str) -> CallersError:
+    """Return what the caller gets where the upstream refuses fields that we have to add.
+
+    Args:
+        fields: their names.
+        model: as the caller named it.
+    """
+    words = _WORDS["added"].format(model=model, said=listed(sorted(fields)))
+    return CallersError(Refusal(ADDED.type, words, status=ADDED.status, headers={"x-should-retry": "false"}), ADDED)
 
 
 def _is_of_a_model(value: Any, answer: bytes) -> bool:
@@ -255,6 +268,8 @@ _WORDS = {
     "the request id.",
     "absent": "The provider of '{model}' does not have the endpoint of this call{said}. Trying again does not help: "
     "call one that it has, or give the operator the request id, who can look at the upstream's base URL.",
+    "added": "The provider of '{model}' refuses {said}, which this gateway adds to bound what a call can cost. Trying "
+    "again does not help: give the operator the request id, whom `keydesk findings` tells what to do.",
     "callers": "The provider of '{model}' refused this request{said}, in words that are no answer of its API. Nothing "
     "was charged. See that the request is right and not too large.",
 }
@@ -268,7 +283,7 @@ def _refusal(rule: Rule, status: int, model: str, retry: dict[str, str]) -> Refu
     return Refusal(rule.type, words, status=rule.status or status, headers=headers)
 
 
-def _parsed(answer: bytes) -> Any:
+def parsed(answer: bytes) -> Any:
     """Return an error's JSON; None unless it is an object, or the list of one that Gemini streams."""
     try:
         value = json.loads(answer.decode(errors="replace").removeprefix("\ufeff"), parse_constant=_no_number)

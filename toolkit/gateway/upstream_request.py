@@ -39,15 +39,7 @@ async def upstream_request(request: CallRequest, admission: Admission, upstreams
     credential = (upstreams.credential(model.credential_env) or "").strip()
     if not credential:
         raise NotConfigured(f"the credential {model.credential_env} of upstream {model.upstream} is not set")
-    bounded = shape.output and shape.output_bound is None
-    changes: dict[str, Any] = {
-        "upstream_model": model.upstream_model,
-        "output_bound": admission.admitted.output_bound if bounded else None,
-        "include_usage": shape.stream and not shape.usage_asked,
-        "leave_out_unknown": bool(admission.left_out),
-        "service_tier": admission.pinned_tier,
-        "traits": model.traits,
-    }
+    changes = changes_of(admission)
     body: Body
     if isinstance(request.body, LargeBody):
         more = admission.ways is not None and admission.ways.has_more
@@ -64,6 +56,20 @@ async def upstream_request(request: CallRequest, admission: Admission, upstreams
         "x-request-id": request.id,
     }
     return UpstreamRequest(model.base_url + _path(request, admission), headers, body, credential)
+
+
+def changes_of(admission: Admission) -> dict[str, Any]:
+    """Return how a call's body is changed on its way, as the dialect's `rewrite` takes it."""
+    model, shape = admission.model, admission.shape
+    bounded = shape.output and shape.output_bound is None
+    return {
+        "upstream_model": model.upstream_model,
+        "output_bound": admission.admitted.output_bound if bounded else None,
+        "include_usage": shape.stream and not shape.usage_asked,
+        "leave_out_unknown": bool(admission.left_out),
+        "service_tier": admission.pinned_tier,
+        "traits": model.traits,
+    }
 
 
 def _credential_header(model: ModelFacts, credential: str) -> dict[str, str]:

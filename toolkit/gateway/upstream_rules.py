@@ -78,6 +78,14 @@ CALLERS_FAULT = Rule(
     RefusalType.UPSTREAM_ERROR,
     "callers",
 )
+ADDED = Rule(
+    "400, 422 that names a field which Keydesk has to add: a bound on the output that it takes under no other name",
+    502,
+    RefusalType.UPSTREAM_ERROR,
+    "added",
+    should_not_retry=True,
+    other_way=True,
+)
 TIMED_OUT = Rule("408", None, RefusalType.UPSTREAM_ERROR, "callers", should_not_retry=True)
 MAY_HAVE_BILLED = Rule(
     "502, 504, 520, 522, 524, or an error that names a timeout: it may have billed the call",
@@ -115,6 +123,7 @@ RULES = (
     LIMITED,
     OVERLOADED,
     OVERLOADED_OTHERWISE,
+    ADDED,
     CALLERS_FAULT,
     TIMED_OUT,
     MAY_HAVE_BILLED,

@@ -82,5 +82,21 @@ STEPS: tuple[Step, ...] = (
         )
         """,
     ),
+    Step(
+        106,
+        "fields that upstreams refuse",
+        """
+        ALTER TABLE upstream ADD COLUMN add_include BOOLEAN NOT NULL DEFAULT TRUE;
+        CREATE TABLE refused_field (
+            upstream TEXT NOT NULL,
+            model TEXT NOT NULL,
+            name TEXT NOT NULL,
+            seen BIGINT NOT NULL,
+            first_at BIGINT NOT NULL,
+            last_at BIGINT NOT NULL,
+            CONSTRAINT refused_field_pkey PRIMARY KEY (upstream, model, name)
+        )
+        """,
+    ),
 )
 """In their order. Stores of versions 1 to 15 are from before the first release, and read by nothing."""

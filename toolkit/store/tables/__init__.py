@@ -14,6 +14,7 @@ from toolkit.store.tables.catalog import (
     Plan,
     PlanModel,
     Price,
+    RefusedField,
     Upstream,
     UpstreamIncident,
 )
@@ -47,6 +48,7 @@ __all__ = [
     "Reconciliation",
     "RefusalCount",
     "RefusalDay",
+    "RefusedField",
     "RetiredSecret",
     "Segment",
     "SignInFailure",

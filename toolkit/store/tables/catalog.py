@@ -31,6 +31,20 @@ class Upstream(Base):
     add_stream_options: Mapped[bool]  # whether a stream's usage is asked for where its caller did not
     add_store: Mapped[bool]  # whether store: false is said of a response where its caller said nothing
     billed_errors: Mapped[str]  # types, codes and statuses of errors that are billed, with commas
+    add_include: Mapped[bool]  # whether a response that is not stored is asked for its reasoning in encrypted form
+
+
+class RefusedField(Base):
+    """A field that gateways add to requests, and how often a model of an upstream has refused it."""
+
+    __tablename__ = "refused_field"
+
+    upstream: Mapped[str] = mapped_column(primary_key=True)
+    model: Mapped[str] = mapped_column(primary_key=True)  # the upstream's name of it
+    name: Mapped[str] = mapped_column(primary_key=True)  # of the field, at the top of the request
+    seen: Mapped[int]
+    first_at: Mapped[datetime]
+    last_at: Mapped[datetime]
 
 
 class UpstreamIncident(Base):
