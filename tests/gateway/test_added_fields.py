@@ -194,6 +194,32 @@ def test_a_bound_that_is_too_large_is_not_renamed(gate: Gate) -> None:
         assert len(upstream.bodies) == 1
 
 
+@pytest.mark.parametrize("large", [False, True], ids=["light", "large"])
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+def test_a_bound_of_ours_that_does_not_fit_is_lowered(gate: Gate, stream: bool, large: bool) -> None:
+    """Its caller has set none, so a model whose window leaves less answers as it does without us."""
+
+    def refuse(body: Body) -> Any:
+        bound = body["max_completion_tokens"]
+        if bound <= 3192:
+            return None
+        return openai(
+            f"'max_tokens' or 'max_completion_tokens' is too large: {bound}. This model's maximum context length is "
+            f"8192 tokens and your request has 5000 input tokens ({bound} > 8192 - 5000).",
+            code=400,
+        )
+
+    with picky(refuse) as upstream:
+        behind = gate.behind(upstream.url)
+        reply = behind.ask("chat", "x" * 600_000 if large else "hello", stream=stream)
+        assert reply.status == 200
+        assert reply.headers["x-max-tokens-fitted"] == "3192"
+        assert [body["max_completion_tokens"] for body in upstream.bodies] == [4096, 3192]
+        assert "sent again with a bound of 3192 output tokens" in (last(behind).error or "")
+        assert behind.ask("chat", max_completion_tokens=4000).status == 400
+        assert found(behind) == []
+
+
 @pytest.mark.parametrize(
     ("kind", "error"),
     [

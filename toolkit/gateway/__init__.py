@@ -43,7 +43,7 @@ What providers are asked:
 | `upstream_pool` | our credentials for providers, and the way to them |
 | `upstream_exchange`, `upstream_retry` | a request and its answer, with time limits; the retry on a dead connection |
 | `connection_pool`, `upstream_connection`, `request_writing` | kept connections, and the HTTP that is spoken on them |
-| `added_fields`, `field_errors` | fields of ours that a provider refuses, and how it says so |
+| `added_fields`, `field_errors`, `bound_errors` | fields of ours that a provider refuses, and how it says so |
 | `answer_reading` | what providers answer, taken in and read |
 | `interrupted_calls` | what a call costs that did not come to its end, such as a broken stream |
 | `upstream_errors`, `call_failures` | what a provider's error becomes for the caller, and what a failed call is told |

@@ -17,6 +17,7 @@ from toolkit.core.added_fields import BOUNDS, REMEDIES, traits_without
 from toolkit.core.catalog import ModelFacts
 from toolkit.core.wording import listed
 from toolkit.gateway.admission import Admission
+from toolkit.gateway.bound_errors import bound_that_fits
 from toolkit.gateway.field_errors import blamed, key_of
 from toolkit.gateway.large_bodies import LargeBody
 from toolkit.gateway.reader_process import fields_added
@@ -30,6 +31,9 @@ logger = logging.getLogger("keydesk.gateway")
 
 REMEMBERED = 3600.0
 """Seconds for which a field is left out at once; then it is tried again, for the provider may have learnt it."""
+
+MOST_LOWERED = 2
+"""Times that the bound of one call is lowered: to what the model makes at most, and to what its input leaves."""
 
 _TWO_NAMES = frozenset({"max_tokens", "max_completion_tokens"})
 """Of one bound: to leave out the one is to send the other."""
@@ -129,6 +133,7 @@ class Trial:
         self._admission = admission
         self._left_out: frozenset[str] = frozenset()
         self._lasting: frozenset[str] = frozenset()
+        self._lowered = 0
 
     async def refused(self, answer: bytes) -> frozenset[str]:
         """Return which fields that we added an upstream's error is about; none, if the caller's request is to blame.
@@ -152,6 +157,28 @@ class Trial:
             asked = request.dialect, request.endpoint, request.model, request.headers
             return await request.body.fields_added(*asked, **changes)
         return fields_added(request.dialect, admission.shape.endpoint, admission.body or {}, **changes)
+
+    async def lower_bound(self, answer: bytes) -> int | None:
+        """Have the call sent with a bound that fits, where the one that we added is too large for the provider.
+
+        Args:
+            answer: as `refused` takes it.
+
+        Returns:
+            The bound; None if the error is about something else.
+
+        Raises:
+            Refusal: unavailable; a large body cannot be read again.
+        """
+        shape, admitted = self._admission.shape, self._admission.admitted
+        if not shape.output or shape.output_bound is not None or self._lowered >= MOST_LOWERED:
+            return None
+        fits = bound_that_fits(parsed(answer), admitted.output_bound)
+        if fits is None or BOUNDS.isdisjoint(_top(path) for path in await self._added()):
+            return None
+        self._lowered += 1
+        self._admission.admitted = replace(admitted, output_bound=fits, fitted=True)
+        return fits
 
     def leave_out(self, fields: frozenset[str]) -> bool:
         """Have the call sent without these fields; False if that has been tried, or would leave it without a bound."""

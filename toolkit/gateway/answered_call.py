@@ -130,8 +130,13 @@ class AnsweredCall(SettledCall):
         trial = self._trial or Trial(self._added_fields, self._request, self._admission)
         try:
             refused = await trial.refused(answer)
+            fits = None if refused else await trial.lower_bound(answer)
         except Refusal:  # a large body cannot be read again just now: the error is told as it is
             return frozenset()
+        if fits is not None:
+            self._trial = trial
+            self._odd.append(f"sent again with a bound of {fits} output tokens, for a larger one was refused")
+            raise FieldRefused
         if not refused:
             return refused
         if trial.leave_out(refused):

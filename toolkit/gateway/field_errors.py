@@ -32,7 +32,7 @@ _NAME = r"(?P<name>[A-Za-z_][\w.\[\]-]{0,79})"
 _NAMES = r"(?P<name>[\w.,' \[\]-]{1,300})"
 _NOT_PERMITTED = "extra (?:inputs|fields) (?:are )?not permitted"
 _QUOTED = rf"[\"'`]?{_NAME}[\"'`]?"
-_WRAPPED = r"(?:(?:litellm\.)?\w{0,40}(?:Error|Exception)\s?[:-]?\s){0,3}(?:Error code: \d{3} - )?"
+WRAPPED = r"(?:(?:litellm\.)?\w{0,40}(?:Error|Exception)\s?[:-]?\s){0,3}(?:Error code: \d{3} - )?"
 """What LiteLLM writes before a provider's sentence; LiteLLM, "Exception mapping"."""
 
 # Each from the beginning of a sentence, in whichever case. OpenAI and Azure OpenAI; xAI; Groq and Cerebras; Fireworks;
@@ -56,7 +56,7 @@ _SENTENCES = (
     rf"\[\{{'type': 'extra_forbidden', 'loc': \('body', '{_NAME}'\)",
     rf"\d{{1,3}} validation errors? for \w{{1,80}}\s+{_NAME}\s+{_NOT_PERMITTED}",
 )
-_FORMS = tuple(re.compile(rf"\W{{0,3}}{_WRAPPED}{sentence}", re.IGNORECASE) for sentence in _SENTENCES)
+_FORMS = tuple(re.compile(rf"\W{{0,3}}{WRAPPED}{sentence}", re.IGNORECASE) for sentence in _SENTENCES)
 _UNSUPPORTED = re.compile(
     r"\b(?:not|n't) (?:be )?(?:supported|allowed|permitted|available|recogni[sz]ed)\b|unsupported", re.IGNORECASE
 )

@@ -1,0 +1,53 @@
+"""What a provider's error says of a bound on output that is too large for it. Pure.
+
+Only sentences count that each of these servers makes in one form and begins with, as in `field_errors`.
+"""
+
+import re
+from typing import Any
+
+from toolkit.gateway.account_faults import LONGEST_WORDS, words_of
+from toolkit.gateway.field_errors import WRAPPED
+
+_NAME = r"['\"`]?(?:max_tokens|max_completion_tokens|max_output_tokens)['\"`]?"
+_BOUND, _WINDOW, _INPUT, _MOST = (rf"(?P<{what}>\d{{1,9}})" for what in ("bound", "window", "input", "most"))
+
+# vLLM, now and before, which OpenAI said, too; OpenAI, before and now; Volcengine's Ark.
+_SENTENCES = (
+    (
+        rf"{_NAME}(?: or {_NAME})? is too large: {_BOUND}\. this model's maximum context length is {_WINDOW} tokens "
+        rf"and your request has {_INPUT} input tokens"
+    ),
+    (
+        rf"this model's maximum context length is {_WINDOW} tokens\. however, you requested \d{{1,9}} tokens "
+        rf"\({_INPUT} in the messages, {_BOUND} in the completion\)"
+    ),
+    rf"{_NAME} is too large: {_BOUND}\. this model supports at most {_MOST} completion tokens",
+    rf"invalid {_NAME}: integer above maximum value\. expected a value <= {_MOST}, but got {_BOUND} instead",
+    (
+        rf"the parameter {_NAME} specified in the request are not valid: integer above maximum value, expected a value "
+        rf"<= {_MOST}, but got {_BOUND} instead"
+    ),
+)
+_FORMS = tuple(re.compile(rf"\W{{0,3}}{WRAPPED}{sentence}", re.IGNORECASE) for sentence in _SENTENCES)
+
+
+def bound_that_fits(answer: Any, bound: int) -> int | None:
+    """Return the bound on output that a provider would take in the place of one that is too large for it.
+
+    Args:
+        answer: the body of its error, parsed: an object, or the list of one.
+        bound: that was sent, in tokens.
+
+    Returns:
+        At least 1 and less than `bound`; None if the error is about something else, or the input alone is too long.
+    """
+    whole = answer[0] if isinstance(answer, list) and answer else answer
+    if not isinstance(whole, dict):
+        return None
+    words = (words_of(whole.get("error")) or words_of(whole))[:LONGEST_WORDS]
+    said = next((match.groupdict() for form in _FORMS if (match := form.match(words))), None)
+    if said is None or int(said["bound"]) != bound:
+        return None
+    fits = int(said["most"]) if "most" in said else int(said["window"]) - int(said["input"])
+    return fits if 0 < fits < bound else None
