@@ -11,6 +11,7 @@ from toolkit.admin import upstreams
 from toolkit.admin.catalog import traits_of
 from toolkit.cli.app import App, Group, pass_app
 from toolkit.cli.options import UNKNOWN_FIELDS, require_one
+from toolkit.cli.upstream_test import test_upstream
 from toolkit.cli.values import OneOf
 from toolkit.core.account_fault import AccountFault, sentence_of
 from toolkit.core.dialect import Dialect
@@ -179,6 +180,9 @@ def _preset(preset: Preset) -> dict[str, Any]:
     facts = asdict(preset)
     traits: dict[str, Any] = facts.pop("traits")
     return facts | traits
+
+
+upstreams_command.add_command(test_upstream)
 
 
 @upstreams_command.command("list")

@@ -43,6 +43,7 @@ What providers are asked:
 | `upstream_pool` | our credentials for providers, and the way to them |
 | `upstream_exchange`, `upstream_retry` | a request and its answer, with time limits; the retry on a dead connection |
 | `connection_pool`, `upstream_connection`, `request_writing` | kept connections, and the HTTP that is spoken on them |
+| `upstream_testing`, `upstream_probe` | tests of upstreams that operators ask for, and what they ask |
 | `added_fields`, `field_errors`, `bound_errors` | fields of ours that a provider refuses, and how it says so |
 | `answer_reading` | what providers answer, taken in and read |
 | `interrupted_calls` | what a call costs that did not come to its end, such as a broken stream |

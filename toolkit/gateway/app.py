@@ -42,6 +42,7 @@ from toolkit.gateway.responses import early_refusal
 from toolkit.gateway.routes import routes
 from toolkit.gateway.server import protocol, run
 from toolkit.gateway.upstream_pool import UpstreamPool
+from toolkit.gateway.upstream_testing import UpstreamTesting
 from toolkit.store.database import Store
 from toolkit.store.tally import Tallies
 
@@ -92,10 +93,13 @@ def create_app(settings: Settings | None = None) -> Starlette:
         calm_collector()
         free_large_pieces_at_once()
         giving_back = asyncio.create_task(keep_giving_back())
+        testing = asyncio.create_task(UpstreamTesting(store, upstreams, lifecycle).run())
         try:
             yield
         finally:
             giving_back.cancel()
+            testing.cancel()
+            await asyncio.wait({testing})
             await lifecycle.drain(AFTER_GRACE)  # the lease is kept until the last call is settled
             await batcher.stop()
             await asyncio.to_thread(tallies.stop)

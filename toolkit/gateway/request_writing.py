@@ -15,8 +15,12 @@ class Address(NamedTuple):
 
 
 @lru_cache(maxsize=1024)
-def split_url(url: str) -> tuple[Address, str]:
+def split_url(url: str, method: str = "POST") -> tuple[Address, str]:
     """Return a URL's address, and what the first lines of a request to it say.
+
+    Args:
+        url: of the request.
+        method: of the request.
 
     Raises:
         ValueError: it is no URL of an HTTP server.
@@ -30,7 +34,7 @@ def split_url(url: str) -> tuple[Address, str]:
     shown = f"[{host}]" if ":" in host else host
     authority = shown if parts.port in {None, 443 if tls else 80} else f"{shown}:{parts.port}"
     target = quote(f"{parts.path or '/'}?{parts.query}" if parts.query else parts.path or "/", safe="/%:?@!$&'()*+,;=~")
-    return address, f"POST {target} HTTP/1.1\r\nHost: {authority}"
+    return address, f"{method} {target} HTTP/1.1\r\nHost: {authority}"
 
 
 def request_bytes(opening: str, headers: Mapping[str, str], body: bytes, length: int | None = None) -> bytes:

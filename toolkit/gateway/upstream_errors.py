@@ -122,6 +122,11 @@ def billed(status: int, answer: bytes, traits: UpstreamTraits) -> dict[str, Any]
     return value if isinstance(value, dict) else {}
 
 
+def words_in(answer: bytes) -> str:
+    """Return an error answer's sentence; empty if it has none."""
+    return words_of(_error_in(parsed(answer)))
+
+
 def of_added(fields: Iterable[str], model: str) -> CallersError:
     """Return what the caller gets where the upstream refuses fields that we have to add.
 

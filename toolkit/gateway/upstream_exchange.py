@@ -68,11 +68,18 @@ class Exchange:
     """
 
     def __init__(
-        self, pool: ConnectionPool, settings: Settings, url: str, headers: Mapping[str, str], body: Body
+        self,
+        pool: ConnectionPool,
+        settings: Settings,
+        url: str,
+        headers: Mapping[str, str],
+        body: Body,
+        method: str = "POST",
     ) -> None:
         self._pool = pool
         self._settings = settings
         self._url = url
+        self._method = method
         self._headers = headers
         self._body = body
         self._clock = asyncio.get_running_loop().time
@@ -163,7 +170,7 @@ class Exchange:
         """
         limit = self._limit(self._settings.first_byte_timeout)
         try:
-            address, opening = split_url(self._url)
+            address, opening = split_url(self._url, self._method)
             body, self._body = self._body, b""
             first, rest = (body, []) if isinstance(body, bytes) else (b"", body)
             request = request_bytes(opening, self._headers, first, len(first) + sum(map(len, rest)))

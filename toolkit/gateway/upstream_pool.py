@@ -55,7 +55,7 @@ class UpstreamPool:
             raise NotConfigured(f"{fault}. `keydesk upstreams update` names another one")
         return environment.upstream_credential(self._settings, name)
 
-    def exchange(self, url: str, headers: Mapping[str, str], body: Body) -> Exchange:
-        """Prepare a POST to an upstream."""
+    def exchange(self, url: str, headers: Mapping[str, str], body: Body, method: str = "POST") -> Exchange:
+        """Prepare a request to an upstream."""
         assert self._pool is not None  # noqa: S101 - opened with the gateway
-        return Exchange(self._pool, self._settings, url, headers, body)
+        return Exchange(self._pool, self._settings, url, headers, body, method)

@@ -35,10 +35,7 @@ async def upstream_request(request: CallRequest, admission: Admission, upstreams
         Refusal: unavailable; who read a large body has ended meanwhile.
     """
     model, shape = admission.model, admission.shape
-    # White space at its end is the commonest fault of a credential, and no header may hold a line break.
-    credential = (upstreams.credential(model.credential_env) or "").strip()
-    if not credential:
-        raise NotConfigured(f"the credential {model.credential_env} of upstream {model.upstream} is not set")
+    credential = credential_of(model, upstreams)
     changes = changes_of(admission)
     body: Body
     if isinstance(request.body, LargeBody):
@@ -50,12 +47,24 @@ async def upstream_request(request: CallRequest, admission: Admission, upstreams
         body = request.body if changed is None else dump_object(changed)
     headers = {
         **(admission.onward.known if admission.left_out else admission.onward.headers),
-        **_credential_header(model, credential),
-        "content-type": "application/json",
-        "accept-encoding": "identity",
+        **headers_of(model, credential),
         "x-request-id": request.id,
     }
-    return UpstreamRequest(model.base_url + _path(request, admission), headers, body, credential)
+    url = url_of(model, shape.endpoint, stream=shape.stream, alt_sse=request.wants_sse)
+    return UpstreamRequest(url, headers, body, credential)
+
+
+def credential_of(model: ModelFacts, upstreams: UpstreamPool) -> str:
+    """Return our credential for a model's upstream.
+
+    Raises:
+        NotConfigured: it is missing.
+    """
+    # White space at its end is the commonest fault of a credential, and no header may hold a line break.
+    credential = (upstreams.credential(model.credential_env) or "").strip()
+    if not credential:
+        raise NotConfigured(f"the credential {model.credential_env} of upstream {model.upstream} is not set")
+    return credential
 
 
 def changes_of(admission: Admission) -> dict[str, Any]:
@@ -72,15 +81,28 @@ def changes_of(admission: Admission) -> dict[str, Any]:
     }
 
 
-def _credential_header(model: ModelFacts, credential: str) -> dict[str, str]:
+def headers_of(model: ModelFacts, credential: str) -> dict[str, str]:
+    """Return the headers of whatever a model's upstream is asked, with our credential."""
     header = model.traits.credential_header
     usual = header is CredentialHeader.USUAL
-    return MODULES[model.dialect].auth_headers(credential) if usual else header.shown(credential)
+    return {
+        **(MODULES[model.dialect].auth_headers(credential) if usual else header.shown(credential)),
+        "content-type": "application/json",
+        "accept-encoding": "identity",
+    }
 
 
-def _path(request: CallRequest, admission: Admission) -> str:
-    model, shape = admission.model, admission.shape
+def url_of(model: ModelFacts, endpoint: str, *, stream: bool, alt_sse: bool) -> str:
+    """Return where a model is called.
+
+    Args:
+        model: as its upstream serves it.
+        endpoint: of its dialect.
+        stream: whether an answer is streamed.
+        alt_sse: whether it is streamed as events, where a dialect knows another form.
+    """
     if model.traits.api_version:
-        return openai.deployment_path(shape.endpoint, model.upstream_model, model.traits.api_version)
-    dialect = MODULES[request.dialect]
-    return dialect.upstream_path(shape.endpoint, model.upstream_model, shape.stream, alt_sse=request.wants_sse)
+        path = openai.deployment_path(endpoint, model.upstream_model, model.traits.api_version)
+    else:
+        path = MODULES[model.dialect].upstream_path(endpoint, model.upstream_model, stream, alt_sse=alt_sse)
+    return model.base_url + path

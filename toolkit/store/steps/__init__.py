@@ -98,5 +98,24 @@ STEPS: tuple[Step, ...] = (
         )
         """,
     ),
+    Step(
+        107,
+        "tests of upstreams",
+        """
+        CREATE TABLE upstream_test (
+            id TEXT NOT NULL,
+            upstream TEXT NOT NULL,
+            model TEXT,
+            asked_at BIGINT NOT NULL,
+            asked_by TEXT NOT NULL,
+            tries BIGINT NOT NULL,
+            taken_by TEXT,
+            ended_at BIGINT,
+            found TEXT,
+            failure TEXT,
+            CONSTRAINT upstream_test_pkey PRIMARY KEY (id)
+        )
+        """,
+    ),
 )
 """In their order. Stores of versions 1 to 15 are from before the first release, and read by nothing."""

@@ -22,6 +22,7 @@ from toolkit.store.tables.keys import ApiKey, KeyMonth, LiveSecret, RecentCost, 
 from toolkit.store.tables.ledger import Segment, SupersededSegment
 from toolkit.store.tables.operators import Operator, SignInFailure, SignInSession
 from toolkit.store.tables.organisations import Organisation, OrgPerson
+from toolkit.store.tables.upstream_tests import UpstreamTest
 from toolkit.store.tables.wallets import Statement, WalletEntry
 
 __all__ = [
@@ -58,5 +59,6 @@ __all__ = [
     "UnknownField",
     "Upstream",
     "UpstreamIncident",
+    "UpstreamTest",
     "WalletEntry",
 ]
