@@ -75,12 +75,12 @@ def test_other_endpoints_have_bounds_of_their_own(word: str) -> None:
 
 
 def test_usage_is_not_asked_for_where_that_is_not_taken() -> None:
-    """Its caller may ask himself."""
+    """Nor does a caller's own wish go on, who would be refused for it."""
     body: Json = {"messages": HELLO, "stream": True}
     assert sent(body, USUAL)["stream_options"] == {"include_usage": True}
     assert "stream_options" not in sent(body, UpstreamTraits(add_stream_options=False))
     asked = {**body, "stream_options": {"include_usage": True}}
-    assert sent(asked, UpstreamTraits(add_stream_options=False)) == {"model": "m", **asked}
+    assert sent(asked, UpstreamTraits(add_stream_options=False)) == {"model": "m", **body}
 
 
 def test_a_response_says_nothing_of_store_where_that_is_not_taken() -> None:
@@ -88,3 +88,5 @@ def test_a_response_says_nothing_of_store_where_that_is_not_taken() -> None:
     body: Json = {"input": "x", "reasoning": {"effort": "high"}}
     assert sent(body, USUAL, endpoint=RESPONSES)["store"] is False
     assert sent(body, UpstreamTraits(add_store=False), endpoint=RESPONSES) == {"model": "m", **body}
+    said = {**body, "store": False}
+    assert sent(said, UpstreamTraits(add_store=False), endpoint=RESPONSES) == {"model": "m", **said}

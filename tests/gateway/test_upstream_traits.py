@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from tests.conftest import CREDENTIAL
-from tests.gateway.conftest import KINDS, Gate, Reply, dialect_of, http_answer, raw_upstream
-from tests.gateway.test_usage import counts, whole
+from tests.gateway.conftest import Gate, Reply, dialect_of, http_answer, raw_upstream
+from tests.gateway.test_usage import counts, sent, stream, whole
 from toolkit.core.dialect import Dialect
 from toolkit.core.upstream_traits import CredentialHeader, OutputBound
 from toolkit.store.tables import OutboxRow
@@ -43,8 +43,15 @@ def answered(kind: str) -> bytes:
     return http_answer(json.dumps(whole(kind, counts(kind, 9, 5))).encode(), JSON)
 
 
-@pytest.mark.parametrize("kind", ["chat", "messages", "generate"])
-@pytest.mark.parametrize("header", CredentialHeader)
+@pytest.mark.parametrize(
+    ("kind", "header"),
+    [
+        *(("chat", header) for header in CredentialHeader),
+        ("messages", CredentialHeader.USUAL),
+        ("messages", CredentialHeader.BEARER),
+        ("generate", CredentialHeader.USUAL),
+    ],
+)
 def test_our_credential_is_in_the_one_header_that_is_known(gate: Gate, kind: str, header: CredentialHeader) -> None:
     """Each dialect has a usual one; no other header shows it."""
     head, _, reply = ask(gate, kind, answered(kind), credential_header=header)
@@ -88,20 +95,31 @@ def test_a_bound_is_renamed_for_an_upstream_that_knows_one_name(gate: Gate, larg
     assert "max_completion_tokens" not in body
 
 
+@pytest.mark.parametrize("asks", [False, True])
+def test_usage_is_not_asked_for_where_that_is_refused(gate: Gate, asks: bool) -> None:
+    """By nobody: a header says so to who did."""
+    answer = sent("chat", stream("chat", counts("chat", 9, 5)))
+    fields: Json = {"stream": True} | ({"stream_options": {"include_usage": True}} if asks else {})
+    _, body, reply = ask(gate, "chat", answer, fields, preset="mistral")
+    assert (reply.status, "stream_options" in body) == (200, False)
+    assert (reply.headers.get("x-keydesk-left-out") == "stream_options") is asks
+    assert (b'"usage"' in reply.body) is asks
+
+
 def row(gate: Gate, reply: Reply) -> OutboxRow:
     """Return a call's row."""
     with gate.workspace.read() as tx:
         return tx.session.get_one(OutboxRow, reply.request_id)
 
 
-@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("streamed", [False, True])
 @pytest.mark.parametrize(
     ("status", "body"), [("400 Bad Request", FILTERED), ("408 Request Timeout", {"error": {"message": "Too long."}})]
 )
-def test_an_error_that_is_billed_is_charged(gate: Gate, stream: bool, status: str, body: Json) -> None:
+def test_an_error_that_is_billed_is_charged(gate: Gate, streamed: bool, status: str, body: Json) -> None:
     """Its input by an estimate, and no output; its caller reads why, and what it cost."""
     answer = http_answer(json.dumps(body).encode(), JSON, status=status)
-    _, _, reply = ask(gate, "chat", answer, {"stream": stream}, preset="azure-openai")
+    _, _, reply = ask(gate, "chat", answer, {"stream": streamed}, preset="azure-openai")
     assert reply.status == int(status[:3])
     assert reply.json["error"]["message"] == body["error"]["message"]
     charged = row(gate, reply)
@@ -119,12 +137,11 @@ def test_an_error_that_is_billed_is_charged_as_it_reports(gate: Gate) -> None:
     assert (row(gate, reply).input_tokens, row(gate, reply).cost) == (7, 7_000)
 
 
-@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("status", ["400 Bad Request", "401 Unauthorized", "429 Too Many Requests", "500 No"])
-def test_other_errors_cost_nothing(gate: Gate, kind: str, status: str) -> None:
+def test_other_errors_cost_nothing(gate: Gate, status: str) -> None:
     """At an upstream that bills some, too."""
     answer = http_answer(b'{"error": {"message": "No.", "code": "other"}}', JSON, status=status)
-    _, _, reply = ask(gate, kind, answer, billed_errors="content_filter,408")
+    _, _, reply = ask(gate, "chat", answer, billed_errors="content_filter,408")
     assert (row(gate, reply).cost, "x-cost-usd" in reply.headers) == (0, False)
 
 

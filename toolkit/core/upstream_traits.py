@@ -68,7 +68,8 @@ class UpstreamTraits:
         credential_header: which header shows our credential.
         api_version: of Azure's older API, where a deployment's name stands in the path; empty elsewhere.
         output_bound: the name under which a chat's bound on output is taken; a bound under the other one is renamed.
-        add_stream_options: a stream's usage is asked for where its caller did not.
+        add_stream_options: a stream's usage is asked for where its caller did not; else the upstream refuses to be
+            asked, and nobody's wish goes on.
         add_store: `store: false` is said of a response where its caller said nothing.
         add_include: a response that is not stored is asked for its reasoning in encrypted form.
         billed_errors: types, codes and statuses of errors that are billed though they answer nothing, with commas.

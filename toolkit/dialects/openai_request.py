@@ -389,7 +389,9 @@ def rewrite(
     if service_tier is not None:
         changes["service_tier"] = service_tier
     if endpoint == CHAT:
-        if include_usage and traits.add_stream_options and body.get("stream") is True:
+        if not traits.add_stream_options:
+            known = _without("stream_options", known)
+        elif include_usage and body.get("stream") is True:
             options = known.get("stream_options") or {}
             if options.get("include_usage") is not True:
                 changes["stream_options"] = {**options, "include_usage": True}
@@ -408,6 +410,11 @@ def rewrite(
         if output_bound is not None and body.get("max_output_tokens") is None:
             changes["max_output_tokens"] = output_bound
     return {**known, **changes} if changes or known is not body else None
+
+
+def _without(name: str, body: dict[str, Any]) -> dict[str, Any]:
+    """Return a body without a field that its upstream refuses; the body itself if it has none."""
+    return {field: value for field, value in body.items() if field != name} if name in body else body
 
 
 def _reasons(body: dict[str, Any], upstream_model: str) -> bool:

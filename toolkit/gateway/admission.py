@@ -19,6 +19,7 @@ from toolkit.core.policy import KeyFacts
 from toolkit.dialects import headers
 from toolkit.dialects.fields import named
 from toolkit.dialects.headers import Onward
+from toolkit.dialects.openai_fields import CHAT
 from toolkit.dialects.shape import FREE_ENDPOINTS, Shape
 from toolkit.gateway.call_price import OF_MODELS, always_costs, no_such_model, price_call
 from toolkit.gateway.call_ways import CallWays, Ways
@@ -69,6 +70,12 @@ class Admission:
     def pinned_tier(self) -> str | None:
         """The service tier that is asked for in the caller's stead; None where it is not."""
         return (self.shape.standard_tier or None) if self.model.traits.pin_tier else None
+
+    @property
+    def not_taken(self) -> tuple[str, ...]:
+        """The caller's wish for usage, where the upstream refuses to be asked: it tells it unasked, or not at all."""
+        asked = self.shape.usage_asked and self.shape.stream and self.shape.endpoint == CHAT
+        return ("stream_options",) if asked and not self.model.traits.add_stream_options else ()
 
     def gauge(self) -> Gauge:
         """Return what the call's usage is measured by."""

@@ -195,7 +195,7 @@ class AnsweredCall(SettledCall):
         extra = {"x-hold-id": hold_id(self._request.id)}
         if self._admission.admitted.fitted:
             extra["x-max-tokens-fitted"] = str(self._admission.admitted.output_bound)
-        if left_out := self._shape.left_out + self._admission.left_out:
+        if left_out := self._shape.left_out + self._admission.left_out + self._admission.not_taken:
             extra[LEFT_OUT] = named(left_out)
         if (tier := self._admission.pinned_tier) is not None:
             extra[PINNED] = f"service_tier={tier}"

@@ -67,6 +67,8 @@ def _asked_wrongly(recording: Recording, head: bytes, asked: dict[str, object]) 
         name = next(iter(traits.credential_header.shown("")))
         if f"\r\n{name}: ".encode() not in head.lower():
             return f"The credential is expected in {name}."
+    if not traits.add_stream_options and "stream_options" in asked:
+        return "Extra inputs are not permitted: stream_options."
     if recording.ask == "chat" and traits.output_bound is not OutputBound.EITHER:
         found = {word for word in ("max_tokens", "max_completion_tokens") if word in asked}
         if found - {traits.output_bound}:
