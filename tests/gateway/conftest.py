@@ -49,6 +49,9 @@ if TYPE_CHECKING:
 PAGE = "http://page.example"
 """The origin whose pages may call the shared gateway."""
 
+SECOND_CREDENTIAL = f"{CREDENTIAL[:-1]}2"
+"""What the shared gateway has under TEST_SECOND_API_KEY."""
+
 PLANNED = ["gpt-test", "claude-test", "gemini-test", "embed-test", "gemini-embed-test", "cent-test"]
 _numbers = itertools.count(1)
 
@@ -371,7 +374,8 @@ def gateways(
                 plan = plans.add(tx, "gateway tests", MILLION * 5 // 4, PLANNED)
             log = folder / "gateway.log"
             spoiled = {"TEST_SPOILED_API_KEY": f"{CREDENTIAL}\n", "TEST_BROKEN_API_KEY": "one\ntwo"}
-            own = spoiled | network.variables | {"KEYDESK_CORS_ORIGINS": f"{PAGE}, app://notes"}
+            second = {"TEST_SECOND_API_KEY": SECOND_CREDENTIAL}
+            own = spoiled | second | network.variables | {"KEYDESK_CORS_ORIGINS": f"{PAGE}, app://notes"}
             server = stack.enter_context(gateway_process(workspace.settings, log, own, workers=workers))
             url = f"http://127.0.0.1:{workspace.settings.gateway_port}"
             return Running(replace(world, plan_id=plan.id), url, upstream, log, server)

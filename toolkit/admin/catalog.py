@@ -17,7 +17,7 @@ from toolkit.core.strictness import stricter
 from toolkit.core.unknown_fields import UnknownFields
 from toolkit.core.upstream_traits import CredentialHeader, OnLeave, OutputBound, UpstreamTraits
 from toolkit.store.locks import lock_catalog
-from toolkit.store.tables import CatalogVersion, Model, ModelWay, Plan, PlanModel, Price, Upstream
+from toolkit.store.tables import CatalogVersion, Model, ModelWay, Plan, PlanModel, Price, Upstream, UpstreamCredential
 from toolkit.store.transaction import Transaction
 
 
@@ -72,14 +72,23 @@ def _served(model: Model, upstream: Upstream, upstream_model: str, prices: tuple
     )
 
 
-def _routed(model: ModelFacts, route: list[ModelWay], places: list[ModelFacts]) -> ModelFacts:
-    """Return a model that several upstreams serve. A request is judged once, so the strictest of them has its way."""
-    strictest = reduce(stricter, (place.unknown_fields for place in places))
-    ways = tuple(
-        Way(replace(place, unknown_fields=strictest), 0 if way.weight else way.position, way.weight)
-        for way, place in zip(route, places, strict=True)
+def _routed(model: ModelFacts, ways: list[Way], further: dict[str, list[str]]) -> ModelFacts:
+    """Return a model that can be served in several ways: by several upstreams, with several credentials, or both.
+
+    A request is judged once, so the strictest upstream says what becomes of unknown fields.
+
+    Args:
+        model: as the first upstream serves it.
+        ways: the upstreams.
+        further: by upstream, the credentials that it has beside its own.
+    """
+    strictest = reduce(stricter, (way.model.unknown_fields for way in ways))
+    every = tuple(
+        replace(way, model=replace(way.model, unknown_fields=strictest, credential_env=credential))
+        for way in ways
+        for credential in (way.model.credential_env, *further.get(way.model.upstream, ()))
     )
-    return replace(model, unknown_fields=strictest, ways=ways)
+    return replace(model, unknown_fields=strictest, ways=every)
 
 
 def load(tx: Transaction) -> Catalog:
@@ -93,20 +102,27 @@ def load(tx: Transaction) -> Catalog:
     routes: dict[str, list[ModelWay]] = {}
     for way in session.scalars(select(ModelWay).order_by(ModelWay.model_id, ModelWay.position)):
         routes.setdefault(way.model_id, []).append(way)
+    further: dict[str, list[str]] = {}
+    for credential in session.scalars(select(UpstreamCredential).order_by(UpstreamCredential.position)):
+        further.setdefault(credential.upstream, []).append(credential.credential_env)
     models: dict[str, ModelFacts] = {}
     for model in session.scalars(select(Model).order_by(Model.id)):
         facts = _served(model, upstreams[model.upstream], model.upstream_model, tuple(prices.get(model.id, ())))
-        if route := routes.get(model.id):
-            places = [
+        ways = [
+            Way(
                 _served(
                     model,
                     upstreams[way.upstream],
                     way.upstream_model,
                     tuple(prices.get(way.price_model or model.id, ())),
-                )
-                for way in route
-            ]
-            facts = _routed(facts, route, places)
+                ),
+                0 if way.weight else way.position,
+                way.weight,
+            )
+            for way in routes.get(model.id, ())
+        ] or [Way(facts, 0)]
+        if len(ways) > 1 or model.upstream in further:
+            facts = _routed(facts, ways, further)
         models[model.id] = facts
     included: dict[str, set[str]] = {}
     for plan_id, model_id in session.execute(select(PlanModel.plan_id, PlanModel.model_id)):

@@ -18,8 +18,8 @@ from toolkit.core.upstream_traits import GivenTraits, UpstreamTraits
 from toolkit.providers import presets
 from toolkit.providers.preset import Preset
 from toolkit.providers.usual import usual
-from toolkit.store import audit
-from toolkit.store.tables import Plan, Upstream
+from toolkit.store import audit, incidents
+from toolkit.store.tables import Plan, Upstream, UpstreamCredential
 from toolkit.store.transaction import Transaction
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
@@ -60,7 +60,7 @@ def add_upstream(
     row = presets.find(preset) if preset is not None else None
     dialect, base_url, credential_env = _address(row, dialect, base_url, credential_env)
     check_base_url(base_url, dialect)
-    _check_credential_name(credential_env)
+    check_credential_name(credential_env)
     traits = _traits(dialect, row.traits if row else usual(dialect, base_url), given)
     if tx.session.get(Upstream, name):
         raise Conflict(f"There is already an upstream named {name!r}.")
@@ -143,7 +143,13 @@ def update_upstream(
         upstream.preset, traits = preset, row.traits
         unknown_fields = unknown_fields or row.unknown_fields
     if credential_env is not None:
-        _check_credential_name(credential_env)
+        check_credential_name(credential_env)
+        if tx.session.get(UpstreamCredential, (name, credential_env)) is not None:
+            raise InvalidInput(
+                f"{credential_env} is one of the credentials of {name!r} already. `keydesk upstreams credentials` sets "
+                "them all."
+            )
+        incidents.end_with(tx, name, {upstream.credential_env} - {credential_env})
         upstream.credential_env = credential_env
     if unknown_fields is not None:
         upstream.unknown_fields = unknown_fields
@@ -224,7 +230,12 @@ def describe_unknown_fields(subject: Upstream | Plan) -> dict[str, str]:
     return {} if subject.unknown_fields == UnknownFields.PASS else {"unknown_fields": str(subject.unknown_fields)}
 
 
-def _check_credential_name(name: str) -> None:
+def check_credential_name(name: str) -> None:
+    """Refuse what can be no name of a credential, or names what is never sent to an upstream.
+
+    Raises:
+        InvalidInput: it is such a name.
+    """
     if _VARIABLE.fullmatch(name) is None:
         raise InvalidInput(f"{name!r} cannot be the name of an environment variable. Give the name, not the value.")
     if fault := environment.credential_fault(environment.read_settings(), name):

@@ -20,6 +20,7 @@ class Call:
         received_at: the moment of admission, UTC.
         tags: as `tags.read` gives them.
         unknown_fields: whether the request was passed on with fields whose effect is not known.
+        credential: the name of ours that the upstream is shown.
 
     Attributes:
         month: the billing month of the admission.
@@ -38,6 +39,7 @@ class Call:
     multiplier: int = 0
     tags: str | None = None
     unknown_fields: bool = False
+    credential: str | None = None
     month: str = field(init=False)
 
     def __post_init__(self) -> None:

@@ -61,6 +61,7 @@ def log_row(call: Call, ending: Ending, cost: int, held: int, overrun: int) -> L
         ending.resent,
         ending.served.tier,
         ending.served.geo,
+        call.credential,
     )
 
 

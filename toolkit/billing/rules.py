@@ -301,3 +301,4 @@ _COUNTS = [name for name in LogRow._fields if name.endswith(("_tokens", "_price"
 
 _UNKNOWN = ["refusal", "usage_source", "first_byte_ms", "duration_ms", "tags"]
 _UNKNOWN += ["usage_doubt", "overrun_reason", "provider_usage", "resent", "service_tier", "inference_geo"]
+_UNKNOWN += ["credential"]

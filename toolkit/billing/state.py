@@ -136,6 +136,7 @@ class LogRow(NamedTuple):
     resent: bool | None
     service_tier: str | None
     inference_geo: str | None
+    credential: str | None
 
 
 @dataclass(slots=True)

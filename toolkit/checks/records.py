@@ -87,12 +87,14 @@ def refusing_upstreams(evidence: Snapshot, thresholds: Thresholds) -> Iterator[F
             subject=incident.upstream,
             org=None,
             since=incident.first_at,
-            sentence=f"Calls fail, for {sentence_of(fault, incident.model)}: {counted(incident.calls, 'call')}, the "
+            sentence=f"Calls fail, for {sentence_of(fault, incident.model)}"
+            f"{f', with {incident.credential}' if incident.credential else ''}: {counted(incident.calls, 'call')}, the "
             f"last one at {stamp(incident.last_at)}. It said: {incident.words}",
             action=CURES[fault].format(upstream=name) + " The next call that succeeds ends this.",
             evidence={
                 "fault": incident.fault,
                 "model": incident.model or None,
+                "credential": incident.credential or None,
                 "calls": incident.calls,
                 "last_at": incident.last_at,
                 "words": incident.words,

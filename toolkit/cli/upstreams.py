@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from toolkit import environment
-from toolkit.admin import upstreams
+from toolkit.admin import upstream_credentials, upstreams
 from toolkit.admin.catalog import traits_of
 from toolkit.cli.app import App, Group, pass_app
 from toolkit.cli.options import UNKNOWN_FIELDS, require_one
@@ -23,6 +23,7 @@ from toolkit.providers.preset import Preset
 from toolkit.providers.usual import preset_at, usual
 from toolkit.store.incidents import open_incidents
 from toolkit.store.tables import Upstream, UpstreamIncident
+from toolkit.store.transaction import Transaction
 
 _PRESET = click.option(
     "--preset",
@@ -158,6 +159,20 @@ def _unknown_fields(given: str | None) -> UnknownFields | None:
     return UnknownFields(given) if given else None
 
 
+@upstreams_command.command("credentials")
+@click.argument("name")
+@click.argument("names", metavar="VAR…", nargs=-1, required=True)
+@pass_app
+def set_credentials(app: App, name: str, names: tuple[str, ...]) -> None:
+    """Say which credentials an endpoint has: API keys are spread over them, and each stays with its own."""
+    with app.workspace.write() as tx:
+        found = upstream_credentials.set_credentials(tx, name, names)
+        facts = _with_incidents(app, tx, upstreams.find(tx, name), open_incidents(tx))
+    missing = [one for one in found if environment.upstream_credential(app.workspace.settings, one) is None]
+    hint = f" Set {', '.join(missing)} where the gateway runs." if missing else ""
+    app.done(f"The upstream {name!r} is called with {' and '.join(found)}.{hint}", facts)
+
+
 @upstreams_command.command("presets")
 @pass_app
 def list_presets(app: App) -> None:
@@ -191,14 +206,14 @@ def list_upstreams(app: App) -> None:
     """List provider endpoints."""
     with app.workspace.read() as tx:
         found = open_incidents(tx)
-        rows = [_with_incidents(app, upstream, found) for upstream in upstreams.list_upstreams(tx)]
+        rows = [_with_incidents(app, tx, upstream, found) for upstream in upstreams.list_upstreams(tx)]
     columns = {
         "name": "name",
         "incidents": "incident",
         "preset": "preset",
         "dialect": "dialect",
         "base_url": "base URL",
-        "credential_env": "credential",
+        "credentials": "credentials",
         "unknown_fields": "unknown fields",
         "on_leave": "on leave",
         "refusal_free": "free refusals",
@@ -216,7 +231,7 @@ def show_upstream(app: App, name: str) -> None:
     """Show one provider endpoint: what is known of it, and why that holds."""
     with app.workspace.read() as tx:
         upstream = upstreams.find(tx, name)
-        facts, known = _with_incidents(app, upstream, open_incidents(tx)), upstreams.what_holds(upstream)
+        facts, known = _with_incidents(app, tx, upstream, open_incidents(tx)), upstreams.what_holds(upstream)
     if app.as_json:
         facts["why"] = {one.name: one.why for one in known}
     else:
@@ -224,17 +239,30 @@ def show_upstream(app: App, name: str) -> None:
     app.facts(facts)
 
 
-def _with_incidents(app: App, upstream: Upstream, found: list[UpstreamIncident]) -> dict[str, Any]:
-    """Return what an upstream is, and why it does not serve our account: as a list in JSON, else in words."""
+def _with_incidents(app: App, tx: Transaction, upstream: Upstream, found: list[UpstreamIncident]) -> dict[str, Any]:
+    """Return what an upstream is, and why it does not serve our account: as a list in JSON, else in words.
+
+    So are its credentials, each with what is wrong with it.
+    """
     incidents = [_incident(incident) for incident in found if incident.upstream == upstream.name]
     words = "; ".join(f"since {stamp(one['first_at'])}: {one['sentence']}" for one in incidents) or "none"
-    return _upstream(upstream) | {"incidents": incidents if app.as_json else words}
+    facts = _upstream(upstream) | {"incidents": incidents if app.as_json else words}
+    names = upstream_credentials.credentials_of(tx, upstream.name)
+    faults = {name: [one["fault"] for one in incidents if one["credential"] == name] for name in names}
+    if app.as_json:
+        facts["credentials"] = [{"name": name, "faults": faults[name]} for name in names]
+    else:
+        facts["credentials"] = ", ".join(
+            f"{name} ({', '.join(faults[name])})" if faults[name] else name for name in names
+        )
+    return facts
 
 
 def _incident(incident: UpstreamIncident) -> dict[str, Any]:
     return {
         "fault": incident.fault,
         "model": incident.model or None,
+        "credential": incident.credential or None,
         "sentence": sentence_of(AccountFault(incident.fault), incident.model),
         "first_at": incident.first_at,
         "last_at": incident.last_at,

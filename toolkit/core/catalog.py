@@ -61,7 +61,7 @@ class ModelFacts:
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """One of several places where a model's calls can be served.
+    """One of several places where a model's calls can be served: an upstream, and our credential there.
 
     Args:
         model: as it is there: upstream, name, credential, prices.
@@ -73,12 +73,17 @@ class Way:
     position: int
     weight: int = 0
 
-    def rank(self, caller: str) -> tuple[int, float]:
+    def rank(self, key_id: str, conversation: str) -> tuple[int, float, float]:
         """Return what the ways of a caller are sorted by: who comes again is served at the same place, if it can be.
 
         Providers keep their caches for an account, so a caller who is sent elsewhere pays for a cold one.
+
+        Args:
+            key_id: who stays with one of our credentials.
+            conversation: what stays at one of several upstreams that have weights.
         """
-        return self.position, -score(caller, self.model.upstream, self.weight) if self.weight else 0.0
+        upstream = -score(conversation, self.model.upstream, self.weight) if self.weight else 0.0
+        return self.position, upstream, -score(key_id, self.model.credential_env)
 
 
 @dataclass(frozen=True, slots=True)

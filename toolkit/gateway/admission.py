@@ -63,7 +63,8 @@ class Admission:
         """Have the call served by the next of several upstreams, and charged by the price that it has there."""
         assert self.ways is not None  # noqa: S101 - there is a next one
         self.model, dated = self.ways.take_next()
-        self.call.upstream, self.call.price_id = self.model.upstream, dated.id
+        self.call.upstream, self.call.credential = self.model.upstream, self.model.credential_env
+        self.call.price_id = dated.id
         self.call.sheet = None if self.shape.free else dated.sheet
 
     @property

@@ -107,6 +107,7 @@ def price_call(
         sheet=None if shape.free else dated.sheet,
         multiplier=plan.multiplier,
         tags=tagged,
+        credential=model.credential_env,
     )
     if shape.free:
         return call, model, ways, HoldBound(0, 0, 0, fixed=True)

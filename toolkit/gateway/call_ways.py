@@ -1,4 +1,4 @@
-"""Several ways for one call: which of a model's upstreams serves it first, which may after that, and which just failed.
+"""Several ways for one call: which upstream and which credential serves it first, which may then, which just failed.
 
 A call goes another way only while it is certain that nobody has made anything of it (`upstream_rules`), so that it is
 never paid twice. What has failed is set aside for a while, so that not each call tries it first: it comes last then,
@@ -105,7 +105,7 @@ class Ways:
 
     def _ranked(self, model: ModelFacts, key_id: str, tags: str | None) -> list[ModelFacts]:
         caller = f"{key_id}/{session}" if (session := _session(tags)) else key_id
-        ranked = [way.model for way in sorted(model.ways, key=lambda way: way.rank(caller))]
+        ranked = [way.model for way in sorted(model.ways, key=lambda way: way.rank(key_id, caller))]
         if not self._aside:
             return ranked
         now = self.clock()
@@ -148,18 +148,23 @@ class CallWays:
         self.asked_at = self.ways.clock()
         return self.left[0]
 
+    def _failed(self, place: Place, seconds: float) -> None:
+        """Set something aside, and leave out of this call's ways what it concerns, too."""
+        self.ways.set_aside(place, seconds)
+        self.left[1:] = [way for way in self.left[1:] if place not in _places(way.model)]
+
     def refused(self, found: CallersError) -> None:
         """Set the present way aside for the error that it answered with, unless the caller is to blame for it."""
         model = self.left[0].model
         if found.fault is not None:
             of_one = model.upstream_model if found.fault in OF_ONE_MODEL else ""
-            self.ways.set_aside(Place(model.upstream, model.credential_env, of_one), UNTIL_MENDED)
+            self._failed(Place(model.upstream, model.credential_env, of_one), UNTIL_MENDED)
         elif found.rule is LIMITED:  # providers count by account and model
             place = Place(model.upstream, model.credential_env, model.upstream_model)
-            self.ways.set_aside(place, _wait(found.refusal.headers) or BRIEFLY)
+            self._failed(place, _wait(found.refusal.headers) or BRIEFLY)
         elif not found.rule.is_callers:
             place = Place(model.upstream, model=model.upstream_model)
-            self.ways.set_aside(place, _wait(found.refusal.headers) or BRIEFLY)
+            self._failed(place, _wait(found.refusal.headers) or BRIEFLY)
 
     def broke(self, error: Exception, *, reached: bool) -> None:
         """Set the present way aside for having given no answer, or half of one.
@@ -170,9 +175,9 @@ class CallWays:
         """
         model = self.left[0].model
         if isinstance(error, NotConfigured):
-            self.ways.set_aside(Place(model.upstream, model.credential_env), UNTIL_MENDED)
+            self._failed(Place(model.upstream, model.credential_env), UNTIL_MENDED)
         else:
-            self.ways.set_aside(Place(model.upstream, model=model.upstream_model if reached else ""), BRIEFLY)
+            self._failed(Place(model.upstream, model=model.upstream_model if reached else ""), BRIEFLY)
 
     def answered(self) -> None:
         """Say that the present way has answered the call."""

@@ -35,7 +35,9 @@ class Incidents:
         self._open: frozenset[At] = frozenset()
         tallies.keep(self)
 
-    def refused(self, upstream: str, fault: AccountFault, model: str, words: str, at: datetime) -> None:
+    def refused(
+        self, upstream: str, fault: AccountFault, model: str, words: str, at: datetime, credential: str = ""
+    ) -> None:
         """Note that a provider refused a call.
 
         Args:
@@ -44,8 +46,9 @@ class Incidents:
             model: the upstream's name of it.
             words: the provider's, scrubbed.
             at: UTC.
+            credential: the name of ours that the provider was shown, or would have been.
         """
-        incident = At(upstream, fault, model if fault in OF_ONE_MODEL else "")
+        incident = At(upstream, fault, model if fault in OF_ONE_MODEL else "", credential)
         words = redact(words)[:LONGEST_WORDS].encode(errors="replace").decode().replace("\0", "?")
         with self._lock:
             past = self._refused.get(incident)
@@ -57,12 +60,16 @@ class Incidents:
             logger.warning("upstream %s: %s; it said: %s", upstream, sentence_of(fault, incident.model), words)
             self._tallies.hurry()
 
-    def answered(self, upstream: str, model: str, at: datetime) -> None:
+    def answered(self, upstream: str, model: str, at: datetime, credential: str = "") -> None:
         """Note that a provider has answered a call, which ends the incidents that it could have met."""
         if not self._open:
             return
         with self._lock:
-            ended = {one for one in self._open if one.upstream == upstream and one.model in {"", model}}
+            ended = {
+                one
+                for one in self._open
+                if one.upstream == upstream and one.model in {"", model} and one.credential in {"", credential}
+            }
             self._open -= ended
             self._answered.update(dict.fromkeys(ended, at))
         if ended:
@@ -89,7 +96,7 @@ class Incidents:
                 self._put_back(refused, answered)
             raise
         with self._lock:
-            known = {At(one.upstream, AccountFault(one.fault), one.model) for one in found}
+            known = {At(one.upstream, AccountFault(one.fault), one.model, one.credential) for one in found}
             self._open = frozenset((known | self._refused.keys()) - self._answered.keys())
 
     def _put_back(self, refused: dict[At, Refused], answered: dict[At, datetime]) -> None:

@@ -120,7 +120,7 @@ class SettledCall:
                     ending.provider_usage = self._scrubber().for_operators(metered.provider_usage.encode())
             if outcome is Outcome.COMPLETED and not self._shape.free:
                 model = self._admission.model
-                self._incidents.answered(model.upstream, model.upstream_model, ending.ended_at)
+                self._incidents.answered(model.upstream, model.upstream_model, ending.ended_at, model.credential_env)
                 if self._admission.ways is not None:
                     self._admission.ways.answered()
             self._settlement = self._lifecycle.settle(self._call, ending)
@@ -172,7 +172,8 @@ class SettledCall:
         """Note for operators that the upstream does not serve our account, if it is that."""
         if fault is not None:
             model, now = self._admission.model, self._lifecycle.key_cache.now()
-            self._incidents.refused(model.upstream, fault, model.upstream_model, self._scrubber().text(told), now)
+            words = self._scrubber().text(told)
+            self._incidents.refused(model.upstream, fault, model.upstream_model, words, now, model.credential_env)
 
     def _note_broken(self, error: Exception) -> None:
         """Note, where other upstreams serve the model, too, that this one gave no answer, or half of one."""

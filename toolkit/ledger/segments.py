@@ -18,10 +18,10 @@ from toolkit.store.tables import Moment, OutboxRow, Segment
 if TYPE_CHECKING:
     import pyarrow as pa
 
-SCHEMA_VERSION = 6
+SCHEMA_VERSION = 7
 """Version of the segments' columns; raised when a column is added to the request log. 2 has `tags`, 3
 `usage_doubt`, `overrun_reason` and `provider_usage`, 4 `seen_bytes`, 5 `resent`, 6 `service_tier` and
-`inference_geo`."""
+`inference_geo`, 7 `credential`."""
 
 ROW_GROUP = 32_768
 """Rows of a Parquet row group, the unit that a look-up by request id or time skips: each is a span of time. Inside it

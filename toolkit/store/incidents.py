@@ -1,14 +1,14 @@
 """Incidents: a provider does not serve our account, since when and in which words; until a call succeeds again.
 
 Gateways note them in memory and write them beside the calls, so a call that succeeds costs no look at the store. There
-is one row for an upstream, a fault and, where other models may do, a model: its last incident.
+is one row for an upstream, a fault, our credential and, where other models may do, a model: its last incident.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from sqlalchemy import select, text
+from sqlalchemy import select, text, update
 
 from toolkit.core.account_fault import AccountFault
 from toolkit.core.moments import micros
@@ -27,11 +27,13 @@ class At(NamedTuple):
         upstream: its name.
         fault: an `AccountFault`.
         model: the upstream's name of the model, where other models may do; else empty.
+        credential: the name of our credential; empty if it does not matter, or is not known.
     """
 
     upstream: str
     fault: AccountFault
     model: str
+    credential: str = ""
 
 
 class Refused(NamedTuple):
@@ -50,9 +52,9 @@ class Refused(NamedTuple):
 
 
 _ADD = text(
-    "INSERT INTO upstream_incident (upstream, fault, model, first_at, last_at, calls, words, ended_at)"
-    " VALUES (:upstream, :fault, :model, :first_at, :last_at, :calls, :words, NULL)"
-    " ON CONFLICT (upstream, fault, model) DO UPDATE SET"
+    "INSERT INTO upstream_incident (upstream, fault, model, credential, first_at, last_at, calls, words, ended_at)"
+    " VALUES (:upstream, :fault, :model, :credential, :first_at, :last_at, :calls, :words, NULL)"
+    " ON CONFLICT (upstream, fault, model, credential) DO UPDATE SET"
     " first_at = CASE WHEN upstream_incident.ended_at < :same THEN excluded.first_at"
     " ELSE upstream_incident.first_at END,"
     " calls = CASE WHEN upstream_incident.ended_at < :same THEN 0 ELSE upstream_incident.calls END + excluded.calls,"
@@ -63,7 +65,7 @@ _ADD = text(
 )
 _END = text(
     "UPDATE upstream_incident SET ended_at = :at WHERE upstream = :upstream AND fault = :fault AND model = :model"
-    " AND ended_at IS NULL AND last_at <= :at"
+    " AND credential = :credential AND ended_at IS NULL AND last_at <= :at"
 )
 
 
@@ -83,6 +85,16 @@ def write(tx: Transaction, refused: Mapping[At, Refused], answered: Mapping[At, 
         tx.session.execute(_ADD, {**at._asdict(), **moments, "calls": seen.calls, "words": seen.words, "same": same})
     for at, moment in sorted(answered.items()):
         tx.session.execute(_END, {**at._asdict(), "at": micros(moment)})
+
+
+def end_with(tx: Transaction, upstream: str, credentials: Collection[str]) -> None:
+    """End the incidents of credentials that an upstream has no more: no call can show that they are over."""
+    tx.session.execute(
+        update(UpstreamIncident)
+        .where(UpstreamIncident.upstream == upstream, UpstreamIncident.ended_at.is_(None))
+        .where(UpstreamIncident.credential.in_(credentials))
+        .values(ended_at=tx.now)
+    )
 
 
 def open_incidents(tx: Transaction) -> list[UpstreamIncident]:

@@ -6,7 +6,7 @@ the two. The SQL is the part that SQLite and PostgreSQL share; a semicolon ends 
 
 from typing import NamedTuple
 
-from toolkit.store.steps import first_schema, upstream_traits
+from toolkit.store.steps import first_schema, upstream_credentials, upstream_traits
 
 
 class Step(NamedTuple):
@@ -117,5 +117,6 @@ STEPS: tuple[Step, ...] = (
         )
         """,
     ),
+    Step(108, "several credentials of an upstream", upstream_credentials.SQL),
 )
 """In their order. Stores of versions 1 to 15 are from before the first release, and read by nothing."""

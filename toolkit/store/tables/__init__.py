@@ -16,6 +16,7 @@ from toolkit.store.tables.catalog import (
     Price,
     RefusedField,
     Upstream,
+    UpstreamCredential,
     UpstreamIncident,
 )
 from toolkit.store.tables.keys import ApiKey, KeyMonth, LiveSecret, RecentCost, RetiredSecret
@@ -58,6 +59,7 @@ __all__ = [
     "SupersededSegment",
     "UnknownField",
     "Upstream",
+    "UpstreamCredential",
     "UpstreamIncident",
     "UpstreamTest",
     "WalletEntry",

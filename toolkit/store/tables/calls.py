@@ -91,6 +91,7 @@ class OutboxRow(Base):
     resent: Mapped[bool | None]  # whether the upstream was sent it twice: a kept connection was closed meanwhile
     service_tier: Mapped[str | None]  # that served, as the provider says it, in lower case; NULL = it does not say
     inference_geo: Mapped[str | None]  # the region that served, likewise
+    credential: Mapped[str | None]  # the name of ours for the upstream; NULL where none was chosen, or nobody knows
 
 
 class RefusalCount(Base):

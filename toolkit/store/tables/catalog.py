@@ -47,14 +47,25 @@ class RefusedField(Base):
     last_at: Mapped[datetime]
 
 
+class UpstreamCredential(Base):
+    """A further credential of an upstream: calls are spread over all of them."""
+
+    __tablename__ = "upstream_credential"
+
+    upstream: Mapped[str] = mapped_column(ForeignKey("upstream.name"), primary_key=True)
+    credential_env: Mapped[str] = mapped_column(primary_key=True)
+    position: Mapped[int]  # 1 is the first behind the upstream's own
+
+
 class UpstreamIncident(Base):
-    """That a provider does not serve our account: the last incident of an upstream, a fault and a model."""
+    """That a provider does not serve our account: the last incident of upstream, fault, model and credential."""
 
     __tablename__ = "upstream_incident"
 
     upstream: Mapped[str] = mapped_column(primary_key=True)
     fault: Mapped[str] = mapped_column(primary_key=True)  # core.account_fault.AccountFault
     model: Mapped[str] = mapped_column(primary_key=True)  # the upstream's name of it; empty where all are concerned
+    credential: Mapped[str] = mapped_column(primary_key=True)  # the name of ours; empty where all are concerned
     first_at: Mapped[datetime]
     last_at: Mapped[datetime]
     calls: Mapped[int]  # that were refused
