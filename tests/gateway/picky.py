@@ -40,7 +40,7 @@ ANSWERS: dict[str, Body] = {
 
 
 LISTINGS: dict[str, Body] = {
-    "chat": {"object": "list", "data": [{"id": "gpt-listed", "object": "model"}, {"id": "gpt-5", "object": "model"}]},
+    "chat": {"object": "list", "data": [{"id": "gpt-listed"}, {"id": "gpt-5"}, {"id": "gpt-4o-mini"}]},
     "messages": {"data": [{"id": "claude-listed", "type": "model"}], "has_more": False},
     "generate": {"models": [{"name": "models/gemini-listed"}]},
 }
@@ -70,6 +70,7 @@ class Picky:
         refuse: which, and how.
         status: with which it refuses.
         listing_status: with which its list of models is answered.
+        absent: ends of paths that it does not have.
         bodies: of the requests that came.
     """
 
@@ -77,6 +78,7 @@ class Picky:
     refuse: Refusing
     status: int = 400
     listing_status: int = 200
+    absent: tuple[str, ...] = ()
     bodies: list[Body] = field(default_factory=list)
 
 
@@ -87,6 +89,9 @@ def picky(refuse: Refusing, kind: str = "chat") -> Iterator[Picky]:
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+            if self.path.endswith(upstream.absent or "?"):
+                self.reply(404, "application/json", b'{"detail":"Not Found"}')
+                return
             upstream.bodies.append(body)
             error = upstream.refuse(body)
             if error is not None:

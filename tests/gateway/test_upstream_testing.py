@@ -1,88 +1,80 @@
 """A running gateway tests an upstream for an operator: what works, what it would cost, and what is to be set."""
 
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 from sqlalchemy import func, select
 
-from tests.conftest import ADMIN, CREDENTIAL, invoke
+from tests.conftest import ADMIN, CREDENTIAL, Running, gateway_process, invoke, wait_until
 from tests.gateway.conftest import Gate, http_answer, raw_upstream
-from tests.gateway.picky import openai, picky, refusing
+from tests.gateway.picky import Body, openai, picky, refusing
 from toolkit.admin import upstream_tests
+from toolkit.admin.upstreams import update_upstream
 from toolkit.core.dialect import Dialect
 from toolkit.core.errors import Forbidden
 from toolkit.core.policy import Role
+from toolkit.core.upstream_test import Found
+from toolkit.core.upstream_traits import OutputBound
+from toolkit.providers.presets import PRESETS
 from toolkit.store.actor import Actor
-from toolkit.store.tables import AuditRow, OutboxRow, Upstream
+from toolkit.store.tables import AuditRow, Model, OutboxRow, Upstream, UpstreamTest
 
 KIND = {Dialect.OPENAI: "chat", Dialect.ANTHROPIC: "messages", Dialect.GEMINI: "generate"}
 
 
 def tried(
-    gate: Gate, url: str, dialect: Dialect = Dialect.OPENAI, *options: str, **behind: Any
-) -> tuple[int, str, Any]:
-    """Test an upstream at this address; return the exit code, the words, and what JSON has."""
-    model = gate.behind(url, dialect, upstream_model=behind.pop("upstream_model", "gpt-5"), **behind).model
-    name = model.replace("model", "upstream")
-    settings = gate.workspace.settings
-    told = invoke(settings, "upstreams", "test", name, *options)
-    return told.exit_code, told.output, json.loads(invoke(settings, "upstreams", "test", name, "--json").output)
+    gate: Gate, url: str, dialect: Dialect = Dialect.OPENAI, *options: str, preset: str | None = None
+) -> tuple[int, Any]:
+    """Test an upstream at this address; return the exit code, and what was found."""
+    name = gate.behind(url, dialect, upstream_model="gpt-5", preset=preset).model.replace("model", "upstream")
+    told = invoke(gate.workspace.settings, "upstreams", "test", name, "--json", *options)
+    return told.exit_code, json.loads(told.stdout)
 
 
 @pytest.mark.parametrize("dialect", list(Dialect))
-def test_what_works_is_said_with_its_usage_and_its_price(gate: Gate, dialect: Dialect) -> None:
+def test_what_works_is_found_with_its_usage_and_its_price(gate: Gate, dialect: Dialect) -> None:
     """In each form that the dialect has; nobody is charged, and the audit log says who asked."""
     with picky(refusing(), KIND[dialect]) as upstream:
         with gate.workspace.read() as tx:
             before = tx.session.scalar(select(func.count()).select_from(OutboxRow))
-        code, words, facts = tried(gate, upstream.url, dialect)
-        assert code == 0, words
+        code, facts = tried(gate, upstream.url, dialect)
+        assert code == 0, facts
         calls = facts["calls"]
         assert len(calls) == (4 if dialect is Dialect.OPENAI else 2)
-        assert all(call["works"] and call["usage"]["input"] == 10 and call["usage"]["output"] == 2 for call in calls)
+        assert all(call["works"] and call["usage"] == {"input": 10, "output": 2} for call in calls)
         assert all(float(call["cost"]) > 0 for call in calls)
-        assert "works; 10 input and 2 output tokens; $0.0000" in words
-        assert "-listed" in words
-        assert "To do" not in words
+        assert facts["lacking"][0].endswith("-listed")
         assert facts["to_do"] == []
         with gate.workspace.read() as tx:
             assert tx.session.scalar(select(func.count()).select_from(OutboxRow)) == before
             assert tx.session.scalars(select(AuditRow.action).order_by(AuditRow.seq.desc())).first() == "upstream.test"
 
 
-@pytest.mark.parametrize(
-    ("field", "option"),
-    [
-        ("stream_options", "--no-add-stream-options"),
-        ("max_completion_tokens", "--output-bound max_tokens"),
-        ("store", "--no-add-store"),
-    ],
-)
-def test_a_planted_quirk_is_found_with_the_command_that_sets_it(gate: Gate, field: str, option: str) -> None:
+def test_a_planted_quirk_is_found_with_the_command_that_sets_it(gate: Gate) -> None:
     """And after the command nothing is left to do."""
-    with picky(refusing(field)) as upstream:
-        code, words, facts = tried(gate, upstream.url)
-        assert code == 0, words
-        (step,) = facts["to_do"]
-        assert f"It refuses {field}: keydesk upstreams update {facts['upstream']} {option}." in step
-        assert f"without {field}, which it refuses" in words
-        settings = gate.workspace.settings
-        assert invoke(settings, "upstreams", "update", facts["upstream"], *option.split()).exit_code == 0
-        again = json.loads(invoke(settings, "upstreams", "test", facts["upstream"], "--json").output)
-        assert again["to_do"] == []
+    with picky(refusing("max_completion_tokens", "store")) as upstream:
+        code, facts = tried(gate, upstream.url)
+        assert code == 0, facts
+        assert [call["left_out"] for call in facts["calls"]] == 2 * [["max_completion_tokens"]] + 2 * [["store"]]
+        name, settings = facts["upstream"], gate.workspace.settings
+        assert f"keydesk upstreams update {name} --output-bound max_tokens." in facts["to_do"][0]
+        assert f"keydesk upstreams update {name} --no-add-store." in facts["to_do"][1]
+        set_now = invoke(settings, "upstreams", "update", name, "--output-bound", "max_tokens", "--no-add-store")
+        assert set_now.exit_code == 0
+        assert json.loads(invoke(settings, "upstreams", "test", name, "--json").stdout)["to_do"] == []
 
 
-def test_an_endpoint_that_is_not_there_is_no_failure(gate: Gate) -> None:
-    """Few compatible servers have all of OpenAI's."""
-    with raw_upstream(
-        [http_answer(b'{"detail":"Not Found"}', "Content-Type: application/json", status="404 X")]
-    ) as all_of:
-        code, words, facts = tried(gate, all_of.url)
-        assert code == 1  # nothing is there
+def test_an_endpoint_that_is_not_there_is_told_apart(gate: Gate) -> None:
+    """Few compatible servers have all of OpenAI's; one that has none is at another address."""
+    answer = http_answer(b'{"detail":"Not Found"}', "Content-Type: application/json", status="404 X")
+    with raw_upstream([answer]) as nothing:
+        code, facts = tried(gate, nothing.url)
+        assert code == 1
         assert all(call["absent"] for call in facts["calls"])
-        assert "models: not listed; 404" in words
-        assert "chat/completions, whole: not there" in words
+        assert (facts["models"], facts["listing_said"]) == (None, "404: Not Found")
 
 
 def test_an_account_that_is_not_served_is_said_once(gate: Gate) -> None:
@@ -90,35 +82,96 @@ def test_an_account_that_is_not_served_is_said_once(gate: Gate) -> None:
     error = openai(f"Incorrect API key provided: {CREDENTIAL}", code="invalid_api_key")
     with picky(lambda _: error) as upstream:
         upstream.status = upstream.listing_status = 401
-        code, words, facts = tried(gate, upstream.url)
+        code, facts = tried(gate, upstream.url)
         assert (code, facts["fault"]) == (1, "credential")
         assert len(facts["calls"]) == 2  # the other form is not even tried
         assert "Make a new key at the provider" in facts["to_do"][0]
-        assert CREDENTIAL not in words
+        assert CREDENTIAL not in json.dumps(facts)
 
 
-def test_a_model_that_the_catalog_has_not_is_called_without_a_price(gate: Gate) -> None:
-    """And the command that adds it is named."""
+def test_listed_models_are_added_with_public_prices(gate: Gate) -> None:
+    """Those that have one; a model that the catalog has not is called without a price."""
     with picky(refusing()) as upstream:
-        code, words, _ = tried(gate, upstream.url, Dialect.OPENAI, "--model", "gpt-listed")
+        code, facts = tried(gate, upstream.url, Dialect.OPENAI, "--model", "gpt-listed", "--add-models")
         assert code == 0
         assert upstream.bodies[0]["model"] == "gpt-listed"
-        assert "it has no price here" in words
-        assert "keydesk models add gpt-listed --upstream" in words
+        assert [call["cost"] for call in facts["calls"]] == [None] * 4
+        assert (facts["lacking"], facts["added"]) == (["gpt-listed", "gpt-4o-mini"], ["gpt-4o-mini"])
+        with gate.workspace.read() as tx:
+            assert tx.session.get_one(Model, "gpt-4o-mini").upstream == facts["upstream"]
+
+
+@pytest.mark.world
+@pytest.mark.parametrize("preset", ["deepseek", "groq", "mistral", "anthropic", "google"])
+def test_a_provider_that_is_as_its_preset_says_needs_nothing(gate: Gate, preset: str) -> None:
+    """It refuses what its preset does not add, and has the endpoints that its preset claims, and no other."""
+    row = PRESETS[preset]
+    traits = row.traits
+    taken = {
+        "stream_options": traits.add_stream_options,
+        "max_completion_tokens": traits.output_bound is not OutputBound.MAX_TOKENS,
+        "max_tokens": traits.output_bound is not OutputBound.MAX_COMPLETION_TOKENS or row.dialect is not Dialect.OPENAI,
+    }
+    with picky(refusing(*[name for name, is_taken in taken.items() if not is_taken]), KIND[row.dialect]) as upstream:
+        upstream.absent = () if "responses" in row.endpoints else ("/responses",)
+        code, facts = tried(gate, upstream.url, row.dialect, preset=preset)
+        assert (code, facts["to_do"]) == (0, [])
+        works = {call["form"] for call in facts["calls"] if call["works"]}
+        assert works == {name for name in row.endpoints if name in works | {"responses"}}
+
+
+@pytest.mark.world
+def test_a_provider_that_differs_from_its_preset_is_said_to(gate: Gate) -> None:
+    """An endpoint that is claimed and not there, and a field that is not taken any more."""
+    assert "responses" in PRESETS["openai"].endpoints
+    with picky(refusing("stream_options")) as upstream:
+        upstream.absent = ("/responses",)
+        code, facts = tried(gate, upstream.url, preset="openai")
+        assert code == 1
+        refused, absent = facts["to_do"]
+        assert "--no-add-stream-options" in refused
+        assert "See why 2 calls failed that should work" in absent
+
+
+@pytest.mark.world
+def test_a_gateway_that_is_killed_leaves_its_test_to_the_next(running: Running) -> None:
+    """Whoever waits is told; the next gateway takes it, and answers."""
+    workspace, asked = running.world.workspace, threading.Event()
+    with picky(refusing()) as upstream, ThreadPoolExecutor(1) as pool:
+        with workspace.write() as tx:
+            update_upstream(tx, "test-openai", base_url=upstream.url)
+
+        def hang(_: Body) -> None:
+            asked.set()
+            running.process.wait(60)
+
+        upstream.refuse = hang
+        waiting = pool.submit(invoke, workspace.settings, "upstreams", "test", "test-openai")
+        assert asked.wait(60)
+        running.process.kill()
+        told = waiting.result(120)
+        assert told.exit_code == 1
+        assert "The gateway has ended before the test had" in told.output
+        upstream.refuse = lambda _: None
+        with gateway_process(workspace.settings, running.log.with_name("second.log")):
+
+            def ended() -> UpstreamTest | None:
+                with workspace.read() as tx:
+                    return tx.session.scalars(select(UpstreamTest).where(UpstreamTest.ended_at.is_not(None))).first()
+
+            wait_until(ended, "the end of the test")
+            test = ended()
+        assert test is not None
+        assert (test.tries, test.failure) == (2, None)
+        assert all(call.works for call in Found.from_json(test.found or "").calls)
 
 
 def test_a_missing_credential_is_said(gate: Gate) -> None:
     """By its name; the provider is not asked."""
-    code, words, _ = tried_without_facts(gate, credential_env="TEST_MISSING_API_KEY")
-    assert code != 0
-    assert "the credential TEST_MISSING_API_KEY" in words
-
-
-def tried_without_facts(gate: Gate, **behind: Any) -> tuple[int, str, None]:
-    """Test an upstream that cannot be asked."""
-    name = gate.behind("http://127.0.0.1:9", **behind).model.replace("model", "upstream")
-    told = invoke(gate.workspace.settings, "upstreams", "test", name)
-    return told.exit_code, told.output, None
+    behind = gate.behind("http://127.0.0.1:9", credential_env="TEST_MISSING_API_KEY")
+    told = invoke(gate.workspace.settings, "upstreams", "test", behind.model.replace("model", "upstream"))
+    assert told.exit_code != 0
+    assert "the credential TEST_MISSING_API_KEY" in told.output
 
 
 def test_only_a_platform_admin_may(gate: Gate) -> None:

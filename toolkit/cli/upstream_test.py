@@ -4,6 +4,7 @@ import shlex
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
+from typing import NamedTuple
 
 import click
 
@@ -17,6 +18,7 @@ from toolkit.core.money import show_usd, usd
 from toolkit.core.upstream_test import Found, TriedCall
 from toolkit.core.upstream_traits import UpstreamTraits
 from toolkit.core.wording import counted, listed
+from toolkit.providers.presets import PRESETS
 
 _LOOK = 0.2
 """Seconds between two looks at what became of the test."""
@@ -40,18 +42,19 @@ def test_upstream(app: App, name: str, model: str | None, add_models: bool, wait
         raise Unavailable(f"The upstream {name!r} could not be tested: {failure}.")
     with app.workspace.read() as tx:
         upstream = upstreams.find(tx, name)
-        traits = catalog.traits_of(upstream)
+        preset = PRESETS.get(upstream.preset) if upstream.preset else None
+        expected = Expected(catalog.traits_of(upstream), preset.endpoints if preset else None)
         known = {row.upstream_model for row in models.list_models(tx) if row.upstream == name}
     lacking = [listed_model for listed_model in found.models or () if listed_model not in known]
     added = _add(app, name, lacking) if add_models else []
-    to_do = list(steps(name, found, traits, is_priced=found.model in known))
+    to_do = list(steps(name, found, expected, is_priced=found.model in known))
     if app.as_json:
         calls = [asdict(call) | {"cost": None if call.cost is None else usd(call.cost)} for call in found.calls]
         facts = asdict(found) | {"upstream": name, "calls": calls, "lacking": lacking, "added": added, "to_do": to_do}
         app.facts(facts)
     else:
-        app.done("\n".join(_report(name, found, lacking, added, to_do)), {})
-    if not works(found):
+        app.done("\n".join(report(name, found, lacking, added, to_do)), {})
+    if not works(found, expected):
         click.get_current_context().exit(1)
 
 
@@ -85,13 +88,32 @@ def _add(app: App, name: str, lacking: list[str]) -> list[str]:
     return added
 
 
-def works(found: Found) -> bool:
-    """Whether an upstream serves our account and the forms of calls that it has, of which there is one."""
-    there = [call for call in found.calls if not call.absent]
-    return found.fault is None and all(call.works for call in there) and (bool(there) or found.models is not None)
+class Expected(NamedTuple):
+    """What is known of an upstream before it is tested.
+
+    Args:
+        traits: as they are set.
+        endpoints: that its preset says it has; None if it has no preset.
+    """
+
+    traits: UpstreamTraits
+    endpoints: tuple[str, ...] | None
+
+    def failed(self, found: Found) -> list[TriedCall]:
+        """Return the calls that should work and do not: those of its preset; without one, those that are there."""
+        if self.endpoints is None:
+            return [call for call in found.calls if not (call.works or call.absent)]
+        return [call for call in found.calls if not call.works and call.form in self.endpoints]
 
 
-def _report(name: str, found: Found, lacking: list[str], added: list[str], to_do: list[str]) -> Iterator[str]:
+def works(found: Found, expected: Expected) -> bool:
+    """Whether an upstream serves our account, and all that it should have."""
+    if found.fault is not None or expected.failed(found):
+        return False
+    return any(call.works for call in found.calls) if found.calls else found.models is not None
+
+
+def report(name: str, found: Found, lacking: list[str], added: list[str], to_do: list[str]) -> Iterator[str]:
     """Yield what was found, in lines for people."""
     yield f"The upstream {name!r}" + (f", tested with {found.model}:" if found.model else ":")
     if found.models is None:
@@ -128,17 +150,18 @@ def _told(call: TriedCall) -> str:
     return "; ".join([*parts, *call.odd])
 
 
-def steps(name: str, found: Found, traits: UpstreamTraits, *, is_priced: bool) -> Iterator[str]:
+def steps(name: str, found: Found, expected: Expected, *, is_priced: bool) -> Iterator[str]:
     """Yield what an operator should do after a test, with the commands.
 
     Args:
         name: of the upstream.
         found: by the test.
-        traits: what is set on the upstream.
+        expected: of the upstream.
         is_priced: whether the catalog has the model that was called.
     """
     quoted = shlex.quote(name)
     update = f"keydesk upstreams update {quoted}"
+    traits = expected.traits
     if found.fault is not None:
         yield CURES[AccountFault(found.fault)].format(upstream=quoted)
     for field in sorted({field for call in found.calls for field in call.left_out}):
@@ -153,6 +176,6 @@ def steps(name: str, found: Found, traits: UpstreamTraits, *, is_priced: bool) -
     if found.model is not None and not is_priced and any(call.works for call in found.calls):
         model = shlex.quote(found.model)
         yield f"The model has no price here: keydesk models add {model} --upstream {quoted} (`--help` says how)"
-    if found.calls and not works(found) and found.fault is None:
-        failed = counted(sum(not call.works for call in found.calls), "call")
-        yield f"See why {failed} failed; if it is the address: {update} --base-url URL"
+    if found.calls and not works(found, expected) and found.fault is None:
+        failed = counted(len(expected.failed(found) or found.calls), "call")
+        yield f"See why {failed} failed that should work; if it is the address: {update} --base-url URL"

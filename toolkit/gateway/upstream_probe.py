@@ -109,8 +109,8 @@ class Probe:
         named = [
             model.get("id") or model.get("name") for name in ("data", "models") for model in objects_of(value, name)
         ]
-        models = [str(name)[:LONGEST].removeprefix("models/") for name in named[:MOST_MODELS] if name]
-        return tuple(models), None
+        models = (str(name)[:LONGEST].removeprefix("models/") for name in named[:MOST_MODELS] if name)
+        return tuple(name for name in models if name.isprintable()), None
 
     async def _try(self, endpoint: str, *, stream: bool) -> TriedCall:
         """Make a call; again without the fields of ours that the upstream refuses."""
@@ -209,7 +209,8 @@ class Probe:
     def _said(self, status: int, answer: bytes) -> str:
         """Return what an upstream answered, as the operator may read it."""
         words = upstream_errors.words_in(answer) or self._scrubber.for_operators(answer[: 4 * LONGEST])
-        return f"{status}: {self._scrubber.text(words)[:LONGEST]}"
+        printable = "".join(letter if letter.isprintable() else " " for letter in self._scrubber.text(words))
+        return f"{status}: {' '.join(printable.split())[:LONGEST]}"
 
 
 def _is_whole(meter: StreamMeter, answer: bytes) -> bool:

@@ -17,7 +17,7 @@ from toolkit.store.tables import UpstreamTest
 
 logger = logging.getLogger("keydesk.gateway")
 
-PAUSE = 2.0
+PAUSE = 1.0
 """Seconds between two looks at the key store."""
 
 LONGEST = 300.0

@@ -1,0 +1,99 @@
+"""What `keydesk upstreams test` says: what works, what it costs, and the commands that set what is to be set."""
+
+from dataclasses import replace
+
+import pytest
+
+from toolkit.cli.upstream_test import Expected, report, steps, works
+from toolkit.core.upstream_test import Found, TriedCall
+from toolkit.core.upstream_traits import UpstreamTraits
+
+CHAT, RESPONSES = "chat/completions", "responses"
+USAGE = {"input": 1_234, "output": 2}
+GOOD = TriedCall(CHAT, stream=False, works=True, usage=USAGE, cost=26_000)
+STREAM = replace(GOOD, stream=True)
+ABSENT = TriedCall(RESPONSES, stream=False, works=False, absent=True, said="404: Not Found")
+BROKEN = TriedCall(RESPONSES, stream=False, works=False, said="500: oh no")
+PLAIN = Expected(UpstreamTraits(), None)
+
+
+def found(*calls: TriedCall) -> Found:
+    """Return what a test found with these calls."""
+    return Found(("gpt-9", "gpt-8"), None, "gpt-9", calls)
+
+
+def said(*calls: TriedCall, expected: Expected = PLAIN, is_priced: bool = True) -> list[str]:
+    """Return what is to be done after a test with these calls."""
+    return list(steps("up", found(*calls), expected, is_priced=is_priced))
+
+
+def test_all_is_well() -> None:
+    """Nothing is to be done; usage and price stand by each form."""
+    assert said(GOOD, STREAM) == []
+    assert list(report("up", found(GOOD, STREAM), ["gpt-8"], [], [])) == [
+        "The upstream 'up', tested with gpt-9:",
+        "  models: 2 listed; not in the catalog: gpt-8",
+        "  chat/completions, whole: works; 1,234 input and 2 output tokens; $0.000026 by the price book",
+        "  chat/completions, streamed: works; 1,234 input and 2 output tokens; $0.000026 by the price book",
+    ]
+
+
+def test_a_long_list_is_cut() -> None:
+    """For people; JSON has all."""
+    lines = list(report("up", found(GOOD), [f"m{number}" for number in range(12)], ["m0"], []))
+    assert "m10 and 1 more" in lines[1]
+    assert lines[2] == "  added, with public prices: m0"
+
+
+@pytest.mark.parametrize(
+    ("call", "expected", "words"),
+    [
+        (replace(STREAM, left_out=("stream_options",)), PLAIN, "keydesk upstreams update up --no-add-stream-options"),
+        (replace(GOOD, left_out=("max_completion_tokens",)), PLAIN, "update up --output-bound max_tokens"),
+        (replace(STREAM, usage=None, cost=None), PLAIN, "no usage here, though it is asked for"),
+        (
+            replace(STREAM, usage=None, cost=None),
+            Expected(UpstreamTraits(add_stream_options=False), None),
+            "keydesk upstreams update up --add-stream-options",
+        ),
+        (replace(GOOD, unpriced=("priority",)), PLAIN, "keydesk upstreams update up --pin-tier"),
+        (BROKEN, PLAIN, "See why 1 call failed that should work"),
+    ],
+)
+def test_each_quirk_has_its_command(call: TriedCall, expected: Expected, words: str) -> None:
+    """And nothing else is to be done."""
+    (step,) = said(GOOD, call, expected=expected)
+    assert words in step
+
+
+def test_what_a_preset_claims_must_work_and_nothing_else() -> None:
+    """Without a preset an endpoint that is not there is no failure."""
+    chat, both = (Expected(UpstreamTraits(), endpoints) for endpoints in ((CHAT,), (CHAT, RESPONSES)))
+    assert works(found(GOOD, ABSENT), PLAIN)
+    assert not works(found(GOOD, BROKEN), PLAIN)
+    assert works(found(GOOD, BROKEN), chat)
+    assert not works(found(GOOD, ABSENT), both)
+    assert not works(found(ABSENT), PLAIN)  # nothing is there
+    assert not works(Found(None, "404: no", None), PLAIN)
+    assert works(Found(("m",), None, None), PLAIN)
+
+
+def test_a_fault_of_our_account_is_told_with_its_cure() -> None:
+    """And no address is suspected."""
+    refused = replace(found(BROKEN), fault="credit")
+    assert not works(refused, PLAIN)
+    (step,) = steps("up", refused, PLAIN, is_priced=True)
+    assert "Add credit" in step
+
+
+def test_a_model_without_a_price_is_named() -> None:
+    """With the command that adds it."""
+    (step,) = said(replace(GOOD, cost=None), is_priced=False)
+    assert "keydesk models add gpt-9 --upstream up" in step
+
+
+def test_what_was_found_comes_back_from_the_store_as_it_was() -> None:
+    """JSON has no tuples."""
+    whole = found(replace(GOOD, left_out=("store",), unpriced=("flex",), odd=("it came whole",)), ABSENT)
+    assert Found.from_json(whole.to_json()) == whole
+    assert Found.from_json(Found(None, "no", None).to_json()) == Found(None, "no", None)
