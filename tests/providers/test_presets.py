@@ -120,7 +120,7 @@ def test_a_preset_that_this_version_does_not_know_changes_nothing(tx: Transactio
     upstream = add_upstream(tx, "mine", preset="groq")
     upstream.preset = "of tomorrow"
     assert {holds.name: holds.why for holds in what_holds(upstream)}["on_leave"] == "given; default: cancel"
-    assert add_model(tx, "gpt-5", "mine").id == "gpt-5"
+    assert add_model(tx, "m", "mine", upstream_model="openai/gpt-oss-120b").id == "m"
 
 
 @pytest.mark.parametrize(
@@ -181,6 +181,16 @@ def test_a_models_price_is_looked_up_in_its_providers_own_list(
         add_model(tx, "m", "mine", upstream_model=model)
         (price,) = prices.list_prices(tx, "m")
         assert source in price.source
+
+
+def test_without_a_preset_the_host_says_whose_list_it_is(tx: Transaction) -> None:
+    """And where nobody's is known, it is that of the dialect's maker."""
+    add_upstream(tx, "groq", Dialect.OPENAI, "https://api.groq.com/openai/v1", "MY_API_KEY")
+    add_upstream(tx, "any", Dialect.OPENAI, "https://llm.example.com/v1", "MY_API_KEY")
+    add_model(tx, "a", "groq", upstream_model="openai/gpt-oss-120b")
+    add_model(tx, "b", "any", upstream_model="gpt-5")
+    assert ": groq/" in prices.list_prices(tx, "a")[0].source
+    assert ": openai/" in prices.list_prices(tx, "b")[0].source
 
 
 def test_a_provider_without_a_price_list_needs_prices(tx: Transaction) -> None:

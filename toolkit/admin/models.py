@@ -13,6 +13,7 @@ from toolkit.core.dialect import Dialect
 from toolkit.core.errors import Conflict, InvalidInput, NotFound
 from toolkit.core.pricing import PriceSheet
 from toolkit.providers.presets import PRESETS
+from toolkit.providers.usual import preset_at
 from toolkit.store import audit
 from toolkit.store.tables import Model, ModelWay, Upstream
 from toolkit.store.transaction import Transaction
@@ -52,7 +53,7 @@ def add_model(
         upstream_model: what the upstream calls it; the public id by default.
         sheet: prices; without them they are copied from genai-prices.
         price_as: `PROVIDER/MODEL` to copy prices of; by default the list of the upstream's preset, or
-            of its dialect's maker, and the upstream model.
+            of the provider whose host it is at, or of its dialect's maker, and the upstream model.
         valid_from: from when the price holds, UTC; now by default.
         context_window: tokens; from genai-prices, else 131,072.
         default_output: output bound injected when a caller gives none, in tokens; else the smaller of
@@ -108,7 +109,7 @@ def _price_list(upstream: Upstream) -> str:
     Raises:
         NotFound: its provider has none.
     """
-    preset = PRESETS.get(upstream.preset) if upstream.preset else None
+    preset = PRESETS.get(upstream.preset or "") or preset_at(Dialect(upstream.dialect), upstream.base_url)
     if preset is None:
         return PRICE_PROVIDER[Dialect(upstream.dialect)]
     if preset.price_list is None:
