@@ -156,6 +156,22 @@ def test_a_change_of_what_is_known_is_in_the_audit_log_and_told_to_gateways(work
     assert '"on_leave":"read_on"' in (row.after or "").replace(" ", "")
 
 
+def test_a_bound_of_connections_is_audited_and_told_to_gateways(workspace: Workspace) -> None:
+    """None is the usual, and may be had again."""
+    with workspace.write() as tx:
+        add_upstream(tx, "mine", Dialect.OPENAI, OTHER, "SOME_API_KEY")
+        assert find(tx, "mine").max_connections == 0
+        for count in (5, 0):
+            update_upstream(tx, "mine", max_connections=count)
+            assert find(tx, "mine").max_connections == count
+        for count in (-1, 10_001):
+            with pytest.raises(InvalidInput, match="between 1 and 10,000; 0 is none"):
+                update_upstream(tx, "mine", max_connections=count)
+    with workspace.read() as tx:
+        rows = [row for row in audit.rows(tx) if row.action == "upstream.update"]
+    assert ["max_connections" in (row.after or "") for row in rows] in ([True, False], [False, True])
+
+
 def test_what_cannot_be_known_of_an_upstream_is_refused(workspace: Workspace) -> None:
     """Nothing is added or changed."""
     with workspace.write() as tx:

@@ -15,10 +15,11 @@ from toolkit.admin import keys, organisations, wallet
 from toolkit.checks import reconcile, reconcile_integrity, reconcile_runs
 from toolkit.checks.reconcile_runs import RUNS_KEPT
 from toolkit.checks.reconcile_sums import MOST_SHOWN
-from toolkit.core.errors import Unavailable
+from toolkit.core.errors import Conflict, Unavailable
 from toolkit.core.moments import micros
 from toolkit.core.policy import HoldPolicy, Role
 from toolkit.core.pricing import MILLION
+from toolkit.reports import refusals, spend
 from toolkit.statements import corrections
 from toolkit.store.actor import Actor
 from toolkit.store.tables import ApiKey, Reconciliation
@@ -91,6 +92,19 @@ def test_honest_books_balance(world: World, app: ApiKey, books: Books) -> None:
     assert [finding.violations for finding in findings] == [[]] * len(findings)
     assert all(finding.checked > 0 for finding in findings), findings
     assert {finding.invariant for finding in findings} == {"I2", "I3", "I4", "I5", "I6"}
+
+
+def test_a_call_that_was_turned_away_at_a_full_queue_never_began(world: World, app: ApiKey, books: Books) -> None:
+    """As a refused one: the books balance with it, no report counts it as a call, and the refusals have it."""
+    ledger = world.workspace.ledger
+    calls = spend.totals(ledger).calls
+    turned_away = row(app, outcome="queue_full", refusal="upstream_overloaded", status=503, multiplier=0)
+    (request_id,) = append(world.workspace.store, [turned_away])
+    assert found(world) == {}
+    assert (spend.totals(ledger).calls, spend.totals(ledger).refused) == (calls, 2)
+    assert sorted(refusals.table(ledger)["refusal"]) == ["api_key_quota_exceeded", "upstream_overloaded"]
+    with pytest.raises(Conflict, match="refused"):
+        corrections.find(world.workspace, request_id)
 
 
 def test_empty_books_balance(workspace: Workspace) -> None:

@@ -594,6 +594,17 @@ def test_what_is_known_of_an_upstream_is_set_and_shown(world: World, run: Run, r
     assert "read_on" in run("upstreams", "list").stdout
     assert run("upstreams", "update", "own", "--on-leave", "maybe").exit_code == 2
     assert run("upstreams", "update", "own", "--reckon-rate", "-1").exit_code == 2
+
+
+def test_an_upstreams_bound_of_connections_is_shown(world: World, run: Run, read: Read) -> None:
+    """And may be taken away again; without incidents it says so."""
+    assert "calls at once: 4" in run("upstreams", "update", "test-openai", "--max-connections", "4").stdout
+    assert read("upstreams", "show", "test-openai")["max_connections"] == 4
+    shown = run("upstreams", "show", "test-openai").stdout
+    assert re.search(r"max connections +4\n", shown)
+    assert re.search(r"incidents +none\n", shown)
+    said = run("upstreams", "update", "test-openai", "--max-connections", "0").stdout
+    assert "calls at once" not in said
     refused = run("upstreams", "update", "test-openai", "--refusal-free")
     assert (refused.exit_code, "Anthropic's" in refused.stderr) == (1, True)
     assert run("upstreams", "show", "nothing").exit_code == 1

@@ -54,9 +54,10 @@ class Counter:
         self.key_cache = KeyCache(workspace.store, workspace.keyring, self.batcher, tallies)
         log, unknown = RefusalLog(self.batcher, tallies), UnknownNames(tallies)
         self.lifecycle = CallLifecycle(self.key_cache, ids.new_id("gateway"))
-        self.admissions = AdmissionControl(self.key_cache, self.lifecycle, log, unknown, Ways())
-        self.lifecycle.lease = 1
         self.upstreams = UpstreamPool(workspace.settings)
+        self.queues = self.upstreams.queues
+        self.admissions = AdmissionControl(self.key_cache, self.lifecycle, log, unknown, Ways(), self.queues)
+        self.lifecycle.lease = 1
         self.incidents = Incidents(tallies)
         self.added_fields = AddedFields(tallies, self.key_cache.now)
         self.readers = ReaderPool()

@@ -69,6 +69,7 @@ def _served(model: Model, upstream: Upstream, upstream_model: str, prices: tuple
         unknown_fields=UnknownFields(upstream.unknown_fields),
         traits=traits_of(upstream),
         prices=prices,
+        max_connections=upstream.max_connections,
     )
 
 

@@ -22,6 +22,9 @@ from toolkit.store import audit, incidents
 from toolkit.store.tables import Plan, Upstream, UpstreamCredential
 from toolkit.store.transaction import Transaction
 
+MOST_CONNECTIONS = 10_000
+"""The largest bound of connections to one upstream: as many as a gateway process has open at all (docs/security.md)."""
+
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 
 
@@ -34,6 +37,7 @@ def add_upstream(
     *,
     preset: str | None = None,
     unknown_fields: UnknownFields | None = None,
+    max_connections: int | None = None,
     **given: Unpack[GivenTraits],
 ) -> Upstream:
     """Add a provider endpoint: by the name of its provider, by what is said of it, or by both, where what is said wins.
@@ -49,6 +53,7 @@ def add_upstream(
         preset: a name of `presets.PRESETS`.
         unknown_fields: what becomes of request fields, betas and headers that Keydesk does not know; they pass unless
             the preset says otherwise.
+        max_connections: calls of one gateway process that may be under way there at once; any number by default.
         given: as in `UpstreamTraits`; what is not given is as the preset has it, else as is `usual`.
 
     Raises:
@@ -61,6 +66,7 @@ def add_upstream(
     dialect, base_url, credential_env = _address(row, dialect, base_url, credential_env)
     check_base_url(base_url, dialect)
     check_credential_name(credential_env)
+    _check_max_connections(max_connections or 0)
     traits = _traits(dialect, row.traits if row else usual(dialect, base_url), given)
     if tx.session.get(Upstream, name):
         raise Conflict(f"There is already an upstream named {name!r}.")
@@ -73,6 +79,7 @@ def add_upstream(
         created_at=tx.now,
         created_by=tx.actor.name,
         preset=preset,
+        max_connections=max_connections or 0,
         **asdict(traits),
     )
     tx.session.add(upstream)
@@ -115,9 +122,10 @@ def update_upstream(
     credential_env: str | None = None,
     preset: str | None = None,
     unknown_fields: UnknownFields | None = None,
+    max_connections: int | None = None,
     **given: Unpack[GivenTraits],
 ) -> Upstream:
-    """Change where an upstream is, its credential, what becomes of unknown fields, or what is known of it.
+    """Change where an upstream is, its credential, what becomes of unknown fields, its bound, or what is known of it.
 
     What is not given stays; but with a preset all that is known of the upstream becomes as that has it, and of one
     without, what was usual at its old address becomes what is usual at the new one. The next call goes by it.
@@ -153,6 +161,9 @@ def update_upstream(
         upstream.credential_env = credential_env
     if unknown_fields is not None:
         upstream.unknown_fields = unknown_fields
+    if max_connections is not None:
+        _check_max_connections(max_connections)
+        upstream.max_connections = max_connections
     for trait, value in asdict(_traits(dialect, traits, given)).items():
         setattr(upstream, trait, value)
     after = _describe_upstream(upstream)
@@ -168,6 +179,7 @@ def _describe_upstream(upstream: Upstream) -> dict[str, Any]:
         "credential": upstream.credential_env,
         **({"preset": upstream.preset} if upstream.preset else {}),
         **describe_unknown_fields(upstream),
+        **({"max_connections": upstream.max_connections} if upstream.max_connections else {}),
         **asdict(catalog.traits_of(upstream)),
     }
 
@@ -240,6 +252,11 @@ def check_credential_name(name: str) -> None:
         raise InvalidInput(f"{name!r} cannot be the name of an environment variable. Give the name, not the value.")
     if fault := environment.credential_fault(environment.read_settings(), name):
         raise InvalidInput(f"{fault}.")
+
+
+def _check_max_connections(count: int) -> None:
+    if not 0 <= count <= MOST_CONNECTIONS:
+        raise InvalidInput(f"An upstream's bound of connections lies between 1 and {MOST_CONNECTIONS:,}; 0 is none.")
 
 
 def upstream_fault(upstream: Upstream) -> str | None:

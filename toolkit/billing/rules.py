@@ -18,7 +18,7 @@ from toolkit.billing.hold_estimate import HoldBound
 from toolkit.billing.log_row import log_row
 from toolkit.billing.refusal_messages import quota_exceeded, wallet_shortfall
 from toolkit.billing.state import BatchState, Hold, LogRow, Month, RowsWanted
-from toolkit.core.errors import Refusal
+from toolkit.core.errors import Refusal, RefusalType
 from toolkit.core.moments import micros
 from toolkit.core.policy import HoldPolicy, KeyFacts, Outcome
 from toolkit.core.pricing import charge
@@ -186,6 +186,10 @@ class Settle:
         return Receipt(cost, overrun)
 
 
+_OUTCOMES = {RefusalType.UPSTREAM_OVERLOADED: Outcome.QUEUE_FULL}
+"""Outcomes of calls that never began for a reason that is not their own."""
+
+
 @dataclass(slots=True)
 class Refuse:
     """Log the refusal of a known key's call at cost 0: at most 60 rows a key, reason and minute, the rest counted.
@@ -224,7 +228,7 @@ class Refuse:
         is_row = count <= REFUSAL_ROWS_PER_MINUTE
         if is_row:
             ending = Ending(
-                Outcome.REFUSED,
+                _OUTCOMES.get(self.refusal.type, Outcome.REFUSED),
                 self.now,
                 self.refusal.status,
                 refusal=self.refusal.type,

@@ -14,7 +14,7 @@ from toolkit.checks.snapshot import Snapshot
 from toolkit.checks.thresholds import Thresholds
 from toolkit.core.dialect import Dialect
 from toolkit.core.money import show_usd, usd
-from toolkit.core.policy import Outcome
+from toolkit.core.policy import NOT_ADMITTED, Outcome
 from toolkit.core.service_tier import unpriced
 from toolkit.core.usage import OverrunReason, UsageSource
 from toolkit.core.wording import counted, listed
@@ -284,7 +284,7 @@ def _share_abandoned(rows: list[Calls], thresholds: Thresholds) -> Decimal | Non
 
     What had certainly been forwarded is worth a finding in any case: the provider may bill it.
     """
-    calls = sum(row.calls for row in rows if row.outcome != Outcome.REFUSED)
+    calls = sum(row.calls for row in rows if row.outcome not in NOT_ADMITTED)
     share = _share(sum(row.calls for row in rows if row.outcome == Outcome.ABANDONED), calls)
     if any(row.forwarded for row in rows):
         return share

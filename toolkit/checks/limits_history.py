@@ -18,6 +18,7 @@ from sqlalchemy import func, select
 from toolkit.core.moments import micros, moment
 from toolkit.core.money import parse_usd, usd
 from toolkit.core.policy import HoldPolicy
+from toolkit.ledger.pricing_sql import ADMITTED
 from toolkit.store.tables import ApiKey, AuditRow, Organisation, WalletEntry
 from toolkit.store.transaction import Transaction
 
@@ -100,7 +101,7 @@ def exceeded(tx: Transaction, caps: Caps) -> tuple[str, dict[str, Any]]:
         ), parts AS (
             SELECT {caps.owner} AS owner, {caps.month} AS month, epoch_us(admitted_at) // {_SLOT} AS began,
                    epoch_us(settled_at) // {_SLOT} AS ended, least(cost, held) AS sure, cost, held
-            FROM usage WHERE outcome <> 'refused'
+            FROM usage WHERE {ADMITTED}
             UNION ALL
             SELECT {caps.owner}, {caps.month}, epoch_us(admitted_at) // {_SLOT}, NULL,
                    {caps.amount}, {caps.amount}, {caps.amount} FROM holds

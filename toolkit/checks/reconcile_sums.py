@@ -6,6 +6,7 @@ from typing import Any
 
 from toolkit.core.errors import Unavailable
 from toolkit.core.money import usd
+from toolkit.ledger.pricing_sql import ADMITTED
 from toolkit.workspace import Workspace
 
 MOST_SHOWN = 20
@@ -101,12 +102,12 @@ CHECKS = (
         "I3",
         "Each correction is of a call of its key that ended, and leaves a charge of zero or more",
         "SELECT count(*) FROM wallet_entries WHERE request_id IS NOT NULL",
-        """
+        f"""
         SELECT e.request_id, count(u.request_id) > 0 AS known, coalesce(max(u.cost), 0) - max(e.amount) AS charge
         FROM (SELECT request_id, org_id, key_id, call_month, min(month) AS month, sum(amount)::BIGINT AS amount
               FROM wallet_entries WHERE request_id IS NOT NULL GROUP BY ALL) e
         LEFT JOIN usage u ON u.request_id = e.request_id AND u.org_id = e.org_id AND u.key_id = e.key_id
-                         AND u.month = e.call_month AND e.call_month <= e.month AND u.outcome <> 'refused'
+                         AND u.month = e.call_month AND e.call_month <= e.month AND {ADMITTED}
         GROUP BY e.request_id HAVING NOT known OR charge < 0
         """,
         lambda request_id, known, charge: (
@@ -119,11 +120,11 @@ CHECKS = (
         "I4",
         "Each key's monthly totals are the sums of its calls",
         "SELECT count(*) FROM key_months",
-        """
+        f"""
         SELECT coalesce(k.name, u.key_id, m.key_id), coalesce(u.month, m.month),
                coalesce(u.calls, 0), coalesce(m.calls, 0), coalesce(u.cost, 0), coalesce(m.spent, 0)
         FROM (SELECT key_id, month, count(*)::BIGINT AS calls, sum(cost)::BIGINT AS cost FROM usage
-              WHERE outcome <> 'refused' GROUP BY ALL) u
+              WHERE {ADMITTED} GROUP BY ALL) u
         FULL JOIN key_months m ON m.key_id = u.key_id AND m.month = u.month
         LEFT JOIN keys k ON k.id = coalesce(u.key_id, m.key_id)
         WHERE coalesce(u.calls, 0) <> coalesce(m.calls, 0) OR coalesce(u.cost, 0) <> coalesce(m.spent, 0)

@@ -88,6 +88,12 @@ _TRAITS = (
         metavar="NAME,…",
         help="Types, codes and statuses of errors that are billed though they answer nothing, as at Azure.",
     ),
+    click.option(
+        "--max-connections",
+        type=click.IntRange(0, upstreams.MOST_CONNECTIONS),
+        metavar="N",
+        help="Calls that a gateway process may have under way there at once; 0 is any number, as new ones have.",
+    ),
 )
 
 
@@ -220,6 +226,7 @@ def list_upstreams(app: App) -> None:
         "pin_tier": "tier pinned",
         "reckon_rate": "reckoned/s",
         "output_bound": "output bound",
+        "max_connections": "at once",
     }
     app.rows(rows, columns, empty="No upstreams yet. Add one: keydesk upstreams add --help")
 
@@ -274,8 +281,9 @@ def _incident(incident: UpstreamIncident) -> dict[str, Any]:
 def _described(upstream: Upstream) -> str:
     """Return what is known of an upstream, for people: the preset, and what is not as it, or as usual."""
     known = upstreams.what_holds(upstream)
+    at_once = [f"calls at once: {upstream.max_connections}"] if upstream.max_connections else []
     said = [f"{one.name.replace('_', ' ')}: {one.word}" for one in known if one.is_given]
-    return "; ".join([f"preset {upstream.preset}" if upstream.preset else "no preset", *said])
+    return "; ".join([f"preset {upstream.preset}" if upstream.preset else "no preset", *said, *at_once])
 
 
 def _upstream(upstream: Upstream) -> dict[str, Any]:
@@ -287,6 +295,7 @@ def _upstream(upstream: Upstream) -> dict[str, Any]:
         "base_url": upstream.base_url,
         "credential_env": upstream.credential_env,
         "unknown_fields": str(upstream.unknown_fields),
+        "max_connections": upstream.max_connections,
         **asdict(traits_of(upstream)),
         "created_at": upstream.created_at,
         "created_by": upstream.created_by,

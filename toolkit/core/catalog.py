@@ -29,6 +29,7 @@ class ModelFacts:
 
     Args:
         ways: where its calls can be served, if there are several places; this is the first of them.
+        max_connections: calls that may be under way at its upstream at once; 0 is any number.
     """
 
     id: str
@@ -45,6 +46,7 @@ class ModelFacts:
     traits: UpstreamTraits
     prices: tuple[DatedSheet, ...]
     ways: "tuple[Way, ...]" = ()
+    max_connections: int = 0
 
     @property
     def places(self) -> "list[ModelFacts]":

@@ -39,6 +39,11 @@ class Outcome(StrEnum):
     UPSTREAM_ERROR = "upstream_error"
     ABORTED = "aborted"
     ABANDONED = "abandoned"
+    QUEUE_FULL = "queue_full"
+
+
+NOT_ADMITTED = (Outcome.REFUSED, Outcome.QUEUE_FULL)
+"""Outcomes of calls that never began: nothing was held for them, sent on, or charged."""
 
 
 def has_expired(expires_at: datetime | None, now: datetime) -> bool:

@@ -26,6 +26,7 @@ OUTCOMES = {
     Outcome.UPSTREAM_ERROR: ("Upstream error", "bad"),
     Outcome.ABORTED: ("Aborted", "quiet"),
     Outcome.ABANDONED: ("Abandoned", "quiet"),
+    Outcome.QUEUE_FULL: ("Queue full", "warn"),
 }
 MEANING = {
     Outcome.COMPLETED: "The upstream answered and the caller got all of it.",
@@ -33,6 +34,7 @@ MEANING = {
     Outcome.UPSTREAM_ERROR: "The upstream failed.",
     Outcome.ABORTED: "The caller left before the end; what had been produced was charged.",
     Outcome.ABANDONED: "The gateway process died during the call; its hold was released and nothing was charged.",
+    Outcome.QUEUE_FULL: "Too many calls were under way to the upstream; it was not called, and nothing was charged.",
 }
 REASON = {
     RefusalType.MODEL_NOT_ALLOWED: "The model is not in the key's plan or model scope.",
@@ -75,7 +77,7 @@ def draw(workspace: Workspace, row: Mapping[Hashable, Any], now: datetime) -> No
     outcome = Outcome(row["outcome"])
     refusal, answer_id = text_of(row["refusal"]), text_of(row["response_id"])
     served = text_of(row["service_tier"]), text_of(row["inference_geo"])
-    meaning = REASON.get(RefusalType(refusal), "") if refusal else ""
+    meaning = REASON.get(RefusalType(refusal), "") if refusal and outcome is not Outcome.QUEUE_FULL else ""
     at = row["admitted_at"].to_pydatetime()
     what = [
         ("Request id", f"<code>{escape(row['request_id'])}</code>"),

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any, Literal
 from toolkit.core.errors import InvalidInput
 from toolkit.core.money import NANO, show_usd
 from toolkit.core.period import Period
-from toolkit.core.policy import Outcome
 from toolkit.forecast.outlook import known_keys
 from toolkit.forecast.seasonal import SPREAD, median
 from toolkit.ledger.ledger import Ledger
+from toolkit.ledger.pricing_sql import REFUSED
 
 if TYPE_CHECKING:
     import numpy as np
@@ -322,7 +322,7 @@ def _amounts(
     where, values = period.where()
     usage = ledger.df(
         f"SELECT key_id, date_trunc('{bucket}', admitted_at) AS bucket, sum(cost)::BIGINT AS cost,"
-        f" count(*) FILTER (WHERE outcome = '{Outcome.REFUSED}') AS refused FROM usage WHERE {where} GROUP BY ALL",
+        f" count(*) FILTER (WHERE {REFUSED}) AS refused FROM usage WHERE {where} GROUP BY ALL",
         values,
         period=period,
     )

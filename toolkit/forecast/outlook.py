@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 from toolkit.core.errors import RefusalType
 from toolkit.core.period import Period, billing_month
-from toolkit.core.policy import KeyStatus, Outcome
+from toolkit.core.policy import KeyStatus
 from toolkit.forecast.runway import Outlook
 from toolkit.ledger.ledger import Ledger
+from toolkit.ledger.pricing_sql import ADMITTED
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,7 +37,7 @@ ORDER BY orgs.name, keys.name, keys.id
 
 _USAGE = f"""
 SELECT key_id, day, sum(cost)::BIGINT AS cost, count(*) FILTER (WHERE {_LIMITED}) AS limited,
-       count(*) FILTER (WHERE outcome <> '{Outcome.REFUSED}') AS admitted
+       count(*) FILTER (WHERE {ADMITTED}) AS admitted
 FROM usage WHERE {{period}} GROUP BY ALL
 """
 

@@ -31,6 +31,7 @@ from toolkit.gateway.reader_process import read_request
 from toolkit.gateway.refusal_log import RefusalLog
 from toolkit.gateway.request import CallRequest
 from toolkit.gateway.responses import LEFT_OUT
+from toolkit.gateway.upstream_queues import Place, UpstreamQueues
 
 MOST_STALE = 20
 """Times that a call is judged anew because key or catalog have changed meanwhile."""
@@ -47,6 +48,7 @@ class Admission:
         left_out: names of unknown fields, betas and headers that do not go on.
         model: as the upstream that is asked serves it.
         ways: the upstreams that can serve it, if there are several.
+        place: at the upstream that is asked, if it takes only so many calls at once.
     """
 
     call: Call
@@ -58,6 +60,7 @@ class Admission:
     bound: HoldBound
     admitted: Admitted
     ways: CallWays | None = None
+    place: Place | None = None
 
     def take_next_way(self) -> None:
         """Have the call served by the next of several upstreams, and charged by the price that it has there."""
@@ -102,6 +105,7 @@ class AdmissionControl:
         refusal_log: where refusals of known keys go.
         unknown_names: where the names of unknown fields are counted.
         ways: which upstreams have failed lately.
+        queues: where calls wait whose upstream takes only so many at once.
     """
 
     def __init__(
@@ -111,12 +115,14 @@ class AdmissionControl:
         refusal_log: RefusalLog,
         unknown_names: UnknownNames,
         ways: Ways,
+        queues: UpstreamQueues,
     ) -> None:
         self._key_cache = key_cache
         self._lifecycle = lifecycle
         self._refusal_log = refusal_log
         self._unknown_names = unknown_names
         self._ways = ways
+        self._queues = queues
         self._paying: set[str] = set()
         """Keys whose last call here was not refused for want of money: theirs are judged once their body is read."""
 
@@ -189,8 +195,17 @@ class AdmissionControl:
                         counted = True
                     left_out = judge_unknown(unknown, model, catalog.plans[key.plan_id])
                     call.unknown_fields = not left_out
-                admitted = await self._lifecycle.hold(call, bound, catalog, lease)
-                return Admission(call, shape, body, onward, left_out, model, bound, admitted, ways)
+                place = None
+                if model.max_connections and (ways is None or not ways.has_another_upstream):
+                    # Before the hold: for a call that only waits no money is set aside.
+                    place = await self._queues.enter(model.upstream, model.max_connections, key.org_id)
+                try:
+                    admitted = await self._lifecycle.hold(call, bound, catalog, lease)
+                except BaseException:
+                    if place is not None:
+                        place.leave()
+                    raise
+                return Admission(call, shape, body, onward, left_out, model, bound, admitted, ways, place)
             except Stale as stale:
                 key = await self._key_cache.renewed(request.digests, stale)
             except Refusal as error:

@@ -102,7 +102,8 @@ class AnsweredCall(SettledCall):
         if isinstance(error, NotConfigured):
             self._note_incident(error.fault, str(error))
             logger.error("call %s could not be forwarded: %s", self._request.id, error)
-        self._note_broken(error)
+        if not isinstance(error, Refusal):  # which is ours, and nothing about the upstream
+            self._note_broken(error)
 
     async def _upstream_error(self, exchange: Exchange) -> None:
         """The upstream answered with an error: it is passed through or explained, and charged where it is billed.

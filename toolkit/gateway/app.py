@@ -79,7 +79,7 @@ def create_app(settings: Settings | None = None) -> Starlette:
     key_cache = KeyCache(store, keyring, batcher, tallies)
     lifecycle = CallLifecycle(key_cache, new_id("gateway"))
     log, unknown = RefusalLog(batcher, tallies), UnknownNames(tallies)
-    admissions = AdmissionControl(key_cache, lifecycle, log, unknown, Ways())
+    admissions = AdmissionControl(key_cache, lifecycle, log, unknown, Ways(), upstreams.queues)
     readers = ReaderPool()
     heartbeat = Heartbeat(store, lifecycle, settings.lease)
 

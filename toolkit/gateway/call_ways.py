@@ -142,6 +142,11 @@ class CallWays:
         """Whether there is a way after the present one."""
         return len(self.left) > 1
 
+    @property
+    def has_another_upstream(self) -> bool:
+        """Whether another upstream, and not only another credential, is among the ways after the present one."""
+        return any(way.model.upstream != self.left[0].model.upstream for way in self.left[1:])
+
     def take_next(self) -> Priced:
         """Leave the present way for the next one."""
         del self.left[0]

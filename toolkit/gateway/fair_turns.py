@@ -23,13 +23,28 @@ class FairTurns:
     """
 
     def __init__(self, amount: int, share: int, *, waiting: int, patience: float, what: str) -> None:
-        self._free = amount
+        self._amount = self._free = amount
         self._share = share
         self._most = waiting
         self._patience = patience
         self._what = what
         self._held: dict[str, int] = {}
         self._queues: dict[str, deque[_Waiting]] = {}  # in the order of their turns
+
+    def resize(self, amount: int, share: int) -> None:
+        """Give out parts of another amount from now on; what is given out already comes back in its time."""
+        if (amount, share) != (self._amount, self._share):
+            self._free += amount - self._amount
+            self._amount, self._share = amount, share
+            self._serve_all()
+
+    def take_at_once(self, org: str, part: int) -> bool:
+        """Take a part if nobody has to be waited for; tell whether it was there, and must be given back."""
+        if self._queues or part > self._free or self._held.get(org, 0) + part > self._share:
+            return False
+        self._free -= part
+        self._held[org] = self._held.get(org, 0) + part
+        return True
 
     async def take(self, org: str, part: int) -> None:
         """Wait for a part; whoever has got it must `give` it back.

@@ -68,12 +68,42 @@ class Forwarder(AnsweredCall):
         return self._way()
 
     async def _open(self) -> Exchange:
+        """Prepare to ask the upstream.
+
+        Raises:
+            NotConfigured, Refusal, AnotherWay: it cannot be asked now.
+        """
+        if self._admission.model.max_connections and self._admission.place is None:
+            await self._take_place()
         if self._added_fields.learnt and self._trial is None:
             self._admission.model = self._added_fields.fitted(self._admission.model)
         request = await upstream_request(self._request, self._admission, self._upstreams)
         self._credential = request.credential
         self._exchange = self._upstreams.exchange(request.url, request.headers, request.body)
         return self._exchange
+
+    async def _take_place(self) -> None:
+        """Take a place at one of several upstreams; only the last of them is waited for.
+
+        Raises:
+            AnotherWay: it is full.
+            Refusal: it is the last, and stays full.
+        """
+        admission, model = self._admission, self._admission.model
+        is_last = admission.ways is None or not admission.ways.has_another_upstream
+        enter = self._upstreams.queues.enter
+        try:
+            admission.place = await enter(model.upstream, model.max_connections, self._call.key.org_id, waits=is_last)
+        except Refusal:
+            if is_last:
+                raise
+            raise AnotherWay(f"upstream {model.upstream}: as many calls as it takes were under way") from None
+
+    def _leave_place(self) -> None:
+        """Let another call go to the upstream, if it takes only so many; the connection is free or closed by now."""
+        if self._admission.place is not None:
+            self._admission.place.leave()
+            self._admission.place = None
 
     def _drop_body(self, exchange: Exchange) -> None:
         """Let go of a large body that was sent, unless it may have to be sent another way, or without a field."""
@@ -101,7 +131,10 @@ class Forwarder(AnsweredCall):
             self._odd.append(f"upstream {self._call.upstream}: {error}")
         else:
             self._odd.append(str(error)[:LONGEST_FAILURE])
+        left = self._call.upstream
         self._admission.take_next_way()
+        if self._call.upstream != left:  # with another credential it has its place still
+            self._leave_place()
         self._exchange, self._trial, self._served = None, None, NOT_SAID
 
     async def _way(self) -> None:
@@ -137,6 +170,7 @@ class Forwarder(AnsweredCall):
             raise await self._failed(error) from error
         finally:
             self._ensure_settled()
+            self._leave_place()
             self._lifecycle.leave(task)
 
     async def _answer_whole(self, exchange: Exchange) -> None:

@@ -81,6 +81,7 @@ class StreamForwarder(Forwarder):
                 await asyncio.wait({passing})
                 if self._settlement is None:  # it was cancelled before its first step
                     self._settle_cut()
+                    self._leave_place()
         if goes_on:
             return
         if not passing.cancelled():
@@ -190,6 +191,7 @@ class StreamForwarder(Forwarder):
             raise await self._failed(error) from error
         finally:
             self._ensure_settled()
+            self._leave_place()
 
     def _take_next_way(self, error: Exception) -> None:
         super()._take_next_way(error)

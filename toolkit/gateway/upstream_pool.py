@@ -7,6 +7,7 @@ from toolkit.core.outbound_proxies import OutboundProxies
 from toolkit.core.settings import Settings
 from toolkit.gateway.connection_pool import ConnectionPool
 from toolkit.gateway.upstream_exchange import Body, Exchange, NotConfigured
+from toolkit.gateway.upstream_queues import UpstreamQueues
 from toolkit.gateway.upstream_tls import tls_context
 
 
@@ -16,12 +17,16 @@ class UpstreamPool:
     Args:
         settings: time limits, proxies, certificates.
 
+    Attributes:
+        queues: of calls to upstreams that take only so many at once.
+
     Raises:
         InvalidInput: a proxy or a certificate cannot be used.
     """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self.queues = UpstreamQueues()
         self._context = tls_context(settings)
         self._proxies = OutboundProxies.parse(settings.https_proxy, settings.http_proxy, settings.no_proxy)
         self._pool: ConnectionPool | None = None

@@ -4,6 +4,8 @@
 compares the two row by row.
 """
 
+from toolkit.core.policy import NOT_ADMITTED
+
 TOKENS = {
     "input": "greatest(input_tokens - cached_input_tokens - cache_write_5m_tokens - cache_write_1h_tokens, 0)",
     "cached_input": "cached_input_tokens",
@@ -15,6 +17,14 @@ TOKENS = {
 
 CHARGED = "(usage_source IS NOT NULL OR cost <> 0)"
 """Condition on `usage`: calls that were charged by their usage. Refused and failed ones have none, and cost nothing."""
+
+_OUTCOMES = ", ".join(f"'{outcome}'" for outcome in NOT_ADMITTED)
+
+REFUSED = f"outcome IN ({_OUTCOMES})"
+"""Condition on `usage`: calls that were refused, or turned away at a full queue."""
+
+ADMITTED = f"outcome NOT IN ({_OUTCOMES})"
+"""Condition on `usage`: calls that began, whatever became of them."""
 
 
 def half_even(numerator: str, denominator: str) -> str:

@@ -3,8 +3,8 @@
 from typing import TYPE_CHECKING
 
 from toolkit.core.period import Period
-from toolkit.core.policy import Outcome
 from toolkit.ledger.ledger import Ledger
+from toolkit.ledger.pricing_sql import REFUSED
 from toolkit.reports.dimensions import chosen, condition
 from toolkit.store import refusal_counts as refused
 
@@ -31,7 +31,7 @@ def table(ledger: Ledger, period: Period | None = None, *, org: str | None = Non
         f"""
         SELECT refusal, key_id, any_value(key) AS key, any_value(key_label) AS key_label, any_value(org) AS org,
                count(*) AS calls, max(admitted_at) AS last_at
-        FROM usage WHERE outcome = '{Outcome.REFUSED}' AND {where} GROUP BY refusal, key_id
+        FROM usage WHERE {REFUSED} AND {where} GROUP BY refusal, key_id
         """,
         values,
         period=period,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from toolkit.core.period import Period, billing_month
 from toolkit.core.policy import Outcome
 from toolkit.ledger.ledger import Ledger
+from toolkit.ledger.pricing_sql import ADMITTED
 from toolkit.reports import refusals
 from toolkit.reports.dimensions import chosen, condition, grouped, ordered
 
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _SUMS = ("input_tokens", "cached_input_tokens", "output_tokens", "cost")
-
-_ADMITTED = f"outcome <> '{Outcome.REFUSED}'"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +76,7 @@ def table(
     where, values = condition(period, tags, **chosen(ledger, org, key))
     sums = ", ".join(f"sum({name})::BIGINT AS {name}" for name in _SUMS)
     return ledger.df(
-        f"SELECT {', '.join(columns)}, count(*) AS calls, {sums} FROM usage WHERE {_ADMITTED} AND {where}"
+        f"SELECT {', '.join(columns)}, count(*) AS calls, {sums} FROM usage WHERE {ADMITTED} AND {where}"
         f" GROUP BY ALL ORDER BY {ordered(by, columns, 'cost DESC')}",
         values,
         period=period,
@@ -93,10 +92,10 @@ def totals(ledger: Ledger, period: Period | None = None, *, org: str | None = No
         org: id or name, to count that organisation alone.
     """
     where, values = condition(period, None, **chosen(ledger, org))
-    sums = ", ".join(f"coalesce(sum({name}) FILTER (WHERE {_ADMITTED}), 0)::BIGINT AS {name}" for name in _SUMS)
+    sums = ", ".join(f"coalesce(sum({name}) FILTER (WHERE {ADMITTED}), 0)::BIGINT AS {name}" for name in _SUMS)
     failed = f"outcome IN ('{Outcome.UPSTREAM_ERROR}', '{Outcome.ABANDONED}')"
     (row,) = ledger.sql(
-        f"SELECT count(*) FILTER (WHERE {_ADMITTED}) AS calls, count(*) FILTER (WHERE {failed}) AS errors, {sums}"
+        f"SELECT count(*) FILTER (WHERE {ADMITTED}) AS calls, count(*) FILTER (WHERE {failed}) AS errors, {sums}"
         f" FROM usage WHERE {where}",
         values,
         period=period,

@@ -14,7 +14,7 @@ from toolkit.core.errors import Conflict, InvalidInput, NotConfirmed, NotFound
 from toolkit.core.ids import new_id
 from toolkit.core.money import check_amount, usd
 from toolkit.core.period import billing_month
-from toolkit.core.policy import Outcome
+from toolkit.core.policy import NOT_ADMITTED
 from toolkit.core.words import check_reason
 from toolkit.store import audit
 from toolkit.store.locks import lock_orgs
@@ -127,7 +127,7 @@ def find(workspace: Workspace, request_id: str) -> Charge:
     if not rows:
         raise NotFound(f"There is no request {request_id!r} in the log.")
     row = rows[0]
-    if row.pop("outcome") == Outcome.REFUSED:
+    if row.pop("outcome") in NOT_ADMITTED:
         raise Conflict(f"The call {request_id} was refused, so it used nothing and has no charge to correct.")
     with workspace.read() as tx:
         return _with_corrections(tx, Charge(request_id=request_id, corrected=0, **row))

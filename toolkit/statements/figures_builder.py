@@ -17,7 +17,7 @@ from toolkit.core.money import usd
 from toolkit.core.period import Period, billing_month
 from toolkit.core.policy import Outcome
 from toolkit.ledger.ledger import Ledger
-from toolkit.ledger.pricing_sql import charge_sql
+from toolkit.ledger.pricing_sql import ADMITTED, charge_sql
 from toolkit.statements.figures import CORRECTED_CALL, FORM, MONEY, SUMS, TOKENS, Figures, figures_of
 from toolkit.store.tables import ApiKey, AuditRow, KeyMonth, Organisation, Statement, WalletEntry
 from toolkit.store.transaction import Transaction
@@ -45,7 +45,7 @@ def calls_of(ledger: Ledger, org_id: str, period: Period) -> list[dict[str, Any]
         f"SELECT key_id, key_label AS key, coalesce(model, '') AS model, count(*) AS calls, {tokens},"
         f" sum({_LIST_COST})::BIGINT AS list_cost, sum(cost - {_LIST_COST})::BIGINT AS multiplier_effect,"
         " sum(cost)::BIGINT AS charged"
-        f" FROM usage WHERE outcome <> '{Outcome.REFUSED}' AND org_id = ? AND {where}"
+        f" FROM usage WHERE {ADMITTED} AND org_id = ? AND {where}"
         " GROUP BY ALL ORDER BY charged DESC, key_id, model",
         [org_id, *values],
         period=period,

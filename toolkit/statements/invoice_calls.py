@@ -12,7 +12,7 @@ from toolkit.core.period import Period
 from toolkit.core.policy import Outcome
 from toolkit.core.usage import UsageSource
 from toolkit.ledger.ledger import Ledger
-from toolkit.ledger.pricing_sql import CHARGED, TOKENS, charge_sql
+from toolkit.ledger.pricing_sql import ADMITTED, CHARGED, TOKENS, charge_sql
 from toolkit.statements.invoice_lines import KINDS
 
 _NANO = 10**6  # parts of 10⁻¹⁵ USD, in which everything is counted
@@ -95,7 +95,7 @@ def our_calls(
         names = ", coalesce(response_id, request_id) AS call, min(response_id) AS response_id, min(day) AS day"
     table = ledger.sql(
         f"SELECT {', '.join([model, *sums])}{names}"
-        f" FROM usage WHERE outcome <> '{Outcome.REFUSED}' AND upstream = ? AND {where}"
+        f" FROM usage WHERE {ADMITTED} AND upstream = ? AND {where}"
         f" GROUP BY ALL ORDER BY {'call' if by_call else 'model'}",
         [upstream, *values],
         period=period,

@@ -118,5 +118,10 @@ STEPS: tuple[Step, ...] = (
         """,
     ),
     Step(108, "several credentials of an upstream", upstream_credentials.SQL),
+    Step(
+        109,
+        "bound of connections to upstreams",
+        "ALTER TABLE upstream ADD COLUMN max_connections BIGINT NOT NULL DEFAULT 0",
+    ),
 )
 """In their order. Stores of versions 1 to 15 are from before the first release, and read by nothing."""

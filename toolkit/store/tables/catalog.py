@@ -32,6 +32,7 @@ class Upstream(Base):
     add_store: Mapped[bool]  # whether store: false is said of a response where its caller said nothing
     billed_errors: Mapped[str]  # types, codes and statuses of errors that are billed, with commas
     add_include: Mapped[bool]  # whether a response that is not stored is asked for its reasoning in encrypted form
+    max_connections: Mapped[int]  # calls of one gateway process that may be under way there at once; 0 is any number
 
 
 class RefusedField(Base):

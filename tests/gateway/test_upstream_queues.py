@@ -1,0 +1,230 @@
+"""Upstreams that take only so many calls at once: who waits, in which order, and what becomes of who waits in vain."""
+
+import asyncio
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
+import pytest
+from starlette.types import Message
+
+from tests.conftest import World
+from tests.gateway.conftest import Gate, http_answer, raw_upstream
+from tests.gateway.test_forwarder import Counter, run
+from tests.gateway.test_several_upstreams import good, routed
+from toolkit.admin.upstreams import update_upstream
+from toolkit.core.errors import Refusal, RefusalType
+from toolkit.gateway.upstream_queues import WAITING, Place, UpstreamQueues
+
+ways = pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+
+
+async def nobody(message: Message) -> None:
+    """Take what a caller is sent."""
+
+
+async def turn() -> None:
+    """Let others go on."""
+    await asyncio.sleep(0)
+
+
+def test_a_flood_of_one_organisation_delays_another_by_one_call() -> None:
+    """Whoever comes last has the place after the call under way and one more."""
+    came: list[str] = []
+
+    async def call(queues: UpstreamQueues, org: str) -> None:
+        place = await queues.enter("u", 1, org)
+        came.append(org)
+        await turn()
+        place.leave()
+
+    async def work() -> None:
+        queues = UpstreamQueues()
+        await asyncio.gather(*[call(queues, org) for org in ["flood"] * 20 + ["other"]])
+
+    asyncio.run(work())
+    assert len(came) == 21
+    assert came.index("other") <= 2
+
+
+def test_upstreams_do_not_wait_for_each_other() -> None:
+    """Each has its own places."""
+
+    async def work() -> None:
+        queues = UpstreamQueues(patience=0.01)
+        await queues.enter("a", 1, "org")
+        await queues.enter("b", 1, "org")
+        with pytest.raises(Refusal):
+            await queues.enter("a", 1, "org")
+
+    asyncio.run(work())
+
+
+def test_a_place_is_given_back_once() -> None:
+    """However often it is left, no two get it."""
+
+    async def work() -> None:
+        queues = UpstreamQueues(patience=0.01)
+        place = await queues.enter("u", 1, "org")
+        for _ in range(3):
+            place.leave()
+        await queues.enter("u", 1, "org")
+        with pytest.raises(Refusal):
+            await queues.enter("u", 1, "org")
+
+    asyncio.run(work())
+
+
+def test_an_operator_may_change_the_bound_at_any_time() -> None:
+    """More places serve who waits; of fewer nobody is thrown out, and who comes waits until enough have left."""
+
+    async def work() -> None:
+        queues = UpstreamQueues()
+        first = await queues.enter("u", 1, "a")
+        waiting = asyncio.ensure_future(queues.enter("u", 1, "a"))
+        await turn()
+        third = await queues.enter("u", 3, "b")
+        second = await waiting
+        late: asyncio.Future[Place] = asyncio.ensure_future(queues.enter("u", 1, "b"))
+        for place in (first, second):
+            await turn()
+            assert not late.done()
+            place.leave()
+        await turn()
+        assert not late.done()
+        third.leave()
+        await late
+
+    asyncio.run(work())
+
+
+def test_a_queue_has_an_end() -> None:
+    """Who finds it full is refused at once, with when to try again."""
+
+    async def work() -> None:
+        queues = UpstreamQueues()
+        await queues.enter("u", 1, "org")
+        waiting = [asyncio.ensure_future(queues.enter("u", 1, "org")) for _ in range(WAITING)]
+        await turn()
+        with pytest.raises(Refusal, match="Try again shortly") as caught:
+            await queues.enter("u", 1, "org")
+        assert (caught.value.type, caught.value.status) == (RefusalType.UPSTREAM_OVERLOADED, 503)
+        assert caught.value.headers == {"retry-after": "1"}
+        for task in waiting:
+            task.cancel()
+        await asyncio.wait(waiting)
+
+    asyncio.run(work())
+
+
+# -- calls ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def bounded(world: World) -> World:
+    """A world whose upstream takes one call at once; nobody is there, so each fails."""
+    with world.workspace.write() as tx:
+        update_upstream(tx, "test-openai", max_connections=1)
+    return world
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Let others go on until something is true."""
+    for _ in range(100_000):
+        if condition():
+            return
+        await asyncio.sleep(0)
+    pytest.fail("waited in vain")
+
+
+@ways
+def test_nothing_is_held_for_a_call_that_waits(bounded: World, stream: bool) -> None:
+    """It gets its place, and its hold, when the call before it is over, however that ended."""
+
+    async def work(counter: Counter) -> None:
+        first = await counter.call(nobody, stream=stream)
+        second = asyncio.ensure_future(counter.call(nobody, stream=stream))
+        await until(lambda: counter.queues._turns["test-openai"]._queues)
+        assert len(set(counter.held())) == 1
+        await first.run()
+        assert not counter.queues._turns["test-openai"]._queues
+        await (await second).run()
+        assert counter.held() == []
+        assert not counter.queues._turns["test-openai"]._held
+
+    run(bounded, work)
+
+
+def test_a_call_that_waits_in_vain_is_refused_and_logged(bounded: World) -> None:
+    """It never began: its row costs nothing, and says that the queue was full."""
+
+    async def work(counter: Counter) -> None:
+        counter.queues._patience = 0.01
+        first = await counter.call(nobody, stream=False)
+        with pytest.raises(Refusal) as caught:
+            await counter.call(nobody, stream=False)
+        assert caught.value.type is RefusalType.UPSTREAM_OVERLOADED
+        row = counter.row()
+        assert (row.outcome, row.refusal, row.status, row.cost, row.held) == (
+            "queue_full",
+            "upstream_overloaded",
+            503,
+            0,
+            0,
+        )
+        await first.run()
+        await (await counter.call(nobody, stream=False)).run()
+
+    run(bounded, work)
+
+
+def test_a_call_that_is_not_admitted_leaves_its_place(bounded: World) -> None:
+    """As one whose gateway lost its lease meanwhile."""
+
+    async def work(counter: Counter) -> None:
+        lease = counter.lifecycle.current_lease
+        counter.lifecycle.current_lease = lambda: lease() + 1  # type: ignore[method-assign]  # it is another by then
+        with pytest.raises(Exception, match="lease"):
+            await counter.call(nobody, stream=False)
+        assert not counter.queues._turns["test-openai"]._held
+
+    run(bounded, work)
+
+
+def test_a_stream_that_is_ended_before_its_first_step_leaves_its_place(bounded: World) -> None:
+    """The gateway stops, or its lease is lost, in the very turn of the loop in which the call begins."""
+
+    async def work(counter: Counter) -> None:
+        forwarder = await counter.call(nobody, stream=True)
+        caller = asyncio.create_task(forwarder.run())
+        await turn()
+        counter.lifecycle.abort()
+        await caller
+        assert not counter.queues._turns["test-openai"]._held
+
+    run(bounded, work)
+
+
+def test_calls_through_the_gateway_have_their_turn(gate: Gate) -> None:
+    """One after the other, whole and streamed, over an upstream that takes one at once."""
+    answer = http_answer(b'{"id":"x","choices":[]}', "Content-Type: application/json")
+    with raw_upstream([answer]) as upstream:
+        behind = gate.behind(upstream.url, max_connections=1)
+        assert [behind.ask("chat", stream=stream).status for stream in (False, True) * 2] == [200] * 4
+
+
+def test_of_several_upstreams_one_that_is_full_is_passed_by(gate: Gate) -> None:
+    """Nobody waits while another one has room; and a full one has not failed: the next call goes there again."""
+    came, go = threading.Event(), threading.Event()
+    slow: list[bytes | Callable[[], object]] = [came.set, partial(go.wait, 20), good()]
+    with raw_upstream(slow) as first, raw_upstream([good()]) as second, ThreadPoolExecutor(1) as callers:
+        behind = routed(gate, first.url, second.url, max_connections=1)
+        waiting = callers.submit(behind.ask, "chat")
+        assert came.wait(20)
+        assert behind.ask("chat").status == 200
+        go.set()
+        assert waiting.result().status == 200
+        assert (len(first.requests), len(second.requests)) == (1, 1)
+        assert behind.ask("chat").status == 200
+        assert (len(first.requests), len(second.requests)) == (2, 1)

@@ -1,0 +1,79 @@
+"""Places at upstreams that take only so many calls at once: who finds none waits, in turns between organisations."""
+
+from toolkit.core.errors import Refusal, RefusalType
+from toolkit.gateway.fair_turns import FairTurns
+
+PATIENCE = 5.0
+"""Seconds for which a call waits for a place."""
+
+WAITING = 256
+"""Calls of one organisation that may wait for a place at one upstream."""
+
+
+class Place:
+    """A call's place at an upstream, from before its hold until its connection is free again.
+
+    Args:
+        turns: where it is given back.
+        org: whose call it is.
+    """
+
+    def __init__(self, turns: FairTurns, org: str) -> None:
+        self._turns = turns
+        self._org = org
+        self._is_taken = True
+
+    def leave(self) -> None:
+        """Give it to whoever waits; once, however often this is said."""
+        if self._is_taken:
+            self._is_taken = False
+            self._turns.give(self._org, 1)
+
+
+class UpstreamQueues:
+    """The places at all upstreams of one gateway process that have a bound.
+
+    Args:
+        patience: seconds for which a call waits.
+    """
+
+    def __init__(self, patience: float = PATIENCE) -> None:
+        self._patience = patience
+        self._turns: dict[str, FairTurns] = {}
+
+    async def enter(self, upstream: str, most: int, org: str, *, waits: bool = True) -> Place:
+        """Take a place, and wait for one if need be.
+
+        One organisation may have all of them while nobody else asks; then each has its turn.
+
+        Args:
+            upstream: its name.
+            most: calls that may be under way there, as the operator has it now.
+            org: whose call it is.
+            waits: whether there is nowhere else to go.
+
+        Raises:
+            Refusal: upstream_overloaded; there was none in time, or too many of this organisation wait already.
+        """
+        turns = self._turns.get(upstream)
+        if turns is None:
+            what = "more calls to this upstream"
+            turns = self._turns[upstream] = FairTurns(most, most, waiting=WAITING, patience=self._patience, what=what)
+        turns.resize(most, most)
+        if not turns.take_at_once(org, 1):
+            if not waits:
+                raise _full()
+            try:
+                await turns.take(org, 1)
+            except Refusal:
+                raise _full() from None
+        return Place(turns, org)
+
+
+def _full() -> Refusal:
+    return Refusal(
+        RefusalType.UPSTREAM_OVERLOADED,
+        "As many calls are under way to the provider of this model as the gateway may make at once, and none ended in "
+        "time. Try again shortly, or send fewer at a time.",
+        headers={"retry-after": "1"},
+    )
