@@ -2,7 +2,7 @@
 
 # ruff: noqa: F401, F811 - fixtures are imported, and are arguments of tests
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -74,6 +74,6 @@ def test_a_trial_without_a_runaway_looks_at_the_costliest_key(used: World) -> No
 
 def test_a_trial_of_an_empty_keydesk_says_so(world: World) -> None:
     """Before the first call there is nothing to try."""
-    found = limit_backtest.run(world.workspace.ledger, NOW)
+    found = limit_backtest.run(world.workspace.ledger, datetime.now(UTC))
     assert found.key_id is None
     assert found.words.startswith("Nothing was called in ")
