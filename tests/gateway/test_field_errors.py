@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.conftest import examples
 from toolkit.gateway.field_errors import Blamed, blamed
 
 NOT_PERMITTED = "Extra inputs are not permitted"
@@ -121,6 +122,7 @@ def test_what_a_caller_can_have_written_is_not(answer: Any) -> None:
     assert "store" not in blamed(answer).all
 
 
+@examples(30)
 @given(said=st.text(max_size=300), form=st.sampled_from([row for row in UNKNOWN if isinstance(row[0], dict)]))
 def test_a_form_behind_other_words_counts_for_nothing(said: str, form: tuple[Any, set[str]]) -> None:
     """Whatever a caller's text says, in front of which his provider writes a sentence of its own."""
@@ -128,6 +130,7 @@ def test_a_form_behind_other_words_counts_for_nothing(said: str, form: tuple[Any
     assert blamed(openai(f"The request was refused: {said} {message}")).all == set()
 
 
+@examples(50)
 @given(
     answer=st.recursive(
         st.none() | st.integers() | st.text(max_size=20),

@@ -12,7 +12,7 @@ from toolkit.store.actor import SYSTEM
 from toolkit.store.refused_fields import KEPT, Refused
 from toolkit.store.tally import Tallies
 
-pytestmark = pytest.mark.both_stores
+pytestmark = pytest.mark.any_store
 
 UPSTREAM = "test-openai"
 

@@ -11,7 +11,7 @@ from toolkit.store import upstream_tests
 from toolkit.store.actor import SYSTEM
 from toolkit.store.tables import UpstreamTest
 
-pytestmark = pytest.mark.both_stores
+pytestmark = pytest.mark.any_store
 
 LEASE = timedelta(minutes=1)
 

@@ -1,5 +1,6 @@
 """`keydesk upstreams`: the provider endpoints that calls are forwarded to."""
 
+import shlex
 from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
@@ -126,7 +127,7 @@ def add_upstream(app: App, /, name: str, unknown_fields: str | None, **given: An
 
 
 def _next_steps(app: App, upstream: Upstream) -> str:
-    """Return what is left to do for a new upstream, as sentences; empty if nothing is."""
+    """Return what is left to do for a new upstream, as sentences."""
     steps = ""
     if environment.upstream_credential(app.workspace.settings, upstream.credential_env) is None:
         steps += f" Set {upstream.credential_env} where the gateway runs."
@@ -138,7 +139,7 @@ def _next_steps(app: App, upstream: Upstream) -> str:
     else:
         note = presets.find(upstream.preset).note
         steps += f" {note}" if note else ""
-    return steps
+    return f"{steps} With a gateway running, `keydesk upstreams test {shlex.quote(upstream.name)}` tries it."
 
 
 @upstreams_command.command("update")
