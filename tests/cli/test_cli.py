@@ -620,6 +620,7 @@ def test_a_provider_is_connected_by_its_name(world: World, run: Run, read: Read)
     assert read("upstreams", "update", "mine", "--on-leave", "cancel")["on_leave"] == "cancel"
     words = run("upstreams", "show", "mine").stdout
     assert "max_tokens (from preset mistral)" in words
+    assert "https://api.mistral.ai/v1 (from preset mistral)" in words
     assert "cancel (given; from preset mistral: read_on)" in words
     assert shown["why"]["on_leave"] == "from preset mistral"  # type: ignore[index]
     assert "mistral" in run("upstreams", "list").stdout

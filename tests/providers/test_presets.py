@@ -9,7 +9,7 @@ from genai_prices import data as public_data
 from tests.conftest import World
 from toolkit.admin import catalog, prices
 from toolkit.admin.models import add_model
-from toolkit.admin.upstreams import add_upstream, update_upstream, what_holds
+from toolkit.admin.upstreams import add_upstream, update_upstream, what_holds, where_holds
 from toolkit.core.dialect import Dialect
 from toolkit.core.errors import InvalidInput, NotFound
 from toolkit.core.pricing import PriceSheet
@@ -69,6 +69,8 @@ def test_each_makes_an_upstream(tx: Transaction, preset: Preset) -> None:
     assert (upstream.preset, upstream.unknown_fields) == (preset.name, preset.unknown_fields)
     assert catalog.traits_of(upstream) == preset.traits
     assert {holds.why for holds in what_holds(upstream)} == {f"from preset {preset.name}"}
+    where, credential = where_holds(upstream)
+    assert (where.is_given, credential.is_given) == (not preset.has_address, False)
 
 
 @each_preset
@@ -113,6 +115,7 @@ def test_without_a_preset_it_is_said_what_is_the_default(tx: Transaction) -> Non
     )
     why = {holds.name: holds.why for holds in what_holds(upstream)}
     assert (why["refusal_free"], why["pin_tier"]) == ("given; default: yes", "default")
+    assert where_holds(upstream) == []
 
 
 def test_a_preset_that_this_version_does_not_know_changes_nothing(tx: Transaction) -> None:

@@ -215,19 +215,28 @@ class Holds:
 
 
 def what_holds(upstream: Upstream) -> list[Holds]:
-    """Return all that is known of an upstream beside its address, and why it holds."""
+    """Return all that is known of an upstream beside where it is, and why it holds."""
     traits = catalog.traits_of(upstream)
-    preset = presets.PRESETS.get(upstream.preset) if upstream.preset else None
+    preset = presets.PRESETS.get(upstream.preset or "")
     expected = preset.traits if preset else usual(Dialect(upstream.dialect), upstream.base_url)
     source = f"from preset {preset.name}" if preset else "default"
-
-    def holds(name: str, value: Any, other: Any) -> Holds:
-        is_given = value != other
-        return Holds(name, value, is_given, f"given; {source}: {_word(other)}" if is_given else source)
-
     unknown_fields = UnknownFields(upstream.unknown_fields)
-    found = [holds("unknown_fields", unknown_fields, preset.unknown_fields if preset else UnknownFields.PASS)]
-    return found + [holds(name, value, getattr(expected, name)) for name, value in asdict(traits).items()]
+    usually = preset.unknown_fields if preset else UnknownFields.PASS
+    found = [_holds("unknown_fields", unknown_fields, usually, source)]
+    return found + [_holds(name, value, getattr(expected, name), source) for name, value in asdict(traits).items()]
+
+
+def where_holds(upstream: Upstream) -> list[Holds]:
+    """Return where an upstream is, and why, if it has a preset; without one all of that was given."""
+    preset = presets.PRESETS.get(upstream.preset or "")
+    names = ("base_url", "credential_env") if preset else ()
+    source = f"from preset {upstream.preset}"
+    return [_holds(name, getattr(upstream, name), getattr(preset, name), source) for name in names]
+
+
+def _holds(name: str, value: Any, other: Any, source: str) -> Holds:
+    is_given = value != other
+    return Holds(name, value, is_given, f"given; {source}: {_word(other)}" if is_given else source)
 
 
 def _word(value: Any) -> str:

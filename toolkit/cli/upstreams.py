@@ -239,7 +239,8 @@ def show_upstream(app: App, name: str) -> None:
     """Show one provider endpoint: what is known of it, and why that holds."""
     with app.workspace.read() as tx:
         upstream = upstreams.find(tx, name)
-        facts, known = _with_incidents(app, tx, upstream, open_incidents(tx)), upstreams.what_holds(upstream)
+        facts = _with_incidents(app, tx, upstream, open_incidents(tx))
+        known = upstreams.where_holds(upstream) + upstreams.what_holds(upstream)
     if app.as_json:
         facts["why"] = {one.name: one.why for one in known}
     else:
