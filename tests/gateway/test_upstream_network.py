@@ -100,11 +100,19 @@ def test_a_wrong_certificate_is_refused_in_words(
     assert (row.outcome, row.cost, behind.gate.totals()) == ("upstream_error", 0, (0, 0))
     words = {"authority": "SSL_CERT_FILE", "host": "mend the base URL", "time": "expired"}[wrong]
     assert words in (row.error or "")
+
+
+def test_what_is_wrong_on_the_way_is_an_incident(gate: Gate, stranger: Authority) -> None:
+    """Operators read it where they read that a provider refuses our account, without hosts."""
+    with raw_upstream([WHOLE], tls=stranger.server("127.0.0.1")) as upstream:
+        behind = gate.behind(upstream.url)
+        assert behind.ask("chat").status == 502
     wait_until(lambda: incident(behind), "the incident")
     found = incident(behind)
     assert found is not None
     assert (found.fault, found.model) == ("connection", "")
-    assert words in found.words
+    assert "let SSL_CERT_FILE name a PEM file that has it" in found.words
+    assert "[removed]" not in found.words
 
 
 def test_an_upstream_that_asks_for_a_certificate_gets_the_gateways(gate: Gate, network: Network) -> None:

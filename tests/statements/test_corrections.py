@@ -2,7 +2,7 @@
 
 import json
 import uuid
-from datetime import UTC, datetime
+from datetime import datetime, timedelta
 from functools import partial
 
 import pytest
@@ -169,26 +169,26 @@ def test_room_that_a_refund_made_is_no_violation(world: World, billing_store: Bi
 
 def test_a_closed_month_is_left_alone(account: Account) -> None:
     """A correction of a call whose month is closed counts for the present one; the statement's line says which."""
-    at = datetime(2026, 10, 14, tzinfo=UTC)
+    with account.world.workspace.read() as tx:
+        at = (tx.now.replace(day=1) - timedelta(days=1)).replace(day=14)
+        now, closed = billing_month(tx.now), billing_month(at)
     request_id, open_id = spent_call(account, usd(3), at), spent_call(account, usd(2), at)
     first = corrected(account, open_id, usd(1))
-    assert (first.month, first.moved) == ("2026-10", False)
-    statement = month_close.close(account.world.workspace, account.world.org_id, "2026-10", first=True)
+    assert (first.month, first.moved) == (closed, False)
+    statement = month_close.close(account.world.workspace, account.world.org_id, closed, first=True)
     lines = figures_of(statement)["adjustments"]
     assert figures_of(statement)["corrected"] == -usd(1)
     assert [(line["kind"], line["request_id"], line["amount"]) for line in lines] == [
         ("call corrected", open_id, usd(1))
     ]
     done = corrected(account, request_id, 0)
-    with account.world.workspace.read() as tx:
-        now = billing_month(tx.now)
     assert (done.month, done.moved) == (now, True)
-    assert month_of(account, "2026-10") == {"spent": usd(5), "corrected": -usd(1)}
+    assert month_of(account, closed) == {"spent": usd(5), "corrected": -usd(1)}
     assert month_of(account, now) == {"spent": 0, "corrected": -usd(3)}
     assert violations(account.world) == []
     draft = month_close.draft(account.world.workspace, account.world.org_id, now)
     (line,) = [line for line in draft["adjustments"] if line["kind"] == "call corrected"]
-    assert (line["corrects"], line["amount"], line["key_id"]) == ("2026-10", usd(3), account.key_id)
+    assert (line["corrects"], line["amount"], line["key_id"]) == (closed, usd(3), account.key_id)
 
 
 def test_the_audit_log_tells_of_it(account: Account) -> None:
