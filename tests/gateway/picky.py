@@ -70,6 +70,7 @@ class Picky:
         refuse: which, and how.
         status: with which it refuses.
         listing_status: with which its list of models is answered.
+        as_event: whether it refuses in a stream of status 200.
         absent: ends of paths that it does not have.
         bodies: of the requests that came.
     """
@@ -78,6 +79,7 @@ class Picky:
     refuse: Refusing
     status: int = 400
     listing_status: int = 200
+    as_event: bool = False
     absent: tuple[str, ...] = ()
     bodies: list[Body] = field(default_factory=list)
 
@@ -94,6 +96,9 @@ def picky(refuse: Refusing, kind: str = "chat") -> Iterator[Picky]:
                 return
             upstream.bodies.append(body)
             error = upstream.refuse(body)
+            if error is not None and upstream.as_event:
+                self.reply(200, "text/event-stream", b"data: %s\n\n" % json.dumps(error).encode())
+                return
             if error is not None:
                 self.reply(upstream.status, "application/json", json.dumps(error).encode())
                 return

@@ -118,6 +118,37 @@ def test_422_of_pydantic_is_read(gate: Gate) -> None:
         assert gate.behind(upstream.url).ask("chat", stream=True).status == 200
 
 
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+def test_an_error_in_an_answer_of_status_200_is_read_too(gate: Gate, stream: bool) -> None:
+    """Some servers say 200 and mean an error, whole or as the first event of a stream."""
+    with picky(refusing("max_completion_tokens")) as upstream:
+        upstream.status, upstream.as_event = 200, stream
+        behind = gate.behind(upstream.url)
+        assert behind.ask("chat", stream=stream).status == 200
+        assert ["max_tokens" in body for body in upstream.bodies] == [False, True]
+        row = last(behind)
+        assert (row.outcome, row.input_tokens, row.output_tokens) == ("completed", 10, 2)
+        assert behind.ask("chat", stream=stream).status == 200
+        assert len(upstream.bodies) == 3
+
+
+def test_an_answer_that_fails_after_all_teaches_nothing(gate: Gate) -> None:
+    """The second try was taken, and ended in an error of status 200."""
+
+    def refuse(body: Body) -> Any:
+        if "max_completion_tokens" in body:
+            return openai("Unrecognized request argument supplied: max_completion_tokens")
+        return openai("the model is broken", code=500)
+
+    with picky(refuse) as upstream:
+        upstream.status = 200
+        behind = gate.behind(upstream.url)
+        assert behind.ask("chat").status == 502
+        upstream.refuse = lambda _: None
+        assert behind.ask("chat").status == 200
+        assert "max_completion_tokens" in upstream.bodies[-1]
+
+
 def test_what_the_caller_sent_is_his(gate: Gate) -> None:
     """Its error is passed on as it is, and nothing is tried again or remembered."""
     with picky(refusing("stream_options", "max_completion_tokens", "store")) as upstream:

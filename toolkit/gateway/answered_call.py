@@ -52,8 +52,6 @@ class AnsweredCall(SettledCall):
         self._added_fields = added_fields
         self._send = send
         self._begun = False
-        self._trial: Trial | None = None
-        """What has been left out of the call, once something has."""
 
     async def _send_paid(self, exchange: Exchange, receipt: Receipt | None, kind: bytes, blocks: list[bytes]) -> None:
         """Send an answer that is settled; nobody reads what was written off."""
@@ -112,22 +110,29 @@ class AnsweredCall(SettledCall):
             FieldRefused: it is about a field of ours, and the call is to be sent without it.
         """
         answer = await exchange.read_error(upstream_errors.LARGEST_ERROR)
-        model, metered = self._shape.model, usage_of_error(self._admission, exchange.status, answer)
+        metered = usage_of_error(self._admission, exchange.status, answer)
         if metered:
             self._odd.append("the provider bills this error")
-        is_free = metered is None and exchange.status in field_errors.STATUSES
-        if is_free and (refused := await self._refused(answer)):
-            found = upstream_errors.of_added(refused, model)
-        else:
-            found = upstream_errors.of_answer(exchange.status, answer, exchange.retry, model, self._scrubber())
+        found = upstream_errors.of_answer(exchange.status, answer, exchange.retry, self._shape.model, self._scrubber())
+        if metered is None:
+            found = await self._unless_of_ours(found, answer)
         await self._fail(found, metered, error=self._told(exchange.status, answer))
 
-    async def _refused(self, answer: bytes) -> frozenset[str]:
-        """Return which fields that we have to add an error is about; none, if the caller is to be told the error.
+    async def _unless_of_ours(self, found: upstream_errors.CallersError, answer: bytes) -> upstream_errors.CallersError:
+        """Return what the caller gets for an error; where it is about a field that we have to add, in our words.
+
+        Args:
+            found: what he would get; nothing has been made of the call.
+            answer: the error as it came, JSON.
 
         Raises:
             FieldRefused: the call is to be sent without what it is about.
         """
+        if found.refusal.status in field_errors.STATUSES and (refused := await self._refused(answer)):
+            return upstream_errors.of_added(refused, self._shape.model)
+        return found
+
+    async def _refused(self, answer: bytes) -> frozenset[str]:
         trial = self._trial or Trial(self._added_fields, self._request, self._admission)
         try:
             refused = await trial.refused(answer)

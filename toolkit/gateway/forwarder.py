@@ -119,7 +119,7 @@ class Forwarder(AnsweredCall):
             Exception: the error, where the call ends with it.
         """
         if isinstance(error, FieldRefused):
-            self._exchange = None
+            self._exchange, self._served = None, NOT_SAID
             return
         ways, exchange = self._admission.ways, self._exchange
         if ways is None or not ways.has_more:
@@ -153,8 +153,6 @@ class Forwarder(AnsweredCall):
                         if exchange.status >= 300:
                             await self._upstream_error(exchange)
                         else:
-                            if self._trial is not None:
-                                self._trial.succeeded()
                             await self._answer_whole(exchange)
                     break
                 except FAILURES as error:
@@ -204,6 +202,8 @@ class Forwarder(AnsweredCall):
         if told:
             found = upstream_errors.of_event(parsed, exchange.retry, self._shape.model, self._scrubber())
             if not self._dialect.text_bytes_of(endpoint, parsed):
+                if metered is None:
+                    found = await self._unless_of_ours(found, answer.beginning)
                 await self._fail(found, metered, response_id=response_id, error=told)
                 return
             self._note_incident(found.fault, told)

@@ -97,7 +97,7 @@ class LargeBody:
         Raises:
             Refusal: unavailable.
         """
-        if not self._is_changed:  # and is gone, for it was sent as it came
+        if not self._is_changed:  # or it is gone: it was sent as it came, or dropped
             return set()
         self._written = None
         await self._inspection.inspect(self._blocks, dialect=dialect, endpoint=endpoint, model=model, headers=headers)
@@ -107,6 +107,7 @@ class LargeBody:
         """Let go of the bytes, and of the room that they take."""
         self._came.take()
         self._blocks = []
+        self._is_changed = False
         self._written = None
         if self._room:
             self._bodies.room.give(self._org, self._room)

@@ -23,6 +23,7 @@ from toolkit.core.wording import counted
 from toolkit.dialects import MODULES
 from toolkit.dialects.meter import StreamMeter
 from toolkit.dialects.sse import Framing
+from toolkit.gateway.added_fields import Trial
 from toolkit.gateway.admission import Admission
 from toolkit.gateway.incidents import Incidents
 from toolkit.gateway.interrupted_calls import usage_when_cut, usage_when_failed
@@ -65,6 +66,8 @@ class SettledCall:
         self._cut = STOPPED
         self._meter: StreamMeter | None = None
         self._served = NOT_SAID
+        self._trial: Trial | None = None
+        """What has been left out of the call because the upstream refuses it, once something has."""
         self._odd: list[str] = []
         """What was odd about the answer, in words."""
 
@@ -118,6 +121,8 @@ class SettledCall:
                 ending.usage_doubt, ending.overrun_reason = metered.doubt, metered.overrun_reason
                 if metered.provider_usage:
                     ending.provider_usage = self._scrubber().for_operators(metered.provider_usage.encode())
+            if outcome is Outcome.COMPLETED and self._trial is not None:
+                self._trial.succeeded()
             if outcome is Outcome.COMPLETED and not self._shape.free:
                 model = self._admission.model
                 self._incidents.answered(model.upstream, model.upstream_model, ending.ended_at, model.credential_env)

@@ -10,7 +10,7 @@ from toolkit.core.policy import Outcome
 from toolkit.core.upstream_traits import OnLeave
 from toolkit.dialects.meter import StreamMeter
 from toolkit.dialects.silence import sign_of_life
-from toolkit.dialects.sse import Framing, data_of, framing_of, name_of
+from toolkit.dialects.sse import Framing, data_of, element_of, framing_of, name_of
 from toolkit.gateway import upstream_errors
 from toolkit.gateway.byte_blocks import BLOCK
 from toolkit.gateway.call_failures import refusal_of, written_off
@@ -160,8 +160,6 @@ class StreamForwarder(Forwarder):
                         if exchange.status >= 300:
                             await self._upstream_error(exchange)
                             return
-                        if self._trial is not None:
-                            self._trial.succeeded()
                         framing = framing_of(await exchange.peek())
                         self._first_byte_ms = milliseconds_since(self._started)
                         if framing is None and exchange.content_type.lower().startswith(EVENTS):
@@ -319,6 +317,9 @@ class StreamForwarder(Forwarder):
             found = upstream_errors.of_piece(piece, retry, self._shape.model, self._scrubber(), sse=self._sse)
             if not self._begun:
                 metered = usage_of_stream(self._admission, meter)
+                if metered is None:
+                    told = data_of(piece) if self._sse else element_of(piece)
+                    found = await self._unless_of_ours(found, told or b"")
                 await self._fail(found, metered, response_id=meter.response_id, error=error)
                 return
             self._note_incident(found.fault, error)
