@@ -148,7 +148,7 @@ def test_what_a_dead_gateway_had_noted_stands_in_the_rows_of_its_calls(account: 
         account.admit(call, fixed(1))
     odd = "resp_\0\ud800" + "x" * 300
     note(account, {known.request_id: Progress("resp_1", 10), ended_before.request_id: Progress("resp_0", 1)})
-    note(account, {known.request_id: Progress(odd, 20_000), waiting.request_id: Progress(None, 0)})
+    note(account, {known.request_id: Progress(odd, 20_000), waiting.request_id: Progress(None, 0, "second")})
     expire(account, INSTANCE)
     assert leases.sweep(store_of(account)) == 3
     noted = {row["request_id"]: (row["response_id"], row["seen_bytes"]) for row in account.log()}
@@ -156,6 +156,12 @@ def test_what_a_dead_gateway_had_noted_stands_in_the_rows_of_its_calls(account: 
         known.request_id: ("resp_??" + "x" * 193, 20_000),
         waiting.request_id: (None, 0),
         young.request_id: (None, None),
+    }
+    upstreams = {row["request_id"]: row["upstream"] for row in account.log()}
+    assert upstreams == {
+        known.request_id: known.upstream,
+        waiting.request_id: "second",
+        young.request_id: young.upstream,
     }
 
 

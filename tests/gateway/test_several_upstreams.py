@@ -352,6 +352,24 @@ def test_a_free_call_goes_another_way_for_nothing(gate: Gate) -> None:
         assert behind.gate.totals() == (0, 0)
 
 
+def test_the_hold_names_the_upstream_that_was_asked_last(running: Running) -> None:
+    """Should the gateway die, that is the one that may bill the call."""
+    gate, slow = make_gate(running), Mortal()
+    behind = routed(gate, NOWHERE, slow.url)
+    with ThreadPoolExecutor(1) as caller:
+        call = caller.submit(behind.ask, "chat")
+        wait_until(lambda: slow.waiting, "the call to come")
+
+        def named() -> list[str]:
+            with gate.workspace.read() as tx:
+                return list(tx.session.scalars(select(HoldRow.upstream)))
+
+        wait_until(lambda: named() == [f"{first(behind)}-1"], "the heartbeat to note it")
+        slow.answer(1)
+        assert call.result().status == 200
+    slow.kill()
+
+
 # -- an upstream that is killed ------------------------------------------------------------------------------
 
 

@@ -76,7 +76,8 @@ class SettledCall:
         exchange = self._exchange
         if exchange is None or not exchange.sent or time.perf_counter() - self._started < least_age:
             return None
-        return Progress(self._meter.response_id if self._meter else None, exchange.received)
+        asked = self._call.upstream if self._admission.ways is not None else None
+        return Progress(self._meter.response_id if self._meter else None, exchange.received, asked)
 
     @property
     def _sent(self) -> bool:
