@@ -10,7 +10,7 @@ import pytest
 from starlette.types import Message
 
 from tests.conftest import World
-from tests.gateway.conftest import Gate, http_answer, raw_upstream
+from tests.gateway.conftest import Gate, dialect_of, http_answer, raw_upstream
 from tests.gateway.test_forwarder import Counter, run
 from tests.gateway.test_several_upstreams import good, routed
 from toolkit.admin.upstreams import update_upstream
@@ -228,3 +228,24 @@ def test_of_several_upstreams_one_that_is_full_is_passed_by(gate: Gate) -> None:
         assert (len(first.requests), len(second.requests)) == (1, 1)
         assert behind.ask("chat").status == 200
         assert (len(first.requests), len(second.requests)) == (2, 1)
+
+
+@pytest.mark.world
+@pytest.mark.parametrize("kind", ["chat", "messages", "generate"])
+@ways
+def test_who_waits_in_vain_is_told_in_the_dialects_form(gate: Gate, kind: str, stream: bool) -> None:
+    """With when to ask again, and without a word against asking; nothing is held or charged for it."""
+    came, go = threading.Event(), threading.Event()
+    slow: list[bytes | Callable[[], object]] = [came.set, partial(go.wait, 20), good(kind)]
+    with raw_upstream(slow) as upstream, ThreadPoolExecutor(1) as callers:
+        behind = gate.behind(upstream.url, dialect_of(kind), max_connections=1)
+        waiting = callers.submit(behind.ask, kind)
+        assert came.wait(20)
+        reply = behind.ask(kind, stream=stream)
+        go.set()
+        assert waiting.result().status == 200
+        assert len(upstream.requests) == 1
+    assert (reply.status, reply.type, reply.headers["retry-after"]) == (503, "upstream_overloaded", "1")
+    assert "x-should-retry" not in reply.headers
+    outcomes = {row.request_id: (row.outcome, row.cost, row.held) for row in behind.gate.rows()}
+    assert outcomes[reply.request_id] == ("queue_full", 0, 0)
