@@ -24,6 +24,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
@@ -54,6 +55,8 @@ CREDENTIAL = "upstream-credential-of-the-tests"
 NOWHERE = "http://127.0.0.1:9"
 """An address where no upstream is."""
 
+
+NEAR_MIDNIGHT = timedelta(seconds=20)
 
 USUAL_EXAMPLES = 30
 # A test judges the code and not the machine: on a busy one inputs are made slowly, and that is no fault. Examples that
@@ -104,6 +107,17 @@ def pytest_collection_finish() -> None:
     gc.collect()
     gc.freeze()
     atexit.register(gc.unfreeze)  # libraries tell of what is left over at the end
+
+
+def pytest_runtest_setup() -> None:
+    """Wait for midnight, UTC, shortly before it: a test that sees two days, or two months, counts in both.
+
+    What runs longer than this must not care which day it is.
+    """
+    now = datetime.now(UTC)
+    midnight = now.replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1)
+    if (left := midnight - now) < NEAR_MIDNIGHT:
+        time.sleep(left.total_seconds())
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

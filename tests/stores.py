@@ -4,6 +4,7 @@ import itertools
 import os
 import shutil
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import quote
@@ -44,9 +45,10 @@ class Stores:
         Args:
             kind: of the store.
             folder: of a SQLite file.
-            name: of what is prepared; done once for each name.
+            name: of what is prepared; done once for each name and day, for what is prepared happened on that day.
             prepare: gets a data folder and an empty store's URL; closes all connections to it.
         """
+        name = f"{name}-{datetime.now(UTC):%Y-%m-%d}"
         if (kind, name) not in self._prepared:
             url = self.make(kind, self._folder / name)
             prepare(self._folder / name, url)

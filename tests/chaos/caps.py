@@ -23,8 +23,6 @@ from tests.chaos.stage import Caller, Stage
 from tests.chaos.stores import Place, log_rows, open_reader
 from tests.conftest import ROOT
 from toolkit.core.money import NANO
-from toolkit.core.period import billing_month
-from toolkit.store.transaction import utc_now
 
 RICH = 1_000_000 * NANO
 TIGHT = NANO // 5
@@ -139,7 +137,7 @@ def _judge(report: Report, fleet: Fleet, stage: Stage, scene: _Scene, seen: dict
         reader.close()
     calls = scene.calls
     done = replay(lines)
-    refusals = judge(done, calls, billing_month(utc_now()))
+    refusals = judge(done, calls)
     watched = seen["violations"]
     assert isinstance(watched, list)
     report.violations += done.violations + watched

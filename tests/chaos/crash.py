@@ -192,7 +192,8 @@ class _Scene:
         rows = self.rows()
         problems = compare(rows, fleet.witnessed(), session)
         ((settled, held),), totals = self._ask(
-            "SELECT sum(settled), sum(held) FROM organisation", "SELECT key_id, calls, spent, held FROM key_month"
+            "SELECT sum(settled), sum(held) FROM organisation",
+            "SELECT key_id, sum(calls), sum(spent), sum(held) FROM key_month GROUP BY key_id",
         )
         summed = sum(row["cost"] for row in rows)
         if settled != summed:

@@ -12,12 +12,14 @@ from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from operator import attrgetter, itemgetter
 from typing import TypeVar
 
 from tests.chaos.journal import Line
 from tests.chaos.load import Call, Kind
 from toolkit.core.money import parse_usd
+from toolkit.core.period import billing_month
 
 CLOCKS = 3.0
 """Milliseconds by which two readings of one machine's clock may seem to disagree: SQLite rounds to whole ones."""
@@ -135,13 +137,12 @@ def replay(lines: Iterable[Line]) -> Replay:
     return done
 
 
-def judge(done: Replay, calls: Iterable[Call], month: str) -> dict[str, int]:
+def judge(done: Replay, calls: Iterable[Call]) -> dict[str, int]:
     """Check that each 402 was justified at its own verdict, and that holds are alike for calls alike.
 
     Args:
         done: gets the violations.
         calls: all that were made, with what their callers were told.
-        month: the billing month of the run.
 
     Returns:
         How many there were of each refusal.
@@ -158,13 +159,13 @@ def judge(done: Replay, calls: Iterable[Call], month: str) -> dict[str, int]:
                 done.violations.append(f"{call.request_id} held {held}, others like it {needs[call.kind]}")
     for call in refused:
         counts[call.error.get("code", "")] += 1
-        problem = _unjustified(done, call, needs, month)
+        problem = _unjustified(done, call, needs)
         if problem:
             done.violations.append(f"{call.request_id}: the 402 {problem}; it said: {call.error.get('message')}")
     return dict(counts)
 
 
-def _unjustified(done: Replay, call: Call, needs: dict[Kind, int], month: str) -> str:
+def _unjustified(done: Replay, call: Call, needs: dict[Kind, int]) -> str:
     told = call.error.get("details", {})
     key, org = call.caller.key_id, call.caller.org_id
     held = parse_usd(told["held_usd"])
@@ -172,7 +173,7 @@ def _unjustified(done: Replay, call: Call, needs: dict[Kind, int], month: str) -
     if "needed_usd" in told and needed != needs.get(call.kind.least):
         return f"says that {needed} are needed, but calls like it held {needs.get(call.kind.least)}"
     if told["limit"] == "monthly_limit":
-        pool: Pool = (key, month)
+        pool: Pool = (key, _month_before(told["resets_at"]))
         room, spent = parse_usd(told["limit_usd"]), parse_usd(told["spent_usd"])
         if room not in _in_force(done.limits[key], call):
             return f"names a limit of {room}, which was not in force"
@@ -189,6 +190,10 @@ def _unjustified(done: Replay, call: Call, needs: dict[Kind, int], month: str) -
     if room - spent - held >= needed:
         return f"refuses {needed} though {room - spent - held} were left"
     return ""
+
+
+def _month_before(moment: str) -> str:
+    return billing_month(datetime.fromisoformat(moment) - timedelta(microseconds=1))
 
 
 def _in_force(changes: Sequence[tuple[float, T]], call: Call) -> set[T]:

@@ -31,19 +31,20 @@ def test_nothing_goes_over_and_every_402_is_justified(place: Place, tmp_path: Pa
 # -- the judge ------------------------------------------------------------------------------------------------------
 
 LIMIT, HOLD, COST = 1_000, 400, 150
+RESETS_AT = "2026-12-01T00:00:00Z"
 
 # A key with a limit of 1,000: one hold of 400; then in one transaction a second one placed and the first one settled.
 LINES = [
     Line(1, 0, "wallet", "org", "", "", "", "", 10_000, 0, 0),
     Line(2, 1, "key", "org", "key", "", "", "", LIMIT, 0, 0),
-    Line(3, 10, "hold", "org", "key", "m", "one", "", HOLD, HOLD, 0),
+    Line(3, 10, "hold", "org", "key", "2026-11", "one", "", HOLD, HOLD, 0),
     Line(4, 10, "wallet", "org", "", "", "", "", 10_000, 0, HOLD),
-    Line(5, 10, "month", "", "key", "m", "", "", 0, 0, HOLD),
-    Line(6, 20, "release", "org", "key", "m", "one", "", HOLD, HOLD, 0),
-    Line(7, 20, "hold", "org", "key", "m", "two", "", HOLD, HOLD, 0),
+    Line(5, 10, "month", "", "key", "2026-11", "", "", 0, 0, HOLD),
+    Line(6, 20, "release", "org", "key", "2026-11", "one", "", HOLD, HOLD, 0),
+    Line(7, 20, "hold", "org", "key", "2026-11", "two", "", HOLD, HOLD, 0),
     Line(8, 20, "row", "org", "key", "", "one", "completed", COST, HOLD, 0),
     Line(9, 20, "wallet", "org", "", "", "", "", 10_000, COST, HOLD),
-    Line(10, 20, "month", "", "key", "m", "", "", 1, COST, HOLD),
+    Line(10, 20, "month", "", "key", "2026-11", "", "", 1, COST, HOLD),
 ]
 
 
@@ -52,13 +53,16 @@ def _call(request_id: str, status: int, sent: float, told: float, **amounts: int
     if amounts:
         names = {"limit": LIMIT, "spent": 0, "held": 2 * HOLD, "needed": HOLD} | amounts
         details = {f"{name}_usd": usd(amount) for name, amount in names.items()}
-        call.error = {"code": "api_key_quota_exceeded", "details": details | {"limit": "monthly_limit"}}
+        call.error = {
+            "code": "api_key_quota_exceeded",
+            "details": details | {"limit": "monthly_limit", "resets_at": RESETS_AT},
+        }
     return call
 
 
 def _judged(refused: Call, lines: list[Line] = LINES) -> Replay:
     done = replay(lines)
-    judge(done, [_call("one", 200, 5, 25), refused], "m")
+    judge(done, [_call("one", 200, 5, 25), refused])
     return done
 
 
