@@ -277,7 +277,8 @@ class StreamForwarder(Forwarder):
     async def _send_piece(self, data: bytes, *, more: bool = True) -> None:
         self._speaking = True
         self._over = not more
-        await self._begin()
+        if not self._begun:
+            await self._begin()
         await self._send({"type": "http.response.body", "body": data, "more_body": more})
         self._heard = self._clock()
         self._speaking = False

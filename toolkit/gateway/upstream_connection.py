@@ -53,6 +53,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._parser = httptools.HttpResponseParser(self)
         self._waiter: asyncio.Future[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._limit = 0.0
         self._idle = True
         self._full = False
         self._begin()
@@ -110,7 +111,7 @@ class UpstreamConnection(asyncio.Protocol):
         blocks.reverse()
         while blocks:
             while self._full and not self._error and not self._has_head:
-                await self._news(limit)
+                await self.news(limit)
             if self._error:
                 raise self._error
             if self._has_head:
@@ -130,7 +131,7 @@ class UpstreamConnection(asyncio.Protocol):
         while not self._has_head:
             if self._error:
                 raise self._error
-            await self._news(limit)
+            await self.news(limit)
 
     async def read(self, limit: float) -> bytes:
         """Return what has come of the body, waiting for it if need be; b"" at its end.
@@ -139,7 +140,7 @@ class UpstreamConnection(asyncio.Protocol):
             ConnectionError, TimeoutError: it ended before its end, or nothing came until `limit`.
         """
         while (part := self.take()) is None:
-            await self._news(limit)
+            await self.news(limit)
         return part
 
     def take(self) -> bytes | None:
@@ -179,21 +180,32 @@ class UpstreamConnection(asyncio.Protocol):
 
     # -- waiting ------------------------------------------------------------------------------------------------
 
-    def _news(self, limit: float) -> "asyncio.Future[None]":
-        """Return what is done when anything has happened, or fails at `limit`; for one who waits at once."""
+    def news(self, limit: float) -> "asyncio.Future[None]":
+        """Return what is done when anything has happened, or fails with TimeoutError; for one who waits at once.
+
+        Args:
+            limit: on the loop's clock.
+        """
         waiter = self._waiter = self._loop.create_future()
-        self._timer = self._loop.call_at(limit, self._expire, waiter)
+        self._limit = limit
+        if self._timer is None:
+            self._timer = self._loop.call_at(limit, self._look)
+        elif limit < self._timer.when():
+            self._timer.cancel()
+            self._timer = self._loop.call_at(limit, self._look)
         return waiter
 
-    def _expire(self, waiter: "asyncio.Future[None]") -> None:
-        self._timer = None
-        if not waiter.done():
+    def _look(self) -> None:
+        """Fail who waits too long. One timer serves many waits: a stream waits thousands of times, each for long."""
+        self._timer, waiter = None, self._waiter
+        if waiter is None or waiter.done():
+            return
+        if self._loop.time() < self._limit:
+            self._timer = self._loop.call_at(self._limit, self._look)
+        else:
             waiter.set_exception(TimeoutError())
 
     def _wake(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
@@ -244,6 +256,9 @@ class UpstreamConnection(asyncio.Protocol):
         elif not self._done and self._error is None:
             self._error = fault_of_break(error)
         self._wake()
+        if self._timer is not None:
+            self._timer.cancel()  # it would keep this object until then
+            self._timer = None
 
     # -- called by the parser -----------------------------------------------------------------------------------
 

@@ -223,19 +223,23 @@ class Exchange:
         if self._ahead:
             ahead, self._ahead = self._ahead, b""
             return ahead
-        assert self._connection is not None  # noqa: S101 - `send` comes first
+        connection, limit = self._connection, 0.0
+        assert connection is not None  # noqa: S101 - `send` comes first
         try:
             # The clock runs while we wait for the upstream, not while a slow caller takes what has come.
             if self._decoder is not None:
-                part: bytes | None = await self._decoded(self._connection, self._decoder)
-            else:
-                part = self._connection.take()
-            if part is None:
-                part = await self._connection.read(self._limit(self._idle_limit))
+                return self._came(await self._decoded(connection, self._decoder))
+            while (part := connection.take()) is None:
+                limit = limit or self._limit(self._idle_limit)
+                await connection.news(limit)
+            return self._came(part)
         except TimeoutError:
             raise UpstreamSlow("the answer paused longer than the time limit") from None
         except (ConnectionError, zlib.error) as error:
             raise UpstreamBroke(f"the answer broke off: {_reason(error)}") from None
+
+    def _came(self, part: bytes) -> bytes:
+        """Note when a part came."""
         if part:
             self._last_at = self._clock()
             self._first_at = self._first_at or self._last_at
