@@ -58,7 +58,7 @@ NOWHERE = "http://127.0.0.1:9"
 
 NEAR_MIDNIGHT = timedelta(seconds=20)
 
-USUAL_EXAMPLES = 30
+USUAL_EXAMPLES = 20
 # A test judges the code and not the machine: on a busy one inputs are made slowly, and that is no fault. Examples that
 # share a fixture's store are meant to. `make test` tries the same examples each time; `make test-world` seeks new ones.
 hypothesis.settings.register_profile(
@@ -100,6 +100,11 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     """Leave the official SDKs to `make test-world`: their import alone takes seconds in each worker."""
     skipped = config.option.markexpr == "not world" and collection_path.stem.endswith(("_sdk", "_sdks"))
     return skipped or None
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are cores: a fifth of the time the tests wait for real processes."""
+    return (os.cpu_count() or 1) + 1
 
 
 def pytest_collection_finish() -> None:

@@ -189,6 +189,7 @@ def test_every_notebook_is_known_here() -> None:
     assert not [path.name for path in NOTEBOOKS if path.name not in page]
 
 
+@pytest.mark.world
 @every_notebook
 def test_notebook_draws_its_figures_on_demo_data(path: Path, shown: Callable[[str], Bundles]) -> None:
     """Each notebook runs through on demo data, each figure has something drawn in it, and names are no markup."""

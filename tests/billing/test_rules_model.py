@@ -38,7 +38,7 @@ from toolkit.core.pricing import MILLION
 from toolkit.core.usage import Usage
 from toolkit.store.actor import SYSTEM
 
-pytestmark = pytest.mark.both_stores
+pytestmark = pytest.mark.any_store
 
 EXAMPLES, STEPS = 8, 30
 

@@ -136,6 +136,7 @@ def started(tmp_path_factory: pytest.TempPathFactory) -> Site:
 needs_proc = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="looks for processes in /proc")
 
 
+@pytest.mark.world
 @needs_proc
 def test_first_start_gives_all_that_is_needed_and_stops_without_a_trace(site: Site) -> None:
     """Addresses are printed, sign-in and curl are in a private file and work, and Ctrl-C leaves nothing behind."""
@@ -197,6 +198,7 @@ def test_json_names_the_addresses(started: Site) -> None:
     assert facts["first_start"] is None
 
 
+@pytest.mark.world
 def test_a_gateway_that_cannot_start_ends_it_all(site: Site) -> None:
     """Its name is said, with the end of its log, and no other process goes on."""
     settings = site.settings()

@@ -317,6 +317,7 @@ def tab(client: TestClient, known_as: str = "") -> str:
         return session_id
 
 
+@pytest.mark.world
 def test_a_tab_that_reconnects_keeps_its_state(plain: TestClient) -> None:
     """With the same cookie the session goes on, as after a short break of the network."""
     sign_in(plain)

@@ -169,6 +169,7 @@ def test_a_gateway_that_cannot_renew_stops_and_starts_again(
         assert len(instances(gate.workspace)) == 1
 
 
+@pytest.mark.world
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_call_without_an_answer_yet_is_told(
     place: Callable[[], contextlib.AbstractContextManager[Running]], stream: bool

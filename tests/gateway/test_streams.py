@@ -321,6 +321,7 @@ def test_call_that_takes_too_long(hasty: Gate) -> None:
     assert row.duration_ms >= 2_900
 
 
+@pytest.mark.world
 def test_caller_who_stops_reading(hasty: Gate) -> None:
     """A caller who neither reads nor leaves does not keep a hold for ever."""
     event = chunk("x" * 100_000)

@@ -302,6 +302,7 @@ def test_progress_reaches_the_end(local: Ledger, tmp_path: Path, monkeypatch: py
     assert told == [(2, 5), (4, 5), (5, 5)]
 
 
+@pytest.mark.world
 @pytest.mark.any_store
 @pytest.mark.parametrize("form", ["parquet", "csv", "duckdb", "focus"])
 def test_an_export_is_of_one_moment(

@@ -162,6 +162,7 @@ def test_missing_bucket_is_named(bucket: str) -> None:
         at("s3://keydesk-tested/ledger").write("a/one", b"x")
 
 
+@pytest.mark.world
 def test_bucket_that_cannot_be_reached_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a server there, the message names the setting that says where it is."""
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):

@@ -24,7 +24,7 @@ from toolkit.store.actor import Actor
 from toolkit.store.audit import PLATFORM, BrokenLink
 from toolkit.workspace import Workspace
 
-pytestmark = pytest.mark.both_stores
+pytestmark = pytest.mark.any_store
 
 
 @pytest.fixture

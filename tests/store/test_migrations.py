@@ -296,6 +296,7 @@ def test_processes_that_start_at_once_make_a_store_once(store: Store, settings: 
         assert tx.session.execute(text("SELECT count(*) FROM schema_step")).scalar_one() == len(steps.STEPS)
 
 
+@pytest.mark.world
 def test_processes_that_start_at_once_migrate_once(older: Store, settings: Settings) -> None:
     """One does it, copies the store, and says so; the others wait for it, and have nothing to say."""
     script = f"from toolkit.store import steps\nsteps.STEPS += (steps.Step(*{tuple(NEXT)!r}),)\n{OPEN}"

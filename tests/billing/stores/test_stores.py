@@ -217,6 +217,7 @@ def full_batch(account: Account) -> list[Any]:
     ]
 
 
+@pytest.mark.world
 @pytest.mark.parametrize("cut", [False, True], ids=["statement fails", "connection lost"])
 def test_a_fault_at_any_step_leaves_all_or_nothing(account: Account, cut: bool) -> None:
     """Whatever fails wherever, the batch is `Unavailable`; it is kept whole if COMMIT was done, else not at all."""
