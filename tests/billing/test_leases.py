@@ -256,6 +256,7 @@ def test_a_machines_own_clock_does_not_matter(account: Account, monkeypatch: pyt
     assert list(outcomes(account.log())) == [dead.request_id]
 
 
+@pytest.mark.world
 def test_two_sweeps_at_once_write_each_call_off_once(account: Account) -> None:
     """Every gateway sweeps: what several find is released once, and counted once."""
     for many in (BATCH, BATCH, 7):

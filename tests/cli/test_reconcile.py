@@ -50,6 +50,7 @@ def test_reconcile_fails_and_names_the_violation(world: World, run: Run) -> None
     assert [finding["invariant"] for finding in findings if finding["violations"]] == ["I5"]
 
 
+@pytest.mark.world
 @pytest.mark.only_store("sqlite")
 @pytest.mark.usefixtures("world")
 def test_reconcile_shows_a_bar_on_a_terminal(settings: Settings) -> None:

@@ -183,6 +183,7 @@ def test_an_object_has_a_bounded_number_of_names() -> None:
     assert "10,000" in refusal_of(json.dumps(dict.fromkeys(map(str, range(MAX_NAMES + 1)))).encode()).message
 
 
+@pytest.mark.world
 @pytest.mark.parametrize(
     "item",
     [

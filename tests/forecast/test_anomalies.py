@@ -240,6 +240,7 @@ def test_what_was_spent_beyond_the_usual_is_told_by_day(world: World) -> None:
     assert anomalies.beyond_usual(world.workspace.ledger, NOON, days=30)[wild.id][old] == usd(46)
 
 
+@pytest.mark.world
 @pytest.mark.parametrize("bucket", ["day", "hour"])
 def test_only_days_that_count_are_opened(world: World, bucket: Bucket) -> None:
     """Segments of days that nothing is compared with are not touched: here the file is not even there."""

@@ -146,6 +146,7 @@ def replay(world: World, witness: str, folder: Path, rows: Sequence[Row]) -> Non
     assert [finding for finding in reconcile.run(workspace) if finding.violations] == []
 
 
+@pytest.mark.world
 def test_a_small_trace_adds_up(world: World, witness: str, tmp_path: Path) -> None:
     """The ledger's calls, tokens and cost are the trace's, by key and in all; no hold was too small."""
     chance = random.Random(2023)

@@ -470,6 +470,8 @@ def raw_upstream(script: Script, *, linger: bool = False, tls: ssl.SSLContext | 
                 received += part
             head, _, body = received.partition(b"\r\n\r\n")
             lengths = [line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")]
+            if not lengths:  # no call: somebody asks an earlier owner of this port for its models
+                return
             while len(body) < int(lengths[0].split(b":")[1]):
                 body += client.recv(65_536)
             upstream.requests.append(head + b"\r\n\r\n" + body)

@@ -102,8 +102,26 @@ def test_what_failed_is_last_for_a_while(ways: Ways, clock: Clock) -> None:
     of_call(ways).refused(error(500))
     assert names(of_call(ways)) == "bca"
     clock.now += BRIEFLY
-    assert names(of_call(ways)) == "abc"
+    call = of_call(ways)
+    assert names(call) == "abc"
+    call.asked()
     assert names(of_call(ways)) == "bca"
+
+
+def test_who_is_refused_keeps_nobody_from_trying_again(ways: Ways, clock: Clock) -> None:
+    """Only a call that asks the provider finds out anything; one without money comes and goes."""
+    of_call(ways).refused(error(500))
+    clock.now += BRIEFLY
+    assert [names(of_call(ways)) for _ in range(3)] == ["abc"] * 3
+
+
+def test_an_endpoint_that_is_not_there_says_nothing_of_the_others(ways: Ways) -> None:
+    """This call goes elsewhere, past the upstream's other credentials; who asks for another endpoint stays."""
+    model = in_order(place("a"), place("a", credential_env="OTHER_API_KEY"), place("b"))
+    call = of_call(ways, model)
+    call.refused(error(405))
+    assert names(call) == "ab"
+    assert names(of_call(ways, model)) == "aab"
 
 
 def test_an_answer_ends_it(ways: Ways, clock: Clock) -> None:
@@ -114,7 +132,9 @@ def test_an_answer_ends_it(ways: Ways, clock: Clock) -> None:
     before.answered()
     assert names(of_call(ways)) == "bca"
     clock.now += 100
-    of_call(ways).answered()
+    after = of_call(ways)
+    after.asked()
+    after.answered()
     assert names(of_call(ways)) == names(of_call(ways)) == "abc"
 
 

@@ -130,6 +130,11 @@ def test_a_form_behind_other_words_counts_for_nothing(said: str, form: tuple[Any
     assert blamed(openai(f"The request was refused: {said} {message}")).all == set()
 
 
+def test_what_should_be_a_word_may_be_anything() -> None:
+    """A type that is a list is none that says that the field is unknown."""
+    assert blamed({"detail": [{"type": [], "loc": ["body", "store"]}]}).other == {"store"}
+
+
 @examples(50)
 @given(
     answer=st.recursive(

@@ -249,6 +249,7 @@ def test_a_gateway_that_stops_leaves_nothing_held(
         assert gate.totals()[1] == 0
 
 
+@pytest.mark.world
 def test_a_gateway_that_was_killed_is_swept_by_another(
     place: Callable[[], contextlib.AbstractContextManager[Running]],
 ) -> None:

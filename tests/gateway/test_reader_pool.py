@@ -72,6 +72,19 @@ def inspected(own: ReaderPool, body: bytes, **changes: Any) -> Coroutine[Any, An
     return work()
 
 
+def test_a_body_that_is_read_again_takes_one_process() -> None:
+    """Else the first would never be given back."""
+    raw = json.dumps(BODY).encode()
+
+    async def work(own: ReaderPool) -> None:
+        inspection, *_ = await inspected(own, raw)
+        await inspection.inspect(blocks_of(raw), **CHAT)
+        await inspection.rewrite(**CHANGES)
+        assert not own._busy
+
+    run(work)
+
+
 def test_a_process_reads_as_the_gateway_does() -> None:
     """Shape, tags and the changed body are those of reading it here; half a surrogate pair goes through."""
     raw = json.dumps(BODY).encode()

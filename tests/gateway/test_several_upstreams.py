@@ -340,6 +340,15 @@ def test_a_large_body_goes_another_way(gate: Gate) -> None:
                 assert upstreams[1].requests == []
 
 
+def test_a_large_body_that_is_gone_goes_no_other_way(gate: Gate) -> None:
+    """A status of 200 lets go of it; should an error stand there, it is the answer."""
+    said = http_answer(b'{"error": {"message": "slow down", "type": "rate_limit_error"}}', JSON)
+    with two([said], [good()]) as upstreams:
+        behind = routed(gate, *(upstream.url for upstream in upstreams))
+        assert behind.ask("chat", "x" * 1_500_000).status == 429
+        assert upstreams[1].requests == []
+
+
 def test_a_free_call_goes_another_way_for_nothing(gate: Gate) -> None:
     """Counting tokens costs nothing there either."""
     count = http_answer(b'{"input_tokens": 7}', JSON)

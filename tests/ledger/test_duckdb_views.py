@@ -132,6 +132,7 @@ def test_filter_on_the_day_skips_files_too(ledger: Ledger, three_days: list[str]
     assert tuples(ledger, f"{COST} WHERE day = '{NOON:%Y-%m-%d}'") == [(1,)]
 
 
+@pytest.mark.world
 @examples(25)
 @given(
     hours=st.lists(st.integers(0, 96), min_size=1, max_size=12),

@@ -338,6 +338,7 @@ def test_an_export_is_of_one_moment(
     assert ledger.sql("SELECT count(*) AS rows FROM usage").to_pylist() == [{"rows": 8}]
 
 
+@pytest.mark.world
 def test_an_export_beside_a_drain(local: Ledger, store_url: str, tmp_path: Path) -> None:
     """While another thread drains and compacts, each export has every committed row once."""
     done, failures = threading.Event(), list[BaseException]()

@@ -114,6 +114,7 @@ def test_folder_keeps_nothing_of_what_did_not_fit(tmp_path: Path) -> None:
     assert list((tmp_path / "a").iterdir()) == []
 
 
+@pytest.mark.world
 def test_duckdb_reads_with_several_threads(storage: Storage) -> None:
     """Threads that read one file at once each get the bytes that they asked for."""
     sizes = {}

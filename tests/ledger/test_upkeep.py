@@ -285,6 +285,7 @@ def following(workspace: Workspace, root: Path) -> Iterator[subprocess.Popen[str
         drain.communicate()
 
 
+@pytest.mark.world
 @pytest.mark.any_store
 def test_drain_outlives_a_shelf_that_fails(workspace: Workspace, tmp_path: Path) -> None:
     """While its folder is in trouble the drain says so and goes on; with the folder whole again it moves the rows."""

@@ -290,6 +290,7 @@ def test_each_call_is_charged_as_the_gateway_charges(history: History, scenario:
     assert int(replay.spend["repriced"].sum()) == sum(expected.values())
 
 
+@pytest.mark.world
 @examples(10)  # of 400 calls each
 @given(scenario=scenarios, data=st.data())
 def test_calls_are_refused_as_one_after_the_other_would_be(

@@ -121,6 +121,7 @@ def test_one_group_may_read_the_ledger_and_nothing_else(tmp_path: Path) -> None:
     assert mode(ledger / "usage/day=2026-11-30/2.parquet") == 0o600
 
 
+@pytest.mark.world
 @as_root
 def test_a_reader_in_the_group_is_told_what_it_takes(tmp_path: Path) -> None:
     """It reads segments with any tool; `toolkit.open()`, which needs the key store, says so in a sentence."""

@@ -18,6 +18,7 @@ from toolkit.gateway.call_failures import CallFailed, internal_error, refusal_of
 from toolkit.gateway.call_ways import AnotherWay
 from toolkit.gateway.incidents import Incidents
 from toolkit.gateway.interrupted_calls import usage_of_error
+from toolkit.gateway.large_bodies import LargeBody
 from toolkit.gateway.lifecycle import CallLifecycle
 from toolkit.gateway.request import CallRequest
 from toolkit.gateway.responses import (
@@ -171,7 +172,9 @@ class AnsweredCall(SettledCall):
         self._note_incident(found.fault, error)
         if (ways := self._admission.ways) is not None:
             ways.refused(found)
-            if ways.has_more and found.other_way and metered is None:
+            body = self._request.body
+            is_gone = isinstance(body, LargeBody) and body.is_gone
+            if ways.has_more and found.other_way and metered is None and not is_gone:
                 raise AnotherWay(error)
         status = self._told_status(refusal.status)
         receipt = await self._settle(

@@ -2,7 +2,8 @@
 
 A call goes another way only while it is certain that nobody has made anything of it (`upstream_rules`), so that it is
 never paid twice. What has failed is set aside for a while, so that not each call tries it first: it comes last then,
-but it comes. When the while is over, one call tries it, and the others wait for what becomes of that.
+but it comes. When the while is over, the next call that asks a provider tries it, and the others wait for what becomes
+of that.
 """
 
 import json
@@ -17,7 +18,7 @@ from toolkit.core.account_fault import OF_ONE_MODEL
 from toolkit.core.catalog import DatedSheet, ModelFacts
 from toolkit.gateway.upstream_errors import CallersError
 from toolkit.gateway.upstream_exchange import NotConfigured
-from toolkit.gateway.upstream_rules import LIMITED
+from toolkit.gateway.upstream_rules import ABSENT, LIMITED
 
 BRIEFLY = 10.0
 """Seconds for which what failed is set aside, unless the provider says when to try again."""
@@ -96,6 +97,14 @@ class Ways:
         now = self.clock()
         self._aside[place] = now, now + min(seconds, LONGEST)
 
+    def asked(self, model: ModelFacts) -> None:
+        """Say that a model is asked for: what was set aside and may be tried again is tried by this call alone."""
+        now = self.clock()
+        for place in _places(model) if self._aside else ():
+            since, until = self._aside.get(place, (now, LONGEST + now))
+            if until <= now:
+                self._aside[place] = since, now + BRIEFLY
+
     def answered(self, model: ModelFacts, asked_at: float) -> None:
         """Say that a call has been answered: what was set aside before it was asked is no more."""
         for place in _places(model) if self._aside else ():
@@ -114,9 +123,6 @@ class Ways:
         for way in ranked:
             until = max(self._aside.get(place, (0.0, 0.0))[1] for place in _places(way))
             (aside if until > now else good).append(way)
-        for place in _places(good[0]) if good else ():
-            if place in self._aside:  # it is tried by this call, and by no other one meanwhile
-                self._aside[place] = self._aside[place][0], now + BRIEFLY
         return good + aside
 
 
@@ -158,12 +164,18 @@ class CallWays:
         self.ways.set_aside(place, seconds)
         self.left[1:] = [way for way in self.left[1:] if place not in _places(way.model)]
 
+    def asked(self) -> None:
+        """Say that the present way is asked now."""
+        self.ways.asked(self.left[0].model)
+
     def refused(self, found: CallersError) -> None:
         """Set the present way aside for the error that it answered with, unless the caller is to blame for it."""
         model = self.left[0].model
         if found.fault is not None:
             of_one = model.upstream_model if found.fault in OF_ONE_MODEL else ""
             self._failed(Place(model.upstream, model.credential_env, of_one), UNTIL_MENDED)
+        elif found.rule is ABSENT:  # of one endpoint, and the others may be there
+            self.left[1:] = [way for way in self.left[1:] if way.model.upstream != model.upstream]
         elif found.rule is LIMITED:  # providers count by account and model
             place = Place(model.upstream, model.credential_env, model.upstream_model)
             self._failed(place, _wait(found.refusal.headers) or BRIEFLY)

@@ -107,7 +107,7 @@ def blamed(answer: Any) -> Blamed:
         (unknown if is_unknown else unsupported if is_unsupported else other).add(name)
     for detail in (*_details(whole), *_details(inner)):
         if name := _path(detail.get("loc")):
-            (unknown if detail.get("type") in _CODES else other).add(name)
+            (unknown if str(detail.get("type")) in _CODES else other).add(name)
     return Blamed(frozenset(unknown), frozenset(unsupported - unknown), frozenset(other - unknown))
 
 

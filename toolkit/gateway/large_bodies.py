@@ -103,6 +103,11 @@ class LargeBody:
         await self._inspection.inspect(self._blocks, dialect=dialect, endpoint=endpoint, model=model, headers=headers)
         return await self._inspection.fields_added(**arguments)
 
+    @property
+    def is_gone(self) -> bool:
+        """Whether it was dropped, so that it cannot be sent again."""
+        return not self._blocks and self._written is None
+
     def drop(self) -> None:
         """Let go of the bytes, and of the room that they take."""
         self._came.take()

@@ -264,6 +264,7 @@ class Inspection:
         Raises:
             Refusal: what is wrong with it, or unavailable.
         """
+        await self.forget()  # it may have been read before
         self._reader = await self._readers.lease(self._org)
         shown = [header for header in headers if is_public(header[0])]
         (shape, tags), _ = await self._ask(

@@ -343,6 +343,7 @@ def test_a_change_of_the_key_and_an_admission_are_one_after_the_other(account: A
     assert problems == []
 
 
+@pytest.mark.world
 @pytest.mark.only_store("postgresql")
 def test_organisations_in_any_order_make_no_deadlock(world: World, account: Account) -> None:
     """Batches that name organisations in any order, beside operators' changes of all of them, all go through."""
