@@ -166,7 +166,6 @@ def shown_secret(page: Page) -> tuple[str, str]:
     return secret, curl
 
 
-@pytest.mark.world
 def test_journey(page: Page, running: Running) -> None:
     """From the sign-in to the deleted key, with the spend on the Overview by itself after the call."""
     keep(page, "1-sign-in")
