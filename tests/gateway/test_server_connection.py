@@ -20,6 +20,7 @@ from tests.gateway.raw import GET, Served, Turns, answers, connected, error, say
 from toolkit.gateway.connection_limits import ConnectionGuard, Limits
 from toolkit.gateway.flow_control import PIECE
 from toolkit.gateway.server_connection import ServerConnection
+from toolkit.gateway.timed_connection import TimedConnection
 
 LAST = b"GET /last HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
 POST = b"POST /post HTTP/1.1\r\nHost: a\r\n"
@@ -78,10 +79,10 @@ def test_a_closed_connection_leaves_nothing_to_the_garbage_collector(
     server: Served, sent: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whose one look at what thousands of strangers left behind would stop everybody."""
-    made: list[weakref.ref[ServerConnection]] = []
+    made: list[weakref.ref[TimedConnection]] = []
     enter = ConnectionGuard.enter
 
-    def noting(self: ConnectionGuard, connection: ServerConnection) -> None:
+    def noting(self: ConnectionGuard, connection: TimedConnection) -> None:
         made.append(weakref.ref(connection))
         enter(self, connection)
 

@@ -1,8 +1,9 @@
 """The three wire formats that callers and upstreams speak; nothing outside this package knows one.
 
 Begin with `DialectModule` below, the functions that each dialect has, and with `shape`, what they make of a request.
-`openai`, `anthropic` and `gemini` are the dialects. `openai_fields` and its like say what each field of a request
-changes, `openai_usage` and its like what an answer used; `meter` and `sse` read streams.
+`openai`, `anthropic` and `gemini` are the dialects. `openai_request` and its like read and rewrite requests
+(`openai_items` what they are made of), `openai_fields` and its like say what each field changes, `openai_usage` and its
+like what an answer used; `meter` and `sse` read streams.
 
 May import `core` alone. Pure: no I/O and no clock, not even through another module.
 """

@@ -56,5 +56,6 @@ The server:
 | `memory` | the process's memory, and when the system gets it back |
 | `server`, `listening`, `processes` | uvicorn with our connections, its ports, its worker processes |
 | `server_connection`, `head_parsing`, `flow_control` | HTTP/1.1 as callers speak it, read within bounds |
+| `timed_connection`, `unframed_cycle` | a caller's connection, its time and its end; answers to HTTP/1.0 |
 | `connection_limits` | how many connections are borne, and for how long, from those who have shown no key |
 """

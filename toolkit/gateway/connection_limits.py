@@ -22,7 +22,7 @@ from toolkit.core.proxies import Proxies
 from toolkit.gateway.head_parsing import Headers
 
 if TYPE_CHECKING:
-    from toolkit.gateway.server_connection import ServerConnection
+    from toolkit.gateway.timed_connection import TimedConnection
 
 logger = logging.getLogger("keydesk.server")
 
@@ -114,9 +114,9 @@ class ConnectionGuard:
         self.front = front
         self.proxies = proxies
         self.limits = limits or Limits()
-        self.connections: set[ServerConnection] = set()
+        self.connections: set[TimedConnection] = set()
         """All that are open, websockets apart."""
-        self._unproven: OrderedDict[ServerConnection, None] = OrderedDict()
+        self._unproven: OrderedDict[TimedConnection, None] = OrderedDict()
         self.looks = 0
         """How often all of them have been looked at."""
         self._most = 0
@@ -125,7 +125,7 @@ class ConnectionGuard:
         """How many were ended, by the reason, since it was last logged."""
         self._logged = -math.inf
 
-    def enter(self, connection: "ServerConnection") -> None:
+    def enter(self, connection: "TimedConnection") -> None:
         """Take a new connection, at the expense of one that waits if there are too many."""
         if not self._most:
             self._begin(connection.loop)
@@ -140,7 +140,7 @@ class ConnectionGuard:
                 self._make_room()
         self._unproven[connection] = None
 
-    def leave(self, connection: "ServerConnection") -> None:
+    def leave(self, connection: "TimedConnection") -> None:
         """Forget a connection that was closed, or that a websocket has taken over."""
         self.connections.discard(connection)
         self._unproven.pop(connection, None)
@@ -174,7 +174,7 @@ class ConnectionGuard:
                 logger.warning("connections ended: %s", counts)
                 self.ended.clear()
 
-    async def _open(self, connections: "list[ServerConnection]") -> "AsyncIterator[ServerConnection]":
+    async def _open(self, connections: "list[TimedConnection]") -> "AsyncIterator[TimedConnection]":
         """Go through connections, a few in each turn of the loop; what has been closed meanwhile is left out."""
         for place, connection in enumerate(connections, 1):
             if connection in self.connections:
@@ -182,15 +182,15 @@ class ConnectionGuard:
             if place % _IN_A_TURN == 0:
                 await asyncio.sleep(0)
 
-    def _surplus(self, now: float) -> "list[ServerConnection]":
+    def _surplus(self, now: float) -> "list[TimedConnection]":
         """Return the connections that an address has too many of; forget which are unproven no more."""
-        crowds: dict[str, list[ServerConnection]] = {}
+        crowds: dict[str, list[TimedConnection]] = {}
         for connection in list(self._unproven):
             if connection.proven:
                 del self._unproven[connection]
             elif connection.since + self.limits.young <= now and not connection.behind_proxy:
                 crowds.setdefault(connection.network, []).append(connection)
-        surplus: list[ServerConnection] = []
+        surplus: list[TimedConnection] = []
         for crowd in crowds.values():
             surplus += sorted(crowd, key=_is_busy)[: max(len(crowd) - self.limits.of_address, 0)]
         return surplus
@@ -220,7 +220,7 @@ class ConnectionGuard:
         for connection in waiting[: -(-len(waiting) // _AT_ONCE)]:
             self._turn_away(connection, "were too many that waited")
 
-    def _turn_away(self, connection: "ServerConnection", why: str = "had shown no valid key or session") -> None:
+    def _turn_away(self, connection: "TimedConnection", why: str = "had shown no valid key or session") -> None:
         self.leave(connection)
         self.note(why)
         connection.transport.abort()
@@ -233,7 +233,7 @@ def network_of(address: str) -> str:
     return str(ip_network(f"{address.partition('%')[0]}/64", strict=False))
 
 
-def _is_busy(connection: "ServerConnection") -> bool:
+def _is_busy(connection: "TimedConnection") -> bool:
     return connection.busy
 
 
