@@ -18,8 +18,8 @@ from toolkit.core.scrub import Scrubber
 from toolkit.core.unknown_fields import UnknownFields
 from toolkit.core.upstream_traits import UpstreamTraits
 from toolkit.gateway import upstream_errors
-from toolkit.gateway.call_ways import BRIEFLY, LONGEST, UNTIL_MENDED, CallWays, Ways
-from toolkit.gateway.upstream_exchange import NotConfigured, UpstreamBroke
+from toolkit.gateway.call_ways import BRIEFLY, LONGEST, UNTIL_MENDED, Caller, CallWays, Ways
+from toolkit.gateway.upstream_exchange import NotConfigured, NoWay, UpstreamBroke
 
 NOW = datetime(2026, 12, 1, tzinfo=UTC)
 PRICE = DatedSheet("price-1", NOW - timedelta(days=1), PriceSheet.flat(1, 1))
@@ -79,9 +79,14 @@ def ways(clock: Clock) -> Ways:
     return Ways(clock)
 
 
-def of_call(ways: Ways, model: ModelFacts = MODEL, key: str = "key_1", tags: str | None = None) -> CallWays:
+CALLER = Caller("org_1", "key_1", None, "chat/completions", is_free=False)
+ANOTHER = CALLER._replace(org_id="org_2", key_id="key_2")
+COUNTING = CALLER._replace(endpoint="messages/count_tokens", is_free=True)
+
+
+def of_call(ways: Ways, model: ModelFacts = MODEL, caller: Caller = CALLER) -> CallWays:
     """Return the ways of a call."""
-    found = ways.of_call(model, key, tags, NOW, rewritable=True)
+    found = ways.of_call(model, caller, NOW, rewritable=True)
     assert found is not None
     return found
 
@@ -205,10 +210,87 @@ def test_who_is_concerned(ways: Ways) -> None:
     assert aside() == [True, True, True]
 
 
+ERRORS = [error(400, code="insufficient_quota"), error(401), error(403), error(404, code="model_not_found")]
+ERRORS += [error(429, {"retry-after": "100"}), error(500), error(503), error(504)]
+
+
+@pytest.mark.parametrize("found", ERRORS)
+def test_what_a_provider_answers_to_one_organisation_turns_no_other_away(
+    ways: Ways, clock: Clock, found: upstream_errors.CallersError
+) -> None:
+    """Nonsense may have brought it about; another one that meets it, too, shows that it was not that."""
+    of_call(ways).refused(found)
+    assert [names(of_call(ways, caller=caller)) for caller in (CALLER, ANOTHER)] == ["bca", "abc"]
+    of_call(ways, caller=ANOTHER).refused(found)
+    third = CALLER._replace(org_id="org_3")
+    assert [names(of_call(ways, caller=caller)) for caller in (CALLER, ANOTHER, third)] == ["bca"] * 3
+    clock.now += UNTIL_MENDED + 100
+    of_call(ways).refused(found)
+    assert names(of_call(ways, caller=ANOTHER)) == "abc"
+
+
+def test_an_answer_that_broke_off_is_of_one_organisation_and_a_dead_upstream_of_all(ways: Ways) -> None:
+    """Who asks for more than can be answered in time does so alone."""
+    first, second = (of_call(ways) for _ in range(2))
+    first.broke(UpstreamBroke(), reached=True)
+    assert [names(of_call(ways, caller=caller)) for caller in (CALLER, ANOTHER)] == ["bca", "abc"]
+    second.broke(UpstreamBroke(), reached=False)
+    assert names(of_call(ways, caller=ANOTHER)) == "bca"
+
+
+def test_an_answer_to_another_organisation_ends_nothing_for_the_first(ways: Ways, clock: Clock) -> None:
+    """It says nothing of a call that it has not made."""
+    of_call(ways).refused(error(500))
+    clock.now += 1
+    of_call(ways, caller=ANOTHER).answered()
+    assert names(of_call(ways)) == "bca"
+
+
+@pytest.mark.parametrize("found", ERRORS)
+def test_a_free_call_that_fails_says_nothing_of_others(
+    ways: Ways, clock: Clock, found: upstream_errors.CallersError
+) -> None:
+    """Counting tokens has limits and permissions of its own; it is itself served elsewhere, until it is answered."""
+    first, second = (of_call(ways, caller=COUNTING) for _ in range(2))
+    first.refused(found)
+    second.broke(UpstreamBroke(), reached=True)
+    assert [names(of_call(ways, caller=caller)) for caller in (CALLER, COUNTING)] == ["abc", "bca"]
+    clock.now += UNTIL_MENDED + 100
+    call = of_call(ways, caller=COUNTING)
+    call.asked()
+    call.answered()
+    assert names(of_call(ways, caller=COUNTING)) == "abc"
+
+
+def test_a_free_call_that_is_answered_says_nothing_of_others(ways: Ways, clock: Clock) -> None:
+    """An account without credit may count all the same."""
+    of_call(ways).refused(error(402))
+    clock.now += 1
+    of_call(ways, caller=COUNTING).answered()
+    assert names(of_call(ways)) == "bca"
+
+
+@pytest.mark.parametrize("found", [error(404, code="model_not_found"), error(403, code="permission_denied")])
+def test_a_model_that_one_endpoint_does_not_have_may_have_another(
+    ways: Ways, found: upstream_errors.CallersError
+) -> None:
+    """OpenAI says 404 of a model that is called on Chat Completions and has Responses alone."""
+    of_call(ways).refused(found)
+    other = CALLER._replace(endpoint="responses")
+    assert [names(of_call(ways, caller=caller)) for caller in (CALLER, other)] == ["bca", "abc"]
+
+
+def test_a_redirect_is_of_its_endpoint(ways: Ways) -> None:
+    """Some servers send elsewhere who asks for a path that they do not have."""
+    of_call(ways).broke(NoWay("no answer: it redirects"), reached=True)
+    other = CALLER._replace(endpoint="responses")
+    assert [names(of_call(ways, caller=caller)) for caller in (CALLER, other)] == ["bca", "abc"]
+
+
 def test_what_is_not_configured_is_of_its_credential(ways: Ways) -> None:
     """Until somebody mends it."""
     of_call(ways).broke(NotConfigured("no credential"), reached=False)
-    assert names(of_call(ways)) == "bca"
+    assert names(of_call(ways)) == names(of_call(ways, caller=ANOTHER)) == "bca"
     assert names(of_call(ways, in_order(place("a", credential_env="OTHER_API_KEY"), place("b")))) == "ab"
 
 
@@ -224,14 +306,14 @@ def test_what_has_no_price_yet_is_no_way(ways: Ways) -> None:
     """It would be charged nothing; if no way has one, there is no such model."""
     later = (replace(PRICE, valid_from=NOW + timedelta(days=1)),)
     assert names(of_call(ways, in_order(place("a", prices=later), place("b")))) == "b"
-    assert ways.of_call(in_order(place("a", prices=later)), "key_1", None, NOW, rewritable=True) is None
+    assert ways.of_call(in_order(place("a", prices=later)), CALLER, NOW, rewritable=True) is None
 
 
 def test_a_body_that_is_written_once_goes_only_where_it_is_the_same(ways: Ways) -> None:
     """Another name of the model, or other settings, need another body."""
     other = UpstreamTraits(pin_tier=True)
     model = in_order(place("a"), place("b", upstream_model="x"), place("c", traits=other), place("d"))
-    found = ways.of_call(model, "key_1", None, NOW, rewritable=False)
+    found = ways.of_call(model, CALLER, NOW, rewritable=False)
     assert found is not None
     assert names(found) == "ad"
 
@@ -242,18 +324,22 @@ def test_a_body_that_is_written_once_goes_only_where_it_is_the_same(ways: Ways) 
 def test_a_caller_stays_where_they_are(weights: dict[str, int], key: str, session: str) -> None:
     """With each conversation; when an upstream is taken out, only those move who were there."""
     ways = Ways()
-    tags = json.dumps({"session": session}) if session else None
-    order = names(of_call(ways, weighted(**weights), key, tags))
-    assert order == names(of_call(Ways(), weighted(**weights), key, tags))
+    caller = CALLER._replace(key_id=key, tags=json.dumps({"session": session}) if session else None)
+    order = names(of_call(ways, weighted(**weights), caller))
+    assert order == names(of_call(Ways(), weighted(**weights), caller))
     for gone in weights:
         if len(weights) > 1:
             left = {name: weight for name, weight in weights.items() if name != gone}
-            assert names(of_call(ways, weighted(**left), key, tags)) == order.replace(gone, "")
+            assert names(of_call(ways, weighted(**left), caller)) == order.replace(gone, "")
 
 
 def test_conversations_of_one_key_are_spread(ways: Ways) -> None:
     """A key that has many would be served at one place alone else; one that says nothing stays together."""
     model = weighted(a=1, b=1)
-    sessions = Counter(names(of_call(ways, model, tags=json.dumps({"session": str(n)}))) for n in range(200))
+
+    def tagged(name: str, number: int) -> str:
+        return names(of_call(ways, model, CALLER._replace(tags=json.dumps({name: str(number)}))))
+
+    sessions = Counter(tagged("session", number) for number in range(200))
     assert min(sessions["ab"], sessions["ba"]) > 60
-    assert len({names(of_call(ways, model, tags=json.dumps({"team": str(n)}))) for n in range(50)}) == 1
+    assert len({tagged("team", number) for number in range(50)}) == 1

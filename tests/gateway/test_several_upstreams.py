@@ -360,6 +360,21 @@ def test_a_free_call_goes_another_way_for_nothing(gate: Gate) -> None:
         assert behind.gate.totals() == (0, 0)
 
 
+@pytest.mark.parametrize(
+    "failed", [failure(404, "no count_tokens for this model"), failure(401, "no"), failure(500)], ids=[404, 401, 500]
+)
+def test_a_free_call_that_fails_turns_no_paid_one_away(gate: Gate, failed: bytes) -> None:
+    """The first upstream does not count tokens, and serves messages all the same."""
+    script = [failed]
+    with two(script, [http_answer(b'{"input_tokens": 7}', JSON)]) as upstreams:
+        behind = routed(gate, *(upstream.url for upstream in upstreams), kind="messages")
+        body = {"model": behind.model, "messages": [{"role": "user", "content": "hello"}]}
+        assert behind.gate.send("/v1/messages/count_tokens", body).json == {"input_tokens": 7}
+        script[:] = [good("messages")]
+        assert behind.ask("messages").status == 200
+        assert [row.upstream for row in behind.gate.rows()] == [f"{first(behind)}-1", first(behind)]
+
+
 @pytest.mark.world  # a heartbeat has to be waited for
 def test_the_hold_names_the_upstream_that_was_asked_last(running: Running) -> None:
     """Should the gateway die, that is the one that may bill the call."""

@@ -10,7 +10,7 @@ from toolkit.core.errors import Refusal, RefusalType
 from toolkit.core.policy import KeyFacts
 from toolkit.dialects.headers import Onward
 from toolkit.dialects.shape import EMBEDDING_ENDPOINTS, Shape
-from toolkit.gateway.call_ways import CallWays, Ways
+from toolkit.gateway.call_ways import Caller, CallWays, Ways
 from toolkit.gateway.field_policy import check_window
 from toolkit.gateway.large_bodies import LargeBody
 from toolkit.gateway.request import CallRequest
@@ -86,7 +86,8 @@ def price_call(
     ways: CallWays | None = None
     if model.ways:
         rewritable = not isinstance(request.body, LargeBody)
-        ways = known.of_call(model, key.key_id, tagged, now, rewritable=rewritable)
+        caller = Caller(key.org_id, key.key_id, tagged, request.endpoint, shape.free)
+        ways = known.of_call(model, caller, now, rewritable=rewritable)
         if ways is None:
             raise no_such_model(shape.model)
         model, dated = ways.left[0]

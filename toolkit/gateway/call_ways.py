@@ -4,6 +4,10 @@ A call goes another way only while it is certain that nobody has made anything o
 never paid twice. What has failed is set aside for a while, so that not each call tries it first: it comes last then,
 but it comes. When the while is over, the next call that asks a provider tries it, and the others wait for what becomes
 of that.
+
+What a provider answers may come of the very request: of its endpoint, which another one may have, or of nonsense in it.
+So it counts for the calls of its organisation alone until another one meets it, too, and a free call's failure says
+nothing of other endpoints. Only a provider that nobody can reach is set aside for all at once.
 """
 
 import json
@@ -37,11 +41,47 @@ class Place(NamedTuple):
         upstream: its name.
         credential: the name of the credential that is concerned; empty if all are.
         model: the upstream's name of the model that is concerned; empty if all are.
+        endpoint: that is concerned; empty if all are.
     """
 
     upstream: str
     credential: str = ""
     model: str = ""
+    endpoint: str = ""
+
+
+class Aside(NamedTuple):
+    """For whom something is set aside, and how long.
+
+    Args:
+        since, until: by the clock of `Ways`.
+        org_id: the only organisation that has met it; None if it is set aside for all.
+    """
+
+    since: float
+    until: float
+    org_id: str | None
+
+    def concerns(self, caller: "Caller") -> bool:
+        """Whether a caller's calls go elsewhere."""
+        return self.org_id is None or self.org_id == caller.org_id
+
+
+class Caller(NamedTuple):
+    """Who makes a call, and of which endpoint.
+
+    Args:
+        org_id, key_id: whose it is.
+        tags: of the call; one conversation stays at one upstream.
+        endpoint: of the dialect.
+        is_free: whether its calls cost nothing, and so say nothing of those that do.
+    """
+
+    org_id: str
+    key_id: str
+    tags: str | None
+    endpoint: str
+    is_free: bool
 
 
 class Priced(NamedTuple):
@@ -64,23 +104,19 @@ class Ways:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.clock = clock
-        self._aside: dict[Place, tuple[float, float]] = {}
-        """Since when, and until when."""
+        self._aside: dict[Place, Aside] = {}
 
-    def of_call(
-        self, model: ModelFacts, key_id: str, tags: str | None, now: datetime, *, rewritable: bool
-    ) -> "CallWays | None":
+    def of_call(self, model: ModelFacts, caller: Caller, now: datetime, *, rewritable: bool) -> "CallWays | None":
         """Return the ways of a call of a model that several upstreams serve; None if none of them has a price.
 
         Args:
             model: the model.
-            key_id: who calls.
-            tags: of the call; one conversation stays at one upstream.
+            caller: who calls.
             now: UTC; at which the prices hold.
             rewritable: whether the body can be written for each upstream. One that cannot is sent on only to where it
                 is the same.
         """
-        ranked = [Priced(way, dated) for way in self._ranked(model, key_id, tags) if (dated := way.price(now))]
+        ranked = [Priced(way, dated) for way in self._ranked(model, caller) if (dated := way.price(now))]
         if not ranked:
             return None
         first = ranked[0].model
@@ -90,40 +126,55 @@ class Ways:
                 for way in ranked
                 if way.model.upstream_model == first.upstream_model and way.model.traits == first.traits
             ]
-        return CallWays(self, ranked)
+        return CallWays(self, caller, ranked)
 
-    def set_aside(self, place: Place, seconds: float) -> None:
-        """Say that something has just failed."""
+    def set_aside(self, place: Place, seconds: float, org_id: str | None = None) -> None:
+        """Say that something has just failed.
+
+        Args:
+            place: what.
+            seconds: for how long.
+            org_id: whose call may have brought it about; it is set aside for all if another one's has, too, or if None.
+        """
         now = self.clock()
-        self._aside[place] = now, now + min(seconds, LONGEST)
+        known = self._aside.get(place)
+        if known is not None and known.until > now and known.org_id != org_id:
+            org_id = None
+        self._aside[place] = Aside(now, now + min(seconds, LONGEST), org_id)
 
-    def asked(self, model: ModelFacts) -> None:
+    def asked(self, model: ModelFacts, caller: Caller) -> None:
         """Say that a model is asked for: what was set aside and may be tried again is tried by this call alone."""
         now = self.clock()
-        for place in _places(model) if self._aside else ():
-            since, until = self._aside.get(place, (now, LONGEST + now))
-            if until <= now:
-                self._aside[place] = since, now + BRIEFLY
+        for place, aside in self._found(model, caller):
+            if aside.until <= now and (place.endpoint or not caller.is_free):
+                self._aside[place] = aside._replace(until=now + BRIEFLY)
 
-    def answered(self, model: ModelFacts, asked_at: float) -> None:
+    def answered(self, model: ModelFacts, caller: Caller, asked_at: float) -> None:
         """Say that a call has been answered: what was set aside before it was asked is no more."""
-        for place in _places(model) if self._aside else ():
-            since, _ = self._aside.get(place, (asked_at, 0.0))
-            if since < asked_at:
+        for place, aside in self._found(model, caller):
+            if aside.since < asked_at and (place.endpoint or not caller.is_free):
                 del self._aside[place]
 
-    def _ranked(self, model: ModelFacts, key_id: str, tags: str | None) -> list[ModelFacts]:
-        caller = f"{key_id}/{session}" if (session := _session(tags)) else key_id
-        ranked = [way.model for way in sorted(model.ways, key=lambda way: way.rank(key_id, caller))]
+    def _found(self, model: ModelFacts, caller: Caller) -> list[tuple[Place, Aside]]:
+        """Return what has failed lately and concerns a caller's calls of a model at an upstream."""
+        if not self._aside:
+            return []
+        found = ((place, self._aside.get(place)) for place in _places(model, caller.endpoint))
+        return [(place, aside) for place, aside in found if aside is not None and aside.concerns(caller)]
+
+    def _ranked(self, model: ModelFacts, caller: Caller) -> list[ModelFacts]:
+        key_id, session = caller.key_id, _session(caller.tags)
+        conversation = f"{key_id}/{session}" if session else key_id
+        ranked = [way.model for way in sorted(model.ways, key=lambda way: way.rank(key_id, conversation))]
         if not self._aside:
             return ranked
         now = self.clock()
         good: list[ModelFacts] = []
-        aside: list[ModelFacts] = []
+        last: list[ModelFacts] = []
         for way in ranked:
-            until = max(self._aside.get(place, (0.0, 0.0))[1] for place in _places(way))
-            (aside if until > now else good).append(way)
-        return good + aside
+            is_aside = any(aside.until > now for _, aside in self._found(way, caller))
+            (last if is_aside else good).append(way)
+        return good + last
 
 
 @dataclass(slots=True)
@@ -132,11 +183,13 @@ class CallWays:
 
     Args:
         ways: what is known of all.
+        caller: who makes it.
         left: the one that it takes, and those that it may take after it.
         asked_at: when it took it, by the clock of `ways`.
     """
 
     ways: Ways
+    caller: Caller
     left: list[Priced]
     asked_at: float = 0.0
 
@@ -159,21 +212,27 @@ class CallWays:
         self.asked_at = self.ways.clock()
         return self.left[0]
 
-    def _failed(self, place: Place, seconds: float) -> None:
+    def _failed(self, place: Place, seconds: float, *, for_all: bool = False) -> None:
         """Set something aside, and leave out of this call's ways what it concerns, too."""
-        self.ways.set_aside(place, seconds)
-        self.left[1:] = [way for way in self.left[1:] if place not in _places(way.model)]
+        caller = self.caller
+        if caller.is_free and not for_all:
+            place = place._replace(endpoint=caller.endpoint)
+        self.ways.set_aside(place, seconds, None if for_all else caller.org_id)
+        self.left[1:] = [way for way in self.left[1:] if place not in _places(way.model, caller.endpoint)]
 
     def asked(self) -> None:
         """Say that the present way is asked now."""
-        self.ways.asked(self.left[0].model)
+        self.ways.asked(self.left[0].model, self.caller)
 
     def refused(self, found: CallersError) -> None:
         """Set the present way aside for the error that it answered with, unless the caller is to blame for it."""
         model = self.left[0].model
-        if found.fault is not None:
-            of_one = model.upstream_model if found.fault in OF_ONE_MODEL else ""
-            self._failed(Place(model.upstream, model.credential_env, of_one), UNTIL_MENDED)
+        if found.fault in OF_ONE_MODEL:  # which other endpoints may have, or be permitted
+            self._failed(
+                Place(model.upstream, model.credential_env, model.upstream_model, self.caller.endpoint), UNTIL_MENDED
+            )
+        elif found.fault is not None:
+            self._failed(Place(model.upstream, model.credential_env), UNTIL_MENDED)
         elif found.rule is ABSENT:  # of one endpoint, and the others may be there
             self.left[1:] = [way for way in self.left[1:] if way.model.upstream != model.upstream]
         elif found.rule is LIMITED:  # providers count by account and model
@@ -191,25 +250,29 @@ class CallWays:
             reached: whether the upstream had got the request.
         """
         model = self.left[0].model
-        if isinstance(error, NotConfigured):
-            self._failed(Place(model.upstream, model.credential_env), UNTIL_MENDED)
+        if reached and isinstance(error, NotConfigured):  # a redirect, which may be of one path
+            self._failed(Place(model.upstream, endpoint=self.caller.endpoint), UNTIL_MENDED)
+        elif reached:
+            self._failed(Place(model.upstream, model=model.upstream_model), BRIEFLY)
+        elif isinstance(error, NotConfigured):
+            self._failed(Place(model.upstream, model.credential_env), UNTIL_MENDED, for_all=True)
         else:
-            self._failed(Place(model.upstream, model=model.upstream_model if reached else ""), BRIEFLY)
+            self._failed(Place(model.upstream), BRIEFLY, for_all=True)
 
     def answered(self) -> None:
         """Say that the present way has answered the call."""
-        self.ways.answered(self.left[0].model, self.asked_at)
+        self.ways.answered(self.left[0].model, self.caller, self.asked_at)
 
 
-def _places(model: ModelFacts) -> tuple[Place, ...]:
-    """Return all that can be set aside and concerns a model at an upstream."""
-    upstream, credential, name = model.upstream, model.credential_env, model.upstream_model
-    return (
-        Place(upstream),
-        Place(upstream, credential),
-        Place(upstream, "", name),
-        Place(upstream, credential, name),
-    )
+def _places(model: ModelFacts, endpoint: str) -> list[Place]:
+    """Return all that can be set aside and concerns an endpoint of a model at an upstream."""
+    upstream = model.upstream
+    return [
+        Place(upstream, credential, name, of)
+        for credential in ("", model.credential_env)
+        for name in ("", model.upstream_model)
+        for of in ("", endpoint)
+    ]
 
 
 def _session(tags: str | None) -> str | None:

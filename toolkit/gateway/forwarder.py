@@ -80,7 +80,7 @@ class Forwarder(AnsweredCall):
         request = await upstream_request(self._request, self._admission, self._upstreams)
         self._credential = request.credential
         self._exchange = self._upstreams.exchange(request.url, request.headers, request.body)
-        if self._admission.ways is not None and not self._shape.free:
+        if self._admission.ways is not None:
             self._admission.ways.asked()
         return self._exchange
 

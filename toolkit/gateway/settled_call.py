@@ -125,9 +125,10 @@ class SettledCall:
                     ending.provider_usage = self._scrubber().for_operators(metered.provider_usage.encode())
             if outcome is Outcome.COMPLETED and self._trial is not None:
                 self._trial.succeeded()
-            if outcome is Outcome.COMPLETED and not self._shape.free:
-                model = self._admission.model
-                self._incidents.answered(model.upstream, model.upstream_model, ending.ended_at, model.credential_env)
+            if outcome is Outcome.COMPLETED:
+                if not self._shape.free:
+                    model, at = self._admission.model, ending.ended_at
+                    self._incidents.answered(model.upstream, model.upstream_model, at, model.credential_env)
                 if self._admission.ways is not None:
                     self._admission.ways.answered()
             self._settlement = self._lifecycle.settle(self._call, ending)
