@@ -13,7 +13,7 @@ from sqlalchemy import event
 from tests.account import INSTANCE, MULTIPLIER, NOW, Account, account, billing_store, ended, fixed
 from tests.conftest import usd
 from toolkit.billing import leases
-from toolkit.billing.leases import Progress
+from toolkit.billing.leases import Asked, Progress
 from toolkit.billing.rules import Settle
 from toolkit.billing.state import Hold
 from toolkit.billing.stores import BATCH
@@ -143,12 +143,13 @@ def note(account: Account, calls: dict[str, Progress]) -> None:
 def test_what_a_dead_gateway_had_noted_stands_in_the_rows_of_its_calls(account: Account) -> None:
     """So that the provider's invoice can be looked through for them; of a younger call nothing is known."""
     renew(account)
-    known, waiting, young, ended_before = (account.call() for _ in range(4))
+    known, waiting, young, ended_before = (account.call(credential="TEST_API_KEY") for _ in range(4))
     for call in (known, waiting, young):
         account.admit(call, fixed(1))
+    asked = Asked("second", "SECOND_API_KEY", "price_second")
     odd = "resp_\0\ud800" + "x" * 300
     note(account, {known.request_id: Progress("resp_1", 10), ended_before.request_id: Progress("resp_0", 1)})
-    note(account, {known.request_id: Progress(odd, 20_000), waiting.request_id: Progress(None, 0, "second")})
+    note(account, {known.request_id: Progress(odd, 20_000), waiting.request_id: Progress(None, 0, asked)})
     expire(account, INSTANCE)
     assert leases.sweep(store_of(account)) == 3
     noted = {row["request_id"]: (row["response_id"], row["seen_bytes"]) for row in account.log()}
@@ -157,11 +158,11 @@ def test_what_a_dead_gateway_had_noted_stands_in_the_rows_of_its_calls(account: 
         waiting.request_id: (None, 0),
         young.request_id: (None, None),
     }
-    upstreams = {row["request_id"]: row["upstream"] for row in account.log()}
-    assert upstreams == {
-        known.request_id: known.upstream,
-        waiting.request_id: "second",
-        young.request_id: young.upstream,
+    told = {row["request_id"]: (row["upstream"], row["credential"], row["price_id"]) for row in account.log()}
+    assert told == {
+        known.request_id: (known.upstream, known.credential, known.price_id),
+        waiting.request_id: asked,
+        young.request_id: (young.upstream, young.credential, young.price_id),
     }
 
 

@@ -9,6 +9,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -19,9 +20,11 @@ import pytest
 from sqlalchemy import delete, select
 
 from tests.account import fixed
-from tests.conftest import ADMIN, NOWHERE, Running, World, free_port, gateway_process, wait_until
+from tests.conftest import ADMIN, NOWHERE, Running, World, free_port, gateway_process, usd, wait_until
 from tests.gateway.conftest import Gate, make_gate
+from tests.gateway.test_several_upstreams import Mortal, first, routed
 from toolkit.admin import secret_lookup
+from toolkit.admin.models import add_model
 from toolkit.admin.upstreams import list_upstreams, update_upstream
 from toolkit.billing import leases
 from toolkit.billing.batcher import Batcher
@@ -32,11 +35,12 @@ from toolkit.billing.stores import open_billing_store
 from toolkit.core import ids
 from toolkit.core.errors import Unavailable
 from toolkit.core.policy import KeyFacts, Outcome
+from toolkit.core.pricing import PriceSheet
 from toolkit.gateway import heartbeat, lifecycle
 from toolkit.gateway.heartbeat import Heartbeat
 from toolkit.gateway.key_cache import KeyCache
 from toolkit.gateway.lifecycle import CallLifecycle
-from toolkit.store.tables import CatalogVersion, GatewayInstance, HoldRow, OutboxRow
+from toolkit.store.tables import CatalogVersion, GatewayInstance, HoldRow, OutboxRow, Price
 from toolkit.store.tally import Tallies
 from toolkit.store.transaction import utc_now
 from toolkit.workspace import Workspace
@@ -273,6 +277,35 @@ def test_a_gateway_that_was_killed_is_swept_by_another(
             assert other.read1(100)
         wait_until(lambda: not safe.held_calls(), "the stream to be settled")
         assert len(instances(safe.workspace)) == 1
+
+
+@pytest.mark.world
+def test_a_call_of_a_killed_gateway_is_written_off_as_it_was_asked_last(
+    place: Callable[[], contextlib.AbstractContextManager[Running]],
+) -> None:
+    """Upstream, credential and price of the second of two upstreams, which may bill it; the hold covered both."""
+    with place() as dying, place():
+        gate, slow = make_gate(dying), Mortal()
+        with gate.workspace.write() as tx:
+            add_model(tx, "dear", "test-openai", sheet=PriceSheet.flat(usd(3), usd(30)), context_window=100_000)
+        behind = routed(gate, NOWHERE, slow.url, credential_env="TEST_MISSING_API_KEY", price_of_last="dear")
+        with ThreadPoolExecutor(1) as caller:
+            call = caller.submit(behind.ask, "chat")
+
+            def asked() -> str | None:
+                with gate.workspace.read() as tx:
+                    return tx.session.scalars(select(HoldRow.credential)).one_or_none()
+
+            wait_until(lambda: asked() == "TEST_UPSTREAM_API_KEY", "the heartbeat to note the second try")
+            dying.process.kill()
+            wait_until(lambda: log(gate.workspace), "the sweep")
+            slow.kill()
+            assert call.exception(20)
+        (row,) = log(gate.workspace).values()
+        with gate.workspace.read() as tx:
+            prices = list(tx.session.scalars(select(Price.id).where(Price.model_id == "dear")))
+    assert (row.outcome, row.cost, row.upstream) == ("abandoned", 0, f"{first(behind)}-1")
+    assert (row.credential, [row.price_id]) == ("TEST_UPSTREAM_API_KEY", prices)
 
 
 @pytest.mark.world

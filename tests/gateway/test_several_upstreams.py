@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from tests.conftest import Running, usd, wait_until
+from tests.conftest import usd, wait_until
 from tests.gateway.conftest import (
     KINDS,
     Behind,
@@ -20,7 +20,6 @@ from tests.gateway.conftest import (
     Reply,
     dialect_of,
     http_answer,
-    make_gate,
     raw_upstream,
 )
 from toolkit.admin.model_routes import RouteWay, set_route
@@ -373,25 +372,6 @@ def test_a_free_call_that_fails_turns_no_paid_one_away(gate: Gate, failed: bytes
         script[:] = [good("messages")]
         assert behind.ask("messages").status == 200
         assert [row.upstream for row in behind.gate.rows()] == [f"{first(behind)}-1", first(behind)]
-
-
-@pytest.mark.world  # a heartbeat has to be waited for
-def test_the_hold_names_the_upstream_that_was_asked_last(running: Running) -> None:
-    """Should the gateway die, that is the one that may bill the call."""
-    gate, slow = make_gate(running), Mortal()
-    behind = routed(gate, NOWHERE, slow.url)
-    with ThreadPoolExecutor(1) as caller:
-        call = caller.submit(behind.ask, "chat")
-        wait_until(lambda: slow.waiting, "the call to come")
-
-        def named() -> list[str]:
-            with gate.workspace.read() as tx:
-                return list(tx.session.scalars(select(HoldRow.upstream)))
-
-        wait_until(lambda: named() == [f"{first(behind)}-1"], "the heartbeat to note it")
-        slow.answer(1)
-        assert call.result().status == 200
-    slow.kill()
 
 
 # -- an upstream that is killed ------------------------------------------------------------------------------

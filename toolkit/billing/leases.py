@@ -26,33 +26,50 @@ UNSETTLED = "the gateway that made this call could not settle it"
 FORGOTTEN = "the gateway did not learn that this call had been admitted, and did not forward it"
 
 
+class Asked(NamedTuple):
+    """Which of several upstreams a call was sent to last: it may be another one than the hold was placed for.
+
+    Args:
+        upstream: its name.
+        credential: the name of ours that it was shown.
+        price_id: of the price that the call has there.
+    """
+
+    upstream: str
+    credential: str
+    price_id: str
+
+
 class Progress(NamedTuple):
     """How far a call under way has come.
 
     Args:
         response_id: the provider's own id of its answer, once it is known.
         seen_bytes: of the answer's body; 0 when the call was forwarded and nothing has come.
-        upstream: that was asked last, where it may be another one than the hold names; else None.
+        asked: the upstream that was asked last, where there are several.
     """
 
     response_id: str | None
     seen_bytes: int
-    upstream: str | None = None
+    asked: Asked | None = None
 
 
+_SET = (
+    " SET response_id = at.response_id, seen_bytes = at.seen_bytes, upstream = COALESCE(at.upstream, hold.upstream),"
+    " credential = COALESCE(at.credential, hold.credential), price_id = COALESCE(at.price_id, hold.price_id)"
+)
+_ASKED = "value ->> 3 AS upstream, value ->> 4 AS credential, value ->> 5 AS price_id"
 _NOTE_SQLITE = text(
-    "UPDATE hold SET response_id = at.response_id, seen_bytes = at.seen_bytes,"
-    " upstream = COALESCE(at.upstream, hold.upstream)"
+    f"UPDATE hold{_SET}"
     " FROM (SELECT value ->> 0 AS request_id, value ->> 1 AS response_id, value ->> 2 AS seen_bytes,"
-    " value ->> 3 AS upstream FROM json_each(:rows)) AS at WHERE hold.request_id = at.request_id"
+    f" {_ASKED} FROM json_each(:rows)) AS at WHERE hold.request_id = at.request_id"
 )
 # What a settlement is taking away at this moment is left out: nobody waits for anybody.
 _NOTE_POSTGRES = text(
     "WITH at AS (SELECT value ->> 0 AS request_id, value ->> 1 AS response_id, (value ->> 2)::bigint AS seen_bytes,"
-    " value ->> 3 AS upstream FROM json_array_elements(CAST(:rows AS json)) AS value),"
+    f" {_ASKED} FROM json_array_elements(CAST(:rows AS json)) AS value),"
     " mine AS (SELECT h.request_id FROM hold h JOIN at ON at.request_id = h.request_id FOR UPDATE OF h SKIP LOCKED)"
-    " UPDATE hold SET response_id = at.response_id, seen_bytes = at.seen_bytes,"
-    " upstream = COALESCE(at.upstream, hold.upstream)"
+    f" UPDATE hold{_SET}"
     " FROM at JOIN mine ON mine.request_id = at.request_id WHERE hold.request_id = at.request_id"
 )
 
@@ -68,8 +85,8 @@ def note_progress(tx: Transaction, calls: Mapping[str, Progress]) -> None:
         calls: by request id; those without a hold are passed over.
     """
     rows = [
-        (request_id, storable(response_id)[:LONGEST_RESPONSE_ID] if response_id else None, seen, upstream)
-        for request_id, (response_id, seen, upstream) in calls.items()
+        (request_id, storable(response_id)[:LONGEST_RESPONSE_ID] if response_id else None, seen, *(asked or ()))
+        for request_id, (response_id, seen, asked) in calls.items()
     ]
     if rows:
         postgres = tx.session.get_bind().dialect.name == "postgresql"

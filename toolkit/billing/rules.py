@@ -137,6 +137,7 @@ class Admit:
                 call.upstream or "",
                 call.price_id or "",
                 call.multiplier,
+                credential=call.credential,
             )
         )
         return Admitted(hold, output_bound, fitted)
@@ -305,4 +306,3 @@ _COUNTS = [name for name in LogRow._fields if name.endswith(("_tokens", "_price"
 
 _UNKNOWN = ["refusal", "usage_source", "first_byte_ms", "duration_ms", "tags"]
 _UNKNOWN += ["usage_doubt", "overrun_reason", "provider_usage", "resent", "service_tier", "inference_geo"]
-_UNKNOWN += ["credential"]

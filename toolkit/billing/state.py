@@ -87,6 +87,7 @@ class Hold(NamedTuple):
     multiplier: int
     response_id: str | None = None
     seen_bytes: int | None = None
+    credential: str | None = None
 
 
 class LogRow(NamedTuple):

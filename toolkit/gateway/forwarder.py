@@ -134,10 +134,10 @@ class Forwarder(AnsweredCall):
         else:
             self._odd.append(str(error)[:LONGEST_FAILURE])
         left = self._call.upstream
+        self._exchange, self._trial, self._served = None, None, NOT_SAID
         self._admission.take_next_way()
         if self._call.upstream != left:  # with another credential it has its place still
             self._leave_place()
-        self._exchange, self._trial, self._served = None, None, NOT_SAID
 
     async def _way(self) -> None:
         """Forward a call and send its answer in one piece. Runs to its end even when the caller has left.

@@ -9,7 +9,7 @@ import time
 from typing import Any
 
 from toolkit.billing.call import Ending
-from toolkit.billing.leases import Progress
+from toolkit.billing.leases import Asked, Progress
 from toolkit.billing.metering import Metered
 from toolkit.billing.rules import Receipt
 from toolkit.core.account_fault import AccountFault
@@ -74,11 +74,15 @@ class SettledCall:
 
     def progress(self, least_age: float) -> Progress | None:
         """Return how far the call has come; None if it was not forwarded, or is younger than `least_age` seconds."""
-        exchange = self._exchange
+        ways = self._admission.ways
+        way = ways.left[0] if ways is not None else None
+        exchange, meter = self._exchange, self._meter
         if exchange is None or not exchange.sent or time.perf_counter() - self._started < least_age:
             return None
-        asked = self._call.upstream if self._admission.ways is not None else None
-        return Progress(self._meter.response_id if self._meter else None, exchange.received, asked)
+        if ways is not None and ways.left[0] is not way:  # it goes another way at this moment; another thread asks
+            return None
+        asked = Asked(way.model.upstream, way.model.credential_env, way.dated.id) if way is not None else None
+        return Progress(meter.response_id if meter else None, exchange.received, asked)
 
     @property
     def _sent(self) -> bool:

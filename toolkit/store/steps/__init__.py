@@ -123,5 +123,6 @@ STEPS: tuple[Step, ...] = (
         "bound of connections to upstreams",
         "ALTER TABLE upstream ADD COLUMN max_connections BIGINT NOT NULL DEFAULT 0",
     ),
+    Step(110, "the credential of calls under way", "ALTER TABLE hold ADD COLUMN credential TEXT"),
 )
 """In their order. Stores of versions 1 to 15 are from before the first release, and read by nothing."""

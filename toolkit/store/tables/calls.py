@@ -41,6 +41,7 @@ class HoldRow(Base):
     # How far a call had come at the last heartbeat of its gateway; NULL until then.
     response_id: Mapped[str | None]
     seen_bytes: Mapped[int | None]  # of the answer's body; 0 = forwarded, nothing has come
+    credential: Mapped[str | None]  # the name of ours that the upstream is shown
 
 
 class OutboxRow(Base):
