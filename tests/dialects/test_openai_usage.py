@@ -96,3 +96,28 @@ def test_no_reading_is_below_the_counts(given_: int, made: int, cached: int, tho
     assert usage.cached_input_tokens <= usage.input_tokens
     assert usage.reasoning_tokens <= usage.output_tokens
     assert not total or total < given_ + made or usage.input_tokens + usage.output_tokens >= total
+
+
+ODD: st.SearchStrategy[Any] = st.sampled_from([None, -1, True, 1.0, 1.5, "3", {}, []])
+FEW = st.integers(0, 3) | ODD
+
+
+@given(
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "prompt_tokens": FEW,
+            "completion_tokens": FEW,
+            "total_tokens": st.integers(0, 6) | ODD,
+            "prompt_tokens_details": ODD
+            | st.dictionaries(st.sampled_from(["cached_tokens", "cache_read_tokens", "cache_write_tokens"]), FEW),
+            "completion_tokens_details": ODD | st.dictionaries(st.sampled_from(["reasoning_tokens", "audio"]), FEW),
+        },
+    )
+)
+def test_what_is_as_documented_is_read_as_everything_else_is(usage: dict[str, Any]) -> None:
+    """The short reading of it says what the long one does, which a name that says nothing asks for."""
+    short, long = usage_of({"usage": usage}), usage_of({"usage": usage | {"cost": None}})
+    assert (short is None) == (long is None)
+    if short is not None and long is not None:
+        assert (short.usage, short.faults, short.has_gaps) == (long.usage, long.faults, long.has_gaps)

@@ -10,15 +10,17 @@ import hashlib
 import hmac
 import re
 from dataclasses import dataclass
+from operator import mul
 
 from toolkit.core.errors import InvalidInput
 from toolkit.core.ids import ALPHABET, random_text
 
 _BASE = len(ALPHABET)
-_VALUE = {digit: value for value, digit in enumerate(ALPHABET)}
+_VALUES = bytes.maketrans(ALPHABET.encode(), bytes(range(_BASE)))
 PREFIX = "sk-"
 RANDOM_LENGTH = 43
 CHECKSUM_LENGTH = 6
+_WEIGHTS = [_BASE**place for place in reversed(range(CHECKSUM_LENGTH))]
 SECRET_LENGTH = len(PREFIX) + RANDOM_LENGTH + CHECKSUM_LENGTH
 SECRET_PATTERN = re.compile(rf"sk-[0-9A-Za-z]{{{RANDOM_LENGTH + CHECKSUM_LENGTH}}}")
 
@@ -42,10 +44,9 @@ def is_well_formed(secret: str) -> bool:
     """Whether `secret` has the form of ours and its checksum holds. White space is not trimmed."""
     if SECRET_PATTERN.fullmatch(secret) is None:
         return False
-    number = 0
-    for digit in secret[-CHECKSUM_LENGTH:]:
-        number = number * _BASE + _VALUE[digit]
-    return number == binascii.crc32(secret[:-CHECKSUM_LENGTH].encode())
+    text = secret.encode()
+    number = sum(map(mul, text[-CHECKSUM_LENGTH:].translate(_VALUES), _WEIGHTS))
+    return bool(number == binascii.crc32(text[:-CHECKSUM_LENGTH]))
 
 
 def display_form(secret: str) -> str:
@@ -83,7 +84,7 @@ class Keyring:
             )
         self._peppers = [(hashlib.sha256(b"keydesk pepper id:" + p).hexdigest()[:8], p) for p in peppers]
         # Begun once and copied: `hmac.digest` lets go of the interpreter's lock, which costs more than the digest.
-        self._begun = [(hmac.new(pepper, digestmod="sha256"), name) for name, pepper in self._peppers]
+        self._begun = [hmac.new(pepper, digestmod="sha256") for _, pepper in self._peppers]
 
     def __repr__(self) -> str:
         return f"Keyring({', '.join(self.pepper_ids)})"
@@ -99,12 +100,16 @@ class Keyring:
 
     def digests(self, secret: str) -> list[Digest]:
         """Return the digest of `secret` under each pepper, the current one first."""
-        digests = []
-        for begun, name in self._begun:
+        return [Digest(value, name) for value, name in zip(self.values(secret), self.pepper_ids, strict=True)]
+
+    def values(self, secret: str) -> list[str]:
+        """Return the values alone of what `digests` returns."""
+        values = []
+        for begun in self._begun:
             mac = begun.copy()
             mac.update(secret.encode("utf-8", "surrogateescape"))
-            digests.append(Digest(mac.hexdigest(), name))
-        return digests
+            values.append(mac.hexdigest())
+        return values
 
     def signing_keys(self, purpose: str) -> list[bytes]:
         """Return keys for another purpose (the session cookie), one of each pepper, that of the current one last.

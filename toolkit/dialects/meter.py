@@ -83,7 +83,14 @@ class StreamMeter:
         Raises:
             ValueError: one event is larger than a stream may have.
         """
-        return self._take(self._splitter.feed(chunk))
+        pieces = self._splitter.feed(chunk)
+        if len(pieces) != 1 or self._held or len(pieces[0]) > ALWAYS_LIGHT:
+            return self._take(pieces)
+        fate = self._judge(pieces[0])
+        if fate is not Fate.PASS:
+            return self._take(pieces, fate)
+        self.started = True  # as with nearly every chunk
+        return pieces
 
     @property
     def heavy(self) -> bytes | None:

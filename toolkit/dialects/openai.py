@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import quote
 
 from toolkit.core.errors import Refusal
-from toolkit.core.service_tier import Served, word
+from toolkit.core.service_tier import NOT_SAID, Served, word
 from toolkit.core.usage import Report
 from toolkit.dialects import hosted_tool_items, hosted_tools, openai_usage
 from toolkit.dialects.hosted_tools import Left
@@ -96,7 +96,7 @@ def served_by(answer: dict[str, Any]) -> Served:
     tier = answer.get("service_tier")
     if tier is None and isinstance(usage := answer.get("usage"), dict) and "extra_properties" in usage:
         tier = object_of(object_of(usage, "extra_properties"), "google").get("traffic_type")
-    return Served(word(tier))
+    return NOT_SAID if tier is None else Served(word(tier))
 
 
 def response_id_of(answer: dict[str, Any]) -> str | None:

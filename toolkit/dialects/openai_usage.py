@@ -25,6 +25,15 @@ from typing import Any
 from toolkit.core.usage import Report, Usage
 from toolkit.dialects.reading import first_of, object_of, objects_of, tokens_of
 
+_DOCUMENTED = frozenset(
+    {"prompt_tokens", "completion_tokens", "total_tokens", "prompt_tokens_details", "completion_tokens_details"}
+)
+"""OpenAI, "The chat completion object", usage."""
+
+_INTEGERS = {int}
+_NOTHING_READ = {"cached_tokens": 0}
+_NO_REASONING = {"reasoning_tokens": 0}
+
 _INPUT = ("prompt_tokens", "input_tokens")
 _MISSED = ("prompt_cache_miss_tokens", "prompt_n")
 _OUTPUT = ("completion_tokens", "output_tokens", "predicted_n")
@@ -42,6 +51,35 @@ def usage_of(answer: Mapping[str, Any]) -> Report | None:
     usage = _object(answer)
     if usage is None:
         return None
+    return _as_documented(usage) or _weighed(usage)
+
+
+def _as_documented(usage: dict[str, Any]) -> Report | None:
+    """Return what a usage object says that is as OpenAI documents it, so that nothing has to be weighed; else None.
+
+    Nearly all are, and each call has one: `_weighed` says the same in four times the time.
+    """
+    inputs = usage.get("prompt_tokens_details", _NOTHING_READ)
+    outputs = usage.get("completion_tokens_details", _NO_REASONING)
+    if not usage.keys() <= _DOCUMENTED or type(inputs) is not dict or type(outputs) is not dict:
+        return None
+    counts: tuple[Any, ...] = (
+        usage.get("prompt_tokens"),
+        inputs.get("cached_tokens"),
+        usage.get("completion_tokens"),
+        outputs.get("reasoning_tokens"),
+        usage.get("total_tokens"),
+    )
+    if set(map(type, counts)) != _INTEGERS or not _OF_WRITES.isdisjoint(inputs):
+        return None
+    given, read, made, thought, total = counts
+    if total != given + made or not 0 <= read <= given or not 0 <= thought <= made:
+        return None
+    return Report(Usage(given, read, 0, 0, made, thought), (usage,))
+
+
+def _weighed(usage: dict[str, Any]) -> Report | None:
+    """Return what a usage object says wherever its server says it; None if it says nothing."""
     input_faults: list[str] = []
     output_faults: list[str] = []
     given = first_of(usage, _INPUT, input_faults)

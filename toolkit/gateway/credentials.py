@@ -48,7 +48,9 @@ def find_secret(dialect: Dialect, headers: Headers, query: bytes) -> str:
         Refusal: unauthorized; says whether it is missing, sent twice differently, or malformed.
     """
     found: list[tuple[str, str]] = []
-    for name, value in [header for header in headers if header[0] in _CARRYING]:
+    for name, value in headers:
+        if name not in _CARRYING:
+            continue
         if name == b"authorization":
             scheme, _, token = value.decode("latin-1").partition(" ")
             if scheme.lower() != "bearer":
@@ -60,17 +62,30 @@ def find_secret(dialect: Dialect, headers: Headers, query: bytes) -> str:
     if query:
         found += [("?key=", value) for name, value in _query(query) if name == "key"]
 
-    usable = [(carrier, secret) for carrier, secret in found if carrier in CARRIERS[dialect]]
-    if len(found) > 1 and len({secret for _, secret in found}) > 1:
-        places = " and ".join(dict.fromkeys(carrier for carrier, _ in found))
-        raise _unauthorized(f"Two different credentials were sent, in {places}. Send one.")
-    if not usable:
-        elsewhere = f" It was sent as {found[0][0]}, which is not read here." if found else ""
-        raise _unauthorized(f"The API key is missing: send it as {' or '.join(CARRIERS[dialect])}.{elsewhere}")
-    carrier, secret = usable[0]
+    carrier, secret = found[0] if len(found) == 1 else _agreed(found, dialect)
+    if carrier not in CARRIERS[dialect]:
+        raise _missing(dialect, f" It was sent as {carrier}, which is not read here.")
     if not is_well_formed(secret):
         raise _unauthorized(f"The API key in {carrier} {_fault(secret)}")
     return secret
+
+
+def _agreed(found: list[tuple[str, str]], dialect: Dialect) -> tuple[str, str]:
+    """Return one credential of several that must be the same: one that stands where it is read, if one does.
+
+    Raises:
+        Refusal: unauthorized; they differ, or there is none.
+    """
+    if len({secret for _, secret in found}) > 1:
+        places = " and ".join(dict.fromkeys(carrier for carrier, _ in found))
+        raise _unauthorized(f"Two different credentials were sent, in {places}. Send one.")
+    if not found:
+        raise _missing(dialect)
+    return next((one for one in found if one[0] in CARRIERS[dialect]), found[0])
+
+
+def _missing(dialect: Dialect, elsewhere: str = "") -> Refusal:
+    return _unauthorized(f"The API key is missing: send it as {' or '.join(CARRIERS[dialect])}.{elsewhere}")
 
 
 def secret_in_url(query: bytes) -> str | None:

@@ -77,7 +77,7 @@ class KeyCache:
 
     def digests(self, secret: str) -> list[str]:
         """Return what a caller's secret is looked up by; from here on nobody needs the secret itself."""
-        return [digest.value for digest in self._keyring.digests(secret)]
+        return self._keyring.values(secret)
 
     async def key(self, digests: list[str]) -> KeyFacts:
         """Return the facts of the key that these digests admit, as last read.

@@ -155,7 +155,8 @@ class UpstreamConnection(asyncio.Protocol):
             return b"" if self._done else None
         parts = self._parts
         self._parts, self._taken = [], self.received
-        self._resume()
+        if self._paused:
+            self._resume()
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def release(self) -> None:
@@ -163,7 +164,8 @@ class UpstreamConnection(asyncio.Protocol):
         self._idle = True
         if self._reusable and self.is_open and not self._unsent and not self._transport.get_write_buffer_size():
             self._parts = []
-            self._resume()
+            if self._paused:
+                self._resume()
             self._pool.keep(self)
         else:
             self.abort()
@@ -174,7 +176,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._transport.abort()
 
     def _resume(self) -> None:
-        if self._paused and self.is_open:
+        if self.is_open:
             self._paused = False
             self._transport.resume_reading()
 

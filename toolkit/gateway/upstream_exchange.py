@@ -67,6 +67,20 @@ class Exchange:
         resent: whether the request was sent a second time.
     """
 
+    # What has not happened yet, of every exchange: each call makes one.
+    status = 0
+    content_type = b""
+    resent = False
+    _connection: UpstreamConnection | None = None
+    _dead: UpstreamConnection | None = None
+    _decoder: "zlib._Decompress | None" = None
+    _answer_headers: Mapping[bytes, bytes] = {}
+    _deadline = 0.0
+    _received = 0
+    _over = False
+    _asked_at = _first_at = _last_at = 0.0  # on the loop's clock
+    _ahead = b""
+
     def __init__(
         self,
         pool: ConnectionPool,
@@ -83,18 +97,6 @@ class Exchange:
         self._headers = headers
         self._body = body
         self._clock = asyncio.get_running_loop().time
-        self._deadline = 0.0
-        self._connection: UpstreamConnection | None = None
-        self._dead: UpstreamConnection | None = None
-        self._decoder: zlib._Decompress | None = None
-        self.status = 0
-        self.content_type = b""
-        self._answer_headers: dict[bytes, bytes] = {}
-        self.resent = False
-        self._received = 0
-        self._over = False
-        self._asked_at = self._first_at = self._last_at = 0.0  # on the loop's clock
-        self._ahead = b""
         self._idle_limit = settings.idle_timeout
 
     @property
@@ -223,23 +225,23 @@ class Exchange:
         if self._ahead:
             ahead, self._ahead = self._ahead, b""
             return ahead
-        connection, limit = self._connection, 0.0
+        connection = self._connection
         assert connection is not None  # noqa: S101 - `send` comes first
         try:
             # The clock runs while we wait for the upstream, not while a slow caller takes what has come.
-            if self._decoder is not None:
-                return self._came(await self._decoded(connection, self._decoder))
-            while (part := connection.take()) is None:
-                limit = limit or self._limit(self._idle_limit)
-                await connection.news(limit)
-            return self._came(part)
+            if self._decoder is None:
+                part = connection.take()
+                if part is None:
+                    limit = self._limit(self._idle_limit)
+                    while part is None:
+                        await connection.news(limit)
+                        part = connection.take()
+            else:
+                part = await self._decoded(connection, self._decoder)
         except TimeoutError:
             raise UpstreamSlow("the answer paused longer than the time limit") from None
         except (ConnectionError, zlib.error) as error:
             raise UpstreamBroke(f"the answer broke off: {_reason(error)}") from None
-
-    def _came(self, part: bytes) -> bytes:
-        """Note when a part came."""
         if part:
             self._last_at = self._clock()
             self._first_at = self._first_at or self._last_at
