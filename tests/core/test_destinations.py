@@ -80,6 +80,13 @@ def test_what_is_refused_is_link_local_or_listed(address: ipaddress.IPv4Address 
         assert fault_of_address(address) is None
 
 
+@pytest.mark.parametrize("host", ["straße.example", "ｍetadata.google.internal", "api。example"])
+def test_a_host_is_written_in_ascii(host: str) -> None:
+    """The two standards of other letters make different names of some, and one of them makes ASCII of many."""
+    with pytest.raises(InvalidInput, match="not ASCII: write the host as"):
+        check_base_url(f"https://{host}/v1", Dialect.OPENAI)
+
+
 def test_a_base_url_has_a_length() -> None:
     """The message says which."""
     with pytest.raises(InvalidInput, match="at most 512"):

@@ -26,6 +26,9 @@ def through(host: str, no_proxy: str, port: int = 443) -> bool:
         ("http://Aladdin:open%20sesame@proxy.example:1", "proxy.example", 1, "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ=="),
         ("http://a%40b:c%3Ad@proxy.example:1", "proxy.example", 1, "Basic YUBiOmM6ZA=="),
         ("http://user@proxy.example:1", "proxy.example", 1, "Basic dXNlcjo="),
+        # Bytes of no text, as curl sends them; and letters that are written as UTF-8.
+        ("http://u:%FF@proxy.example:1", "proxy.example", 1, "Basic dTr/"),
+        ("http://u:ü@proxy.example:1", "proxy.example", 1, "Basic dTrDvA=="),
     ],
 )
 def test_a_proxy_is_read(text: str, host: str, port: int, authorization: str) -> None:
@@ -48,6 +51,7 @@ def test_a_proxy_is_read(text: str, host: str, port: int, authorization: str) ->
         "http://u:hunter2@proxy.example\r\nX: y",
         "hunter2 proxy",
         "http://[hunter2",
+        "http://u:hunter2@proxy..example:3128",
     ],
 )
 def test_what_is_no_proxy_is_refused_without_repeating_it(text: str) -> None:
@@ -88,7 +92,21 @@ def test_each_scheme_has_its_own_proxy() -> None:
     assert [proxy and proxy.host for proxy in found] == ["secure.example", "plain.example", None, "plain.example"]
 
 
-@pytest.mark.parametrize("host", ["localhost", "LOCALHOST.", "models.localhost", "127.0.0.1", "127.8.8.8", "::1"])
+@pytest.mark.parametrize(
+    "host",
+    [
+        "localhost",
+        "LOCALHOST.",
+        "models.localhost",
+        "127.0.0.1",
+        "127.8.8.8",
+        "::1",
+        "127.1",
+        "0x7f000001",
+        "0.0.0.0",
+        "::",
+    ],
+)
 def test_this_machine_is_never_called_through_a_proxy(host: str) -> None:
     """The proxy would call its own; a local model server works beside any proxy."""
     assert not through(host, "")
@@ -101,7 +119,7 @@ def test_this_machine_is_never_called_through_a_proxy(host: str) -> None:
         ("example.com", ["example.com", "api.example.com", "API.Example.com."], ["notexample.com", "example.com.org"]),
         (".example.com", ["example.com", "a.b.example.com"], ["anexample.com"]),
         ("*.example.com", ["api.example.com"], ["example.org"]),
-        ("10.0.0.0/8", ["10.1.2.3", "::ffff:10.1.2.3"], ["11.0.0.1", "10.example"]),
+        ("10.0.0.0/8", ["10.1.2.3", "::ffff:10.1.2.3", "10.258"], ["11.0.0.1", "10.example"]),
         ("192.168.1.5", ["192.168.1.5"], ["192.168.1.50"]),
         ("fd00::/8", ["fd00::1"], ["fe00::1"]),
         ("[fd00::1]", ["fd00::1"], ["fd00::2"]),

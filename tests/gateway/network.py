@@ -3,6 +3,7 @@
 import contextlib
 import socket
 import ssl
+import struct
 import threading
 from base64 import b64encode
 from datetime import UTC, datetime, timedelta
@@ -22,6 +23,9 @@ WRITTEN = "keydesk:pass%3Aword%40of%20the%20proxy"
 
 PROVIDER = "provider.test"
 """A host that this machine cannot look up; the proxy can."""
+
+RESET = b"reset"
+"""An answer of a `ConnectProxy` that is none: the connection is reset."""
 
 PEM = serialization.Encoding.PEM
 YEAR = timedelta(days=365)
@@ -156,6 +160,9 @@ class ConnectProxy:
                     return
                 head += part
             self.heads.append(head)
+            if self._answer == RESET:
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                return
             if self._answer is not None:
                 client.sendall(self._answer)
                 return

@@ -13,9 +13,9 @@ from sqlalchemy import select
 
 from tests.conftest import CREDENTIAL, wait_until
 from tests.gateway.conftest import Behind, Gate, RawUpstream, http_answer, raw_upstream
-from tests.gateway.network import PASSWORD, PROVIDER, Authority, ConnectProxy, Network
+from tests.gateway.network import PASSWORD, PROVIDER, RESET, Authority, ConnectProxy, Network
 from toolkit.core.errors import InvalidInput
-from toolkit.core.outbound_proxies import OutboundProxies
+from toolkit.core.outbound_proxies import OutboundProxies, OutboundProxy
 from toolkit.core.settings import Settings
 from toolkit.gateway.connection_faults import Misconfigured, redirected
 from toolkit.gateway.connection_pool import ConnectionPool
@@ -159,16 +159,19 @@ def test_of_a_redirect_the_kind_is_told(location: str, kind: str) -> None:
 
 
 def connect_to(proxy: ConnectProxy, host: str = PROVIDER, user: str = "") -> None:
-    """Connect to an upstream of http through a proxy."""
+    """Connect to an upstream of https through a proxy."""
 
     async def run() -> None:
-        pool = ConnectionPool(proxies=OutboundProxies(http=proxy.known(user=user)))
+        pool = ConnectionPool(proxies=OutboundProxies(https=proxy.known("HTTPS_PROXY", user)))
         try:
-            await pool.connect(Address(host, 8080, tls=False), asyncio.get_running_loop().time() + 10)
+            await pool.connect(Address(host, 8443, tls=True), asyncio.get_running_loop().time() + 10)
         finally:
             pool.close()
 
     asyncio.run(run())
+
+
+_407 = b"HTTP/1.1 407 Proxy Authentication Required\r\n"
 
 
 @pytest.mark.parametrize(
@@ -179,13 +182,18 @@ def connect_to(proxy: ConnectProxy, host: str = PROVIDER, user: str = "") -> Non
         (b"HTTP/1.1 403 Forbidden\r\nContent-Length: 4\r\n\r\nNo u:hunter2", "u:hunter2", r"\(403\): allow its host"),
         (b"HTTP/1.1 405 \r\n\r\n", "", r"\(405\): allow its host and port there, or name the host in NO_PROXY"),
         (b"SSH-2.0-OpenSSH_9.2\r\n\r\n", "", "is no HTTP proxy"),
+        (_407 + b"Proxy-Authenticate: Basic realm=x\r\n\r\n", "", "asks for a user and a password"),
+        (_407 + b"Proxy-Authenticate: Negotiate\r\nproxy-authenticate: NTLM, basic\r\n\r\n", "", "asks for a user"),
+        (_407 + b"Proxy-Authenticate: Negotiate\r\nproxy-authenticate: NTLM\r\n\r\n", "u:hunter2", "another sign-in"),
+        (b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 403 No\r\n\r\n", "", r"\(403\): allow its host"),
+        (b"HTTP/1.1 101 Switching Protocols\r\n\r\n", "", r"\(101\): allow its host"),
     ],
 )
 def test_a_proxy_that_must_be_mended(answer: bytes, user: str, words: str) -> None:
     """An operator reads what to change; nothing that the proxy said, and no password, is in it."""
     with (
         ConnectProxy(answer) as proxy,
-        pytest.raises(Misconfigured, match=f"the proxy of HTTP_PROXY.*{words}") as caught,
+        pytest.raises(Misconfigured, match=f"the proxy of HTTPS_PROXY.*{words}") as caught,
     ):
         connect_to(proxy, user=user)
     assert "hunter2" not in str(caught.value)
@@ -199,6 +207,8 @@ def test_a_proxy_that_must_be_mended(answer: bytes, user: str, words: str) -> No
         (b"HTTP/1.1 504 Gateway Timeout\r\n\r\n", r"could not reach the upstream \(504\)"),
         (b"", "hung up"),
         (b"HTTP/1.1 200 OK\r\n", "hung up"),
+        (b"HTTP/1.1 100 Continue\r\n\r\n", "hung up"),
+        (b"HTTP/1.1 100 Continue\r\n\r\n" * 1_000, "without end"),
         (b"HTTP/1.1 200 OK\r\nX: " + b"y" * 20_000, "without end"),
         (b"HTTP/1.1 200 OK\r\n\r\nHTTP/1.1 200 OK\r\n\r\n{}", "more than its answer"),
     ],
@@ -207,10 +217,29 @@ def test_a_proxy_that_fails_now(answer: bytes, words: str) -> None:
     """It may work the next time, so it is not said to be set up wrongly."""
     with (
         ConnectProxy(answer) as proxy,
-        pytest.raises(ConnectionError, match=f"the proxy of HTTP_PROXY.*{words}") as caught,
+        pytest.raises(ConnectionError, match=f"the proxy of HTTPS_PROXY.*{words}") as caught,
     ):
         connect_to(proxy)
     assert type(caught.value) is ConnectionError
+
+
+def test_a_proxy_that_breaks_off_is_named() -> None:
+    """It is the proxy that reset the connection, not the upstream."""
+    with ConnectProxy(RESET) as proxy, pytest.raises(ConnectionError, match="the proxy of HTTPS_PROXY hung up"):
+        connect_to(proxy)
+
+
+def test_a_proxy_that_says_nothing_is_named() -> None:
+    """Whoever waits for a connection in vain reads what it was to go through."""
+
+    async def run() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as silent:
+            proxy = OutboundProxy.parse(f"http://127.0.0.1:{silent.getsockname()[1]}", "HTTPS_PROXY")
+            pool = ConnectionPool(proxies=OutboundProxies(https=proxy))
+            with pytest.raises(TimeoutError, match="no connection to it through the proxy of HTTPS_PROXY"):
+                await pool.connect(Address(PROVIDER, 443, tls=True), asyncio.get_running_loop().time() + 0.05)
+
+    asyncio.run(run())
 
 
 def test_a_proxy_that_is_not_there() -> None:
@@ -218,7 +247,7 @@ def test_a_proxy_that_is_not_there() -> None:
     proxy = ConnectProxy()
     with proxy:
         pass
-    with pytest.raises(ConnectionError, match="the proxy of HTTP_PROXY cannot be reached"):
+    with pytest.raises(ConnectionError, match="the proxy of HTTPS_PROXY cannot be reached"):
         connect_to(proxy)
 
 
@@ -238,7 +267,64 @@ def test_an_ipv6_address_is_written_in_brackets() -> None:
     with ConnectProxy(b"HTTP/1.1 502 \r\n\r\n") as proxy:
         with pytest.raises(ConnectionError):
             connect_to(proxy, "2001:db8::1")
-        assert proxy.heads == [b"CONNECT [2001:db8::1]:8080 HTTP/1.1\r\nHost: [2001:db8::1]:8080\r\n\r\n"]
+        assert proxy.heads == [b"CONNECT [2001:db8::1]:8443 HTTP/1.1\r\nHost: [2001:db8::1]:8443\r\n\r\n"]
+
+
+# -- upstreams of http through a proxy -----------------------------------------------------------------------------
+
+
+def asked_through(proxy: OutboundProxy, settings: Settings, url: str, times: int = 1) -> None:
+    """Ask an upstream of http for something, through a proxy."""
+
+    async def run() -> None:
+        pool = ConnectionPool(proxies=OutboundProxies(http=proxy))
+        for _ in range(times):
+            with Exchange(pool, settings, url, {"authorization": "Bearer ours"}, b"{}") as made:
+                await made.send()
+                while await made.read():
+                    pass
+        pool.close()
+
+    asyncio.run(run())
+
+
+def test_what_is_asked_of_an_upstream_of_http_is_passed_on_by_the_proxy(settings: Settings) -> None:
+    """In the absolute form, with the proxy's credential; many proxies make tunnels to port 443 alone."""
+    with raw_upstream([WHOLE]) as front:
+        proxy = OutboundProxy.parse(front.url.replace("//", "//Aladdin:open%20sesame@"), "HTTP_PROXY")
+        assert proxy is not None
+        asked_through(proxy, settings, "http://models.test:8000/v1/chat?x=1")
+        asked_through(replace(proxy, authorization=""), settings, "http://[2001:db8::1]/")
+        first, second = front.requests
+    assert first.startswith(
+        b"POST http://models.test:8000/v1/chat?x=1 HTTP/1.1\r\nHost: models.test:8000\r\nauthorization: Bearer ours\r\n"
+        b"proxy-authorization: Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==\r\n"
+    )
+    assert second.startswith(
+        b"POST http://[2001:db8::1]/ HTTP/1.1\r\nHost: [2001:db8::1]\r\nauthorization: Bearer ours"
+    )
+    assert b"proxy-auth" not in second
+
+
+@pytest.mark.parametrize("user", ["", "u:hunter2@"])
+def test_a_proxy_of_http_that_wants_to_know_who_asks(settings: Settings, user: str) -> None:
+    """It is the proxy's 407, and an operator's to mend."""
+    with raw_upstream([http_answer(b"who?", status="407 Proxy Authentication Required")]) as front:
+        proxy = OutboundProxy.parse(front.url.replace("//", f"//{user}"), "HTTP_PROXY")
+        assert proxy is not None
+        with pytest.raises(NoWay, match=r"the proxy of HTTP_PROXY .*user and .*password.* \(407\)") as caught:
+            asked_through(proxy, settings, "http://models.test/")
+    assert "hunter2" not in str(caught.value)
+
+
+def test_no_proxy_passes_on_what_is_for_a_metadata_service(settings: Settings) -> None:
+    """As none makes a tunnel to it."""
+    with raw_upstream([WHOLE]) as front:
+        proxy = OutboundProxy.parse(front.url, "HTTP_PROXY")
+        assert proxy is not None
+        with pytest.raises(NoWay, match="never called"):
+            asked_through(proxy, settings, "http://169.254.169.254/")
+        assert front.requests == []
 
 
 # -- addresses ------------------------------------------------------------------------------------------------------
@@ -273,6 +359,58 @@ def test_the_address_that_was_judged_is_connected_to() -> None:
 
     with asyncio.Runner(loop_factory=Rebinding) as runner:
         runner.run(run())
+
+
+class Crossing(asyncio.SelectorEventLoop):
+    """A loop whose name has two addresses; at the first nobody listens."""
+
+    async def getaddrinfo(self, host: Any, port: Any, **options: Any) -> Any:
+        """Look a name up."""
+        assert host == "two.test"
+        found = await super().getaddrinfo("127.0.0.1", port, **options)
+        return [(*info[:4], ("127.77.77.77", port)) for info in found] + found
+
+
+def test_of_two_addresses_one_may_be_dead() -> None:
+    """The other one is connected to."""
+
+    async def run() -> None:
+        pool, loop = ConnectionPool(), asyncio.get_running_loop()
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            assert (
+                await pool.connect(Address("two.test", server.getsockname()[1], tls=False), loop.time() + 10)
+            ).is_open
+        pool.close()
+
+    with asyncio.Runner(loop_factory=Crossing) as runner:
+        runner.run(run())
+
+
+def free_port() -> int:
+    """Return a port at which nobody listens."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port: int = server.getsockname()[1]
+        return port
+
+
+@pytest.mark.parametrize(
+    ("host", "words"),
+    [
+        ("127.0.0.1", "nothing listens at its address"),
+        ("nobody.invalid", "cannot be looked up: is its base URL right, or must HTTPS_PROXY name a proxy"),
+        ("two..dots", "cannot be looked up"),
+    ],
+)
+def test_an_upstream_that_cannot_be_connected_to(host: str, words: str) -> None:
+    """Said in words, and nothing that is set up wrongly for certain: it may work the next time."""
+
+    async def run() -> None:
+        address = Address(host, free_port(), tls=False)
+        with pytest.raises(ConnectionError, match=words) as caught:
+            await ConnectionPool().connect(address, asyncio.get_running_loop().time() + 20)
+        assert type(caught.value) is ConnectionError
+
+    asyncio.run(run())
 
 
 # -- certificates ---------------------------------------------------------------------------------------------------

@@ -22,8 +22,8 @@ def check_base_url(base_url: str, dialect: Dialect) -> None:
     """Refuse what cannot be the base URL of an upstream.
 
     Raises:
-        InvalidInput: no URL of http or https, one with a query, a credential or words to fill in, that of a single
-            endpoint, or of a place that is never called (`destinations`).
+        InvalidInput: no URL of http or https, one with a query, a credential, words to fill in, or a host that is not
+            in ASCII, that of a single endpoint, or of a place that is never called (`destinations`).
     """
     if len(base_url) > LONGEST:
         raise InvalidInput(f"The base URL has {len(base_url):,} characters; at most {LONGEST} are allowed.")
@@ -36,6 +36,12 @@ def check_base_url(base_url: str, dialect: Dialect) -> None:
         raise InvalidInput(f"The base URL {base_url!r} must look like https://api.example.com/v1.")
     if "{" in base_url:
         raise InvalidInput(f"The base URL {base_url!r} has words in braces: put your own in their place.")
+    if not (parts.hostname or "").isascii():
+        # IDNA 2003 and 2008 make different names of some letters, which may be different people's.
+        raise InvalidInput(
+            f"The base URL {base_url!r} has letters in its host that are not ASCII: write the host as the provider's "
+            "certificate has it, such as xn--bcher-kva.example."
+        )
     if fault := fault_of_host(parts.hostname or ""):
         raise InvalidInput(f"The base URL {base_url!r} cannot be used: {fault}, which is never called.")
     if parts.username or parts.password:

@@ -50,7 +50,7 @@ def fault_of_host(host: str) -> str | None:
     name = host.rstrip(".").lower()
     if name in _NAMES:
         return f"{host} is a cloud's metadata service"
-    address = _address(name)
+    address = address_of(name)
     return None if address is None else fault_of_address(address)
 
 
@@ -80,7 +80,7 @@ def _meant(address: IPAddress) -> list[IPAddress]:
     return meant
 
 
-def _address(host: str) -> IPAddress | None:
+def address_of(host: str) -> IPAddress | None:
     """Return the address that a host spells, in any form that a resolver takes for one: 2852039166, 0xa9fea9fe."""
     try:
         return ipaddress.ip_address(host)

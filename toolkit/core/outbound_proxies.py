@@ -8,9 +8,10 @@ is always called directly, as by Go: a proxy would reach its own machine in its 
 import re
 from base64 import b64encode
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
-from urllib.parse import unquote, urlsplit
+from ipaddress import IPv6Address, ip_network
+from urllib.parse import unquote_to_bytes, urlsplit
 
+from toolkit.core.destinations import IPAddress, address_of
 from toolkit.core.errors import InvalidInput
 
 _HTTP_PORT = 80
@@ -46,6 +47,7 @@ class OutboundProxy:
         try:
             parts = urlsplit(text if "://" in text else f"http://{text}")
             port = parts.port
+            (parts.hostname or "").encode("idna")  # as it will be looked up
         except ValueError:
             parts, port = urlsplit(""), None
         plain = parts.path in {"", "/"} and not parts.query and not parts.fragment
@@ -63,8 +65,8 @@ class OutboundProxy:
             )
         authorization = ""
         if parts.username or parts.password:
-            user = f"{unquote(parts.username or '')}:{unquote(parts.password or '')}"
-            authorization = f"Basic {b64encode(user.encode()).decode()}"
+            user = unquote_to_bytes(parts.username or "") + b":" + unquote_to_bytes(parts.password or "")
+            authorization = f"Basic {b64encode(user).decode()}"
         return cls(setting, parts.hostname, port or _HTTP_PORT, authorization)
 
 
@@ -103,12 +105,14 @@ class OutboundProxies:
             return None
         name = host.lower().rstrip(".")
         address = _address(name)
-        if name == "localhost" or name.endswith(".localhost") or (address is not None and address.is_loopback):
+        if name == "localhost" or name.endswith(".localhost"):
+            return None
+        if address is not None and (address.is_loopback or address.is_unspecified):
             return None
         return None if any(_covers(entry, name, address, port) for entry in self.direct) else proxy
 
 
-def _covers(entry: str, name: str, address: IPv4Address | IPv6Address | None, port: int) -> bool:
+def _covers(entry: str, name: str, address: IPAddress | None, port: int) -> bool:
     """Whether an entry of `NO_PROXY` names a host.
 
     It is `*`, a domain with all below it, an address, or a network; each may end in the only port that is meant.
@@ -129,9 +133,6 @@ def _covers(entry: str, name: str, address: IPv4Address | IPv6Address | None, po
     return address is not None and address in network
 
 
-def _address(name: str) -> IPv4Address | IPv6Address | None:
-    try:
-        address = ip_address(name)
-    except ValueError:
-        return None
+def _address(name: str) -> IPAddress | None:
+    address = address_of(name)
     return (address.ipv4_mapped or address) if isinstance(address, IPv6Address) else address

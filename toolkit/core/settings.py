@@ -54,7 +54,7 @@ TABLE = (
         "PEM file with the authorities whose certificates upstreams may have; empty: this machine's.",
     ),
     Setting("HTTPS_PROXY", "", "Proxy to upstreams of https: http://PROXY:PORT or http://USER:PASSWORD@PROXY:PORT."),
-    Setting("HTTP_PROXY", "", "Proxy to upstreams of http; it too is asked to connect to them (CONNECT)."),
+    Setting("HTTP_PROXY", "", "Proxy to upstreams of http, which reads what they are asked and passes it on."),
     Setting(
         "NO_PROXY",
         "",

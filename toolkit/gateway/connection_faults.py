@@ -3,6 +3,8 @@
 The words name no host and nothing that the other side said: they stand in the request log and among the incidents.
 """
 
+import errno
+import socket
 import ssl
 from urllib.parse import urljoin, urlsplit
 
@@ -21,8 +23,26 @@ _ABOUT_OURS = ("CERTIFICATE", "UNKNOWN_CA", "ACCESS_DENIED")
 """Parts of the alerts by which a server says that it does not take our certificate, or wants one (RFC 8446, 6.2)."""
 
 
+_CONNECTING = {
+    errno.ECONNREFUSED: "nothing listens at its address",
+    errno.ENETUNREACH: "no network leads to its address: must HTTPS_PROXY name a proxy?",
+    errno.EHOSTUNREACH: "no network leads to its address: must HTTPS_PROXY name a proxy?",
+    errno.ETIMEDOUT: "what is at its address does not answer: must HTTPS_PROXY name a proxy?",
+}
+
+
 class Misconfigured(ConnectionError):
     """No connection can be had until an operator has mended something: the words say what."""
+
+
+def fault_of_connecting(error: Exception) -> ConnectionError:
+    """Return why an upstream cannot be connected to."""
+    if isinstance(error, socket.gaierror | UnicodeError):
+        return ConnectionError(
+            "its host's name cannot be looked up: is its base URL right, or must HTTPS_PROXY name a proxy?"
+        )
+    number = getattr(error, "errno", None)
+    return ConnectionError(_CONNECTING.get(number or 0, f"it cannot be connected to ({type(error).__name__})"))
 
 
 def fault_of_handshake(error: ssl.SSLError) -> ConnectionError:

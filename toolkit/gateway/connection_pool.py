@@ -3,12 +3,14 @@
 import asyncio
 import socket
 import ssl
+from collections.abc import Sequence
 
 import aiohappyeyeballs
+from aiohappyeyeballs import AddrInfoType
 
 from toolkit.core.destinations import fault_of_address, fault_of_host
 from toolkit.core.outbound_proxies import OutboundProxies, OutboundProxy
-from toolkit.gateway.connection_faults import Misconfigured, fault_of_handshake
+from toolkit.gateway.connection_faults import Misconfigured, fault_of_connecting, fault_of_handshake
 from toolkit.gateway.proxy_tunnel import open_tunnel
 from toolkit.gateway.request_writing import Address
 from toolkit.gateway.upstream_connection import UpstreamConnection
@@ -19,6 +21,9 @@ KEPT = 30.0
 _SECOND_ADDRESS = 0.25
 """Seconds after which a host's next address is tried alongside (RFC 8305)."""
 
+_NOT_CONNECTED = (OSError, RuntimeError, UnicodeError)
+"""What fails to connect: uvloop raises a RuntimeError now and then, a name that is none a UnicodeError."""
+
 
 class ConnectionPool:
     """The connections to all upstreams; made in the running event loop.
@@ -26,12 +31,16 @@ class ConnectionPool:
     Args:
         context: how TLS certificates are checked; by default against this machine's authorities.
         proxies: through which upstreams are called; by default none.
+
+    Attributes:
+        forwards: whether a proxy passes on what is asked of upstreams of http.
     """
 
     def __init__(self, context: ssl.SSLContext | None = None, proxies: OutboundProxies | None = None) -> None:
         self._loop = asyncio.get_running_loop()
         self._context = context or ssl.create_default_context()
         self._proxies = proxies or OutboundProxies()
+        self.forwards = self._proxies.http is not None
         self._kept: dict[Address, dict[UpstreamConnection, float]] = {}
         self._all: set[UpstreamConnection] = set()
         self._sweeper: asyncio.TimerHandle | None = None
@@ -47,8 +56,17 @@ class ConnectionPool:
             Misconfigured: none can be made until an operator has mended something.
             OSError, TimeoutError: none can be made.
         """
-        async with asyncio.timeout_at(limit):
-            return await self._connect(address)
+        proxy = self._proxies.of(address.host, address.port, tls=address.tls)
+        try:
+            async with asyncio.timeout_at(limit):
+                return await self._connect(address, proxy)
+        except TimeoutError:
+            through = f" through {proxy}" if proxy else ""
+            raise TimeoutError(f"no connection to it{through} within the time limit") from None
+
+    def forwarder_of(self, address: Address) -> OutboundProxy | None:
+        """Return the proxy that passes on what is asked of an upstream of http; None if that is asked directly."""
+        return self._proxies.of(address.host, address.port, tls=False)
 
     def kept(self, address: Address) -> UpstreamConnection | None:
         """Return a kept connection, the youngest first; None if there is none."""
@@ -60,9 +78,8 @@ class ConnectionPool:
             connection.abort()
         return None
 
-    async def _connect(self, address: Address) -> UpstreamConnection:
-        proxy = self._proxies.of(address.host, address.port, tls=address.tls)
-        wire = await (self._wire(address) if proxy is None else self._tunnel(address, proxy))
+    async def _connect(self, address: Address, proxy: OutboundProxy | None) -> UpstreamConnection:
+        wire = await (self._wire(address) if proxy is None else self._through(address, proxy))
         try:
             wire.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, True)
             _, connection = await self._loop.create_connection(
@@ -82,23 +99,37 @@ class ConnectionPool:
 
     async def _wire(self, address: Address) -> socket.socket:
         """Connect to an upstream."""
-        infos = await self._loop.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
+        try:
+            infos = await self._look_up(address.host, address.port)
+        except _NOT_CONNECTED as error:
+            raise fault_of_connecting(error) from None
         for *_, resolved in infos:
             # Here and not by the name: what it resolves to is up to whoever answers for it, and may change. It is not
             # looked up again: what was judged is what is connected to.
             if fault := fault_of_address(str(resolved[0])):
                 raise Misconfigured(f"{fault}, which is never called")
-        return await aiohappyeyeballs.start_connection(infos, happy_eyeballs_delay=_SECOND_ADDRESS)
+        try:
+            return await aiohappyeyeballs.start_connection(infos, happy_eyeballs_delay=_SECOND_ADDRESS)
+        except _NOT_CONNECTED as error:
+            raise fault_of_connecting(error) from None
 
-    async def _tunnel(self, address: Address, proxy: OutboundProxy) -> socket.socket:
-        """Connect to an upstream through a proxy, which looks its name up: of it only the spelling can be judged."""
+    async def _look_up(self, host: str, port: int) -> Sequence[AddrInfoType]:
+        return await self._loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+
+    async def _through(self, address: Address, proxy: OutboundProxy) -> socket.socket:
+        """Connect to a proxy, which looks the upstream's name up: of that only the spelling can be judged.
+
+        What is asked of an upstream of http it passes on itself; to one of https it makes a tunnel.
+        """
         if fault := fault_of_host(address.host):
             raise Misconfigured(f"{fault}, which is never called")
         try:
-            infos = await self._loop.getaddrinfo(proxy.host, proxy.port, type=socket.SOCK_STREAM)
+            infos = await self._look_up(proxy.host, proxy.port)
             wire = await aiohappyeyeballs.start_connection(infos, happy_eyeballs_delay=_SECOND_ADDRESS)
-        except OSError as error:
+        except _NOT_CONNECTED as error:
             raise ConnectionError(f"{proxy} cannot be reached ({type(error).__name__})") from None
+        if not address.tls:
+            return wire
         try:
             await open_tunnel(wire, proxy, address.host, address.port)
         except BaseException:

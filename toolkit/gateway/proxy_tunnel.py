@@ -6,6 +6,7 @@ TLS is spoken with the upstream itself, so the proxy reads neither call nor cred
 import asyncio
 import re
 import socket
+from collections.abc import Iterable
 
 from toolkit.core.outbound_proxies import OutboundProxy
 from toolkit.gateway.connection_faults import Misconfigured
@@ -13,9 +14,14 @@ from toolkit.gateway.connection_faults import Misconfigured
 LONGEST_HEAD = 16 * 1024
 """Bytes of a proxy's answer that are read."""
 
+WANTS_USER = 407
+"""Status with which a proxy wants to know who asks (RFC 9110, 15.5.8)."""
+
 _STATUS = re.compile(rb"HTTP/1\.[01] (\d{3})[ \r]")
+_INTERIM = re.compile(rb"HTTP/1\.[01] 1(?!01)\d\d[ \r]")
+_CHALLENGE = re.compile(rb"\r\nproxy-authenticate:([^\r]*)", re.IGNORECASE)
+_BASIC = re.compile(rb"(?:^|[\s,])basic(?:[\s,]|$)", re.IGNORECASE)
 _END = b"\r\n\r\n"
-_WANTS_USER = 407
 _CANNOT_REACH = frozenset({502, 503, 504})
 
 
@@ -36,16 +42,55 @@ async def open_tunnel(wire: socket.socket, proxy: OutboundProxy, host: str, port
     lines = [f"CONNECT {target} HTTP/1.1", f"Host: {target}"]
     if proxy.authorization:
         lines.append(f"Proxy-Authorization: {proxy.authorization}")
-    await loop.sock_sendall(wire, "\r\n".join([*lines, "", ""]).encode("latin-1"))
-    answer = b""
+    try:
+        await loop.sock_sendall(wire, "\r\n".join([*lines, "", ""]).encode("latin-1"))
+        answer = await _answer(wire, proxy)
+    except (ConnectionResetError, ConnectionAbortedError, BrokenPipeError):
+        raise _hung_up(proxy) from None
+    _judge(proxy, answer)
+
+
+async def _answer(wire: socket.socket, proxy: OutboundProxy) -> bytes:
+    """Return a proxy's answer as far as its head, and what came along with it.
+
+    Interim answers (1xx) are passed over: they may come before any answer (RFC 9110, 15.2).
+    """
+    loop = asyncio.get_running_loop()
+    answer, left = b"", LONGEST_HEAD
     while _END not in answer:
         part = await loop.sock_recv(wire, LONGEST_HEAD)
         if not part:
-            raise ConnectionError(f"{proxy} hung up before it had answered")
-        answer += part
-        if len(answer) > LONGEST_HEAD:
+            raise _hung_up(proxy)
+        answer, left = answer + part, left - len(part)
+        if left < 0:
             raise ConnectionError(f"{proxy} gives an answer without end")
-    _judge(proxy, answer)
+        while _INTERIM.match(answer) and _END in answer:
+            answer = answer.partition(_END)[2]
+    return answer
+
+
+def _hung_up(proxy: OutboundProxy) -> ConnectionError:
+    return ConnectionError(f"{proxy} hung up before it had answered")
+
+
+def fault_of_user(proxy: OutboundProxy, challenges: Iterable[bytes] = ()) -> Misconfigured:
+    """Return what is wrong where a proxy wants to know who asks.
+
+    Args:
+        proxy: which one.
+        challenges: what it says of how that is proven, its `Proxy-Authenticate`, as far as it is known.
+    """
+    offered = list(challenges)
+    if offered and not any(_BASIC.search(challenge) for challenge in offered):
+        return Misconfigured(
+            f"{proxy} takes no user and password (407), but another sign-in, such as NTLM or Kerberos, which the "
+            "gateway does not know: have it let this machine through, or run a proxy here that signs in to it"
+        )
+    return Misconfigured(
+        f"{proxy} does not take the user and the password in its URL (407)"
+        if proxy.authorization
+        else f"{proxy} asks for a user and a password (407): write both into its URL"
+    )
 
 
 def _judge(proxy: OutboundProxy, answer: bytes) -> None:
@@ -54,12 +99,8 @@ def _judge(proxy: OutboundProxy, answer: bytes) -> None:
     if found is None:
         raise Misconfigured(f"{proxy} is no HTTP proxy: what it answers is not HTTP")
     status = int(found[1])
-    if status == _WANTS_USER:
-        raise Misconfigured(
-            f"{proxy} does not take the user and the password in its URL (407)"
-            if proxy.authorization
-            else f"{proxy} asks for a user and a password (407): write both into its URL"
-        )
+    if status == WANTS_USER:
+        raise fault_of_user(proxy, _CHALLENGE.findall(answer))
     if status in _CANNOT_REACH:
         raise ConnectionError(f"{proxy} could not reach the upstream ({status})")
     if not 200 <= status < 300:

@@ -37,6 +37,16 @@ def split_url(url: str, method: str = "POST") -> tuple[Address, str]:
     return address, f"{method} {target} HTTP/1.1\r\nHost: {authority}"
 
 
+def absolute(opening: str) -> str:
+    """Return what the first lines of a request say to a proxy that passes it on (RFC 9112, 3.2.2).
+
+    Args:
+        opening: from `split_url`, of a URL of http.
+    """
+    method, target, rest = opening.split(" ", 2)
+    return f"{method} http://{opening.rpartition('Host: ')[2]}{target} {rest}"
+
+
 def request_bytes(opening: str, headers: Mapping[str, str], body: bytes, length: int | None = None) -> bytes:
     """Return the bytes of a request.
 

@@ -11,7 +11,8 @@ from toolkit.core.settings import Settings
 from toolkit.dialects.sse import has_begun
 from toolkit.gateway.connection_faults import REDIRECTS, Misconfigured, redirected
 from toolkit.gateway.connection_pool import ConnectionPool
-from toolkit.gateway.request_writing import request_bytes, split_url
+from toolkit.gateway.proxy_tunnel import WANTS_USER, fault_of_user
+from toolkit.gateway.request_writing import absolute, request_bytes, split_url
 from toolkit.gateway.upstream_connection import UpstreamConnection
 from toolkit.gateway.upstream_retry import ask_again_if_closed
 
@@ -173,9 +174,14 @@ class Exchange:
         limit = self._limit(self._settings.first_byte_timeout)
         try:
             address, opening = split_url(self._url, self._method)
+            fields, proxy = self._headers, None
+            if self._pool.forwards and not address.tls and (proxy := self._pool.forwarder_of(address)) is not None:
+                opening = absolute(opening)
+                if proxy.authorization:
+                    fields = {**fields, "proxy-authorization": proxy.authorization}
             body, self._body = self._body, b""
             first, rest = (body, []) if isinstance(body, bytes) else (b"", body)
-            request = request_bytes(opening, self._headers, first, len(first) + sum(map(len, rest)))
+            request = request_bytes(opening, fields, first, len(first) + sum(map(len, rest)))
 
             def connect() -> Awaitable[UpstreamConnection]:
                 self._dead = self._connection
@@ -185,14 +191,16 @@ class Exchange:
                 return self._ask(connection, request, list(rest) if may_be_repeated else rest, limit)
 
             await ask_again_if_closed(self._pool.kept(address), connect, ask)
-        except TimeoutError:
-            raise UpstreamSlow("no answer within the time limit") from None
+        except TimeoutError as error:
+            raise UpstreamSlow(str(error) or "no answer within the time limit") from None
         except Misconfigured as error:
             raise NoWay(f"no answer: {error}") from None
         except (OSError, ValueError) as error:  # ValueError: a header or the URL cannot be sent as it is
             raise UpstreamBroke(f"no answer: {_reason(error)}") from None
         assert self._connection is not None  # noqa: S101 - it has answered
         self.status = self._connection.status
+        if self.status == WANTS_USER and proxy is not None:
+            raise NoWay(f"no answer: {fault_of_user(proxy)}")
         if self.status in {204, 205}:  # whatever it sends behind this, no server may pass it on
             raise UpstreamBroke(f"no answer: its status {self.status} has no content")
         headers = self._answer_headers = self._connection.headers
