@@ -154,6 +154,7 @@ FAILURES = {
     "no credit": failure(429, "You exceeded your current quota", code="insufficient_quota"),
     "region": failure(400, "User location is not supported", status="FAILED_PRECONDITION"),
     "error in a whole answer": http_answer(json.dumps({"error": {"message": "no", "code": 503}}).encode(), JSON),
+    "code in a whole answer": http_answer(b'{"base_resp": {"status_code": 1008, "status_msg": "no balance"}}', JSON),
 }
 
 

@@ -129,7 +129,7 @@ class Meter(StreamMeter):
         if name in (b"ping", b"content_block_stop"):
             return Fate.PASS
         if name == b"error":
-            return self._fails()
+            return self._fails(piece)
         event = self._parse(piece)
         if event is None:
             return Fate.PASS
@@ -151,7 +151,7 @@ class Meter(StreamMeter):
             self.complete = self.ended = not self.failed
             return Fate.HOLD
         elif tells_error(event):
-            return self._fails()
+            return self._fails(piece)
         return Fate.PASS
 
     def _is_end(self, piece: bytes) -> bool:

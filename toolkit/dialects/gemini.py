@@ -158,9 +158,8 @@ class Meter(StreamMeter):
                 return Fate.PASS
             self.response_id = self.response_id or response_id_of(event)
             if event.get("error"):
-                self.failed = True
                 self.complete = False
-                return Fate.HOLD
+                return self._fails(piece)
             self._note_end(event)
         self._keep(piece)
         return Fate.NEXT if self.complete or self._finished else Fate.PASS
@@ -173,7 +172,7 @@ class Meter(StreamMeter):
         self.complete = self.complete or blocked or len(self._finished) >= self._choices
 
     def _is_end(self, piece: bytes) -> bool:
-        return not self._sse and not element_of(piece)
+        return not self.sse and not element_of(piece)
 
     def _fold(self) -> None:
         super()._fold()

@@ -42,9 +42,11 @@ class StreamMeter:
         choices: answers asked for at once.
 
     Attributes:
+        sse: as above.
         complete: the answer's regular end was seen, so the stream may be ended cleanly.
         ended: the provider has said that nothing follows.
         failed: the upstream ended the answer with its own error event.
+        failure: the piece that told it.
         started: a piece was passed on, so the caller has seen part of the answer.
         response_id: the provider's id of the answer.
         served: the tier and region that served it, as far as it is said.
@@ -61,10 +63,11 @@ class StreamMeter:
         self.complete = False
         self.ended = False
         self.failed = False
+        self.failure = b""
         self.started = False
         self.response_id: str | None = None
         self.served = NOT_SAID
-        self._sse = sse
+        self.sse = sse
         self._drop_usage = drop_usage
         self._choices = choices
         self._splitter = EventSplitter() if sse else ArraySplitter()
@@ -179,12 +182,12 @@ class StreamMeter:
         data = self._data(piece)
         return bool(data) and not data.startswith(b"[DONE]") and not self._is_end(piece)
 
-    def _fails(self) -> Fate:
+    def _fails(self, piece: bytes) -> Fate:
         """Judge an error of the provider's; what comes after the end changes nothing."""
         if self.ended:
             self._late_errors += 1
             return Fate.DROP
-        self.failed = True
+        self.failed, self.failure = True, self.failure or piece
         return Fate.HOLD
 
     @property
@@ -244,7 +247,7 @@ class StreamMeter:
         return value if isinstance(value, dict) else None
 
     def _data(self, piece: bytes) -> bytes:
-        return (data_of(piece) or b"") if self._sse else element_of(piece)
+        return (data_of(piece) or b"") if self.sse else element_of(piece)
 
 
 def length_of(value: object) -> int:

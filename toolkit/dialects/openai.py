@@ -105,9 +105,11 @@ def response_id_of(answer: dict[str, Any]) -> str | None:
 
 
 # What a plain delta of a chat stream does not have; values that are null, or empty, are in every chunk of some servers.
-# An error is a name or a value: vLLM sends {"object": "error", …}.
+# An error is a name or a value: vLLM sends {"object": "error", …}. MiniMax tells its own in `base_resp`.
 # Alternatives that begin with different letters are passed over in half the time.
-_CHAT_NEWS = re.compile(rb'"(?:finish_reason"\s*+:\s*+(?!null|"")|usage"\s*+:\s*+(?!null)|error"(?!\s*+:\s*+null))')
+_CHAT_NEWS = re.compile(
+    rb'"(?:finish_reason"\s*+:\s*+(?!null|"")|usage"\s*+:\s*+(?!null)|error"(?!\s*+:\s*+null)|base_resp")'
+)
 _MAY_FAIL = re.compile(rb'"error"(?!\s*+:\s*+null)')
 _RESPONSES_ENDS = frozenset({"response.completed", "response.incomplete", "response.failed"})
 
@@ -140,7 +142,7 @@ class Meter(StreamMeter):
         self.response_id = self.response_id or response_id_of(event)
         self.served = self.served.followed_by(served_by(event))
         if tells_error(event):
-            return self._fails()
+            return self._fails(piece)
         self._keep(piece)
         reported = usage_of(CHAT, event)
         self._note_report(reported)
@@ -164,7 +166,7 @@ class Meter(StreamMeter):
         event = self._parse(piece)
         if event is None:
             if name == "error":
-                return self._fails()
+                return self._fails(piece)
             return Fate.HOLD if b"[DONE]" in piece else Fate.PASS
         kind = text_of(event, "type")
         response = object_of(event, "response")
@@ -173,12 +175,13 @@ class Meter(StreamMeter):
         if kind is not None and kind.endswith(".delta"):
             self._keep(piece)
         if kind in _RESPONSES_ENDS:
-            self.failed = self.failed or (kind == "response.failed" and not self.ended)
+            if kind == "response.failed" and not self.ended:
+                self._fails(piece)
             self.complete = self.ended = True
             self._note_report(usage_of(RESPONSES, response))
             return Fate.HOLD
         if name == "error" or tells_error(event):
-            return self._fails()
+            return self._fails(piece)
         return Fate.PASS
 
     def _is_end(self, piece: bytes) -> bool:

@@ -82,15 +82,22 @@ def text_of(obj: Mapping[str, Any], name: str) -> str | None:
 def tells_error(event: Mapping[str, Any]) -> bool:
     """Whether an event of a stream, or a whole answer, is an error or has one beside its choices.
 
-    It stands under `error` (OpenAI, Anthropic, Google), is the event itself (Anthropic's type; vLLM's object), or ended
-    a choice (OpenRouter, "Errors and debugging").
+    It stands under `error` (OpenAI, Anthropic, Google), is the event itself (Anthropic's type; vLLM's object; a code
+    and a message where an answer would be: iFlytek, "Spark HTTP API"), ended a choice (OpenRouter, "Errors and
+    debugging"), or is a code other than 0 (MiniMax, "Text generation", `base_resp`).
     """
     if event.get("error") or event.get("type") == "error" or event.get("object") == "error":
         return True
+    if "base_resp" in event and object_of(event, "base_resp").get("status_code"):
+        return True
     choices = event.get("choices")
     if not isinstance(choices, list):
-        return False
+        return bool(event.get("code") and text_of(event, "message") and not any(map(event.get, _ANSWERS)))
     for choice in choices:  # noqa: SIM110 - each whole answer is asked, and a generator takes twice as long
         if isinstance(choice, dict) and choice.get("error"):
             return True
     return False
+
+
+_ANSWERS = ("choices", "output", "content", "candidates", "data", "embedding", "embeddings", "usage", "type")
+"""One of these is in whatever answers a call in any of the dialects, unless it is an error."""

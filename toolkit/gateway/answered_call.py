@@ -31,7 +31,7 @@ from toolkit.gateway.responses import (
     send_refusal,
     send_whole,
 )
-from toolkit.gateway.settled_call import TOO_LONG, SettledCall
+from toolkit.gateway.settled_call import BILLED, TOO_LONG, SettledCall
 from toolkit.gateway.upstream_exchange import Exchange, NotConfigured, UpstreamSlow
 
 logger = logging.getLogger("keydesk.gateway")
@@ -115,7 +115,7 @@ class AnsweredCall(SettledCall):
         answer = await exchange.read_error(upstream_errors.LARGEST_ERROR)
         metered = usage_of_error(self._admission, exchange.status, answer)
         if metered:
-            self._odd.append("the provider bills this error")
+            self._odd.append(BILLED)
         found = upstream_errors.of_answer(exchange.status, answer, exchange.retry, self._shape.model, self._scrubber())
         if metered is None:
             found = await self._unless_of_ours(found, answer)

@@ -202,6 +202,7 @@ class Forwarder(AnsweredCall):
         response_id = self._dialect.response_id_of(parsed)
         told = self._told(exchange.status, answer.beginning) if failed else None
         if told:
+            self._note_if_billed(parsed)
             found = upstream_errors.of_event(parsed, exchange.retry, self._shape.model, self._scrubber())
             if not self._dialect.text_bytes_of(endpoint, parsed):
                 if metered is None:
@@ -235,7 +236,8 @@ class Forwarder(AnsweredCall):
         if self._shape.free:
             metered = None
         if meter.failed:
-            piece = next((piece for piece in kept or () if b"error" in piece), b"")
+            piece = meter.failure
+            self._note_if_billed(upstream_errors.event_in(piece, sse=sse))
             found = upstream_errors.of_piece(piece, exchange.retry, self._shape.model, self._scrubber(), sse=sse)
             error = self._told(exchange.status, piece)
             await self._fail(found, metered, response_id=meter.response_id, error=error)

@@ -1,10 +1,12 @@
 """What a call costs that did not come to its end: its provider broke off, its caller left, or we stopped or failed.
 
 What was certainly not sent to the provider costs nothing, and neither does what it broke off before any output, or
-answered with an error, unless it is known to bill that one. Else the input is charged as reported or estimated, and the
-output by what was seen of it; of a call that we ended, also by what its model may have reasoned meanwhile and did not
-show.
+answered with an error, unless it is known to bill that one, or says what it used. Else the input is charged as reported
+or estimated, and the output by what was seen of it; of a call that we ended, also by what its model may have reasoned
+meanwhile and did not show.
 """
+
+from typing import Any
 
 from toolkit.billing.metering import Metered
 from toolkit.core.usage import text_tokens
@@ -16,13 +18,35 @@ from toolkit.gateway.upstream_exchange import Exchange
 
 
 def usage_of_stream(admission: Admission, meter: StreamMeter) -> Metered | None:
-    """Return what a stream used: as reported at its end, else what was seen of it; None if that was nothing."""
+    """Return what a stream used: as reported at its end, else what was seen of it; None if that was nothing.
+
+    An error that ended it before any output costs as `usage_of_told` says.
+    """
     report = meter.report
     if meter.complete and report is not None:
         return admission.gauge().reported(report, lambda: meter.output_seen)
     if meter.output_seen or (meter.complete and not meter.failed):
         return admission.gauge().broken(report, meter.output_seen)
+    if meter.failed:
+        return usage_of_told(admission, upstream_errors.event_in(meter.failure, sse=meter.sse))
     return None
+
+
+def usage_of_told(admission: Admission, event: dict[str, Any] | None) -> Metered | None:
+    """Return what an error costs that an event tells, or an answer of status 200, and before which nothing was said.
+
+    That is nothing, unless it says what it used, or the upstream bills this error: then its input.
+    """
+    if event is None or admission.shape.free:
+        return None
+    model, endpoint = admission.model, admission.shape.endpoint
+    response = event.get("response")
+    report = MODULES[model.dialect].usage_of(endpoint, response if isinstance(response, dict) else event)
+    if report is not None and not (report.usage.input_tokens or report.usage.output_tokens):
+        report = None
+    if report is None and not upstream_errors.is_billed(event, model.traits):
+        return None
+    return admission.gauge().broken(report, 0)
 
 
 def usage_of_error(admission: Admission, status: int, answer: bytes) -> Metered | None:

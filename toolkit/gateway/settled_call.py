@@ -26,9 +26,10 @@ from toolkit.dialects.sse import Framing
 from toolkit.gateway.added_fields import Trial
 from toolkit.gateway.admission import Admission
 from toolkit.gateway.incidents import Incidents
-from toolkit.gateway.interrupted_calls import usage_when_cut, usage_when_failed
+from toolkit.gateway.interrupted_calls import usage_of_told, usage_when_cut, usage_when_failed
 from toolkit.gateway.lifecycle import CallLifecycle
 from toolkit.gateway.request import CallRequest
+from toolkit.gateway.upstream_errors import is_billed
 from toolkit.gateway.upstream_exchange import Exchange
 
 CLIENT_CLOSED = 499
@@ -43,6 +44,8 @@ STOPPED = "the gateway was stopped"
 LEFT = "the caller left"
 TOO_LONG = "the call took longer than its time limit"
 """What cuts a call, as its row says it."""
+
+BILLED = "the provider bills this error"
 
 
 class SettledCall:
@@ -165,11 +168,11 @@ class SettledCall:
         return served
 
     def _metered_whole(self, answer: dict[str, Any], size: int, left_out: int, failed: bool) -> Metered | None:
-        """Return what a whole answer used, of whose bytes some are left out; None if it failed and reports nothing."""
+        """Return what a whole answer used, of whose bytes some are left out; None if it failed, and is not billed."""
         gauge, endpoint = self._admission.gauge(), self._shape.endpoint
         report = self._dialect.usage_of(endpoint, answer)
         if failed and (report is None or not (report.usage.input_tokens or report.usage.output_tokens)):
-            return None
+            return usage_of_told(self._admission, answer)
         if report is None:  # by its text, as of a stream; by its size where the text stands where nobody knows
             return gauge.unreported(text_tokens(self._dialect.text_bytes_of(endpoint, answer) + left_out or size))
         return gauge.reported(report, lambda: text_tokens(self._dialect.text_bytes_of(endpoint, answer) + left_out))
@@ -186,6 +189,11 @@ class SettledCall:
             model, now = self._admission.model, self._lifecycle.key_cache.now()
             words = self._scrubber().text(told)
             self._incidents.refused(model.upstream, fault, model.upstream_model, words, now, model.credential_env)
+
+    def _note_if_billed(self, event: dict[str, Any] | None) -> None:
+        """Note in the row that the provider bills the error that an event tells, or an answer of status 200."""
+        if event is not None and not self._shape.free and is_billed(event, self._admission.model.traits):
+            self._odd.append(BILLED)
 
     def _note_broken(self, error: Exception) -> None:
         """Note, where other upstreams serve the model, too, that this one gave no answer, or half of one."""

@@ -311,19 +311,20 @@ class StreamForwarder(Forwarder):
         outcome, refusal, error = Outcome.COMPLETED, None, None
         if meter.failed:
             outcome, refusal = Outcome.UPSTREAM_ERROR, RefusalType.UPSTREAM_ERROR
-            # What is kept may begin with text of the answer, which the log must not hold.
-            piece = next((piece for piece in kept if b"error" in piece), b"")
+            piece = meter.failure
             error = self._told(200, piece)
             retry = self._exchange.retry if self._exchange else {}
             found = upstream_errors.of_piece(piece, retry, self._shape.model, self._scrubber(), sse=self._sse)
             if not self._begun:
                 metered = usage_of_stream(self._admission, meter)
+                self._note_if_billed(upstream_errors.event_in(piece, sse=self._sse))
                 if metered is None:
                     told = data_of(piece) if self._sse else element_of(piece)
                     found = await self._unless_of_ours(found, told or b"")
                 await self._fail(found, metered, response_id=meter.response_id, error=error)
                 return
             self._note_incident(found.fault, error)
+            self._note_if_billed(upstream_errors.event_in(piece, sse=self._sse))
             kept = [self._fit(piece, meter) for piece in kept]
         metered = usage_of_stream(self._admission, meter)
         receipt = await self._settle(outcome, 200, metered, refusal=refusal, response_id=meter.response_id, error=error)

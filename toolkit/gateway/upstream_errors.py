@@ -17,7 +17,7 @@ from toolkit.core.errors import Refusal
 from toolkit.core.scrub import Scrubber
 from toolkit.core.upstream_traits import UpstreamTraits
 from toolkit.core.wording import listed
-from toolkit.dialects.reading import objects_of
+from toolkit.dialects.reading import object_of, objects_of, text_of
 from toolkit.dialects.sse import data_of, element_of, name_of
 from toolkit.gateway.account_faults import details_of, fault_of, names_of, words_of
 from toolkit.gateway.upstream_rules import ADDED, Rule, rule_of
@@ -39,7 +39,7 @@ _FAILED = {
 _DIGITS = 3
 _STATUSES = {
     **dict.fromkeys(("invalid_request_error", "invalid_argument", "invalid_prompt", "context_length_exceeded"), 400),
-    **dict.fromkeys(("failed_precondition", "out_of_range", "string_above_max_length"), 400),
+    **dict.fromkeys(("failed_precondition", "out_of_range", "string_above_max_length", "content_filter"), 400),
     **dict.fromkeys(("authentication_error", "unauthenticated", "invalid_api_key"), 401),
     **dict.fromkeys(("billing_error", "insufficient_quota"), 402),
     **dict.fromkeys(("permission_error", "permission_denied"), 403),
@@ -52,7 +52,19 @@ _STATUSES = {
     "overloaded_error": 529,
     **dict.fromkeys(("timeout_error", "deadline_exceeded"), 504),
 }
-"""Statuses of errors that are told in a stream, where nothing has one; from the same documentation."""
+"""Statuses of errors that are told in a stream, where nothing has one; from the same documentation, and Microsoft's,
+"Content filtering"."""
+
+_OF_CODES = {
+    1001: "timeout_error",
+    **dict.fromkeys((1002, 1039, 1041, 2045), "rate_limit_error"),
+    **dict.fromkeys((1004, 2049), "authentication_error"),
+    1008: "insufficient_balance",
+    2056: "insufficient_quota",
+    2061: "permission_error",
+    **dict.fromkeys((1026, 1027, 1042, 2013), "invalid_request_error"),
+}
+"""Types of MiniMax's codes ("Error codes"), as OpenAI and Anthropic call them; of the others it is our `api_error`."""
 
 _DELAY = re.compile(r"(\d{1,6})(\.\d{1,9})?s")
 _WAIT = re.compile(r"try again in (\d{1,6}(?:\.\d{1,6})?)\s?(ms|s)\b")
@@ -122,6 +134,14 @@ def billed(status: int, answer: bytes, traits: UpstreamTraits) -> dict[str, Any]
     return value if isinstance(value, dict) else {}
 
 
+def is_billed(event: dict[str, Any], traits: UpstreamTraits) -> bool:
+    """Whether the upstream bills an error that an event tells, or a whole answer of status 200."""
+    if not traits.billed_errors:
+        return False
+    told = [error for _, error in _errors_in(_standard(event))] or [event]
+    return any(traits.bills(_status_in(error), names_of(error)) for error in told)
+
+
 def words_in(answer: bytes) -> str:
     """Return an error answer's sentence; empty if it has none."""
     return words_of(_error_in(parsed(answer)))
@@ -147,15 +167,27 @@ def of_piece(piece: bytes, retry: dict[str, str], model: str, scrubber: Scrubber
 
     Its status is the one that it names, or that its type has in its provider's documentation; else 500.
     """
-    return of_event(_event_in(piece, sse=sse) or {}, retry, model, scrubber)
+    return of_event(event_in(piece, sse=sse) or {}, retry, model, scrubber)
 
 
 def of_event(event: dict[str, Any], retry: dict[str, str], model: str, scrubber: Scrubber) -> CallersError:
     """Return what the caller gets for an event, or a whole answer of status 200, that tells an error; as `of_piece`."""
+    event = _standard(event)
     told = next((error for _, error in _errors_in(event)), None)
     error = told or {name: value for name, value in event.items() if name not in ("sequence_number", "request_id")}
     whole = {"error": error} | ({"type": "error"} if told and event.get("type") == "error" else {})
     return of_answer(_status_in(error), _dumped(whole), retry, model, scrubber)
+
+
+def _standard(event: dict[str, Any]) -> dict[str, Any]:
+    """Return an event or an answer with its error under `error`, where MiniMax tells it in `base_resp`."""
+    told = object_of(event, "base_resp")
+    code = told.get("status_code")
+    if not code or event.get("error"):
+        return event
+    kind = _OF_CODES.get(code, "api_error") if isinstance(code, int) else "api_error"
+    error = {"type": kind, "code": code, "message": text_of(told, "status_msg") or ""}
+    return {name: value for name, value in event.items() if name != "base_resp"} | {"error": error}
 
 
 def _errors_in(event: dict[str, Any]) -> list[tuple[dict[str, Any], Any]]:
@@ -178,6 +210,7 @@ def _status_in(error: Any) -> int:
 
 def in_answer(answer: dict[str, Any], model: str, scrubber: Scrubber) -> bytes:
     """Return a whole answer that has an error in it, whose words are fit for the caller."""
+    answer = _standard(answer)
     for holder, error in _errors_in(answer):
         holder["error"] = _reworded(error, model, scrubber)
     return _dumped(answer)
@@ -190,11 +223,12 @@ def in_piece(piece: bytes, model: str, scrubber: Scrubber, *, sse: bool) -> byte
         The piece as it is if it tells no error; None if it tells one that is not JSON: then ours has to be sent.
     """
     name = name_of(piece) if sse else None
-    if name != b"error" and b"error" not in piece:
+    if name != b"error" and b"error" not in piece and b"base_resp" not in piece:
         return piece
-    event = _event_in(piece, sse=sse)
+    event = event_in(piece, sse=sse)
     if event is None:
         return None if name == b"error" else piece
+    event = _standard(event)
     found = _errors_in(event)
     for holder, error in found:
         holder["error"] = _reworded(error, model, scrubber)
@@ -211,7 +245,7 @@ def in_piece(piece: bytes, model: str, scrubber: Scrubber, *, sse: bool) -> byte
     return (b"event: " + name + b"\n" if name else b"") + b"data: " + whole + b"\n\n"
 
 
-def _event_in(piece: bytes, *, sse: bool) -> dict[str, Any] | None:
+def event_in(piece: bytes, *, sse: bool) -> dict[str, Any] | None:
     """Return the JSON object of a piece of a stream; None if it has none."""
     data = data_of(piece) if sse else element_of(piece)
     try:
@@ -261,7 +295,7 @@ def _error_in(value: Any) -> Any:
     """Return where an answer tells its error: under `error`, as most do, or at the top."""
     if isinstance(value, list):
         value = value[0]
-    return value.get("error") or value if isinstance(value, dict) else None
+    return (value.get("error") or _standard(value).get("error") or value) if isinstance(value, dict) else None
 
 
 _WORDS = {
