@@ -40,9 +40,6 @@ logger = logging.getLogger("keydesk.gateway")
 class AnsweredCall(SettledCall):
     """An admitted call, and what is sent to its caller: an answer once it is settled, or why there is none."""
 
-    _begun = False
-    """Whether anything of an answer was sent."""
-
     def __init__(
         self,
         lifecycle: CallLifecycle,
@@ -55,6 +52,8 @@ class AnsweredCall(SettledCall):
         super().__init__(lifecycle, incidents, request, admission)
         self._added_fields = added_fields
         self._send = send
+        self._begun = False
+        """Whether anything of an answer was sent."""
 
     async def _send_paid(self, exchange: Exchange, receipt: Receipt | None, kind: bytes, blocks: list[bytes]) -> None:
         """Send an answer that is settled; nobody reads what was written off."""

@@ -51,16 +51,6 @@ BILLED = "the provider bills this error"
 class SettledCall:
     """An admitted call: its exchange with the upstream, and its settlement."""
 
-    _first_byte_ms: int | None = None
-    _settlement: "asyncio.Future[Receipt | None] | None" = None
-    _exchange: Exchange | None = None
-    _credential = ""
-    _cut = STOPPED
-    _meter: StreamMeter | None = None
-    _served = NOT_SAID
-    _trial: Trial | None = None
-    """What has been left out of the call because the upstream refuses it, once something has."""
-
     def __init__(
         self, lifecycle: CallLifecycle, incidents: Incidents, request: CallRequest, admission: Admission
     ) -> None:
@@ -72,6 +62,15 @@ class SettledCall:
         self._admission = admission
         self._dialect = MODULES[request.dialect]
         self._started = time.perf_counter()
+        self._first_byte_ms: int | None = None
+        self._settlement: asyncio.Future[Receipt | None] | None = None
+        self._exchange: Exchange | None = None
+        self._credential = ""
+        self._cut = STOPPED
+        self._meter: StreamMeter | None = None
+        self._served = NOT_SAID
+        self._trial: Trial | None = None
+        """What has been left out of the call because the upstream refuses it, once something has."""
         self._odd: list[str] = []
         """What was odd about the answer, in words."""
 

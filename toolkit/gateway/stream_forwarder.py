@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+from collections.abc import Coroutine
+from typing import Any
 
 from starlette.types import Message
 
@@ -45,17 +47,21 @@ MOST_EARLY = 64 * 1024
 class StreamForwarder(Forwarder):
     """The way of a call that asks for a stream; should the answer come whole, it is passed on whole."""
 
-    _sse = True
-    _patient = True
-    """Whether the head waits for the first event: an error can be answered with its status until then."""
-    _head: list[tuple[bytes, bytes]] | None = None
-    _streaming = False
-    """Whether the head of a stream was sent."""
-    _speaking = False
-    _over = False
-    _heard = 0.0
-    _left = False
-    _comes_whole = False
+    def run(self) -> Coroutine[Any, Any, None]:
+        """Forward the call and pass its answer on as it comes."""
+        self._sse = True
+        self._patient = True
+        """Whether the head waits for the first event: an error can be answered with its status until then."""
+        self._head: list[tuple[bytes, bytes]] | None = None
+        self._early: list[bytes] = []
+        self._streaming = False
+        """Whether the head of a stream was sent."""
+        self._speaking = False
+        self._over = False
+        self._heard = 0.0
+        self._left = False
+        self._comes_whole = False
+        return super().run()
 
     async def _end_begun(self, refusal: Refusal) -> None:
         """Say by an event what ends the stream."""
@@ -64,7 +70,6 @@ class StreamForwarder(Forwarder):
 
     async def _way(self) -> None:
         """Forward a call and pass its answer on as it comes; when the caller leaves, do as the upstream's row says."""
-        self._early: list[bytes] = []
         leaving = asyncio.ensure_future(self._caller_leaves())
         passing = self._lifecycle.start(self._pass_stream())
         try:

@@ -32,6 +32,8 @@ LARGEST_PIECE = 1024 * 1024
 """Bytes that are decompressed at a time."""
 
 
+_NO_HEADERS: Mapping[bytes, bytes] = {}
+
 Body = bytes | list[bytes]
 """Of a request: in one piece, or in blocks if it is large."""
 
@@ -68,20 +70,6 @@ class Exchange:
         resent: whether the request was sent a second time.
     """
 
-    # What has not happened yet, of every exchange: each call makes one.
-    status = 0
-    content_type = b""
-    resent = False
-    _connection: UpstreamConnection | None = None
-    _dead: UpstreamConnection | None = None
-    _decoder: "zlib._Decompress | None" = None
-    _answer_headers: Mapping[bytes, bytes] = {}
-    _deadline = 0.0
-    _received = 0
-    _over = False
-    _asked_at = _first_at = _last_at = 0.0  # on the loop's clock
-    _ahead = b""
-
     def __init__(
         self,
         pool: ConnectionPool,
@@ -98,6 +86,18 @@ class Exchange:
         self._headers = headers
         self._body = body
         self._clock = asyncio.get_running_loop().time
+        self._deadline = 0.0
+        self._connection: UpstreamConnection | None = None
+        self._dead: UpstreamConnection | None = None
+        self._decoder: zlib._Decompress | None = None
+        self.status = 0
+        self.content_type = b""
+        self._answer_headers: Mapping[bytes, bytes] = _NO_HEADERS
+        self.resent = False
+        self._received = 0
+        self._over = False
+        self._asked_at = self._first_at = self._last_at = 0.0  # on the loop's clock
+        self._ahead = b""
         self._idle_limit = settings.idle_timeout
 
     @property
