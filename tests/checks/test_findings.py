@@ -32,7 +32,7 @@ from toolkit.core.service_tier import Served
 from toolkit.core.usage import Usage, UsageSource
 from toolkit.demo import data
 from toolkit.demo.scenario import KEYS, NEAR_LIMIT, ROTATED
-from toolkit.store import audit, incidents, refused_fields, unknown_fields
+from toolkit.store import audit, incidents, refused_fields, smaller_limits, unknown_fields
 from toolkit.store.actor import SYSTEM, Actor
 from toolkit.store.incidents import At, Refused
 from toolkit.store.tables import (
@@ -129,6 +129,7 @@ def worsen(scene: Scene) -> Scene:
         incidents.write(tx, refused, {})
         unknown_fields.add(tx, {("test-openai", scene.world.plan_id, "fooBar"): Counted(1, tx.now)})
         refused_fields.add(tx, {("test-openai", "gpt-test", "stream_options"): Counted(1, tx.now)})
+        smaller_limits.add(tx, {("test-openai", "gpt-test", "max_output", 1): Counted(1, tx.now)})
         secret_lookup.note_in_url(tx, [digest.value for digest in scene.workspace.keyring.digests(free.secret)])
     scene.operator("boss@keydesk.local", Role.PLATFORM_ADMIN, NOW - DAY)
     scene.operator("ann@acme.example", Role.ANALYST, NOW - DAY, scene.world.org_id)

@@ -7,7 +7,7 @@ from sqlalchemy import delete, update
 from tests.account import INSTANCE, fixed
 from tests.audits import BEGINNING, DAY, HOUR, NOW, PASSWORD, Scene, scene
 from tests.conftest import ADMIN, usd
-from toolkit.admin import operators, organisations, plans, wallet
+from toolkit.admin import models, operators, organisations, plans, wallet
 from toolkit.admin.prices import set_price
 from toolkit.admin.upstreams import update_upstream
 from toolkit.billing import leases
@@ -19,7 +19,7 @@ from toolkit.core.policy import Role
 from toolkit.core.pricing import PriceSheet
 from toolkit.core.unknown_fields import UnknownFields
 from toolkit.core.usage import UsageSource
-from toolkit.store import audit, incidents, refused_fields, unknown_fields
+from toolkit.store import audit, incidents, refused_fields, smaller_limits, unknown_fields
 from toolkit.store.actor import Actor
 from toolkit.store.incidents import At, Refused
 from toolkit.store.tables import AuditHead, AuditRow, GatewayInstance, Organisation, Price, Reconciliation, WalletEntry
@@ -204,6 +204,24 @@ def test_a_field_of_ours_that_an_upstream_refuses_is_found(scene: Scene) -> None
     with scene.acting(NOW) as tx:
         update_upstream(tx, "test-openai", add_stream_options=False)
     assert [finding.evidence["field"] for finding in scene.found("upstream-refuses-fields")] == ["max_output_tokens"]
+
+
+def test_a_limit_that_an_upstream_has_smaller_is_found(scene: Scene) -> None:
+    """With the command that sets it, until it is set; of what an upstream was asked under another name, nothing."""
+    with scene.acting(NOW) as tx:
+        models.update_model(tx, "gpt-test", context_window=100_000, max_output=8_192, default_output=4_096)
+        said = [("gpt-test", "max_output", 2_048), ("gpt-test", "context_window", 32_768), ("other", "max_output", 1)]
+        smaller_limits.add(tx, {("test-openai", *limit): Counted(3, NOW - DAY) for limit in said})
+    window, output = scene.found("model-limit-smaller")
+    assert "`keydesk models update gpt-test --context-window 32768`" in window.action
+    assert "`keydesk models update gpt-test --max-output 2048 --default-output 2048`" in output.action
+    assert output.sentence.startswith("Its longest output is set to 8,192 tokens, and test-openai has 2,048: ")
+    assert "3 calls went out twice" in output.sentence
+    org_only = scene.workspace.acting_as(Actor("ann", Role.ANALYST, scene.world.org_id)).ledger
+    assert "model-limit-smaller" in {check.id for check in scene.report(org_only).skipped}
+    with scene.acting(NOW) as tx:
+        models.update_model(tx, "gpt-test", max_output=2_048, default_output=2_048)
+    assert [finding.evidence["limit"] for finding in scene.found("model-limit-smaller")] == ["context_window"]
 
 
 def test_fields_that_are_not_sent_any_more_are_not_found(scene: Scene) -> None:

@@ -14,6 +14,7 @@ from toolkit.core.upstream_traits import OutputBound
 from toolkit.gateway.added_fields import REMEMBERED, AddedFields
 from toolkit.store.actor import SYSTEM
 from toolkit.store.refused_fields import Refused, refused
+from toolkit.store.smaller_limits import smaller
 from toolkit.store.tables import OutboxRow
 from toolkit.store.tally import Tallies
 
@@ -249,6 +250,25 @@ def test_a_bound_of_ours_that_does_not_fit_is_lowered(gate: Gate, stream: bool, 
         assert "sent again with a bound of 3192 output tokens" in (last(behind).error or "")
         assert behind.ask("chat", max_completion_tokens=4000).status == 400
         assert found(behind) == []
+
+
+def test_a_longest_output_that_is_set_too_large_is_told_to_operators(gate: Gate) -> None:
+    """The call goes on; what its upstream says that the model makes at most is a finding."""
+
+    def refuse(body: Body) -> Any:
+        bound = body["max_completion_tokens"]
+        said = f"max_tokens is too large: {bound}. This model supports at most 2048 completion tokens, whereas you gave"
+        return openai(said) if bound > 2048 else None
+
+    def told() -> list[tuple[str, int]]:
+        with behind.gate.workspace.store.read(SYSTEM) as tx:
+            return [(row.name, row.most) for row in smaller(tx) if row.model == behind.model]
+
+    with picky(refuse) as upstream:
+        behind = gate.behind(upstream.url)
+        assert behind.ask("chat").status == 200
+        wait_until(told, "the finding")
+    assert told() == [("max_output", 2048)]
 
 
 @pytest.mark.parametrize(

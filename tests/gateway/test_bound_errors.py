@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from tests.gateway.picky import openai
-from toolkit.gateway.bound_errors import bound_that_fits
+from toolkit.gateway.bound_errors import Fitting, fitting
 
 
 def in_window(asked: int, of_input: int, bound: int) -> str:
@@ -35,12 +35,12 @@ ARK = (
 @pytest.mark.parametrize(
     ("words", "fits"),
     [
-        (VLLM, 3192),
-        (in_window(9096, 5000, 4096), 3192),
-        (at_most(4096, 2048), 2048),
-        (ABOVE, 2048),
-        (ARK, 2048),
-        (f"litellm.BadRequestError: OpenAIException - {at_most(4096, 2048)}", 2048),
+        (VLLM, Fitting(3192, "context_window", 8192)),
+        (in_window(9096, 5000, 4096), Fitting(3192, "context_window", 8192)),
+        (at_most(4096, 2048), Fitting(2048, "max_output", 2048)),
+        (ABOVE, Fitting(2048, "max_output", 2048)),
+        (ARK, Fitting(2048, "max_output", 2048)),
+        (f"litellm.BadRequestError: OpenAIException - {at_most(4096, 2048)}", Fitting(2048, "max_output", 2048)),
         (in_window(13096, 9000, 4096), None),  # the input alone is too long
         (at_most(4097, 2048), None),  # that is another bound than was sent
         (at_most(4096, 8192), None),
@@ -48,14 +48,14 @@ ARK = (
         ("", None),
     ],
 )
-def test_the_bound_that_fits_is_read(words: str, fits: int | None) -> None:
+def test_the_bound_that_fits_is_read(words: str, fits: Fitting | None) -> None:
     """It is never larger than the one that was sent, and never nothing."""
-    assert bound_that_fits(openai(words), 4096) == fits
-    assert bound_that_fits([openai(words)], 4096) == fits
+    assert fitting(openai(words), 4096) == fits
+    assert fitting([openai(words)], 4096) == fits
 
 
 def test_what_is_no_error_says_nothing() -> None:
     """Whatever it is."""
     answers: list[Any] = [None, [], {}, {"error": []}, {"error": {"message": 1}}]
     for answer in answers:
-        assert bound_that_fits(answer, 4096) is None
+        assert fitting(answer, 4096) is None

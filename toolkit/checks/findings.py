@@ -68,6 +68,7 @@ CHECKS = (
     Check("upstream-uncalled", "upstreams that are never called", records.uncalled_upstreams, platform=True),
     Check("upstream-refuses", "upstreams that refuse our account", records.refusing_upstreams, platform=True),
     Check("upstream-refuses-fields", "fields of ours that upstreams refuse", records.refused_fields, platform=True),
+    Check("model-limit-smaller", "limits that upstreams have smaller", records.smaller_limits, platform=True),
     Check("org-names-alike", "organisations whose names are alike", records.alike_names, platform=True),
     Check("audit-chain", "the audit log's chains", records.chains),
     Check("books-violated", "violations at the last reconciliation", records.violations, platform=True),

@@ -132,6 +132,39 @@ def refused_fields(evidence: Snapshot, thresholds: Thresholds) -> Iterator[Findi
         )
 
 
+def smaller_limits(evidence: Snapshot, thresholds: Thresholds) -> Iterator[Finding]:
+    """A model's limit that is set larger than its upstream has it, so that bounds of ours have lately been refused."""
+    for row in evidence.smaller:
+        if row.last_at < evidence.since(thresholds.period):
+            continue
+        is_output = row.name == "max_output"
+        options = f"--{row.name.replace('_', '-')} {row.most}"
+        if is_output and row.default_output > row.most:
+            options += f" --default-output {row.most}"
+        yield Finding(
+            check="model-limit-smaller",
+            severity=Severity.LOW,
+            kind="model",
+            subject_id=row.model,
+            subject=row.model,
+            org=None,
+            since=row.first_at,
+            sentence=f"Its {'longest output' if is_output else 'context window'} is set to {row.set_to:,} tokens, and "
+            f"{row.upstream} has {row.most:,}: the bound that Keydesk adds was too large, and "
+            f"{counted(row.times, 'call')} went out twice, the last one at {stamp(row.last_at)}.",
+            action="See that the provider's documentation says so, too, and set it: "
+            f"`keydesk models update {shlex.quote(row.model)} {options}`.",
+            evidence={
+                "upstream": row.upstream,
+                "limit": row.name,
+                "set_to": row.set_to,
+                "most": row.most,
+                "times": row.times,
+                "last_at": row.last_at,
+            },
+        )
+
+
 def violations(evidence: Snapshot, thresholds: Thresholds) -> Iterator[Finding]:  # noqa: ARG001 - as all checks
     """An invariant of the books that the last reconciliation found broken."""
     run = evidence.last_run

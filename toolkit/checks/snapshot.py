@@ -19,6 +19,7 @@ from toolkit.core.policy import KeyStatus, is_live
 from toolkit.store.audit import BrokenLink
 from toolkit.store.holds import OpenHold
 from toolkit.store.refused_fields import Refused
+from toolkit.store.smaller_limits import Smaller
 from toolkit.store.tables import (
     ApiKey,
     KeyMonth,
@@ -103,6 +104,7 @@ class Snapshot:
         uncalled: upstreams that the gateway never calls, and why; the platform's.
         incidents: upstreams that do not serve our account; the platform's.
         refused: fields that gateways add and upstreams refuse; the platform's.
+        smaller: limits of models that their upstreams have smaller; the platform's.
         breaks: where an audit chain does not hold.
         holds: money set aside for calls under way.
         repeated: payments whose reference was credited more than once though nobody said that it should be, each with
@@ -135,6 +137,7 @@ class Snapshot:
     uncalled: list[tuple[Upstream, str]]
     incidents: list[UpstreamIncident]
     refused: list[Refused]
+    smaller: list[Smaller]
     breaks: list[Break]
     holds: list[OpenHold]
     repeated: list[list[Payment]]

@@ -18,7 +18,7 @@ from toolkit.checks.thresholds import Thresholds
 from toolkit.core.errors import RefusalType
 from toolkit.forecast import anomalies
 from toolkit.ledger.ledger import Ledger
-from toolkit.store import audit, holds, incidents, refusal_counts, refused_fields, unknown_fields
+from toolkit.store import audit, holds, incidents, refusal_counts, refused_fields, smaller_limits, unknown_fields
 from toolkit.store.tables import (
     ApiKey,
     AuditRow,
@@ -87,6 +87,7 @@ def read(ledger: Ledger, thresholds: Thresholds, known_heads: dict[str, str] | N
             uncalled=_uncalled(tx) if whole else [],
             incidents=incidents.open_incidents(tx),
             refused=refused_fields.refused(tx) if whole else [],
+            smaller=smaller_limits.smaller(tx) if whole else [],
             breaks=_breaks(tx, known_heads),
             holds=holds.open_holds(tx),
             repeated=repeated_credits(tx, orgs),

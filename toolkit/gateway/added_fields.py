@@ -17,14 +17,14 @@ from toolkit.core.added_fields import BOUNDS, REMEDIES, traits_without
 from toolkit.core.catalog import ModelFacts
 from toolkit.core.wording import listed
 from toolkit.gateway.admission import Admission
-from toolkit.gateway.bound_errors import bound_that_fits
+from toolkit.gateway.bound_errors import Fitting, fitting
 from toolkit.gateway.field_errors import blamed, key_of
 from toolkit.gateway.large_bodies import LargeBody
 from toolkit.gateway.reader_process import fields_added
 from toolkit.gateway.request import CallRequest
 from toolkit.gateway.upstream_errors import parsed
 from toolkit.gateway.upstream_request import changes_of
-from toolkit.store import refused_fields
+from toolkit.store import refused_fields, smaller_limits
 from toolkit.store.tally import Tallies
 
 logger = logging.getLogger("keydesk.gateway")
@@ -69,6 +69,8 @@ class AddedFields:
     ) -> None:
         self._tallies = tallies
         self._tally = tallies.tally(refused_fields.add)
+        self._limits = tallies.tally(smaller_limits.add)
+        self._told: set[smaller_limits.At] = set()
         self._now = now
         self._clock = clock
         self.learnt: dict[tuple[str, str], _Learnt] = {}
@@ -105,6 +107,17 @@ class AddedFields:
         )
         self._tallies.hurry()
 
+    def note_limit(self, model: ModelFacts, fits: Fitting) -> None:
+        """Tell the audits that a model's limit is larger here than its upstream has it, if it is that."""
+        if fits.most >= getattr(model, fits.limit):
+            return
+        limit = model.upstream, model.upstream_model, fits.limit, fits.most
+        self._limits.count(limit, self._now())
+        if limit not in self._told:
+            self._told.add(limit)
+            logger.warning("upstream %s has a %s of model %s of %d", limit[0], fits.limit, limit[1], fits.most)
+            self._tallies.hurry()
+
 
 def _place(model: ModelFacts) -> tuple[str, str]:
     return model.base_url, model.upstream_model
@@ -133,7 +146,7 @@ class Trial:
         self._admission = admission
         self._left_out: frozenset[str] = frozenset()
         self._lasting: frozenset[str] = frozenset()
-        self._lowered = 0
+        self._lowered: list[Fitting] = []
 
     async def refused(self, answer: bytes) -> frozenset[str]:
         """Return which fields that we added an upstream's error is about; none, if the caller's request is to blame.
@@ -171,14 +184,14 @@ class Trial:
             Refusal: unavailable; a large body cannot be read again.
         """
         shape, admitted = self._admission.shape, self._admission.admitted
-        if not shape.output or shape.output_bound is not None or self._lowered >= MOST_LOWERED:
+        if not shape.output or shape.output_bound is not None or len(self._lowered) >= MOST_LOWERED:
             return None
-        fits = bound_that_fits(parsed(answer), admitted.output_bound)
+        fits = fitting(parsed(answer), admitted.output_bound)
         if fits is None or BOUNDS.isdisjoint(_top(path) for path in await self._added()):
             return None
-        self._lowered += 1
-        self._admission.admitted = replace(admitted, output_bound=fits, fitted=True)
-        return fits
+        self._lowered.append(fits)
+        self._admission.admitted = replace(admitted, output_bound=fits.bound, fitted=True)
+        return fits.bound
 
     def leave_out(self, fields: frozenset[str]) -> bool:
         """Have the call sent without these fields; False if that has been tried, or would leave it without a bound."""
@@ -189,11 +202,13 @@ class Trial:
         return True
 
     def succeeded(self) -> None:
-        """Remember what was left out: the upstream has taken the call without it."""
+        """Remember what was left out, and tell what was too large: the upstream has taken the call without it."""
         if lasting := self._left_out & self._lasting:
             self._known.learn(self._admission.model, lasting)
         if passing := self._left_out - self._lasting:
             self._known.note(self._admission.model, passing)
+        for fits in self._lowered:
+            self._known.note_limit(self._admission.model, fits)
 
 
 class Refused(NamedTuple):

@@ -4,7 +4,7 @@ Only sentences count that each of these servers makes in one form and begins wit
 """
 
 import re
-from typing import Any
+from typing import Any, NamedTuple
 
 from toolkit.gateway.account_faults import LONGEST_WORDS, words_of
 from toolkit.gateway.field_errors import WRAPPED
@@ -32,15 +32,29 @@ _SENTENCES = (
 _FORMS = tuple(re.compile(rf"\W{{0,3}}{WRAPPED}{sentence}", re.IGNORECASE) for sentence in _SENTENCES)
 
 
-def bound_that_fits(answer: Any, bound: int) -> int | None:
-    """Return the bound on output that a provider would take in the place of one that is too large for it.
+class Fitting(NamedTuple):
+    """What a provider would take in the place of a bound that is too large for it, in tokens.
+
+    Args:
+        bound: at least 1, and less than the one that was sent.
+        limit: the name of the model's limit that it goes by, `max_output` or `context_window`.
+        most: that limit.
+    """
+
+    bound: int
+    limit: str
+    most: int
+
+
+def fitting(answer: Any, bound: int) -> Fitting | None:
+    """Return what a provider would take in the place of a bound on output that is too large for it.
 
     Args:
         answer: the body of its error, parsed: an object, or the list of one.
         bound: that was sent, in tokens.
 
     Returns:
-        At least 1 and less than `bound`; None if the error is about something else, or the input alone is too long.
+        None if the error is about something else, or the input alone is too long.
     """
     whole = answer[0] if isinstance(answer, list) and answer else answer
     if not isinstance(whole, dict):
@@ -49,5 +63,9 @@ def bound_that_fits(answer: Any, bound: int) -> int | None:
     said = next((match.groupdict() for form in _FORMS if (match := form.match(words))), None)
     if said is None or int(said["bound"]) != bound:
         return None
-    fits = int(said["most"]) if "most" in said else int(said["window"]) - int(said["input"])
-    return fits if 0 < fits < bound else None
+    if "most" in said:
+        found = Fitting(int(said["most"]), "max_output", int(said["most"]))
+    else:
+        window = int(said["window"])
+        found = Fitting(window - int(said["input"]), "context_window", window)
+    return found if 0 < found.bound < bound else None

@@ -124,5 +124,21 @@ STEPS: tuple[Step, ...] = (
         "ALTER TABLE upstream ADD COLUMN max_connections BIGINT NOT NULL DEFAULT 0",
     ),
     Step(110, "the credential of calls under way", "ALTER TABLE hold ADD COLUMN credential TEXT"),
+    Step(
+        111,
+        "limits of models that upstreams have smaller",
+        """
+        CREATE TABLE smaller_limit (
+            upstream TEXT NOT NULL,
+            model TEXT NOT NULL,
+            name TEXT NOT NULL,
+            most BIGINT NOT NULL,
+            seen BIGINT NOT NULL,
+            first_at BIGINT NOT NULL,
+            last_at BIGINT NOT NULL,
+            CONSTRAINT smaller_limit_pkey PRIMARY KEY (upstream, model, name)
+        )
+        """,
+    ),
 )
 """In their order. Stores of versions 1 to 15 are from before the first release, and read by nothing."""

@@ -48,6 +48,20 @@ class RefusedField(Base):
     last_at: Mapped[datetime]
 
 
+class SmallerLimit(Base):
+    """A limit of a model that its upstream has smaller than it is set here, as it said of a bound that we had added."""
+
+    __tablename__ = "smaller_limit"
+
+    upstream: Mapped[str] = mapped_column(primary_key=True)
+    model: Mapped[str] = mapped_column(primary_key=True)  # the upstream's name of it
+    name: Mapped[str] = mapped_column(primary_key=True)  # the column of `model`: max_output or context_window
+    most: Mapped[int]  # tokens, as the upstream said last
+    seen: Mapped[int]
+    first_at: Mapped[datetime]
+    last_at: Mapped[datetime]
+
+
 class UpstreamCredential(Base):
     """A further credential of an upstream: calls are spread over all of them."""
 
