@@ -10,7 +10,10 @@ STORED = "what the provider keeps is shared by everybody behind this gateway; se
 FOREIGN_BLOCK = "it belongs to a tool that the provider runs or to a file kept there, which has no price here"
 
 _OTHER_MODEL = "another model than the one named may answer, at another price"
-_COMPACTION = "compaction at the provider uses tokens that are not in the usage that is charged"
+_COMPACTION = (
+    "compaction at the provider uses tokens that no bound of this call covers; leave it out, and compact "
+    "in your own code"
+)
 _HOSTED_TOOL = "tools that the provider runs have no price here; declare a tool and run it yourself"
 _ACCOUNT = "which account and workspace are used is decided by your API key here"
 _HEADERS = "what a request's headers and address say is not taken from its body"
@@ -130,7 +133,7 @@ _BODY = Fields(
     refused(Effect.PRICE, "credits change the price of what is cached; leave it out", "fallback_credit_token"),
     refused(Effect.PRICE, "who is billed is decided by your API key here", "billing_policy"),
     refused(Effect.STATE, _ACCOUNT, "workspace_id", "user_profile_id"),
-    refused(Effect.PRICE, "the tokens of a compaction are not in the usage that is charged", "compaction"),
+    refused(Effect.PRICE, _COMPACTION, "compaction"),
     refused(Effect.PRICE, "this service tier has no price here", "service_tier", allowed=("auto", "standard_only")),
     refused(Effect.PRICE, "fast mode has no price here", "speed", allowed=("standard",)),
     refused(Effect.PRICE, "a fixed region has no price here", "inference_geo", allowed=("global",)),

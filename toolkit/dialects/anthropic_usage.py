@@ -1,15 +1,16 @@
 """What an answer in Anthropic's format says of its usage. Pure.
 
 `input_tokens` on the wire excludes what was read from and written to the cache; Anthropic, "Prompt caching", tracking
-cache performance. Here it is all input.
+cache performance. Here it is all input. What a compaction at the provider used is not in the sums but beside them, and
+billed, too; Anthropic, "Compaction", understanding usage.
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 from toolkit.core.usage import Report, Usage
-from toolkit.dialects.reading import object_of, tokens_of
+from toolkit.dialects.reading import object_of, objects_of, tokens_of
 
 _OPENING = 1
 """Output tokens that are reported before there are any; Anthropic, "Streaming messages", message_start."""
@@ -66,6 +67,13 @@ def usage_of(usage: Mapping[str, Any], before: Report | None = None) -> Report |
         output_tokens=output,
         reasoning_tokens=min(thought, output),
     )
+    if "iterations" in usage:
+        for entry in objects_of(usage, "iterations"):
+            if entry.get("type") == "compaction" and (own := usage_of(entry | {"iterations": None})) is not None:
+                unsplit += own.unsplit_write_tokens
+                input_faults += own.input_faults
+                output_faults += own.output_faults
+                _add(found, own.usage)
     return Report(
         found,
         (usage,),
@@ -75,3 +83,12 @@ def usage_of(usage: Mapping[str, Any], before: Report | None = None) -> Report |
         output_faults=tuple(output_faults),
         unsplit_write_tokens=unsplit,
     )
+
+
+def _add(usage: Usage, more: Usage) -> None:
+    """Add the tokens of one usage to those of another."""
+    for name in _COUNTS:
+        setattr(usage, name, getattr(usage, name) + getattr(more, name))
+
+
+_COUNTS = [field.name for field in fields(Usage) if field.name.endswith("_tokens")]

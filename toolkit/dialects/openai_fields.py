@@ -16,7 +16,11 @@ _OTHER_MODEL = "another model than the one named may answer, at another price"
 _KEPT = "what the provider would keep is shared by everybody behind this gateway"
 _SEARCH = "web search has no price here; search in your own code and send the results"
 _BACKGROUND = "the usage of a background answer is not seen by this gateway"
-_COMPACTION = "compaction at the provider uses tokens that no bound of this call covers"
+_COMPACTION = (
+    "compaction at the provider uses tokens that no bound of this call covers; compact by a call of its own, "
+    "'responses/compact'"
+)
+_PREDICTION = "rejected prediction tokens are billed as output beyond any bound; leave it out"
 _SERVER = "it reaches into the server's own memory or network, which other tenants share"
 _HEADERS = "what a request's headers and address say is not taken from its body"
 
@@ -247,7 +251,7 @@ _CHAT = Fields(
     },
     refused(Effect.PRICE, f"{AUDIO}; only ['text'] is answered", "modalities", allowed=(["text"],)),
     refused(Effect.PRICE, AUDIO, "audio"),
-    refused(Effect.PRICE, "rejected prediction tokens are billed as output beyond any bound", "prediction"),
+    refused(Effect.PRICE, _PREDICTION, "prediction"),
     refused(Effect.PRICE, "the answers that are thrown away are billed too; use 'n'", "best_of"),
     refused(Effect.PRICE, _SEARCH, "web_search_options", bare=True),
 )
