@@ -75,15 +75,34 @@ class Counter:
         await self.upstreams.close()
         self.readers.close()
 
-    async def call(self, send: Callable[[Message], Awaitable[None]], *, stream: bool) -> Forwarder:
-        """Have a call admitted."""
+    async def call(
+        self,
+        send: Callable[[Message], Awaitable[None]],
+        *,
+        stream: bool,
+        secret: str = "",
+        leaves: asyncio.Event | None = None,
+    ) -> Forwarder:
+        """Have a call admitted.
+
+        Args:
+            send: takes what its caller is sent.
+            stream: whether it asks for one.
+            secret: of its key; by default one for all.
+            leaves: when its caller does; by default never.
+        """
+        gone = leaves or asyncio.Event()
+
+        async def receive() -> Message:
+            await gone.wait()
+            return {"type": "http.disconnect"}
+
         body = {"model": "gpt-test", "messages": [{"role": "user", "content": "hello"}], "stream": stream}
-        digests = self.key_cache.digests(self.secret)
+        digests = self.key_cache.digests(secret or self.secret)
         number = ids.new_request_id(0)
         asked = number, Dialect.OPENAI, "chat/completions", None
         request = CallRequest(*asked, digests, [], json.dumps(body).encode(), wants_sse=False)
-        admission = await self.admissions.admit(request, await self.key_cache.key(digests))
-        receive = asyncio.Event().wait  # the caller stays
+        admission = await self.admissions.admit(request, await self.key_cache.key(digests), receive)
         way = request, admission, receive, send
         forwarder = StreamForwarder if stream else Forwarder
         known = self.incidents, self.added_fields

@@ -284,12 +284,18 @@ def test_a_process_ends_with_its_gateway() -> None:
 
 
 def order_of(asked: list[tuple[str, int]], turns: FairTurns) -> list[str]:
-    """Have parts asked for at once, each given back when it has come; return who got theirs, in order."""
+    """Have parts asked for at once, each given back when it has come; return who got theirs, in order.
+
+    Args:
+        asked: by whom, an organisation or one of its keys ("org/key"), and how much.
+        turns: what there is.
+    """
     got: list[str] = []
 
-    async def one(org: str, part: int) -> None:
-        await turns.take(org, part)
-        got.append(org)
+    async def one(who: str, part: int) -> None:
+        org, _, key = who.partition("/")
+        await turns.take(org, part, key)
+        got.append(who)
         await asyncio.sleep(0)
         turns.give(org, part)
 
@@ -305,6 +311,60 @@ def test_a_flood_of_one_organisation_delays_another_by_one_turn() -> None:
     got = order_of([("flood", 1)] * 50 + [("other", 1)], FairTurns(1, 1, waiting=100, patience=10, what="x"))
     assert got.index("other") <= 2
     assert len(got) == 51
+
+
+def test_a_flood_of_one_key_delays_another_key_of_its_organisation_by_one_turn() -> None:
+    """Organisations take turns, and within each of them its keys do."""
+    asked = [("org/flood", 1)] * 50 + [("org/other", 1), ("third/key", 1)]
+    got = order_of(asked, FairTurns(1, 1, waiting=100, patience=10, what="x"))
+    assert got.index("third/key") <= 2
+    assert got.index("org/other") <= 3
+    assert len(got) == 52
+
+
+def test_of_a_full_queue_the_newest_of_the_greediest_key_makes_room() -> None:
+    """So that one key keeps no other of its organisation out; it is refused itself once it is the greediest."""
+
+    async def work() -> None:
+        turns = FairTurns(1, 1, waiting=4, patience=10, what="x")
+        await turns.take("org", 1, "flood")
+        flood = [asyncio.ensure_future(turns.take("org", 1, "flood")) for _ in range(4)]
+        await asyncio.sleep(0)
+        other = [asyncio.ensure_future(turns.take("org", 1, "other")) for _ in range(2)]
+        await asyncio.sleep(0)
+        for refused in flood[2:]:
+            with pytest.raises(Refusal):
+                await refused
+        for key in ("other", "flood"):
+            with pytest.raises(Refusal):
+                await turns.take("org", 1, key)
+        for waiting in (flood[0], other[0], flood[1], other[1]):
+            turns.give("org", 1)
+            await waiting
+        turns.give("org", 1)
+        assert (turns._free, turns._held, turns._queues) == (1, {}, {})
+
+    asyncio.run(work())
+
+
+def test_who_gives_up_leaves_the_queue_at_once() -> None:
+    """Also from its middle: what is left there keeps nobody out."""
+
+    async def work() -> None:
+        turns = FairTurns(1, 1, waiting=3, patience=10, what="x")
+        await turns.take("a", 1)
+        waiting = [asyncio.ensure_future(turns.take("a", 1)) for _ in range(3)]
+        await asyncio.sleep(0)
+        for task in waiting[1:]:
+            task.cancel()
+        await asyncio.wait(waiting[1:])
+        late = [asyncio.ensure_future(turns.take("a", 1)) for _ in range(2)]
+        await asyncio.sleep(0)
+        for task in (waiting[0], *late):
+            turns.give("a", 1)
+            await task
+
+    asyncio.run(work())
 
 
 def test_one_organisation_leaves_room_for_others() -> None:
@@ -341,7 +401,10 @@ def test_too_many_that_wait_are_refused_at_once() -> None:
     asyncio.run(work())
 
 
-@given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(1, 4)), max_size=30), st.integers(4, 8))
+@given(
+    st.lists(st.tuples(st.sampled_from(["a", "b", "b/1", "b/2", "c/1"]), st.integers(1, 4)), max_size=30),
+    st.integers(4, 8),
+)
 def test_everybody_gets_their_part_and_it_comes_back(asked: list[tuple[str, int]], amount: int) -> None:
     """Nobody is forgotten, whatever the sizes, and in the end all is free again."""
     turns = FairTurns(amount, 4, waiting=100, patience=10, what="x")

@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from typing import Any
 
 import pytest
 from starlette.types import Message
@@ -15,6 +16,8 @@ from tests.gateway.test_forwarder import Counter, run
 from tests.gateway.test_several_upstreams import good, routed
 from toolkit.admin.upstreams import update_upstream
 from toolkit.core.errors import Refusal, RefusalType
+from toolkit.core.upstream_traits import OnLeave
+from toolkit.gateway.upstream_probe import Probe
 from toolkit.gateway.upstream_queues import WAITING, Place, UpstreamQueues
 
 ways = pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
@@ -179,6 +182,88 @@ def test_a_call_that_waits_in_vain_is_refused_and_logged(bounded: World) -> None
     run(bounded, work)
 
 
+@ways
+def test_who_leaves_while_he_waits_waits_no_longer(bounded: World, stream: bool) -> None:
+    """Nobody is called for him, nothing is held, and his place in the queue is free."""
+
+    async def work(counter: Counter) -> None:
+        counter.queues._patience = 600
+        first, leaves = await counter.call(nobody, stream=False), asyncio.Event()
+        second = asyncio.ensure_future(counter.call(nobody, stream=stream, leaves=leaves))
+        await until(lambda: counter.queues._turns["test-openai"]._queues)
+        leaves.set()
+        with pytest.raises(Refusal):
+            await asyncio.wait_for(second, 20)
+        row = counter.row()
+        assert (row.outcome, row.cost, row.held) == ("queue_full", 0, 0)
+        assert set(counter.held()) == {first._call.request_id}
+        assert not counter.queues._turns["test-openai"]._queues
+        await first.run()
+        await (await counter.call(nobody, stream=stream, leaves=leaves)).run()  # who finds a place need not stay
+
+    run(bounded, work)
+
+
+def test_a_place_that_comes_as_the_call_is_stopped_goes_to_the_next() -> None:
+    """It is lost neither when the wait is cancelled nor when the caller leaves just then."""
+
+    async def work() -> None:
+        queues = UpstreamQueues()
+        for ends in ("cancelled", "left"):
+            place, leaves = await queues.enter("u", 1, "org"), asyncio.Event()
+
+            async def receive(leaves: asyncio.Event = leaves) -> Message:
+                await leaves.wait()
+                return {"type": "http.disconnect"}
+
+            waiting = asyncio.ensure_future(queues.enter("u", 1, "org", receive=receive))
+            await turn()
+            await turn()
+            place.leave()
+            leaves.set()
+            if ends == "cancelled":
+                waiting.cancel()
+                await asyncio.wait({waiting})
+            else:
+                await asyncio.wait({waiting})
+                if waiting.exception() is None:
+                    waiting.result().leave()
+            await turn()
+            (await queues.enter("u", 1, "org")).leave()
+
+    asyncio.run(asyncio.wait_for(work(), 20))
+
+
+def test_a_call_that_is_judged_anew_keeps_its_place(bounded: World) -> None:
+    """The catalog changes while it waits, as it does for all that wait: none of them begins anew at the end."""
+
+    async def work(counter: Counter) -> None:
+        first = await counter.call(nobody, stream=False)
+        entered = count_calls(counter.queues)
+        second = asyncio.ensure_future(counter.call(nobody, stream=False))
+        await until(lambda: counter.queues._turns["test-openai"]._queues)
+        with bounded.workspace.write() as tx:
+            update_upstream(tx, "test-openai", on_leave=OnLeave.READ_ON)
+        await first.run()
+        await (await second).run()
+        assert entered == ["test-openai"]
+
+    run(bounded, work)
+
+
+def count_calls(queues: UpstreamQueues) -> list[str]:
+    """Return a list to which each call to enter a queue adds the upstream."""
+    entered: list[str] = []
+    enter = queues.enter
+
+    async def counting(upstream: str, *asked: Any, **more: Any) -> Place:
+        entered.append(upstream)
+        return await enter(upstream, *asked, **more)
+
+    queues.enter = counting  # type: ignore[method-assign]
+    return entered
+
+
 def test_a_call_that_is_not_admitted_leaves_its_place(bounded: World) -> None:
     """As one whose gateway lost its lease meanwhile."""
 
@@ -201,6 +286,26 @@ def test_a_stream_that_is_ended_before_its_first_step_leaves_its_place(bounded: 
         await turn()
         counter.lifecycle.abort()
         await caller
+        assert not counter.queues._turns["test-openai"]._held
+
+    run(bounded, work)
+
+
+def test_a_test_of_an_upstream_takes_the_places_of_calls(bounded: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It waits for them as calls do, and gives them back."""
+    monkeypatch.setenv("TEST_UPSTREAM_API_KEY", "anything")
+
+    async def work(counter: Counter) -> None:
+        counter.queues._patience = 0.01
+        first = await counter.call(nobody, stream=False)
+        probe = Probe(counter.upstreams, first._admission.model, counter.key_cache.now())
+        found = await probe.run()
+        said = [found.listing_said, *(call.said for call in found.calls)]
+        assert all("As many calls are under way" in str(words) for words in said)
+        await first.run()
+        found = await probe.run()
+        said = [found.listing_said, *(call.said for call in found.calls)]
+        assert not any("As many calls are under way" in str(words) for words in said)
         assert not counter.queues._turns["test-openai"]._held
 
     run(bounded, work)

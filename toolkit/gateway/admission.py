@@ -6,6 +6,8 @@ The first reason that applies is the answer; docs/gateway.md has their order.
 from dataclasses import dataclass
 from typing import Any
 
+from starlette.types import Receive
+
 from toolkit.billing.call import Call
 from toolkit.billing.funds import Afford
 from toolkit.billing.hold_estimate import HoldBound, likely_input
@@ -155,12 +157,13 @@ class AdmissionControl:
         self._paying.add(key.key_id)
         return key
 
-    async def admit(self, request: CallRequest, key: KeyFacts) -> Admission:
+    async def admit(self, request: CallRequest, key: KeyFacts, receive: Receive) -> Admission:
         """Judge a call and place its hold.
 
         Args:
             request: with its body.
             key: whose secret it brings, as last read.
+            receive: says when its caller leaves.
 
         Raises:
             Refusal: nothing is held; the refusal of a known key is logged.
@@ -173,56 +176,63 @@ class AdmissionControl:
         onward = headers.read(request.dialect, request.headers)
         left_out: tuple[str, ...] = ()
         counted = False
-        for _ in range(MOST_STALE):
-            catalog = self._key_cache.catalog
-            now = self._key_cache.now()
-            call: Call | None = None
-            try:
-                if shape is None:
-                    asked = request.dialect, request.endpoint, request.model, request.headers
-                    if isinstance(request.body, LargeBody):
-                        shape, tagged = await request.body.inspect(*asked)
-                    else:
-                        reading = read_request(*asked, request.body)
-                        body, shape, tagged = reading.body, reading.shape, reading.tags
-                call, model, ways, bound = price_call(request, key, now, shape, onward, tagged, catalog, self._ways)
-                left_out = ()
-                if shape.left_out:
-                    judge_hosted(shape.left_out, key, catalog.plans[key.plan_id])
-                if unknown := shape.unknown + onward.unknown:
-                    if not counted:
-                        self._unknown_names.count(unknown, model.upstream, key.plan_id, now)
-                        counted = True
-                    left_out = judge_unknown(unknown, model, catalog.plans[key.plan_id])
-                    call.unknown_fields = not left_out
-                place = None
-                if model.max_connections and (ways is None or not ways.has_another_upstream):
-                    # Before the hold: for a call that only waits no money is set aside.
-                    place = await self._queues.enter(model.upstream, model.max_connections, key.org_id)
+        place: Place | None = None  # which it keeps while it is judged anew, or it would have to wait anew
+        try:
+            for _ in range(MOST_STALE):
+                catalog = self._key_cache.catalog
+                now = self._key_cache.now()
+                call: Call | None = None
                 try:
-                    admitted = await self._lifecycle.hold(call, bound, catalog, lease)
-                except BaseException:
-                    if place is not None:
+                    if shape is None:
+                        asked = request.dialect, request.endpoint, request.model, request.headers
+                        if isinstance(request.body, LargeBody):
+                            shape, tagged = await request.body.inspect(*asked)
+                        else:
+                            reading = read_request(*asked, request.body)
+                            body, shape, tagged = reading.body, reading.shape, reading.tags
+                    call, model, ways, bound = price_call(request, key, now, shape, onward, tagged, catalog, self._ways)
+                    left_out = ()
+                    if shape.left_out:
+                        judge_hosted(shape.left_out, key, catalog.plans[key.plan_id])
+                    if unknown := shape.unknown + onward.unknown:
+                        if not counted:
+                            self._unknown_names.count(unknown, model.upstream, key.plan_id, now)
+                            counted = True
+                        left_out = judge_unknown(unknown, model, catalog.plans[key.plan_id])
+                        call.unknown_fields = not left_out
+                    if place is not None and place.upstream != model.upstream:
                         place.leave()
-                    raise
-                return Admission(call, shape, body, onward, left_out, model, bound, admitted, ways, place)
-            except Stale as stale:
-                key = await self._key_cache.renewed(request.digests, stale)
-            except Refusal as error:
-                refusal = await self.told(error, key, shape.model) if shape else error
-                if refusal.status == 402:
-                    self._paying.discard(key.key_id)
-                if gone := (shape.left_out if shape else ()) + left_out:
-                    refusal.headers[LEFT_OUT] = named(gone)
-                stream, name = (shape.stream, shape.model) if shape else (False, None)
-                endpoint = request.endpoint
-                call = call or Call(request.id, key, now, request.dialect, endpoint, stream, name, tags=tagged)
-                try:
-                    await self._log_refusal(call, refusal, None if refusal.type in JUDGED_IN_STORE else catalog.version)
+                        place = None
+                    if place is None and model.max_connections and (ways is None or not ways.has_another_upstream):
+                        # Before the hold: for a call that only waits no money is set aside.
+                        at = model.upstream, model.max_connections, key.org_id, key.key_id
+                        place = await self._queues.enter(*at, receive=receive)
+                    admitted = await self._lifecycle.hold(call, bound, catalog, lease)
+                    admission = Admission(call, shape, body, onward, left_out, model, bound, admitted, ways, place)
+                    place = None  # it is the call's from here on
+                    return admission
                 except Stale as stale:
                     key = await self._key_cache.renewed(request.digests, stale)
-                else:
-                    raise refusal from None
+                except Refusal as error:
+                    refusal = await self.told(error, key, shape.model) if shape else error
+                    if refusal.status == 402:
+                        self._paying.discard(key.key_id)
+                    if gone := (shape.left_out if shape else ()) + left_out:
+                        refusal.headers[LEFT_OUT] = named(gone)
+                    stream, name = (shape.stream, shape.model) if shape else (False, None)
+                    endpoint = request.endpoint
+                    call = call or Call(request.id, key, now, request.dialect, endpoint, stream, name, tags=tagged)
+                    try:
+                        await self._log_refusal(
+                            call, refusal, None if refusal.type in JUDGED_IN_STORE else catalog.version
+                        )
+                    except Stale as stale:
+                        key = await self._key_cache.renewed(request.digests, stale)
+                    else:
+                        raise refusal from None
+        finally:
+            if place is not None:
+                place.leave()
         raise Unavailable("The key or the catalog changes faster than this call can be judged.")
 
     async def told(self, refusal: Refusal, key: KeyFacts, model: str) -> Refusal:

@@ -29,7 +29,7 @@ class CallEndpoint(Endpoint):
             await gateway.admissions.log_unread(request, key, refusal)
             raise
         try:
-            admission = await gateway.admissions.admit(request, key)
+            admission = await gateway.admissions.admit(request, key, receive)
             way = StreamForwarder if admission.shape.stream else Forwarder
             await way(
                 gateway.lifecycle,

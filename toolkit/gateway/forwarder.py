@@ -93,9 +93,11 @@ class Forwarder(AnsweredCall):
         """
         admission, model = self._admission, self._admission.model
         is_last = admission.ways is None or not admission.ways.has_another_upstream
-        enter = self._upstreams.queues.enter
+        key = self._call.key
+        receive = None if self._shape.stream else self._receive  # a stream ends when its caller leaves
+        place = model.upstream, model.max_connections, key.org_id, key.key_id
         try:
-            admission.place = await enter(model.upstream, model.max_connections, self._call.key.org_id, waits=is_last)
+            admission.place = await self._upstreams.queues.enter(*place, waits=is_last, receive=receive)
         except Refusal:
             if is_last:
                 raise

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from starlette.types import Receive
+
 from toolkit.core.dialect import Dialect
 from toolkit.gateway.large_bodies import LargeBody
 
@@ -27,3 +29,9 @@ class CallRequest:
     headers: list[tuple[bytes, bytes]]
     body: bytes | LargeBody
     wants_sse: bool
+
+
+async def caller_leaves(receive: Receive) -> None:
+    """Return when the caller of a request has left whose body was read."""
+    while (await receive())["type"] != "http.disconnect":
+        pass

@@ -18,6 +18,7 @@ from toolkit.gateway.byte_blocks import BLOCK
 from toolkit.gateway.call_failures import refusal_of, written_off
 from toolkit.gateway.forwarder import FAILURES, Forwarder
 from toolkit.gateway.interrupted_calls import usage_of_stream
+from toolkit.gateway.request import caller_leaves
 from toolkit.gateway.responses import EVENTS, JSON
 from toolkit.gateway.settled_call import LEFT, TOO_LONG, milliseconds_since
 from toolkit.gateway.upstream_exchange import Exchange, UpstreamBroke, UpstreamSlow
@@ -70,7 +71,7 @@ class StreamForwarder(Forwarder):
 
     async def _way(self) -> None:
         """Forward a call and pass its answer on as it comes; when the caller leaves, do as the upstream's row says."""
-        leaving = asyncio.ensure_future(self._caller_leaves())
+        leaving = asyncio.ensure_future(caller_leaves(self._receive))
         passing = self._lifecycle.start(self._pass_stream())
         try:
             if not await self._ends(passing, leaving):
@@ -149,10 +150,6 @@ class StreamForwarder(Forwarder):
         sign = sign_of_life(self._request.dialect, sse=self._sse)
         if sign and self._streaming and not self._speaking and not self._over:
             await self._send({"type": "http.response.body", "body": sign, "more_body": True})
-
-    async def _caller_leaves(self) -> None:
-        while (await self._receive())["type"] != "http.disconnect":
-            pass
 
     async def _pass_stream(self) -> None:
         meter: StreamMeter | None = None

@@ -5,12 +5,15 @@ for them: they are the operator's own.
 """
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any
 
 from toolkit.core.account_fault import sentence_of
 from toolkit.core.catalog import ModelFacts
 from toolkit.core.dialect import Dialect
+from toolkit.core.errors import Refusal
 from toolkit.core.pricing import MILLION, charge
 from toolkit.core.scrub import Scrubber
 from toolkit.core.service_tier import NOT_SAID, unpriced
@@ -39,6 +42,9 @@ MOST_MODELS = 2_000
 
 LONGEST = 300
 """Characters of what an upstream says that are kept."""
+
+NOBODYS = ""
+"""In whose turn a test waits for a place at an upstream: in that of no organisation."""
 
 _BOUND = 64
 """Output tokens of a call; a model that reasons needs some, and Responses takes no fewer than 16."""
@@ -96,12 +102,12 @@ class Probe:
         url = self._model.base_url + _LISTS[self._model.dialect] + (f"?api-version={version}" if version else "")
         try:
             async with asyncio.timeout(PATIENCE):
-                with self._upstreams.exchange(url, headers_of(self._model, self._credential), b"", "GET") as exchange:
+                async with self._asking(url, headers_of(self._model, self._credential), b"", "GET") as exchange:
                     await exchange.send()
                     answer = await exchange.read_error(LARGEST)
         except TimeoutError:
             return None, "it did not answer in time"
-        except (UpstreamBroke, UpstreamSlow) as error:
+        except (UpstreamBroke, UpstreamSlow, Refusal) as error:
             return None, str(error)
         value = upstream_errors.parsed(answer)
         if exchange.status >= 300 or not isinstance(value, dict):
@@ -118,14 +124,14 @@ class Probe:
         while True:
             try:
                 async with asyncio.timeout(PATIENCE):
-                    with self._upstreams.exchange(*self._request(model, endpoint, stream)) as exchange:
+                    async with self._asking(*self._request(model, endpoint, stream)) as exchange:
                         await exchange.send()
                         if exchange.status < 300:
                             return await self._read(exchange, endpoint, stream, gone)
                         answer = await exchange.read_error(upstream_errors.LARGEST_ERROR)
             except TimeoutError:
                 return TriedCall(endpoint, stream, works=False, said="it did not answer in time")
-            except (UpstreamBroke, UpstreamSlow, ValueError) as error:
+            except (UpstreamBroke, UpstreamSlow, ValueError, Refusal) as error:
                 return TriedCall(endpoint, stream, works=False, said=str(error)[:LONGEST])
             body, sent = self._bodies(model, endpoint, stream)
             refused = frozenset[str]()
@@ -134,6 +140,19 @@ class Probe:
             if not refused or is_left_out_in_vain(refused, gone):
                 return self._failed(exchange, answer, endpoint, stream, gone)
             model, gone = without_fields(model, refused), gone | refused
+
+    @asynccontextmanager
+    async def _asking(self, *asked: Any) -> AsyncIterator[Exchange]:
+        """Prepare a request, which takes a place as a call does where the upstream takes only so many at once."""
+        model, place = self._model, None
+        if model.max_connections:
+            place = await self._upstreams.queues.enter(model.upstream, model.max_connections, NOBODYS)
+        try:
+            with self._upstreams.exchange(*asked) as exchange:
+                yield exchange
+        finally:
+            if place is not None:
+                place.leave()
 
     def _failed(
         self, exchange: Exchange, answer: bytes, endpoint: str, stream: bool, gone: frozenset[str]
