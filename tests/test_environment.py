@@ -55,6 +55,7 @@ def test_every_setting_is_read(tmp_path: Path) -> None:
         "KEYDESK_CLIENT_CERTIFICATE": str(tmp_path / "gateway.pem"),
         "KEYDESK_CLIENT_KEY": str(tmp_path / "gateway.key"),
         "SSL_CERT_FILE": str(tmp_path / "authorities.pem"),
+        "SSL_CERT_DIR": str(tmp_path / "authorities"),
         "HTTPS_PROXY": "http://proxy.example:3128",
         "HTTP_PROXY": "http://other.example:3128",
         "NO_PROXY": "internal.example",

@@ -73,6 +73,7 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
         client_certificate=path("KEYDESK_CLIENT_CERTIFICATE"),
         client_key=path("KEYDESK_CLIENT_KEY"),
         cert_file=path("SSL_CERT_FILE"),
+        cert_dir=text("SSL_CERT_DIR"),
         https_proxy=usual("HTTPS_PROXY"),
         http_proxy=usual("HTTP_PROXY"),
         no_proxy=usual("NO_PROXY"),

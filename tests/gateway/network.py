@@ -1,6 +1,7 @@
 """What lies between a gateway and a provider: an authority with its certificates, and a proxy that makes tunnels."""
 
 import contextlib
+import hashlib
 import socket
 import ssl
 import struct
@@ -47,6 +48,15 @@ class Authority:
         builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         self.file = folder / f"{name}.pem"
         self.file.write_bytes(builder.sign(self._key, hashes.SHA256()).public_bytes(PEM))
+
+    @property
+    def hashed_name(self) -> str:
+        """The name of its file in a folder of authorities: a hash of its own name (OpenSSL, "X509_NAME_hash")."""
+        name = self._name.rfc4514_string().removeprefix("CN=").encode()
+        told = b"\x0c" + bytes([len(name)]) + name  # a text of UTF-8, which is COMMON_NAME's
+        pair = b"\x06\x03\x55\x04\x03" + told
+        whole = bytes([0x31, len(pair) + 2, 0x30, len(pair)]) + pair
+        return f"{int.from_bytes(hashlib.sha1(whole).digest()[:4], 'little'):08x}.0"
 
     def issue(self, *names: str, expired: bool = False, password: bytes = b"") -> Path:
         """Return a PEM file with a certificate for some hosts or addresses, and its key.

@@ -11,6 +11,7 @@ from starlette.types import Message
 
 from tests.conftest import CREDENTIAL, World
 from tests.gateway.conftest import raw_upstream
+from tests.gateway.picky import picky, refusing
 from tests.gateway.test_reader_pool import happens
 from toolkit.admin.upstreams import update_upstream
 from toolkit.billing.batcher import Batcher
@@ -33,6 +34,7 @@ from toolkit.gateway.reader_pool import ReaderPool
 from toolkit.gateway.refusal_log import RefusalLog
 from toolkit.gateway.request import CallRequest
 from toolkit.gateway.stream_forwarder import StreamForwarder
+from toolkit.gateway.upstream_exchange import Exchange
 from toolkit.gateway.upstream_pool import UpstreamPool
 from toolkit.store.tables import HoldRow, OutboxRow
 from toolkit.store.tally import Tallies
@@ -187,6 +189,36 @@ def test_an_upstream_that_keeps_a_complete_stream_open_is_not_waited_for(
         part for part in script if part != REPORTED
     )
     assert sent[-1]["more_body"] is False
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+def test_a_call_that_is_sent_again_has_no_more_time(
+    world: World, monkeypatch: pytest.MonkeyPatch, stream: bool
+) -> None:
+    """However often a provider refuses a field: its time limit is that of the whole call, for which money is held."""
+    monkeypatch.setenv("TEST_UPSTREAM_API_KEY", CREDENTIAL)
+
+    async def work(counter: Counter) -> None:
+        made: list[Exchange] = []
+        exchange = counter.upstreams.exchange
+
+        def noting(*asked: Any) -> Exchange:
+            made.append(exchange(*asked))
+            return made[-1]
+
+        monkeypatch.setattr(counter.upstreams, "exchange", noting)
+        await (await counter.call(_nobody, stream=stream)).run()
+        assert len(made) > 1
+        assert len({one.deadline for one in made}) == 1
+
+    with picky(refusing("max_completion_tokens", "stream_options", "max_tokens")) as upstream:
+        with world.workspace.write() as tx:
+            update_upstream(tx, "test-openai", base_url=upstream.url)
+        run(world, work)
+
+
+async def _nobody(message: Message) -> None:
+    """Take what a caller is sent."""
 
 
 def test_a_whole_answer_that_is_ended_while_it_is_sent_gets_no_second_head(

@@ -477,6 +477,8 @@ def spoiled(tmp_path: Path, authority: Authority) -> dict[str, dict[str, Any]]:
     return {
         r"SSL_CERT_FILE: .*none\.pem cannot be used: No such file": {"cert_file": tmp_path / "none.pem"},
         r"SSL_CERT_FILE: .*junk\.pem cannot be used: it holds no certificate": {"cert_file": junk},
+        r"SSL_CERT_DIR: .*nowhere cannot be used: .*openssl rehash": {"cert_dir": str(tmp_path / "nowhere")},
+        r"SSL_CERT_DIR: .*:.* cannot be used: .*openssl rehash": {"cert_dir": f"{tmp_path}:{tmp_path / 'nowhere'}"},
         r"KEYDESK_CLIENT_CERTIFICATE: .*none\.pem cannot be used: No such file": {
             "client_certificate": tmp_path / "none.pem"
         },
@@ -497,6 +499,17 @@ def test_a_file_that_cannot_be_used_stops_the_start(tmp_path: Path, authority: A
     for words, given in spoiled(tmp_path, authority).items():
         with pytest.raises(InvalidInput, match=words):
             tls_context(replace(settings, **given))
+
+
+def test_authorities_may_stand_in_a_folder(tmp_path: Path, authority: Authority, settings: Settings) -> None:
+    """Under the names by which OpenSSL looks for them; one of several folders may be missing."""
+    folder = tmp_path / "authorities"
+    folder.mkdir()
+    (folder / authority.hashed_name).write_bytes(authority.file.read_bytes())
+    context = tls_context(replace(settings, cert_dir=f"{tmp_path / 'nowhere'}:{folder}"))
+    with raw_upstream([WHOLE], tls=authority.server("127.0.0.1")) as upstream:
+        exchange(settings, context, upstream.url)
+        assert len(upstream.requests) == 1
 
 
 def test_a_key_may_be_in_a_file_of_its_own(tmp_path: Path, authority: Authority, settings: Settings) -> None:

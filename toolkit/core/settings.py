@@ -53,6 +53,11 @@ TABLE = (
         "",
         "PEM file with the authorities whose certificates upstreams may have; empty: this machine's.",
     ),
+    Setting(
+        "SSL_CERT_DIR",
+        "",
+        "Folders with one PEM file for each authority, under the names of `openssl rehash`; empty: this machine's.",
+    ),
     Setting("HTTPS_PROXY", "", "Proxy to upstreams of https: http://PROXY:PORT or http://USER:PASSWORD@PROXY:PORT."),
     Setting("HTTP_PROXY", "", "Proxy to upstreams of http, which reads what they are asked and passes it on."),
     Setting(
@@ -122,6 +127,7 @@ class Settings:
     client_certificate: Path | None
     client_key: Path | None
     cert_file: Path | None
+    cert_dir: str  # several with colons between, as OpenSSL has it
     https_proxy: str  # may hold a password, as the next one; read where it is used: other processes do without
     http_proxy: str
     no_proxy: str

@@ -61,6 +61,8 @@ class Forwarder(AnsweredCall):
         self._upstreams = upstreams
         self._answers = answers
         self._receive = receive
+        self._until = 0.0
+        """On the loop's clock: when its time is over, however often it is sent; once it has been sent."""
 
     def run(self) -> Coroutine[Any, Any, None]:
         """Forward the call and answer the caller."""
@@ -80,6 +82,8 @@ class Forwarder(AnsweredCall):
         request = await upstream_request(self._request, self._admission, self._upstreams)
         self._credential = request.credential
         self._exchange = self._upstreams.exchange(request.url, request.headers, request.body)
+        if self._until:
+            self._exchange.deadline = self._until
         if self._admission.ways is not None:
             self._admission.ways.asked()
         return self._exchange
@@ -122,6 +126,8 @@ class Forwarder(AnsweredCall):
         Raises:
             Exception: the error, where the call ends with it.
         """
+        if self._exchange is not None:
+            self._until = self._exchange.deadline
         if isinstance(error, FieldRefused):
             self._exchange, self._served = None, NOT_SAID
             return

@@ -68,6 +68,7 @@ class Exchange:
     Attributes:
         status, content_type: of the answer, once `send` has returned.
         resent: whether the request was sent a second time.
+        deadline: on the loop's clock, by when all of it must have come; begun with the exchange unless set before.
     """
 
     def __init__(
@@ -86,7 +87,7 @@ class Exchange:
         self._headers = headers
         self._body = body
         self._clock = asyncio.get_running_loop().time
-        self._deadline = 0.0
+        self.deadline = 0.0
         self._connection: UpstreamConnection | None = None
         self._dead: UpstreamConnection | None = None
         self._decoder: zlib._Decompress | None = None
@@ -154,7 +155,8 @@ class Exchange:
         return self._answer_headers.get(name, b"").decode("latin-1")
 
     def __enter__(self) -> "Exchange":
-        self._deadline = self._clock() + self._settings.call_timeout
+        if not self.deadline:
+            self.deadline = self._clock() + self._settings.call_timeout
         return self
 
     def __exit__(
@@ -278,7 +280,7 @@ class Exchange:
         """
         self._idle_limit = min(self._idle_limit, seconds)
         if at_once:
-            self._deadline = min(self._deadline, self._clock() + seconds)
+            self.deadline = min(self.deadline, self._clock() + seconds)
 
     async def _decoded(self, connection: UpstreamConnection, decoder: "zlib._Decompress") -> bytes:
         while True:
@@ -305,7 +307,7 @@ class Exchange:
         return b"".join(parts)
 
     def _limit(self, seconds: float) -> float:
-        return min(self._clock() + seconds, self._deadline)
+        return min(self._clock() + seconds, self.deadline)
 
 
 def _reason(error: Exception) -> str:

@@ -1,10 +1,15 @@
 """TLS to upstreams: which authorities the gateway believes, and which certificate it shows."""
 
+import os
+import re
 import ssl
 from pathlib import Path
 
 from toolkit.core.errors import InvalidInput
 from toolkit.core.settings import Settings
+
+_HASHED = re.compile(r"[0-9a-f]{8}\.\d+")
+"""Names under which OpenSSL looks for authorities in a folder ("X509_LOOKUP_hash_dir")."""
 
 
 def tls_context(settings: Settings) -> ssl.SSLContext:
@@ -14,7 +19,8 @@ def tls_context(settings: Settings) -> ssl.SSLContext:
     "SSL_CTX_set_default_verify_paths"). The gateway's own certificate is shown to upstreams that ask for one.
 
     Raises:
-        InvalidInput: a file cannot be used. OpenSSL by itself passes over a wrong `SSL_CERT_FILE` without a word.
+        InvalidInput: a file or a folder cannot be used. OpenSSL by itself passes over a wrong `SSL_CERT_FILE` or
+            `SSL_CERT_DIR` without a word.
     """
     context = ssl.create_default_context()
     if settings.cert_file is not None:
@@ -23,6 +29,15 @@ def tls_context(settings: Settings) -> ssl.SSLContext:
         except OSError as error:
             why = _why(error, "it holds no certificate in PEM form")
             raise InvalidInput(f"SSL_CERT_FILE: {settings.cert_file} cannot be used: {why}.") from None
+    if settings.cert_dir:
+        folders = [Path(folder) for folder in settings.cert_dir.split(os.pathsep) if folder and Path(folder).is_dir()]
+        if not any(_HASHED.fullmatch(file.name) for folder in folders for file in folder.iterdir()):
+            raise InvalidInput(
+                f"SSL_CERT_DIR: {settings.cert_dir} cannot be used: no folder there has a certificate under the name "
+                "by which OpenSSL looks for it. `openssl rehash FOLDER` makes these names."
+            )
+        for folder in folders:
+            context.load_verify_locations(capath=folder)
     if settings.client_certificate is not None:
         _show(context, settings.client_certificate, settings.client_key)
     elif settings.client_key is not None:
