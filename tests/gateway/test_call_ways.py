@@ -120,6 +120,23 @@ def test_who_is_refused_keeps_nobody_from_trying_again(ways: Ways, clock: Clock)
     assert [names(of_call(ways)) for _ in range(3)] == ["abc"] * 3
 
 
+def test_who_tries_again_and_learns_nothing_lets_the_next_one_try(ways: Ways, clock: Clock) -> None:
+    """Who sends nonsense whenever the while is over would keep everybody away; a failure stays one."""
+    of_call(ways).refused(error(500))
+    clock.now += BRIEFLY
+    first = of_call(ways)
+    first.asked()
+    first.asked()  # without a field that was refused
+    first.refused(error(400))
+    first.ended()
+    second = of_call(ways)
+    assert names(second) == "abc"
+    second.asked()
+    second.refused(error(500))
+    second.ended()
+    assert names(of_call(ways)) == "bca"
+
+
 def test_an_endpoint_that_is_not_there_says_nothing_of_the_others(ways: Ways) -> None:
     """This call goes elsewhere, past the upstream's other credentials; who asks for another endpoint stays."""
     model = in_order(place("a"), place("a", credential_env="OTHER_API_KEY"), place("b"))

@@ -282,6 +282,19 @@ def test_what_failed_is_not_tried_first_by_each_call(gate: Gate) -> None:
         assert [row.error is None for row in behind.gate.rows()] == [False, True, True, True, True]
 
 
+def test_nonsense_keeps_nobody_from_trying_it_again(gate: Gate) -> None:
+    """When the while is over a call tries it that is refused for its own fault: the next one tries it, too."""
+    scripts: list[list[bytes]] = [[failure(429, "slow down", "Retry-After-Ms: 1")], [good()]]
+    with two(*scripts) as upstreams:
+        behind = routed(gate, *(upstream.url for upstream in upstreams))
+        assert behind.ask("chat").status == 200
+        scripts[0][:] = [failure(400, "nonsense")]
+        assert behind.ask("chat").status == 400
+        scripts[0][:] = [good()]
+        assert behind.ask("chat").status == 200
+        assert behind.gate.rows()[-1].upstream == first(behind)
+
+
 def test_it_is_tried_all_the_same_when_nothing_else_answers(gate: Gate) -> None:
     """A provider that has had enough for a minute may do after all."""
     scripts: list[list[bytes]] = [[failure(429, "slow down", "Retry-After: 60")], [good()]]

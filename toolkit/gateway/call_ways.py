@@ -3,7 +3,7 @@
 A call goes another way only while it is certain that nobody has made anything of it (`upstream_rules`), so that it is
 never paid twice. What has failed is set aside for a while, so that not each call tries it first: it comes last then,
 but it comes. When the while is over, the next call that asks a provider tries it, and the others wait for what becomes
-of that.
+of that; if nothing does, since the request was nonsense or its caller left, the next one tries.
 
 What a provider answers may come of the very request: of its endpoint, which another one may have, or of nonsense in it.
 So it counts for the calls of its organisation alone until another one meets it, too, and a free call's failure says
@@ -13,7 +13,7 @@ nothing of other endpoints. Only a provider that nobody can reach is set aside f
 import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import NamedTuple
@@ -142,12 +142,24 @@ class Ways:
             org_id = None
         self._aside[place] = Aside(now, now + min(seconds, LONGEST), org_id)
 
-    def asked(self, model: ModelFacts, caller: Caller) -> None:
-        """Say that a model is asked for: what was set aside and may be tried again is tried by this call alone."""
+    def asked(self, model: ModelFacts, caller: Caller) -> dict[Place, Aside]:
+        """Say that a model is asked for: what was set aside and may be tried again is tried by this call alone.
+
+        Returns:
+            What it tries, for `ended`.
+        """
+        tried: dict[Place, Aside] = {}
         now = self.clock()
         for place, aside in self._found(model, caller):
             if aside.until <= now and (place.endpoint or not caller.is_free):
-                self._aside[place] = aside._replace(until=now + BRIEFLY)
+                tried[place] = self._aside[place] = aside._replace(until=now + BRIEFLY)
+        return tried
+
+    def ended(self, tried: dict[Place, Aside]) -> None:
+        """Say that a call is over: of what it has tried and learnt nothing about the next call finds out."""
+        for place, aside in tried.items():
+            if self._aside.get(place) is aside:
+                self._aside[place] = aside._replace(until=self.clock())
 
     def answered(self, model: ModelFacts, caller: Caller, asked_at: float) -> None:
         """Say that a call has been answered: what was set aside before it was asked is no more."""
@@ -186,12 +198,14 @@ class CallWays:
         caller: who makes it.
         left: the one that it takes, and those that it may take after it.
         asked_at: when it took it, by the clock of `ways`.
+        tried: what had failed before, and this call finds out about.
     """
 
     ways: Ways
     caller: Caller
     left: list[Priced]
     asked_at: float = 0.0
+    tried: dict[Place, Aside] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.asked_at = self.ways.clock()
@@ -208,6 +222,7 @@ class CallWays:
 
     def take_next(self) -> Priced:
         """Leave the present way for the next one."""
+        self.ended()
         del self.left[0]
         self.asked_at = self.ways.clock()
         return self.left[0]
@@ -222,7 +237,13 @@ class CallWays:
 
     def asked(self) -> None:
         """Say that the present way is asked now."""
-        self.ways.asked(self.left[0].model, self.caller)
+        self.tried |= self.ways.asked(self.left[0].model, self.caller)
+
+    def ended(self) -> None:
+        """Say that the call is over on the present way, for whatever reason."""
+        if self.tried:
+            self.ways.ended(self.tried)
+            self.tried = {}
 
     def refused(self, found: CallersError) -> None:
         """Set the present way aside for the error that it answered with, unless the caller is to blame for it."""

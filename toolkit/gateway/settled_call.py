@@ -137,6 +137,8 @@ class SettledCall:
                     self._incidents.answered(model.upstream, model.upstream_model, at, model.credential_env)
                 if self._admission.ways is not None:
                     self._admission.ways.answered()
+            elif self._admission.ways is not None:
+                self._admission.ways.ended()
             self._settlement = self._lifecycle.settle(self._call, ending)
         return self._settlement
 
