@@ -92,6 +92,27 @@ def test_several_fields_go_one_after_the_other(gate: Gate) -> None:
         assert behind.gate.row().outcome == "completed"
 
 
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+def test_a_provider_that_refuses_whatever_it_gets_comes_to_an_end(gate: Gate, stream: bool) -> None:
+    """Each field goes once and the bound is lowered twice; then its error is told, and nothing is charged."""
+
+    def refuse(body: Body) -> Any:
+        named = [name for name in ("stream_options", "service_tier", "max_completion_tokens") if name in body]
+        bound = body.get("max_tokens", 0)
+        return (
+            openai("no", param=named[0], code="unknown_parameter")
+            if named
+            else openai(f"max_tokens is too large: {bound}. This model supports at most {bound - 1} completion tokens")
+        )
+
+    with picky(refuse) as upstream:
+        behind = gate.behind(upstream.url, pin_tier=True)
+        reply = behind.ask("chat", stream=stream)
+        assert (reply.status, len(upstream.bodies)) == (400, 5 + stream)
+        row = behind.gate.row()
+        assert (row.outcome, row.cost, behind.gate.totals()) == ("upstream_error", 0, (0, 0))
+
+
 def test_several_fields_may_be_named_at_once(gate: Gate) -> None:
     """As Google's endpoint does, on a line each."""
 

@@ -386,6 +386,47 @@ def test_of_two_addresses_one_may_be_dead() -> None:
         runner.run(run())
 
 
+class Silent(asyncio.SelectorEventLoop):
+    """A loop whose names nobody answers for until `answered` is set."""
+
+    lookups = 0
+
+    async def getaddrinfo(self, host: Any, port: Any, **options: Any) -> Any:
+        """Look a name up."""
+        assert host == "silent.test"
+        self.lookups += 1
+        await self.answered.wait()
+        return await super().getaddrinfo("127.0.0.1", port, **options)
+
+    answered: asyncio.Event
+
+
+def test_those_who_want_to_connect_to_the_same_host_wait_for_one_look_up() -> None:
+    """Few are made at once, so that a host that nobody answers for must not take them all; who gives up stops none."""
+
+    async def run() -> None:
+        pool, loop = ConnectionPool(), asyncio.get_running_loop()
+        assert isinstance(loop, Silent)
+        loop.answered = asyncio.Event()
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            address = Address("silent.test", server.getsockname()[1], tls=False)
+            with pytest.raises(TimeoutError):
+                await pool.connect(address, loop.time())
+            waiting = [asyncio.ensure_future(pool.connect(address, loop.time() + 20)) for _ in range(5)]
+            await asyncio.sleep(0)
+            waiting[0].cancel()
+            await asyncio.sleep(0)
+            loop.answered.set()
+            assert all([(await task).is_open for task in waiting[1:]])
+            assert loop.lookups == 1
+            await pool.connect(address, loop.time() + 20)
+            assert loop.lookups == 2  # nothing is kept of it: names may change
+        pool.close()
+
+    with asyncio.Runner(loop_factory=Silent) as runner:
+        runner.run(run())
+
+
 def free_port() -> int:
     """Return a port at which nobody listens."""
     with socket.create_server(("127.0.0.1", 0)) as server:

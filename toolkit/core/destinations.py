@@ -6,7 +6,7 @@ out the machine's credentials to whoever asks. Loopback and private networks are
 | address | of |
 |---|---|
 | 169.254.0.0/16, fe80::/10 | the link (RFC 3927, RFC 4291), and most clouds' metadata at 169.254.169.254 |
-| fd00:ec2::254 | AWS ("Use the Instance Metadata Service": its IPv6 address) |
+| fd00:ec2::/32 | AWS ("Use the Instance Metadata Service": ::254; "Set up the Amazon EKS Pod Identity Agent": ::23) |
 | fd20:ce::254 | Google Cloud ("About VM metadata": its IPv6 address) |
 | 100.100.100.200 | Alibaba Cloud ("View instance metadata") |
 | 192.0.0.192 | Oracle Cloud's older one ("Getting Instance Metadata", endpoints) |
@@ -23,7 +23,7 @@ _NETWORKS = (
     ipaddress.ip_network("192.0.0.192/32"),
     ipaddress.ip_network("168.63.129.16/32"),
     ipaddress.ip_network("fe80::/10"),
-    ipaddress.ip_network("fd00:ec2::254/128"),
+    ipaddress.ip_network("fd00:ec2::/32"),
     ipaddress.ip_network("fd20:ce::254/128"),
 )
 _NAMES = frozenset(
@@ -31,8 +31,13 @@ _NAMES = frozenset(
 )
 """Names of metadata services: of Google Cloud, and of AWS inside its own networks."""
 
-_NAT64 = ipaddress.ip_network("64:ff9b::/96")
-"""Addresses that a translator turns into the IPv4 address in their last 32 bits (RFC 6052)."""
+_TRANSLATED = (
+    ipaddress.ip_network("64:ff9b::/96"),
+    ipaddress.ip_network("64:ff9b:1::/48"),
+    ipaddress.ip_network("::ffff:0:0:0/96"),
+    ipaddress.ip_network("::/96"),
+)
+"""Addresses that stand for the IPv4 address in their last 32 bits (RFC 6052, RFC 8215, RFC 2765, RFC 4291, 2.5.5.1)."""
 
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -74,7 +79,7 @@ def _meant(address: IPAddress) -> list[IPAddress]:
         return [address]
     plain = ipaddress.IPv6Address(int(address))  # without its zone, which no network contains
     meant: list[IPAddress] = [plain]
-    if plain in _NAT64 or int(plain) < 1 << 32:
+    if any(plain in network for network in _TRANSLATED):
         meant.append(ipaddress.IPv4Address(int(plain) & 0xFFFF_FFFF))
     meant += [embedded for embedded in (plain.ipv4_mapped, plain.sixtofour) if embedded is not None]
     return meant

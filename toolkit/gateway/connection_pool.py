@@ -44,6 +44,7 @@ class ConnectionPool:
         self._kept: dict[Address, dict[UpstreamConnection, float]] = {}
         self._all: set[UpstreamConnection] = set()
         self._sweeper: asyncio.TimerHandle | None = None
+        self._lookups: dict[tuple[str, int], asyncio.Future[Sequence[AddrInfoType]]] = {}
 
     async def connect(self, address: Address, limit: float) -> UpstreamConnection:
         """Return a new connection.
@@ -114,7 +115,21 @@ class ConnectionPool:
             raise fault_of_connecting(error) from None
 
     async def _look_up(self, host: str, port: int) -> Sequence[AddrInfoType]:
-        return await self._loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        """Look a host up; those who want to know the same wait for one look-up.
+
+        The loop makes few at once, and none can be stopped: one host whose names nobody answers for would keep all
+        others waiting.
+        """
+        lookup = self._lookups.get((host, port))
+        if lookup is None:
+            lookup = self._lookups[host, port] = self._loop.create_task(_addresses(host, port))
+            lookup.add_done_callback(lambda done: self._looked_up(host, port, done))
+        return await asyncio.shield(lookup)
+
+    def _looked_up(self, host: str, port: int, lookup: "asyncio.Future[Sequence[AddrInfoType]]") -> None:
+        del self._lookups[host, port]
+        if not lookup.cancelled():
+            lookup.exception()  # whoever waited for it may be gone
 
     async def _through(self, address: Address, proxy: OutboundProxy) -> socket.socket:
         """Connect to a proxy, which looks the upstream's name up: of that only the spelling can be judged.
@@ -155,6 +170,8 @@ class ConnectionPool:
             self._sweeper.cancel()
         for connection in list(self._all):
             connection.abort()
+        for lookup in list(self._lookups.values()):
+            lookup.cancel()
 
     def _sweep(self) -> None:
         """Close what was kept too long."""
@@ -166,3 +183,7 @@ class ConnectionPool:
                     connection.abort()
         left = [until for kept in self._kept.values() for until in kept.values()]
         self._sweeper = self._loop.call_at(min(left), self._sweep) if left else None
+
+
+async def _addresses(host: str, port: int) -> Sequence[AddrInfoType]:
+    return await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
