@@ -136,6 +136,7 @@ THEIRS: list[tuple[str, int, Any, int]] = [
     ("OpenAI, no such model", 404, plain("The model `m` does not exist", code="model_not_found"), 404),
     ("Anthropic, no such model", 404, plain("model: m", type="not_found_error"), 404),
     ("OpenRouter, flagged", 403, plain("flagged", code=403, metadata={"reasons": ["x"], "flagged_input": "y"}), 403),
+    ("xAI, flagged", 403, {"code": "permission-denied", "error": "Content violates usage guidelines. "}, 403),
     ("Together, too long", 403, plain("Input token count and max_tokens must be less than the context length"), 403),
     ("quoted words", 400, plain("Invalid value: 'Your credit balance is too low'.", type="invalid_request_error"), 400),
     ("quoted words", 400, plain("Unknown field: api key not valid", type="invalid_request_error"), 400),

@@ -124,6 +124,7 @@ _BEGINNINGS = {
     fault: re.compile(rf"\W{{0,3}}(?:{'|'.join(patterns)})", re.IGNORECASE) for fault, patterns in _SENTENCES.items()
 }
 _OF_TOKENS = re.compile(r"\b(?:context length|max_tokens|max_new_tokens|input token)", re.IGNORECASE)
+_FLAGGED = re.compile(r"\W{0,3}content violates usage guidelines", re.IGNORECASE)
 _NONE_AT_ALL = re.compile(r"limit: 0\b")
 _PER_MINUTE = "error-code#token-limit"
 """Alibaba's address for its limit of tokens a minute, which it words as OpenAI's quota."""
@@ -159,8 +160,12 @@ _OF_STATUS = {"401": AccountFault.CREDENTIAL, "402": AccountFault.CREDIT, "403":
 
 
 def is_callers(status: int | None, error: Any) -> bool:
-    """Whether a 403 is the caller's: his input was flagged (OpenRouter), or is too long (Together)."""
-    if "403" not in names_of(error) | {str(status)} or not isinstance(error, dict):
+    """Whether a 403 is the caller's: his input was flagged (OpenRouter, xAI), or is too long (Together)."""
+    if "403" not in names_of(error) | {str(status)}:
+        return False
+    if _FLAGGED.match(words_of(error)):  # of xAI, which says so by the code that a key without permission has, too
+        return True
+    if not isinstance(error, dict):
         return False
     metadata = object_of(error, "metadata")
     return (
