@@ -6,7 +6,7 @@ import pytest
 
 from toolkit.cli.upstream_test import Expected, report, steps, works
 from toolkit.core.upstream_test import Found, TriedCall
-from toolkit.core.upstream_traits import UpstreamTraits
+from toolkit.core.upstream_traits import OutputBound, UpstreamTraits
 
 CHAT, RESPONSES = "chat/completions", "responses"
 USAGE = {"input": 1_234, "output": 2}
@@ -57,6 +57,13 @@ def test_a_long_list_is_cut() -> None:
             "keydesk upstreams update up --add-stream-options",
         ),
         (replace(GOOD, unpriced=("priority",)), PLAIN, "keydesk upstreams update up --pin-tier"),
+        (replace(GOOD, beyond_bound=True), PLAIN, "chat/completions, so a hold bounds nothing"),
+        (replace(GOOD, form=RESPONSES, beyond_bound=True), PLAIN, "calls there may cost more than was held"),
+        (
+            replace(GOOD, beyond_bound=True),
+            Expected(UpstreamTraits(output_bound=OutputBound.MAX_TOKENS), None),
+            "--output-bound max_completion_tokens, then test again",
+        ),
         (BROKEN, PLAIN, "See why 1 call failed that should work"),
     ],
 )

@@ -72,6 +72,9 @@ class Picky:
         listing_status: with which its list of models is answered.
         as_event: whether it refuses in a stream of status 200.
         absent: ends of paths that it does not have.
+        listing: of models; that of its kind unless said.
+        output_tokens: that chats and responses report.
+        padding: bytes of space before every answer.
         bodies: of the requests that came.
     """
 
@@ -81,6 +84,9 @@ class Picky:
     listing_status: int = 200
     as_event: bool = False
     absent: tuple[str, ...] = ()
+    listing: Any = None
+    output_tokens: int = 2
+    padding: int = 0
     bodies: list[Body] = field(default_factory=list)
 
 
@@ -110,9 +116,14 @@ def picky(refuse: Refusing, kind: str = "chat") -> Iterator[Picky]:
                 self.reply(200, "application/json", json.dumps(ANSWERS[asked]).encode())
 
         def do_GET(self) -> None:
-            self.reply(upstream.listing_status, "application/json", json.dumps(LISTINGS[kind]).encode())
+            self.reply(
+                upstream.listing_status, "application/json", json.dumps(upstream.listing or LISTINGS[kind]).encode()
+            )
 
         def reply(self, status: int, content_type: str, body: bytes) -> None:
+            for name in (b"completion_tokens", b"output_tokens"):
+                body = body.replace(b'"%s": 2' % name, b'"%s": %d' % (name, upstream.output_tokens))
+            body = b" " * upstream.padding + body
             self.send_response(status)
             self.send_header("content-type", content_type)
             self.send_header("content-length", str(len(body)))

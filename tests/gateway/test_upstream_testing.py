@@ -18,6 +18,7 @@ from toolkit.core.errors import Forbidden
 from toolkit.core.policy import Role
 from toolkit.core.upstream_test import Found
 from toolkit.core.upstream_traits import OutputBound
+from toolkit.gateway.upstream_probe import LARGEST_LIST
 from toolkit.providers.presets import PRESETS
 from toolkit.store.actor import Actor
 from toolkit.store.tables import AuditRow, Model, OutboxRow, Upstream, UpstreamTest
@@ -99,6 +100,37 @@ def test_listed_models_are_added_with_public_prices(gate: Gate) -> None:
         assert (facts["lacking"], facts["added"]) == (["gpt-listed", "gpt-4o-mini"], ["gpt-4o-mini"])
         with gate.workspace.read() as tx:
             assert tx.session.get_one(Model, "gpt-4o-mini").upstream == facts["upstream"]
+
+
+def test_a_list_of_a_hostile_provider_tells_no_secret(gate: Gate) -> None:
+    """Nor does it turn a terminal's text around; a name counts once."""
+    with picky(refusing()) as upstream:
+        names = ["gpt-5", "gpt-5", f"x-{CREDENTIAL}", "red\x1b[31m", "left\u202eright", 7, "y" * 1_000, "gpt-6"]
+        upstream.listing = [{"id": name} for name in names]  # bare, as Together's is
+        code, facts = tried(gate, upstream.url)
+        assert (code, facts["models"], facts["lacking"]) == (0, ["gpt-5", "gpt-6"], ["gpt-6"])
+
+
+def test_a_bound_that_is_ignored_is_found(gate: Gate) -> None:
+    """A strict hold would bound nothing; the other name of a chat's bound may be the one that counts."""
+    with picky(refusing()) as upstream:
+        upstream.output_tokens = 400
+        code, facts = tried(gate, upstream.url)
+        assert code == 0
+        assert all(call["beyond_bound"] for call in facts["calls"])
+        (step,) = facts["to_do"]
+        assert step.startswith("It ignores the bound on output of chat/completions and responses")
+        assert f"keydesk upstreams update {facts['upstream']} --output-bound max_tokens" in step
+
+
+def test_an_answer_without_end_is_not_read_to_its_end(gate: Gate) -> None:
+    """The gateway serves callers meanwhile."""
+    with picky(refusing()) as upstream:
+        upstream.padding = LARGEST_LIST + 1
+        code, facts = tried(gate, upstream.url)
+        assert (code, facts["models"]) == (1, None)
+        assert facts["listing_said"] == "200: its list is longer than 4,194,304 bytes"
+        assert all(call["said"] == "200: its answer is longer than 524,288 bytes" for call in facts["calls"])
 
 
 @pytest.mark.world

@@ -10,6 +10,7 @@ from toolkit.core.errors import Conflict
 from toolkit.store import upstream_tests
 from toolkit.store.actor import SYSTEM
 from toolkit.store.tables import UpstreamTest
+from toolkit.store.upstream_tests import MOST_WAITING
 
 pytestmark = pytest.mark.any_store
 
@@ -70,7 +71,7 @@ def test_one_whose_gateway_dies_is_taken_once_more(world: World) -> None:
     assert take(world, "two") == test
     end(world, "two")
     assert take(world, "three") is None
-    assert "ended before they were done" in (row(world, test).failure or "")
+    assert "could not write what they found" in (row(world, test).failure or "")
 
 
 def test_one_that_is_given_back_is_as_new(world: World) -> None:
@@ -82,6 +83,44 @@ def test_one_that_is_given_back_is_as_new(world: World) -> None:
         with world.workspace.store.write(SYSTEM) as tx:
             upstream_tests.give_back(tx, test, "one")
     assert take(world, "two") == test
+
+
+def test_one_whose_end_could_not_be_written_is_made_again(world: World) -> None:
+    """By the gateway that had taken it, once: whoever waits is not left waiting while that one lives."""
+    begin(world, "one", "two")
+    test = ask(world)
+    with world.workspace.store.write(SYSTEM) as tx:
+        assert upstream_tests.is_waiting(tx, "two")
+    assert take(world, "one") == test
+    with world.workspace.store.read(SYSTEM) as tx:
+        assert upstream_tests.is_waiting(tx, "one")
+        assert not upstream_tests.is_waiting(tx, "two")
+    assert take(world, "one") == test
+    assert take(world, "one") is None
+    assert row(world, test).ended_at is not None
+
+
+def test_who_asks_twice_gets_one_test(world: World) -> None:
+    """Its calls cost money; and only so many may wait."""
+    begin(world, "one")
+    test = ask(world)
+    assert ask(world) == test
+    with world.workspace.store.write(SYSTEM) as tx:
+        upstream_tests.take(tx, "one")
+        upstream_tests.end(tx, test, "one", found="{}")
+        others = {upstream_tests.ask(tx, "test-openai", f"model-{number}") for number in range(MOST_WAITING)}
+        assert len(others - {test}) == MOST_WAITING
+        assert upstream_tests.ask(tx, "test-openai", "model-0") in others
+        with pytest.raises(Conflict, match="have not ended"):
+            upstream_tests.ask(tx, "test-openai", None)
+
+
+def test_a_model_that_cannot_be_one_is_refused(world: World) -> None:
+    """It would stand in a URL, and in what is printed."""
+    begin(world, "one")
+    told = invoke(world.workspace.settings, "upstreams", "test", "test-openai", "--model", "red\x1b[31m")
+    assert told.exit_code != 0
+    assert "name of the model" in told.output
 
 
 def test_without_a_gateway_nothing_is_asked_for(world: World) -> None:

@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 from toolkit.admin import catalog, rights, upstreams
+from toolkit.admin.models import check_upstream_model
 from toolkit.core.catalog import ModelFacts
 from toolkit.core.dialect import Dialect
 from toolkit.core.errors import Conflict, NotFound
@@ -41,10 +42,13 @@ def ask(tx: Transaction, name: str, model: str | None = None) -> str:
     Raises:
         Forbidden: the actor is no platform admin.
         NotFound: no such upstream.
-        Conflict: no gateway is running.
+        InvalidInput: the model cannot be a name.
+        Conflict: no gateway is running, or too many tests have not ended.
     """
     rights.require_platform_admin(tx)
     upstreams.find(tx, name)
+    if model is not None:
+        check_upstream_model(model)
     if not upstream_tests.has_gateway(tx):
         raise Conflict(_NO_GATEWAY)
     test_id = upstream_tests.ask(tx, name, model)

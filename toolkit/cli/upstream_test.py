@@ -16,8 +16,9 @@ from toolkit.core.added_fields import REMEDIES
 from toolkit.core.errors import Conflict, InvalidInput, NotFound, Unavailable
 from toolkit.core.money import show_usd, usd
 from toolkit.core.upstream_test import Found, TriedCall
-from toolkit.core.upstream_traits import UpstreamTraits
+from toolkit.core.upstream_traits import OutputBound, UpstreamTraits
 from toolkit.core.wording import counted, listed
+from toolkit.dialects import openai_fields
 from toolkit.providers.presets import PRESETS
 
 _LOOK = 0.2
@@ -146,6 +147,8 @@ def _told(call: TriedCall) -> str:
     else:
         parts.append(listed([f"{count:,} {kind}" for kind, count in call.usage.items()]) + " tokens")
         parts.append("it has no price here" if call.cost is None else f"{show_usd(call.cost)} by the price book")
+    if call.beyond_bound:
+        parts.append("more than it was asked for at most")
     parts += [f"served by {word}, which is not what is priced" for word in call.unpriced]
     return "; ".join([*parts, *call.odd])
 
@@ -171,6 +174,8 @@ def steps(name: str, found: Found, expected: Expected, *, is_priced: bool) -> It
         yield f"Streams have no usage unless it is asked for: {update} --add-stream-options"
     elif silent:
         yield "Streams have no usage here, though it is asked for: they are charged by an estimate."
+    if ignored := [call for call in found.calls if call.beyond_bound]:
+        yield _bound_step(update, ignored, traits)
     if any(call.unpriced for call in found.calls) and not traits.pin_tier:
         yield f"Another tier or region serves than is priced; to ask for the standard tier: {update} --pin-tier"
     if found.model is not None and not is_priced and any(call.works for call in found.calls):
@@ -179,3 +184,14 @@ def steps(name: str, found: Found, expected: Expected, *, is_priced: bool) -> It
     if found.calls and not works(found, expected) and found.fault is None:
         failed = counted(len(expected.failed(found) or found.calls), "call")
         yield f"See why {failed} failed that should work; if it is the address: {update} --base-url URL"
+
+
+def _bound_step(update: str, ignored: list[TriedCall], traits: UpstreamTraits) -> str:
+    """Return what to do about a bound on output that an upstream ignores: a chat's has another name."""
+    what = (
+        f"It ignores the bound on output of {listed(sorted({call.form for call in ignored}))}, so a hold bounds nothing"
+    )
+    if not any(call.form == openai_fields.CHAT for call in ignored):
+        return f"{what}: calls there may cost more than was held."
+    sent = traits.output_bound is OutputBound.MAX_TOKENS
+    return f"{what}: {update} --output-bound {'max_completion_tokens' if sent else 'max_tokens'}, then test again."

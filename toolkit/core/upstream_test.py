@@ -22,6 +22,7 @@ class TriedCall:
         left_out: fields that Keydesk adds and the upstream refuses; a bound is called by its other name then.
         unpriced: the tier and region that served, as far as they are not those that the price book prices.
         odd: what was odd about the answer, in words.
+        beyond_bound: whether more output was reported, beside reasoning, than the bound that was asked for.
     """
 
     form: str
@@ -34,6 +35,7 @@ class TriedCall:
     left_out: tuple[str, ...] = ()
     unpriced: tuple[str, ...] = ()
     odd: tuple[str, ...] = ()
+    beyond_bound: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,11 +1,12 @@
 """What a test asks an upstream: its list of models, and a call of a few tokens in each form that its dialect has.
 
 The calls are written as those of callers are, with all that is added to them, and read as theirs are. Nobody is charged
-for them: they are the operator's own.
+for them: they are the operator's own. What comes back is read in a thread, for callers' calls go on meanwhile.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+import json
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any
@@ -34,8 +35,11 @@ from toolkit.gateway.upstream_request import credential_of, headers_of, url_of
 PATIENCE = 60.0
 """Seconds that one call may take."""
 
-LARGEST = 8 * 1024 * 1024
-"""Bytes of an answer or a list that are read."""
+LARGEST_LIST = 4 * 1024 * 1024
+"""Bytes of a list of models that are read; OpenRouter's has one."""
+
+LARGEST_ANSWER = 512 * 1024
+"""Bytes of an answer that are read: what a call's few tokens take is far less."""
 
 MOST_MODELS = 2_000
 """Models of a list that are kept; OpenRouter's has hundreds."""
@@ -49,7 +53,8 @@ NOBODYS = ""
 _BOUND = 64
 """Output tokens of a call; a model that reasons needs some, and Responses takes no fewer than 16."""
 
-_WORDS = "Say the word OK and nothing else."
+_WORDS = "Count from 1 to 60, and write every number out in words."
+"""Its answer is longer than the bound, so that an upstream which ignores the bound is found out."""
 
 _FORMS: dict[Dialect, tuple[tuple[str, str], ...]] = {
     Dialect.OPENAI: ((openai_fields.CHAT, openai_fields.CHAT), (openai_fields.RESPONSES, openai_fields.RESPONSES)),
@@ -104,19 +109,17 @@ class Probe:
             async with asyncio.timeout(PATIENCE):
                 async with self._asking(url, headers_of(self._model, self._credential), b"", "GET") as exchange:
                     await exchange.send()
-                    answer = await exchange.read_error(LARGEST)
+                    answer = await exchange.read_error(LARGEST_LIST)
         except TimeoutError:
             return None, "it did not answer in time"
         except (UpstreamBroke, UpstreamSlow, Refusal) as error:
             return None, str(error)
-        value = upstream_errors.parsed(answer)
-        if exchange.status >= 300 or not isinstance(value, dict):
+        if len(answer) > LARGEST_LIST:
+            return None, f"{exchange.status}: its list is longer than {LARGEST_LIST:,} bytes"
+        models = await asyncio.to_thread(models_in, answer) if exchange.status < 300 else None
+        if models is None:
             return None, self._said(exchange.status, answer)
-        named = [
-            model.get("id") or model.get("name") for name in ("data", "models") for model in objects_of(value, name)
-        ]
-        models = (str(name)[:LONGEST].removeprefix("models/") for name in named[:MOST_MODELS] if name)
-        return tuple(name for name in models if name.isprintable()), None
+        return tuple(name for name in models if self._credential not in name), None
 
     async def _try(self, endpoint: str, *, stream: bool) -> TriedCall:
         """Make a call; again without the fields of ours that the upstream refuses."""
@@ -197,7 +200,13 @@ class Probe:
 
     async def _read(self, exchange: Exchange, endpoint: str, stream: bool, gone: frozenset[str]) -> TriedCall:
         """Read an answer, whatever it came as."""
-        answer = await exchange.read_error(LARGEST)
+        answer = await exchange.read_error(LARGEST_ANSWER)
+        if len(answer) > LARGEST_ANSWER:
+            said = f"{exchange.status}: its answer is longer than {LARGEST_ANSWER:,} bytes"
+            return TriedCall(endpoint, stream, works=False, said=said, left_out=tuple(sorted(gone)))
+        return await asyncio.to_thread(self._judged, exchange.status, answer, endpoint, stream, gone)
+
+    def _judged(self, status: int, answer: bytes, endpoint: str, stream: bool, gone: frozenset[str]) -> TriedCall:
         framing = framing_of(answer)
         is_stream = framing is Framing.EVENTS or (framing is Framing.ARRAY and self._model.dialect is Dialect.GEMINI)
         odd = [] if is_stream is stream else ["it came whole" if stream else "it came as a stream"]
@@ -217,12 +226,13 @@ class Probe:
             endpoint,
             stream,
             works=works,
-            said=None if works else self._said(exchange.status, answer),
+            said=None if works else self._said(status, answer),
             usage=usage,
             cost=charge(report.usage, self._sheet, MILLION) if report and self._sheet and usage else None,
             left_out=tuple(sorted(gone)),
             unpriced=tuple(unpriced(self._model.dialect, served)),
             odd=tuple(odd),
+            beyond_bound=usage is not None and usage["output"] - usage.get("reasoning", 0) > _BOUND,
         )
 
     def _said(self, status: int, answer: bytes) -> str:
@@ -230,6 +240,30 @@ class Probe:
         words = upstream_errors.words_in(answer) or self._scrubber.for_operators(answer[: 4 * LONGEST])
         printable = "".join(letter if letter.isprintable() else " " for letter in self._scrubber.text(words))
         return f"{status}: {' '.join(printable.split())[:LONGEST]}"
+
+
+def models_in(answer: bytes) -> tuple[str, ...] | None:
+    """Return the models that a list names, each once; None if it is no list.
+
+    It is an object with `data` (OpenAI, Anthropic) or `models` (Google), or the bare list (Together, "List models").
+    """
+    try:
+        value = json.loads(answer)
+    except (ValueError, RecursionError):
+        return None
+    if isinstance(value, list):
+        value = {"data": value}
+    if not isinstance(value, dict):
+        return None
+    rows = (model for name in ("data", "models") for model in objects_of(value, name))
+    return tuple(dict.fromkeys(_names(model.get("id") or model.get("name") for model in rows)))[:MOST_MODELS]
+
+
+def _names(found: Iterable[object]) -> Iterable[str]:
+    """Yield what can be a model's name; control characters and marks that turn the text around are in none."""
+    for name in found:
+        if isinstance(name, str) and 0 < len(name) <= LONGEST and name.isprintable():
+            yield name.removeprefix("models/")
 
 
 def _is_whole(meter: StreamMeter, answer: bytes) -> bool:

@@ -52,7 +52,7 @@ class UpstreamTesting:
 
     def _is_waiting(self) -> bool:
         with self._store.read(SYSTEM) as tx:
-            return upstream_tests.is_waiting(tx)
+            return upstream_tests.is_waiting(tx, self._lifecycle.instance_id)
 
     async def _make_one(self) -> None:
         taken = await asyncio.to_thread(self._take)

@@ -5,8 +5,9 @@ A gateway that dies leaves its test to be taken by another one, once; so a test 
 
 from datetime import timedelta
 
-from sqlalchemy import Select, delete, select
+from sqlalchemy import ColumnElement, Select, delete, func, select
 
+from toolkit.core.errors import Conflict
 from toolkit.core.ids import new_id
 from toolkit.store.locks import lock_name
 from toolkit.store.tables import GatewayInstance, UpstreamTest
@@ -15,15 +16,31 @@ from toolkit.store.transaction import Transaction, store_now
 MOST_TRIES = 2
 """Gateways that take one test, should the first die."""
 
+MOST_WAITING = 20
+"""Tests that have not ended; each costs calls, and they are made one after the other."""
+
 KEPT = timedelta(days=1)
 """How long a test is kept."""
 
-_DIED = "the gateways that took it ended before they were done; their logs may say why"
+_LOCK = "upstream tests"
+
+_DIED = "the gateways that took it ended, or could not write what they found; their logs may say why"
 
 
 def ask(tx: Transaction, upstream: str, model: str | None) -> str:
-    """Ask for a test of an upstream; return its id."""
+    """Ask for a test of an upstream; return its id: that of the same test which has not ended, if there is one.
+
+    Raises:
+        Conflict: too many have not ended.
+    """
+    lock_name(tx, _LOCK)
     tx.session.execute(delete(UpstreamTest).where(UpstreamTest.asked_at < tx.now - KEPT))
+    open_ones = select(UpstreamTest).where(UpstreamTest.ended_at.is_(None))
+    for same in tx.session.scalars(open_ones.where(UpstreamTest.upstream == upstream)):
+        if same.model == model:
+            return same.id
+    if (tx.session.scalar(select(func.count()).select_from(open_ones.subquery())) or 0) >= MOST_WAITING:
+        raise Conflict(f"{MOST_WAITING} tests of upstreams have not ended yet. Ask again when they have.")
     test = UpstreamTest(
         id=new_id("test"), upstream=upstream, model=model, asked_at=tx.now, asked_by=tx.actor.name, tries=0
     )
@@ -31,21 +48,19 @@ def ask(tx: Transaction, upstream: str, model: str | None) -> str:
     return test.id
 
 
-def is_waiting(tx: Transaction) -> bool:
-    """Whether there is a test that has not ended; cheap, for it is asked again and again."""
-    return tx.session.scalar(select(UpstreamTest.id).where(UpstreamTest.ended_at.is_(None)).limit(1)) is not None
+def is_waiting(tx: Transaction, instance_id: str) -> bool:
+    """Whether there is a test for a gateway to take; cheap, for it is asked again and again."""
+    return tx.session.scalar(select(UpstreamTest.id).where(*_untaken(tx, instance_id)).limit(1)) is not None
 
 
 def take(tx: Transaction, instance_id: str) -> UpstreamTest | None:
-    """Take the oldest test that no living gateway has taken, for a gateway; None if there is none."""
-    lock_name(tx, "upstream tests")
+    """Take the oldest test that no other living gateway has taken, for a gateway; None if there is none.
+
+    A gateway makes one at a time: one that it has taken and not ended is one whose end it could not write.
+    """
+    lock_name(tx, _LOCK)
     for test in tx.session.scalars(
-        select(UpstreamTest)
-        .where(
-            UpstreamTest.ended_at.is_(None),
-            UpstreamTest.taken_by.is_(None) | UpstreamTest.taken_by.not_in(_living(tx)),
-        )
-        .order_by(UpstreamTest.asked_at, UpstreamTest.id)
+        select(UpstreamTest).where(*_untaken(tx, instance_id)).order_by(UpstreamTest.asked_at, UpstreamTest.id)
     ):
         if test.tries >= MOST_TRIES:
             test.ended_at, test.failure = tx.now, _DIED
@@ -77,6 +92,12 @@ def give_back(tx: Transaction, test_id: str, instance_id: str) -> None:
 def has_gateway(tx: Transaction) -> bool:
     """Whether a gateway is running, which could take a test."""
     return tx.session.scalar(_living(tx).limit(1)) is not None
+
+
+def _untaken(tx: Transaction, instance_id: str) -> tuple[ColumnElement[bool], ...]:
+    taken_by = UpstreamTest.taken_by
+    others = _living(tx).where(GatewayInstance.id != instance_id)
+    return UpstreamTest.ended_at.is_(None), taken_by.is_(None) | taken_by.not_in(others)
 
 
 def _living(tx: Transaction) -> Select[str]:
