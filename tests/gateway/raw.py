@@ -93,7 +93,7 @@ class Served:
     """A running server whose application notes what it is asked.
 
     A request whose path is /prove shows a valid key of the owner that its query names; one for /early is answered
-    before its body is read; one for /wait is answered once `go_on` is set.
+    before its body is read; one for /wait is answered once `go_on` is set; one for /say is answered by `says`.
     """
 
     port: int
@@ -101,6 +101,7 @@ class Served:
     seen: list[Seen] = field(default_factory=list)
     left: list[str] = field(default_factory=list)
     go_on: threading.Event = field(default_factory=threading.Event)
+    says: list[Any] = field(default_factory=list)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer 200 with the body that came."""
@@ -120,6 +121,10 @@ class Served:
             parts.append(message["body"])
             more = message["more_body"]
         seen.body = b"".join(parts)
+        if scope["path"] == "/say":
+            for message in self.says:
+                await send(message)
+            return
         length = str(len(seen.body)).encode()
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", length)]})
         await send({"type": "http.response.body", "body": seen.body})
@@ -164,7 +169,8 @@ def served(limits: Limits, proxies: str = "", host: str = "127.0.0.1", **options
     sockets = bind(host, 0)
     running = Served(sockets[0].getsockname()[1], guard)
     http = cast("type[asyncio.Protocol]", partial(ServerConnection, guard))
-    config = uvicorn.Config(running, http=http, log_level="warning", lifespan="off", **{"ws": "none", **options})
+    usual = {"http": http, "log_level": "warning", "lifespan": "off", "ws": "none"}
+    config = uvicorn.Config(running, **{**usual, **options})
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": sockets})
     thread.start()

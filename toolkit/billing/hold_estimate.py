@@ -173,14 +173,9 @@ def hold_bound(
     base = tokens * max([tier.dearest_input for tier in tiers]) + sheet.request * MILLION
     each = shape.choices * max([tier.output for tier in tiers]) if shape.output else 0
     base += each * shape.beside
-    return HoldBound(
-        base=base * multiplier,
-        each=each * multiplier,
-        output_bound=0 if not shape.output else default_output if shape.output_bound is None else shape.output_bound,
-        fixed=shape.output_bound is not None or not shape.may_be_cut,
-        input_tokens=tokens,
-        settable=not shape.compacts,
-    )
+    output_bound = 0 if not shape.output else default_output if shape.output_bound is None else shape.output_bound
+    fixed = shape.output_bound is not None or not shape.may_be_cut
+    return HoldBound(base * multiplier, each * multiplier, output_bound, fixed, tokens, not shape.compacts)
 
 
 def dearest(bounds: Sequence[HoldBound]) -> HoldBound:

@@ -137,7 +137,9 @@ class Admit:
                 call.upstream or "",
                 call.price_id or "",
                 call.multiplier,
-                credential=call.credential,
+                None,  # nothing has come yet
+                None,
+                call.credential,
             )
         )
         return Admitted(hold, output_bound, fitted)

@@ -82,26 +82,29 @@ def _inspect_chat(body: dict[str, Any], size: int) -> Shape:
         content = message.get("content")
         if content is not None and not isinstance(content, str):
             walk_parts(read_objects(message, "content", f"messages[{index}]"), f"messages[{index}].content", tally)
-    return Shape(
-        endpoint=CHAT,
-        model=model,
-        stream=stream,
-        free=False,
-        text_bytes=max(size - tally.media_bytes, 0),
-        messages=tally.messages,
-        tools=tally.tools,
-        media=tally.media,
-        whole_context=tally.whole_context,
-        choices=choices,
-        output_bound=bound,
-        output=True,
-        usage_asked=usage_asked,
-        beside=beside,
-        window=window,
-        unknown=tuple(unknown),
-        standard_tier=_standard_tier(body),
-        reasoning=openai_asks(body),
+    text_bytes = max(size - tally.media_bytes, 0)
+    # The first by position: Python 3.11 makes a dictionary of a class's keywords, for every call.
+    shape = Shape(
+        CHAT,
+        model,
+        stream,
+        False,
+        text_bytes,
+        tally.messages,
+        tally.tools,
+        tally.media,
+        tally.whole_context,
+        choices,
+        bound,
+        True,
+        usage_asked,
     )
+    shape.beside = beside
+    shape.window = window
+    shape.unknown = tuple(unknown)
+    shape.standard_tier = _standard_tier(body)
+    shape.reasoning = openai_asks(body)
+    return shape
 
 
 def _inspect_responses(body: dict[str, Any], size: int, endpoint: str = RESPONSES) -> Shape:

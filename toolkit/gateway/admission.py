@@ -87,14 +87,16 @@ class Admission:
         """Return what the call's usage is measured by."""
         shape, model = self.shape, self.model
         choices = shape.choices if shape.output else 0
+        held_output = choices * (self.admitted.output_bound + shape.beside)
+        window, most_output = model.context_window * shape.inputs, choices * (model.max_output + shape.beside)
         return Gauge(
-            held_input=self.bound.input_tokens,
-            held_output=choices * (self.admitted.output_bound + shape.beside),
-            window=model.context_window * shape.inputs,
-            most_output=choices * (model.max_output + shape.beside),
-            likely_input=lambda: likely_input(model.dialect, shape, model.upstream_model),
-            long_cache=shape.long_cache,
-            refusal_free=model.traits.refusal_free,
+            self.bound.input_tokens,
+            held_output,
+            window,
+            most_output,
+            lambda: likely_input(model.dialect, shape, model.upstream_model),
+            shape.long_cache,
+            model.traits.refusal_free,
         )
 
 

@@ -95,21 +95,12 @@ def price_call(
         check_window(shape, onward, model)
     check_text(shape, model.id, model.context_window)
     plan = catalog.plans[key.plan_id]  # it includes the model, or `find_model` would have refused
-    call = Call(
-        request_id=request.id,
-        key=key,
-        received_at=now,
-        dialect=request.dialect,
-        endpoint=request.endpoint,
-        stream=shape.stream,
-        model=shape.model,
-        upstream=model.upstream,
-        price_id=dated.id,
-        sheet=None if shape.free else dated.sheet,
-        multiplier=plan.multiplier,
-        tags=tagged,
-        credential=model.credential_env,
-    )
+    # By position: Python 3.11 makes a dictionary of a class's keywords, for every call.
+    call = Call(request.id, key, now, request.dialect, request.endpoint, shape.stream, shape.model)
+    call.upstream, call.credential = model.upstream, model.credential_env
+    call.price_id, call.sheet = dated.id, None if shape.free else dated.sheet
+    call.multiplier = plan.multiplier
+    call.tags = tagged
     if shape.free:
         return call, model, ways, HoldBound(0, 0, 0, fixed=True)
     if ways is not None:

@@ -20,6 +20,7 @@ from toolkit.gateway import head_parsing
 from toolkit.gateway.connection_limits import NEVER, STATE, ConnectionGuard
 from toolkit.gateway.flow_control import PIECE
 from toolkit.gateway.head_parsing import Stop, unreadable
+from toolkit.gateway.response_cycle import ResponseCycle
 from toolkit.gateway.timed_connection import TimedConnection
 from toolkit.gateway.unframed_cycle import UnframedCycle
 
@@ -163,20 +164,21 @@ class ServerConnection(TimedConnection):
         if self.behind_proxy:
             scope["client"], scope["scheme"] = self._origin()
         self.headers = []  # for trailers
-        made = RequestResponseCycle if version == "1.1" else UnframedCycle
-        cycle = self.cycle = made(
-            scope=scope,
-            transport=cast("asyncio.Transport", self),
-            flow=self.flow,
-            logger=self.logger,
-            access_logger=self.access_logger,
-            access_log=self.access_log,
-            default_headers=self.server_state.default_headers,
-            message_event=asyncio.Event(),
-            expect_100_continue=expects,
-            # Who waits for 100 Continue may send the body or not when the answer comes without it.
-            keep_alive=version == "1.1" and not expects and self.parser.should_keep_alive(),
-            on_response=self.on_response_complete,
+        made = ResponseCycle if version == "1.1" else UnframedCycle
+        # Who waits for 100 Continue may send the body or not when the answer comes without it.
+        keep_alive = version == "1.1" and not expects and self.parser.should_keep_alive()
+        cycle = self.cycle = made(  # by position: Python 3.11 makes a dictionary of a class's keywords
+            scope,
+            cast("asyncio.Transport", self),
+            self.flow,
+            self.logger,
+            self.access_logger,
+            self.access_log,
+            self.server_state.default_headers,
+            asyncio.Event(),
+            expects,
+            keep_alive,
+            self.on_response_complete,
         )
         if not self.busy:
             self._start(cycle)

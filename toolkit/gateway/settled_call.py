@@ -112,19 +112,15 @@ class SettledCall:
             unbilled = metered.unbilled if metered else None
             if unbilled or self._odd:
                 error = "; ".join(filter(None, (error, unbilled, *self._odd)))
-            ending = Ending(
-                outcome=outcome,
-                ended_at=self._lifecycle.key_cache.now(),
-                status=status,
-                usage=metered.usage if metered and not unbilled else None,
-                refusal=refusal,
-                response_id=response_id,
-                first_byte_ms=self._first_byte_ms,
-                duration_ms=milliseconds_since(self._started),
-                error=error[:LONGEST_DETAIL] if error else None,
-                resent=self._exchange is not None and self._exchange.resent,
-                served=self._what_served(),
-            )
+            ending = Ending(outcome, self._lifecycle.key_cache.now(), status)
+            ending.usage = metered.usage if metered and not unbilled else None
+            ending.refusal = refusal
+            ending.response_id = response_id
+            ending.first_byte_ms = self._first_byte_ms
+            ending.duration_ms = milliseconds_since(self._started)
+            ending.error = error[:LONGEST_DETAIL] if error else None
+            ending.resent = self._exchange is not None and self._exchange.resent
+            ending.served = self._what_served()
             if metered and (metered.doubt or metered.overrun_reason):
                 ending.usage_doubt, ending.overrun_reason = metered.doubt, metered.overrun_reason
                 if metered.provider_usage:

@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
+from toolkit.gateway.response_cycle import ResponseCycle
 
 
-class UnframedCycle(RequestResponseCycle):
+class UnframedCycle(ResponseCycle):
     """A request of HTTP/1.0 and its answer, which knows no chunks: what has no length ends with the connection.
 
     RFC 9112, 6.1: no Transfer-Encoding is sent to a client of HTTP/1.0.

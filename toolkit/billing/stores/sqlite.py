@@ -5,7 +5,10 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from toolkit.billing.state import BatchState, Hold, Job, KeyState, LogRow, Month, RowsWanted, Wallet, judge, wanted_by
-from toolkit.core.errors import Unavailable
+from toolkit.core.dialect import Dialect
+from toolkit.core.errors import RefusalType, Unavailable
+from toolkit.core.policy import Outcome
+from toolkit.core.usage import OverrunReason, UsageSource
 from toolkit.store.database import BUSY_TIMEOUT, Store
 from toolkit.store.engines import begin_immediate
 
@@ -77,6 +80,7 @@ class SqliteBillingStore:
         return results
 
     def _connect(self) -> sqlite3.Connection:
+        _teach_driver()
         connection = self._store.connect()
         connection.row_factory = None
         connection.execute("PRAGMA busy_timeout = 0")  # `begin_immediate` waits
@@ -87,6 +91,21 @@ class SqliteBillingStore:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+
+
+def _teach_driver() -> None:
+    """Tell the driver how to bind nothing, truth values and words of ours, with the result that it comes to anyway.
+
+    It would look for a way at each of them, and build two errors before it takes it as it is: seven times the time.
+    """
+    sqlite3.register_adapter(type(None), _as_it_is)
+    sqlite3.register_adapter(bool, int)
+    for words in (Dialect, Outcome, OverrunReason, RefusalType, UsageSource):
+        sqlite3.register_adapter(words, str)
+
+
+def _as_it_is(value: None) -> None:
+    return value
 
 
 def _array(ids: Iterable[str]) -> str:
@@ -121,9 +140,10 @@ def _read(connection: sqlite3.Connection, wanted: RowsWanted) -> BatchState:
 
 def _write(connection: sqlite3.Connection, batch: BatchState) -> None:
     many = connection.executemany
-    many(_ADD_HOLD, batch.holds.values())
+    # The driver asks a tuple with names for each of its items by a method, and a plain one not.
+    many(_ADD_HOLD, map(tuple, batch.holds.values()))
     if batch.new_rows:
-        many(_ADD_ROW, batch.new_rows)
+        many(_ADD_ROW, map(tuple, batch.new_rows))
     if batch.new_recent:
         many(_SET_RECENT, [(*at, cost) for at, cost in batch.new_recent.items()])
     if batch.new_refused:
