@@ -12,6 +12,7 @@ from tests.conftest import CREDENTIAL, World, wait_until
 from tests.gateway.conftest import Behind, Gate, http_answer, raw_upstream
 from tests.store.test_tally import writes
 from toolkit.core.account_fault import AccountFault
+from toolkit.core.dialect import Dialect
 from toolkit.core.errors import Unavailable
 from toolkit.gateway.incidents import Incidents
 from toolkit.store.database import Store
@@ -70,6 +71,19 @@ def test_what_is_the_callers_is_no_incident(gate: Gate) -> None:
             behind.ask("chat")
         script[:] = [refusal(401, "Incorrect API key provided")]
         behind.ask("chat")
+        wait_until(lambda: incidents(behind), "the incident")
+        assert list(incidents(behind)) == ["credential"]
+
+
+def test_a_free_endpoint_that_a_model_does_not_have_is_none(gate: Gate) -> None:
+    """Tools count before each message, and the next message would end it; that our key is wrong is one all the same."""
+    script = [refusal(404, "no count_tokens for this model", type="not_found_error")]
+    with raw_upstream(script) as upstream:
+        behind = gate.behind(upstream.url, Dialect.ANTHROPIC)
+        body = {"model": behind.model, "messages": [{"role": "user", "content": "hello"}]}
+        assert behind.gate.send("/v1/messages/count_tokens", body).status == 404
+        script[:] = [refusal(401, "invalid x-api-key")]
+        assert behind.gate.send("/v1/messages/count_tokens", body).status == 502
         wait_until(lambda: incidents(behind), "the incident")
         assert list(incidents(behind)) == ["credential"]
 

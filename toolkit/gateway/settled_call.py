@@ -12,7 +12,7 @@ from toolkit.billing.call import Ending
 from toolkit.billing.leases import Asked, Progress
 from toolkit.billing.metering import Metered
 from toolkit.billing.rules import Receipt
-from toolkit.core.account_fault import AccountFault
+from toolkit.core.account_fault import OF_ONE_MODEL, AccountFault
 from toolkit.core.dialect import Dialect
 from toolkit.core.errors import Refusal, RefusalType
 from toolkit.core.policy import Outcome
@@ -181,8 +181,11 @@ class SettledCall:
         return self._admission.gauge().unreported(text_tokens(exchange.received))
 
     def _note_incident(self, fault: AccountFault | None, told: str) -> None:
-        """Note for operators that the upstream does not serve our account, if it is that."""
-        if fault is not None:
+        """Note for operators that the upstream does not serve our account, if it is that.
+
+        Not that it does not have, or permit, a free endpoint of a model: calls that cost go on, and would end it.
+        """
+        if fault is not None and not (self._shape.free and fault in OF_ONE_MODEL):
             model, now = self._admission.model, self._lifecycle.key_cache.now()
             words = self._scrubber().text(told)
             self._incidents.refused(model.upstream, fault, model.upstream_model, words, now, model.credential_env)
