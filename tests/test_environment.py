@@ -54,6 +54,7 @@ def test_every_setting_is_read(tmp_path: Path) -> None:
         "KEYDESK_SECRETS_FILE": str(tmp_path / "secrets"),
         "KEYDESK_CLIENT_CERTIFICATE": str(tmp_path / "gateway.pem"),
         "KEYDESK_CLIENT_KEY": str(tmp_path / "gateway.key"),
+        "KEYDESK_UPSTREAM_CERTIFICATES": f"models={tmp_path / 'models.pem'}",
         "SSL_CERT_FILE": str(tmp_path / "authorities.pem"),
         "SSL_CERT_DIR": str(tmp_path / "authorities"),
         "HTTPS_PROXY": "http://proxy.example:3128",
@@ -108,6 +109,9 @@ def test_a_typo_is_refused(tmp_path: Path, name: str) -> None:
         ("KEYDESK_SQLITE_SYNCHRONOUS", "OFF"),
         ("KEYDESK_TRUSTED_PROXIES", "nginx"),
         ("KEYDESK_CORS_ORIGINS", "*"),
+        ("KEYDESK_UPSTREAM_CERTIFICATES", "/etc/keydesk/models.pem"),
+        ("KEYDESK_UPSTREAM_CERTIFICATES", "models="),
+        ("KEYDESK_UPSTREAM_CERTIFICATES", "models=a.pem, models=b.pem"),
     ],
 )
 def test_a_value_that_cannot_be_used_is_refused(tmp_path: Path, name: str, value: str) -> None:

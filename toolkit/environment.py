@@ -72,6 +72,7 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
         secrets_file=path("KEYDESK_SECRETS_FILE"),
         client_certificate=path("KEYDESK_CLIENT_CERTIFICATE"),
         client_key=path("KEYDESK_CLIENT_KEY"),
+        upstream_certificates=_certificates(text("KEYDESK_UPSTREAM_CERTIFICATES")),
         cert_file=path("SSL_CERT_FILE"),
         cert_dir=text("SSL_CERT_DIR"),
         https_proxy=usual("HTTPS_PROXY"),
@@ -97,6 +98,20 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
         sqlite_synchronous=synchronous,
         pepper_text=text("KEYDESK_PEPPER"),
     )
+
+
+def _certificates(text: str) -> dict[str, Path]:
+    """Read which file has the certificate for which upstream."""
+    found: dict[str, Path] = {}
+    for entry in filter(None, map(str.strip, text.split(","))):
+        name, _, file = map(str.strip, entry.partition("="))
+        if not name or not file or name in found:
+            raise InvalidInput(
+                f"KEYDESK_UPSTREAM_CERTIFICATES: {entry!r} is no NAME=FILE, or names an upstream again. Write each "
+                "upstream once, such as models=/etc/keydesk/models.pem, with commas between."
+            )
+        found[name] = Path(file).expanduser().resolve()
+    return found
 
 
 def found_anywhere(settings: Settings) -> bool:

@@ -202,8 +202,8 @@ def test_a_call_that_is_sent_again_has_no_more_time(
         made: list[Exchange] = []
         exchange = counter.upstreams.exchange
 
-        def noting(*asked: Any) -> Exchange:
-            made.append(exchange(*asked))
+        def noting(*asked: Any, upstream: str) -> Exchange:
+            made.append(exchange(*asked, upstream=upstream))
             return made[-1]
 
         monkeypatch.setattr(counter.upstreams, "exchange", noting)

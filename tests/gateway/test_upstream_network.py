@@ -21,6 +21,7 @@ from toolkit.gateway.connection_faults import Misconfigured, redirected
 from toolkit.gateway.connection_pool import ConnectionPool
 from toolkit.gateway.request_writing import Address
 from toolkit.gateway.upstream_exchange import Exchange, NoWay, UpstreamBroke
+from toolkit.gateway.upstream_pool import UpstreamPool
 from toolkit.gateway.upstream_tls import tls_context
 from toolkit.store.tables import UpstreamIncident
 
@@ -532,6 +533,9 @@ def spoiled(tmp_path: Path, authority: Authority) -> dict[str, dict[str, Any]]:
             "client_certificate": authority.issue("gateway.test", password=b"secret")
         },
         r"KEYDESK_CLIENT_KEY is of no use alone": {"client_key": good},
+        r"KEYDESK_UPSTREAM_CERTIFICATES: .*none\.pem cannot be used: No such file": {
+            "upstream_certificates": {"models": tmp_path / "none.pem"}
+        },
     }
 
 
@@ -539,7 +543,44 @@ def test_a_file_that_cannot_be_used_stops_the_start(tmp_path: Path, authority: A
     """OpenSSL passes over a wrong file of authorities without a word, and asks at the terminal for a key's password."""
     for words, given in spoiled(tmp_path, authority).items():
         with pytest.raises(InvalidInput, match=words):
-            tls_context(replace(settings, **given))
+            UpstreamPool(replace(settings, **given))
+
+
+def test_an_upstream_may_be_shown_a_certificate_of_its_own(
+    tmp_path: Path, authority: Authority, stranger: Authority, settings: Settings
+) -> None:
+    """The others are shown the gateway's; no two of them share a connection, though they are at one address."""
+    settings = replace(
+        settings,
+        cert_file=authority.file,
+        client_certificate=authority.issue("gateway.test"),
+        upstream_certificates={"own": stranger.issue("gateway.test")},
+    )
+
+    async def ask(upstreams: UpstreamPool, url: str, upstream: str) -> bool:
+        with upstreams.exchange(url, {}, b"{}", upstream=upstream) as made:
+            await made.send()
+            while await made.read():
+                pass
+            return made.resent
+
+    async def run() -> None:
+        upstreams = UpstreamPool(settings)
+        await upstreams.open()
+        with raw_upstream([WHOLE], tls=authority.server("127.0.0.1", asks=stranger)) as upstream:
+            await ask(upstreams, upstream.url, "own")
+            with pytest.raises(NoWay, match="wants a client certificate that it knows"):
+                await ask(upstreams, upstream.url, "another")
+            assert len(upstream.requests) == 1
+        with raw_upstream([WHOLE], tls=authority.server("127.0.0.1", asks=authority)) as upstream:
+            await ask(upstreams, upstream.url, "another")
+        with raw_upstream([http_answer(b"{}", "Connection: keep-alive")], linger=True) as upstream:
+            await ask(upstreams, upstream.url, "another")
+            assert not await ask(upstreams, upstream.url, "own")  # over a new connection
+            assert await ask(upstreams, upstream.url, "own")  # over the same, which its server has closed by then
+        await upstreams.close()
+
+    asyncio.run(run())
 
 
 def test_authorities_may_stand_in_a_folder(tmp_path: Path, authority: Authority, settings: Settings) -> None:

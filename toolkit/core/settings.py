@@ -4,6 +4,7 @@
 against it.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -48,6 +49,11 @@ TABLE = (
         "PEM file with the certificate, and its key, that the gateway shows to upstreams that ask for one (mTLS).",
     ),
     Setting("KEYDESK_CLIENT_KEY", "", "PEM file with the key of that certificate, if it is in a file of its own."),
+    Setting(
+        "KEYDESK_UPSTREAM_CERTIFICATES",
+        "",
+        "Other certificates for single upstreams, with commas between: NAME=FILE, a PEM file that has the key, too.",
+    ),
     Setting(
         "SSL_CERT_FILE",
         "",
@@ -126,6 +132,7 @@ class Settings:
     secrets_file: Path | None
     client_certificate: Path | None
     client_key: Path | None
+    upstream_certificates: Mapping[str, Path]  # by the upstream's name
     cert_file: Path | None
     cert_dir: str  # several with colons between, as OpenSSL has it
     https_proxy: str  # may hold a password, as the next one; read where it is used: other processes do without

@@ -70,7 +70,8 @@ def _of_alert(reason: str) -> Misconfigured | None:
     if "ALERT" not in reason or not any(part in reason for part in _ABOUT_OURS):
         return None
     return Misconfigured(
-        f"it wants a client certificate that it knows ({reason}): KEYDESK_CLIENT_CERTIFICATE names the one to show"
+        f"it wants a client certificate that it knows ({reason}): KEYDESK_CLIENT_CERTIFICATE names the one to show, or "
+        "KEYDESK_UPSTREAM_CERTIFICATES for this upstream alone"
     )
 
 

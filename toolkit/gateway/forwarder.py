@@ -81,7 +81,9 @@ class Forwarder(AnsweredCall):
             self._admission.model = self._added_fields.fitted(self._admission.model)
         request = await upstream_request(self._request, self._admission, self._upstreams)
         self._credential = request.credential
-        self._exchange = self._upstreams.exchange(request.url, request.headers, request.body)
+        self._exchange = self._upstreams.exchange(
+            request.url, request.headers, request.body, upstream=self._admission.model.upstream
+        )
         if self._until:
             self._exchange.deadline = self._until
         if self._admission.ways is not None:

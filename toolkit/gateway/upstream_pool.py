@@ -8,7 +8,7 @@ from toolkit.core.settings import Settings
 from toolkit.gateway.connection_pool import ConnectionPool
 from toolkit.gateway.upstream_exchange import Body, Exchange, NotConfigured
 from toolkit.gateway.upstream_queues import UpstreamQueues
-from toolkit.gateway.upstream_tls import tls_context
+from toolkit.gateway.upstream_tls import own_tls_contexts, tls_context
 
 
 class UpstreamPool:
@@ -29,16 +29,21 @@ class UpstreamPool:
         self.queues = UpstreamQueues()
         self._context = tls_context(settings)
         self._proxies = OutboundProxies.parse(settings.https_proxy, settings.http_proxy, settings.no_proxy)
+        self._own_contexts = own_tls_contexts(settings)
         self._pool: ConnectionPool | None = None
+        self._own: dict[str, ConnectionPool] = {}
+        """By the upstream's name: whoever is shown another certificate shares no connection with others."""
 
     async def open(self) -> None:
         """Make the pool; needs the running event loop."""
         self._pool = ConnectionPool(self._context, self._proxies)
+        self._own = {name: ConnectionPool(own, self._proxies) for name, own in self._own_contexts.items()}
 
     async def close(self) -> None:
         """Close all connections."""
         if self._pool is not None:
-            self._pool.close()
+            for pool in (self._pool, *self._own.values()):
+                pool.close()
 
     @property
     def call_timeout(self) -> float:
@@ -60,7 +65,9 @@ class UpstreamPool:
             raise NotConfigured(f"{fault}. `keydesk upstreams update` names another one")
         return environment.upstream_credential(self._settings, name)
 
-    def exchange(self, url: str, headers: Mapping[str, str], body: Body, method: str = "POST") -> Exchange:
-        """Prepare a request to an upstream."""
+    def exchange(
+        self, url: str, headers: Mapping[str, str], body: Body, method: str = "POST", *, upstream: str = ""
+    ) -> Exchange:
+        """Prepare a request to an upstream, whose name decides which certificate it is shown."""
         assert self._pool is not None  # noqa: S101 - opened with the gateway
-        return Exchange(self._pool, self._settings, url, headers, body, method)
+        return Exchange(self._own.get(upstream, self._pool), self._settings, url, headers, body, method)

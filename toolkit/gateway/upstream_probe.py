@@ -151,7 +151,7 @@ class Probe:
         if model.max_connections:
             place = await self._upstreams.queues.enter(model.upstream, model.max_connections, NOBODYS)
         try:
-            with self._upstreams.exchange(*asked) as exchange:
+            with self._upstreams.exchange(*asked, upstream=model.upstream) as exchange:
                 yield exchange
         finally:
             if place is not None:

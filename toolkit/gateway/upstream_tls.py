@@ -13,14 +13,36 @@ _HASHED = re.compile(r"[0-9a-f]{8}\.\d+")
 
 
 def tls_context(settings: Settings) -> ssl.SSLContext:
-    """Return how connections to upstreams are secured.
-
-    The authorities are this machine's, or those that `SSL_CERT_FILE` and `SSL_CERT_DIR` name (OpenSSL,
-    "SSL_CTX_set_default_verify_paths"). The gateway's own certificate is shown to upstreams that ask for one.
+    """Return how connections to upstreams are secured; the gateway's own certificate is shown to those that ask.
 
     Raises:
-        InvalidInput: a file or a folder cannot be used. OpenSSL by itself passes over a wrong `SSL_CERT_FILE` or
-            `SSL_CERT_DIR` without a word.
+        InvalidInput: a file or a folder cannot be used.
+    """
+    context = _believing(settings)
+    if settings.client_certificate is not None:
+        _show(context, settings.client_certificate, settings.client_key, "KEYDESK_CLIENT_CERTIFICATE")
+    elif settings.client_key is not None:
+        raise InvalidInput("KEYDESK_CLIENT_KEY is of no use alone: set KEYDESK_CLIENT_CERTIFICATE, too.")
+    return context
+
+
+def own_tls_contexts(settings: Settings) -> dict[str, ssl.SSLContext]:
+    """Return the same for upstreams that are shown a certificate of their own, by their names.
+
+    Raises:
+        InvalidInput: a file or a folder cannot be used.
+    """
+    contexts: dict[str, ssl.SSLContext] = {}
+    for upstream, certificate in settings.upstream_certificates.items():
+        contexts[upstream] = _believing(settings)
+        _show(contexts[upstream], certificate, None, "KEYDESK_UPSTREAM_CERTIFICATES")
+    return contexts
+
+
+def _believing(settings: Settings) -> ssl.SSLContext:
+    """Return what believes this machine's authorities, or those that `SSL_CERT_FILE` and `SSL_CERT_DIR` name.
+
+    OpenSSL, "SSL_CTX_set_default_verify_paths"; by itself it passes over wrong ones without a word.
     """
     context = ssl.create_default_context()
     if settings.cert_file is not None:
@@ -38,22 +60,19 @@ def tls_context(settings: Settings) -> ssl.SSLContext:
             )
         for folder in folders:
             context.load_verify_locations(capath=folder)
-    if settings.client_certificate is not None:
-        _show(context, settings.client_certificate, settings.client_key)
-    elif settings.client_key is not None:
-        raise InvalidInput("KEYDESK_CLIENT_KEY is of no use alone: set KEYDESK_CLIENT_CERTIFICATE, too.")
     return context
 
 
-def _show(context: ssl.SSLContext, certificate: Path, key: Path | None) -> None:
+def _show(context: ssl.SSLContext, certificate: Path, key: Path | None, setting: str) -> None:
     try:
         # A password that is given, though it is empty, keeps OpenSSL from asking for one at the terminal.
         context.load_cert_chain(certificate, key, password="")
     except OSError as error:
         why = _why(error, "certificate and key must be in PEM form, belong together, and have no password")
         both = f"{certificate} cannot be used with the key in {key}" if key else f"{certificate} cannot be used"
-        hint = "" if key else " A key in a file of its own is named by KEYDESK_CLIENT_KEY."
-        raise InvalidInput(f"KEYDESK_CLIENT_CERTIFICATE: {both}: {why}.{hint}") from None
+        may_be_apart = key is None and setting == "KEYDESK_CLIENT_CERTIFICATE"
+        hint = " A key in a file of its own is named by KEYDESK_CLIENT_KEY." if may_be_apart else ""
+        raise InvalidInput(f"{setting}: {both}: {why}.{hint}") from None
 
 
 def _why(error: OSError, otherwise: str) -> str:
