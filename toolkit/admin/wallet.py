@@ -69,6 +69,34 @@ def adjust(tx: Transaction, org: str, amount: int, reference: str, reason: str) 
     return _enter(tx, org, "adjustment", amount, reference, reason)
 
 
+def set_low_balance(tx: Transaction, org: str, amount: int | None) -> Organisation:
+    """Say from which balance on a wallet is low, which is alerted.
+
+    Args:
+        tx: as a platform admin, or as an org admin of the organisation.
+        org: id or name.
+        amount: nano-USD, above zero; None: it never is.
+
+    Raises:
+        Forbidden: the actor may not.
+        InvalidInput: amount not above zero.
+    """
+    owner = organisations.find(tx, org)
+    rights.require_key_admin(tx, owner.id)
+    if amount is not None and check_amount(amount, "low balance") <= 0:
+        raise InvalidInput("A low balance must be above zero; `none` is for a wallet that never is low.")
+    lock_orgs(tx, owner.id)
+    before = {"low_balance_usd": _usd(owner.low_balance)}
+    owner.low_balance = amount
+    tx.session.flush()
+    audit.record(tx, "wallet.low", owner.id, org_id=owner.id, before=before, after={"low_balance_usd": _usd(amount)})
+    return owner
+
+
+def _usd(amount: int | None) -> str | None:
+    return None if amount is None else usd(amount)
+
+
 def _enter(
     tx: Transaction,
     org_name: str,

@@ -18,9 +18,10 @@ from toolkit.core.errors import KeydeskError
 
 SECTIONS = {
     "Run": {
-        "up": "Start gateway, dashboard, ledger drain and demo upstream.",
+        "up": "Start gateway, dashboard, alerts, ledger drain and demo upstream.",
         "gateway": "Run the gateway.",
         "dashboard": "Run the dashboard.",
+        "alerts": "Say who is told when a threshold is passed; tell them.",
         "demo": "Run the demo upstream, which answers without any account.",
     },
     "API keys": {

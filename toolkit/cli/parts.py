@@ -14,7 +14,7 @@ class Part:
     Args:
         name: of its log, and for people.
         arguments: of `keydesk`.
-        host, port: where it answers; the ledger's drain has none.
+        host, port: where it answers; alerts and the ledger's drain have none.
         health: path that answers 200 once it is ready.
         setting: the setting that moves its port.
         last: whether it ends after the others, which may still need it.
@@ -60,6 +60,7 @@ def parts(settings: Settings) -> list[Part]:
             "/_stcore/health",
             "KEYDESK_DASHBOARD_PORT",
         ),
+        Part("alerts", ("alerts", "run")),
         Part("ledger drain", ("ledger", "sync", "--follow"), last=True),
     ]
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @click.command(cls=Command)
 @pass_app
 def up_command(app: App) -> None:
-    """Start gateway, dashboard, ledger drain and demo upstream.
+    """Start gateway, dashboard, alerts, ledger drain and demo upstream.
 
     The first start makes the key store, demo data and a platform admin, and prints how to sign in. Ctrl-C stops
     everything.

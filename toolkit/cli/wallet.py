@@ -1,4 +1,4 @@
-"""`keydesk wallet`: show, entries, credit, adjust."""
+"""`keydesk wallet`: show, entries, credit, adjust, low."""
 
 from typing import Any
 
@@ -39,6 +39,7 @@ def _facts(tx: Transaction, org: Organisation) -> dict[str, Any]:
         "balance_usd": Usd(org.balance),
         "held_usd": Usd(org.held),
         "available_usd": Usd(org.available),
+        "low_balance_usd": None if org.low_balance is None else Usd(org.low_balance),
     }
 
 
@@ -119,3 +120,16 @@ def adjust(app: App, org: str, amount: int, reference: str, reason: str) -> None
         f"Adjusted the wallet of {owner.name} by {show_usd(amount)}; its balance is {show_usd(owner.balance)}.",
         {**_entry(entry), "wallet": facts},
     )
+
+
+@wallet_command.command("low")
+@_ORG
+@click.option("--below", required=True, type=UsdType(none=True), metavar="USD|none", help="Above zero.")
+@pass_app
+def low(app: App, org: str, below: int | None) -> None:
+    """Say below which balance a wallet is low, which is alerted."""
+    with app.workspace.write() as tx:
+        owner = wallet.set_low_balance(tx, org, below)
+        facts = _facts(tx, owner)
+    when = "is never told to be low" if below is None else f"is low below {show_usd(below)}"
+    app.done(f"The wallet of {owner.name} {when}.", facts)

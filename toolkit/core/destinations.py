@@ -47,29 +47,39 @@ def fault_of_url(url: str) -> str | None:
     return fault_of_host(urlsplit(url).hostname or "")
 
 
-def fault_of_host(host: str) -> str | None:
+def fault_of_host(host: str, *, public_only: bool = False) -> str | None:
     """Return why a host of a URL is never called, in words; None if it may be, as far as its spelling tells.
 
     A name may resolve to anything, so the address that it resolves to is judged again when connecting.
+
+    Args:
+        host: of a URL.
+        public_only: whether loopback and private networks are not called either.
     """
     name = host.rstrip(".").lower()
     if name in _NAMES:
         return f"{host} is a cloud's metadata service"
+    if public_only and (name == "localhost" or name.endswith(".localhost")):
+        return f"{host} is this machine"
     address = address_of(name)
-    return None if address is None else fault_of_address(address)
+    return None if address is None else fault_of_address(address, public_only=public_only)
 
 
-def fault_of_address(address: IPAddress | str) -> str | None:
+def fault_of_address(address: IPAddress | str, *, public_only: bool = False) -> str | None:
     """Return why an address is never called, in words; None if it may be.
 
     Args:
         address: as it was resolved; may have a zone, such as fe80::1%eth0.
+        public_only: whether only addresses of the public internet are called (IANA, "Special-Purpose Address
+            Registry": those that are globally reachable, and no multicast).
     """
     if isinstance(address, str):
         address = ipaddress.ip_address(address)
     for meant in _meant(address):
         if any(meant in network for network in _NETWORKS if network.version == meant.version):
             return f"{address} is a link-local or metadata address"
+        if public_only and (not meant.is_global or meant.is_multicast):
+            return f"{address} is no address of the public internet"
     return None
 
 

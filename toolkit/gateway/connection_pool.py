@@ -31,12 +31,20 @@ class ConnectionPool:
     Args:
         context: how TLS certificates are checked; by default against this machine's authorities.
         proxies: through which upstreams are called; by default none.
+        public_only: whether only addresses of the public internet are called.
 
     Attributes:
         forwards: whether a proxy passes on what is asked of upstreams of http.
     """
 
-    def __init__(self, context: ssl.SSLContext | None = None, proxies: OutboundProxies | None = None) -> None:
+    def __init__(
+        self,
+        context: ssl.SSLContext | None = None,
+        proxies: OutboundProxies | None = None,
+        *,
+        public_only: bool = False,
+    ) -> None:
+        self._public_only = public_only
         self._loop = asyncio.get_running_loop()
         self._context = context or ssl.create_default_context()
         self._proxies = proxies or OutboundProxies()
@@ -107,7 +115,7 @@ class ConnectionPool:
         for *_, resolved in infos:
             # Here and not by the name: what it resolves to is up to whoever answers for it, and may change. It is not
             # looked up again: what was judged is what is connected to.
-            if fault := fault_of_address(str(resolved[0])):
+            if fault := fault_of_address(str(resolved[0]), public_only=self._public_only):
                 raise Misconfigured(f"{fault}, which is never called")
         try:
             return await aiohappyeyeballs.start_connection(infos, happy_eyeballs_delay=_SECOND_ADDRESS)
@@ -136,7 +144,7 @@ class ConnectionPool:
 
         What is asked of an upstream of http it passes on itself; to one of https it makes a tunnel.
         """
-        if fault := fault_of_host(address.host):
+        if fault := fault_of_host(address.host, public_only=self._public_only):
             raise Misconfigured(f"{fault}, which is never called")
         try:
             infos = await self._look_up(proxy.host, proxy.port)

@@ -6,7 +6,7 @@ the two. The SQL is the part that SQLite and PostgreSQL share; a semicolon ends 
 
 from typing import NamedTuple
 
-from toolkit.store.steps import first_schema, upstream_credentials, upstream_traits
+from toolkit.store.steps import alerts, first_schema, upstream_credentials, upstream_traits
 
 
 class Step(NamedTuple):
@@ -140,5 +140,6 @@ STEPS: tuple[Step, ...] = (
         )
         """,
     ),
+    Step(112, "alerts", alerts.SQL),
 )
 """In their order. Stores of versions 1 to 15 are from before the first release, and read by nothing."""

@@ -4,6 +4,7 @@ Moments are BIGINT microseconds UTC (`Moment` turns them into datetimes); money 
 needs a step in `steps`; a test compares the two.
 """
 
+from toolkit.store.tables.alerts import Alert, AlertDelivery, AlertDestination, AlertRunner, AlertState
 from toolkit.store.tables.audit import AuditHead, AuditRow, Reconciliation
 from toolkit.store.tables.base import Base, Moment
 from toolkit.store.tables.calls import GatewayInstance, HoldRow, OutboxRow, RefusalCount, RefusalDay, UnknownField
@@ -28,6 +29,11 @@ from toolkit.store.tables.upstream_tests import UpstreamTest
 from toolkit.store.tables.wallets import Statement, WalletEntry
 
 __all__ = [
+    "Alert",
+    "AlertDelivery",
+    "AlertDestination",
+    "AlertRunner",
+    "AlertState",
     "ApiKey",
     "AuditHead",
     "AuditRow",

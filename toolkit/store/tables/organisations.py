@@ -22,6 +22,7 @@ class Organisation(Base):
     credited: Mapped[int] = mapped_column(default=0)  # credits + adjustments
     settled: Mapped[int] = mapped_column(default=0)  # all settlements ever
     held: Mapped[int] = mapped_column(default=0)  # open holds
+    low_balance: Mapped[int | None]  # a balance below it is alerted; NULL = none is
 
     @property
     def balance(self) -> int:

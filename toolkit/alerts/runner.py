@@ -1,0 +1,146 @@
+"""The runner: looks for what there is to tell and sends it. Of several, the one that has the lease does.
+
+Each destination is sent to by a task of its own, one alert at a time. So one that hangs delays no other.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from datetime import timedelta
+from typing import TypeVar
+
+from toolkit.alerts import evaluation, queue, webhook
+from toolkit.alerts.queue import Delivery
+from toolkit.core.errors import Unavailable
+from toolkit.core.ids import new_id
+from toolkit.core.outbound_proxies import OutboundProxies
+from toolkit.core.secrets import Keyring
+from toolkit.core.settings import Settings
+from toolkit.gateway.connection_pool import ConnectionPool
+from toolkit.gateway.upstream_tls import tls_context
+from toolkit.store.actor import SYSTEM
+from toolkit.store.database import Store
+from toolkit.store.transaction import Transaction
+
+logger = logging.getLogger("keydesk.alerts")
+
+T = TypeVar("T")
+
+LOOK_EVERY = 10.0
+"""Seconds between two looks at what there is to tell."""
+
+ROUND_EVERY = 1.0
+"""Seconds between two looks at the queue."""
+
+
+class Runner:
+    """A process that looks for alerts and sends them; made in the running event loop.
+
+    Args:
+        store: the key store.
+        settings: proxies, authorities, and the length of the lease.
+        keyring: the peppers, which sign.
+
+    Raises:
+        InvalidInput: a proxy or a certificate cannot be used.
+    """
+
+    def __init__(self, store: Store, settings: Settings, keyring: Keyring) -> None:
+        self._store = store
+        self._lease = timedelta(seconds=settings.lease)
+        self._keyring = keyring
+        self._clock = asyncio.get_running_loop().time
+        context = tls_context(settings)
+        proxies = OutboundProxies.parse(settings.https_proxy, settings.http_proxy, settings.no_proxy)
+        self._pools = {
+            any_address: ConnectionPool(context, proxies, public_only=not any_address) for any_address in (True, False)
+        }
+        self._id = new_id("runner")
+        self._renew_at = self._look_at = 0.0  # on the loop's clock
+        self._sending: dict[str, asyncio.Task[None]] = {}
+
+    async def run(self, is_stopped: Callable[[], object]) -> None:
+        """Look and send until told to stop."""
+        try:
+            while not is_stopped():
+                try:
+                    await self.round()
+                except Unavailable as error:
+                    logger.warning("alerts wait: %s", error)
+                await asyncio.sleep(ROUND_EVERY)
+        finally:
+            await self.close()
+
+    async def round(self) -> bool:
+        """Look at what there is to tell, if it is time, and begin to send what is due.
+
+        Returns:
+            Whether this runner has the lease; without it nothing is done.
+
+        Raises:
+            Unavailable: the store cannot be reached.
+        """
+        now = self._clock()
+        if now >= self._renew_at:
+            if not await asyncio.to_thread(self._take_lease):
+                return False
+            self._renew_at = now + self._lease.total_seconds() / 3
+        if now >= self._look_at:
+            await asyncio.to_thread(evaluation.tell, self._store, self._id)
+            self._look_at = now + LOOK_EVERY
+        self._sending = {to: task for to, task in self._sending.items() if not task.done()}
+        for to, waiting in (await asyncio.to_thread(self._due)).items():
+            self._sending[to] = asyncio.create_task(self._send_all(waiting))
+        return True
+
+    async def sent(self) -> None:
+        """Wait until what has been begun is over."""
+        await asyncio.gather(*self._sending.values())
+
+    async def close(self) -> None:
+        """Stop sending, and leave the lease to another."""
+        for task in self._sending.values():
+            task.cancel()
+        await asyncio.gather(*self._sending.values(), return_exceptions=True)
+        for pool in self._pools.values():
+            pool.close()
+        try:
+            await asyncio.to_thread(self._write, lambda tx: queue.end_lease(tx, self._id))
+        except Unavailable as error:
+            logger.warning("the lease of alerts ends by itself: %s", error)
+
+    def _take_lease(self) -> bool:
+        with self._store.read(SYSTEM) as tx:
+            if not (queue.is_free(tx) or queue.is_of(tx, self._id)):
+                return False
+        return self._write(lambda tx: queue.take_lease(tx, self._id, self._lease))
+
+    def _due(self) -> dict[str, list[Delivery]]:
+        with self._store.read(SYSTEM) as tx:
+            return queue.due(tx, self._sending.keys())
+
+    async def _send_all(self, waiting: list[Delivery]) -> None:
+        """Send to one destination until something fails."""
+        for delivery in waiting:
+            try:
+                if not await self._send(delivery):
+                    return
+            except Unavailable as error:  # it is sent again: with the same id
+                logger.warning("alerts wait: %s", error)
+                return
+
+    async def _send(self, delivery: Delivery) -> bool:
+        body = delivery.body.encode()
+        keys = webhook.keys_of(self._keyring, delivery.destination_id)
+        headers = webhook.signed(keys, delivery.alert_id, body)
+        failure = await webhook.send(self._pools[bool(delivery.any_address)], delivery.url, headers, body)
+        if failure is None:
+            await asyncio.to_thread(self._write, lambda tx: queue.taken(tx, delivery))
+            return True
+        logger.warning("alert %s was not taken by %s: %s", delivery.alert_id, delivery.destination_id, failure)
+        await asyncio.to_thread(self._write, lambda tx: queue.failed(tx, delivery, failure))
+        return False
+
+    def _write(self, act: Callable[[Transaction], T]) -> T:
+        with self._store.write(SYSTEM) as tx:
+            return act(tx)
