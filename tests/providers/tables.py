@@ -8,8 +8,9 @@ from collections.abc import Iterable
 
 from tests.providers.coverage import ASPECTS, UNTESTED, covered
 from toolkit.core.upstream_traits import CredentialHeader, OutputBound
+from toolkit.dialects import MODULES
 from toolkit.providers.preset import Preset
-from toolkit.providers.presets import PRESETS
+from toolkit.providers.presets import FORMS, PRESETS
 
 
 def _row(cells: Iterable[object]) -> str:
@@ -94,9 +95,16 @@ def billed() -> str:
 
 def sources() -> str:
     """Return the table of where it is said, and what an operator should know."""
-    heads = ["preset", "unknown fields", "list in genai-prices", "source", "to know"]
+    heads = ["preset", "unknown fields", "list in genai-prices", "source", "unverified", "to know"]
     rows = (
-        (_code(one.name), _code(one.unknown_fields), one.price_list or "–", one.source, one.note or "–")
+        (
+            _code(one.name),
+            _code(one.unknown_fields),
+            one.price_list or "–",
+            one.source,
+            one.unread or "–",
+            one.note or "–",
+        )
         for one in PRESETS.values()
     )
     return _table(heads, rows)
@@ -114,8 +122,35 @@ def tested() -> str:
     )
 
 
+def others() -> str:
+    """Return the table of the providers' other dialects."""
+    heads = ["preset", "dialect", "base URL", "credential in", "endpoints", "source", "to know"]
+    rows = (
+        (
+            _code(one.name),
+            _code(one.dialect),
+            _code(one.base_url),
+            _code(next(iter(header_of(one)))),
+            ", ".join(map(_code, one.endpoints)),
+            one.source,
+            one.note or "–",
+        )
+        for one in FORMS.values()
+        if one is not PRESETS[one.name]
+    )
+    return _table(heads, rows)
+
+
+def header_of(preset: Preset) -> dict[str, str]:
+    """Return the header that shows a credential of ours to a provider."""
+    named = preset.traits.credential_header
+    usual = named is CredentialHeader.USUAL
+    return MODULES[preset.dialect].auth_headers("k") if usual else named.shown("k")
+
+
 TABLES = {
     "How each is asked": asked,
+    "In another dialect": others,
     "What each reports and bills": billed,
     "Where it is said": sources,
     "What is tested": tested,

@@ -17,8 +17,9 @@ from toolkit.core.unknown_fields import UnknownFields
 from toolkit.core.upstream_traits import OnLeave, OutputBound, UpstreamTraits
 from toolkit.dialects import MODULES
 from toolkit.gateway.account_faults import fault_of
+from toolkit.gateway.upstream_request import headers_of, url_of
 from toolkit.providers.preset import Preset
-from toolkit.providers.presets import PRESETS, find
+from toolkit.providers.presets import FORMS, PRESETS, find
 from toolkit.store import audit
 from toolkit.store.transaction import Transaction
 from toolkit.workspace import Workspace
@@ -39,7 +40,7 @@ WANTED = {
     *("xai", "moonshot", "qwen", "together", "fireworks", "cerebras", "perplexity", "vllm", "sglang", "llama.cpp"),
     *("ollama", "lm-studio", "litellm"),
 }
-each_preset = pytest.mark.parametrize("preset", PRESETS.values(), ids=PRESETS.keys())
+each_form = pytest.mark.parametrize("preset", FORMS.values(), ids=map("-".join, FORMS))
 
 
 def address_of(preset: Preset) -> str | None:
@@ -60,10 +61,11 @@ def test_every_provider_that_is_wanted_is_there() -> None:
     assert all(name == preset.name for name, preset in PRESETS.items())
 
 
-@each_preset
+@each_form
 def test_each_makes_an_upstream(tx: Transaction, preset: Preset) -> None:
-    """With what it says, and nothing given but an address where everybody has his own."""
-    upstream = add_upstream(tx, "mine", base_url=address_of(preset), preset=preset.name)
+    """With what it says, and nothing given but a second dialect, and an address where all have their own."""
+    dialect = None if preset is PRESETS[preset.name] else preset.dialect
+    upstream = add_upstream(tx, "mine", dialect, base_url=address_of(preset), preset=preset.name)
     assert upstream.base_url == (address_of(preset) or preset.base_url)
     assert (upstream.dialect, upstream.credential_env) == (preset.dialect, preset.credential_env)
     assert (upstream.preset, upstream.unknown_fields) == (preset.name, preset.unknown_fields)
@@ -73,7 +75,7 @@ def test_each_makes_an_upstream(tx: Transaction, preset: Preset) -> None:
     assert (where.is_given, credential.is_given) == (not preset.has_address, False)
 
 
-@each_preset
+@each_form
 def test_what_it_names_is_known(preset: Preset) -> None:
     """Its endpoints are the dialect's, its price list is there, and its errors are read as ones of our account."""
     assert set(preset.endpoints) <= set(MODULES[preset.dialect].ENDPOINTS)
@@ -83,6 +85,30 @@ def test_what_it_names_is_known(preset: Preset) -> None:
         assert found is not None, name
     assert preset.source
     assert preset.credential_env.endswith("_API_KEY")
+
+
+def test_an_upstream_of_the_other_dialect_takes_its_preset_again(tx: Transaction) -> None:
+    """In its own dialect, with what holds there; its prices are the provider's."""
+    upstream = add_upstream(tx, "mine", Dialect.ANTHROPIC, preset="deepseek")
+    update_upstream(tx, "mine", on_leave=OnLeave.READ_ON)
+    update_upstream(tx, "mine", preset="deepseek")
+    assert catalog.traits_of(upstream) == FORMS["deepseek", Dialect.ANTHROPIC].traits
+    assert add_model(tx, "m", "mine", upstream_model="deepseek-chat").upstream == "mine"
+    with pytest.raises(InvalidInput, match="deepseek is of the openai and anthropic dialect, not gemini"):
+        add_upstream(tx, "other", Dialect.GEMINI, preset="deepseek")
+
+
+def test_gemini_of_vertex_is_called_below_its_publisher(tx: Transaction) -> None:
+    """Whose address has a version already; AI Studio's has not."""
+    known = FORMS["vertex", Dialect.GEMINI]
+    add_upstream(tx, "mine", Dialect.GEMINI, address_of(known), preset="vertex")
+    add_model(tx, "m", "mine", upstream_model="gemini-2.5-flash")
+    facts = catalog.load(tx).models["m"]
+    assert url_of(facts, "generateContent", stream=False, alt_sse=True) == (
+        "https://my-location-aiplatform.googleapis.com/v1/projects/my-project/locations/my-location/publishers/google"
+        "/models/gemini-2.5-flash:generateContent"
+    )
+    assert headers_of(facts, "k")["authorization"] == "Bearer k"
 
 
 def test_what_is_given_goes_before_the_preset(tx: Transaction) -> None:
@@ -154,8 +180,9 @@ def test_an_upstream_takes_a_preset_later(tx: Transaction) -> None:
     assert catalog.traits_of(upstream) == UpstreamTraits(output_bound=OutputBound.MAX_TOKENS, add_stream_options=False)
     (row,) = [row for row in audit.rows(tx) if row.action == "upstream.update"]
     assert '"preset":"mistral"' in (row.after or "").replace(" ", "")
-    with pytest.raises(InvalidInput, match="of the anthropic dialect, not openai"):
-        update_upstream(tx, "mine", preset="anthropic")
+    add_upstream(tx, "theirs", Dialect.ANTHROPIC, "https://relay.example.com", "MY_API_KEY")
+    with pytest.raises(InvalidInput, match="groq is of the openai dialect, not anthropic"):
+        update_upstream(tx, "theirs", preset="groq")
 
 
 def test_what_a_preset_says_stays_when_an_upstream_moves(tx: Transaction) -> None:

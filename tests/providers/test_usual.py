@@ -36,6 +36,8 @@ def test_what_is_usual_goes_by_the_host(dialect: Dialect, url: str, free: bool, 
     [
         (Dialect.OPENAI, "https://api.groq.com/openai/v1", "groq"),
         (Dialect.OPENAI, "https://eu.api.openai.com/v1", "openai"),
+        (Dialect.OPENAI, "https://api.together.xyz/v1", "together"),
+        (Dialect.OPENAI, "https://ws1.ap-southeast-1.maas.aliyuncs.com/compatible-mode/v1", "qwen"),
         (Dialect.ANTHROPIC, "https://api.groq.com/openai/v1", None),
         (Dialect.OPENAI, "http://127.0.0.1:8000/v1", None),
         (Dialect.OPENAI, "https://mine.openai.azure.com/openai/v1", None),

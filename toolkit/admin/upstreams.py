@@ -45,7 +45,7 @@ def add_upstream(
     Args:
         tx: as a platform admin.
         name: how models refer to it.
-        dialect: the wire format it speaks; with a preset that of the preset.
+        dialect: the wire format it speaks; with a preset that of the preset, or another that its provider speaks.
         base_url: what the provider's own SDK uses, e.g. https://api.openai.com/v1, https://api.anthropic.com,
             https://generativelanguage.googleapis.com; with a preset that of the preset, if it has one for everybody.
         credential_env: name of the environment variable, or of the line in the secrets file, with its credential; with
@@ -62,7 +62,7 @@ def add_upstream(
     """
     catalog.begin_change(tx)
     name = words.check_name(name, "upstream's name")
-    row = presets.find(preset) if preset is not None else None
+    row = presets.find(preset, dialect) if preset is not None else None
     dialect, base_url, credential_env = _address(row, dialect, base_url, credential_env)
     check_base_url(base_url, dialect)
     check_credential_name(credential_env)
@@ -95,7 +95,7 @@ def _address(
     """Return what an upstream needs, from what is given and what its preset says.
 
     Raises:
-        InvalidInput: something is missing, or is not the preset's and must be.
+        InvalidInput: something is missing.
     """
     if preset is None:
         if dialect is None or base_url is None or credential_env is None:
@@ -104,11 +104,6 @@ def _address(
                 "--base-url and --credential-env."
             )
         return dialect, base_url, credential_env
-    if dialect not in (None, preset.dialect):
-        raise InvalidInput(
-            f"The preset {preset.name} is of the {preset.dialect} dialect, not {dialect}. Leave --preset out, and say "
-            "what is known of the upstream by the other options."
-        )
     if base_url is None and not preset.has_address:
         raise InvalidInput(f"Give the address of your own {preset.title}: --base-url {preset.base_url}")
     return preset.dialect, base_url or preset.base_url, credential_env or preset.credential_env
@@ -146,8 +141,7 @@ def update_upstream(
             traits = replace(traits, **moved)
         upstream.base_url = base_url.rstrip("/")
     if preset is not None:
-        row = presets.find(preset)
-        _address(row, dialect, upstream.base_url, upstream.credential_env)
+        row = presets.find(preset, dialect)
         upstream.preset, traits = preset, row.traits
         unknown_fields = unknown_fields or row.unknown_fields
     if credential_env is not None:
@@ -217,7 +211,7 @@ class Holds:
 def what_holds(upstream: Upstream) -> list[Holds]:
     """Return all that is known of an upstream beside where it is, and why it holds."""
     traits = catalog.traits_of(upstream)
-    preset = presets.PRESETS.get(upstream.preset or "")
+    preset = presets.known(upstream.preset, Dialect(upstream.dialect))
     expected = preset.traits if preset else usual(Dialect(upstream.dialect), upstream.base_url)
     source = f"from preset {preset.name}" if preset else "default"
     unknown_fields = UnknownFields(upstream.unknown_fields)
@@ -228,7 +222,7 @@ def what_holds(upstream: Upstream) -> list[Holds]:
 
 def where_holds(upstream: Upstream) -> list[Holds]:
     """Return where an upstream is, and why, if it has a preset; without one all of that was given."""
-    preset = presets.PRESETS.get(upstream.preset or "")
+    preset = presets.known(upstream.preset, Dialect(upstream.dialect))
     names = ("base_url", "credential_env") if preset else ()
     source = f"from preset {upstream.preset}"
     return [_holds(name, getattr(upstream, name), getattr(preset, name), source) for name in names]

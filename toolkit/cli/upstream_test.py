@@ -13,13 +13,14 @@ from toolkit.admin.upstream_tests import Outcome
 from toolkit.cli.app import App, Command, pass_app
 from toolkit.core.account_fault import CURES, AccountFault
 from toolkit.core.added_fields import REMEDIES
+from toolkit.core.dialect import Dialect
 from toolkit.core.errors import Conflict, InvalidInput, NotFound, Unavailable
 from toolkit.core.money import show_usd, usd
 from toolkit.core.upstream_test import Found, TriedCall
 from toolkit.core.upstream_traits import OutputBound, UpstreamTraits
 from toolkit.core.wording import counted, listed
 from toolkit.dialects import openai_fields
-from toolkit.providers.presets import PRESETS
+from toolkit.providers import presets
 
 _LOOK = 0.2
 """Seconds between two looks at what became of the test."""
@@ -43,7 +44,7 @@ def test_upstream(app: App, name: str, model: str | None, add_models: bool, wait
         raise Unavailable(f"The upstream {name!r} could not be tested: {failure}.")
     with app.workspace.read() as tx:
         upstream = upstreams.find(tx, name)
-        preset = PRESETS.get(upstream.preset) if upstream.preset else None
+        preset = presets.known(upstream.preset, Dialect(upstream.dialect))
         expected = Expected(catalog.traits_of(upstream), preset.endpoints if preset else None)
         known = {row.upstream_model for row in models.list_models(tx) if row.upstream == name}
     lacking = [listed_model for listed_model in found.models or () if listed_model not in known]

@@ -112,7 +112,7 @@ def upstreams_command() -> None:
 
 @upstreams_command.command("add")
 @click.argument("name")
-@click.option("--dialect", type=OneOf(Dialect), help="What it speaks, where no preset says it.")
+@click.option("--dialect", type=OneOf(Dialect), help="What it speaks, where no preset says it, or its other one.")
 @click.option("--base-url", metavar="URL", help="As the provider's SDK has it.")
 @click.option("--credential-env", metavar="VAR", help="Variable, or line of the secrets file, with its key.")
 @UNKNOWN_FIELDS
@@ -137,7 +137,7 @@ def _next_steps(app: App, upstream: Upstream) -> str:
             command = f"keydesk upstreams update {upstream.name} --preset {preset.name}"
             steps += f" This is {preset.title}: `{command}` sets what is known of it."
     else:
-        note = presets.find(upstream.preset).note
+        note = presets.find(upstream.preset, Dialect(upstream.dialect)).note
         steps += f" {note}" if note else ""
     return f"{steps} With a gateway running, `keydesk upstreams test {shlex.quote(upstream.name)}` tries it."
 
@@ -194,7 +194,7 @@ def list_presets(app: App) -> None:
         "on_leave": "on leave",
         "price_list": "prices",
     }
-    app.rows([_preset(preset) for preset in presets.PRESETS.values()], columns, empty="There are none.")
+    app.rows([_preset(preset) for preset in presets.FORMS.values()], columns, empty="There are none.")
 
 
 def _preset(preset: Preset) -> dict[str, Any]:

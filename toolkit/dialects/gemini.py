@@ -27,6 +27,8 @@ from toolkit.dialects.reading import count_of, object_of, objects_of, text_of
 from toolkit.dialects.shape import ModelInfo
 from toolkit.dialects.sse import element_of
 
+_VERSION = "/v1beta"
+
 __all__ = [
     "ENDPOINTS",
     "Meter",
@@ -68,7 +70,15 @@ def with_hosted_items_as_text(endpoint: str, body: dict[str, Any]) -> Left:  # n
 def upstream_path(endpoint: str, upstream_model: str, stream: bool, *, alt_sse: bool = False) -> str:
     """Return the path below a base URL without a version."""
     model = quote(upstream_model.removeprefix("models/"), safe="")
-    return f"/v1beta/models/{model}:{endpoint}" + ("?alt=sse" if alt_sse and stream else "")
+    return f"{_VERSION}/models/{model}:{endpoint}" + ("?alt=sse" if alt_sse and stream else "")
+
+
+def url_below(base_url: str, path: str) -> str:
+    """Return where a path is; a base URL of Vertex AI, which ends with a publisher, has a version in it already.
+
+    Google Cloud, "REST reference" of generative AI on Vertex AI: projects.locations.publishers.models.
+    """
+    return base_url + (path.removeprefix(_VERSION) if base_url.endswith("/publishers/google") else path)
 
 
 def auth_headers(credential: str) -> dict[str, str]:

@@ -20,7 +20,7 @@ from toolkit.core.scrub import Scrubber
 from toolkit.core.service_tier import NOT_SAID, unpriced
 from toolkit.core.upstream_test import Found, TriedCall
 from toolkit.core.usage import Report
-from toolkit.dialects import MODULES, anthropic_request, gemini_request, openai_fields
+from toolkit.dialects import MODULES, anthropic_request, gemini, gemini_request, openai_fields
 from toolkit.dialects.additions import paths_added
 from toolkit.dialects.body import dump_object
 from toolkit.dialects.meter import StreamMeter
@@ -104,7 +104,9 @@ class Probe:
     async def _list(self) -> tuple[tuple[str, ...] | None, str | None]:
         """Return the upstream's models, or why they are not known."""
         version = self._model.traits.api_version
-        url = self._model.base_url + _LISTS[self._model.dialect] + (f"?api-version={version}" if version else "")
+        path = _LISTS[self._model.dialect] + (f"?api-version={version}" if version else "")
+        is_gemini = self._model.dialect is Dialect.GEMINI
+        url = gemini.url_below(self._model.base_url, path) if is_gemini else self._model.base_url + path
         try:
             async with asyncio.timeout(PATIENCE):
                 async with self._asking(url, headers_of(self._model, self._credential), b"", "GET") as exchange:

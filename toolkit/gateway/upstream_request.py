@@ -3,8 +3,9 @@
 from typing import Any, NamedTuple
 
 from toolkit.core.catalog import ModelFacts
+from toolkit.core.dialect import Dialect
 from toolkit.core.upstream_traits import CredentialHeader
-from toolkit.dialects import MODULES, openai
+from toolkit.dialects import MODULES, gemini, openai
 from toolkit.dialects.body import dump_object
 from toolkit.gateway.admission import Admission
 from toolkit.gateway.large_bodies import LargeBody
@@ -105,4 +106,6 @@ def url_of(model: ModelFacts, endpoint: str, *, stream: bool, alt_sse: bool) -> 
         path = openai.deployment_path(endpoint, model.upstream_model, model.traits.api_version)
     else:
         path = MODULES[model.dialect].upstream_path(endpoint, model.upstream_model, stream, alt_sse=alt_sse)
+        if model.dialect is Dialect.GEMINI:
+            return gemini.url_below(model.base_url, path)
     return model.base_url + path

@@ -47,6 +47,8 @@ class Preset:
         cached: how input that was read from a cache is counted.
         reasoning: how output that was reasoning is counted.
         account_errors: codes and statuses of errors that are about our account.
+        other_hosts: where the provider is, too: older hosts, and those of other regions.
+        unread: what of this no page or SDK of the provider's was read for; it is held to be so all the same.
         note: what an operator should know.
     """
 
@@ -64,6 +66,8 @@ class Preset:
     cached: Part = Part.NOT_SAID
     reasoning: Part = Part.NOT_SAID
     account_errors: tuple[str, ...] = ("401",)
+    other_hosts: tuple[str, ...] = ()
+    unread: str = ""
     note: str = ""
 
     @property
@@ -80,5 +84,7 @@ class Preset:
         """Whether an upstream of a dialect is at the provider's own host, or at one below it."""
         if dialect is not self.dialect or not self.has_address or self.is_yours:
             return False
-        own, host = urlsplit(self.base_url).hostname, urlsplit(base_url).hostname or ""
-        return host == own or host.endswith(f".{own}")
+        host = urlsplit(base_url).hostname or ""
+        return any(
+            host == own or host.endswith(f".{own}") for own in (urlsplit(self.base_url).hostname, *self.other_hosts)
+        )

@@ -4,6 +4,8 @@ from toolkit.core.dialect import Dialect
 from toolkit.core.errors import InvalidInput
 from toolkit.core.unknown_fields import UnknownFields
 from toolkit.core.upstream_traits import CredentialHeader, OnLeave, OutputBound, UpstreamTraits
+from toolkit.core.wording import listed
+from toolkit.providers.other_dialects import OTHER_DIALECTS
 from toolkit.providers.preset import Part, Preset, UsageAt
 
 _CHAT = ("chat/completions",)
@@ -35,6 +37,7 @@ _ROWS = (
             "billing_hard_limit_reached",
             "unsupported_country_region_territory",
         ),
+        unread="our account, a stream that is left",
     ),
     Preset(
         "azure-openai",
@@ -52,6 +55,7 @@ _ROWS = (
         cached=Part.WITHIN,
         reasoning=Part.WITHIN,
         account_errors=("401", "DeploymentNotFound"),
+        unread="our account, what is billed, a stream that is left",
         note="A model's name there is that of its deployment. The older API has the deployment in the path: "
         "`--base-url https://{resource}.openai.azure.com/openai --api-version 2024-10-21`.",
     ),
@@ -69,6 +73,7 @@ _ROWS = (
         cached=Part.BESIDE,
         reasoning=Part.WITHIN,
         account_errors=("authentication_error", "billing_error", "permission_error"),
+        unread="a stream that is left",
     ),
     Preset(
         "google",
@@ -84,6 +89,7 @@ _ROWS = (
         cached=Part.WITHIN,
         reasoning=Part.BESIDE,
         account_errors=("API_KEY_INVALID", "BILLING_DISABLED", "SERVICE_DISABLED", "PERMISSION_DENIED"),
+        unread="our account, a stream that is left",
     ),
     Preset(
         "vertex",
@@ -97,6 +103,7 @@ _ROWS = (
         price_list="google",
         reasoning=Part.BESIDE,
         account_errors=("401", "403"),
+        unread="usage, our account, a stream that is left",
         note="Its credential is an access token that lives an hour, not an API key. A model's name there begins with "
         "its publisher's: `google/gemini-…`.",
     ),
@@ -107,11 +114,11 @@ _ROWS = (
         "https://bedrock-runtime.{region}.amazonaws.com/openai/v1",
         "BEDROCK_API_KEY",
         _WITH_RESPONSES,
-        "Amazon, “Invoke a model with the OpenAI Chat Completions API”, “Responses API” and “Troubleshooting API error "
-        "codes”" + _STOPS,
+        "Amazon, “Responses API” and “Endpoint availability” of Bedrock; “Troubleshooting API error codes”" + _STOPS,
         traits=UpstreamTraits(on_leave=OnLeave.READ_ON),
         price_list="aws",
         account_errors=("401", "403", "AccessDeniedException", "ExpiredTokenException", "UnrecognizedClientException"),
+        unread="a chat's fields and usage, our account, a stream that is left",
         note="Its credential is a Bedrock API key, which Amazon's own tools call AWS_BEARER_TOKEN_BEDROCK.",
     ),
     Preset(
@@ -121,27 +128,29 @@ _ROWS = (
         "https://openrouter.ai/api/v1",
         "OPENROUTER_API_KEY",
         _WITH_RESPONSES,
-        "OpenRouter, “API reference”, “Usage accounting”, “Streaming” and “Errors”",
+        "openrouter, OpenRouter's Python SDK, ChatRequest; “Usage accounting”, “Streaming” and “Errors”",
         price_list="openrouter",
         usage_at=UsageAt.LAST,
         cached=Part.WITHIN,
         reasoning=Part.WITHIN,
         account_errors=("401", "402"),
+        unread="our account, a stream's usage",
         note="Whether a stream that is left stops depends on where it is routed; if not, `--on-leave read_on`.",
     ),
     Preset(
         "deepseek",
         "DeepSeek",
         Dialect.OPENAI,
-        "https://api.deepseek.com/v1",
+        "https://api.deepseek.com",
         "DEEPSEEK_API_KEY",
         _CHAT,
-        "DeepSeek, “Create chat completion”, “Context caching” and “Error codes”",
+        "DeepSeek, “Your first API call” and “Error codes”; deepseek-sdk, its fields and usage",
         traits=UpstreamTraits(output_bound=OutputBound.MAX_TOKENS),
         price_list="deepseek",
         cached=Part.WITHIN,
         reasoning=Part.WITHIN,
         account_errors=("401", "402"),
+        unread="reasoning, a stream that is left",
     ),
     Preset(
         "mistral",
@@ -150,11 +159,12 @@ _ROWS = (
         "https://api.mistral.ai/v1",
         "MISTRAL_API_KEY",
         _WITH_EMBEDDINGS,
-        "Mistral, “Chat completion”, whose list of fields is closed, and “API error codes”" + _STOPS,
+        "mistralai, Mistral's Python SDK, ChatCompletionRequest and UsageInfo; “API error codes”" + _STOPS,
         traits=UpstreamTraits(on_leave=OnLeave.READ_ON, output_bound=OutputBound.MAX_TOKENS, add_stream_options=False),
         unknown_fields=UnknownFields.LEAVE_OUT,
         price_list="mistral",
         usage_at=UsageAt.LAST,
+        unread="unknown fields, our account, a stream that is left",
     ),
     Preset(
         "groq",
@@ -163,13 +173,14 @@ _ROWS = (
         "https://api.groq.com/openai/v1",
         "GROQ_API_KEY",
         _WITH_RESPONSES,
-        "Groq, “OpenAI compatibility”, “API reference”, “Error codes” and “Model permissions”" + _STOPS,
+        "groq, Groq's Python SDK, chat completions and their usage; “Error codes” and “Model permissions”" + _STOPS,
         traits=UpstreamTraits(on_leave=OnLeave.READ_ON, output_bound=OutputBound.MAX_COMPLETION_TOKENS),
         price_list="groq",
         usage_at=UsageAt.LAST,
         cached=Part.WITHIN,
         reasoning=Part.WITHIN,
         account_errors=("401", "organization_restricted", "model_permission_blocked_org"),
+        unread="our account, a stream that is left",
     ),
     Preset(
         "xai",
@@ -179,6 +190,7 @@ _ROWS = (
         "XAI_API_KEY",
         _WITH_RESPONSES,
         "xAI, “REST API reference”, “Reasoning”, “Prompt caching” and “Debugging errors”",
+        unread="all: these pages are named from memory",
         price_list="x-ai",
         cached=Part.WITHIN,
         reasoning=Part.BESIDE,
@@ -196,6 +208,8 @@ _ROWS = (
         usage_at=UsageAt.LAST,
         cached=Part.WITHIN,
         account_errors=("invalid_authentication_error", "exceeded_current_quota_error"),
+        other_hosts=("api.moonshot.cn",),
+        unread="all but the address and the bound",
         note="Accounts of its Chinese platform are at https://api.moonshot.cn/v1.",
     ),
     Preset(
@@ -205,26 +219,32 @@ _ROWS = (
         "https://dashscope-intl.aliyuncs.com/compatible-mode/v1",
         "DASHSCOPE_API_KEY",
         _WITH_EMBEDDINGS,
-        "Alibaba Cloud, “OpenAI compatible – Chat”, “Context cache” and “Error messages”" + _STOPS,
-        traits=UpstreamTraits(on_leave=OnLeave.READ_ON, output_bound=OutputBound.MAX_TOKENS),
+        "Alibaba Cloud, “OpenAI compatible – Chat”, “API compatibility upgrades” of 2 November 2026 and "
+        "“Error messages” of Model Studio" + _STOPS,
+        # Which of reasoning and answer `max_tokens` bounds depends on the model; the other name always bounds both.
+        traits=UpstreamTraits(on_leave=OnLeave.READ_ON, output_bound=OutputBound.MAX_COMPLETION_TOKENS),
         cached=Part.WITHIN,
         reasoning=Part.WITHIN,
         account_errors=("401", "InvalidApiKey", "Arrearage", "Model.AccessDenied"),
+        other_hosts=("dashscope.aliyuncs.com", "dashscope-us.aliyuncs.com", "maas.aliyuncs.com"),
+        unread="cached input, reasoning, a stream that is left",
         note="Each region has an address of its own, some with the workspace's id in it; give yours with `--base-url`.",
     ),
     Preset(
         "together",
         "Together",
         Dialect.OPENAI,
-        "https://api.together.xyz/v1",
+        "https://api.together.ai/v1",
         "TOGETHER_API_KEY",
         _WITH_EMBEDDINGS,
-        "Together, “Chat completions” and “Error codes”",
+        "Together, “OpenAI compatibility”; together, its Python SDK, chat completions; “Error codes”",
         traits=UpstreamTraits(output_bound=OutputBound.MAX_TOKENS),
         price_list="together",
         usage_at=UsageAt.LAST,
         cached=Part.WITHIN,
         account_errors=("401", "402"),
+        other_hosts=("api.together.xyz",),
+        unread="cached input, our account, a stream that is left",
     ),
     Preset(
         "fireworks",
@@ -233,11 +253,12 @@ _ROWS = (
         "https://api.fireworks.ai/inference/v1",
         "FIREWORKS_API_KEY",
         _ALL_OF_OPENAI,
-        "Fireworks, “Create chat completion”, “Prompt caching” and “Inference error codes”",
+        "fireworks-ai, Fireworks' Python SDK, chat completions and their usage; “Inference error codes”",
         price_list="fireworks",
         usage_at=UsageAt.LAST,
         cached=Part.WITHIN,
         account_errors=("401", "402", "403"),
+        unread="a stream's usage, our account, a stream that is left",
     ),
     Preset(
         "cerebras",
@@ -246,12 +267,14 @@ _ROWS = (
         "https://api.cerebras.ai/v1",
         "CEREBRAS_API_KEY",
         _CHAT,
-        "Cerebras, “Chat completions”, “OpenAI compatibility” and “Prompt caching”",
+        "cerebras-cloud-sdk, Cerebras' Python SDK, chat completions and their usage",
         traits=UpstreamTraits(output_bound=OutputBound.MAX_COMPLETION_TOKENS),
         price_list="cerebras",
         usage_at=UsageAt.LAST,
         cached=Part.WITHIN,
+        reasoning=Part.WITHIN,
         account_errors=("401", "402"),
+        unread="our account, a stream that is left",
     ),
     Preset(
         "perplexity",
@@ -260,10 +283,11 @@ _ROWS = (
         "https://api.perplexity.ai",
         "PERPLEXITY_API_KEY",
         _CHAT,
-        "Perplexity, “OpenAI compatibility”, “Chat completions” and “Errors”" + _STOPS,
+        "perplexityai, Perplexity's Python SDK, chat completions and UsageInfo; “Errors”" + _STOPS,
         traits=UpstreamTraits(on_leave=OnLeave.READ_ON, output_bound=OutputBound.MAX_TOKENS, add_stream_options=False),
         price_list="perplexity",
         usage_at=UsageAt.EACH,
+        unread="our account, a stream that is left",
         note="It searches with each call, and bills that beside the tokens; the price book has no price for it.",
     ),
     Preset(
@@ -275,6 +299,7 @@ _ROWS = (
         _ALL_OF_OPENAI,
         "vLLM, “OpenAI-compatible server”",
         cached=Part.WITHIN,
+        unread="all: this page is named from memory",
         note=_LOCAL,
     ),
     Preset(
@@ -285,6 +310,7 @@ _ROWS = (
         "SGLANG_API_KEY",
         _WITH_EMBEDDINGS,
         "SGLang, “OpenAI APIs” and “Reasoning parser”",
+        unread="all: these pages are named from memory",
         cached=Part.WITHIN,
         reasoning=Part.WITHIN,
         note=_LOCAL,
@@ -295,9 +321,11 @@ _ROWS = (
         Dialect.OPENAI,
         "http://127.0.0.1:8080/v1",
         "LLAMA_API_KEY",
-        _WITH_EMBEDDINGS,
-        "llama.cpp, “LLaMA.cpp HTTP server”",
+        _ALL_OF_OPENAI,
+        "llama.cpp, its server's fields, check of keys and conversion of Responses",
+        # Newer builds take the other name, too; this one all do.
         traits=UpstreamTraits(output_bound=OutputBound.MAX_TOKENS),
+        unread="cached input, reasoning",
         note=_LOCAL,
     ),
     Preset(
@@ -318,7 +346,7 @@ _ROWS = (
         "http://127.0.0.1:1234/v1",
         "LM_STUDIO_API_KEY",
         _ALL_OF_OPENAI,
-        "LM Studio, “OpenAI compatible endpoints”, chat completions",
+        "LM Studio, “Chat completions”, its list of fields, and “API changelog”, 0.3.18 and 0.3.29",
         traits=UpstreamTraits(output_bound=OutputBound.MAX_TOKENS),
         note="It takes any value as its credential unless it is told to require one.",
     ),
@@ -331,20 +359,40 @@ _ROWS = (
         _ALL_OF_OPENAI,
         "LiteLLM, “Proxy”, quick start, “Input params” and “Budget alerts”",
         account_errors=("401", "budget_exceeded"),
+        unread="our account",
         note="What it reports and bills is up to the provider behind it.",
     ),
 )
 
 PRESETS: dict[str, Preset] = {preset.name: preset for preset in _ROWS}
-"""By name, in the order in which they are shown."""
+"""By name, in the order in which they are shown; each in the dialect that its provider is asked in as a rule."""
+
+FORMS: dict[tuple[str, Dialect], Preset] = {
+    (form.name, form.dialect): form
+    for preset in _ROWS
+    for form in (preset, *(other.of(preset) for name, other in OTHER_DIALECTS.items() if name == preset.name))
+}
+"""Every preset in every dialect that its provider speaks."""
 
 
-def find(name: str) -> Preset:
-    """Return a preset.
+def find(name: str, dialect: Dialect | None = None) -> Preset:
+    """Return a preset, in a dialect or in that which its provider is asked in as a rule.
 
     Raises:
-        InvalidInput: there is none of this name.
+        InvalidInput: there is none of this name, or its provider does not speak that dialect.
     """
     if name not in PRESETS:
         raise InvalidInput(f"There is no preset {name!r}. There are: {', '.join(PRESETS)}.")
-    return PRESETS[name]
+    found = known(name, dialect or PRESETS[name].dialect)
+    if found is None:
+        spoken = listed([form.dialect for form in FORMS.values() if form.name == name])
+        raise InvalidInput(
+            f"The preset {name} is of the {spoken} dialect, not {dialect}. Leave --preset out, and say what is known "
+            "of the upstream by the other options."
+        )
+    return found
+
+
+def known(name: str | None, dialect: Dialect) -> Preset | None:
+    """Return the preset of this name in a dialect; None if this version knows none."""
+    return FORMS.get((name or "", dialect))
