@@ -28,4 +28,4 @@ def test_each_documented_path_is_a_route_and_each_route_is_documented(world: Wor
         path = route.path.replace("{model:path}", "{model}")  # which may have a slash in its name
         served |= {(method, path) for method in route.methods - {"HEAD"}}
     assert served == documented()
-    assert len(served) == len(routes) == 58
+    assert len(served) == len(routes) == 59

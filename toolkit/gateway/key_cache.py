@@ -13,7 +13,8 @@ from typing import TypeVar
 
 from sqlalchemy import select
 
-from toolkit.admin import catalog, secret_lookup
+from toolkit.admin import catalog, key_standing, secret_lookup
+from toolkit.admin.key_standing import Totals
 from toolkit.billing.batcher import Batcher
 from toolkit.billing.rules import Receipt
 from toolkit.billing.state import Job, Stale
@@ -123,6 +124,14 @@ class KeyCache:
             Unavailable: the key store cannot be reached.
         """
         return await self._read(lambda tx: secret_lookup.org_has(tx, org_id, model))
+
+    async def totals(self, key_id: str) -> Totals | None:
+        """Return a key's totals of this month, as the store has them now; None if there is no such key.
+
+        Raises:
+            Unavailable: the key store cannot be reached.
+        """
+        return await self._read(lambda tx: key_standing.totals(tx, key_id))
 
     async def receipt(self, request_id: str) -> Receipt | None:
         """Return what a call was charged, if its settlement is in the outbox; for one whose commit got no answer.

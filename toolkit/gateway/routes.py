@@ -8,6 +8,7 @@ from toolkit.core.dialect import Dialect
 from toolkit.dialects import anthropic, gemini, openai
 from toolkit.gateway.call_endpoint import CallEndpoint
 from toolkit.gateway.endpoint import Gateway
+from toolkit.gateway.key_endpoint import KeyEndpoint
 from toolkit.gateway.model_listing import ModelListing
 from toolkit.gateway.readiness import Readiness
 
@@ -72,6 +73,7 @@ def routes(gateway: Gateway, readiness: Readiness) -> list[Route]:
         *others,
         *(listing(path, dialect) for path, dialect in _LISTINGS.items()),
         *(listing(f"{path}/{{model:path}}", dialect) for path, dialect in _LISTINGS.items()),
+        Route("/v1/key", KeyEndpoint(gateway, None, "key"), methods=["GET"], name="key"),
         *(Route(path, health) for path in _ALIVE),
         Route("/readyz", ready),
     ]
