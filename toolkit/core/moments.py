@@ -3,12 +3,12 @@
 from datetime import UTC, datetime, timedelta
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
 
 
 def micros(moment: datetime) -> int:
     """Return a UTC moment as microseconds since 1970, the form all stores keep."""
-    return (moment - _EPOCH) // _MICROSECOND
+    since = moment - _EPOCH  # its parts: dividing it takes ten times as long
+    return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
 
 
 def moment(microseconds: int) -> datetime:
