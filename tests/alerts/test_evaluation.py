@@ -1,4 +1,4 @@
-"""What is told, once and again, on both stores."""
+"""What is told, once and again."""
 
 import json
 from collections.abc import Iterator
@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from sqlalchemy import event, insert, select, update
+from sqlalchemy import delete, event, insert, select, update
 
 from tests.conftest import World, at_once, usd
 from tests.rows import append, row
@@ -16,10 +16,10 @@ from toolkit.core.account_fault import AccountFault
 from toolkit.core.period import billing_month
 from toolkit.store import incidents
 from toolkit.store.actor import SYSTEM
-from toolkit.store.tables import Alert, ApiKey, KeyMonth, Model, Price
+from toolkit.store.tables import Alert, ApiKey, KeyMonth, Model, ModelWay, Price
 from toolkit.workspace import Workspace
 
-pytestmark = pytest.mark.both_stores
+pytestmark = pytest.mark.any_store
 
 NOW = datetime(2026, 12, 9, 8, tzinfo=UTC)
 HOLDER = "runner_of_the_tests"
@@ -75,6 +75,7 @@ def statements(workspace: Workspace) -> Iterator[list[str]]:
     event.remove(workspace.store.engine, "before_cursor_execute", note)
 
 
+@pytest.mark.both_stores
 def test_each_threshold_of_a_limit_is_told_once(world: World) -> None:
     """From 49 % to 100 %: four alerts, and none by looking again."""
     key_id = limited(world, "app", usd(10), usd(4.99))
@@ -125,14 +126,15 @@ def test_a_correction_counts_and_passes_no_threshold_twice(world: World) -> None
     assert told(world) == []
 
 
-@pytest.mark.parametrize("limit", [1, 3, 99, 101, 1_000_000_007, 8_999_999_999_999_999_999])
-def test_thresholds_are_exact_to_the_nano_dollar(world: World, limit: int) -> None:
+@pytest.mark.both_stores
+def test_thresholds_are_exact_to_the_nano_dollar(world: World) -> None:
     """The first amount that is 95 % of a limit is told as such, the one before it is not; none overflows."""
-    first = -(-limit * 95 // 100)
-    key_id = limited(world, "app", limit, first - 1)
-    assert all(threshold < 95 for _, threshold in told(world))
-    spend(world, key_id, first)
-    assert told(world) == [("key.limit", 100 if first >= limit else 95)]
+    for number, limit in enumerate([1, 3, 99, 101, 1_000_000_007, 8_999_999_999_999_999_999]):
+        first = -(-limit * 95 // 100)
+        key_id = limited(world, f"app {number}", limit, first - 1)
+        assert all(threshold < 95 for _, threshold in told(world))
+        spend(world, key_id, first)
+        assert told(world) == [("key.limit", 100 if first >= limit else 95)]
 
 
 def test_keys_without_a_limit_or_not_active_tell_nothing(world: World) -> None:
@@ -166,6 +168,7 @@ def test_a_look_costs_one_statement_however_many_keys_there_are(world: World) ->
     assert len(alerts(world)) == 301
 
 
+@pytest.mark.both_stores
 def test_two_looks_at_once_tell_one_thing(world: World) -> None:
     """Of two processes that look at the same moment, one queues."""
     limited(world, "app", usd(10), usd(8))
@@ -178,6 +181,7 @@ def test_two_looks_at_once_tell_one_thing(world: World) -> None:
     assert len(alerts(world)) == 1
 
 
+@pytest.mark.both_stores
 def test_a_lease_has_one_holder_until_it_ends(world: World) -> None:
     """Neither another process nor a former holder queues anything."""
     store = world.workspace.store
@@ -247,11 +251,18 @@ def test_an_upstream_that_refuses_our_account_is_told_to_the_platform(world: Wor
 
 
 def test_a_model_without_a_price_is_told(world: World) -> None:
-    """Until it has one."""
+    """Until it has one, or its way to an upstream has another model's."""
     with world.workspace.write() as tx:
         model = tx.session.get_one(Model, "gpt-test")
         columns = {c.key: getattr(model, c.key) for c in Model.__table__.columns}
         tx.session.execute(insert(Model), [columns | {"id": "unpriced"}])
+    assert told(world, datetime.now(UTC)) == [("model.unpriced", 0)]
+    with world.workspace.write() as tx:
+        way = {"model_id": "unpriced", "upstream": "test-openai", "position": 0, "upstream_model": "x", "weight": 0}
+        tx.session.execute(insert(ModelWay), [way | {"price_model": "gpt-test"}])
+    assert told(world, datetime.now(UTC)) == []
+    with world.workspace.write() as tx:
+        tx.session.execute(delete(ModelWay))
     assert told(world, datetime.now(UTC)) == [("model.unpriced", 0)]
     with world.workspace.write() as tx:
         price = tx.session.scalars(select(Price).where(Price.model_id == "gpt-test")).one()

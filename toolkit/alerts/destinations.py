@@ -67,7 +67,7 @@ def add(tx: Transaction, keyring: Keyring, name: str, url: str, org: str | None 
     check_url(url, any_address=any_address)
     if org_id is not None:
         lock_orgs(tx, org_id)
-    lock_name(tx, "alert destinations")
+    lock_name(tx, queue.DESTINATIONS)
     others = [row.name for row in tx.session.scalars(select(AlertDestination).where(_of(org_id)))]
     if name in others:
         raise Conflict(f"There is already a destination named {name!r}. Choose another name.")
@@ -252,7 +252,7 @@ def _for_change(tx: Transaction, name: str) -> AlertDestination:
         raise Forbidden(f"The destination {row.name!r} was named by the platform. Ask a platform admin.")
     if row.org_id is not None:
         lock_orgs(tx, row.org_id)
-    lock_name(tx, "alert destinations")
+    lock_name(tx, queue.DESTINATIONS)
     return row
 
 

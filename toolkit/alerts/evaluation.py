@@ -17,6 +17,7 @@ from toolkit.core.period import billing_month
 from toolkit.core.policy import KeyStatus
 from toolkit.store.actor import SYSTEM
 from toolkit.store.database import Store
+from toolkit.store.locks import lock_name
 from toolkit.store.tables import Alert, AlertDelivery, AlertDestination
 from toolkit.store.transaction import Transaction
 
@@ -63,7 +64,8 @@ _CANDIDATES = f"""
     FROM upstream_incident
     UNION ALL
     SELECT 'unpriced', m.id, CAST(NULL AS TEXT), '', m.id, '', '', '', 0, 0,
-        CASE WHEN EXISTS (SELECT 1 FROM price p WHERE p.model_id = m.id AND p.valid_from <= :now) THEN 0 ELSE 1 END
+        CASE WHEN EXISTS (SELECT 1 FROM price p WHERE p.valid_from <= :now AND (p.model_id = m.id
+            OR p.model_id IN (SELECT w.price_model FROM model_way w WHERE w.model_id = m.id))) THEN 0 ELSE 1 END
     FROM model m
     UNION ALL
     SELECT 'drain', 'ledger', CAST(NULL AS TEXT), '', 'ledger', '', '', '', 0, COALESCE(waits.since, 0),
@@ -119,6 +121,7 @@ def tell(store: Store, holder: str, now: datetime | None = None) -> int:
     if not occasions:
         return 0
     with store.write(SYSTEM, now) as tx:
+        lock_name(tx, queue.DESTINATIONS)  # none goes before it has its alerts
         if not queue.holds_lease(tx, holder):
             return 0
         _forget(tx)

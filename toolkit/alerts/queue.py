@@ -25,6 +25,10 @@ AT_ONCE = 20
 """Alerts of one destination that are read at a time: one that has many waiting takes no place from others."""
 
 
+DESTINATIONS = "alert destinations"
+"""The lock of all destinations."""
+
+
 class Delivery(NamedTuple):
     """An alert to be sent now.
 

@@ -6,6 +6,7 @@ Each destination is sent to by a task of its own, one alert at a time. So one th
 import asyncio
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from typing import TypeVar
 
@@ -50,7 +51,8 @@ class Runner:
         self._lease = timedelta(seconds=settings.lease)
         self._keyring = keyring
         self._clock = asyncio.get_running_loop().time
-        context = tls_context(settings)
+        # The gateway's certificate is for upstreams; receivers need not know who we are but by the signature.
+        context = tls_context(replace(settings, client_certificate=None, client_key=None))
         proxies = OutboundProxies.parse(settings.https_proxy, settings.http_proxy, settings.no_proxy)
         self._pools = {
             any_address: ConnectionPool(context, proxies, public_only=not any_address) for any_address in (True, False)
