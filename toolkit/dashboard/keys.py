@@ -120,7 +120,7 @@ def _row(cells: str, summary: KeySummary | None, may_change: bool) -> None:
             toggle = "Disable" if summary.key.status == KeyStatus.ACTIVE else "Enable"
             options += ["Edit", "Rotate", toggle, "Delete"]
         chosen = st.menu_button(
-            "",
+            f"Actions for {shared.plain(summary.key.name)}",
             options,
             icon=":material/more_horiz:",
             type="tertiary",

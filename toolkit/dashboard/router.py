@@ -6,14 +6,8 @@ import streamlit as st
 
 from toolkit.admin import organisations
 from toolkit.dashboard import dialog, shared
+from toolkit.dashboard.pages import PAGES, by_section
 from toolkit.workspace import Workspace
-
-PAGES = (
-    ("toolkit/dashboard/overview.py", "Overview", ":material/monitoring:"),
-    ("toolkit/dashboard/keys.py", "Keys", ":material/key:"),
-    ("toolkit/dashboard/requests.py", "Requests", ":material/receipt_long:"),
-    ("toolkit/dashboard/reconciliation.py", "Reconciliation", ":material/balance:"),
-)
 
 _PAGE = "page"
 
@@ -25,11 +19,24 @@ def main() -> None:
     st.logo(str(shared.LOGO), size="large")
     with shared.problems():
         workspace = shared.workspace()
-        pages = [
-            st.Page(path, title=title, icon=icon, default=position == 0)
-            for position, (path, title, icon) in enumerate(PAGES)
-        ]
-        page = st.navigation(pages)
+        page = st.navigation(
+            {
+                section: [
+                    st.Page(
+                        each.file,
+                        title=each.title,
+                        icon=f":material/{each.icon}:",
+                        url_path=each.name,
+                        default=each is PAGES[0],
+                        help=each.help,
+                    )
+                    for each in pages
+                ]
+                for section, pages in by_section().items()
+            },
+            expanded=True,
+        )
+        st.set_page_config(f"{page.title} · Keydesk")
         if st.session_state.get(_PAGE) != page.title:
             st.session_state[_PAGE] = page.title
             dialog.close()

@@ -1,0 +1,42 @@
+"""The pages: one row for each, from which the menu, the addresses and the tests go."""
+
+from itertools import groupby
+from pathlib import Path
+from typing import NamedTuple
+
+
+class Page(NamedTuple):
+    """One page.
+
+    Args:
+        name: of its file in this folder, and its address: `/keys` is drawn by `keys.py`.
+        title: in the menu and on the browser's tab.
+        section: of the menu; pages of one section stand together.
+        icon: a name of Material Symbols.
+        help: one sentence on what it answers, shown in the menu under the mouse.
+    """
+
+    name: str
+    title: str
+    section: str
+    icon: str
+    help: str
+
+    @property
+    def file(self) -> Path:
+        """The file that draws it."""
+        return Path(__file__).with_name(f"{self.name}.py")
+
+
+PAGES = (
+    Page("overview", "Overview", "Watch", "monitoring", "Wallet, this month's spend, and why calls were refused."),
+    Page("requests", "Requests", "Watch", "receipt_long", "Each call: what it used, and what it cost."),
+    Page("keys", "Keys", "Manage", "key", "Create, change, rotate and stop API keys."),
+    Page("reconciliation", "Reconciliation", "Govern", "balance", "Whether the books balance, and stuck holds."),
+)
+"""In the menu's order. The first is the front page, at the address `/`."""
+
+
+def by_section() -> dict[str, list[Page]]:
+    """Return the pages of each section of the menu."""
+    return {section: list(pages) for section, pages in groupby(PAGES, lambda page: page.section)}
