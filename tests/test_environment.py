@@ -256,3 +256,10 @@ def test_every_name_that_a_credential_may_have_is_known(tmp_path: Path) -> None:
         "LISTED_TOO",
         "IN_FILE",
     }
+
+
+def test_settings_are_a_key_of_what_is_opened_once(tmp_path: Path) -> None:
+    """The dashboard keeps what it has opened by its settings, those with certificates of single upstreams too."""
+    one, same = (read(tmp_path, KEYDESK_UPSTREAM_CERTIFICATES="a=/a.pem") for _ in range(2))
+    assert {one: "opened"}[same] == "opened"
+    assert one != read(tmp_path, KEYDESK_UPSTREAM_CERTIFICATES="a=/b.pem")

@@ -5,7 +5,7 @@ against it.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -132,7 +132,7 @@ class Settings:
     secrets_file: Path | None
     client_certificate: Path | None
     client_key: Path | None
-    upstream_certificates: Mapping[str, Path]  # by the upstream's name
+    upstream_certificates: Mapping[str, Path] = field(hash=False)  # by the upstream's name
     cert_file: Path | None
     cert_dir: str  # several with colons between, as OpenSSL has it
     https_proxy: str  # may hold a password, as the next one; read where it is used: other processes do without
