@@ -16,6 +16,7 @@ from toolkit.core.errors import InvalidInput
 from toolkit.core.proxies import Proxies
 from toolkit.core.secrets import Keyring
 from toolkit.core.settings import DEFAULTS, Settings
+from toolkit.core.token_command import NoToken, TokenCommand
 from toolkit.store import file_permissions
 
 _CHECKOUT = Path(__file__).parent.parent
@@ -186,10 +187,10 @@ def credential_names(settings: Settings, environ: Mapping[str, str]) -> set[str]
     return names
 
 
-def upstream_credential(settings: Settings, reference: str) -> str | None:
+def upstream_credential(settings: Settings, reference: str) -> str | TokenCommand | None:
     """Return the upstream credential named `reference`, as it is now: it may be rotated without a restart.
 
-    Whether it may be sent at all, `credential_fault` says.
+    A command is one that prints it. Whether it may be sent at all, `credential_fault` says.
     """
     held = _secrets(settings)
     return held[reference] if reference in held else os.environ.get(reference)
@@ -202,7 +203,10 @@ def credential_fault(settings: Settings, reference: str) -> str | None:
     """
     if reference.upper().startswith("KEYDESK_"):
         return f"{reference} is a setting of Keydesk and never sent to an upstream"
-    if reference.endswith("_API_KEY") or reference in settings.upstream_credentials or reference in _secrets(settings):
+    held = _secrets(settings).get(reference)
+    if isinstance(held, TokenCommand):
+        return _command_fault(settings, held)
+    if reference.endswith("_API_KEY") or reference in settings.upstream_credentials or held is not None:
         return None
     return (
         f"{reference} is not the name of an upstream's credential: those end in _API_KEY, stand in the file that "
@@ -210,7 +214,19 @@ def credential_fault(settings: Settings, reference: str) -> str | None:
     )
 
 
-def _secrets(settings: Settings) -> Mapping[str, str]:
+def _command_fault(settings: Settings, command: TokenCommand) -> str | None:
+    """Return why a command is not run, in words; None if it is."""
+    path = settings.secrets_file
+    if path is None or path.stat().st_mode & 0o022:
+        return f"the command of {command.name} is not run, for others may write {path}. Run: chmod go-w {path}"
+    try:
+        command.argv  # noqa: B018 - it is read, and not run
+    except NoToken as error:
+        return f"the command of {command.name} in {path} cannot be used: {error}"
+    return None
+
+
+def _secrets(settings: Settings) -> Mapping[str, str | TokenCommand]:
     if settings.secrets_file is None:
         return {}
     try:
@@ -221,13 +237,20 @@ def _secrets(settings: Settings) -> Mapping[str, str]:
 
 
 @lru_cache(maxsize=1)
-def _credentials(path: Path, *_seen: int) -> Mapping[str, str]:
-    """Return what a secrets file holds; a changed file is seen by its times, size or inode, and read again."""
-    held: dict[str, str] = {}
+def _credentials(path: Path, *_seen: int) -> Mapping[str, str | TokenCommand]:
+    """Return what a secrets file holds, `NAME=VALUE` or `NAME!=COMMAND`.
+
+    A changed file is seen by its times, size or inode, and read again.
+    """
+    held: dict[str, str | TokenCommand] = {}
     for line in path.read_text().splitlines():
         name, separator, value = line.partition("=")
-        if separator:
-            held.setdefault(name.strip(), value.strip())
+        name, value = name.strip(), value.strip()
+        if separator and name.endswith("!"):
+            name = name[:-1].rstrip()
+            held.setdefault(name, TokenCommand(name, value))
+        elif separator:
+            held.setdefault(name, value)
     return held
 
 

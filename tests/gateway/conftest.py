@@ -375,7 +375,8 @@ def gateways(
             log = folder / "gateway.log"
             spoiled = {"TEST_SPOILED_API_KEY": f"{CREDENTIAL}\n", "TEST_BROKEN_API_KEY": "one\ntwo"}
             second = {"TEST_SECOND_API_KEY": SECOND_CREDENTIAL}
-            own = spoiled | second | network.variables | {"KEYDESK_CORS_ORIGINS": f"{PAGE}, app://notes"}
+            secrets = {"KEYDESK_SECRETS_FILE": str(log.with_name("secrets"))}  # for tests that write one
+            own = spoiled | second | secrets | network.variables | {"KEYDESK_CORS_ORIGINS": f"{PAGE}, app://notes"}
             server = stack.enter_context(gateway_process(workspace.settings, log, own, workers=workers))
             url = f"http://127.0.0.1:{workspace.settings.gateway_port}"
             return Running(replace(world, plan_id=plan.id), url, upstream, log, server)

@@ -41,6 +41,7 @@ What providers are asked:
 | `settled_call`, `answered_call` | what an admitted call is charged; what its caller is told |
 | `upstream_request` | what is sent to the provider |
 | `upstream_pool` | our credentials for providers, and the way to them |
+| `token_commands`, `command_run` | tokens that commands print, kept for their time; a run of one |
 | `upstream_exchange`, `upstream_retry` | a request and its answer, with time limits; the retry on a dead connection |
 | `connection_pool`, `upstream_connection`, `request_writing` | kept connections, and the HTTP that is spoken on them |
 | `upstream_testing`, `upstream_probe` | tests of upstreams that operators ask for, and what they ask |

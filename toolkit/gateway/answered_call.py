@@ -7,6 +7,7 @@ from starlette.types import Send
 
 from toolkit.billing.metering import Metered
 from toolkit.billing.rules import Receipt
+from toolkit.core.account_fault import AccountFault
 from toolkit.core.errors import Refusal, Unavailable
 from toolkit.core.money import usd
 from toolkit.core.policy import Outcome
@@ -32,7 +33,9 @@ from toolkit.gateway.responses import (
     send_whole,
 )
 from toolkit.gateway.settled_call import BILLED, TOO_LONG, SettledCall
+from toolkit.gateway.token_commands import CredentialRenewed
 from toolkit.gateway.upstream_exchange import Exchange, NotConfigured, UpstreamSlow
+from toolkit.gateway.upstream_pool import UpstreamPool
 
 logger = logging.getLogger("keydesk.gateway")
 
@@ -43,6 +46,7 @@ class AnsweredCall(SettledCall):
     def __init__(
         self,
         lifecycle: CallLifecycle,
+        upstreams: UpstreamPool,
         incidents: Incidents,
         added_fields: AddedFields,
         request: CallRequest,
@@ -50,6 +54,8 @@ class AnsweredCall(SettledCall):
         send: Send,
     ) -> None:
         super().__init__(lifecycle, incidents, request, admission)
+        self._upstreams = upstreams
+        self._has_new_token = False
         self._added_fields = added_fields
         self._send = send
         self._begun = False
@@ -110,6 +116,7 @@ class AnsweredCall(SettledCall):
 
         Raises:
             FieldRefused: it is about a field of ours, and the call is to be sent without it.
+            CredentialRenewed: it is about our token, and the call is to be sent with a new one.
         """
         answer = await exchange.read_error(upstream_errors.LARGEST_ERROR)
         metered = usage_of_error(self._admission, exchange.status, answer)
@@ -117,8 +124,22 @@ class AnsweredCall(SettledCall):
             self._odd.append(BILLED)
         found = upstream_errors.of_answer(exchange.status, answer, exchange.retry, self._shape.model, self._scrubber())
         if metered is None:
+            if found.fault is AccountFault.CREDENTIAL:
+                await self._renew_token()
             found = await self._unless_of_ours(found, answer)
         await self._fail(found, metered, error=self._told(exchange.status, answer))
+
+    async def _renew_token(self) -> None:
+        """Have the call sent again, once, if our credential is a token and there is a newer one.
+
+        Raises:
+            CredentialRenewed: there is.
+        """
+        name = self._admission.model.credential_env
+        if not self._has_new_token and await self._upstreams.has_renewed(name, self._credential):
+            self._has_new_token = True
+            self._odd.append("sent again with a new token, for the provider refused the one before")
+            raise CredentialRenewed
 
     async def _unless_of_ours(self, found: upstream_errors.CallersError, answer: bytes) -> upstream_errors.CallersError:
         """Return what the caller gets for an error; where it is about a field that we have to add, in our words.

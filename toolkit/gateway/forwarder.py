@@ -31,11 +31,12 @@ from toolkit.gateway.lifecycle import CallLifecycle
 from toolkit.gateway.request import CallRequest
 from toolkit.gateway.responses import EVENTS, JSON
 from toolkit.gateway.settled_call import milliseconds_since
+from toolkit.gateway.token_commands import CredentialRenewed
 from toolkit.gateway.upstream_exchange import Exchange, NotConfigured, UpstreamBroke, UpstreamSlow
 from toolkit.gateway.upstream_pool import UpstreamPool
 from toolkit.gateway.upstream_request import upstream_request
 
-FAILURES = (UpstreamBroke, UpstreamSlow, Refusal, FieldRefused, AnotherWay)
+FAILURES = (UpstreamBroke, UpstreamSlow, Refusal, FieldRefused, CredentialRenewed, AnotherWay)
 """With which an upstream may fail a call before it has answered."""
 
 LONGEST_FAILURE = 200
@@ -57,8 +58,7 @@ class Forwarder(AnsweredCall):
         receive: Receive,
         send: Send,
     ) -> None:
-        super().__init__(lifecycle, incidents, added_fields, request, admission, send)
-        self._upstreams = upstreams
+        super().__init__(lifecycle, upstreams, incidents, added_fields, request, admission, send)
         self._answers = answers
         self._receive = receive
         self._until = 0.0
@@ -116,21 +116,21 @@ class Forwarder(AnsweredCall):
             self._admission.place = None
 
     def _drop_body(self, exchange: Exchange) -> None:
-        """Let go of a large body that was sent, unless it may have to be sent another way, or without a field."""
+        """Let go of a large body that was sent, unless it may have to be sent another way, without a field, or anew."""
         if isinstance(self._request.body, LargeBody):
             ways, status = self._admission.ways, exchange.status
-            if status < 300 or (status not in STATUSES and (ways is None or not ways.has_more)):
+            if status < 300 or (status not in {*STATUSES, 401} and (ways is None or not ways.has_more)):
                 self._request.body.drop()
 
     def _take_next_way(self, error: Exception) -> None:
-        """Go on without a field, or with the next of several upstreams, if this one can have made nothing of the call.
+        """Go on without a field, with a new token, or another way, if the upstream can have made nothing of the call.
 
         Raises:
             Exception: the error, where the call ends with it.
         """
         if self._exchange is not None:
             self._until = self._exchange.deadline
-        if isinstance(error, FieldRefused):
+        if isinstance(error, FieldRefused | CredentialRenewed):
             self._exchange, self._served = None, NOT_SAID
             return
         ways, exchange = self._admission.ways, self._exchange

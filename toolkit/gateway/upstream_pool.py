@@ -5,7 +5,9 @@ from collections.abc import Mapping
 from toolkit import environment
 from toolkit.core.outbound_proxies import OutboundProxies
 from toolkit.core.settings import Settings
+from toolkit.core.token_command import NoToken, TokenCommand
 from toolkit.gateway.connection_pool import ConnectionPool
+from toolkit.gateway.token_commands import TokenCommands
 from toolkit.gateway.upstream_exchange import Body, Exchange, NotConfigured
 from toolkit.gateway.upstream_queues import UpstreamQueues
 from toolkit.gateway.upstream_tls import own_tls_contexts, tls_context
@@ -27,6 +29,7 @@ class UpstreamPool:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self.queues = UpstreamQueues()
+        self._commands = TokenCommands(settings)
         self._context = tls_context(settings)
         self._proxies = OutboundProxies.parse(settings.https_proxy, settings.http_proxy, settings.no_proxy)
         self._own_contexts = own_tls_contexts(settings)
@@ -40,7 +43,8 @@ class UpstreamPool:
         self._own = {name: ConnectionPool(own, self._proxies) for name, own in self._own_contexts.items()}
 
     async def close(self) -> None:
-        """Close all connections."""
+        """Close all connections, and end commands that print tokens."""
+        self._commands.close()
         if self._pool is not None:
             for pool in (self._pool, *self._own.values()):
                 pool.close()
@@ -55,15 +59,33 @@ class UpstreamPool:
         """Seconds that a stream to a caller may be silent."""
         return self._settings.stream_silence
 
-    def credential(self, name: str) -> str | None:
+    async def credential(self, name: str) -> str | None:
         """Return our credential for an upstream, as it stands now: it may be rotated without a restart.
 
         Raises:
-            NotConfigured: the name is none of an upstream's credential; an older row may have any.
+            NotConfigured: the name is none of an upstream's credential, as an older row may have it; or its command
+                gives no token.
         """
         if fault := environment.credential_fault(self._settings, name):
             raise NotConfigured(f"{fault}. `keydesk upstreams update` names another one")
-        return environment.upstream_credential(self._settings, name)
+        found = environment.upstream_credential(self._settings, name)
+        if not isinstance(found, TokenCommand):
+            return found
+        try:
+            return await self._commands.token(found)
+        except NoToken as error:
+            raise NotConfigured(
+                f"the token command of {name} failed: {error}. The gateway's log has what it said"
+            ) from None
+
+    def is_renewable(self, name: str) -> bool:
+        """Whether a credential is a token that a command of this machine prints."""
+        return isinstance(environment.upstream_credential(self._settings, name), TokenCommand)
+
+    async def has_renewed(self, name: str, refused: str) -> bool:
+        """Whether there is another credential than one that a provider has refused; a token is fetched anew."""
+        found = environment.upstream_credential(self._settings, name)
+        return isinstance(found, TokenCommand) and await self._commands.renewed(found, refused)
 
     def exchange(
         self, url: str, headers: Mapping[str, str], body: Body, method: str = "POST", *, upstream: str = ""

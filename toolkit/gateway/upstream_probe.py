@@ -86,12 +86,18 @@ class Probe:
         self._dialect = MODULES[model.dialect]
         dated = model.price(now)
         self._sheet = dated.sheet if dated else None
-        self._credential = credential_of(model, upstreams)
-        self._scrubber = Scrubber(self._credential, model.base_url)
+        self._credential = ""
+        self._scrubber = Scrubber("", model.base_url)
         self._fault: str | None = None
 
     async def run(self) -> Found:
-        """Ask for the list, and make the calls."""
+        """Ask for the list, and make the calls.
+
+        Raises:
+            NotConfigured: our credential is missing.
+        """
+        self._credential = await credential_of(self._model, self._upstreams)
+        self._scrubber = Scrubber(self._credential, self._model.base_url)
         models, said = await self._list()
         calls: list[TriedCall] = []
         if self._model.upstream_model:

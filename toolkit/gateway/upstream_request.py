@@ -32,15 +32,16 @@ async def upstream_request(request: CallRequest, admission: Admission, upstreams
     """Return what is sent for a call.
 
     Raises:
-        NotConfigured: our credential is missing.
+        NotConfigured: our credential is missing, or its command gives none.
         Refusal: unavailable; who read a large body has ended meanwhile.
     """
     model, shape = admission.model, admission.shape
-    credential = credential_of(model, upstreams)
+    credential = await credential_of(model, upstreams)
     changes = changes_of(admission)
     body: Body
     if isinstance(request.body, LargeBody):
         more = admission.ways is not None and admission.ways.has_more
+        more = more or upstreams.is_renewable(model.credential_env)
         body = await request.body.rewrite(keep=more, **changes)
     else:
         left_out = bool(shape.left_out)
@@ -55,14 +56,14 @@ async def upstream_request(request: CallRequest, admission: Admission, upstreams
     return UpstreamRequest(url, headers, body, credential)
 
 
-def credential_of(model: ModelFacts, upstreams: UpstreamPool) -> str:
+async def credential_of(model: ModelFacts, upstreams: UpstreamPool) -> str:
     """Return our credential for a model's upstream.
 
     Raises:
-        NotConfigured: it is missing.
+        NotConfigured: it is missing, or its command gives none.
     """
     # White space at its end is the commonest fault of a credential, and no header may hold a line break.
-    credential = (upstreams.credential(model.credential_env) or "").strip()
+    credential = (await upstreams.credential(model.credential_env) or "").strip()
     if not credential:
         raise NotConfigured(f"the credential {model.credential_env} of upstream {model.upstream} is not set")
     return credential

@@ -104,8 +104,9 @@ _ROWS = (
         reasoning=Part.BESIDE,
         account_errors=("401", "403"),
         unread="usage, our account, a stream that is left",
-        note="Its credential is an access token that lives an hour, not an API key. A model's name there begins with "
-        "its publisher's: `google/gemini-…`.",
+        note="Its credential is an access token that lives an hour, not an API key: the line "
+        "`VERTEX_API_KEY!=gcloud auth print-access-token` of the secrets file has the gateway fetch it. A model's "
+        "name there begins with its publisher's: `google/gemini-…`.",
     ),
     Preset(
         "bedrock",
