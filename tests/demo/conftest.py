@@ -9,14 +9,15 @@ import httpx2
 import pytest
 import uvicorn
 
+from toolkit.demo.disguise import Disguise
 from toolkit.demo.upstream import create_app
 
 
 @contextmanager
-def running(pace: float) -> Iterator[str]:
+def running(pace: float, disguise: Disguise | None = None) -> Iterator[str]:
     """Run a demo upstream on a free port and give its address."""
     listener = socket.create_server(("127.0.0.1", 0))
-    config = uvicorn.Config(create_app(pace), log_level="critical", access_log=False, lifespan="off")
+    config = uvicorn.Config(create_app(pace, disguise), log_level="critical", access_log=False, lifespan="off")
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()

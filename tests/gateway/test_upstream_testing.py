@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import func, select
 
 from tests.conftest import ADMIN, CREDENTIAL, Running, gateway_process, invoke, wait_until
+from tests.demo.conftest import running as running_demo
 from tests.gateway.conftest import Gate, http_answer, raw_upstream
 from tests.gateway.picky import Body, openai, picky, refusing
 from toolkit.admin import upstream_tests
@@ -17,11 +18,14 @@ from toolkit.core.dialect import Dialect
 from toolkit.core.errors import Forbidden
 from toolkit.core.policy import Role
 from toolkit.core.upstream_test import Found
-from toolkit.core.upstream_traits import OutputBound
+from toolkit.demo.disguise import Disguise
 from toolkit.gateway.upstream_probe import LARGEST_LIST
 from toolkit.providers.presets import PRESETS
 from toolkit.store.actor import Actor
 from toolkit.store.tables import AuditRow, Model, OutboxRow, Upstream, UpstreamTest
+
+AT = {Dialect.OPENAI: "/openai/v1", Dialect.ANTHROPIC: "/anthropic", Dialect.GEMINI: "/gemini"}
+"""Where the demo upstream has each dialect."""
 
 KIND = {Dialect.OPENAI: "chat", Dialect.ANTHROPIC: "messages", Dialect.GEMINI: "generate"}
 
@@ -134,35 +138,44 @@ def test_an_answer_without_end_is_not_read_to_its_end(gate: Gate) -> None:
 
 
 @pytest.mark.world
-@pytest.mark.parametrize("preset", ["deepseek", "groq", "mistral", "anthropic", "google"])
+@pytest.mark.parametrize("preset", ["deepseek", "groq", "mistral", "azure-openai", "anthropic", "google"])
 def test_a_provider_that_is_as_its_preset_says_needs_nothing(gate: Gate, preset: str) -> None:
-    """It refuses what its preset does not add, and has the endpoints that its preset claims, and no other."""
+    """The demo upstream in its disguise: it works in what the preset claims, and tells its usage."""
     row = PRESETS[preset]
-    traits = row.traits
-    taken = {
-        "stream_options": traits.add_stream_options,
-        "max_completion_tokens": traits.output_bound is not OutputBound.MAX_TOKENS,
-        "max_tokens": traits.output_bound is not OutputBound.MAX_COMPLETION_TOKENS or row.dialect is not Dialect.OPENAI,
-    }
-    with picky(refusing(*[name for name, is_taken in taken.items() if not is_taken]), KIND[row.dialect]) as upstream:
-        upstream.absent = () if "responses" in row.endpoints else ("/responses",)
-        code, facts = tried(gate, upstream.url, row.dialect, preset=preset)
+    with running_demo(0, Disguise(row)) as demo:
+        code, facts = tried(gate, demo + AT[row.dialect], row.dialect, preset=preset)
         assert (code, facts["to_do"]) == (0, [])
+        assert facts["models"]
         works = {call["form"] for call in facts["calls"] if call["works"]}
         assert works == {name for name in row.endpoints if name in works | {"responses"}}
+        assert all(call["usage"] for call in facts["calls"] if call["works"])
 
 
 @pytest.mark.world
-def test_a_provider_that_differs_from_its_preset_is_said_to(gate: Gate) -> None:
-    """An endpoint that is claimed and not there, and a field that is not taken any more."""
-    assert "responses" in PRESETS["openai"].endpoints
-    with picky(refusing("stream_options")) as upstream:
-        upstream.absent = ("/responses",)
-        code, facts = tried(gate, upstream.url, preset="openai")
+@pytest.mark.parametrize(
+    ("preset", "field", "words"),
+    [
+        ("groq", "max_completion_tokens", "--output-bound max_tokens"),
+        ("together", "stream_options", "--no-add-stream-options"),
+        ("xai", "store", "--no-add-store"),
+    ],
+)
+def test_a_provider_that_differs_from_its_preset_is_said_to(gate: Gate, preset: str, field: str, words: str) -> None:
+    """By the command that sets it."""
+    with running_demo(0, Disguise(PRESETS[preset], frozenset({field}))) as demo:
+        code, facts = tried(gate, demo + AT[Dialect.OPENAI], preset=preset)
+        assert code == 0, facts
+        (step,) = facts["to_do"]
+        assert f"It refuses {field}: keydesk upstreams update {facts['upstream']} {words}." in step
+
+
+@pytest.mark.world
+def test_an_endpoint_that_a_preset_claims_and_that_is_not_there_is_said_to_be_missing(gate: Gate) -> None:
+    """DeepSeek in the place of OpenAI."""
+    with running_demo(0, Disguise(PRESETS["deepseek"])) as demo:
+        code, facts = tried(gate, demo + AT[Dialect.OPENAI], preset="openai")
         assert code == 1
-        refused, absent = facts["to_do"]
-        assert "--no-add-stream-options" in refused
-        assert "See why 2 calls failed that should work" in absent
+        assert "See why 2 calls failed that should work" in facts["to_do"][-1]
 
 
 @pytest.mark.world

@@ -32,6 +32,9 @@ A chunk is an event with text, reasoning or a part of a tool call; there are two
 chunks fails just before its end. A call that does not stream has no chunks: `break` and `truncate` then act in the
 middle of the body, and `error_event` is a plain HTTP 500.
 
+In the disguise of a provider (`keydesk demo --like groq`) it has the endpoints, credential's header and fields that its
+preset says; what that provider does not know, or it was told to refuse, is an error (`toolkit.demo.disguise`).
+
 `GET /demo/calls` is the witness: the last 10,000 calls as a JSON list, oldest first, without any header's value.
 `state` is running, finished, disconnected (the client left) or error. `DELETE /demo/calls` clears it.
 """
@@ -56,6 +59,7 @@ from toolkit.demo.answer import BadRequest, Dialect, Endpoint, Json, dump
 from toolkit.demo.compaction import COMPACTION
 from toolkit.demo.compose import PromptCache, compose
 from toolkit.demo.delivery import Call, Delivery, Late, refuse
+from toolkit.demo.disguise import Disguise
 from toolkit.demo.responses import RESPONSES
 from toolkit.demo.text import Directives
 
@@ -71,9 +75,11 @@ class Upstream:
         pace: how long it takes: 1.0 like a usual provider, 0 at once, 2.0 twice as long.
         cache: the prompts it has seen.
         calls: the last calls, oldest first.
+        disguise: the provider that it behaves as, if it does.
     """
 
     pace: float
+    disguise: Disguise | None = None
     cache: PromptCache = field(default_factory=PromptCache)
     calls: deque[Call] = field(default_factory=lambda: deque(maxlen=_KEPT_CALLS))
 
@@ -82,8 +88,8 @@ class Upstream:
 
         async def handle(request: Request) -> ASGIApp:
             call = self._meet(request)
-            if not _has_credential(request, dialect):
-                return refuse(dialect, call, 401, "No API key was given, or it is not valid.")
+            if (refusal := self._refusal(request, dialect, call)) is not None:
+                return refusal
             try:
                 raw = await request.body()
             except ClientDisconnect:
@@ -91,6 +97,10 @@ class Upstream:
                 return Response()
             try:
                 body = _read_body(call, raw, request.path_params.get("model"))
+                if self.disguise is not None and (form := self.disguise.form(request.url.path)) is not None:
+                    if unknown := self.disguise.unknown_field(form, body):
+                        raise BadRequest(f"Unrecognized request argument supplied: {unknown}")
+                    body = self.disguise.asked(form, body)
                 ask = kind.read(body)
                 orders = Directives.read(ask.last_user_text)
             except ValueError as problem:
@@ -108,8 +118,8 @@ class Upstream:
 
         async def handle(request: Request) -> Response:
             call = self._meet(request)
-            if not _has_credential(request, dialect):
-                return refuse(dialect, call, 401, "No API key was given, or it is not valid.")
+            if (refusal := self._refusal(request, dialect, call)) is not None:
+                return refusal
             call.state, call.status = "finished", 200
             return JSONResponse(dialect.models(), headers=dialect.headers)
 
@@ -138,6 +148,17 @@ class Upstream:
             return Response(status_code=204)
         shown = dump([asdict(call) for call in self.calls]).encode("utf-8", "replace")
         return Response(shown, media_type="application/json")
+
+    def _refusal(self, request: Request, dialect: Dialect, call: Call) -> Response | None:
+        """Return why a call is not even read: there is no such endpoint in this disguise, or no credential is shown."""
+        shown = _has_credential(request, dialect)
+        if self.disguise is not None:
+            form = self.disguise.form(request.url.path)
+            if form is None:  # as a server answers that does not have it, in no dialect's form
+                call.state, call.status = "error", 404
+                return JSONResponse({"detail": "Not Found"}, 404)
+            shown = self.disguise.shows_credential(form, request.headers, usually=shown)
+        return None if shown else refuse(dialect, call, 401, "No API key was given, or it is not valid.")
 
     def _meet(self, request: Request) -> Call:
         call = Call(
@@ -185,14 +206,15 @@ async def _no_such_path(request: Request, problem: Exception) -> Response:
     return JSONResponse(dialect.error(status, f"{request.method} {request.url.path}: no such call here."), status)
 
 
-def create_app(pace: float = 1.0) -> Starlette:
+def create_app(pace: float = 1.0, disguise: Disguise | None = None) -> Starlette:
     """Make a demo upstream with a memory of its own.
 
     Args:
         pace: how long answers take: 1.0 like a usual provider (0.15 s to the first token, then 60 tokens a second),
             0 at once, 2.0 twice as long.
+        disguise: the provider that it behaves as; without one it has all that it knows.
     """
-    upstream = Upstream(pace)
+    upstream = Upstream(pace, disguise)
     routes = [Route("/demo/calls", upstream.witness, methods=["GET", "DELETE"])]
     for path, dialect, kind in (
         ("/openai/v1/chat/completions", openai.DIALECT, openai.CHAT),
@@ -216,16 +238,17 @@ def create_app(pace: float = 1.0) -> Starlette:
     return Starlette(routes=routes, exception_handlers={404: _no_such_path, 405: _no_such_path})
 
 
-def serve(host: str, port: int, pace: float) -> None:
+def serve(host: str, port: int, pace: float, disguise: Disguise | None = None) -> None:
     """Run a demo upstream until the process is told to stop; returns after Ctrl-C.
 
     Args:
         host: address to listen on.
         port: port to listen on; 0 takes a free one, which uvicorn's log names.
         pace: as for `create_app`.
+        disguise: the same.
     """
     uvicorn.run(
-        create_app(pace),
+        create_app(pace, disguise),
         host=host,
         port=port,
         access_log=False,
