@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -318,6 +319,22 @@ def test_people_of_one_organisation_read_no_names_of_the_platform(both: World) -
     report = findings.run(workspace.ledger)
     assert "keydesk.local" not in repr(report)
     assert "cli:" not in repr(report)
+
+
+def test_acts_are_narrowed_by_names_as_they_are_read(both: World) -> None:
+    """Asking for a name of the platform finds an organisation nothing, so that none can be guessed."""
+    workspace = both.workspace.as_analyst("Acme")
+    with workspace.read() as tx:
+        known = audit.choices(tx)
+        assert known.actors == [ADA, "platform"]
+        assert {row.actor for row in audit.rows(tx, by="platform")} == {"platform"}
+        assert {row.actor for row in audit.rows(tx, by=ADA, action="key.create")} == {ADA}
+        assert len(audit.rows(tx, by="platform")) + len(audit.rows(tx, by=ADA)) == len(audit.rows(tx))
+        assert audit.rows(tx, by=BOSS) == []
+        assert audit.rows(tx, since=tx.now + timedelta(days=1)) == []
+    with both.workspace.read() as tx:
+        assert {BOSS, ADA} <= set(audit.choices(tx).actors)
+        assert {row.actor for row in audit.rows(tx, by=BOSS)} == {BOSS}
 
 
 def test_the_platform_reads_all_names(both: World) -> None:

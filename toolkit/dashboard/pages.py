@@ -33,6 +33,7 @@ PAGES = (
     Page("requests", "Requests", "Watch", "receipt_long", "Each call: what it used, and what it cost."),
     Page("keys", "Keys", "Manage", "key", "Create, change, rotate and stop API keys."),
     Page("reconciliation", "Reconciliation", "Govern", "balance", "Whether the books balance, and stuck holds."),
+    Page("audit_log", "Audit log", "Govern", "history", "Who did what, with the facts before and after."),
 )
 """In the menu's order. The first is the front page, at the address `/`."""
 

@@ -8,10 +8,12 @@ import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import select, text
+from sqlalchemy import ColumnElement, and_, select, text
+from sqlalchemy.orm import InstrumentedAttribute
 
 from toolkit.core import words
 from toolkit.core.errors import InvalidInput
@@ -135,13 +137,55 @@ def facts_shown(snapshot: str | None, shown: Callable[[str], str]) -> str | None
     return _snapshot({name: shown(value) if name in NAMES and value else value for name, value in facts.items()})
 
 
-def rows(tx: Transaction, *, subject: str | None = None, org_id: str | None = None, limit: int = 200) -> list[AuditRow]:
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """What the acts that somebody may see can be narrowed to, each sorted: actions, actors and subjects' ids."""
+
+    actions: list[str]
+    actors: list[str]
+    subjects: list[str]
+
+
+def choices(tx: Transaction) -> Choices:
+    """Return what `rows` may be asked for, with actors as the actor of the transaction reads them."""
+
+    def distinct(column: InstrumentedAttribute[str]) -> set[str]:
+        query = select(column).distinct()
+        return set(
+            tx.session.scalars(query if tx.actor.org_id is None else query.where(AuditRow.chain == tx.actor.org_id))
+        )
+
+    actors = set(map(names_shown(tx), distinct(AuditRow.actor)))
+    return Choices(sorted(distinct(AuditRow.action)), sorted(actors), sorted(distinct(AuditRow.subject)))
+
+
+def _is_by(tx: Transaction, by: str) -> ColumnElement[bool]:
+    """Return the condition that an act was done by somebody, under the name that the transaction's actor reads."""
+    if tx.actor.org_id is None:
+        return AuditRow.actor == by
+    own = select(OrgPerson.name).where(OrgPerson.org_id == tx.actor.org_id)
+    return AuditRow.actor.not_in(own) if by == PLATFORM else and_(AuditRow.actor == by, AuditRow.actor.in_(own))
+
+
+def rows(
+    tx: Transaction,
+    *,
+    subject: str | None = None,
+    org_id: str | None = None,
+    action: str | None = None,
+    by: str | None = None,
+    since: datetime | None = None,
+    limit: int = 200,
+) -> list[AuditRow]:
     """Return the newest acts that the actor may see, newest first; for people of one organisation as they read them.
 
     Args:
         tx: any actor.
         subject: only acts on this.
         org_id: only acts in the organisation with this id.
+        action: only acts of this kind, such as "key.rotate".
+        by: only acts of whoever the actor of the transaction reads this name for.
+        since: only acts at this moment or later.
         limit: the most to return.
     """
     query = select(AuditRow).order_by(AuditRow.at.desc(), AuditRow.chain, AuditRow.seq.desc()).limit(limit)
@@ -151,6 +195,12 @@ def rows(tx: Transaction, *, subject: str | None = None, org_id: str | None = No
         query = query.where(AuditRow.chain == org_id)
     if subject is not None:
         query = query.where(AuditRow.subject == subject)
+    if action is not None:
+        query = query.where(AuditRow.action == action)
+    if by is not None:
+        query = query.where(_is_by(tx, by))
+    if since is not None:
+        query = query.where(AuditRow.at >= since)
     found = list(tx.session.scalars(query))
     if tx.actor.org_id is None:
         return found
