@@ -36,14 +36,11 @@ def main() -> None:
     with workspace.read() as tx:
         known, named = audit.choices(tx), _names(tx)
     period = filters.one_of("period", "Period", list(PERIODS), "30 days")
-    columns = st.columns(3)
-    with columns[0]:
-        action = filters.choice("action", "Action", {each: each for each in known.actions}, "Any action")
-    with columns[1]:
-        actor = filters.choice("actor", "Who", {each: each for each in known.actors}, "Anybody")
-    with columns[2]:
-        objects = {each: named.get(each, each) for each in known.subjects}
-        subject = filters.choice("object", "Object", objects, "Any object")
+    left, middle, right = st.columns(3)
+    action = filters.choice(left, "action", "Action", {each: each for each in known.actions}, "Any action")
+    actor = filters.choice(middle, "actor", "Who", {each: each for each in known.actors}, "Anybody")
+    objects = {each: named.get(each, each) for each in known.subjects}
+    subject = filters.choice(right, "object", "Object", objects, "Any object")
     with workspace.read() as tx:
         days = PERIODS[period]
         since = tx.now - timedelta(days=days) if days is not None else None
@@ -104,7 +101,7 @@ def _cells(act: AuditRow, named: dict[str, str], *, with_org: bool) -> dict[str,
 
 @st.dialog("Act", width="large", on_dismiss=dialog.close)
 def act_dialog(act: AuditRow, named: dict[str, str]) -> None:
-    """Show an act: who, when, why, and its facts before and after side by side."""
+    """Show an act: who, when, why, and its facts before and after side by side, those that changed first."""
     text = escape
     st.html(
         shared.facts(
@@ -123,7 +120,7 @@ def act_dialog(act: AuditRow, named: dict[str, str]) -> None:
     if not before and not after:
         return
     rows = []
-    for name in sorted({**before, **after}):
+    for name in sorted({**before, **after}, key=lambda each: (before.get(each) == after.get(each), each)):
         old, new = (_value(facts, name) for facts in (before, after))
         mark = "<b>{}</b>" if old != new and before and after else "{}"
         rows.append([text(name.replace("_", " ")), text(old), mark.format(text(new))])

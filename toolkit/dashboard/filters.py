@@ -8,14 +8,16 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from toolkit.dashboard import shared
 
 
-def choice(name: str, label: str, options: Mapping[str, str], every: str) -> str | None:
+def choice(place: DeltaGenerator, name: str, label: str, options: Mapping[str, str], every: str) -> str | None:
     """Draw a choice of one thing or all; stop the page with "not found" if its address names another one.
 
     Args:
+        place: where it is drawn, such as a column.
         name: of the parameter in the address, whose value is an option's id.
         label: what is chosen, as a screen reader says it.
         options: what the actor may choose: ids, and the names that are shown for them.
@@ -33,7 +35,7 @@ def choice(name: str, label: str, options: Mapping[str, str], every: str) -> str
         st.session_state[widget] = asked
     shown = distinct(options)
     chosen = str(
-        st.selectbox(
+        place.selectbox(
             label,
             ["", *options],
             format_func=lambda each: shown[each] if each else every,
