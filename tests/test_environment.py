@@ -76,6 +76,7 @@ def test_every_setting_is_read(tmp_path: Path) -> None:
         "KEYDESK_STREAM_SILENCE": "7",
         "KEYDESK_CALL_TIMEOUT": "4",
         "KEYDESK_SHUTDOWN_GRACE": "5",
+        "KEYDESK_KEY_PAGE": "on",
         "KEYDESK_LEASE": "6",
         "KEYDESK_SQLITE_SYNCHRONOUS": "normal",
     }
@@ -109,6 +110,7 @@ def test_a_typo_is_refused(tmp_path: Path, name: str) -> None:
         ("KEYDESK_SQLITE_SYNCHRONOUS", "OFF"),
         ("KEYDESK_TRUSTED_PROXIES", "nginx"),
         ("KEYDESK_CORS_ORIGINS", "*"),
+        ("KEYDESK_KEY_PAGE", "1"),
         ("KEYDESK_UPSTREAM_CERTIFICATES", "/etc/keydesk/models.pem"),
         ("KEYDESK_UPSTREAM_CERTIFICATES", "models="),
         ("KEYDESK_UPSTREAM_CERTIFICATES", "models=a.pem, models=b.pem"),

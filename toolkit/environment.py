@@ -64,6 +64,9 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
     synchronous = text("KEYDESK_SQLITE_SYNCHRONOUS").upper()
     if synchronous not in {"FULL", "NORMAL"}:
         raise InvalidInput(f"KEYDESK_SQLITE_SYNCHRONOUS={synchronous!r} must be FULL or NORMAL.")
+    key_page = text("KEYDESK_KEY_PAGE").lower()
+    if key_page not in {"on", "off"}:
+        raise InvalidInput(f"KEYDESK_KEY_PAGE={key_page!r} must be on or off.")
     public_url = text("KEYDESK_PUBLIC_URL")
     return Settings(
         data_dir=data_dir,
@@ -84,6 +87,7 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
         trusted_proxies=Proxies.parse(text("KEYDESK_TRUSTED_PROXIES"), "KEYDESK_TRUSTED_PROXIES"),
         public_url=public_url and parse_url(public_url, "KEYDESK_PUBLIC_URL"),
         dashboard_origins=parse_origins(text("KEYDESK_DASHBOARD_URL"), "KEYDESK_DASHBOARD_URL"),
+        key_page=key_page == "on",
         cors_origins=parse_origins(text("KEYDESK_CORS_ORIGINS"), "KEYDESK_CORS_ORIGINS", of_apps=True),
         gateway_port=whole("KEYDESK_GATEWAY_PORT", 1, 65535),
         dashboard_port=whole("KEYDESK_DASHBOARD_PORT", 1, 65535),

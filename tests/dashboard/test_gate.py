@@ -28,7 +28,8 @@ from toolkit.core.errors import SignInFailed
 from toolkit.core.passwords import hash_password
 from toolkit.core.policy import Role
 from toolkit.dashboard import gate, identity, streamlit_sessions
-from toolkit.dashboard.sign_in import LARGEST_FORM, MOST_WAITING, PASSWORDS_AT_ONCE, SignIns
+from toolkit.dashboard.forms import LARGEST_FORM
+from toolkit.dashboard.sign_in import MOST_WAITING, PASSWORDS_AT_ONCE, SignIns
 from toolkit.workspace import Workspace
 
 EMAIL, PASSWORD = "ada@acme.test", "correct horse battery"

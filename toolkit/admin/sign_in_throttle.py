@@ -12,10 +12,13 @@ pause is, and the others are refused before their password is looked at.
 Nothing is ever locked: a limit that strangers use up holds as long as they go on, and a pause longer. From an address
 where the same e-mail has signed in during the last 30 days only the first limit holds, so that strangers elsewhere do
 not keep anybody out at all. A reset of the password forgets all failures of the e-mail.
+
+Wrong API keys at the page /key count for their address alone.
 """
 
 import hashlib
 import ipaddress
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -23,6 +26,7 @@ from sqlalchemy import ColumnElement, delete, func, or_, select
 
 from toolkit.core.errors import SignInFailed
 from toolkit.core.ids import new_id
+from toolkit.store.locks import lock_name
 from toolkit.store.tables import Operator, SignInFailure, SignInSession
 from toolkit.store.transaction import Transaction
 
@@ -65,7 +69,7 @@ class Try:
 
     def limits(self) -> dict[str, Limit]:
         """Return what it counts for, and the limit of each."""
-        return {self.pair: PAIR, f"address:{self.address}": ADDRESS, email_subject(self.email): EMAIL}
+        return {self.pair: PAIR, **_of_address(self.address), email_subject(self.email): EMAIL}
 
 
 def network(address: str) -> str:
@@ -97,24 +101,73 @@ def require_turn(tx: Transaction, this: Try) -> None:
     Raises:
         SignInFailed: too many failures; the message has the seconds to wait.
     """
+    waits = _waits(tx, this.limits())
+    if waits and (this.pair in waits or not _is_known(tx, this)):
+        raise SignInFailed(
+            f"Too many failed tries. Wait {_seconds(waits)} s and try again, or ask a platform admin to reset the "
+            "password."
+        )
+
+
+def require_key_turn(tx: Transaction, address: str) -> None:
+    """Raise unless an API key that was typed may be looked at now; reads only.
+
+    Wrong keys and wrong passwords of an address count together.
+
+    Args:
+        tx: any.
+        address: the network that it comes from (see `network`).
+
+    Raises:
+        SignInFailed: too many failures; the message has the seconds to wait.
+    """
+    if waits := _waits(tx, _of_address(address)):
+        raise SignInFailed(f"Too many failed tries. Wait {_seconds(waits)} s and try again.")
+
+
+def take_key_turn(tx: Transaction, address: str) -> list[str]:
+    """Count an API key that was typed as wrong, until it has been right; return the ids of what was counted.
+
+    Raises as `require_key_turn`.
+    """
+    lock_name(tx, "sign-in")
+    require_key_turn(tx, address)
+    return _count(tx, _of_address(address))
+
+
+def forgive_key(tx: Transaction, counted: list[str]) -> None:
+    """Forget an API key that was right."""
+    tx.session.execute(delete(SignInFailure).where(SignInFailure.id.in_(counted)))
+
+
+def _of_address(address: str) -> dict[str, Limit]:
+    return {f"address:{address}": ADDRESS}
+
+
+def _waits(tx: Transaction, limits: dict[str, Limit]) -> dict[str, timedelta]:
+    """Return for how long each subject that has failed too often must wait."""
     recent = SignInFailure.failed_at > tx.now - WINDOW
     waits = {}
-    for subject, limit in this.limits().items():
+    for subject, limit in limits.items():
         query = select(func.count(), func.max(SignInFailure.failed_at)).where(SignInFailure.subject == subject, recent)
         failures, newest = tx.session.execute(query).one()
         if failures >= limit.tries and newest + limit.pause > tx.now:
             waits[subject] = newest + limit.pause - tx.now
-    if waits and (this.pair in waits or not _is_known(tx, this)):
-        seconds = -(-max(waits.values()) // timedelta(seconds=1))
-        raise SignInFailed(
-            f"Too many failed tries. Wait {seconds} s and try again, or ask a platform admin to reset the password."
-        )
+    return waits
+
+
+def _seconds(waits: dict[str, timedelta]) -> int:
+    return -(-max(waits.values()) // timedelta(seconds=1))
 
 
 def count(tx: Transaction, this: Try) -> list[str]:
     """Count a try as failed, until it has succeeded; return the ids of what was counted."""
+    return _count(tx, this.limits())
+
+
+def _count(tx: Transaction, subjects: Iterable[str]) -> list[str]:
     tx.session.execute(delete(SignInFailure).where(SignInFailure.failed_at <= tx.now - WINDOW))
-    failed = [SignInFailure(id=new_id("fail"), subject=subject, failed_at=tx.now) for subject in this.limits()]
+    failed = [SignInFailure(id=new_id("fail"), subject=subject, failed_at=tx.now) for subject in subjects]
     tx.session.add_all(failed)
     return [failure.id for failure in failed]
 

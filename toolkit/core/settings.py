@@ -93,6 +93,11 @@ TABLE = (
         "The dashboard's origins as browsers see them, the main one first, with commas between; empty: the host asked.",
     ),
     Setting(
+        "KEYDESK_KEY_PAGE",
+        "off",
+        "on: the dashboard has a page /key that tells who has an API key what it may call, what is spent and left.",
+    ),
+    Setting(
         "KEYDESK_CORS_ORIGINS",
         "",
         "Origins of web pages that may call the gateway from a browser (CORS), with commas between; empty: none.",
@@ -143,6 +148,7 @@ class Settings:
     trusted_proxies: Proxies
     public_url: str  # empty where it follows from host and port
     dashboard_origins: tuple[str, ...]
+    key_page: bool
     cors_origins: tuple[str, ...]
     gateway_port: int
     dashboard_port: int

@@ -19,7 +19,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from toolkit.core.errors import KeydeskError
 from toolkit.dashboard import headers, identity, streamlit_sessions
-from toolkit.dashboard.headers import FORMS, SIGN_IN
+from toolkit.dashboard.headers import FORMS, KEY, SIGN_IN
+from toolkit.dashboard.key_page import KeyPages
 from toolkit.dashboard.sign_in import SignIns
 from toolkit.dashboard.visitor import Visitor
 from toolkit.gateway.connection_limits import prove
@@ -35,8 +36,8 @@ _BAD_TOKEN, _TOO_LARGE, _LATER = 1008, 1009, 1013  # RFC 6455 and its registry o
 
 
 def routes() -> list[Route]:
-    """Return the routes of signing in and out."""
-    return SignIns().routes()
+    """Return the routes of signing in and out, and of the page for holders of keys."""
+    return [*SignIns().routes(), *KeyPages().routes()]
 
 
 def middleware() -> list[Middleware]:
@@ -140,6 +141,8 @@ async def _refusal(request: Request, visitor: Visitor) -> Response | None:
     """Return the answer to what is not let through, None for what is."""
     path = request.url.path
     if path in _PUBLIC or path.startswith(headers.STATIC):
+        return None
+    if path == KEY and identity.workspace().settings.key_page:
         return None
     if await to_thread.run_sync(identity.find_in, request, visitor) is None:
         if request.method == "GET" and "text/html" in request.headers.get("accept", ""):

@@ -12,7 +12,8 @@ from toolkit.dashboard.visitor import Visitor
 
 SIGN_IN = "/sign-in"
 FORMS = ("/auth/sign-in", "/auth/sign-out")
-_OWN_PAGES = {SIGN_IN, *FORMS}
+KEY = "/key"
+_OWN_PAGES = {SIGN_IN, *FORMS, KEY}
 
 STATIC = "/static/"
 """Streamlit's bundle: the same for everybody, under names that change with its content."""
@@ -21,7 +22,7 @@ SIGN_IN_POLICY = (
     "default-src 'none'; style-src 'unsafe-inline'; font-src 'self'; img-src data:; form-action 'self'; "
     "base-uri 'none'; frame-ancestors 'none'"
 )
-"""The sign-in page loads nothing but its font; its style and picture are part of it."""
+"""The sign-in page and the one for keys load nothing but a font; style and picture are part of them."""
 
 
 def static_folder() -> Path:

@@ -6,7 +6,6 @@ from html import escape
 from pathlib import Path
 from string import Template
 from typing import Any
-from urllib.parse import parse_qs
 
 from anyio import CapacityLimiter, to_thread
 from starlette.requests import Request
@@ -16,12 +15,9 @@ from starlette.routing import Route
 from toolkit.admin import sessions
 from toolkit.admin.sign_in import open_session
 from toolkit.core.errors import KeydeskError, SignInFailed
-from toolkit.dashboard import headers, identity, streamlit_sessions
+from toolkit.dashboard import forms, headers, identity, streamlit_sessions
 from toolkit.dashboard.headers import FORMS, SIGN_IN
 from toolkit.dashboard.visitor import Visitor
-
-LARGEST_FORM = 16_384
-"""Bytes of a sign-in form; e-mail, password and the page to go to need far less."""
 
 PASSWORDS_AT_ONCE = 2
 """Comparing one takes a core for 0.25 s; the pages of those who are signed in need the others."""
@@ -70,7 +66,7 @@ class SignIns:
         visitor = _visitor(request)
         if visitor.own_page is False:
             return PlainTextResponse(_FOREIGN.format(act="Sign in"), 403)
-        form = await _form(request)
+        form = await forms.read(request)
         if form is None:
             return PlainTextResponse("The form is too large.", 413)
         email, target = form.get("email", ""), local_path(form.get("next"))
@@ -128,15 +124,6 @@ def local_path(target: str | None) -> str:
 
 def _visitor(request: Request) -> Visitor:
     return Visitor.of(request.scope, identity.workspace().settings)
-
-
-async def _form(request: Request) -> dict[str, str] | None:
-    body = b""
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > LARGEST_FORM:
-            return None
-    return {name: values[-1] for name, values in parse_qs(body.decode("utf-8", "replace")).items()}
 
 
 @cache
