@@ -19,7 +19,7 @@ setup: $(VENV)/.run ## Install what Keydesk needs to run, and nothing else
 # The tests start dozens of processes; without bytecode on disk each would compile all that it imports.
 test test-world: export PYTHONDONTWRITEBYTECODE :=
 
-test: $(VENV)/.test ## Run the tests (ARGS="tests/billing" for a part)
+test: $(VENV)/.bytecode ## Run the tests (ARGS="tests/billing" for a part)
 	@pytest -n auto --dist worksteal -m "not world" $(ARGS)
 
 test-world: $(VENV)/.test $(VENV)/.npm ## Run what is long and end to end, and the property tests with more examples (up to 30 minutes)
@@ -70,6 +70,11 @@ $(VENV)/.%: requirements/%.txt pyproject.toml $(BIN)/uv
 		|| { echo "uv could not; pip, which knows this machine's own settings, tries (a few minutes)…"; \
 		$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements/$*.txt; }
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --no-index -e .
+	@touch $@
+
+# Compiled once: each of the workers would compile all tests and libraries for itself, at the same time.
+$(VENV)/.bytecode: $(VENV)/.test
+	@pytest --collect-only -qq -m "not world" >/dev/null 2>&1 || true
 	@touch $@
 
 # Coding tools and JavaScript SDKs. Of their install scripts two are run: they put the tool's program in its place.

@@ -46,6 +46,7 @@ from toolkit.core.money import NANO
 from toolkit.core.policy import Role
 from toolkit.core.pricing import MILLION, PriceSheet, Tier
 from toolkit.core.settings import Settings
+from toolkit.ledger.duckdb_engine import engine
 from toolkit.store.actor import Actor
 from toolkit.workspace import Workspace
 
@@ -86,6 +87,14 @@ def examples(count: int) -> hypothesis.settings:
 def usd(dollars: float) -> int:
     """Return whole cents' worth of dollars as nano-USD, for readable tests."""
     return round(dollars * 100) * (NANO // 100)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_engine() -> Iterator[None]:
+    """Keep the process's engine of DuckDB, which ends with its last connection: each test would make it anew."""
+    connection = engine()
+    yield
+    connection.close()
 
 
 @pytest.fixture(autouse=True, scope="session")
