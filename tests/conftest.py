@@ -27,10 +27,14 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
 from click.testing import CliRunner, Result
+from sqlalchemy import Engine
+from sqlalchemy.engine.default import DefaultDialect
+from sqlalchemy.util import LRUCache
 
 from tests.stores import StoreKind, Stores
 from toolkit import environment
@@ -47,6 +51,7 @@ from toolkit.core.policy import Role
 from toolkit.core.pricing import MILLION, PriceSheet, Tier
 from toolkit.core.settings import Settings
 from toolkit.ledger.duckdb_engine import engine
+from toolkit.store import engines
 from toolkit.store.actor import Actor
 from toolkit.workspace import Workspace
 
@@ -95,6 +100,24 @@ def _one_engine() -> Iterator[None]:
     connection = engine()
     yield
     connection.close()
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _statements_compiled_once() -> Iterator[None]:
+    """Let all engines of a process share the text of compiled statements: each test opens a store of its own."""
+    shared: LRUCache[Any, Any] = LRUCache(2_000)
+
+    def remembered(engine: Engine) -> Engine:
+        return engine.execution_options(compiled_cache=shared)
+
+    with pytest.MonkeyPatch.context() as patch:
+        for make in ("sqlite_engine", "postgres_engine"):
+            original = getattr(engines, make)
+            patch.setattr(engines, make, lambda *given, original=original: remembered(original(*given)))
+        # The key of a compiled statement holds its engine's dialect.
+        patch.setattr(DefaultDialect, "__eq__", lambda one, other: type(one) is type(other), raising=False)
+        patch.setattr(DefaultDialect, "__hash__", lambda one: hash(type(one)), raising=False)
+        yield
 
 
 @pytest.fixture(autouse=True, scope="session")

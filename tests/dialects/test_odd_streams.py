@@ -118,3 +118,13 @@ def test_a_body_has_begun_with_its_first_byte_that_says_something() -> None:
     """White space and a byte order mark, or a part of one, say nothing yet."""
     assert not any(map(has_begun, (b"", b"\n \r\n", b"\xef", b"\xef\xbb", b"\xef\xbb\xbf", b"\xef\xbb\xbf\n")))
     assert all(map(has_begun, (b"{", b"\xef\xbb\xbf{", b"\n\n:", b"\xef\xbbx")))
+
+
+@pytest.mark.parametrize("stream", [b"[[]", b'[{"a": 1},[]', b"[[],{}"])
+def test_an_empty_array_in_an_array_is_not_its_end(stream: bytes) -> None:
+    """What comes behind it is as good as what comes before."""
+    meter = MODULES[Dialect.GEMINI].Meter("streamGenerateContent", sse=False)
+    error = b',{"error": {"message": "no", "code": 500}}'
+    assert read(meter, stream + error, [])[0] == stream + error
+    assert meter.failed
+    assert not meter.ended

@@ -26,6 +26,8 @@ _TOKEN = re.compile(rb'"(?>[^"\\]++|\\.)*+("?)|[{}\[\]]', re.DOTALL)
 BOM = b"\xef\xbb\xbf"
 """May stand before the first event; WHATWG HTML, "Parsing an event stream"."""
 
+_BEFORE_ELEMENT = re.compile(rb"(?:\xef\xbb\xbf)?[ \t\r\n]*+\[?[ \t\r\n]*+,?[ \t\r\n]*+")
+
 _FIELD = re.compile(rb"(?:data|event|id|retry)(?:[:\r\n]|\Z)|:")
 _FIELDS = (b"data", b"event", b"id", b"retry")
 
@@ -181,8 +183,11 @@ class ArraySplitter:
 
 
 def element_of(piece: bytes) -> bytes:
-    """Return the element of a piece, without what stood before it; empty for the closing bracket."""
-    element = piece.removeprefix(BOM).lstrip(b" \t\r\n[,").rstrip()
+    """Return the element of a piece, without what stood before it; empty for the closing bracket.
+
+    Before it stood the array's own bracket, or a comma: what brackets follow are the element's.
+    """
+    element = piece[_BEFORE_ELEMENT.match(piece).end() :].rstrip()  # type: ignore[union-attr]  # it may match nothing
     return b"" if element == b"]" else element
 
 
