@@ -206,6 +206,7 @@ def test_notebook_says_what_to_do_when_there_is_nothing(path: Path, workspace: W
     assert "`make up` starts" in printed(run(path, workspace.settings)).replace("\n", " ")
 
 
+@pytest.mark.world
 def test_spend_attribution_names_the_costliest_key(reading: Workspace, shown: Callable[[str], Bundles]) -> None:
     """The first bar and the table have the key that cost most last month, with what it cost; in all, what all did."""
     rows = reading.ledger.sql("SELECT key, cost FROM usage WHERE month = ?", [last_month(reading)]).to_pylist()
@@ -255,6 +256,7 @@ def test_spend_attribution_says_whose_spend_is_untagged(reading: Workspace, show
     assert top in [[bars["y"][-1], bars["text"][-1]] for bars in drawn if "text" in bars]
 
 
+@pytest.mark.world
 def test_wallet_reconciliation_says_that_the_books_balance(shown: Callable[[str], Bundles]) -> None:
     """On demo data every check passes, and the amounts paid in are those of the demo data."""
     assert "The books balance." in printed(shown("wallet_reconciliation"))
@@ -277,6 +279,7 @@ def test_key_audit_finds_what_is_wrong_with_the_demo_keys(shown: Callable[[str],
     assert "`keydesk audit --head FILE`" in said
 
 
+@pytest.mark.world
 def test_limits_and_forecast_foretells_this_month(shown: Callable[[str], Bundles]) -> None:
     """The first line says what this month has cost and will cost, and the run-away key is what was unusual."""
     said = printed(shown("limits_and_forecast"))
@@ -321,6 +324,7 @@ def test_notebook_of_one_organisation_shows_no_other(demo: Settings, run: Run) -
     assert "Not checked, for only the platform may see it" in printed(found)
 
 
+@pytest.mark.world
 def test_month_close_closes_nothing_by_itself(reading: Workspace, shown: Callable[[str], Bundles]) -> None:
     """Without its parameter the notebook shows drafts of the oldest month and how to close it; no statement is made."""
     with reading.read() as tx:
@@ -332,6 +336,7 @@ def test_month_close_closes_nothing_by_itself(reading: Workspace, shown: Callabl
     assert tables(shown("month_close")).count("Draft: this month is not closed") == 3
 
 
+@pytest.mark.world
 def test_month_close_closes_and_compares_when_told_to(demo: Settings, tmp_path: Path, run: Run) -> None:
     """With `close = True` each organisation's oldest month is frozen and verified; an invoice's gap is split."""
     shutil.copytree(demo.data_dir, tmp_path / "data")

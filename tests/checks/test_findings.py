@@ -174,6 +174,7 @@ def test_every_check_finds_what_it_is_for(worst: Worst) -> None:
     assert worst.admin.findings == worst.analyst.findings
 
 
+@pytest.mark.world
 @pytest.mark.only_store("postgresql")
 def test_every_check_finds_what_it_is_for_on_postgresql(scene: Scene) -> None:
     """So it does on the other store."""

@@ -357,6 +357,7 @@ def on_terminal(settings: Settings, arguments: list[str], *dialogue: tuple[str, 
     return code, shown
 
 
+@pytest.mark.world
 @pytest.mark.only_store("sqlite")
 def test_delete_asks_for_the_name_on_a_terminal(world: World, settings: Settings, read: Read) -> None:
     """Another name than the key's leaves it alone; its own name deletes it."""
@@ -448,6 +449,7 @@ def test_a_password_is_not_asked_for_without_a_terminal(world: World, run: Run) 
         assert tx.session.scalar(select(func.count()).select_from(Operator)) == 0
 
 
+@pytest.mark.world
 def test_a_password_is_typed_twice_and_not_shown(world: World, settings: Settings) -> None:
     """On a terminal the password is asked for twice and never echoed."""
     arguments = ["operators", "add", "eva@example.com", "--role", "analyst"]

@@ -27,6 +27,7 @@ def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
         yield taken
 
 
+@pytest.mark.world
 def test_it_serves_both_families(port: int) -> None:
     """KEYDESK_HOST=::"""
     with connected(port, "127.0.0.1") as client:

@@ -73,6 +73,7 @@ def contents(workspace: Workspace) -> list[tuple[Any, ...]]:
     )
 
 
+@pytest.mark.world
 def test_the_books_balance(loaded: Workspace) -> None:
     """Every invariant holds, and every check but that of open holds and segments had something to look at."""
     findings = reconcile.run(loaded)

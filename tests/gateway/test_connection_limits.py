@@ -285,6 +285,7 @@ main()
 """
 
 
+@pytest.mark.world
 def test_silent_connections_shut_nobody_out(gate: Gate, tmp_path: Path) -> None:
     """At `ulimit -n 200` three hundred of them leave a neighbour his calls, and operators a log line."""
     log = tmp_path / "gateway.log"

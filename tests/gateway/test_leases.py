@@ -197,6 +197,7 @@ def test_a_call_without_an_answer_yet_is_told(
         assert row.outcome == "abandoned" or row.error == "the gateway was stopped"
 
 
+@pytest.mark.world
 def test_a_call_that_waited_longer_than_the_lease_is_not_forwarded(
     place: Callable[[], contextlib.AbstractContextManager[Running]],
 ) -> None:
@@ -220,6 +221,7 @@ def test_a_call_that_waited_longer_than_the_lease_is_not_forwarded(
         assert outcomes in (["completed", "abandoned"], ["completed"])
 
 
+@pytest.mark.world
 def test_a_hold_that_its_gateway_does_not_know_is_released(
     place: Callable[[], contextlib.AbstractContextManager[Running]],
 ) -> None:

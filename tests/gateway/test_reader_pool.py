@@ -447,6 +447,7 @@ def test_a_large_body_is_forwarded_as_a_small_one_is(gate: Gate, kind: str, *, s
     assert (gate.row().input_tokens, gate.row().output_tokens) == (7, 3)
 
 
+@pytest.mark.world
 def test_the_gateway_is_killed_and_its_processes_with_it(running: Any) -> None:
     """No process outlives a gateway that was killed."""
     gate = make_gate(running)

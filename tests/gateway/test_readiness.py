@@ -44,6 +44,7 @@ def no_room(running: Running) -> Iterator[None]:
         resource.prlimit(running.process.pid, resource.RLIMIT_FSIZE, (soft, hard))
 
 
+@pytest.mark.world
 def test_a_gateway_that_cannot_commit_is_not_ready(running: Running) -> None:
     """It says why as soon as a call has met it, and is ready again when the store is; the process answers all along."""
     gate = make_gate(running)

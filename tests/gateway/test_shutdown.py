@@ -43,6 +43,7 @@ def test_sigterm_settles_every_call(
     assert (answers == [200]) == (outcome == "completed")
 
 
+@pytest.mark.world
 @pytest.mark.only_store("sqlite")
 def test_sigterm_makes_no_usage_of_a_free_call(settings: Settings, upstream: str, tmp_path: Path) -> None:
     """Counting tokens that is cut short is no estimated call of so many tokens: what is free has no usage."""

@@ -149,6 +149,7 @@ BODIES: dict[str, tuple[str, Callable[[], bytes], int, bytes]] = {
 }
 
 
+@pytest.mark.world
 @pytest.mark.parametrize("name", mostly_world(BODIES, "deep", "one string", "light objects"))
 def test_no_body_holds_the_loop(watched: Watched, name: str) -> None:
     """The largest body of each kind is read, judged and, if it may, forwarded in steps of a few milliseconds."""
@@ -186,6 +187,7 @@ ANSWERS: dict[str, tuple[bool, Callable[[], bytes]]] = {
 }
 
 
+@pytest.mark.world
 @pytest.mark.parametrize("name", mostly_world(ANSWERS, "one string", "many small events"))
 def test_no_answer_holds_the_loop(watched: Watched, name: str) -> None:
     """Large answers and events are read elsewhere, passed on whole, and charged by what they report."""

@@ -281,6 +281,7 @@ def hasty(impatient: Running) -> Gate:
     return make_gate(impatient)
 
 
+@pytest.mark.world
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
 @pytest.mark.parametrize("kind", ["chat", "messages", "generate"])
 def test_upstream_that_does_not_answer_in_time(hasty: Gate, kind: str, stream: bool) -> None:

@@ -64,6 +64,7 @@ def error_type(reply: Reply) -> str:
     return str(error["type"])
 
 
+@pytest.mark.world
 def test_every_process_refuses_the_next_call_and_resume_brings_all_back(two: Gate) -> None:
     """Though each has the key in its memory; free endpoints and listings are refused as well."""
     kinds = KINDS * 4

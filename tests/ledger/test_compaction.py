@@ -21,6 +21,7 @@ DAY = timedelta(days=1)
 AT_ONCE = timedelta(0)
 
 
+@pytest.mark.world
 def test_raced_compaction_changes_nothing(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of two compactions of the same segments one wins; the other leaves no trace."""
     wanted = []

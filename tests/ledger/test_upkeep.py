@@ -312,6 +312,7 @@ def test_drain_outlives_a_shelf_that_fails(workspace: Workspace, tmp_path: Path)
     assert (ledger.verify(), sum(segment.rows for segment in listed(ledger))) == ([], 2)
 
 
+@pytest.mark.world
 @pytest.mark.any_store
 def test_drain_sweeps_beside_a_damaged_segment(workspace: Workspace, tmp_path: Path) -> None:
     """A segment that cannot be merged does not keep what a killed process left."""

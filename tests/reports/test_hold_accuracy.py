@@ -60,7 +60,7 @@ def test_hold_accuracy_is_held_over_charged(world: World) -> None:
         hold_accuracy.table(ledger, ["colour"])
 
 
-@examples(20)
+@examples(8)
 @given(held=st.integers(0, 2**56), cost=st.integers(1, 2**62))
 def test_the_ratio_is_exact(tmp_path_factory: pytest.TempPathFactory, held: int, cost: int) -> None:
     """The ratio is the exact quotient, rounded to two decimals half up, however large the amounts are."""

@@ -116,7 +116,7 @@ def test_no_report_has_a_float(world: World, app: ApiKey) -> None:
         assert {str(frame["cost"].dtype) for frame in frames if "cost" in frame} == {"int64"}
 
 
-@examples(10)
+@examples(5)
 @given(costs=st.lists(st.integers(0, 2**40), min_size=1, max_size=30))
 def test_sums_are_exact(tmp_path_factory: pytest.TempPathFactory, costs: list[int]) -> None:
     """Spend equals the sum of the amounts as integers, whatever they are."""

@@ -206,6 +206,7 @@ def test_the_audit_log_tells_of_it(account: Account) -> None:
     assert '"charge_usd": "1"' in (row.after or "") or '"charge_usd":"1"' in (row.after or "")
 
 
+@pytest.mark.world
 @pytest.mark.both_stores
 def test_corrections_at_once_end_with_one_sum(account: Account) -> None:
     """However many correct the same call at the same time, the wallet and the key month agree with the last one."""

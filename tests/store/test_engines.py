@@ -238,6 +238,7 @@ def test_a_server_that_cannot_be_reached_is_named_without_the_password() -> None
     assert "hunter2" not in f"{store!r} {store.engine!r} {store.engine.url!r}"
 
 
+@pytest.mark.world
 @pytest.mark.only_store("sqlite")  # which has no server that other tests need
 def test_a_server_that_stops_is_waited_for(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     """While it is down every service is unavailable; when it is up again, the same store goes on with what it had."""

@@ -308,6 +308,7 @@ def test_tills_of_several_gateways_never_overspend(account: Account) -> None:
     assert account.month()["held"] + rich.month()["held"] == account.org()["held"] == usd(100)
 
 
+@pytest.mark.world
 def test_a_change_of_the_key_and_an_admission_are_one_after_the_other(account: Account) -> None:
     """Limits are raised and lowered under load: never is more held than the limit in force at the commit allows."""
     rounds = 15
