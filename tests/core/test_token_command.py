@@ -25,13 +25,19 @@ def test_a_token_may_stand_alone() -> None:
         ({"accessToken": "t", "expiresOn": "2026-12-01 12:09:00.000000", "expires_on": NOW.timestamp() + 60}, 60),
         ({"access_token": "t", "expires_in": 60, "token_type": "Bearer"}, 60),
         ({"access_token": "t", "expires_in": "60"}, 60),
+        ({"token": "t", "expiry": {"datetime": "2026-12-01 12:01:00.000000"}, "id_token": "i", "valid": True}, 60),
+        ({"token": "t", "expiry": {"datetime": "2026-12-01 14:01:00+02:00"}}, 60),
+        ({"token": "t", "expiry": {"datetime": 7}}, None),
         ({"token": "t", "expiry": "2026-12-01T12:01:00"}, None),
         ({"token": "t", "expires_in": [], "expires_at": None}, None),
         ({"token": "t", "expires_in": float("nan")}, None),
         ({"token": "t", "expires_in": 1e9}, LONGEST_LIFE),
         ({"token": "t"}, None),
     ],
-    ids=["kubernetes", "gcloud", "azure", "oauth", "words", "no zone", "odd", "no number", "long", "none"],
+    ids=[
+        *("kubernetes", "gcloud", "azure", "oauth", "words", "google-auth", "zone", "no text", "no zone", "odd"),
+        *("no number", "long", "none"),
+    ],
 )
 def test_an_object_may_tell_its_end(printed: object, life: float | None) -> None:
     """As the tools of Kubernetes, Google and Microsoft, and OAuth's servers, print it."""

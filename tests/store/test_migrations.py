@@ -75,7 +75,13 @@ def schema_of(store: Store) -> dict[str, Any]:
                 look.get_pk_constraint(table)["constrained_columns"],
             ),
             "foreign keys": sorted(
-                (str(f["name"]), f["constrained_columns"], f["referred_table"], f["referred_columns"])
+                # Of a key that stands beside its column, as SQLite wants it of a new one, the inspector tells no name.
+                (
+                    f["name"] or f"{table}_{f['constrained_columns'][0]}_fkey",
+                    f["constrained_columns"],
+                    f["referred_table"],
+                    f["referred_columns"],
+                )
                 for f in look.get_foreign_keys(table)
             ),
             "uniques": sorted((str(u["name"]), u["column_names"]) for u in look.get_unique_constraints(table)),

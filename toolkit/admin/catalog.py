@@ -73,23 +73,48 @@ def _served(model: Model, upstream: Upstream, upstream_model: str, prices: tuple
     )
 
 
-def _routed(model: ModelFacts, ways: list[Way], further: dict[str, list[str]]) -> ModelFacts:
-    """Return a model that can be served in several ways: by several upstreams, with several credentials, or both.
+def _routed(ways: list[Way], prices: tuple[DatedSheet, ...], further: dict[str, list[str]]) -> ModelFacts:
+    """Return a model as one or several upstreams serve it, each with one or several credentials.
 
     A request is judged once, so the strictest upstream says what becomes of unknown fields.
 
     Args:
-        model: as the first upstream serves it.
-        ways: the upstreams.
+        ways: the upstreams, the first one first.
+        prices: of the model itself; an upstream may have another's.
         further: by upstream, the credentials that it has beside its own.
     """
+    first = ways[0].model
+    if len(ways) == 1 and first.upstream not in further:
+        return first
     strictest = reduce(stricter, (way.model.unknown_fields for way in ways))
     every = tuple(
         replace(way, model=replace(way.model, unknown_fields=strictest, credential_env=credential))
         for way in ways
         for credential in (way.model.credential_env, *further.get(way.model.upstream, ()))
     )
-    return replace(model, unknown_fields=strictest, ways=every)
+    return replace(first, unknown_fields=strictest, ways=every, prices=prices)
+
+
+BEHIND_OWN = 1_000
+"""What is added to the positions of everybody's upstreams where an organisation has its own, which comes first."""
+
+
+def offers(
+    ways: list[tuple[Way, str | None]], prices: tuple[DatedSheet, ...], further: dict[str, list[str]]
+) -> tuple[ModelFacts | None, dict[str, ModelFacts]]:
+    """Return a model as everybody is served it, and as those are whose own provider accounts serve it.
+
+    Args:
+        ways: the upstreams, in their order, each with the organisation whose own account it is.
+        prices, further: as `_routed` takes them.
+    """
+    everybodys = [way for way, owner in ways if owner is None]
+    behind = [replace(way, position=way.position + BEHIND_OWN) for way in everybodys]
+    own = {
+        org_id: _routed([way for way, owner in ways if owner == org_id] + behind, prices, further)
+        for org_id in {owner for _, owner in ways if owner is not None}
+    }
+    return (_routed(everybodys, prices, further) if everybodys else None), own
 
 
 def load(tx: Transaction) -> Catalog:
@@ -107,8 +132,9 @@ def load(tx: Transaction) -> Catalog:
     for credential in session.scalars(select(UpstreamCredential).order_by(UpstreamCredential.position)):
         further.setdefault(credential.upstream, []).append(credential.credential_env)
     models: dict[str, ModelFacts] = {}
+    own: dict[str, dict[str, ModelFacts]] = {}
     for model in session.scalars(select(Model).order_by(Model.id)):
-        facts = _served(model, upstreams[model.upstream], model.upstream_model, tuple(prices.get(model.id, ())))
+        its_prices = tuple(prices.get(model.id, ()))
         ways = [
             Way(
                 _served(
@@ -121,10 +147,13 @@ def load(tx: Transaction) -> Catalog:
                 way.weight,
             )
             for way in routes.get(model.id, ())
-        ] or [Way(facts, 0)]
-        if len(ways) > 1 or model.upstream in further:
-            facts = _routed(facts, ways, further)
-        models[model.id] = facts
+        ] or [Way(_served(model, upstreams[model.upstream], model.upstream_model, its_prices), 0)]
+        owned = [(way, upstreams[way.model.upstream].org_id) for way in ways]
+        everybodys, own_ones = offers(owned, its_prices, further)
+        if everybodys is not None:
+            models[model.id] = everybodys
+        for org_id, facts in own_ones.items():
+            own.setdefault(org_id, {})[model.id] = facts
     included: dict[str, set[str]] = {}
     for plan_id, model_id in session.execute(select(PlanModel.plan_id, PlanModel.model_id)):
         included.setdefault(plan_id, set()).add(model_id)
@@ -139,4 +168,4 @@ def load(tx: Transaction) -> Catalog:
         )
         for plan in session.scalars(select(Plan))
     }
-    return Catalog(session.scalars(select(CatalogVersion.version)).one(), models, plans, tx.now)
+    return Catalog(session.scalars(select(CatalogVersion.version)).one(), models, plans, own, tx.now)

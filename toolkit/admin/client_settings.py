@@ -16,7 +16,8 @@ def callable_models(tx: Transaction, key: ApiKey) -> list[ModelFacts]:
     """Return the models of a key's plan that are in its scope, by name."""
     known = catalog.load(tx)
     included, scope = known.plans[key.plan_id].models, frozenset(json.loads(key.scope))
-    return [known.models[model] for model in sorted(included & scope if scope else included)]
+    named = sorted(included & scope if scope else included)
+    return [facts for name in named if (facts := known.model(name, key.org_id)) is not None]
 
 
 def exports(models: Sequence[ModelFacts], base: str, secret: str) -> str:

@@ -6,6 +6,7 @@ key's version, so that the next admission is judged by the new state. A secret i
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -13,6 +14,7 @@ from typing import Any, Final
 from sqlalchemy import or_, select
 
 from toolkit.admin import organisations, plans, rights
+from toolkit.admin.models import unserved
 from toolkit.core import words
 from toolkit.core.errors import Conflict, Forbidden, InvalidInput, NotFound
 from toolkit.core.hosted_tools import HostedTools, checked
@@ -90,7 +92,7 @@ def create(
         name=name,
         status=KeyStatus.ACTIVE,
         plan_id=plan_id,
-        scope=_scope(tx, plan_id, models or []),
+        scope=_scope(tx, org_id, plan_id, models or []),
         monthly_limit=_limit(monthly_limit),
         hold_policy=_policy(hold_policy),
         expires_at=_expiry(tx, expires_at),
@@ -136,8 +138,8 @@ def update(
         key.name = name
     if not isinstance(plan, Unset):
         key.plan_id = _assignable_plan(tx, key.org_id, plan)
-    scope = json.loads(key.scope) if isinstance(models, Unset) else models
-    key.scope = _scope(tx, key.plan_id, scope)
+    scope = json.loads(key.scope)
+    key.scope = _scope(tx, key.org_id, key.plan_id, scope if isinstance(models, Unset) else models, kept=scope)
     if not isinstance(monthly_limit, Unset):
         key.monthly_limit = _limit(monthly_limit)
     if not isinstance(expires_at, Unset) and expires_at != key.expires_at:
@@ -336,12 +338,23 @@ def assigned_plans(tx: Transaction, org_id: str) -> set[str]:
     return set(tx.session.scalars(live.distinct()))
 
 
-def _scope(tx: Transaction, plan_id: str, models: list[str]) -> str:
-    included = plans.models(tx, plan_id)
-    outside = sorted(set(models) - set(included))
+def _scope(tx: Transaction, org_id: str, plan_id: str, models: list[str], kept: Sequence[str] = ()) -> str:
+    """Return a scope as it can be kept.
+
+    Args:
+        tx: behind the catalog's lock.
+        org_id: whose key it is of.
+        plan_id: of the key.
+        models: their ids.
+        kept: what the scope had, and may have still though the organisation is not served it any more.
+    """
+    included = plans.models(tx, plan_id, org_id)
+    outside = set(models) - set(included)
+    if outside and (still := outside & set(kept)):
+        outside -= still & unserved(tx, org_id)
     if outside:
         raise InvalidInput(
-            f"The plan does not include {', '.join(outside)}. Its models are: {', '.join(included)}. "
+            f"The plan does not include {', '.join(sorted(outside))}. Its models are: {', '.join(included)}. "
             "An empty model scope allows all of them."
         )
     return json.dumps(sorted(set(models)))

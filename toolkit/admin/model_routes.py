@@ -1,19 +1,20 @@
 """Routes of models: the upstreams that can serve a model's calls, in order or by weight, and whose prices they have."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from sqlalchemy import delete, select
 
-from toolkit.admin import catalog, models, prices
+from toolkit.admin import catalog, models, prices, upstreams
 from toolkit.core.errors import InvalidInput, NotFound
 from toolkit.store import audit
 from toolkit.store.tables import Model, ModelWay, Upstream
 from toolkit.store.transaction import Transaction
 
 MOST_WAYS = 8
-"""Upstreams of one model: a call that fails at all of them tries them one after the other."""
+"""Upstreams of one model for one caller: a call that fails at all of them tries them one after the other."""
 
 LARGEST_WEIGHT = 1_000
 
@@ -38,7 +39,8 @@ class RouteWay:
 def set_route(tx: Transaction, model_id: str, ways: Sequence[RouteWay]) -> Model:
     """Say which upstreams serve a model; the next call goes by it.
 
-    A call is held at the price of the dearest, and charged by the price of the one that answered it.
+    A call is held at the price of the dearest, and charged by the price of the one that answered it. An organisation's
+    own account serves its keys alone, and them first; accounts of several organisations may stand in one route.
 
     Args:
         tx: as a platform admin.
@@ -54,9 +56,9 @@ def set_route(tx: Transaction, model_id: str, ways: Sequence[RouteWay]) -> Model
     model = models.find(tx, model_id)
     before = _describe(tx, model)
     given = [_checked(tx, model, way) for way in ways]
-    if not 1 <= len(given) <= MOST_WAYS:
-        raise InvalidInput(f"A model has 1 to {MOST_WAYS} upstreams, not {len(given)}.")
     names = [way.upstream for way in given]
+    if not 1 <= (most := _most_ways(tx, names)) <= MOST_WAYS:
+        raise InvalidInput(f"A model has 1 to {MOST_WAYS} upstreams, not {most}, that serve the same API keys.")
     if twice := {name for name in names if names.count(name) > 1}:
         raise InvalidInput(f"The upstream {min(twice)!r} is named twice; it can be one way of the model only.")
     if len({way.weight > 0 for way in given}) > 1:
@@ -77,13 +79,31 @@ def set_route(tx: Transaction, model_id: str, ways: Sequence[RouteWay]) -> Model
     return model
 
 
+def _most_ways(tx: Transaction, names: Sequence[str]) -> int:
+    """Return how many of these upstreams may serve the same caller: everybody's, and those of one organisation."""
+    owners = dict(tx.session.execute(select(Upstream.name, Upstream.org_id).where(Upstream.name.in_(names))).all())
+    counts = Counter(owners[name] for name in names)
+    return counts.pop(None, 0) + max(counts.values(), default=0)
+
+
+def owners_of(tx: Transaction, model: Model) -> set[str] | None:
+    """Return the ids of the organisations whose own accounts alone serve a model; None if it is everybody's."""
+    names = {way.upstream for way in route_of(tx, model)}
+    found = set(tx.session.scalars(select(Upstream.org_id).where(Upstream.name.in_(names))))
+    return None if None in found else {org_id for org_id in found if org_id is not None}
+
+
 def route_of(tx: Transaction, model: Model) -> list[RouteWay]:
-    """Return the upstreams that serve a model, in their order; one alone where it has no route."""
+    """Return the upstreams that serve a model, in their order; one alone where it has no route.
+
+    People of one organisation are not told of other ones' own accounts.
+    """
     query = select(ModelWay).where(ModelWay.model_id == model.id).order_by(ModelWay.position)
     found = [
         RouteWay(way.upstream, way.upstream_model, way.weight, way.price_model) for way in tx.session.scalars(query)
-    ]
-    return found or [RouteWay(model.upstream, model.upstream_model)]
+    ] or [RouteWay(model.upstream, model.upstream_model)]
+    known = {upstream.name for upstream in upstreams.list_upstreams(tx)}
+    return [way for way in found if way.upstream in known]
 
 
 def names_at(tx: Transaction, upstream: str) -> dict[str, str]:
@@ -94,6 +114,13 @@ def names_at(tx: Transaction, upstream: str) -> dict[str, str]:
     names = dict(tx.session.execute(select(Model.id, Model.upstream_model)).all())
     routed = select(ModelWay.model_id, ModelWay.upstream_model).where(ModelWay.upstream == upstream)
     return names | dict(tx.session.execute(routed).all())
+
+
+def served_at(tx: Transaction, upstream: str) -> dict[str, str]:
+    """Return which models an upstream serves, alone or as one of several: our public ids, by what it calls them."""
+    alone = select(Model.upstream_model, Model.id).where(Model.upstream == upstream)
+    routed = select(ModelWay.upstream_model, ModelWay.model_id).where(ModelWay.upstream == upstream)
+    return dict(tx.session.execute(alone).all()) | dict(tx.session.execute(routed).all())
 
 
 def parse_way(tx: Transaction, text: str) -> tuple[str, str | None]:

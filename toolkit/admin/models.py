@@ -4,7 +4,7 @@ import re
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import or_, select, union_all
 
 from toolkit.admin import catalog, prices
 from toolkit.admin.public_prices import public_price
@@ -171,9 +171,20 @@ def find(tx: Transaction, model_id: str) -> Model:
         NotFound: no such model.
     """
     model = tx.session.get(Model, model_id)
-    if model is None:
+    if model is None or (tx.actor.org_id is not None and model_id in unserved(tx, tx.actor.org_id)):
         raise NotFound(f"There is no model {model_id!r}. `keydesk models list` shows them.")
-    return model
+    return _as_known(tx, model)
+
+
+def unserved(tx: Transaction, org_id: str) -> set[str]:
+    """Return the ids of models that an organisation is not served, for only accounts of other ones serve them.
+
+    To it there are no such models.
+    """
+    places = union_all(select(Model.id, Model.upstream), select(ModelWay.model_id, ModelWay.upstream)).subquery()
+    open_to = select(Upstream.name).where(or_(Upstream.org_id.is_(None), Upstream.org_id == org_id))
+    served = select(places.c.id).where(places.c.upstream.in_(open_to))
+    return set(tx.session.scalars(select(Model.id).where(Model.id.not_in(served))))
 
 
 def has_route(tx: Transaction, model_id: str) -> bool:
@@ -229,5 +240,19 @@ def _tokens(count: int, what: str) -> int:
 
 
 def list_models(tx: Transaction) -> list[Model]:
-    """Return all models, by id."""
-    return list(tx.session.scalars(select(Model).order_by(Model.id)))
+    """Return the models, by id; to people of one organisation without those that only others' own accounts serve."""
+    hidden = unserved(tx, tx.actor.org_id) if tx.actor.org_id is not None else set()
+    found = [model for model in tx.session.scalars(select(Model).order_by(Model.id)) if model.id not in hidden]
+    return [_as_known(tx, model) for model in found]
+
+
+def _as_known(tx: Transaction, model: Model) -> Model:
+    """Return a model as the actor may know it: with the first upstream that is not another organisation's own."""
+    if tx.actor.org_id is not None:
+        known = or_(Upstream.org_id.is_(None), Upstream.org_id == tx.actor.org_id)
+        ways = select(ModelWay).join(Upstream, Upstream.name == ModelWay.upstream).where(ModelWay.model_id == model.id)
+        way = tx.session.scalar(ways.where(known).order_by(ModelWay.position).limit(1))
+        if way is not None and way.upstream != model.upstream:
+            tx.session.expunge(model)  # what is read here is written nowhere
+            model.upstream, model.upstream_model = way.upstream, way.upstream_model
+    return model

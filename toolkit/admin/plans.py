@@ -6,6 +6,7 @@ from typing import Any
 from sqlalchemy import delete, select
 
 from toolkit.admin import catalog
+from toolkit.admin.models import unserved
 from toolkit.admin.upstreams import describe_unknown_fields
 from toolkit.core import words
 from toolkit.core.errors import Conflict, InvalidInput, NotFound
@@ -160,7 +161,16 @@ def list_all(tx: Transaction) -> list[Plan]:
     return list(tx.session.scalars(select(Plan).order_by(Plan.name)))
 
 
-def models(tx: Transaction, plan_id: str) -> list[str]:
-    """Return the ids of the models that a plan includes, sorted."""
+def models(tx: Transaction, plan_id: str, org_id: str | None = None) -> list[str]:
+    """Return the ids of the models that a plan includes, sorted.
+
+    Args:
+        tx: of whoever asks.
+        plan_id: of the plan.
+        org_id: leave out what this organisation is not served, for only accounts of other ones serve it; by default
+            the actor's own organisation.
+    """
     query = select(PlanModel.model_id).where(PlanModel.plan_id == plan_id).order_by(PlanModel.model_id)
-    return list(tx.session.scalars(query))
+    org_id = org_id or tx.actor.org_id
+    hidden = unserved(tx, org_id) if org_id is not None else set()
+    return [model for model in tx.session.scalars(query) if model not in hidden]

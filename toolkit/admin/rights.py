@@ -31,6 +31,11 @@ def require_reader(tx: Transaction, org_id: str) -> None:
         raise NotFound("No such organisation.")
 
 
+def may_know(tx: Transaction, org_id: str | None) -> bool:
+    """Whether the actor may know of what is an organisation's own, or with None everybody's."""
+    return org_id is None or tx.actor.org_id in {None, org_id}
+
+
 def require_operator_admin(tx: Transaction, org_id: str | None) -> None:
     """Raise unless the actor may add and change people of this organisation, or with None those of no single one."""
     if tx.actor.role is Role.ANALYST:

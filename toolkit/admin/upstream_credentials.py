@@ -40,6 +40,7 @@ def set_credentials(tx: Transaction, upstream: str, names: Sequence[str]) -> lis
         upstreams.check_credential_name(name)
     if twice := {name for name in names if names.count(name) > 1}:
         raise InvalidInput(f"The credential {min(twice)} is named twice.")
+    upstreams.check_owner_of(tx, names, row.org_id)
     row.credential_env = names[0]
     tx.session.execute(delete(UpstreamCredential).where(UpstreamCredential.upstream == upstream))
     tx.session.add_all(

@@ -84,12 +84,7 @@ def model_to_call(tx: Transaction, test: UpstreamTest) -> ModelFacts:
         NotFound: the upstream is gone.
     """
     upstream = upstreams.find(tx, test.upstream)
-    served = [
-        facts
-        for model in catalog.load(tx).models.values()
-        for facts in ([way.model for way in model.ways] or [model])
-        if facts.upstream == upstream.name
-    ]
+    served = [facts for facts in catalog.load(tx).places() if facts.upstream == upstream.name]
     wanted = [facts for facts in served if test.model is None or test.model in (facts.id, facts.upstream_model)]
     if wanted:
         return min(wanted, key=lambda facts: _price(facts, tx))

@@ -1,13 +1,14 @@
 """Upstreams: provider endpoints, each with its dialect, base URL, credential by name, and what is known of it."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Unpack
 
-from sqlalchemy import select
+from sqlalchemy import select, union
 
 from toolkit import environment
-from toolkit.admin import catalog
+from toolkit.admin import catalog, organisations, rights
 from toolkit.core import upstream_traits, words
 from toolkit.core.base_url import check_base_url
 from toolkit.core.destinations import fault_of_url
@@ -35,6 +36,7 @@ def add_upstream(
     base_url: str | None = None,
     credential_env: str | None = None,
     *,
+    org: str | None = None,
     preset: str | None = None,
     unknown_fields: UnknownFields | None = None,
     max_connections: int | None = None,
@@ -49,7 +51,8 @@ def add_upstream(
         base_url: what the provider's own SDK uses, e.g. https://api.openai.com/v1, https://api.anthropic.com,
             https://generativelanguage.googleapis.com; with a preset that of the preset, if it has one for everybody.
         credential_env: name of the environment variable, or of the line in the secrets file, with its credential; with
-            a preset the customary one.
+            a preset the customary one, unless it is an organisation's own.
+        org: id or name of the organisation whose own account it is: its keys alone are served there. It stays so.
         preset: a name of `presets.PRESETS`.
         unknown_fields: what becomes of request fields, betas and headers that Keydesk does not know; they pass unless
             the preset says otherwise.
@@ -58,9 +61,15 @@ def add_upstream(
 
     Raises:
         InvalidInput: a value cannot be used, or one that no preset gives is missing.
+        NotFound: no such organisation.
         Conflict: the name is taken.
     """
     catalog.begin_change(tx)
+    org_id = None if org is None else organisations.find(tx, org).id
+    if org_id is not None and credential_env is None:
+        raise InvalidInput(
+            "Name the organisation's own credential with --credential-env; the customary one is everybody's."
+        )
     name = words.check_name(name, "upstream's name")
     row = presets.find(preset, dialect) if preset is not None else None
     dialect, base_url, credential_env = _address(row, dialect, base_url, credential_env)
@@ -70,6 +79,7 @@ def add_upstream(
     traits = _traits(dialect, row.traits if row else usual(dialect, base_url), given)
     if tx.session.get(Upstream, name):
         raise Conflict(f"There is already an upstream named {name!r}.")
+    check_owner_of(tx, [credential_env], org_id)
     upstream = Upstream(
         name=name,
         dialect=dialect,
@@ -80,6 +90,7 @@ def add_upstream(
         created_by=tx.actor.name,
         preset=preset,
         max_connections=max_connections or 0,
+        org_id=org_id,
         **asdict(traits),
     )
     tx.session.add(upstream)
@@ -151,6 +162,7 @@ def update_upstream(
                 f"{credential_env} is one of the credentials of {name!r} already. `keydesk upstreams credentials` sets "
                 "them all."
             )
+        check_owner_of(tx, [credential_env], upstream.org_id)
         incidents.end_with(tx, name, {upstream.credential_env} - {credential_env})
         upstream.credential_env = credential_env
     if unknown_fields is not None:
@@ -171,6 +183,7 @@ def _describe_upstream(upstream: Upstream) -> dict[str, Any]:
     return {
         "base_url": upstream.base_url,
         "credential": upstream.credential_env,
+        **({"org": upstream.org_id} if upstream.org_id else {}),
         **({"preset": upstream.preset} if upstream.preset else {}),
         **describe_unknown_fields(upstream),
         **({"max_connections": upstream.max_connections} if upstream.max_connections else {}),
@@ -257,6 +270,28 @@ def check_credential_name(name: str) -> None:
         raise InvalidInput(f"{fault}.")
 
 
+def check_owner_of(tx: Transaction, credentials: Sequence[str], org_id: str | None) -> None:
+    """Refuse an organisation the credential of another's account, and everybody that of an organisation's own.
+
+    Args:
+        tx: behind the catalog's lock.
+        credentials: names that an upstream is to have.
+        org_id: whose own account it is; None for everybody's.
+
+    Raises:
+        InvalidInput: an upstream that is not the same ones' has one of them.
+    """
+    first = select(Upstream.credential_env, Upstream.name, Upstream.org_id)
+    further = select(UpstreamCredential.credential_env, Upstream.name, Upstream.org_id).join(Upstream)
+    for credential, other, owner in tx.session.execute(union(first, further).order_by(Upstream.name)):
+        if credential in credentials and owner != org_id:
+            whose = "which serves everybody" if owner is None else "an organisation's own account"
+            raise InvalidInput(
+                f"{credential} is a credential of {other!r}, {whose}. An organisation's own account has credentials of "
+                "its own: enter this one's under another name."
+            )
+
+
 def _check_max_connections(count: int) -> None:
     if not 0 <= count <= MOST_CONNECTIONS:
         raise InvalidInput(f"An upstream's bound of connections lies between 1 and {MOST_CONNECTIONS:,}; 0 is none.")
@@ -276,11 +311,12 @@ def find(tx: Transaction, name: str) -> Upstream:
         NotFound: no such upstream.
     """
     upstream = tx.session.get(Upstream, name)
-    if upstream is None:
+    if upstream is None or not rights.may_know(tx, upstream.org_id):
         raise NotFound(f"There is no upstream named {name!r}. `keydesk upstreams list` shows them.")
     return upstream
 
 
 def list_upstreams(tx: Transaction) -> list[Upstream]:
-    """Return all upstreams, by name."""
-    return list(tx.session.scalars(select(Upstream).order_by(Upstream.name)))
+    """Return the upstreams, by name; to people of one organisation none that is another's own account."""
+    query = select(Upstream).order_by(Upstream.name)
+    return [upstream for upstream in tx.session.scalars(query) if rights.may_know(tx, upstream.org_id)]

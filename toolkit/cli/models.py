@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from toolkit.admin import model_routes, models, prices
+from toolkit.admin import model_routes, models, organisations, prices, upstreams
 from toolkit.admin.model_routes import RouteWay
 from toolkit.cli.app import App, Group, pass_app
 from toolkit.cli.options import require_one
@@ -12,6 +12,7 @@ from toolkit.cli.output import Price
 from toolkit.cli.prices import price_options, price_sheet
 from toolkit.cli.values import Names
 from toolkit.core.pricing import PriceSheet
+from toolkit.core.wording import listed
 from toolkit.store.tables import Model
 from toolkit.store.transaction import Transaction
 
@@ -59,7 +60,7 @@ def add_model(
         )
         facts = _model(tx, model)
     priced = " with the given prices" if sheet else f", priced from {facts['price_source']}"
-    app.done(f"Added the model {model_id!r}{priced}.", facts)
+    app.done(f"Added the model {model_id!r}{priced}{_alone(facts)}.", facts)
 
 
 @models_command.command("update")
@@ -76,7 +77,8 @@ def update_model(app: App, /, model_id: str, **options: Any) -> None:
     with app.workspace.write() as tx:
         model = models.update_model(tx, model_id, **options)
         facts = _model(tx, model)
-    app.done(f"The model {model_id!r} is {model.upstream_model!r} of the upstream {model.upstream!r}.", facts)
+    place = f"{model.upstream_model!r} of the upstream {model.upstream!r}"
+    app.done(f"The model {model_id!r} is {place}{_alone(facts)}.", facts)
 
 
 @models_command.command("route")
@@ -102,7 +104,12 @@ def route_model(app: App, /, model_id: str, given: str, weights: list[str] | Non
     with app.workspace.write() as tx:
         model = model_routes.set_route(tx, model_id, _ways(tx, given, weights or [], priced))
         facts = _model(tx, model)
-    app.done(f"The model {model_id!r} is served by {facts['route'] or model.upstream}.", facts)
+    app.done(f"The model {model_id!r} is served by {facts['route'] or model.upstream}{_alone(facts)}.", facts)
+
+
+def _alone(facts: dict[str, Any]) -> str:
+    """Return whose API keys alone may call a model, as the end of a sentence; empty if it is everybody's."""
+    return f", for API keys of {listed(facts['orgs'])} alone" if facts["orgs"] else ""
 
 
 def _ways(tx: Transaction, given: str, weights: list[str], priced: tuple[str, ...]) -> list[RouteWay]:
@@ -136,6 +143,7 @@ def list_models(app: App) -> None:
         rows = [_model(tx, model) for model in models.list_models(tx)]
     columns = {
         "id": "model",
+        "orgs": "only for",
         "upstream": "upstream",
         "upstream_model": "upstream model",
         "route": "route",
@@ -149,24 +157,28 @@ def list_models(app: App) -> None:
     app.rows(rows, columns, empty="No models yet. Add one: keydesk models add --help")
 
 
-def _route(ways: list[RouteWay]) -> str | None:
+def _route(tx: Transaction, ways: list[RouteWay]) -> str | None:
     """Return the upstreams that serve a model, for people; None if it is one alone."""
     if len(ways) == 1:
         return None
+    owners = {way.upstream: upstreams.find(tx, way.upstream).org_id for way in ways}
+    whose = {name: f" for {organisations.find(tx, org_id).name} alone" for name, org_id in owners.items() if org_id}
     shares = [f" ({way.weight})" if way.weight else "" for way in ways]
     prices_of = [f" at the prices of {way.price_model}" if way.price_model else "" for way in ways]
-    named = [f"{way.upstream}:{way.upstream_model}" for way in ways]
+    named = [f"{way.upstream}:{way.upstream_model}{whose.get(way.upstream, '')}" for way in ways]
     return ", ".join(map("".join, zip(named, shares, prices_of, strict=True)))
 
 
 def _model(tx: Transaction, model: Model) -> dict[str, Any]:
     price = prices.price_at(prices.list_prices(tx, model.id), tx.now)
     tier = PriceSheet.from_json(price.sheet).tiers[0] if price else None
+    owners = model_routes.owners_of(tx, model)
     return {
         "id": model.id,
+        "orgs": None if owners is None else sorted(organisations.find(tx, org_id).name for org_id in owners),
         "upstream": model.upstream,
         "upstream_model": model.upstream_model,
-        "route": _route(model_routes.route_of(tx, model)),
+        "route": _route(tx, model_routes.route_of(tx, model)),
         "input_price_usd": Price(tier.input) if tier else None,
         "cached_input_price_usd": Price(tier.cached_input) if tier else None,
         "output_price_usd": Price(tier.output) if tier else None,

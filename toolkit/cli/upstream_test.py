@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import click
 
-from toolkit.admin import catalog, models, upstream_tests, upstreams
+from toolkit.admin import catalog, model_routes, models, upstream_tests, upstreams
 from toolkit.admin.upstream_tests import Outcome
 from toolkit.cli.app import App, Command, pass_app
 from toolkit.core.account_fault import CURES, AccountFault
@@ -21,6 +21,7 @@ from toolkit.core.upstream_traits import OutputBound, UpstreamTraits
 from toolkit.core.wording import counted, listed
 from toolkit.dialects import openai_fields
 from toolkit.providers import presets
+from toolkit.store.transaction import Transaction
 
 _LOOK = 0.2
 """Seconds between two looks at what became of the test."""
@@ -46,10 +47,11 @@ def test_upstream(app: App, name: str, model: str | None, add_models: bool, wait
         upstream = upstreams.find(tx, name)
         preset = presets.known(upstream.preset, Dialect(upstream.dialect))
         expected = Expected(catalog.traits_of(upstream), preset.endpoints if preset else None)
-        known = {row.upstream_model for row in models.list_models(tx) if row.upstream == name}
+        known = model_routes.served_at(tx, name)
+        elsewhere = _elsewhere(tx, name, [one for one in found.models or () if one not in known])
     lacking = [listed_model for listed_model in found.models or () if listed_model not in known]
     added = _add(app, name, lacking) if add_models else []
-    to_do = list(steps(name, found, expected, is_priced=found.model in known))
+    to_do = [*steps(name, found, expected, is_priced=found.model in known), *elsewhere]
     if app.as_json:
         calls = [asdict(call) | {"cost": None if call.cost is None else usd(call.cost)} for call in found.calls]
         facts = asdict(found) | {"upstream": name, "calls": calls, "lacking": lacking, "added": added, "to_do": to_do}
@@ -75,6 +77,26 @@ def _wait_for(app: App, test_id: str, seconds: float) -> Outcome:
             return outcome
         time.sleep(_LOOK)
     raise Unavailable(f"No gateway has made the test within {seconds} s. See that one is running and not too busy.")
+
+
+def _elsewhere(tx: Transaction, name: str, lacking: list[str]) -> list[str]:
+    """Return what is to be done for an organisation's own account to serve the models that others serve by now."""
+    upstream = upstreams.find(tx, name)
+    if upstream.org_id is None:
+        return []
+    routes = {
+        model.id: model_routes.route_of(tx, model)
+        for model in models.list_models(tx)
+        if model.id in lacking and upstreams.find(tx, model.upstream).dialect == upstream.dialect
+    }
+    plain = {model: ways for model, ways in routes.items() if not any(way.weight or way.price_model for way in ways)}
+    if not plain:
+        return []
+    model, ways = next(iter(plain.items()))
+    named = ",".join([f"{name}:{model}", *(f"{way.upstream}:{way.upstream_model}" for way in ways)])
+    more = f", and likewise {listed(sorted(set(routes) - {model}))}" if len(routes) > 1 else ""
+    command = f"keydesk models route {shlex.quote(model)} --upstream {shlex.quote(named)}"
+    return [f"Other upstreams serve {model}; to have this account serve its organisation first: {command}{more}"]
 
 
 def _add(app: App, name: str, lacking: list[str]) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from toolkit import environment
-from toolkit.admin import upstream_credentials, upstreams
+from toolkit.admin import organisations, upstream_credentials, upstreams
 from toolkit.admin.catalog import traits_of
 from toolkit.cli.app import App, Group, pass_app
 from toolkit.cli.options import UNKNOWN_FIELDS, require_one
@@ -16,6 +16,7 @@ from toolkit.cli.upstream_test import test_upstream
 from toolkit.cli.values import OneOf
 from toolkit.core.account_fault import AccountFault, sentence_of
 from toolkit.core.dialect import Dialect
+from toolkit.core.token_command import TokenCommand
 from toolkit.core.unknown_fields import UnknownFields
 from toolkit.core.upstream_traits import MOST_RECKON_RATE, RECKON_RATE, CredentialHeader, OnLeave, OutputBound
 from toolkit.core.wording import stamp
@@ -115,6 +116,7 @@ def upstreams_command() -> None:
 @click.option("--dialect", type=OneOf(Dialect), help="What it speaks, where no preset says it, or its other one.")
 @click.option("--base-url", metavar="URL", help="As the provider's SDK has it.")
 @click.option("--credential-env", metavar="VAR", help="Variable, or line of the secrets file, with its key.")
+@click.option("--org", metavar="ORG", help="Whose own account it is: its keys alone are served there.")
 @UNKNOWN_FIELDS
 @_known
 @pass_app
@@ -122,7 +124,8 @@ def add_upstream(app: App, /, name: str, unknown_fields: str | None, **given: An
     """Add a provider endpoint, by its provider's name or by what is said. Its credential is named, never given."""
     with app.workspace.write() as tx:
         upstream = upstreams.add_upstream(tx, name, unknown_fields=_unknown_fields(unknown_fields), **given)
-    sentence = f"Added the upstream {upstream.name!r} at {upstream.base_url}; {_described(upstream)}."
+        whose = f" for API keys of {_org(tx, upstream)!r} alone" if upstream.org_id else ""
+    sentence = f"Added the upstream {upstream.name!r} at {upstream.base_url}{whose}; {_described(upstream)}."
     app.done(sentence + _next_steps(app, upstream), _upstream(upstream))
 
 
@@ -216,6 +219,7 @@ def list_upstreams(app: App) -> None:
         rows = [_with_incidents(app, tx, upstream, found) for upstream in upstreams.list_upstreams(tx)]
     columns = {
         "name": "name",
+        "org": "only for",
         "incidents": "incident",
         "preset": "preset",
         "dialect": "dialect",
@@ -251,20 +255,26 @@ def show_upstream(app: App, name: str) -> None:
 def _with_incidents(app: App, tx: Transaction, upstream: Upstream, found: list[UpstreamIncident]) -> dict[str, Any]:
     """Return what an upstream is, and why it does not serve our account: as a list in JSON, else in words.
 
-    So are its credentials, each with what is wrong with it.
+    So are its credentials, each with what is wrong with it, and whether a command prints it here.
     """
     incidents = [_incident(incident) for incident in found if incident.upstream == upstream.name]
     words = "; ".join(f"since {stamp(one['first_at'])}: {one['sentence']}" for one in incidents) or "none"
-    facts = _upstream(upstream) | {"incidents": incidents if app.as_json else words}
+    facts = _upstream(upstream) | {"org": _org(tx, upstream), "incidents": incidents if app.as_json else words}
     names = upstream_credentials.credentials_of(tx, upstream.name)
     faults = {name: [one["fault"] for one in incidents if one["credential"] == name] for name in names}
+    held = {name: environment.upstream_credential(app.workspace.settings, name) for name in names}
+    printed = {name: isinstance(held[name], TokenCommand) for name in names}
     if app.as_json:
-        facts["credentials"] = [{"name": name, "faults": faults[name]} for name in names]
+        facts["credentials"] = [{"name": name, "command": printed[name], "faults": faults[name]} for name in names]
     else:
-        facts["credentials"] = ", ".join(
-            f"{name} ({', '.join(faults[name])})" if faults[name] else name for name in names
-        )
+        said = {name: [*(["printed by a command"] if printed[name] else []), *faults[name]] for name in names}
+        facts["credentials"] = ", ".join(f"{name} ({', '.join(said[name])})" if said[name] else name for name in names)
     return facts
+
+
+def _org(tx: Transaction, upstream: Upstream) -> str | None:
+    """Return the name of the organisation whose own account an upstream is; None if it is everybody's."""
+    return organisations.find(tx, upstream.org_id).name if upstream.org_id else None
 
 
 def _incident(incident: UpstreamIncident) -> dict[str, Any]:
@@ -296,6 +306,7 @@ def _upstream(upstream: Upstream) -> dict[str, Any]:
         "dialect": str(upstream.dialect),
         "base_url": upstream.base_url,
         "credential_env": upstream.credential_env,
+        "org_id": upstream.org_id,
         "unknown_fields": str(upstream.unknown_fields),
         "max_connections": upstream.max_connections,
         **asdict(traits_of(upstream)),

@@ -105,6 +105,9 @@ class Catalog:
     """All upstreams, models, prices and plans at one catalog version.
 
     Args:
+        models: by id, as whoever has no provider account of its own is served; without those that only such accounts
+            serve.
+        own: by organisation and id, the models that an account of its own serves, with all the ways that it has.
         read_at: by the store's clock, UTC: a price that was set to hold from then on holds now, whatever the reader's
             own clock says.
     """
@@ -112,9 +115,27 @@ class Catalog:
     version: int
     models: dict[str, ModelFacts]
     plans: dict[str, PlanFacts]
+    own: dict[str, dict[str, ModelFacts]] = field(default_factory=dict)
     read_at: datetime = field(default=_LONG_AGO, compare=False)
+
+    def model(self, name: str, org_id: str) -> ModelFacts | None:
+        """Return a model as an organisation is served it: in ways that are everybody's or its own, and no other's.
+
+        Returns:
+            None if there is no such model, or none for this organisation.
+        """
+        own = self.own.get(org_id)
+        if own is not None and name in own:
+            return own[name]
+        return self.models.get(name)
 
     def callable_by(self, key: KeyFacts) -> list[ModelFacts]:
         """Return the models that a key may call, by its plan and its scope."""
         plan = self.plans.get(key.plan_id)
-        return [self.models[name] for name in key.callable_models(plan.models)] if plan else []
+        names = key.callable_models(plan.models) if plan else ()
+        return [facts for name in names if (facts := self.model(name, key.org_id)) is not None]
+
+    def places(self) -> list[ModelFacts]:
+        """Return all models as each of the upstreams has them, whoever may call them there."""
+        everybodys = [*self.models.values(), *(facts for own in self.own.values() for facts in own.values())]
+        return [place for facts in everybodys for place in facts.places]

@@ -25,7 +25,10 @@ _HOLDERS = ("status", "credential")
 _TOKENS = ("token", "access_token", "accessToken")
 _LIVES = ("expires_in", "expiresIn")
 _ENDS = ("expirationTimestamp", "token_expiry", "expires_on", "expiry", "expires_at")
-"""As Kubernetes, gcloud, and Azure's `az account get-access-token` call them, and RFC 6749, 5.1 (`expires_in`)."""
+"""As Kubernetes, gcloud, and Azure's `az account get-access-token` call them, and RFC 6749, 5.1 (`expires_in`).
+
+Azure's `expiresOn` is of the local time ("azure-cli" 2.54.0: use `expires_on`) and is none of them.
+"""
 
 
 class NoToken(Exception):
@@ -130,11 +133,19 @@ def _number(value: Any) -> float | None:
 
 
 def _moment(value: Any) -> float | None:
-    """Return seconds since 1970 of a moment, in RFC 3339 or in seconds; what names no time zone is no moment."""
+    """Return seconds since 1970 of a moment, in RFC 3339 or in seconds; what names no time zone is no moment.
+
+    But in `{"datetime": …}`, as `gcloud auth print-access-token --format=json` has it, it is UTC: google-auth's own.
+    """
     if (number := _number(value)) is not None:
         return number
+    zone = None
+    if isinstance(value, dict):
+        value, zone = value.get("datetime"), UTC
     try:
         moment = datetime.fromisoformat(value) if isinstance(value, str) else None
-        return moment.astimezone(UTC).timestamp() if moment and moment.tzinfo else None
+        if moment is None or (moment.tzinfo or zone) is None:
+            return None
+        return moment.replace(tzinfo=moment.tzinfo or zone).timestamp()
     except (ValueError, OverflowError):
         return None

@@ -84,7 +84,7 @@ def draw(workspace: Workspace, org_id: str, start: Options) -> Options:
         ),
         key="key_plan",
     )
-    included = sorted(known.plans[plan].models) if plan else []
+    included = sorted(name for name in known.plans[plan].models if known.model(name, org_id)) if plan else []
     models = st.multiselect(
         "Model scope",
         included,

@@ -42,7 +42,7 @@ def find_model(
         Refusal: model_not_found, wrong_dialect or model_not_allowed, in this order; `AdmissionControl.told` says what
             of it the caller may learn.
     """
-    model = catalog.models.get(name)
+    model = catalog.model(name, key.org_id)
     dated = model.price(now) if model else None
     if model is None or dated is None:
         raise no_such_model(name)

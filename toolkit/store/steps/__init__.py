@@ -141,5 +141,10 @@ STEPS: tuple[Step, ...] = (
         """,
     ),
     Step(112, "alerts", alerts.SQL),
+    Step(
+        113,
+        "provider accounts of organisations",
+        "ALTER TABLE upstream ADD COLUMN org_id TEXT CONSTRAINT upstream_org_id_fkey REFERENCES organisation (id)",
+    ),
 )
 """In their order. Stores of versions 1 to 15 are from before the first release, and read by nothing."""

@@ -33,6 +33,7 @@ class Upstream(Base):
     billed_errors: Mapped[str]  # types, codes and statuses of errors that are billed, with commas
     add_include: Mapped[bool]  # whether a response that is not stored is asked for its reasoning in encrypted form
     max_connections: Mapped[int]  # calls of one gateway process that may be under way there at once; 0 is any number
+    org_id: Mapped[str | None] = mapped_column(ForeignKey("organisation.id"))  # whose account it is; NULL = everybody's
 
 
 class RefusedField(Base):
