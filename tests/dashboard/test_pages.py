@@ -16,7 +16,7 @@ def test_every_page_has_its_own_address_and_title() -> None:
     """No two share one, each has its file, and a section's pages stand together."""
     assert len({page.name for page in PAGES}) == len({page.title for page in PAGES}) == len(PAGES)
     assert all(page.file.is_file() for page in PAGES)
-    assert [page for pages in by_section().values() for page in pages] == list(PAGES)
+    assert [page for pages in by_section(Role.PLATFORM_ADMIN).values() for page in pages] == list(PAGES)
 
 
 @pytest.mark.parametrize("role", Role)
@@ -26,6 +26,8 @@ def test_every_page_opens_for_each_role_under_its_title(visit: Open, world: Worl
     org = None if role is Role.PLATFORM_ADMIN else world.org_id
     page = visit("overview", role, org)
     for each in PAGES:
+        if role not in each.roles:
+            continue
         page.app.switch_page(f"toolkit/dashboard/{each.name}.py")
         page.run()
         assert [title.value for title in page.app.title] == [each.title]

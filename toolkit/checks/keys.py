@@ -353,7 +353,7 @@ def _already_spent(evidence: Snapshot, key: ApiKey, limit: int) -> str:
 
 def _last_change(evidence: Snapshot, key: ApiKey, option: str) -> Act | None:
     """Return the act that last changed an option, as far as the acts at hand tell."""
-    changes = [act for act in evidence.acts if act.subject == key.id and act.action == "key.update"]
+    changes = [act for act in evidence.acts_on(key.id) if act.action == "key.update"]
     return next((act for act in reversed(changes) if act.before.get(option) != act.after.get(option)), None)
 
 
@@ -375,8 +375,8 @@ def _lowered(evidence: Snapshot, thresholds: Thresholds, key: ApiKey) -> Act | N
 
 def _retirement(evidence: Snapshot, secret: RetiredSecret) -> tuple[str, str]:
     """Return why, and by whom, a secret was retired; empty if that is too long ago."""
-    for act in evidence.acts:
-        if act.subject == secret.key_id and act.at == secret.retired_at and act.action in {"key.rotate", "key.delete"}:
+    for act in evidence.acts_on(secret.key_id):
+        if act.at == secret.retired_at and act.action in {"key.rotate", "key.delete"}:
             return act.reason, act.actor
     return "", ""
 
@@ -386,9 +386,7 @@ def _refused_at(evidence: Snapshot, secret: RetiredSecret) -> list[str]:
     return sorted(
         {
             f"{row.endpoint} ({row.dialect})"
-            for row in evidence.calls
-            if row.key_id == secret.key_id
-            and row.refusal == RefusalType.UNAUTHORIZED
-            and row.last_at >= micros(secret.retired_at)
+            for row in evidence.calls_with(secret.key_id)
+            if row.refusal == RefusalType.UNAUTHORIZED and row.last_at >= micros(secret.retired_at)
         }
     )

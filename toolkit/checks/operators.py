@@ -117,8 +117,7 @@ def burst(evidence: Snapshot, thresholds: Thresholds) -> Iterator[Finding]:
     names = {key.id: evidence.key_label(key) for key in evidence.keys}
     for actor, acts in _by_actor(_recent(evidence, thresholds)).items():
         shown = [act for act in acts if act.action in REVEALING]
-        windows = [[act for act in shown[place:] if act.at - first.at <= _HOUR] for place, first in enumerate(shown)]
-        most = max(windows, key=len, default=[])
+        most = _busiest_hour(shown)
         if len(most) >= thresholds.burst:
             keys = [names.get(act.subject, act.subject) for act in most]
             yield _finding(
@@ -133,6 +132,17 @@ def burst(evidence: Snapshot, thresholds: Thresholds) -> Iterator[Finding]:
                 last_at=most[-1].at,
                 keys=keys,
             )
+
+
+def _busiest_hour(acts: list[Act]) -> list[Act]:
+    """Return the most acts that lie within an hour, the earliest such ones; acts are in order of time."""
+    start, best = 0, (0, 0)
+    for place, act in enumerate(acts):
+        while act.at - acts[start].at > _HOUR:
+            start += 1
+        if place + 1 - start > best[1] - best[0]:
+            best = start, place + 1
+    return acts[slice(*best)]
 
 
 def sign_in_failures(evidence: Snapshot, thresholds: Thresholds) -> Iterator[Finding]:  # noqa: ARG001 - as all checks

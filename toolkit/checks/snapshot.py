@@ -145,9 +145,28 @@ class Snapshot:
     doubted: list[Doubted]
     served: list[ServedCalls]
     _named: Counter[str] = field(init=False)
+    _acts_on: dict[str, list[Act]] = field(init=False)
+    _calls_with: dict[str, list[Calls]] = field(init=False)
 
     def __post_init__(self) -> None:
+        # Each check of keys looks at each key: what is one key's must not be sought among everybody's.
+        acts_on: dict[str, list[Act]] = {}
+        for act in self.acts:
+            acts_on.setdefault(act.subject, []).append(act)
+        calls_with: dict[str, list[Calls]] = {}
+        for row in self.calls:
+            calls_with.setdefault(row.key_id, []).append(row)
         object.__setattr__(self, "_named", Counter(key.name for key in self.keys))
+        object.__setattr__(self, "_acts_on", acts_on)
+        object.__setattr__(self, "_calls_with", calls_with)
+
+    def acts_on(self, subject: str) -> list[Act]:
+        """Return the acts at hand whose subject has this id, in their order."""
+        return self._acts_on.get(subject, [])
+
+    def calls_with(self, key_id: str) -> list[Calls]:
+        """Return the sums of the calls at hand that were made with a key."""
+        return self._calls_with.get(key_id, [])
 
     def key_label(self, key: ApiKey) -> str:
         """Return a key's name, marked if the key is deleted."""

@@ -4,6 +4,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
+from toolkit.core.policy import Role
+
 
 class Page(NamedTuple):
     """One page.
@@ -14,6 +16,7 @@ class Page(NamedTuple):
         section: of the menu; pages of one section stand together.
         icon: a name of Material Symbols.
         help: one sentence on what it answers, shown in the menu under the mouse.
+        roles: who has it in the menu; for others there is no such page.
     """
 
     name: str
@@ -21,6 +24,7 @@ class Page(NamedTuple):
     section: str
     icon: str
     help: str
+    roles: tuple[Role, ...] = tuple(Role)
 
     @property
     def file(self) -> Path:
@@ -31,6 +35,7 @@ class Page(NamedTuple):
 PAGES = (
     Page("overview", "Overview", "Watch", "monitoring", "Wallet, this month's spend, and why calls were refused."),
     Page("requests", "Requests", "Watch", "receipt_long", "Each call: what it used, and what it cost."),
+    Page("findings", "Findings", "Watch", "policy_alert", "What the audits found, how grave it is, and what to do."),
     Page("keys", "Keys", "Manage", "key", "Create, change, rotate and stop API keys."),
     Page("reconciliation", "Reconciliation", "Govern", "balance", "Whether the books balance, and stuck holds."),
     Page("audit_log", "Audit log", "Govern", "history", "Who did what, with the facts before and after."),
@@ -38,6 +43,12 @@ PAGES = (
 """In the menu's order. The first is the front page, at the address `/`."""
 
 
-def by_section() -> dict[str, list[Page]]:
-    """Return the pages of each section of the menu."""
-    return {section: list(pages) for section, pages in groupby(PAGES, lambda page: page.section)}
+def by_section(role: Role) -> dict[str, list[Page]]:
+    """Return the pages that a role has, by the menu's sections."""
+    mine = [page for page in PAGES if role in page.roles]
+    return {section: list(pages) for section, pages in groupby(mine, lambda page: page.section)}
+
+
+def titled(title: str, role: Role) -> Page | None:
+    """Return the page with this title, if there is one that a role has."""
+    return next((page for page in PAGES if page.title == title and role in page.roles), None)

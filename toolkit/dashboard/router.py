@@ -32,7 +32,7 @@ def main() -> None:
                     )
                     for each in pages
                 ]
-                for section, pages in by_section().items()
+                for section, pages in by_section(workspace.actor.role).items()
             },
             expanded=True,
         )
