@@ -297,3 +297,14 @@ def alerts_process(settings: Settings) -> Iterator["subprocess.Popen[bytes]"]:
     finally:
         process.terminate()
         process.wait(20)
+
+
+def test_a_host_that_is_nowhere_is_said_in_words_of_a_webhook(world: World) -> None:
+    """Those of upstreams would send people to look for a base URL."""
+    add(world, "http://nowhere.invalid/hook")
+    pass_threshold(world)
+    send(world)
+    with world.workspace.read() as tx:
+        [failure] = tx.session.scalars(select(AlertDelivery.failure))
+    assert failure is not None
+    assert "is its URL right" in failure

@@ -4,6 +4,7 @@ Who has access to an organisation must not reach what lies behind the machine th
 sent to public addresses alone, by https.
 """
 
+import json
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
@@ -18,6 +19,7 @@ from toolkit.core.ids import new_id
 from toolkit.core.policy import Role
 from toolkit.core.secrets import Keyring
 from toolkit.store import audit
+from toolkit.store.actor import Actor
 from toolkit.store.locks import lock_name, lock_orgs
 from toolkit.store.tables import Alert, AlertDelivery, AlertDestination
 from toolkit.store.transaction import Transaction
@@ -29,6 +31,10 @@ LONGEST_URL = 2_048
 """Characters."""
 
 NOBODY_SENDS = "No process sends alerts. Start one with `keydesk alerts run` (or `keydesk up`), then ask again."
+
+
+NOBODY = "nobody to tell"
+"""What becomes of an alert for which there is no destination."""
 
 
 class Delivered(NamedTuple):
@@ -43,6 +49,20 @@ class Delivered(NamedTuple):
     alert: Alert
     destination: str | None
     delivery: AlertDelivery | None
+
+    @property
+    def state(self) -> str:
+        """What became of it, in a word or three."""
+        if self.delivery is None:
+            return NOBODY
+        if self.delivery.ended_at is None:
+            return "waiting"
+        return "given up" if self.delivery.failure else "sent"
+
+    @property
+    def message(self) -> str:
+        """What the alert says."""
+        return str(json.loads(self.alert.body)["data"]["message"])
 
 
 def add(tx: Transaction, keyring: Keyring, name: str, url: str, org: str | None = None) -> tuple[AlertDestination, str]:
@@ -167,6 +187,13 @@ def find(tx: Transaction, name_or_id: str) -> AlertDestination:
     if not found:
         raise NotFound(f"No destination is named {name_or_id!r}. `keydesk alerts list` shows them.")
     return found[0]
+
+
+def may_change(actor: Actor, row: AlertDestination) -> bool:
+    """Whether an actor may remove and test a destination, and see its secret; services refuse others anyway."""
+    if actor.role is Role.PLATFORM_ADMIN:
+        return True
+    return actor.role is Role.ORG_ADMIN and row.org_id == actor.org_id and not row.any_address
 
 
 def shown_url(tx: Transaction, row: AlertDestination) -> str:

@@ -80,7 +80,8 @@ async def send(pool: ConnectionPool, url: str, headers: dict[str, str], body: by
     except TimeoutError:
         return f"it did not answer within {PATIENCE:g} s"
     except (OSError, ValueError) as error:
-        return str(error) if isinstance(error, ConnectionError) and str(error) else type(error).__name__
+        said = str(error) if isinstance(error, ConnectionError) else ""
+        return said.replace("base URL", "URL") or type(error).__name__  # those words are made for upstreams
     if 300 <= status < 400:
         return f"it answered with status {status}, which sends elsewhere: no redirect is followed"
     return None if 200 <= status < 300 else f"it answered with status {status}"

@@ -116,8 +116,6 @@ def list_destinations(app: App) -> None:
 @pass_app
 def log(app: App, org: str | None, limit: int) -> None:
     """List the alerts of the last 90 days, newest first, and what became of each."""
-    import json
-
     with app.workspace.read() as tx:
         rows = [
             {
@@ -125,10 +123,10 @@ def log(app: App, org: str | None, limit: int) -> None:
                 "fired_at": one.alert.fired_at,
                 "kind": one.alert.kind,
                 "subject": one.alert.subject,
-                "message": json.loads(one.alert.body)["data"]["message"],
+                "message": one.message,
                 "destination": one.destination,
                 "tries": one.delivery.tries if one.delivery else 0,
-                "state": _state(one.delivery),
+                "state": one.state,
                 "failure": one.delivery.failure if one.delivery else None,
             }
             for one in destinations.history(tx, org=org, limit=limit)
@@ -182,11 +180,3 @@ def _outcome(app: App, row: AlertDestination, alert_id: str, seconds: float) -> 
             return delivery
         time.sleep(_LOOK)
     raise Unavailable(f"The test alert was not tried within {seconds} s: other alerts for {row.name!r} come first.")
-
-
-def _state(delivery: AlertDelivery | None) -> str:
-    if delivery is None:
-        return "nobody to tell"
-    if delivery.ended_at is None:
-        return "waiting"
-    return "given up" if delivery.failure else "sent"

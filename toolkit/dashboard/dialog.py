@@ -5,7 +5,7 @@ instead of losing it. It is dropped before the dialog closes, and when the perso
 """
 
 from html import escape
-from typing import cast
+from typing import Any, cast
 
 import streamlit as st
 
@@ -62,13 +62,13 @@ def finish(message: str) -> None:
     st.rerun()
 
 
-def secret_place() -> dict[str, NewSecret]:
-    """Return the place for the secret just made; empty unless its dialog is open.
+def secret_place() -> dict[str, Any]:
+    """Return the place for the secret just made, such as a key's under "new"; empty unless its dialog is open.
 
     Fetch it before making the secret: Streamlit may interrupt a script at any access to its session state, but
     not between a service's commit and an assignment into a plain dict.
     """
-    return cast("dict[str, NewSecret]", st.session_state.setdefault(_SECRET, {}))
+    return cast("dict[str, Any]", st.session_state.setdefault(_SECRET, {}))
 
 
 def buttons(label: str, *, disabled: bool = False, danger: bool = False) -> bool:
@@ -83,7 +83,7 @@ def buttons(label: str, *, disabled: bool = False, danger: bool = False) -> bool
 @st.dialog("New secret", width="medium", dismissible=False)
 def secret_dialog() -> None:
     """Show the secret just made. Only its button closes the dialog, so that no stray click loses the secret."""
-    new = secret_place().get("new")
+    new: NewSecret | None = secret_place().get("new")
     if new is None:
         st.rerun()
     workspace, base = shared.workspace(), shared.gateway_url()

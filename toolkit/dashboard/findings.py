@@ -163,9 +163,9 @@ def finding_dialog(finding: Finding) -> None:
         ("Audit", f"{text(TITLES[finding.check].capitalize())} <code>{finding.check}</code>"),
     ]
     st.html(shared.facts(rows))
-    st.html(f"<p>{_prose(finding.sentence)}</p>")
+    st.html(f"<p>{shared.prose(finding.sentence)}</p>")
     shared.heading("What to do")
-    st.html(f"<p>{_prose(finding.action)}</p>")
+    st.html(f"<p>{shared.prose(finding.action)}</p>")
     _acts(workspace, finding)
     facts = [(name, value) for name, value in map(_fact, finding.evidence.items()) if value]
     if facts:
@@ -200,12 +200,6 @@ def _acts(workspace: Workspace, finding: Finding) -> None:
         with st.container(horizontal=True, wrap=False, vertical_alignment="center"):
             st.code(command, language="bash", wrap_lines=True)
             copy_button(command, "Copy command", key=f"copy_command_{position}")
-
-
-def _prose(words: str) -> str:
-    """Return words with what stands in backquotes as code, as HTML."""
-    parts = escape(words).split("`")
-    return "".join(f"<code>{part}</code>" if position % 2 else part for position, part in enumerate(parts))
 
 
 def _fact(item: tuple[str, Any]) -> tuple[str, str]:

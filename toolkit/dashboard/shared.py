@@ -94,6 +94,12 @@ def plain(text: str) -> str:
     return _MARKDOWN.sub(r"\\\1", text)
 
 
+def prose(words: str) -> str:
+    """Return words with what stands in backquotes as code, as HTML."""
+    parts = escape(words).split("`")
+    return "".join(f"<code>{part}</code>" if position % 2 else part for position, part in enumerate(parts))
+
+
 def gateway_url() -> str:
     """Return the gateway's address as the person at this browser can reach it."""
     settings = identity.workspace().settings
