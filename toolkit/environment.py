@@ -11,7 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 from urllib.parse import quote, unquote
 
-from toolkit.core.addresses import parse_origins, parse_url
+from toolkit.core.addresses import parse_origins, parse_pages, parse_url
 from toolkit.core.errors import InvalidInput
 from toolkit.core.proxies import Proxies
 from toolkit.core.secrets import Keyring
@@ -86,7 +86,7 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
         host=text("KEYDESK_HOST"),
         trusted_proxies=Proxies.parse(text("KEYDESK_TRUSTED_PROXIES"), "KEYDESK_TRUSTED_PROXIES"),
         public_url=public_url and parse_url(public_url, "KEYDESK_PUBLIC_URL"),
-        dashboard_origins=parse_origins(text("KEYDESK_DASHBOARD_URL"), "KEYDESK_DASHBOARD_URL"),
+        dashboard_urls=parse_pages(text("KEYDESK_DASHBOARD_URL"), "KEYDESK_DASHBOARD_URL"),
         key_page=key_page == "on",
         cors_origins=parse_origins(text("KEYDESK_CORS_ORIGINS"), "KEYDESK_CORS_ORIGINS", of_apps=True),
         gateway_port=whole("KEYDESK_GATEWAY_PORT", 1, 65535),

@@ -45,6 +45,25 @@ def test_what_is_no_address_is_named(text: str) -> None:
         addresses.parse_url(text, "KEYDESK_PUBLIC_URL")
 
 
+def test_pages_are_a_list_with_paths() -> None:
+    """Each is there once, without a slash at its end; origin and path can be had apart."""
+    pages = addresses.parse_pages("https://A.example/Keydesk/ , http://b.example:80,https://a.example/Keydesk", "X")
+    assert pages == ("https://a.example/Keydesk", "http://b.example")
+    assert [addresses.split_page(page) for page in pages] == [
+        ("https://a.example", "/Keydesk"),
+        ("http://b.example", ""),
+    ]
+    assert addresses.split_page("http://[::1]:8501/a/b") == ("http://[::1]:8501", "/a/b")
+    assert addresses.parse_pages("", "X") == ()
+
+
+@pytest.mark.parametrize("path", ["/../x", "/a/./b", "/a//b", "/a%20b", "/a;b", "/ä", "/a?b"])
+def test_odd_paths_of_pages_are_refused(path: str) -> None:
+    """No proxy and no browser need agree with us on what they mean."""
+    with pytest.raises(InvalidInput, match=r"X: .* is no address of a dashboard"):
+        addresses.parse_pages(f"https://a.example{path}", "X")
+
+
 def test_origins_are_a_list() -> None:
     """Each is there once, and one with a path is refused."""
     assert addresses.parse_origins(" https://a.example , http://b.example:80,https://A.example:443/ ", "X") == (

@@ -10,10 +10,11 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import urljoin
 
 import pytest
 import streamlit as st
-from httpx2 import ASGITransport, AsyncClient
+from httpx2 import ASGITransport, AsyncClient, Response
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
@@ -74,6 +75,11 @@ def sign_in(client: TestClient, **form: str) -> int:
     return client.post("/auth/sign-in", data=FORM | form).status_code
 
 
+def led_to(answer: Response) -> str:
+    """Return the path that a redirect leads to, as a browser reads it; with its host, if it is another one."""
+    return urljoin(str(answer.request.url), answer.headers["location"]).removeprefix("http://testserver")
+
+
 def test_app_is_spelled_so_that_streamlit_run_finds_it() -> None:
     """`streamlit run` parses for an assignment of `st.App(...)`; any other spelling would run without the gate."""
     assigned = [
@@ -87,8 +93,8 @@ def test_app_is_spelled_so_that_streamlit_run_finds_it() -> None:
 def test_page_without_session_leads_to_sign_in(client: TestClient) -> None:
     """A browser that opens a page is sent to the form, which remembers the page."""
     answer = client.get("/keys?id=1", headers=HTML)
-    assert (answer.status_code, answer.headers["location"]) == (303, "/sign-in?next=%2Fkeys%3Fid%3D1")
-    assert 'name="next" value="/keys?id=1"' in client.get(answer.headers["location"]).text
+    assert (answer.status_code, led_to(answer)) == (303, "/sign-in?next=%2Fkeys%3Fid%3D1")
+    assert 'name="next" value="/keys?id=1"' in client.get(led_to(answer)).text
 
 
 @pytest.mark.parametrize(
@@ -119,7 +125,7 @@ def test_right_password_admits(client: TestClient) -> None:
     """After signing in the page is served, and the form leads straight on."""
     assert sign_in(client) == 303
     assert client.get("/", headers=HTML).status_code == 200
-    assert client.get("/sign-in?next=/keys").headers["location"] == "/keys"
+    assert led_to(client.get("/sign-in?next=/keys")) == "/keys"
 
 
 def test_cookie_is_out_of_reach(client: TestClient) -> None:
@@ -174,7 +180,7 @@ def test_too_many_tries_are_refused(client: TestClient) -> None:
 def test_next_leads_only_to_this_site(client: TestClient, target: str, expected: str) -> None:
     """`next` is followed to a path of this site and nowhere else, however browsers may read it."""
     answer = client.post("/auth/sign-in", data=FORM | {"next": target})
-    assert answer.headers["location"] == expected
+    assert led_to(answer) == expected
 
 
 @pytest.mark.parametrize("path", ["/auth/sign-in", "/auth/sign-out"])
@@ -205,7 +211,7 @@ def test_sign_out_ends_the_session_and_not_only_the_cookie(client: TestClient) -
     sign_in(client)
     copy = client.cookies[cookie_name()]
     answer = client.post("/auth/sign-out")
-    assert (answer.status_code, answer.headers["location"]) == (303, "/sign-in")
+    assert (answer.status_code, led_to(answer)) == (303, "/sign-in")
     assert cookie_name() not in client.cookies
     client.cookies.set(cookie_name(), copy)
     assert client.get("/").status_code == 401
@@ -281,7 +287,7 @@ def test_password_reset_ends_sessions(client: TestClient, operator: str, workspa
     sign_in(client)
     with workspace.write() as tx:
         operators.reset_password(tx, EMAIL, hash_password("another long password"))
-    assert client.get("/", headers=HTML).headers["location"] == "/sign-in"
+    assert led_to(client.get("/", headers=HTML)) == "/sign-in"
 
 
 # -- what a tab holds belongs to one sign-in -----------------------------------------------------------------------

@@ -36,7 +36,7 @@ def test_there_is_no_such_page_unless_the_setting_says_so(world: World, monkeypa
     for name, value in variables_of(world.workspace.settings).items():
         monkeypatch.setenv(name, value)
     with served() as client:
-        assert client.get("/key", headers={"accept": "text/html"}).headers["location"].startswith("/sign-in")
+        assert client.get("/key", headers={"accept": "text/html"}).headers["location"].startswith("./sign-in")
         assert client.post("/key", data={"secret": new_secret()}).status_code == 401
 
 

@@ -146,7 +146,7 @@ def test_sidebar_names_the_person(visit: Open, world: World) -> None:
     """The sidebar says who is signed in, in which role and organisation, and offers to sign out."""
     page = visit("overview", Role.ORG_ADMIN, world.org_id)
     assert f"org_admin-{world.org_id}@keydesk.test Org admin · Acme Sign out".lower() in page.text.lower()
-    assert any('<form method="post" action="/auth/sign-out">' in element.value for element in page.app.html)
+    assert any('<form method="post" action="auth/sign-out">' in element.value for element in page.app.html)
 
 
 def test_ended_session_shows_nothing(visit: Open, world: World) -> None:

@@ -131,7 +131,7 @@ def test_overruns_lead_to_their_requests(visit: Open, world: World, books: Books
     page = visit("reconciliation")
     assert f"{wanted} 1 h ago app Acme gpt-test $3.00 $5.00 $2.00" in page.text
     assert "1 overrun, $2.00 beyond what was held; all was charged." in page.text
-    assert any(f'<a href="/requests?id={wanted}" target="_self">' in element.value for element in page.app.html)
+    assert any(f'<a href="requests?id={wanted}" target="_self">' in element.value for element in page.app.html)
 
 
 def test_more_overruns_than_fit_are_counted(visit: Open, world: World, books: Books) -> None:

@@ -52,7 +52,7 @@ def up_command(app: App) -> None:
         ready = running.start(lambda name: say(f"  {name.capitalize():<15} ready"), _warn, credentials)
         if ready:
             gateway = settings.public_url or parts.url(settings.host, settings.gateway_port)
-            dashboard = next(iter(settings.dashboard_origins), parts.url(settings.host, settings.dashboard_port))
+            dashboard = next(iter(settings.dashboard_urls), parts.url(settings.host, settings.dashboard_port))
             welcome = first_start.finish(app.workspace, gateway) if first else None
             _greet(app, gateway, dashboard, welcome)
             running.watch()

@@ -12,6 +12,7 @@ from toolkit.core.errors import InvalidInput
 _PORTS = {"http": 80, "https": 443}
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*")
 _HOST = re.compile(r"[a-z0-9._-]+|\[[0-9a-f:.]+\]")
+_PATH = re.compile(r"(/(?!\.\.?(/|$))[A-Za-z0-9._~-]+)*")
 
 
 def parse_url(text: str, name: str) -> str:
@@ -28,6 +29,35 @@ def parse_url(text: str, name: str) -> str:
     if parts is None:
         raise InvalidInput(f"{name}: {text!r} is no address. Write for example https://llm.example.com")
     return _origin(parts) + parts.path.rstrip("/")
+
+
+def parse_pages(text: str, name: str) -> tuple[str, ...]:
+    """Return addresses of a web application with commas between, each once, in their order, without slashes at the end.
+
+    Args:
+        text: e.g. "https://example.com/keydesk, http://127.0.0.1:8501".
+        name: of the setting, for the message.
+
+    Raises:
+        InvalidInput: an entry is no such address, or its path has more than plain words.
+    """
+    pages = []
+    for entry in filter(None, map(str.strip, text.split(","))):
+        parts = _split(entry)
+        if parts is None or _PATH.fullmatch(parts.path.rstrip("/")) is None:
+            raise InvalidInput(
+                f"{name}: {entry!r} is no address of a dashboard. Write scheme, host, port and path alone, for example "
+                "https://keydesk.example.com, https://example.com/keydesk, http://127.0.0.1:8501"
+            )
+        pages.append(_origin(parts) + parts.path.rstrip("/"))
+    return tuple(dict.fromkeys(pages))
+
+
+def split_page(page: str) -> tuple[str, str]:
+    """Return the origin of an address that `parse_pages` has read, and its path, which may be empty."""
+    scheme, _, rest = page.partition("://")
+    host, slash, path = rest.partition("/")
+    return f"{scheme}://{host}", slash + path
 
 
 def parse_origins(text: str, name: str, *, of_apps: bool = False) -> tuple[str, ...]:

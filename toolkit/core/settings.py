@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from toolkit.core.addresses import split_page
 from toolkit.core.proxies import Proxies
 
 
@@ -90,7 +91,7 @@ TABLE = (
     Setting(
         "KEYDESK_DASHBOARD_URL",
         "",
-        "The dashboard's origins as browsers see them, the main one first, with commas between; empty: the host asked.",
+        "The dashboard's addresses as browsers see them, the main one first, commas between; empty: the host asked.",
     ),
     Setting(
         "KEYDESK_KEY_PAGE",
@@ -147,7 +148,7 @@ class Settings:
     host: str
     trusted_proxies: Proxies
     public_url: str  # empty where it follows from host and port
-    dashboard_origins: tuple[str, ...]
+    dashboard_urls: tuple[str, ...]
     key_page: bool
     cors_origins: tuple[str, ...]
     gateway_port: int
@@ -166,6 +167,17 @@ class Settings:
 
     def __repr__(self) -> str:
         return f"Settings(data_dir={str(self.data_dir)!r})"  # store_url may hold a password
+
+    @property
+    def dashboard_origins(self) -> tuple[str, ...]:
+        """Whose pages are the dashboard's."""
+        return tuple(dict.fromkeys(split_page(page)[0] for page in self.dashboard_urls))
+
+    @property
+    def dashboard_paths(self) -> tuple[str, ...]:
+        """Below which paths proxies ask for the dashboard, the longest first."""
+        found = {split_page(page)[1] for page in self.dashboard_urls} - {""}
+        return tuple(sorted(found, key=lambda path: (-len(path), path)))
 
     @property
     def logs_dir(self) -> Path:

@@ -6,7 +6,7 @@ callback or fragment of the script has run. Public are the sign-in page, the hea
 static bundle, which is the same for everybody.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from urllib.parse import urlencode
 
@@ -18,14 +18,16 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from toolkit.core.errors import KeydeskError
-from toolkit.dashboard import headers, identity, streamlit_sessions
+from toolkit.dashboard import base_path, headers, identity, streamlit_sessions
 from toolkit.dashboard.headers import FORMS, KEY, SIGN_IN
 from toolkit.dashboard.key_page import KeyPages
 from toolkit.dashboard.sign_in import SignIns
 from toolkit.dashboard.visitor import Visitor
 from toolkit.gateway.connection_limits import prove
 
-ENDED = f"{SIGN_IN}?ended=1"
+ENDED = f"{SIGN_IN[1:]}?ended=1"
+"""Relative, as from a page."""
+
 UPLOADS = "/_stcore/upload_file/"
 LARGEST_MESSAGE = 1_048_576
 """Bytes of a message over the websocket; what all fields of a page hold together is a few thousand."""
@@ -50,6 +52,7 @@ async def lifespan(_app: object) -> AsyncIterator[None]:
     """Open key store and peppers before the first request, so that what is wrong stops the start; close them last."""
     streamlit_sessions.trust_owner_header()
     workspace = await to_thread.run_sync(identity.workspace)
+    base_path.check(workspace.settings.dashboard_paths)
     await to_thread.run_sync(lambda: workspace.keyring)
     try:
         yield
@@ -69,12 +72,16 @@ class Gate:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
-        if scope["type"] == "http":
-            await self._http(scope, receive, send)
-        elif scope["type"] == "websocket":
-            await self._websocket(scope, receive, send)
-        else:
+        if scope["type"] == "lifespan":
             await self.app(scope, receive, send)
+            return
+        paths = identity.workspace().settings.dashboard_paths
+        if scope["type"] == "websocket":
+            await self._websocket(base_path.inside(scope, paths), receive, send)
+        elif (front := base_path.without_slash(scope, paths)) is not None:
+            await RedirectResponse(front, 307)(scope, receive, send)
+        else:
+            await self._http(base_path.inside(scope, paths), receive, send)
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         visitor = Visitor.of(scope, identity.workspace().settings)
@@ -83,7 +90,7 @@ class Gate:
         async def with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 kept = [(name, value) for name, value in message["headers"] if name.lower() not in ours]
-                message["headers"] = [*kept, *ours.items()]
+                message["headers"] = [*map(_relative_to(scope["path"]), kept), *ours.items()]
             await send(message)
 
         try:
@@ -135,6 +142,20 @@ class Gate:
             return {"type": "websocket.disconnect", "code": _BAD_TOKEN}
 
         await self.app(streamlit_sessions.with_owner(scope, cookie), receive_checked, send)
+
+
+def _relative_to(path: str) -> Callable[[tuple[bytes, bytes]], tuple[bytes, bytes]]:
+    """Return what makes a header's value relative where it says where to go."""
+
+    def relative(header: tuple[bytes, bytes]) -> tuple[bytes, bytes]:
+        name, value = header
+        return (
+            (name, base_path.relative(value.decode("latin-1"), path).encode("latin-1"))
+            if name == b"location"
+            else header
+        )
+
+    return relative
 
 
 async def _refusal(request: Request, visitor: Visitor) -> Response | None:

@@ -206,7 +206,7 @@ def _off() -> Response:
 def _form(problem: str = "") -> str:
     told = f'<p class="problem" role="alert">{escape(problem)}</p>' if problem else ""
     return (
-        f'<form method="post" action="{KEY}"><h1>Look up an API key</h1>'
+        f'<form method="post" action="{KEY[1:]}"><h1>Look up an API key</h1>'
         '<p class="lead">What it may call, what it has spent this month, and what is left.</p>'
         f'{told}<label for="secret">API key</label>'
         '<input id="secret" name="secret" type="password" autocomplete="off" required maxlength="256" autofocus>'
@@ -246,7 +246,7 @@ def _shown(standing: Standing, usage: Usage | None) -> str:
         f"{_breakdown(usage)}"
         f'<section><h2>Models it may call</h2><ul class="models">{models or "<li>none</li>"}</ul></section>'
         f"<section><h2>About the key</h2>{_facts(about)}</section>"
-        f'<p class="foot">As of {_moment(facts["as_of"])}. <a href="{KEY}">Look up another key</a></p>'
+        f'<p class="foot">As of {_moment(facts["as_of"])}. <a href="{KEY[1:]}">Look up another key</a></p>'
     )
 
 

@@ -208,7 +208,7 @@ def _overruns(workspace: Workspace, org_id: str | None, days: int) -> None:
 
 def _link(request_id: str) -> str:
     name = escape(request_id)
-    return f'<a href="/requests?id={name}" {shared.SAME_TAB}><code>{name}</code></a>'
+    return f'<a href="requests?id={name}" {shared.SAME_TAB}><code>{name}</code></a>'
 
 
 def _accuracy(workspace: Workspace, org_id: str | None, days: int) -> None:

@@ -54,5 +54,5 @@ def _sidebar(workspace: Workspace) -> None:
         '<div class="kd-me">'
         f'<div class="kd-me-name" title="{escape(workspace.actor.name)}">{escape(workspace.actor.name)}</div>'
         f'<div class="kd-me-role">{shared.ROLES[workspace.actor.role]} · {escape(org)}</div>'
-        '<form method="post" action="/auth/sign-out"><button type="submit">Sign out</button></form></div>'
+        '<form method="post" action="auth/sign-out"><button type="submit">Sign out</button></form></div>'
     )

@@ -13,6 +13,7 @@ from uvicorn.config import Config
 
 from toolkit.core.errors import Refusal
 from toolkit.core.settings import Settings
+from toolkit.dashboard import base_path
 from toolkit.dashboard.gate import LARGEST_MESSAGE
 from toolkit.gateway.head_parsing import Headers
 from toolkit.gateway.server import protocol, run
@@ -30,7 +31,11 @@ def serve(settings: Settings, script: Path) -> None:
     Args:
         settings: whose host and port it listens on.
         script: the file that has the application, and that each session runs.
+
+    Raises:
+        InvalidInput: the dashboard cannot lie below the path of its setting.
     """
+    base_path.check(settings.dashboard_paths)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     bootstrap.load_config_options(
         {

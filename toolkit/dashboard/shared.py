@@ -59,7 +59,7 @@ def workspace() -> Workspace:
     """Return the Keydesk with the rights of whoever is signed in; stop the script if nobody is."""
     found = current_workspace()
     if found is None:
-        st.html(f'<div class="kd-empty"><b>You are signed out.</b> <a href="/sign-in" {SAME_TAB}>Sign in</a></div>')
+        st.html(f'<div class="kd-empty"><b>You are signed out.</b> <a href="sign-in" {SAME_TAB}>Sign in</a></div>')
         st.stop()
     return found
 

@@ -15,7 +15,7 @@ from starlette.routing import Route
 from toolkit.admin import sessions
 from toolkit.admin.sign_in import open_session
 from toolkit.core.errors import KeydeskError, SignInFailed
-from toolkit.dashboard import forms, headers, identity, streamlit_sessions
+from toolkit.dashboard import base_path, forms, headers, identity, streamlit_sessions
 from toolkit.dashboard.headers import FORMS, SIGN_IN
 from toolkit.dashboard.visitor import Visitor
 
@@ -59,7 +59,7 @@ class SignIns:
         if await to_thread.run_sync(identity.find_in, request, _visitor(request)):
             return RedirectResponse(target, 303)
         notice = "Your session has ended. Sign in again." if "ended" in request.query_params else ""
-        return _page(target, notice=notice)
+        return _page(request, target, notice=notice)
 
     async def sign_in(self, request: Request) -> Response:
         """POST /auth/sign-in: check e-mail and password, set the cookie, go where the person was heading."""
@@ -71,7 +71,7 @@ class SignIns:
             return PlainTextResponse("The form is too large.", 413)
         email, target = form.get("email", ""), local_path(form.get("next"))
         if self._here >= PASSWORDS_AT_ONCE + MOST_WAITING:
-            return _page(target, email=email, problem=_BUSY, status=503, wait=5)
+            return _page(request, target, email=email, problem=_BUSY, status=503, wait=5)
         self._here += 1
         try:
             session_id = await to_thread.run_sync(
@@ -83,9 +83,9 @@ class SignIns:
                 limiter=self._turns,
             )
         except SignInFailed as error:
-            return _page(target, email=email, problem=str(error), status=401)
+            return _page(request, target, email=email, problem=str(error), status=401)
         except KeydeskError:
-            return _page(target, email=email, problem=_UNREACHABLE, status=503, wait=5)
+            return _page(request, target, email=email, problem=_UNREACHABLE, status=503, wait=5)
         finally:
             self._here -= 1
         response = RedirectResponse(target, 303)
@@ -131,15 +131,24 @@ def _template() -> tuple[Template, str]:
     # The dashboard's font comes with Streamlit, under a name that changes with its version.
     fonts = headers.static_folder() / "static/media"
     font = next((path.name for path in sorted(fonts.glob("SourceSansVF-Upright*.woff2"))), "")
-    return Template(Path(__file__).with_name("sign_in.html").read_text(encoding="utf-8")), f"/static/media/{font}"
+    return Template(Path(__file__).with_name("sign_in.html").read_text(encoding="utf-8")), f"static/media/{font}"
 
 
 def _page(
-    target: str, *, email: str = "", notice: str = "", problem: str = "", status: int = 200, wait: int | None = None
+    request: Request,
+    target: str,
+    *,
+    email: str = "",
+    notice: str = "",
+    problem: str = "",
+    status: int = 200,
+    wait: int | None = None,
 ) -> Response:
     template, font = _template()
+    root = base_path.root(request.scope["path"])
     values: dict[str, Any] = {
-        "font": font,
+        "root": root,
+        "font": root + font,
         "next": escape(target),
         "email": escape(email[:256]),
         "notice": f'<p class="notice">{escape(notice)}</p>' if notice else "",
