@@ -19,6 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import func, select, update
 
+from tests.cli.interrupt import doing
 from tests.conftest import ROOT, Run, World, variables_of, wait_until
 from toolkit.admin import sessions
 from toolkit.admin.sign_in import open_session
@@ -821,7 +822,23 @@ def test_an_export_makes_no_folder_and_replaces_no_file(world: World, run: Run, 
 
 
 @pytest.mark.only_store("sqlite")
-@pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.world), signal.SIGTERM])
+def test_ledger_follow_drains_what_comes_until_ctrl_c(world: World, run: Run) -> None:
+    """It says how many rows it moved."""
+    key = world.key("app").key
+
+    def call() -> None:
+        for request_id in ("req_1", "req_2"):
+            log_call(world, key, 5, request_id)
+            wait_until(lambda: _waiting(world.workspace.store) == 0, "the outbox to be drained")
+
+    with doing(call):
+        followed = run("ledger", "sync", "--follow")
+    assert followed.stdout == "Moved 2 rows into the ledger.\n"
+
+
+@pytest.mark.world
+@pytest.mark.only_store("sqlite")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_ledger_follow_drains_until_a_signal(world: World, settings: Settings, number: signal.Signals) -> None:
     """`ledger sync --follow` moves rows as they come, and a signal ends it cleanly."""
     key = world.key("app").key

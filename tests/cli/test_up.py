@@ -118,6 +118,16 @@ def make_site(folder: Path) -> Site:
     return Site(env, folder / "output")
 
 
+def supervise(settings: Settings, **environment: str) -> supervisor.Supervisor:
+    """Return the supervisor that `keydesk up` makes."""
+    return supervisor.Supervisor(settings, parts.parts(settings), environment)
+
+
+def check(settings: Settings) -> None:
+    """Look whether all can start, as `keydesk up` does."""
+    supervisor.check(settings, parts.parts(settings))
+
+
 @pytest.fixture
 def site(tmp_path: Path) -> Site:
     """A site where nothing was started yet."""
@@ -203,7 +213,7 @@ def test_a_gateway_that_cannot_start_ends_it_all(site: Site) -> None:
     """Its name is said, with the end of its log, and no other process goes on."""
     settings = site.settings()
     site.data.mkdir(mode=0o700)
-    with supervisor.Supervisor(settings, {"KEYDESK_LEASE": "none"}) as running, pytest.raises(Unavailable) as ended:
+    with supervise(settings, KEYDESK_LEASE="none") as running, pytest.raises(Unavailable) as ended:
         running.start(lambda _name: None, lambda _line: None)
     assert "The gateway ended by itself" in str(ended.value)
     assert "KEYDESK_LEASE='none' is not a number" in str(ended.value)
@@ -387,27 +397,27 @@ def test_ports_must_differ(site: Site) -> None:
     """Two parts on one port are told apart before anything starts."""
     site.env["KEYDESK_DASHBOARD_PORT"] = site.env["KEYDESK_GATEWAY_PORT"]
     with pytest.raises(Conflict, match="gateway and dashboard share port"):
-        supervisor.check(site.settings())
+        check(site.settings())
 
 
 def test_a_second_start_says_that_keydesk_runs_already(site: Site) -> None:
     """Whoever starts twice reads that, not that the first one's ports are in use; a lock left over is no lock."""
     settings = site.settings()
     busy = socket.create_server(("127.0.0.1", settings.gateway_port))
-    with busy, supervisor.Supervisor(settings, {}), pytest.raises(Conflict, match=r"is running on .* already"):
-        supervisor.check(settings)
-    supervisor.check(settings)
+    with busy, supervise(settings), pytest.raises(Conflict, match=r"is running on .* already"):
+        check(settings)
+    check(settings)
 
 
 def test_one_supervisor_for_a_data_folder(site: Site) -> None:
     """A second supervisor on the same data is refused until the first has ended."""
     settings = site.settings()
-    first = supervisor.Supervisor(settings, {})
+    first = supervise(settings)
     with pytest.raises(Conflict, match="KEYDESK_DATA_DIR"):
-        supervisor.Supervisor(settings, {})
+        supervise(settings)
     with first:
         pass
-    with supervisor.Supervisor(settings, {}):
+    with supervise(settings):
         pass
 
 

@@ -1,12 +1,22 @@
 """What `keydesk upstreams test` says: what works, what it costs, and the commands that set what is to be set."""
 
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
 
+from tests.books import Books
+from tests.conftest import Run, World
 from toolkit.cli.upstream_test import Expected, report, steps, works
 from toolkit.core.upstream_test import Found, TriedCall
 from toolkit.core.upstream_traits import OutputBound, UpstreamTraits
+from toolkit.store import upstream_tests
+from toolkit.store.actor import SYSTEM
+
+pytestmark = pytest.mark.any_store
 
 CHAT, RESPONSES = "chat/completions", "responses"
 USAGE = {"input": 1_234, "output": 2}
@@ -104,3 +114,63 @@ def test_what_was_found_comes_back_from_the_store_as_it_was() -> None:
     whole = found(replace(GOOD, left_out=("store",), unpriced=("flex",), odd=("it came whole",)), ABSENT)
     assert Found.from_json(whole.to_json()) == whole
     assert Found.from_json(Found(None, "no", None).to_json()) == Found(None, "no", None)
+
+
+@contextmanager
+def gateway_that_finds(world: World, outcome: Found | str) -> Iterator[None]:
+    """Take the next test as a gateway does, in another thread, and end it with what it found or why it failed."""
+    Books(world).gateway("gateway_lives")
+    found, failure = (outcome.to_json(), None) if isinstance(outcome, Found) else (None, outcome)
+    stop = threading.Event()
+
+    def answer() -> None:
+        while not stop.wait(0.05):
+            with world.workspace.store.write(SYSTEM) as tx:
+                test = upstream_tests.take(tx, "gateway_lives")
+                if test is not None:
+                    upstream_tests.end(tx, test.id, "gateway_lives", found=found, failure=failure)
+
+    thread = threading.Thread(target=answer)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+def test_the_command_shows_what_a_gateway_found(world: World, run: Run) -> None:
+    """In words, and as JSON with amounts in USD."""
+    with gateway_that_finds(world, found(GOOD, STREAM)):
+        shown = run("upstreams", "test", "test-openai")
+        facts = json.loads(run("upstreams", "test", "test-openai", "--json").stdout)
+    assert shown.exit_code == 0, shown.output
+    assert "chat/completions, streamed: works" in shown.stdout
+    assert [call["cost"] for call in facts["calls"]] == ["0.000026", "0.000026"]
+    assert facts["lacking"] == ["gpt-9", "gpt-8"]
+
+
+def test_the_command_adds_what_has_a_public_price_and_names_the_rest(world: World, run: Run) -> None:
+    """A model that nobody knows is not added at a guess."""
+    listed = replace(found(GOOD), models=("gpt-5-mini", "nobody-knows-it"))
+    with gateway_that_finds(world, listed):
+        facts = json.loads(run("upstreams", "test", "test-openai", "--add-models", "--json").stdout)
+    assert facts["added"] == ["gpt-5-mini"]
+    assert "gpt-5-mini" in run("models", "list").stdout
+
+
+@pytest.mark.parametrize(
+    ("outcome", "words"),
+    [("its credential is not set", "its credential is not set"), (found(BROKEN), "FAILS: 500: oh no")],
+)
+def test_the_command_fails_where_the_upstream_does(world: World, run: Run, outcome: Found | str, words: str) -> None:
+    """So that a script notices."""
+    with gateway_that_finds(world, outcome):
+        shown = run("upstreams", "test", "test-openai")
+    assert shown.exit_code == 1
+    assert words in shown.output
+
+
+def test_without_a_gateway_nothing_is_asked(world: World, run: Run) -> None:
+    """Only a gateway has the credential: how to start one is said."""
+    assert "keydesk gateway" in run("upstreams", "test", "test-openai").stderr

@@ -14,14 +14,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import IO, Self
 
 from toolkit.cli.part_log import PartLog
-from toolkit.cli.parts import Part, answers, parts
+from toolkit.cli.parts import Part, answers
 from toolkit.core.errors import Conflict, Unavailable
 from toolkit.core.settings import Settings
 from toolkit.gateway.listening import bind
@@ -41,8 +41,12 @@ POLL = 0.1
 _NEEDED = ("duckdb", "httptools", "pandas", "plotly", "pyarrow", "starlette", "streamlit", "uvicorn")
 
 
-def check(settings: Settings) -> None:
+def check(settings: Settings, parts: Sequence[Part]) -> None:
     """See that everything that is to start can start.
+
+    Args:
+        settings: whose data folder it runs on.
+        parts: what is to start.
 
     Raises:
         Unavailable: a package is missing.
@@ -56,7 +60,7 @@ def check(settings: Settings) -> None:
         _lock(settings.lock_file).close()
     taken: dict[int, Part] = {}
     problems = []
-    for part in parts(settings):
+    for part in parts:
         if part.port is None:
             continue
         if part.port in taken:
@@ -143,18 +147,19 @@ class Supervisor:
 
     Args:
         settings: whose data folder holds the logs.
+        parts: what to run, in the order in which they start.
         environment: variables for the gateway, beside those of this process.
 
     Raises:
         Conflict: another supervisor runs on this data folder.
     """
 
-    def __init__(self, settings: Settings, environment: dict[str, str]) -> None:
+    def __init__(self, settings: Settings, parts: Sequence[Part], environment: dict[str, str]) -> None:
         self._settings = settings
         self._stop_within = settings.shutdown_grace + STOP_WITHIN
         self._signals = StopSignals()
         logs = settings.logs_dir
-        self._places = [_Place(part, PartLog(logs / f"{part.name.replace(' ', '-')}.log")) for part in parts(settings)]
+        self._places = [_Place(part, PartLog(logs / f"{part.name.replace(' ', '-')}.log")) for part in parts]
         self._ours = environment
         self._credentials: Collection[str] = ()
         self._tell: Callable[[str], None]

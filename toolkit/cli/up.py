@@ -33,8 +33,9 @@ def up_command(app: App) -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     settings = environment.read_settings()
     say = _silent if app.as_json else click.echo
-    supervisor.check(settings)
-    running = supervisor.Supervisor(settings, {CREDENTIAL: os.environ.get(CREDENTIAL, "demo")})
+    all_parts = parts.parts(settings)
+    supervisor.check(settings, all_parts)
+    running = supervisor.Supervisor(settings, all_parts, {CREDENTIAL: os.environ.get(CREDENTIAL, "demo")})
     say(click.style(f"Keydesk {toolkit.__version__}", bold=True))
     try:
         app.open(make=True)
