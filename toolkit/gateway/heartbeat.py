@@ -14,7 +14,7 @@ import math
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime, timedelta
+from datetime import timedelta
 from threading import Event, Thread
 from typing import Any, TypeVar
 
@@ -23,6 +23,7 @@ from toolkit.billing.leases import Progress
 from toolkit.billing.state import Hold
 from toolkit.core.errors import Unavailable
 from toolkit.gateway.lifecycle import CallLifecycle
+from toolkit.gateway.store_clock import Answer, StoreClock
 from toolkit.store.actor import SYSTEM
 from toolkit.store.database import Store
 from toolkit.store.transaction import store_now, utc_now
@@ -33,6 +34,9 @@ T = TypeVar("T")
 
 BEATS = 6
 """Renewals in the time of one lease; a call has to be over one beat before the lease is."""
+
+NOT_AHEAD = timedelta(0)
+"""A key store in a file has the clock of its machine."""
 
 AWAY = "the key store was away for too long"
 SILENT = "the event loop did not answer for too long, so that it was not renewed"
@@ -59,6 +63,7 @@ class Heartbeat:
         self._seconds = seconds
         self._beat = seconds / BEATS
         self._number = 0
+        self._clock = StoreClock()
         self._why = STOOD
         self._noted: dict[str, Progress] = {}
         self.until = self.renewed = self.failed = -math.inf
@@ -125,24 +130,25 @@ class Heartbeat:
         # Calls that a beat has passed over already: what is younger is not worth a write, and is lost if we die.
         progress = self._lifecycle.progress(self._beat)
         news = {request_id: now for request_id, now in progress.items() if self._noted.get(request_id) != now}
-        held, here, there = self._write_lease(news)
+        held, ahead = self._write_lease(news)
         self._noted = progress
         self.until = begun + self._seconds - self._beat
         self.renewed = time.monotonic()
         self._why = STOOD
-        self._loop.call_soon_threadsafe(self._renewed, held, here, there)
+        self._loop.call_soon_threadsafe(self._renewed, held, ahead)
 
-    def _write_lease(self, progress: dict[str, Progress]) -> tuple[bool, datetime, datetime]:
+    def _write_lease(self, progress: dict[str, Progress]) -> tuple[bool, timedelta]:
+        """Renew the lease; return whether it was held, and how far the store's clock is ahead."""
         with self._store.write(SYSTEM) as tx:
             held = leases.is_known(tx, self._lifecycle.instance_id)
             if not held:
                 self._lifecycle.lease = 0  # at once: whoever is being admitted compares
             leases.renew(tx, self._lifecycle.instance_id, timedelta(seconds=self._seconds))
-            before = utc_now()
+            sent = utc_now()
             there = store_now(tx)
-            here = before + (utc_now() - before) / 2  # asked half-way between sending and receiving
+            received = utc_now()
             leases.note_progress(tx, progress)
-            return held, here, there
+            return held, self._clock.heard(Answer(sent, there, received)).by if tx.is_postgres else NOT_AHEAD
 
     # -- in the event loop --------------------------------------------------------------------------------------
 
@@ -150,8 +156,8 @@ class Heartbeat:
         self._heard_at = time.monotonic()
         self._heard.set()
 
-    def _renewed(self, held: bool, here: datetime, there: datetime) -> None:
-        self._lifecycle.key_cache.set_clock(there, here)
+    def _renewed(self, held: bool, ahead: timedelta) -> None:
+        self._lifecycle.key_cache.set_clock(ahead)
         if not held and self._number:
             self._lose(SWEPT)
         if self.until <= time.monotonic():

@@ -72,9 +72,9 @@ class KeyCache:
         """
         return max(datetime.now(UTC) + self._ahead, self.catalog.read_at)
 
-    def set_clock(self, store_now: datetime, here: datetime) -> None:
-        """Say what the store's clock showed when this machine's showed `here`."""
-        self._ahead = store_now - here
+    def set_clock(self, ahead: timedelta) -> None:
+        """Say how far the store's clock is ahead of this machine's."""
+        self._ahead = ahead
 
     def digests(self, secret: str) -> list[str]:
         """Return what a caller's secret is looked up by; from here on nobody needs the secret itself."""
