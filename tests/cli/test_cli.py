@@ -27,6 +27,7 @@ from toolkit.cli import SECTIONS, cli, output
 from toolkit.cli.app import Failure
 from toolkit.cli.values import Moment
 from toolkit.core.account_fault import AccountFault
+from toolkit.core.marked import Usd
 from toolkit.core.money import NANO, parse_usd
 from toolkit.core.secrets import is_well_formed, new_secret
 from toolkit.core.settings import Settings
@@ -868,9 +869,7 @@ def _waiting(store: Store) -> int:
 @given(st.lists(st.tuples(st.text(max_size=12), st.integers(-(10**15), 10**15)), min_size=1, max_size=6))
 def test_a_table_is_one_line_a_row_and_right_aligned_in_money(rows: list[tuple[str, int]]) -> None:
     """Whatever names hold, each row is one line, and amounts end in the same column."""
-    shown = output.table(
-        [{"name": name, "cost": output.Usd(cost)} for name, cost in rows], {"name": "name", "cost": "cost"}
-    )
+    shown = output.table([{"name": name, "cost": Usd(cost)} for name, cost in rows], {"name": "name", "cost": "cost"})
     lines = click.unstyle(shown).split("\n")
     assert len(lines) == len(rows) + 1
     assert len({len(line) for line in lines}) == 1
@@ -879,7 +878,7 @@ def test_a_table_is_one_line_a_row_and_right_aligned_in_money(rows: list[tuple[s
 @given(st.integers(-(10**18), 10**18))
 def test_money_in_json_is_exact(nano: int) -> None:
     """A decimal string that reads back as the same amount."""
-    assert parse_usd(json.loads(output.to_json({"cost": output.Usd(nano)}))["cost"]) == nano
+    assert parse_usd(json.loads(output.to_json({"cost": Usd(nano)}))["cost"]) == nano
 
 
 def test_control_characters_do_not_reach_the_terminal() -> None:

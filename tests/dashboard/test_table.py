@@ -3,6 +3,9 @@
 import csv
 from datetime import UTC, datetime
 
+import pytest
+
+from toolkit.core.marked import Multiplier, Price, Usd
 from toolkit.dashboard import filters, table
 
 
@@ -19,3 +22,25 @@ def test_names_that_several_share_are_told_apart() -> None:
     """By the end of their ids; a name of one thing alone is shown as it is."""
     shown = filters.distinct({"key_000001": "app", "key_000002": "app", "key_000003": "other"})
     assert shown == {"key_000001": "app · 000001", "key_000002": "app · 000002", "key_000003": "other"}
+
+
+def test_money_is_exact_in_the_csv() -> None:
+    """Whatever the table rounds."""
+    text = table.to_csv([{"Cost": Usd(1_234_567_891), "Price": Price(150_000_000), "At": Multiplier(1_250_000)}])
+    assert text.splitlines()[1] == "1.234567891,0.15,1.25"
+
+
+@pytest.mark.parametrize(
+    ("amounts", "shown"),
+    [
+        ([Usd(5_000_000_000), Usd(20_000_000), None], "dollar"),
+        ([Usd(5_000_000_000), Usd(1_500_000)], "$%.4f"),
+        ([Usd(1)], "$%.6f"),
+        ([None, Usd(0)], "dollar"),
+        ([Price(150_000_000), Price(2_000_000_000)], "$%.2f"),
+        ([Price(37_500_000), Price(2_000_000_000)], "$%.4f"),
+    ],
+)
+def test_a_column_of_money_has_one_precision(amounts: list[Usd | None], shown: str) -> None:
+    """Cents, unless its least amount would show as nothing; prices are shown whole."""
+    assert table._column(amounts)["type_config"]["format"] == shown

@@ -5,7 +5,8 @@ from typing import Any, Literal, cast
 import click
 
 from toolkit.cli.app import App, Command, pass_app
-from toolkit.cli.output import Usd, days_of, records
+from toolkit.cli.output import days_of, records
+from toolkit.core.marked import Usd
 
 
 @click.command(cls=Command)

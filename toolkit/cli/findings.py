@@ -10,7 +10,7 @@ import click
 from toolkit.cli import output
 from toolkit.cli.app import App, Command, pass_app
 from toolkit.cli.command_line import to_paste
-from toolkit.cli.output import Usd
+from toolkit.core.marked import Usd
 from toolkit.core.policy import Role
 from toolkit.store import audit
 from toolkit.store.actor import Actor

@@ -6,7 +6,8 @@ from typing import Any
 import click
 
 from toolkit.cli.app import App, Command, pass_app
-from toolkit.cli.output import Usd, days_of, records
+from toolkit.cli.output import days_of, records
+from toolkit.core.marked import Usd
 
 _MONEY = ("spent", "forecast", "low", "high", "wanted", "limit", "available", "error")
 

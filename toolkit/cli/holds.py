@@ -3,7 +3,7 @@
 import click
 
 from toolkit.cli.app import App, Command, pass_app
-from toolkit.cli.output import Usd
+from toolkit.core.marked import Usd
 
 
 @click.command(cls=Command)

@@ -7,8 +7,8 @@ import click
 
 from toolkit.cli import output
 from toolkit.cli.app import App, Group, pass_app
-from toolkit.cli.output import Usd
 from toolkit.core.errors import InvalidInput
+from toolkit.core.marked import Usd
 
 if TYPE_CHECKING:
     from toolkit.statements.invoice_gaps import Gap

@@ -12,10 +12,10 @@ from toolkit.admin import client_settings, key_summaries, keys
 from toolkit.admin.key_summaries import KeySummary
 from toolkit.cli.app import App, Group, pass_app
 from toolkit.cli.options import HOSTED_TOOLS
-from toolkit.cli.output import Usd
 from toolkit.cli.values import Moment, Names
 from toolkit.cli.values import Usd as UsdType
 from toolkit.core.hosted_tools import HostedTools
+from toolkit.core.marked import Usd
 from toolkit.core.policy import HoldPolicy, has_expired
 from toolkit.store.tables import ApiKey
 from toolkit.store.transaction import Transaction

@@ -8,9 +8,9 @@ from toolkit.admin import model_routes, models, organisations, prices, upstreams
 from toolkit.admin.model_routes import RouteWay
 from toolkit.cli.app import App, Group, pass_app
 from toolkit.cli.options import require_one
-from toolkit.cli.output import Price
 from toolkit.cli.prices import price_options, price_sheet
 from toolkit.cli.values import Names
+from toolkit.core.marked import Price
 from toolkit.core.pricing import PriceSheet
 from toolkit.core.wording import listed
 from toolkit.store.tables import Model

@@ -11,8 +11,8 @@ import click
 from toolkit.cli import output
 from toolkit.cli.app import App, Group, pass_app
 from toolkit.cli.command_line import to_paste
-from toolkit.cli.output import Usd
 from toolkit.core.errors import Conflict, InvalidInput
+from toolkit.core.marked import Usd
 from toolkit.core.money import show_usd
 from toolkit.store.tables import Statement
 

@@ -6,7 +6,7 @@ import click
 
 from toolkit.admin import organisations
 from toolkit.cli.app import App, Group, pass_app
-from toolkit.cli.output import Usd
+from toolkit.core.marked import Usd
 from toolkit.store.tables import Organisation
 
 _ORG = click.argument("org", metavar="ORG")

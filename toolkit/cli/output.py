@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from toolkit.core.marked import Multiplier, Price, Usd
 from toolkit.core.money import show_usd, usd
 from toolkit.core.pricing import show_multiplier
 
@@ -18,18 +19,6 @@ if TYPE_CHECKING:
 
 _CONTROLS = re.compile(r"[\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 """Beyond those that JSON writes as escapes itself: C1 controls, other line ends, and turns of the writing direction."""
-
-
-class Usd(int):
-    """Nano-USD. People read it rounded to cents (finer below one cent); JSON has it exact."""
-
-
-class Price(Usd):
-    """Nano-USD that people read exactly too, such as a price per million tokens."""
-
-
-class Multiplier(int):
-    """A price multiplier in millionths."""
 
 
 def records(frame: "pd.DataFrame", money: Collection[str] = ()) -> list[dict[str, Any]]:

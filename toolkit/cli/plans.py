@@ -7,11 +7,11 @@ import click
 from toolkit.admin import plans
 from toolkit.cli.app import App, Group, pass_app
 from toolkit.cli.options import HOSTED_TOOLS, UNKNOWN_FIELDS, require_one
-from toolkit.cli.output import Multiplier
 from toolkit.cli.values import Multiplier as MultiplierType
 from toolkit.cli.values import Names
 from toolkit.core.errors import InvalidInput
 from toolkit.core.hosted_tools import HostedTools
+from toolkit.core.marked import Multiplier
 from toolkit.core.pricing import show_multiplier
 from toolkit.core.unknown_fields import UnknownFields
 from toolkit.store.tables import Plan

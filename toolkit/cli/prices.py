@@ -9,9 +9,10 @@ import click
 from toolkit.admin import prices
 from toolkit.admin.prices import PriceUpdate
 from toolkit.cli.app import App, Group, pass_app
-from toolkit.cli.output import Price, Usd, total_of
+from toolkit.cli.output import total_of
 from toolkit.cli.values import Moment
 from toolkit.cli.values import Usd as UsdType
+from toolkit.core.marked import Price, Usd
 from toolkit.core.price_changes import in_words, price_changes
 from toolkit.core.pricing import PriceSheet
 from toolkit.core.wording import counted, listed

@@ -8,10 +8,11 @@ import click
 
 from toolkit.cli.app import App, Group, pass_app, shared_options
 from toolkit.cli.options import FROM, TAG, TO
-from toolkit.cli.output import Usd, records
+from toolkit.cli.output import records
 from toolkit.cli.values import Usd as UsdType
 from toolkit.core import tags
 from toolkit.core.errors import NotFound
+from toolkit.core.marked import Usd
 from toolkit.core.money import show_usd
 from toolkit.core.period import Period
 from toolkit.core.policy import Outcome

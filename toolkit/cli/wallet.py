@@ -6,8 +6,8 @@ import click
 
 from toolkit.admin import organisations, wallet
 from toolkit.cli.app import App, Group, pass_app
-from toolkit.cli.output import Usd
 from toolkit.cli.values import Usd as UsdType
+from toolkit.core.marked import Usd
 from toolkit.core.money import show_usd
 from toolkit.store.tables import Organisation, WalletEntry
 from toolkit.store.transaction import Transaction
