@@ -129,6 +129,26 @@ def test_the_repr_shows_no_secret(tmp_path: Path) -> None:
     assert "hunter2" not in repr(settings)
 
 
+def test_what_is_in_force_says_whence_and_shows_no_secret(tmp_path: Path) -> None:
+    """Each setting once, in the table's order; passwords of the store and of proxies and the pepper are left out."""
+    given = {
+        "KEYDESK_DATA_DIR": str(tmp_path / "data"),
+        "KEYDESK_PEPPER": PEPPER,
+        "KEYDESK_STORE_URL": "postgresql://keydesk:p@ss-of-store@db.example:5432/keydesk?password=another",
+        "https_proxy": "http://user:pass-of-proxy@proxy.example:3128",
+        "HTTP_PROXY": "user:pass-of-proxy@proxy.example:3128",
+        "KEYDESK_LEASE": "45",
+    }
+    found = {each.name: each for each in environment.in_force(given)}
+    assert list(found) == [setting.name for setting in TABLE]
+    assert not [each for each in found.values() if any(part in each.value for part in (PEPPER, "pass", "another"))]
+    assert found["KEYDESK_STORE_URL"].value == "postgresql://db.example:5432/keydesk"
+    assert found["HTTPS_PROXY"].value == "http://proxy.example:3128"
+    assert (found["KEYDESK_LEASE"].value, found["KEYDESK_LEASE"].is_given) == ("45", True)
+    assert (found["KEYDESK_HOST"].value, found["KEYDESK_HOST"].is_given) == ("127.0.0.1", False)
+    assert {each.name for each in found.values() if each.is_given} == {name.upper() for name in given}
+
+
 def test_the_usual_variables_are_read_in_small_letters_too(tmp_path: Path) -> None:
     """As curl and Go do, which take the small ones where both are there; a proxy's password is not shown."""
     settings = read(tmp_path, https_proxy="http://u:hunter2@small:1", HTTPS_PROXY="http://large:1", no_proxy="a.test")

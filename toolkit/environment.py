@@ -7,7 +7,9 @@ import os
 import secrets
 from collections.abc import Mapping
 from contextlib import suppress
-from functools import lru_cache
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from importlib import metadata
 from pathlib import Path
 from urllib.parse import quote, unquote
 
@@ -15,9 +17,12 @@ from toolkit.core.addresses import parse_origins, parse_pages, parse_url
 from toolkit.core.errors import InvalidInput
 from toolkit.core.proxies import Proxies
 from toolkit.core.secrets import Keyring
-from toolkit.core.settings import DEFAULTS, Settings
+from toolkit.core.settings import DEFAULTS, TABLE, Settings
 from toolkit.core.token_command import NoToken, TokenCommand
 from toolkit.store import file_permissions
+
+_USUAL = frozenset({"HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY"})
+"""Variables that are read in small letters first."""
 
 _CHECKOUT = Path(__file__).parent.parent
 """Where `data` is sought unless told otherwise, so that a notebook and a command in any folder find one store."""
@@ -117,6 +122,66 @@ def _certificates(text: str) -> dict[str, Path]:
             )
         found[name] = Path(file).expanduser().resolve()
     return found
+
+
+@cache
+def version() -> str:
+    """Return the version of Keydesk that is installed; "unknown" where it runs from a folder that is not."""
+    try:
+        return metadata.version("keydesk")
+    except metadata.PackageNotFoundError:
+        return "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class InForce:
+    """A setting as it holds in this process.
+
+    Args:
+        name: of its variable.
+        value: in words; nothing secret is in it.
+        is_given: whether the environment says it; else it is the default.
+        help: what it does.
+    """
+
+    name: str
+    value: str
+    is_given: bool
+    help: str
+
+
+def in_force(environ: Mapping[str, str] | None = None) -> list[InForce]:
+    """Return the settings that hold in this process, in the order of their table. No secret is among the values.
+
+    Raises:
+        InvalidInput: as `read_settings`.
+    """
+    given = os.environ if environ is None else environ
+    settings = read_settings(given)
+    places = {
+        "KEYDESK_DATA_DIR": str(settings.data_dir),
+        "KEYDESK_STORE_URL": _without_user(settings.store_url),
+        "KEYDESK_LEDGER_ROOT": str(settings.ledger_root),
+        "KEYDESK_PEPPER": "set, not shown" if settings.pepper_text else f"the file {settings.pepper_file}",
+        "HTTPS_PROXY": _without_user(settings.https_proxy),
+        "HTTP_PROXY": _without_user(settings.http_proxy),
+        "NO_PROXY": settings.no_proxy,
+    }
+    found = []
+    for setting in TABLE:
+        is_given = bool(given.get(setting.name) or (setting.name in _USUAL and given.get(setting.name.lower())))
+        value = places.get(setting.name, given.get(setting.name) or setting.default)
+        found.append(InForce(setting.name, value, is_given, setting.help))
+    return found
+
+
+def _without_user(url: str) -> str:
+    """Return a URL without what may hold a password: what stands before the host, and its parameters."""
+    if "://" not in url:
+        return url and "set, not shown"
+    scheme, _, rest = url.partition("://")
+    place, slash, path = rest.partition("/")
+    return f"{scheme}://{place.rpartition('@')[2]}{slash}{path.partition('?')[0]}"
 
 
 def found_anywhere(settings: Settings) -> bool:

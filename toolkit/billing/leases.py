@@ -93,8 +93,14 @@ def note_progress(tx: Transaction, calls: Mapping[str, Progress]) -> None:
         tx.session.execute(_NOTE_POSTGRES if postgres else _NOTE_SQLITE, {"rows": json.dumps(rows)})
 
 
-def renew(tx: Transaction, instance_id: str, length: timedelta) -> datetime:
+def renew(tx: Transaction, instance_id: str, length: timedelta, version: str | None = None) -> datetime:
     """Say that a gateway instance is alive; its holds are safe from the sweep for `length` from now.
+
+    Args:
+        tx: a write transaction.
+        instance_id: of the gateway.
+        length: of the lease.
+        version: of Keydesk that it runs, noted when it is first heard of.
 
     Returns:
         The store's present moment, UTC.
@@ -102,7 +108,7 @@ def renew(tx: Transaction, instance_id: str, length: timedelta) -> datetime:
     now = store_now(tx)
     found = tx.session.get(GatewayInstance, instance_id, with_for_update=True)
     if found is None:
-        tx.session.add(GatewayInstance(id=instance_id, started_at=now, lease_until=now + length))
+        tx.session.add(GatewayInstance(id=instance_id, started_at=now, lease_until=now + length, version=version))
     else:
         found.lease_until = now + length
     return now

@@ -23,6 +23,7 @@ SECTIONS = {
         "dashboard": "Run the dashboard.",
         "alerts": "Say who is told when a threshold is passed; tell them.",
         "demo": "Run the demo upstream, which answers without any account.",
+        "health": "Show which processes run, how the stores stand, and which settings hold.",
     },
     "API keys": {
         "keys": "Create, change, rotate, disable and delete API keys.",

@@ -40,6 +40,14 @@ PAGES = (
     Page("alerts", "Alerts", "Manage", "notifications", "Who is told when a threshold is passed, and what was told."),
     Page("reconciliation", "Reconciliation", "Govern", "balance", "Whether the books balance, and stuck holds."),
     Page("audit_log", "Audit log", "Govern", "history", "Who did what, with the facts before and after."),
+    Page(
+        "health",
+        "Settings & health",
+        "Govern",
+        "monitor_heart",
+        "Which gateways run, how the stores stand, and which settings hold.",
+        (Role.PLATFORM_ADMIN,),
+    ),
 )
 """In the menu's order. The first is the front page, at the address `/`."""
 

@@ -26,7 +26,7 @@ def draw(
     *,
     key: str,
     alt: str,
-    on_open: Callable[[int], None],
+    on_open: Callable[[int], None] | None,
 ) -> None:
     """Draw rows, of which one can be chosen to be opened, and below them the button for their CSV.
 
@@ -36,7 +36,7 @@ def draw(
             (`core.marked`) has one precision in its column, and is exact in the CSV.
         key: of the widget, and name of the file.
         alt: what the rows are, for a screen reader.
-        on_open: called with a row's position when it is chosen.
+        on_open: called with a row's position when it is chosen; None where a row has no more to tell.
     """
     shown = {name: [row[name] for row in rows] for name in rows[0]}
     config: dict[str, Any] = {}
@@ -54,7 +54,7 @@ def draw(
 
     def opened() -> None:
         chosen = st.session_state[key]["selection"]["rows"]
-        if chosen:
+        if chosen and on_open is not None:
             on_open(int(chosen[0]))
 
     st.dataframe(
@@ -63,7 +63,7 @@ def draw(
         alt=alt,
         hide_index=True,
         column_config=config,
-        on_select=opened,
+        on_select=opened if on_open is not None else "ignore",
         selection_mode="single-row",
         height=min(_ROW * (len(rows) + 1) + 3, TALLEST),
     )

@@ -18,6 +18,7 @@ from datetime import timedelta
 from threading import Event, Thread
 from typing import Any, TypeVar
 
+from toolkit import environment
 from toolkit.billing import leases
 from toolkit.billing.leases import Progress
 from toolkit.billing.state import Hold
@@ -143,7 +144,7 @@ class Heartbeat:
             held = leases.is_known(tx, self._lifecycle.instance_id)
             if not held:
                 self._lifecycle.lease = 0  # at once: whoever is being admitted compares
-            leases.renew(tx, self._lifecycle.instance_id, timedelta(seconds=self._seconds))
+            leases.renew(tx, self._lifecycle.instance_id, timedelta(seconds=self._seconds), environment.version())
             sent = utc_now()
             there = store_now(tx)
             received = utc_now()

@@ -146,5 +146,6 @@ STEPS: tuple[Step, ...] = (
         "provider accounts of organisations",
         "ALTER TABLE upstream ADD COLUMN org_id TEXT CONSTRAINT upstream_org_id_fkey REFERENCES organisation (id)",
     ),
+    Step(114, "versions of gateways", "ALTER TABLE gateway_instance ADD COLUMN version TEXT"),
 )
 """In their order. Stores of versions 1 to 15 are from before the first release, and read by nothing."""

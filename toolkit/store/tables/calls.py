@@ -16,6 +16,7 @@ class GatewayInstance(Base):
     id: Mapped[str] = mapped_column(primary_key=True)
     started_at: Mapped[datetime]
     lease_until: Mapped[datetime]
+    version: Mapped[str | None]  # of Keydesk; NULL before it was noted
 
 
 class HoldRow(Base):
