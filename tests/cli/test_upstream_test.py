@@ -10,7 +10,7 @@ import pytest
 
 from tests.books import Books
 from tests.conftest import Run, World
-from toolkit.cli.upstream_test import Expected, report, steps, works
+from toolkit.admin.upstream_report import Expected, report, steps, works
 from toolkit.core.upstream_test import Found, TriedCall
 from toolkit.core.upstream_traits import OutputBound, UpstreamTraits
 from toolkit.store import upstream_tests
