@@ -71,3 +71,11 @@ def test_wallets_are_the_running_totals_the_emptiest_first(moved: World) -> None
             "available": 4414 + usd(100),
         }
     ]
+
+
+def test_a_course_ends_each_day_with_what_was_left(moved: World) -> None:
+    """Days without movement are left out, but for the first and last; the sum of all is the bridge's."""
+    frame = balances.daily(moved.workspace.ledger, moved.org_id, MAY)
+    found = [(f"{row['day']:%m-%d}", row["credits"], row["charged"], row["balance"]) for _, row in frame.iterrows()]
+    assert found == [("05-01", 50, 10, 44), ("05-31", 500, 100, 444)]
+    assert balances.daily(moved.workspace.ledger, "org_of_nobody", MAY)["balance"].tolist() == [0, 0]

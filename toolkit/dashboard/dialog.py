@@ -80,6 +80,14 @@ def buttons(label: str, *, disabled: bool = False, danger: bool = False) -> bool
         return st.button(label, type="primary", key="confirm", disabled=disabled)
 
 
+def form_button(label: str, *, danger: bool = False) -> bool:
+    """Draw the button of a form, which Enter presses too; return whether it was pressed. Esc or × leaves."""
+    with st.container(
+        horizontal=True, horizontal_alignment="right", key="dialog_buttons_danger" if danger else "dialog_buttons"
+    ):
+        return st.form_submit_button(label, type="primary", key="confirm")
+
+
 @st.dialog("New secret", width="medium", dismissible=False)
 def secret_dialog() -> None:
     """Show the secret just made. Only its button closes the dialog, so that no stray click loses the secret."""

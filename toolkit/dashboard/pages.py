@@ -37,6 +37,7 @@ PAGES = (
     Page("requests", "Requests", "Watch", "receipt_long", "Each call: what it used, and what it cost."),
     Page("findings", "Findings", "Watch", "policy_alert", "What the audits found, how grave it is, and what to do."),
     Page("keys", "Keys", "Manage", "key", "Create, change, rotate and stop API keys."),
+    Page("wallet", "Wallet", "Manage", "account_balance_wallet", "What there is, how long it lasts, what was booked."),
     Page("alerts", "Alerts", "Manage", "notifications", "Who is told when a threshold is passed, and what was told."),
     Page("reconciliation", "Reconciliation", "Govern", "balance", "Whether the books balance, and stuck holds."),
     Page("audit_log", "Audit log", "Govern", "history", "Who did what, with the facts before and after."),

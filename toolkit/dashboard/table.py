@@ -42,7 +42,8 @@ def draw(
     config: dict[str, Any] = {}
     exact: dict[str, list[Any]] = {}
     for name, values in shown.items():
-        config[name] = _column(values)
+        if (column := _column(values)) is not None:  # None would hide it
+            config[name] = column
         if _is_a(datetime, values):
             exact[f"{name} (UTC)"] = values
             config[f"{name} (UTC)"] = st.column_config.DatetimeColumn(format="YYYY-MM-DD HH:mm:ss", timezone="UTC")

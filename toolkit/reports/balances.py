@@ -65,3 +65,36 @@ def bridge(ledger: Ledger, period: Period) -> "pd.DataFrame":
         """,
         {"start": period.start, "end": period.end},
     )
+
+
+def daily(ledger: Ledger, org_id: str, period: Period) -> "pd.DataFrame":
+    """Return what a wallet held at the end of each day of a period on which money moved, and on its first and last.
+
+    Entries count when they were booked, charges when their call was admitted.
+
+    Args:
+        ledger: whose actor may see the organisation; another's days are all zero.
+        org_id: whose wallet.
+        period: with start and end, at midnights in UTC.
+
+    Returns:
+        day, credits (adjustments included), charged (above zero) and balance; in order of days.
+    """
+    return ledger.df(
+        """
+        WITH moves AS (
+            SELECT created_at::DATE AS day, amount AS credits, 0::BIGINT AS charged
+            FROM wallet_entries WHERE org_id = $org AND created_at < $end
+            UNION ALL
+            SELECT day, 0, cost FROM usage WHERE org_id = $org AND cost <> 0 AND admitted_at < $end
+            UNION ALL
+            SELECT unnest([$start::TIMESTAMPTZ::DATE, ($end::TIMESTAMPTZ - INTERVAL 1 DAY)::DATE]), 0, 0
+        ), days AS (
+            SELECT day, sum(credits)::BIGINT AS credits, sum(charged)::BIGINT AS charged FROM moves GROUP BY day
+        ), running AS (
+            SELECT *, (sum(credits - charged) OVER (ORDER BY day))::BIGINT AS balance FROM days
+        )
+        SELECT * FROM running WHERE day >= $start::TIMESTAMPTZ::DATE ORDER BY day
+        """,
+        {"org": org_id, "start": period.start, "end": period.end},
+    )
