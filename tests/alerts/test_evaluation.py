@@ -11,8 +11,10 @@ from sqlalchemy import delete, event, insert, select, update
 from tests.conftest import World, at_once, usd
 from tests.rows import append, row
 from toolkit.admin import keys, wallet
+from toolkit.admin.upstreams import add_upstream
 from toolkit.alerts import evaluation, queue
 from toolkit.core.account_fault import AccountFault
+from toolkit.core.dialect import Dialect
 from toolkit.core.period import billing_month
 from toolkit.store import incidents
 from toolkit.store.actor import SYSTEM
@@ -248,6 +250,18 @@ def test_an_upstream_that_refuses_our_account_is_told_to_the_platform(world: Wor
     assert told(world) == []
     refused(NOW + timedelta(hours=3))
     assert told(world) == [("upstream.refuses", 0)]
+
+
+def test_a_refused_account_of_an_organisation_is_told_to_it_too(world: World) -> None:
+    """Who can add credit there; the alert says whose it is."""
+    with world.workspace.write() as tx:
+        add_upstream(tx, "acme-own", Dialect.OPENAI, "http://127.0.0.1:9", "ACME_API_KEY", org=world.org_id)
+        at = incidents.At("acme-own", AccountFault.CREDIT, "", "ACME_API_KEY")
+        incidents.write(tx, {at: incidents.Refused(NOW, NOW, 3, "insufficient_quota")}, {})
+    assert told(world) + told(world) == [("upstream.refuses", 0)]
+    (alert,) = alerts(world)
+    assert alert.org_id == world.org_id
+    assert json.loads(alert.body)["data"]["organisation"] == {"id": world.org_id, "name": "Acme"}
 
 
 def test_a_model_without_a_price_is_told(world: World) -> None:

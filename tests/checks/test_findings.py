@@ -20,11 +20,13 @@ from toolkit.admin import keys, organisations, plans, prices, secret_lookup, sig
 from toolkit.admin.models import add_model
 from toolkit.admin.prices import set_price
 from toolkit.admin.sign_in import open_session
+from toolkit.admin.upstreams import add_upstream
 from toolkit.checks import findings, reconcile, snapshot_reader
 from toolkit.checks.findings import CHECKS, AuditReport, Finding, Severity
 from toolkit.cli import cli
 from toolkit.cli.app import App
 from toolkit.core.account_fault import AccountFault
+from toolkit.core.dialect import Dialect
 from toolkit.core.errors import InvalidInput, SignInFailed
 from toolkit.core.policy import Outcome, Role
 from toolkit.core.pricing import MILLION, PriceSheet
@@ -125,8 +127,9 @@ def worsen(scene: Scene) -> Scene:
         secret_lookup.note_retired(
             tx, {digest.value: Counted(1, tx.now) for digest in scene.workspace.keyring.digests(busy.secret)}
         )
-        refused = {At("test-openai", AccountFault.CREDIT, ""): Refused(NOW - DAY, NOW - DAY, 1, "no")}
-        incidents.write(tx, refused, {})
+        add_upstream(tx, "acme-own", Dialect.OPENAI, "http://127.0.0.1:9", "ACME_API_KEY", org=scene.world.org_id)
+        seen = Refused(NOW - DAY, NOW - DAY, 1, "no")
+        incidents.write(tx, {At(name, AccountFault.CREDIT, ""): seen for name in ("test-openai", "acme-own")}, {})
         unknown_fields.add(tx, {("test-openai", scene.world.plan_id, "fooBar"): Counted(1, tx.now)})
         refused_fields.add(tx, {("test-openai", "gpt-test", "stream_options"): Counted(1, tx.now)})
         smaller_limits.add(tx, {("test-openai", "gpt-test", "max_output", 1): Counted(1, tx.now)})

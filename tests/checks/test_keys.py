@@ -8,8 +8,11 @@ from hypothesis import strategies as st
 from tests.audits import BEGINNING, DAY, HOUR, MINUTE, NOW, Scene, scene
 from tests.conftest import usd
 from toolkit.admin import keys, organisations, plans, secret_lookup
+from toolkit.admin.models import update_model
+from toolkit.admin.upstreams import add_upstream
 from toolkit.checks.finding import Severity
 from toolkit.checks.proposed_limit import roomy
+from toolkit.core.dialect import Dialect
 from toolkit.core.errors import RefusalType
 from toolkit.core.pricing import MILLION
 from toolkit.store.actor import SYSTEM
@@ -219,6 +222,18 @@ def test_a_scope_wider_than_use_is_found_with_the_one_that_would_do(scene: Scene
     }
     assert finding.action == "Narrow its scope: `keydesk keys update one --models gpt-test`."
     assert set(scene.subjects("key-scope-wide", scope_times=2)) == {"one", "narrow", "two", "wanted"}
+
+
+def test_models_that_others_own_accounts_serve_are_not_in_a_scope(scene: Scene) -> None:
+    """Neither counted nor named, though the plan has them."""
+    key = scene.key("app", age=30 * DAY)
+    scene.call(key, NOW - DAY, model="gpt-test")
+    with scene.workspace.write() as tx:
+        organisations.add(tx, "Other")
+        add_upstream(tx, "other-own", Dialect.OPENAI, "http://127.0.0.1:9", "OTHER_API_KEY", org="Other")
+        update_model(tx, "embed-test", upstream="other-own")
+    (finding,) = scene.found("key-scope-wide", scope_times=2)
+    assert finding.evidence["models_allowed"] == ["claude-test", "gemini-embed-test", "gemini-test", "gpt-test"]
 
 
 def test_models_called_long_ago_are_not_in_use(scene: Scene) -> None:

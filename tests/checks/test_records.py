@@ -9,11 +9,12 @@ from tests.audits import BEGINNING, DAY, HOUR, NOW, PASSWORD, Scene, scene
 from tests.conftest import ADMIN, usd
 from toolkit.admin import models, operators, organisations, plans, wallet
 from toolkit.admin.prices import set_price
-from toolkit.admin.upstreams import update_upstream
+from toolkit.admin.upstreams import add_upstream, update_upstream
 from toolkit.billing import leases
 from toolkit.checks import reconcile
 from toolkit.checks.finding import Severity
 from toolkit.core.account_fault import AccountFault
+from toolkit.core.dialect import Dialect
 from toolkit.core.passwords import hash_password
 from toolkit.core.policy import Role
 from toolkit.core.pricing import PriceSheet
@@ -179,11 +180,29 @@ def test_an_upstream_that_refuses_our_account_is_found(scene: Scene) -> None:
     assert (other.severity, other.evidence["model"]) == (Severity.MEDIUM, "gpt-9")
     assert "(gpt-9)" in other.sentence
     org_only = scene.workspace.acting_as(Actor("ann", Role.ANALYST, scene.world.org_id)).ledger
-    assert "upstream-refuses" in {check.id for check in scene.report(org_only).skipped}
     assert scene.found("upstream-refuses", ledger=org_only) == []
     with scene.acting(NOW) as tx:
         incidents.write(tx, {}, {credit: NOW, model: NOW})
     assert scene.found("upstream-refuses") == []
+
+
+def test_an_own_account_that_is_refused_is_found_for_its_organisation_too(scene: Scene) -> None:
+    """Who has to mend it; and for no other one."""
+    with scene.acting(NOW) as tx:
+        other = organisations.add(tx, "Other").id
+        add_upstream(tx, "acme-own", Dialect.OPENAI, "http://127.0.0.1:9", "ACME_API_KEY", org="Acme")
+        seen = Refused(NOW - HOUR, NOW - HOUR, 1, "no credit")
+        incidents.write(tx, {At("acme-own", AccountFault.CREDIT, "", "ACME_API_KEY"): seen}, {})
+        incidents.write(tx, {At("test-openai", AccountFault.CREDIT, ""): seen}, {})
+    assert [(one.subject, one.org) for one in scene.found("upstream-refuses")] == [
+        ("acme-own", "Acme"),
+        ("test-openai", None),
+    ]
+    for org_id, subjects in ((scene.world.org_id, ["acme-own"]), (other, [])):
+        ledger = scene.workspace.acting_as(Actor("ann", Role.ANALYST, org_id)).ledger
+        found = scene.found("upstream-refuses", ledger=ledger)
+        assert [one.subject for one in found] == subjects
+        assert all("organisation's own account" in one.action and "Add credit" in one.action for one in found)
 
 
 def test_a_field_of_ours_that_an_upstream_refuses_is_found(scene: Scene) -> None:

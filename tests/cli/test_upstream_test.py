@@ -10,7 +10,9 @@ import pytest
 
 from tests.books import Books
 from tests.conftest import Run, World
-from toolkit.admin.upstream_report import Expected, report, steps, works
+from toolkit.admin.upstream_report import Expected, elsewhere, report, steps, works
+from toolkit.admin.upstreams import add_upstream
+from toolkit.core.dialect import Dialect
 from toolkit.core.upstream_test import Found, TriedCall
 from toolkit.core.upstream_traits import OutputBound, UpstreamTraits
 from toolkit.store import upstream_tests
@@ -107,6 +109,21 @@ def test_a_model_without_a_price_is_named() -> None:
     """With the command that adds it."""
     (step,) = said(replace(GOOD, cost=None), is_priced=False)
     assert "keydesk models add gpt-9 --upstream up" in step
+
+
+def test_models_that_others_serve_are_named_for_an_own_account(world: World) -> None:
+    """With the command that has its organisation's calls served there first; none for everybody's upstream."""
+    with world.workspace.write() as tx:
+        for name, org in (("acme-own", "Acme"), ("more", None)):
+            add_upstream(tx, name, Dialect.OPENAI, "http://127.0.0.1:9", f"{name[:4].upper()}_API_KEY", org=org)
+        lacking = ["gpt-test", "other-test", "claude-test", "unheard-of"]
+        assert elsewhere(tx, "more", lacking) == []
+        assert elsewhere(tx, "acme-own", ["unheard-of", "claude-test"]) == []
+        (step,) = elsewhere(tx, "acme-own", lacking)
+    assert step == (
+        "Other upstreams serve gpt-test; to have this account serve its organisation first: keydesk models route "
+        "gpt-test --upstream acme-own:gpt-test,test-openai:gpt-test, and likewise other-test"
+    )
 
 
 def test_what_was_found_comes_back_from_the_store_as_it_was() -> None:

@@ -86,13 +86,6 @@ def _most_ways(tx: Transaction, names: Sequence[str]) -> int:
     return counts.pop(None, 0) + max(counts.values(), default=0)
 
 
-def owners_of(tx: Transaction, model: Model) -> set[str] | None:
-    """Return the ids of the organisations whose own accounts alone serve a model; None if it is everybody's."""
-    names = {way.upstream for way in route_of(tx, model)}
-    found = set(tx.session.scalars(select(Upstream.org_id).where(Upstream.name.in_(names))))
-    return None if None in found else {org_id for org_id in found if org_id is not None}
-
-
 def route_of(tx: Transaction, model: Model) -> list[RouteWay]:
     """Return the upstreams that serve a model, in their order; one alone where it has no route.
 

@@ -181,10 +181,21 @@ def unserved(tx: Transaction, org_id: str) -> set[str]:
 
     To it there are no such models.
     """
+    return {model for model, owners in owned(tx).items() if org_id not in owners}
+
+
+def owned(tx: Transaction) -> dict[str, frozenset[str]]:
+    """Return the models that only organisations' own accounts serve: the organisations, by the model's id."""
     places = union_all(select(Model.id, Model.upstream), select(ModelWay.model_id, ModelWay.upstream)).subquery()
-    open_to = select(Upstream.name).where(or_(Upstream.org_id.is_(None), Upstream.org_id == org_id))
-    served = select(places.c.id).where(places.c.upstream.in_(open_to))
-    return set(tx.session.scalars(select(Model.id).where(Model.id.not_in(served))))
+    query = select(places.c.id, Upstream.org_id).join(Upstream, Upstream.name == places.c.upstream)
+    found: dict[str, set[str | None]] = {}
+    for model, owner in tx.session.execute(query):
+        found.setdefault(model, set()).add(owner)
+    return {
+        model: frozenset(owner for owner in owners if owner is not None)
+        for model, owners in found.items()
+        if None not in owners
+    }
 
 
 def has_route(tx: Transaction, model_id: str) -> bool:

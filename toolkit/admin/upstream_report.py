@@ -53,7 +53,7 @@ def judge(tx: Transaction, name: str, found: Found) -> Judged:
     expected = Expected(catalog.traits_of(upstream), preset.endpoints if preset else None)
     known = model_routes.served_at(tx, name)
     lacking = [listed_model for listed_model in found.models or () if listed_model not in known]
-    to_do = [*steps(name, found, expected, is_priced=found.model in known), *_elsewhere(tx, name, lacking)]
+    to_do = [*steps(name, found, expected, is_priced=found.model in known), *elsewhere(tx, name, lacking)]
     return Judged(works(found, expected), lacking, to_do)
 
 
@@ -82,7 +82,7 @@ def add_models(store: Store, actor: Actor, name: str, lacking: Sequence[str]) ->
     return added
 
 
-def _elsewhere(tx: Transaction, name: str, lacking: list[str]) -> list[str]:
+def elsewhere(tx: Transaction, name: str, lacking: list[str]) -> list[str]:
     """Return what is to be done for an organisation's own account to serve the models that others serve by now."""
     upstream = upstreams.find(tx, name)
     if upstream.org_id is None:

@@ -59,9 +59,10 @@ _CANDIDATES = f"""
     FROM api_key k JOIN organisation o ON o.id = k.org_id
     WHERE k.status = :active
     UNION ALL
-    SELECT 'upstream', upstream || '/' || fault || '/' || model || '/' || credential, CAST(NULL AS TEXT), '', upstream,
-        fault, model, '', first_at, calls, CASE WHEN ended_at IS NULL THEN 1 ELSE 0 END
-    FROM upstream_incident
+    SELECT 'upstream', i.upstream || '/' || i.fault || '/' || i.model || '/' || i.credential, u.org_id,
+        COALESCE(o.name, ''), i.upstream, i.fault, i.model, '', i.first_at, i.calls,
+        CASE WHEN i.ended_at IS NULL THEN 1 ELSE 0 END
+    FROM upstream_incident i LEFT JOIN upstream u ON u.name = i.upstream LEFT JOIN organisation o ON o.id = u.org_id
     UNION ALL
     SELECT 'unpriced', m.id, CAST(NULL AS TEXT), '', m.id, '', '', '', 0, 0,
         CASE WHEN EXISTS (SELECT 1 FROM price p WHERE p.valid_from <= :now AND (p.model_id = m.id

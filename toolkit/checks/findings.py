@@ -66,7 +66,7 @@ CHECKS = (
     Check("operator-new", "new operators", operators.new_operators),
     Check("operator-unlogged", "operators unknown to the audit log", operators.unlogged_operators, platform=True),
     Check("upstream-uncalled", "upstreams that are never called", records.uncalled_upstreams, platform=True),
-    Check("upstream-refuses", "upstreams that refuse our account", records.refusing_upstreams, platform=True),
+    Check("upstream-refuses", "upstreams that refuse our account", records.refusing_upstreams),
     Check("upstream-refuses-fields", "fields of ours that upstreams refuse", records.refused_fields, platform=True),
     Check("model-limit-smaller", "limits that upstreams have smaller", records.smaller_limits, platform=True),
     Check("org-names-alike", "organisations whose names are alike", records.alike_names, platform=True),

@@ -326,6 +326,7 @@ def _finding(
 
 def _callable(evidence: Snapshot, key: ApiKey) -> frozenset[str]:
     included = evidence.plan_models.get(key.plan_id, frozenset())
+    included -= {model for model, owners in evidence.owned.items() if key.org_id not in owners}
     scope = evidence.scope(key)
     return included & scope if scope else included
 

@@ -79,18 +79,22 @@ def refusing_upstreams(evidence: Snapshot, thresholds: Thresholds) -> Iterator[F
     """An upstream whose provider does not serve our account, and has served no call since."""
     for incident in evidence.incidents:
         fault, name = AccountFault(incident.fault), shlex.quote(incident.upstream)
+        owner = evidence.owners.get(incident.upstream)
+        cure = CURES[fault].format(upstream=name)
+        if owner is not None:
+            cure = f"It is the organisation's own account; what is set here a platform admin changes. {cure}"
         yield Finding(
             check="upstream-refuses",
             severity=Severity.MEDIUM if fault in OF_ONE_MODEL else Severity.HIGH,
             kind="upstream",
             subject_id=incident.upstream,
             subject=incident.upstream,
-            org=None,
+            org=evidence.org_name(owner) if owner else None,
             since=incident.first_at,
             sentence=f"Calls fail, for {sentence_of(fault, incident.model)}"
             f"{f', with {incident.credential}' if incident.credential else ''}: {counted(incident.calls, 'call')}, the "
             f"last one at {stamp(incident.last_at)}. It said: {incident.words}",
-            action=CURES[fault].format(upstream=name) + " The next call that succeeds ends this.",
+            action=f"{cure} The next call that succeeds ends this.",
             evidence={
                 "fault": incident.fault,
                 "model": incident.model or None,

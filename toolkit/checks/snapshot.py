@@ -90,6 +90,8 @@ class Snapshot:
         now: UTC.
         whole: whether the actor is of no single organisation; what belongs to the platform is empty otherwise.
         orgs, plans: by id; `plan_models` has what plans include.
+        owned: models that only organisations' own accounts serve: these organisations, by the model's id.
+        owners: whose own account an upstream is: the organisation, by the upstream's name.
         keys: deleted ones too, by organisation and name.
         secrets: of the keys that are not deleted.
         months: running totals by key and billing month, for the last three months.
@@ -102,7 +104,7 @@ class Snapshot:
             nobody knows.
         published: the prices in force that were copied from genai-prices, with what it says now; the platform's.
         uncalled: upstreams that the gateway never calls, and why; the platform's.
-        incidents: upstreams that do not serve our account; the platform's.
+        incidents: upstreams that do not serve our account; to an organisation those of its own account.
         refused: fields that gateways add and upstreams refuse; the platform's.
         smaller: limits of models that their upstreams have smaller; the platform's.
         breaks: where an audit chain does not hold.
@@ -119,6 +121,8 @@ class Snapshot:
     orgs: dict[str, Organisation]
     plans: dict[str, Plan]
     plan_models: dict[str, frozenset[str]]
+    owned: dict[str, frozenset[str]]
+    owners: dict[str, str]
     keys: list[ApiKey]
     secrets: dict[str, Secret]
     months: dict[str, dict[str, KeyMonth]]

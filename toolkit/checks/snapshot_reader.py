@@ -8,7 +8,7 @@ from sqlalchemy import ColumnElement, func, or_, select, true
 from sqlalchemy.orm import InstrumentedAttribute
 
 from toolkit.admin import plans
-from toolkit.admin.models import list_models
+from toolkit.admin.models import list_models, owned
 from toolkit.admin.prices import copied_prices, list_prices
 from toolkit.admin.upstreams import list_upstreams, upstream_fault
 from toolkit.admin.wallet import repeated_credits
@@ -69,6 +69,8 @@ def read(ledger: Ledger, thresholds: Thresholds, known_heads: dict[str, str] | N
             orgs=orgs,
             plans={plan.id: plan for plan in plans.list_all(tx)},
             plan_models=_plan_models(tx),
+            owned=owned(tx),
+            owners={upstream.name: upstream.org_id for upstream in list_upstreams(tx) if upstream.org_id},
             keys=sorted(keys, key=lambda key: (orgs[key.org_id].name, key.name, key.created_at)),
             secrets=_secrets(tx),
             months=_months(tx),

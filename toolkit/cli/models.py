@@ -172,7 +172,7 @@ def _route(tx: Transaction, ways: list[RouteWay]) -> str | None:
 def _model(tx: Transaction, model: Model) -> dict[str, Any]:
     price = prices.price_at(prices.list_prices(tx, model.id), tx.now)
     tier = PriceSheet.from_json(price.sheet).tiers[0] if price else None
-    owners = model_routes.owners_of(tx, model)
+    owners = models.owned(tx).get(model.id)
     return {
         "id": model.id,
         "orgs": None if owners is None else sorted(organisations.find(tx, org_id).name for org_id in owners),

@@ -13,7 +13,7 @@ from sqlalchemy import select, text, update
 from toolkit.core.account_fault import AccountFault
 from toolkit.core.moments import micros
 from toolkit.store.locks import lock_name
-from toolkit.store.tables import UpstreamIncident
+from toolkit.store.tables import Upstream, UpstreamIncident
 from toolkit.store.transaction import Transaction
 
 SAME = timedelta(hours=1)
@@ -98,10 +98,11 @@ def end_with(tx: Transaction, upstream: str, credentials: Collection[str]) -> No
 
 
 def open_incidents(tx: Transaction) -> list[UpstreamIncident]:
-    """Return the incidents that last, by upstream, the oldest first; none to people of one organisation."""
-    if tx.actor.org_id is not None:
-        return []
+    """Return the incidents that last, by upstream, the oldest first; to an organisation those of its own accounts."""
     query = select(UpstreamIncident).where(UpstreamIncident.ended_at.is_(None))
+    if tx.actor.org_id is not None:
+        query = query.join(Upstream, Upstream.name == UpstreamIncident.upstream)
+        query = query.where(Upstream.org_id == tx.actor.org_id)
     found = list(tx.session.scalars(query.order_by(UpstreamIncident.upstream, UpstreamIncident.first_at)))
     for incident in found:
         tx.session.expunge(incident)
