@@ -61,6 +61,7 @@ def test_without_its_slash_the_path_leads_to_the_front_page() -> None:
         for path in ("/keydesk", "/tools/desk"):
             answer = client.get(path, headers=HTML)
             assert (answer.status_code, led_to(answer)) == (307, f"{path}/")
+            assert answer.headers["cache-control"] == "no-store"
 
 
 @pytest.mark.usefixtures("operator", "_below")

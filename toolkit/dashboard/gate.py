@@ -78,12 +78,10 @@ class Gate:
         paths = identity.workspace().settings.dashboard_paths
         if scope["type"] == "websocket":
             await self._websocket(base_path.inside(scope, paths), receive, send)
-        elif (front := base_path.without_slash(scope, paths)) is not None:
-            await RedirectResponse(front, 307)(scope, receive, send)
         else:
-            await self._http(base_path.inside(scope, paths), receive, send)
+            await self._http(base_path.inside(scope, paths), receive, send, base_path.without_slash(scope, paths))
 
-    async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _http(self, scope: Scope, receive: Receive, send: Send, front: str | None) -> None:
         visitor = Visitor.of(scope, identity.workspace().settings)
         ours = headers.of(scope["path"], visitor)
 
@@ -94,7 +92,7 @@ class Gate:
             await send(message)
 
         try:
-            refusal = await _refusal(Request(scope), visitor)
+            refusal = await _refusal(Request(scope), visitor) if front is None else RedirectResponse(front, 307)
         except KeydeskError:
             refusal = PlainTextResponse("Keydesk cannot reach its key store just now.", 503, {"Retry-After": "5"})
         await (refusal or self.app)(scope, receive, with_headers)
