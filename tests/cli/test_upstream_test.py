@@ -74,7 +74,7 @@ def test_a_long_list_is_cut() -> None:
         (
             replace(GOOD, beyond_bound=True),
             Expected(UpstreamTraits(output_bound=OutputBound.MAX_TOKENS), None),
-            "--output-bound max_completion_tokens, then test again",
+            "--output-bound max_completion_tokens`, then test again",
         ),
         (BROKEN, PLAIN, "See why 1 call failed that should work"),
     ],
@@ -121,8 +121,8 @@ def test_models_that_others_serve_are_named_for_an_own_account(world: World) -> 
         assert elsewhere(tx, "acme-own", ["unheard-of", "claude-test"]) == []
         (step,) = elsewhere(tx, "acme-own", lacking)
     assert step == (
-        "Other upstreams serve gpt-test; to have this account serve its organisation first: keydesk models route "
-        "gpt-test --upstream acme-own:gpt-test,test-openai:gpt-test, and likewise other-test"
+        "Other upstreams serve gpt-test; to have this account serve its organisation first: `keydesk models route "
+        "gpt-test --upstream acme-own:gpt-test,test-openai:gpt-test`, and likewise other-test"
     )
 
 

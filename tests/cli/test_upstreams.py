@@ -49,3 +49,17 @@ def test_a_credential_that_a_command_prints_is_named_as_such(
         assert "PRINTED (printed by a command), PLAIN" in words
         assert "print-it" not in words
         assert "value-of-it" not in words
+
+
+@pytest.mark.usefixtures("world")
+def test_one_that_serves_no_model_can_be_retired(run: Run) -> None:
+    """One that does is not, and names them; nor is it without a confirmation. The audit log keeps what it was."""
+    run("upstreams", "add", "spare", "--preset", "openai")
+    serving = run("upstreams", "retire", HERE, "--yes")
+    assert (serving.exit_code, "gpt-test" in serving.stderr) == (1, True)
+    assert run("upstreams", "retire", "spare").exit_code == 1
+    assert run("upstreams", "retire", "spare", "--yes", "--reason", "contract ended").exit_code == 0
+    assert "spare" not in [row["name"] for row in json.loads(run("upstreams", "list", "--json").stdout)]
+    [act] = [row for row in json.loads(run("audit", "--json").stdout) if row["action"] == "upstream.retire"]
+    assert (act["subject"], act["reason"]) == ("spare", "contract ended")
+    assert run("upstreams", "add", "spare", "--preset", "openai").exit_code == 0

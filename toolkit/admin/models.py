@@ -6,8 +6,8 @@ from typing import Any
 
 from sqlalchemy import or_, select, union_all
 
-from toolkit.admin import catalog, prices
-from toolkit.admin.public_prices import public_price
+from toolkit.admin import catalog, prices, upstreams
+from toolkit.admin.public_prices import PublicPrice, public_price
 from toolkit.core import words
 from toolkit.core.dialect import Dialect
 from toolkit.core.errors import Conflict, InvalidInput, NotFound
@@ -101,6 +101,24 @@ def add_model(
     audit.record(tx, "model.add", model_id, after={"upstream": upstream, "upstream_model": model.upstream_model})
     prices.enter(tx, model_id, sheet, source, start)
     return model
+
+
+def published(tx: Transaction, upstream: str, upstream_model: str) -> PublicPrice | None:
+    """Return the public price that a model of an upstream would be added with; None if there is none.
+
+    Args:
+        tx: of whom may see the upstream.
+        upstream: its name.
+        upstream_model: what it calls the model.
+
+    Raises:
+        NotFound: no such upstream.
+    """
+    endpoint = upstreams.find(tx, upstream)
+    try:
+        return public_price(f"{_price_list(endpoint)}/{upstream_model}", tx.now)
+    except (NotFound, InvalidInput):
+        return None
 
 
 def _price_list(upstream: Upstream) -> str:

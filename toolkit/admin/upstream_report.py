@@ -99,7 +99,7 @@ def elsewhere(tx: Transaction, name: str, lacking: list[str]) -> list[str]:
     named = ",".join([f"{name}:{model}", *(f"{way.upstream}:{way.upstream_model}" for way in ways)])
     more = f", and likewise {listed(sorted(set(routes) - {model}))}" if len(routes) > 1 else ""
     command = f"keydesk models route {shlex.quote(model)} --upstream {shlex.quote(named)}"
-    return [f"Other upstreams serve {model}; to have this account serve its organisation first: {command}{more}"]
+    return [f"Other upstreams serve {model}; to have this account serve its organisation first: `{command}`{more}"]
 
 
 class Expected(NamedTuple):
@@ -182,22 +182,22 @@ def steps(name: str, found: Found, expected: Expected, *, is_priced: bool) -> It
     if found.fault is not None:
         yield CURES[AccountFault(found.fault)].format(upstream=quoted)
     for field in sorted({field for call in found.calls for field in call.left_out}):
-        yield f"It refuses {field}: {update} {REMEDIES[field].option}. {REMEDIES[field].meaning}"
+        yield f"It refuses {field}: `{update} {REMEDIES[field].option}`. {REMEDIES[field].meaning}"
     silent = [call for call in found.calls if call.works and call.stream and call.usage is None]
     if silent and not traits.add_stream_options:
-        yield f"Streams have no usage unless it is asked for: {update} --add-stream-options"
+        yield f"Streams have no usage unless it is asked for: `{update} --add-stream-options`"
     elif silent:
         yield "Streams have no usage here, though it is asked for: they are charged by an estimate."
     if ignored := [call for call in found.calls if call.beyond_bound]:
         yield _bound_step(update, ignored, traits)
     if any(call.unpriced for call in found.calls) and not traits.pin_tier:
-        yield f"Another tier or region serves than is priced; to ask for the standard tier: {update} --pin-tier"
+        yield f"Another tier or region serves than is priced; to ask for the standard tier: `{update} --pin-tier`"
     if found.model is not None and not is_priced and any(call.works for call in found.calls):
         model = shlex.quote(found.model)
-        yield f"The model has no price here: keydesk models add {model} --upstream {quoted} (`--help` says how)"
+        yield f"The model has no price here: `keydesk models add {model} --upstream {quoted}` (`--help` says how)"
     if found.calls and not works(found, expected) and found.fault is None:
         failed = counted(len(expected.failed(found) or found.calls), "call")
-        yield f"See why {failed} failed that should work; if it is the address: {update} --base-url URL"
+        yield f"See why {failed} failed that should work; if it is the address: `{update} --base-url URL`"
 
 
 def _bound_step(update: str, ignored: list[TriedCall], traits: UpstreamTraits) -> str:
@@ -208,4 +208,4 @@ def _bound_step(update: str, ignored: list[TriedCall], traits: UpstreamTraits) -
     if not any(call.form == openai_fields.CHAT for call in ignored):
         return f"{what}: calls there may cost more than was held."
     sent = traits.output_bound is OutputBound.MAX_TOKENS
-    return f"{what}: {update} --output-bound {'max_completion_tokens' if sent else 'max_tokens'}, then test again."
+    return f"{what}: `{update} --output-bound {'max_completion_tokens' if sent else 'max_tokens'}`, then test again."

@@ -1,11 +1,11 @@
 """Upstreams: provider endpoints, each with its dialect, base URL, credential by name, and what is known of it."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Unpack
 
-from sqlalchemy import select, union
+from sqlalchemy import delete, select, union
 
 from toolkit import environment
 from toolkit.admin import catalog, organisations, rights
@@ -16,11 +16,12 @@ from toolkit.core.dialect import Dialect
 from toolkit.core.errors import Conflict, InvalidInput, NotFound
 from toolkit.core.unknown_fields import UnknownFields
 from toolkit.core.upstream_traits import GivenTraits, UpstreamTraits
+from toolkit.core.wording import listed
 from toolkit.providers import presets
 from toolkit.providers.preset import Preset
 from toolkit.providers.usual import usual
 from toolkit.store import audit, incidents
-from toolkit.store.tables import Plan, Upstream, UpstreamCredential
+from toolkit.store.tables import Model, ModelWay, Plan, RefusedField, SmallerLimit, Upstream, UpstreamCredential
 from toolkit.store.transaction import Transaction
 
 MOST_CONNECTIONS = 10_000
@@ -96,7 +97,7 @@ def add_upstream(
     tx.session.add(upstream)
     tx.session.flush()
     catalog.changed(tx)
-    audit.record(tx, "upstream.add", name, after={"dialect": dialect, **_describe_upstream(upstream)})
+    audit.record(tx, "upstream.add", name, after={"dialect": dialect, **described(upstream)})
     return upstream
 
 
@@ -129,6 +130,8 @@ def update_upstream(
     preset: str | None = None,
     unknown_fields: UnknownFields | None = None,
     max_connections: int | None = None,
+    seen: Mapping[str, Any] | None = None,
+    reason: str = "",
     **given: Unpack[GivenTraits],
 ) -> Upstream:
     """Change where an upstream is, its credential, what becomes of unknown fields, its bound, or what is known of it.
@@ -136,13 +139,22 @@ def update_upstream(
     What is not given stays; but with a preset all that is known of the upstream becomes as that has it, and of one
     without, what was usual at its old address becomes what is usual at the new one. The next call goes by it.
 
+    Args:
+        tx: as a platform admin.
+        name: of the upstream.
+        base_url, credential_env, preset, unknown_fields, max_connections, given: as in `add_upstream`.
+        seen: what `described` said of it when the change was thought out; by default whatever holds now.
+        reason: for the audit log.
+
     Raises:
         NotFound: no such upstream.
         InvalidInput: a value cannot be used.
+        Conflict: it is not any more what was seen.
     """
     catalog.begin_change(tx)
     upstream = find(tx, name)
-    before = _describe_upstream(upstream)
+    before = described(upstream)
+    _check_seen(name, seen, before)
     dialect, traits = Dialect(upstream.dialect), catalog.traits_of(upstream)
     if base_url is not None:
         check_base_url(base_url, dialect)
@@ -172,14 +184,67 @@ def update_upstream(
         upstream.max_connections = max_connections
     for trait, value in asdict(_traits(dialect, traits, given)).items():
         setattr(upstream, trait, value)
-    after = _describe_upstream(upstream)
+    after = described(upstream)
     if after != before:
         catalog.changed(tx)
-        audit.record(tx, "upstream.update", name, before=before, after=after)
+        audit.record(tx, "upstream.update", name, before=before, after=after, reason=reason)
     return upstream
 
 
-def _describe_upstream(upstream: Upstream) -> dict[str, Any]:
+def _check_seen(name: str, seen: Mapping[str, Any] | None, now: Mapping[str, Any]) -> None:
+    """Refuse a change that was thought out when an upstream was another one.
+
+    Raises:
+        Conflict: names what has changed since, from what to what.
+    """
+    if seen is None:
+        return
+    for fact in sorted(seen.keys() | now.keys()):
+        before, after = seen.get(fact), now.get(fact)
+        if before != after:
+            raise Conflict(
+                f"Somebody has changed the upstream {name!r} meanwhile: its {fact.replace('_', ' ')} was "
+                f"{_word(before)} and is {_word(after)}. Look at it again, then change it."
+            )
+
+
+def retire_upstream(tx: Transaction, name: str, *, confirm: str, reason: str = "") -> None:
+    """Take an upstream away that serves no model any more; what it was called with stays in the logs under its name.
+
+    Args:
+        tx: as a platform admin.
+        name: of the upstream.
+        confirm: its name once more.
+        reason: for the audit log.
+
+    Raises:
+        Forbidden: the actor is no platform admin.
+        NotFound: no such upstream.
+        NotConfirmed: `confirm` is another name.
+        Conflict: models are served there.
+    """
+    catalog.begin_change(tx)
+    upstream = find(tx, name)
+    words.check_confirmed(confirm, upstream.name, "upstream's name")
+    alone = tx.session.scalars(select(Model.id).where(Model.upstream == name))
+    routed = tx.session.scalars(select(ModelWay.model_id).where(ModelWay.upstream == name))
+    if served := sorted({*alone, *routed}):
+        raise Conflict(
+            f"{name!r} serves {listed(served)}. Have another upstream serve them first: `keydesk models update MODEL "
+            "--upstream NAME`, or `keydesk models route`."
+        )
+    before = described(upstream)
+    for table in (UpstreamCredential, RefusedField, SmallerLimit):
+        tx.session.execute(delete(table).where(table.upstream == name))
+    incidents.end_all(tx, name)
+    tx.session.delete(upstream)
+    tx.session.flush()
+    catalog.changed(tx)
+    audit.record(tx, "upstream.retire", name, before={"dialect": upstream.dialect, **before}, reason=reason)
+
+
+def described(upstream: Upstream) -> dict[str, Any]:
+    """Return what an audit row says of an upstream, and what a form is made from."""
     return {
         "base_url": upstream.base_url,
         "credential": upstream.credential_env,
@@ -250,7 +315,7 @@ def _word(value: Any) -> str:
     """Return a value of a trait as a person reads it."""
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return str(value) or "none"
+    return "none" if value is None else str(value) or "none"
 
 
 def describe_unknown_fields(subject: Upstream | Plan) -> dict[str, str]:

@@ -183,6 +183,19 @@ def set_credentials(app: App, name: str, names: tuple[str, ...]) -> None:
     app.done(f"The upstream {name!r} is called with {' and '.join(found)}.{hint}", facts)
 
 
+@upstreams_command.command("retire")
+@click.argument("name")
+@click.option("--reason", default="", metavar="TEXT", help="For the audit log.")
+@click.option("--yes", is_flag=True, help="Confirm; needed where there is no terminal.")
+@pass_app
+def retire(app: App, name: str, reason: str, yes: bool) -> None:
+    """Take an endpoint away that serves no model any more; logs keep its name."""
+    app.confirm(f"Retire the upstream {name!r}? Its settings and the names of its credentials are gone.", yes=yes)
+    with app.workspace.write() as tx:
+        upstreams.retire_upstream(tx, name, confirm=name, reason=reason)
+    app.done(f"The upstream {name!r} is retired.", {"name": name})
+
+
 @upstreams_command.command("presets")
 @pass_app
 def list_presets(app: App) -> None:

@@ -5,15 +5,16 @@ instead of losing it. It is dropped before the dialog closes, and when the perso
 """
 
 from html import escape
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import streamlit as st
 
 from toolkit.admin import client_settings
-from toolkit.admin.key_summaries import KeySummary
 from toolkit.admin.keys import NewSecret
 from toolkit.dashboard import shared
 from toolkit.dashboard.copy_button import copy_button
+
+T = TypeVar("T")
 
 _OPEN = "dialog"
 _SEEN = "dialog_seen"
@@ -44,9 +45,9 @@ def dismiss() -> None:
         close()
 
 
-def as_opened(summary: KeySummary) -> KeySummary:
-    """Return the key as it was when the dialog opened, whatever others have changed since."""
-    return cast("KeySummary", st.session_state.setdefault(_SEEN, summary))
+def as_opened(seen: T) -> T:
+    """Return a thing as it was when the dialog opened, whatever others have changed since."""
+    return cast("T", st.session_state.setdefault(_SEEN, seen))
 
 
 def leave_if_closed() -> None:

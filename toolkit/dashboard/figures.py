@@ -17,6 +17,7 @@ from toolkit.reports import hold_accuracy as hold_accuracy_report
 from toolkit.reports import refusals as refusals_report
 from toolkit.reports import requests as requests_report
 from toolkit.reports import spend as spend_report
+from toolkit.reports import upstream_calls as upstream_calls_report
 from toolkit.reports.spend import Totals
 from toolkit.store.tables import ApiKey, Organisation, OutboxRow
 from toolkit.workspace import Workspace
@@ -120,3 +121,9 @@ def hold_accuracy(_workspace: Workspace, view: View, period: Period) -> "pd.Data
 def overruns(_workspace: Workspace, view: View, period: Period, limit: int) -> "pd.DataFrame":
     """Return the newest calls that cost more than was held for them."""
     return requests_report.search(_workspace.ledger, overrun=True, period=period, org=view.org, limit=limit)
+
+
+@st.cache_data(max_entries=16, ttl=_LONGEST, show_spinner=False)
+def upstream_calls(_workspace: Workspace, view: View, period: Period) -> "pd.DataFrame":  # noqa: ARG001 - view is the key
+    """Return `reports.upstream_calls.table`."""
+    return upstream_calls_report.table(_workspace.ledger, period)

@@ -97,6 +97,14 @@ def end_with(tx: Transaction, upstream: str, credentials: Collection[str]) -> No
     )
 
 
+def end_all(tx: Transaction, upstream: str) -> None:
+    """End the incidents of an upstream that is called no more."""
+    lasting = UpstreamIncident.ended_at.is_(None)
+    tx.session.execute(
+        update(UpstreamIncident).where(UpstreamIncident.upstream == upstream, lasting).values(ended_at=tx.now)
+    )
+
+
 def open_incidents(tx: Transaction) -> list[UpstreamIncident]:
     """Return the incidents that last, by upstream, the oldest first; to an organisation those of its own accounts."""
     query = select(UpstreamIncident).where(UpstreamIncident.ended_at.is_(None))
