@@ -27,7 +27,7 @@ from toolkit.gateway.lifecycle import CallLifecycle
 from toolkit.gateway.store_clock import Answer, StoreClock
 from toolkit.store.actor import SYSTEM
 from toolkit.store.database import Store
-from toolkit.store.transaction import store_now, utc_now
+from toolkit.store.transaction import Transaction, store_now, utc_now
 
 logger = logging.getLogger("keydesk.gateway")
 
@@ -38,6 +38,9 @@ BEATS = 6
 
 NOT_AHEAD = timedelta(0)
 """A key store in a file has the clock of its machine."""
+
+AT_FIRST = 3
+"""Times that the store's clock is asked before the first call."""
 
 AWAY = "the key store was away for too long"
 SILENT = "the event loop did not answer for too long, so that it was not renewed"
@@ -145,11 +148,19 @@ class Heartbeat:
             if not held:
                 self._lifecycle.lease = 0  # at once: whoever is being admitted compares
             leases.renew(tx, self._lifecycle.instance_id, timedelta(seconds=self._seconds), environment.version())
+            ahead = self._look_at_clock(tx)
+            leases.note_progress(tx, progress)
+            return held, ahead
+
+    def _look_at_clock(self, tx: Transaction) -> timedelta:
+        """Return how far the store's clock is ahead; without a lease it is asked again, for one answer may be slow."""
+        ahead = NOT_AHEAD
+        times = 1 if self._lifecycle.lease else AT_FIRST
+        for _ in range(times if tx.is_postgres else 0):
             sent = utc_now()
             there = store_now(tx)
-            received = utc_now()
-            leases.note_progress(tx, progress)
-            return held, self._clock.heard(Answer(sent, there, received)).by if tx.is_postgres else NOT_AHEAD
+            ahead = self._clock.heard(Answer(sent, there, utc_now())).by
+        return ahead
 
     # -- in the event loop --------------------------------------------------------------------------------------
 
