@@ -254,3 +254,14 @@ def test_an_org_admin_sees_the_acts_in_its_organisation(eve: Scene) -> None:
         EVE: "operator",
         "platform": "platform",
     }
+
+
+def test_who_invited_is_named_for_who_accepted(eve: Scene) -> None:
+    """The person acted in their own name; whoever invited them let them in."""
+    facts = {"email": "new@example.com", "role": Role.ANALYST}
+    with eve.acting(NOW - 2 * DAY, "boss@example.com") as tx:
+        audit.record(tx, "operator.invite", "inv_1", org_id=eve.world.org_id, after=facts)
+    with eve.acting(NOW - DAY, "new@example.com") as tx:
+        audit.record(tx, "operator.accept_invitation", "op_1", org_id=eve.world.org_id, after=facts)
+    added_by = {finding.subject: finding.evidence["added_by"] for finding in eve.found("operator-new")}
+    assert added_by["new@example.com"] == "boss@example.com"

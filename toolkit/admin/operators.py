@@ -1,4 +1,4 @@
-"""Operators: add, find, list; reset a password, disable, enable, remove, give another role.
+"""Operators: add, find, list; reset a password, sign out, disable, enable, remove, give another role.
 
 Each change ends the person's sessions in its own transaction, so that nobody goes on with rights that are gone. An org
 admin may do all this for the org admins and analysts of the own organisation. Nobody changes the own role or shuts
@@ -134,6 +134,20 @@ def reset_password(tx: Transaction, email: str, password: PasswordHash) -> Opera
     operator.password_hash = require_hash(password)
     sessions.end_all(tx, operator)
     audit.record(tx, "operator.reset_password", operator.id, org_id=operator.org_id, after={"email": operator.email})
+    return operator
+
+
+def end_sessions(tx: Transaction, email: str, *, reason: str = "") -> Operator:
+    """Sign an operator out everywhere; password and role stay. Args and errors as `reset_password`.
+
+    Args:
+        reason: for the audit log.
+    """
+    operator = _for_change(tx, email)
+    sessions.end_all(tx, operator)
+    audit.record(
+        tx, "operator.end_sessions", operator.id, org_id=operator.org_id, after={"email": operator.email}, reason=reason
+    )
     return operator
 
 

@@ -9,10 +9,11 @@ from datetime import timedelta
 from sqlalchemy import select, update
 
 from toolkit.admin import sign_in_throttle
+from toolkit.admin.rights import require_operator_admin
 from toolkit.core.policy import Role
 from toolkit.store.actor import SYSTEM, Actor
 from toolkit.store.database import Store
-from toolkit.store.tables import Operator, SignInSession
+from toolkit.store.tables import Invitation, Operator, SignInSession
 from toolkit.store.transaction import Transaction
 
 LIFETIME = timedelta(hours=12)
@@ -50,10 +51,32 @@ def sign_out(store: Store, session_id: str) -> None:
 
 
 def end_all(tx: Transaction, operator: Operator) -> None:
-    """End every session of an operator and forget failed tries, in the transaction that changes the operator."""
+    """End every session and open password link of an operator and forget failed tries, as they are changed."""
+    tx.session.execute(
+        update(Invitation)
+        .where(Invitation.operator_id == operator.id, Invitation.ended_at.is_(None))
+        .values(ended_at=tx.now)
+    )
     tx.session.execute(
         update(SignInSession)
         .where(SignInSession.operator_id == operator.id, SignInSession.ended_at.is_(None))
         .values(ended_at=tx.now)
     )
     sign_in_throttle.forget(tx, operator.email)
+
+
+def of_operators(tx: Transaction) -> dict[str, list[SignInSession]]:
+    """Return the open sessions of those whom the actor may change, by the operator's id, the newest first."""
+    require_operator_admin(tx, tx.actor.org_id)
+    query = (
+        select(SignInSession)
+        .join(Operator, Operator.id == SignInSession.operator_id)
+        .where(SignInSession.ended_at.is_(None), SignInSession.expires_at > tx.now)
+        .order_by(SignInSession.created_at.desc())
+    )
+    if tx.actor.org_id is not None:
+        query = query.where(Operator.org_id == tx.actor.org_id)
+    found: dict[str, list[SignInSession]] = {}
+    for session in tx.session.scalars(query):
+        found.setdefault(session.operator_id, []).append(session)
+    return found

@@ -26,6 +26,8 @@ REVEALING = frozenset({"key.create", "key.rotate"})
 
 GRAVE = REVEALING | {
     "operator.add",
+    "operator.invite",
+    "operator.password_link",
     "operator.enable",
     "operator.reset_password",
     "operator.set_role",
@@ -38,6 +40,9 @@ GRAVE = REVEALING | {
     "wallet.credit",
 }
 """Acts that show a secret, move money, or let somebody in."""
+
+ADDING = frozenset({"operator.add", "operator.accept_invitation"})
+"""Acts that make an operator."""
 
 USUAL_DAYS = 5
 """Days on which an actor must have acted before, for the usual hours to be known."""
@@ -207,12 +212,15 @@ def new_operators(evidence: Snapshot, thresholds: Thresholds) -> Iterator[Findin
     """Somebody who may sign in since the period began, or could until removed."""
     recent = _recent(evidence, thresholds)
     removed = {act.subject for act in recent if act.action == "operator.remove"}
+    inviters = {act.after.get("email"): act.actor for act in evidence.acts if act.action == "operator.invite"}
     for act in recent:
-        if act.action != "operator.add":
+        if act.action not in ADDING:
             continue
         email, role = str(act.after.get("email", act.subject)), str(act.after.get("role", "?"))
-        first = act.actor == SYSTEM.name
-        by, who = ("the first start of Keydesk", "whoever started it") if first else (act.actor, act.actor)
+        # Who accepted an invitation acted in their own name; whoever invited them let them in.
+        adder = act.actor if act.action == "operator.add" else inviters.get(email, act.actor)
+        first = adder == SYSTEM.name
+        by, who = ("the first start of Keydesk", "whoever started it") if first else (adder, adder)
         gone = act.subject in removed
         yield Finding(
             check="operator-new",
@@ -225,13 +233,13 @@ def new_operators(evidence: Snapshot, thresholds: Thresholds) -> Iterator[Findin
             sentence=f"Added as {role} by {by} at {stamp(act.at)}" + (", and removed since." if gone else "."),
             action=f"Confirm it with {who}. If nobody vouches for it: "
             + ("see in `keydesk audit` what was done meanwhile." if gone else f"`keydesk operators disable {email}`."),
-            evidence={"role": role, "added_by": act.actor, "added_at": act.at},
+            evidence={"role": role, "added_by": adder, "added_at": act.at},
         )
 
 
 def unlogged_operators(evidence: Snapshot, thresholds: Thresholds) -> Iterator[Finding]:  # noqa: ARG001 - as all checks
     """An operator whom the audit log does not know, or knows with another role: written into the store by hand."""
-    told = {act.subject: act for act in evidence.acts if act.action in {"operator.add", "operator.set_role"}}
+    told = {act.subject: act for act in evidence.acts if act.action in ADDING | {"operator.set_role"}}
     for person in evidence.people:
         act = told.get(person.id)
         told_role = act.after.get("role") if act else None

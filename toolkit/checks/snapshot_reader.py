@@ -161,7 +161,7 @@ def _retired(tx: Transaction) -> list[RetiredSecret]:
 
 def _acts(tx: Transaction, start: datetime) -> list[Act]:
     # What may not change unseen is compared with the acts that made it, however long ago that was.
-    making = ("operator.add", "operator.set_role", "price.set", "plan.add", "plan.update")
+    making = ("operator.add", "operator.accept_invitation", "operator.set_role", "price.set", "plan.add", "plan.update")
     query = select(AuditRow).where(or_(AuditRow.at >= start, AuditRow.action.in_(making)))
     if tx.actor.org_id is not None:
         query = query.where(AuditRow.chain == tx.actor.org_id)

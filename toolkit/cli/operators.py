@@ -1,17 +1,19 @@
-"""`keydesk operators`: add, list, reset-password, disable, enable, remove, set-role.
+"""`keydesk operators`: add, invite, list, reset-password, sign-out, disable, enable, remove, set-role.
 
 A password is never an argument: others could see it.
 """
 
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import urlencode
 
 import click
 
-from toolkit.admin import operators, organisations
+from toolkit.admin import invitations, operators, organisations
 from toolkit.cli.app import App, Group, pass_app
 from toolkit.core.passwords import hash_password
 from toolkit.core.policy import Role
+from toolkit.core.wording import stamp
 from toolkit.store.tables import Operator
 from toolkit.store.transaction import Transaction
 
@@ -65,6 +67,88 @@ def reset_password(app: App, email: str, password_stdin: bool) -> None:
     with app.workspace.write() as tx:
         operator = operators.reset_password(tx, email, password)
     app.done(f"{operator.email} has a new password and is signed out everywhere.", _facts(operator))
+
+
+@operators_command.command("invite")
+@click.argument("email")
+@click.option("--role", required=True, type=_ROLE, help="What they may do.")
+@click.option("--org", metavar="ORG", help="Whose keys and spend they see; an org admin needs one.")
+@pass_app
+def invite(app: App, email: str, role: str, org: str | None) -> None:
+    """Make a one-time link by which a person sets a password and can sign in.
+
+    It works for three days, and ends an earlier one for the same person.
+    """
+    with app.workspace.write() as tx:
+        made = invitations.invite(tx, email, Role(role), org_id=_org_id(tx, org))
+    _show_link(app, made)
+
+
+@operators_command.command("password-link")
+@click.argument("email")
+@pass_app
+def password_link(app: App, email: str) -> None:
+    """Make a one-time link by which an operator sets a new password; until then the present one holds."""
+    with app.workspace.write() as tx:
+        made = invitations.password_link(tx, email)
+    _show_link(app, made)
+
+
+def _show_link(app: App, made: invitations.Invited) -> None:
+    from toolkit.cli.parts import url
+
+    settings, found = app.workspace.settings, made.invitation
+    base = next(iter(settings.dashboard_urls), url(settings.host, settings.dashboard_port))
+    link = f"{base.rstrip('/')}/invitation?{urlencode({'token': made.token})}"
+    app.done(
+        f"Send this link to {found.email} by a way that only they read. It works once, until "
+        f"{stamp(found.expires_at)}, and is shown this once:\n{link}",
+        {"id": found.id, "email": found.email, "role": found.role, "link": link, "expires_at": found.expires_at},
+    )
+
+
+@operators_command.command("invitations")
+@pass_app
+def list_invitations(app: App) -> None:
+    """List the links that have not been used yet."""
+    with app.workspace.read() as tx:
+        orgs = {org.id: org.name for org in organisations.list_all(tx)}
+        rows = [
+            {
+                "id": each.id,
+                "email": each.email,
+                "purpose": "new password" if each.operator_id else each.role,
+                "org": orgs.get(each.org_id or ""),
+                "created_at": each.created_at,
+                "created_by": each.created_by,
+                "expires_at": each.expires_at,
+            }
+            for each in invitations.list_open(tx)
+        ]
+    columns = {"id": "id", "email": "e-mail", "purpose": "for", "org": "organisation", "expires_at": "ends (UTC)"}
+    app.rows(rows, columns, empty="No link is open. Make one: keydesk operators invite --help")
+
+
+@operators_command.command("withdraw")
+@click.argument("invitation")
+@_REASON
+@pass_app
+def withdraw(app: App, invitation: str, reason: str) -> None:
+    """End a link, by its id, so that it does nothing any more."""
+    with app.workspace.write() as tx:
+        found = invitations.withdraw(tx, invitation, reason=reason)
+    app.done(f"The link for {found.email} is withdrawn.", {"id": found.id, "email": found.email})
+
+
+@operators_command.command("sign-out")
+@click.argument("email")
+@_REASON
+@pass_app
+def sign_out(app: App, email: str, reason: str) -> None:
+    """Sign an operator out everywhere; the password stays."""
+    with app.workspace.write() as tx:
+        operator = operators.end_sessions(tx, email, reason=reason)
+    app.done(f"{operator.email} is signed out everywhere.", _facts(operator))
 
 
 @operators_command.command("disable")

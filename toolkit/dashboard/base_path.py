@@ -11,10 +11,10 @@ from urllib.parse import quote
 from starlette.types import Scope
 
 from toolkit.core.errors import InvalidInput
-from toolkit.dashboard.headers import FORMS, KEY, SIGN_IN, STATIC
+from toolkit.dashboard.headers import FORMS, INVITATION, KEY, SIGN_IN, STATIC
 from toolkit.dashboard.pages import PAGES
 
-_TAKEN = {path.split("/")[1] for path in (SIGN_IN, KEY, STATIC, *FORMS)}
+_TAKEN = {path.split("/")[1] for path in (SIGN_IN, INVITATION, KEY, STATIC, *FORMS)}
 _STREAMLITS = {"_stcore", "component", "media", "app"}
 
 

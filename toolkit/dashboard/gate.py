@@ -19,7 +19,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from toolkit.core.errors import KeydeskError
 from toolkit.dashboard import base_path, headers, identity, streamlit_sessions
-from toolkit.dashboard.headers import FORMS, KEY, SIGN_IN
+from toolkit.dashboard.headers import FORMS, INVITATION, KEY, SIGN_IN
+from toolkit.dashboard.invitation_page import InvitationPages
 from toolkit.dashboard.key_page import KeyPages
 from toolkit.dashboard.sign_in import SignIns
 from toolkit.dashboard.visitor import Visitor
@@ -32,14 +33,14 @@ UPLOADS = "/_stcore/upload_file/"
 LARGEST_MESSAGE = 1_048_576
 """Bytes of a message over the websocket; what all fields of a page hold together is a few thousand."""
 
-_PUBLIC = {SIGN_IN, *FORMS, "/_stcore/health", "/_stcore/host-config", "/favicon.png"}
+_PUBLIC = {SIGN_IN, *FORMS, INVITATION, "/_stcore/health", "/_stcore/host-config", "/favicon.png"}
 _READING = {"GET", "HEAD"}
 _BAD_TOKEN, _TOO_LARGE, _LATER = 1008, 1009, 1013  # RFC 6455 and its registry of close codes
 
 
 def routes() -> list[Route]:
-    """Return the routes of signing in and out, and of the page for holders of keys."""
-    return [*SignIns().routes(), *KeyPages().routes()]
+    """Return the routes of signing in and out, of invitations, and of the page for holders of keys."""
+    return [*SignIns().routes(), *InvitationPages().routes(), *KeyPages().routes()]
 
 
 def middleware() -> list[Middleware]:

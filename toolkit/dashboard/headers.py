@@ -13,7 +13,8 @@ from toolkit.dashboard.visitor import Visitor
 SIGN_IN = "/sign-in"
 FORMS = ("/auth/sign-in", "/auth/sign-out")
 KEY = "/key"
-_OWN_PAGES = {SIGN_IN, *FORMS, KEY}
+INVITATION = "/invitation"
+_OWN_PAGES = {SIGN_IN, *FORMS, KEY, INVITATION}
 
 STATIC = "/static/"
 """Streamlit's bundle: the same for everybody, under names that change with its content."""
@@ -22,7 +23,7 @@ SIGN_IN_POLICY = (
     "default-src 'none'; style-src 'unsafe-inline'; font-src 'self'; img-src data:; form-action 'self'; "
     "base-uri 'none'; frame-ancestors 'none'"
 )
-"""The sign-in page and the one for keys load nothing but a font; style and picture are part of them."""
+"""The pages for people without a session load nothing but a font; style and picture are part of them."""
 
 
 def static_folder() -> Path:

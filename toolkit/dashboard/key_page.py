@@ -8,15 +8,12 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cache
 from html import escape
-from pathlib import Path
-from string import Template
 from typing import Any
 
 from anyio import CapacityLimiter, fail_after, to_thread
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, PlainTextResponse, Response
+from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from toolkit.admin import catalog, key_standing, secret_lookup, sign_in_throttle
@@ -28,6 +25,7 @@ from toolkit.core.policy import OrganisationSuspended, Role
 from toolkit.core.secrets import is_well_formed
 from toolkit.dashboard import forms, identity
 from toolkit.dashboard.headers import KEY
+from toolkit.dashboard.plain_page import page, problem
 from toolkit.dashboard.visitor import Visitor
 from toolkit.dialects.openai_fields import CHAT
 from toolkit.gateway.call_price import always_costs
@@ -189,26 +187,19 @@ def _summed(rows: Iterable[tuple[str, Mapping[Any, Any]]]) -> list[tuple[str, in
     return [(name, *both) for name, both in sums.items()]
 
 
-@cache
-def _template() -> Template:
-    return Template(Path(__file__).with_name("key_page.html").read_text(encoding="utf-8"))
-
-
 def _page(content: str, status: int = 200, *, wait: int | None = None) -> Response:
-    retry = {"Retry-After": str(wait)} if wait is not None else None
-    return HTMLResponse(_template().substitute(content=content), status, headers=retry)
+    return page("Your API key · Keydesk", content, status, wait=wait)
 
 
 def _off() -> Response:
     return PlainTextResponse("There is no such page here: KEYDESK_KEY_PAGE is off.", 404)
 
 
-def _form(problem: str = "") -> str:
-    told = f'<p class="problem" role="alert">{escape(problem)}</p>' if problem else ""
+def _form(wrong: str = "") -> str:
     return (
         f'<form method="post" action="{KEY[1:]}"><h1>Look up an API key</h1>'
         '<p class="lead">What it may call, what it has spent this month, and what is left.</p>'
-        f'{told}<label for="secret">API key</label>'
+        f'{problem(wrong)}<label for="secret">API key</label>'
         '<input id="secret" name="secret" type="password" autocomplete="off" required maxlength="256" autofocus>'
         '<button type="submit">Show</button></form>'
     )

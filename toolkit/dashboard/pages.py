@@ -47,6 +47,22 @@ PAGES = (
         (Role.PLATFORM_ADMIN,),
     ),
     Page("alerts", "Alerts", "Manage", "notifications", "Who is told when a threshold is passed, and what was told."),
+    Page(
+        "organisations",
+        "Organisations",
+        "Govern",
+        "domain",
+        "Who they are, what they have and spend, and whether their keys may call.",
+        (Role.PLATFORM_ADMIN,),
+    ),
+    Page(
+        "operators",
+        "Operators",
+        "Govern",
+        "group",
+        "Who may sign in, with which role; invite, change, remove.",
+        (Role.PLATFORM_ADMIN, Role.ORG_ADMIN),
+    ),
     Page("reconciliation", "Reconciliation", "Govern", "balance", "Whether the books balance, and stuck holds."),
     Page("audit_log", "Audit log", "Govern", "history", "Who did what, with the facts before and after."),
     Page(

@@ -6,7 +6,7 @@ the two. The SQL is the part that SQLite and PostgreSQL share; a semicolon ends 
 
 from typing import NamedTuple
 
-from toolkit.store.steps import alerts, first_schema, upstream_credentials, upstream_traits
+from toolkit.store.steps import alerts, first_schema, invitations, upstream_credentials, upstream_traits
 
 
 class Step(NamedTuple):
@@ -147,5 +147,6 @@ STEPS: tuple[Step, ...] = (
         "ALTER TABLE upstream ADD COLUMN org_id TEXT CONSTRAINT upstream_org_id_fkey REFERENCES organisation (id)",
     ),
     Step(114, "versions of gateways", "ALTER TABLE gateway_instance ADD COLUMN version TEXT"),
+    Step(115, "invitations", invitations.SQL),
 )
 """In their order. Stores of versions 1 to 15 are from before the first release, and read by nothing."""

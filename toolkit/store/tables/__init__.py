@@ -23,7 +23,7 @@ from toolkit.store.tables.catalog import (
 )
 from toolkit.store.tables.keys import ApiKey, KeyMonth, LiveSecret, RecentCost, RetiredSecret
 from toolkit.store.tables.ledger import Segment, SupersededSegment
-from toolkit.store.tables.operators import Operator, SignInFailure, SignInSession
+from toolkit.store.tables.operators import Invitation, Operator, SignInFailure, SignInSession
 from toolkit.store.tables.organisations import Organisation, OrgPerson
 from toolkit.store.tables.upstream_tests import UpstreamTest
 from toolkit.store.tables.wallets import Statement, WalletEntry
@@ -41,6 +41,7 @@ __all__ = [
     "CatalogVersion",
     "GatewayInstance",
     "HoldRow",
+    "Invitation",
     "KeyMonth",
     "LiveSecret",
     "Model",

@@ -47,3 +47,24 @@ class SignInFailure(Base):
     id: Mapped[str] = mapped_column(primary_key=True)
     subject: Mapped[str]
     failed_at: Mapped[datetime]
+
+
+class Invitation(Base):
+    """A one-time link by which a person sets a password: open until used, withdrawn or replaced, or too old."""
+
+    __tablename__ = "invitation"
+    __table_args__ = (
+        UniqueConstraint("digest", name="invitation_digest_unique"),
+        Index("invitation_email", "email"),
+    )
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    digest: Mapped[str]  # of the token that the link carries
+    email: Mapped[str]
+    role: Mapped[str]
+    org_id: Mapped[str | None] = mapped_column(ForeignKey("organisation.id"))
+    operator_id: Mapped[str | None]  # who gets a new password; NULL = a new operator
+    created_at: Mapped[datetime]
+    created_by: Mapped[str]
+    expires_at: Mapped[datetime]
+    ended_at: Mapped[datetime | None]
