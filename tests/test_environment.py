@@ -52,6 +52,7 @@ def test_every_setting_is_read(tmp_path: Path) -> None:
         "KEYDESK_LEDGER_ROOT": str(tmp_path / "segments"),
         "KEYDESK_PEPPER": PEPPER,
         "KEYDESK_SECRETS_FILE": str(tmp_path / "secrets"),
+        "KEYDESK_ALERTS_SECRETS_FILE": str(tmp_path / "mail-secrets"),
         "KEYDESK_CLIENT_CERTIFICATE": str(tmp_path / "gateway.pem"),
         "KEYDESK_CLIENT_KEY": str(tmp_path / "gateway.key"),
         "KEYDESK_UPSTREAM_CERTIFICATES": f"models={tmp_path / 'models.pem'}",

@@ -79,6 +79,7 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
         store_url=text("KEYDESK_STORE_URL") or f"sqlite:///{quote(str(data_dir / 'keydesk.db'))}",
         ledger_root=_ledger_root(text("KEYDESK_LEDGER_ROOT"), data_dir),
         secrets_file=path("KEYDESK_SECRETS_FILE"),
+        alerts_secrets_file=path("KEYDESK_ALERTS_SECRETS_FILE"),
         client_certificate=path("KEYDESK_CLIENT_CERTIFICATE"),
         client_key=path("KEYDESK_CLIENT_KEY"),
         upstream_certificates=_certificates(text("KEYDESK_UPSTREAM_CERTIFICATES")),
@@ -265,6 +266,26 @@ def upstream_credential(settings: Settings, reference: str) -> str | TokenComman
     return held[reference] if reference in held else os.environ.get(reference)
 
 
+def mail_password(settings: Settings, reference: str) -> str:
+    """Return the password of a mail server that is named `reference`, as it is now.
+
+    It is looked for in one file alone: a row of the key store must not be able to name whatever a process knows.
+
+    Raises:
+        InvalidInput: says why there is none, in words without the file's place.
+    """
+    path = settings.alerts_secrets_file
+    if path is None:
+        raise InvalidInput(f"KEYDESK_ALERTS_SECRETS_FILE names no file, so there is no password {reference}")
+    held = _held(path)
+    if path.exists() and path.stat().st_mode & 0o077:
+        raise InvalidInput("others may read the file that KEYDESK_ALERTS_SECRETS_FILE names: run chmod 600 on it")
+    password = held.get(reference)
+    if not isinstance(password, str):
+        raise InvalidInput(f"the file that KEYDESK_ALERTS_SECRETS_FILE names has no line {reference}=…")
+    return password
+
+
 def credential_fault(settings: Settings, reference: str) -> str | None:
     """Return why what is named `reference` is never sent to an upstream, in words; None if it may be.
 
@@ -296,16 +317,19 @@ def _command_fault(settings: Settings, command: TokenCommand) -> str | None:
 
 
 def _secrets(settings: Settings) -> Mapping[str, str | TokenCommand]:
-    if settings.secrets_file is None:
-        return {}
+    return {} if settings.secrets_file is None else _held(settings.secrets_file)
+
+
+def _held(path: Path) -> Mapping[str, str | TokenCommand]:
+    """Return what a secrets file holds just now; nothing if it is not there."""
     try:
-        seen = settings.secrets_file.stat()
+        seen = path.stat()
     except FileNotFoundError:
         return {}
-    return _credentials(settings.secrets_file, seen.st_mtime_ns, seen.st_ctime_ns, seen.st_size, seen.st_ino)
+    return _credentials(path, seen.st_mtime_ns, seen.st_ctime_ns, seen.st_size, seen.st_ino)
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=2)
 def _credentials(path: Path, *_seen: int) -> Mapping[str, str | TokenCommand]:
     """Return what a secrets file holds, `NAME=VALUE` or `NAME!=COMMAND`.
 

@@ -235,6 +235,7 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         DEMO_UPSTREAM_API_KEY="of-the-demo",
         FILED_CREDENTIAL="also-set",
         KEYDESK_SECRETS_FILE=str(secrets),
+        KEYDESK_ALERTS_SECRETS_FILE=str(folder / "mail-secrets"),
         KEYDESK_PUBLIC_URL="https://llm.example.com/keydesk/",
         KEYDESK_DASHBOARD_URL="https://workspace.example.com, http://127.0.0.1:1",
     )
@@ -308,13 +309,18 @@ def test_a_gateway_that_dies_later_is_started_again(kept: Site) -> None:
 @pytest.mark.world
 @needs_proc
 def test_only_the_gateway_has_credentials_of_upstreams(kept: Site) -> None:
-    """Neither variables that upstreams name or may name, nor where the secrets file is, reach the other parts."""
+    """Neither variables that upstreams name or may name, nor where the secrets file is, reach the other parts.
+
+    Where passwords of mail servers are reaches the one that sends mail alone.
+    """
     withheld = {"OPENAI_API_KEY", "DEMO_UPSTREAM_API_KEY", "FILED_CREDENTIAL", "KEYDESK_SECRETS_FILE"}
-    for arguments in ("gateway", "dashboard", "ledger sync --follow", "demo"):
+    of_mail = "KEYDESK_ALERTS_SECRETS_FILE"
+    for arguments in ("gateway", "dashboard", "ledger sync --follow", "demo", "alerts run"):
         wait_until(partial(running, kept, arguments), f"the {arguments}", START)
         variables = Path(f"/proc/{part(kept, arguments)}/environ").read_bytes().split(b"\0")
         names = {variable.partition(b"=")[0].decode() for variable in variables}
         assert names & withheld == (withheld if arguments == "gateway" else set()), arguments
+        assert (of_mail in names) is (arguments == "alerts run"), arguments
 
 
 @pytest.mark.world

@@ -133,6 +133,25 @@ async def send(world: World) -> None:
     await runner.close()
 
 
+def test_a_platform_admin_adds_a_mailbox(visit: Open, world: World) -> None:
+    """By the name of its password; org admins are not offered that, and see no secret of it."""
+    page = visit("alerts").click("add_destination")
+    page.app.segmented_control(key="destination_kind").set_value("E-mail")
+    page.run()
+    fields = {"name": "ops", "to": "ops@example.com", "from": "keydesk@example.com", "host": "mail.example.com"}
+    for field, value in (fields | {"login": "keydesk", "password_name": "the value"}).items():
+        page.type(f"mailbox_{field}", value)
+    page.app.selectbox(key="mailbox_org").set_value(world.org_id)
+    assert "Give the name, not the value" in page.click("confirm").text
+    page.type("mailbox_password_name", "MAIL_PASSWORD")
+    shown = page.click("confirm").text
+    assert "mail.example.com:587 (starttls), from keydesk@example.com, as keydesk" in shown
+    assert not page.has_button("show_secret")
+    own = visit("alerts", Role.ORG_ADMIN, world.org_id).click("add_destination")
+    assert not [each.key for each in own.app.segmented_control if each.key == "destination_kind"]
+    assert "mailto:ops@example.com" in seen(own)
+
+
 @pytest.mark.parametrize("state", ["Waiting", "Nobody"])
 def test_the_log_is_filtered_by_what_became_of_an_alert(visit: Open, world: World, state: str) -> None:
     """An alert without a destination was told to nobody; one with waits for it."""

@@ -11,7 +11,8 @@ from urllib.parse import urlsplit
 from sqlalchemy import ColumnElement, and_, delete, func, insert, or_, select
 
 from toolkit.admin import organisations, rights
-from toolkit.alerts import messages, queue, webhook
+from toolkit.alerts import mail, messages, queue, webhook
+from toolkit.alerts.mail import Mailbox
 from toolkit.core import words
 from toolkit.core.destinations import fault_of_host
 from toolkit.core.errors import Conflict, Forbidden, InvalidInput, NotFound
@@ -21,7 +22,7 @@ from toolkit.core.secrets import Keyring
 from toolkit.store import audit
 from toolkit.store.actor import Actor
 from toolkit.store.locks import lock_name, lock_orgs
-from toolkit.store.tables import Alert, AlertDelivery, AlertDestination
+from toolkit.store.tables import Alert, AlertDelivery, AlertDestination, AlertMailbox
 from toolkit.store.transaction import Transaction
 
 MOST = 20
@@ -82,9 +83,65 @@ def add(tx: Transaction, keyring: Keyring, name: str, url: str, org: str | None 
     """
     org_id = organisations.find(tx, org).id if org is not None else tx.actor.org_id
     _require_admin(tx, org_id)
-    name = words.check_name(name, "destination's name")
     any_address = tx.actor.role is Role.PLATFORM_ADMIN
     check_url(url, any_address=any_address)
+    row = _entered(tx, name, url, org_id, any_address=any_address)
+    audit.record(tx, "destination.add", row.id, org_id=org_id, after=_facts(row))
+    return row, webhook.secret_of(keyring, row.id)
+
+
+def add_mailbox(tx: Transaction, name: str, mailbox: Mailbox, org: str | None = None) -> AlertDestination:
+    """Add a destination that gets alerts by e-mail.
+
+    Args:
+        tx: as a platform admin: a mail server may lie in a private network, and its password is the platform's.
+        name: not another's of the same organisation.
+        mailbox: by which server, from and to whom.
+        org: id or name of whose alerts it gets; None is everybody's, and the platform's own.
+
+    Raises:
+        Forbidden: the actor may not.
+        InvalidInput: a value cannot be used.
+        Conflict: the name is taken, or there are too many.
+    """
+    rights.require_platform_admin(tx)
+    mail.check(mailbox)
+    org_id = organisations.find(tx, org).id if org is not None else None
+    row = _entered(tx, name, f"mailto:{','.join(mailbox.recipients)}", org_id, any_address=True)
+    tx.session.add(
+        AlertMailbox(
+            destination_id=row.id,
+            host=mailbox.host,
+            port=mailbox.port,
+            security=mailbox.security,
+            login=mailbox.login,
+            password_name=mailbox.password_name,
+            sender=mailbox.sender,
+            recipients=",".join(mailbox.recipients),
+        )
+    )
+    tx.session.flush()
+    facts = {"server": f"{mailbox.host}:{mailbox.port}", "password": mailbox.password_name}
+    audit.record(tx, "destination.add", row.id, org_id=org_id, after=_facts(row) | facts)
+    return row
+
+
+def mailbox_of(tx: Transaction, row: AlertDestination) -> Mailbox | None:
+    """Return how a destination's alerts are mailed; None if they are not, or the actor is of an organisation."""
+    if tx.actor.org_id is not None:
+        return None
+    found = tx.session.get(AlertMailbox, row.id)
+    return queue.mailbox(found) if found is not None else None
+
+
+def _entered(tx: Transaction, name: str, url: str, org_id: str | None, *, any_address: bool) -> AlertDestination:
+    """Enter a destination whose values were judged; return it.
+
+    Raises:
+        InvalidInput: the name cannot be one.
+        Conflict: the name is taken, or there are too many.
+    """
+    name = words.check_name(name, "destination's name")
     if org_id is not None:
         lock_orgs(tx, org_id)
     lock_name(tx, queue.DESTINATIONS)
@@ -104,8 +161,7 @@ def add(tx: Transaction, keyring: Keyring, name: str, url: str, org: str | None 
     )
     tx.session.add(row)
     tx.session.flush()
-    audit.record(tx, "destination.add", row.id, org_id=org_id, after=_facts(row))
-    return row, webhook.secret_of(keyring, row.id)
+    return row
 
 
 def remove(tx: Transaction, name: str, reason: str = "") -> AlertDestination:
@@ -116,7 +172,8 @@ def remove(tx: Transaction, name: str, reason: str = "") -> AlertDestination:
         NotFound: there is none that the actor may see.
     """
     row = _for_change(tx, name)
-    tx.session.execute(delete(AlertDelivery).where(AlertDelivery.destination_id == row.id))
+    for table in (AlertDelivery, AlertMailbox):
+        tx.session.execute(delete(table).where(table.destination_id == row.id))
     tx.session.execute(delete(AlertDestination).where(AlertDestination.id == row.id))
     audit.record(tx, "destination.remove", row.id, org_id=row.org_id, before=_facts(row), reason=reason)
     return row
@@ -128,8 +185,11 @@ def secret(tx: Transaction, keyring: Keyring, name: str) -> str:
     Raises:
         Forbidden: the actor may not.
         NotFound: there is none that the actor may see.
+        Conflict: it gets e-mail, which is not signed.
     """
     row = _for_change(tx, name)
+    if is_mailed(row):
+        raise Conflict(f"{row.name!r} gets e-mail, which is not signed: there is no secret.")
     audit.record(tx, "destination.secret", row.id, org_id=row.org_id)
     return webhook.secret_of(keyring, row.id)
 
@@ -187,6 +247,11 @@ def find(tx: Transaction, name_or_id: str) -> AlertDestination:
     if not found:
         raise NotFound(f"No destination is named {name_or_id!r}. `keydesk alerts list` shows them.")
     return found[0]
+
+
+def is_mailed(row: AlertDestination) -> bool:
+    """Whether a destination gets e-mail, and no webhooks."""
+    return row.url.startswith("mailto:")
 
 
 def may_change(actor: Actor, row: AlertDestination) -> bool:
@@ -284,6 +349,8 @@ def _for_change(tx: Transaction, name: str) -> AlertDestination:
 
 
 def _origin(url: str) -> str:
+    if url.startswith("mailto:"):
+        return url
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc}/…"
 

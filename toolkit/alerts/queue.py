@@ -10,8 +10,9 @@ from typing import NamedTuple
 
 from sqlalchemy import delete, select, text, update
 
+from toolkit.alerts.mail import Mailbox, Security
 from toolkit.core.moments import micros
-from toolkit.store.tables import AlertDelivery, AlertRunner
+from toolkit.store.tables import AlertDelivery, AlertMailbox, AlertRunner
 from toolkit.store.transaction import Transaction, store_now
 
 GIVEN_UP_AFTER = timedelta(days=3)
@@ -37,8 +38,10 @@ class Delivery(NamedTuple):
         destination_id, url: where to.
         any_address: whether it may lie in a private network.
         body: JSON.
+        fired_at: microseconds since 1970.
         tries: how often it was tried in vain.
         queued_at: UTC.
+        mailbox: how it is mailed; None for a webhook.
     """
 
     alert_id: str
@@ -46,13 +49,15 @@ class Delivery(NamedTuple):
     url: str
     any_address: bool
     body: str
+    fired_at: int
     tries: int
     queued_at: int
+    mailbox: Mailbox | None = None
 
 
 _DUE = text(
-    "SELECT alert_id, destination_id, url, any_address, body, tries, queued_at FROM ("
-    " SELECT d.alert_id, d.destination_id, t.url, t.any_address, a.body, d.tries, d.queued_at,"
+    "SELECT alert_id, destination_id, url, any_address, body, fired_at, tries, queued_at FROM ("
+    " SELECT d.alert_id, d.destination_id, t.url, t.any_address, a.body, a.fired_at, d.tries, d.queued_at,"
     " row_number() OVER (PARTITION BY d.destination_id ORDER BY d.tries, d.queued_at, d.alert_id) AS place"
     " FROM alert_delivery d JOIN alert a ON a.id = d.alert_id JOIN alert_destination t ON t.id = d.destination_id"
     " WHERE d.ended_at IS NULL AND d.due_at <= :now) waiting"
@@ -112,7 +117,23 @@ def due(tx: Transaction, but: Collection[str]) -> dict[str, list[Delivery]]:
         delivery = Delivery(*row)
         if delivery.destination_id not in but:
             found.setdefault(delivery.destination_id, []).append(delivery)
+    mailed = select(AlertMailbox).where(AlertMailbox.destination_id.in_(found))
+    for mail in tx.session.scalars(mailed) if found else ():
+        found[mail.destination_id] = [each._replace(mailbox=mailbox(mail)) for each in found[mail.destination_id]]
     return found
+
+
+def mailbox(row: AlertMailbox) -> Mailbox:
+    """Return how alerts are mailed, as the store has it."""
+    return Mailbox(
+        row.host,
+        row.port,
+        Security(row.security),
+        row.login,
+        row.password_name,
+        row.sender,
+        tuple(row.recipients.split(",")),
+    )
 
 
 def taken(tx: Transaction, delivery: Delivery) -> None:

@@ -4,16 +4,21 @@ Each destination is sent to by a task of its own, one alert at a time. So one th
 """
 
 import asyncio
+import json
 import logging
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
 from typing import TypeVar
 
-from toolkit.alerts import evaluation, queue, webhook
+from toolkit import environment
+from toolkit.alerts import destinations, evaluation, mail, queue, webhook
+from toolkit.alerts.mail import Mailbox
 from toolkit.alerts.queue import Delivery
-from toolkit.core.errors import Unavailable
+from toolkit.core.errors import InvalidInput, Unavailable
 from toolkit.core.ids import new_id
+from toolkit.core.moments import moment
 from toolkit.core.outbound_proxies import OutboundProxies
 from toolkit.core.secrets import Keyring
 from toolkit.core.settings import Settings
@@ -52,7 +57,10 @@ class Runner:
         self._keyring = keyring
         self._clock = asyncio.get_running_loop().time
         # The gateway's certificate is for upstreams; receivers need not know who we are but by the signature.
-        context = tls_context(replace(settings, client_certificate=None, client_key=None))
+        self._settings = settings
+        # Threads of their own, one for each destination: a mail server that hangs keeps nobody else waiting.
+        self._mailers = ThreadPoolExecutor(2 * destinations.MOST, "mail")
+        self._context = context = tls_context(replace(settings, client_certificate=None, client_key=None))
         proxies = OutboundProxies.parse(settings.https_proxy, settings.http_proxy, settings.no_proxy)
         self._pools = {
             any_address: ConnectionPool(context, proxies, public_only=not any_address) for any_address in (True, False)
@@ -106,6 +114,7 @@ class Runner:
         await asyncio.gather(*self._sending.values(), return_exceptions=True)
         for pool in self._pools.values():
             pool.close()
+        self._mailers.shutdown(wait=False, cancel_futures=True)
         try:
             await asyncio.to_thread(self._write, lambda tx: queue.end_lease(tx, self._id))
         except Unavailable as error:
@@ -132,16 +141,38 @@ class Runner:
                 return
 
     async def _send(self, delivery: Delivery) -> bool:
-        body = delivery.body.encode()
-        keys = webhook.keys_of(self._keyring, delivery.destination_id)
-        headers = webhook.signed(keys, delivery.alert_id, body)
-        failure = await webhook.send(self._pools[bool(delivery.any_address)], delivery.url, headers, body)
+        failure = await (self._post(delivery) if delivery.mailbox is None else self._mail(delivery, delivery.mailbox))
         if failure is None:
             await asyncio.to_thread(self._write, lambda tx: queue.taken(tx, delivery))
             return True
         logger.warning("alert %s was not taken by %s: %s", delivery.alert_id, delivery.destination_id, failure)
         await asyncio.to_thread(self._write, lambda tx: queue.failed(tx, delivery, failure))
         return False
+
+    async def _post(self, delivery: Delivery) -> str | None:
+        """Send an alert as a webhook; return why it was not taken, or None."""
+        body = delivery.body.encode()
+        keys = webhook.keys_of(self._keyring, delivery.destination_id)
+        headers = webhook.signed(keys, delivery.alert_id, body)
+        return await webhook.send(self._pools[bool(delivery.any_address)], delivery.url, headers, body)
+
+    async def _mail(self, delivery: Delivery, mailbox: Mailbox) -> str | None:
+        """Send an alert by e-mail; return why it was not taken, or None."""
+        password = None
+        if mailbox.password_name is not None:
+            try:
+                password = environment.mail_password(self._settings, mailbox.password_name)
+            except InvalidInput as error:
+                return str(error)
+        made = mail.message(mailbox, json.loads(delivery.body), moment(delivery.fired_at))
+        sending = mail.Sending(mailbox, password, self._context)
+        running = asyncio.get_running_loop().run_in_executor(self._mailers, sending.run, made)
+        try:
+            return await asyncio.wait_for(asyncio.shield(running), mail.WHOLE)
+        except TimeoutError:
+            return f"it had not taken it after {mail.WHOLE:g} s"
+        finally:
+            sending.abort()
 
     def _write(self, act: Callable[[Transaction], T]) -> T:
         with self._store.write(SYSTEM) as tx:

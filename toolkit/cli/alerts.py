@@ -8,8 +8,10 @@ import click
 
 from toolkit import environment
 from toolkit.admin import organisations
-from toolkit.alerts import destinations
+from toolkit.alerts import destinations, mail
+from toolkit.alerts.mail import Mailbox, Security
 from toolkit.cli.app import App, Group, keep_private, pass_app
+from toolkit.cli.values import PORT, OneOf
 from toolkit.core.errors import Unavailable
 from toolkit.store.tables import AlertDelivery, AlertDestination
 
@@ -57,6 +59,40 @@ def add(app: App, name: str, url: str, org: str | None) -> None:
         f"Added {row.name}. Its receiver verifies signatures with this secret:\n{secret}\n"
         f"Try it: keydesk alerts test {row.id}",
         {"id": row.id, "name": row.name, "secret": secret},
+    )
+
+
+@alerts_command.command("add-mail")
+@click.argument("name")
+@click.option("--to", required=True, metavar="ADDRESS,…", help="Who gets it.")
+@click.option("--from", "sender", required=True, metavar="ADDRESS", help="Whom it is from.")
+@click.option("--host", required=True, metavar="HOST", help="Of the mail server.")
+@click.option("--port", type=PORT, help="Of the mail server.  [default: as --security has it: 465, 587 or 25]")
+@click.option("--security", type=OneOf(Security), default="starttls", show_default=True, help="Of the connection.")
+@click.option("--user", metavar="USER", help="That the mail server wants; without it nobody signs in.")
+@click.option("--password-name", metavar="NAME", help="Line of KEYDESK_ALERTS_SECRETS_FILE with the user's password.")
+@click.option("--org", metavar="ORG", help="Whose alerts: id or name.  [default: everybody's, and the platform's]")
+@pass_app
+def add_mail(
+    app: App,
+    name: str,
+    to: str,
+    sender: str,
+    host: str,
+    port: int | None,
+    security: str,
+    user: str | None,
+    password_name: str | None,
+    org: str | None,
+) -> None:
+    """Add a destination that gets alerts by e-mail. Its password is named, never given."""
+    recipients = tuple(filter(None, map(str.strip, to.split(","))))
+    kept = Security(security)
+    mailbox = Mailbox(host, port or mail.PORTS[kept], kept, user, password_name, sender, recipients)
+    with app.workspace.write() as tx:
+        row = destinations.add_mailbox(tx, name, mailbox, org)
+    app.done(
+        f"Added {row.name}, which mails to {to}. Try it: keydesk alerts test {row.id}", {"id": row.id, "name": row.name}
     )
 
 

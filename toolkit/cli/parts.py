@@ -19,6 +19,7 @@ class Part:
         setting: the setting that moves its port.
         last: whether it ends after the others, which may still need it.
         calls: whether it is the one that calls upstreams, and without which nothing else is worth starting.
+        mails: whether it is the one that sends mail.
     """
 
     name: str
@@ -29,6 +30,7 @@ class Part:
     setting: str = ""
     last: bool = False
     calls: bool = False
+    mails: bool = False
 
 
 def parts(settings: Settings) -> list[Part]:
@@ -60,7 +62,7 @@ def parts(settings: Settings) -> list[Part]:
             "/_stcore/health",
             "KEYDESK_DASHBOARD_PORT",
         ),
-        Part("alerts", ("alerts", "run")),
+        Part("alerts", ("alerts", "run"), mails=True),
         Part("ledger drain", ("ledger", "sync", "--follow"), last=True),
     ]
 

@@ -261,12 +261,12 @@ class Supervisor:
         place.started, place.due = time.monotonic(), None
 
     def _environment(self, part: Part) -> dict[str, str]:
-        """Return a part's variables: all of this process's for the one that calls upstreams, else no credentials."""
-        unbuffered = {"PYTHONUNBUFFERED": "1"}
-        if part.calls:
-            return {**os.environ, **unbuffered, **self._ours}
-        withheld = {"KEYDESK_SECRETS_FILE", *self._credentials}
-        return {name: value for name, value in os.environ.items() if name not in withheld} | unbuffered
+        """Return a part's variables: each secret for the one part that needs it, the rest of this process's for all."""
+        withheld = set() if part.calls else {"KEYDESK_SECRETS_FILE", *self._credentials}
+        if not part.mails:
+            withheld.add("KEYDESK_ALERTS_SECRETS_FILE")
+        given = {name: value for name, value in os.environ.items() if name not in withheld}
+        return given | {"PYTHONUNBUFFERED": "1"} | (self._ours if part.calls else {})
 
     def _stop(self) -> None:
         """End every part: first those that serve, then those that they need; kill what is left at the deadline."""

@@ -45,6 +45,11 @@ TABLE = (
         "File of NAME=VALUE lines with upstream credentials, read before the environment.",
     ),
     Setting(
+        "KEYDESK_ALERTS_SECRETS_FILE",
+        "",
+        "File of NAME=VALUE lines with passwords of mail servers, for alerts by e-mail; mode 0600.",
+    ),
+    Setting(
         "KEYDESK_CLIENT_CERTIFICATE",
         "",
         "PEM file with the certificate, and its key, that the gateway shows to upstreams that ask for one (mTLS).",
@@ -136,6 +141,7 @@ class Settings:
     store_url: str
     ledger_root: Path | str  # a string is s3://BUCKET/PREFIX
     secrets_file: Path | None
+    alerts_secrets_file: Path | None
     client_certificate: Path | None
     client_key: Path | None
     upstream_certificates: Mapping[str, Path] = field(hash=False)  # by the upstream's name

@@ -9,13 +9,15 @@ from typing import Any
 import streamlit as st
 
 from toolkit.alerts import destinations
+from toolkit.alerts.mail import Mailbox
 from toolkit.core.policy import Role
-from toolkit.dashboard import dialog, shared
+from toolkit.dashboard import dialog, mailbox_form, shared
 from toolkit.dashboard.copy_button import copy_button
 from toolkit.store.tables import AlertDelivery, AlertDestination, Organisation
 from toolkit.workspace import Workspace
 
 LOOK_EVERY = "1s"
+WEBHOOK, MAIL = "Webhook", "E-mail"
 _TEST = "alert_test"
 _SECRET = "destination"  # noqa: S105 - the name of the place, not a secret
 
@@ -43,6 +45,9 @@ def add_dialog(orgs: Mapping[str, Organisation]) -> None:
     dialog.leave_if_closed()
     workspace = shared.workspace()
     is_platform = workspace.actor.role is Role.PLATFORM_ADMIN
+    if is_platform and _kind() == MAIL:
+        mailbox_form.draw(workspace, orgs)
+        return
     place = dialog.secret_place()
     with st.form("add_destination_form", border=False):
         name = st.text_input("Name", key="destination_name", placeholder="on-call", autocomplete="off")
@@ -69,6 +74,25 @@ def add_dialog(orgs: Mapping[str, Organisation]) -> None:
                 row, secret = destinations.add(tx, workspace.keyring, name, url, org or None)
             place[_SECRET] = row, secret
             st.rerun()
+
+
+def _kind() -> str:
+    return str(
+        st.segmented_control(
+            "Kind",
+            [WEBHOOK, MAIL],
+            default=WEBHOOK,
+            required=True,
+            key="destination_kind",
+            label_visibility="collapsed",
+        )
+    )
+
+
+def _server(mailbox: Mailbox) -> str:
+    """Return by which server alerts are mailed, as HTML."""
+    user = f", as {mailbox.login} with the password {mailbox.password_name}" if mailbox.login else ""
+    return escape(f"{mailbox.host}:{mailbox.port} ({mailbox.security}), from {mailbox.sender}{user}")
 
 
 @st.dialog("Secret of the destination", width="medium", dismissible=False)
@@ -99,14 +123,15 @@ def destination_dialog(row: AlertDestination, orgs: Mapping[str, Organisation]) 
     workspace = shared.workspace()
     with workspace.read() as tx:
         waiting = destinations.count_open(tx).get(row.id, 0)
-        url = destinations.shown_url(tx, row)
+        url, mailbox = destinations.shown_url(tx, row), destinations.mailbox_of(tx, row)
     whose = orgs[row.org_id].name if row.org_id else "everybody, and the platform's own"
     st.html(
         shared.facts(
             [
                 ("Name", f"<b>{escape(row.name)}</b>"),
                 ("Alerts of", escape(whose)),
-                ("URL", f"<code>{escape(url)}</code>"),
+                ("To" if destinations.is_mailed(row) else "URL", f"<code>{escape(url.removeprefix('mailto:'))}</code>"),
+                *([("By", _server(mailbox))] if mailbox else []),
                 ("Waiting", shared.count(waiting)),
                 ("Added", f"{shared.utc(row.created_at)} by {escape(row.created_by)}"),
             ]
@@ -119,7 +144,9 @@ def destination_dialog(row: AlertDestination, orgs: Mapping[str, Organisation]) 
     with st.container(horizontal=True):
         if st.button("Send a test", icon=":material/send:", type="primary", key="test_destination"):
             _ask_for_test(workspace, row)
-        if st.button("Show the secret", icon=":material/visibility:", key="show_secret"):
+        if not destinations.is_mailed(row) and st.button(
+            "Show the secret", icon=":material/visibility:", key="show_secret"
+        ):
             place = dialog.secret_place()
             with shared.problems():
                 with workspace.write() as tx:

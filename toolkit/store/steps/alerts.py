@@ -52,3 +52,18 @@ CREATE TABLE alert_runner (
     CONSTRAINT alert_runner_pkey PRIMARY KEY (id)
 )
 """
+
+MAIL_SQL = """
+CREATE TABLE alert_mailbox (
+    destination_id TEXT NOT NULL,
+    host TEXT NOT NULL,
+    port BIGINT NOT NULL,
+    security TEXT NOT NULL,
+    login TEXT,
+    password_name TEXT,
+    sender TEXT NOT NULL,
+    recipients TEXT NOT NULL,
+    CONSTRAINT alert_mailbox_pkey PRIMARY KEY (destination_id),
+    CONSTRAINT alert_mailbox_destination_id_fkey FOREIGN KEY(destination_id) REFERENCES alert_destination (id)
+)
+"""

@@ -4,7 +4,7 @@ Moments are BIGINT microseconds UTC (`Moment` turns them into datetimes); money 
 needs a step in `steps`; a test compares the two.
 """
 
-from toolkit.store.tables.alerts import Alert, AlertDelivery, AlertDestination, AlertRunner, AlertState
+from toolkit.store.tables.alerts import Alert, AlertDelivery, AlertDestination, AlertMailbox, AlertRunner, AlertState
 from toolkit.store.tables.audit import AuditHead, AuditRow, Reconciliation
 from toolkit.store.tables.base import Base, Moment
 from toolkit.store.tables.calls import GatewayInstance, HoldRow, OutboxRow, RefusalCount, RefusalDay, UnknownField
@@ -32,6 +32,7 @@ __all__ = [
     "Alert",
     "AlertDelivery",
     "AlertDestination",
+    "AlertMailbox",
     "AlertRunner",
     "AlertState",
     "ApiKey",

@@ -22,6 +22,21 @@ class AlertDestination(Base):
     created_by: Mapped[str]
 
 
+class AlertMailbox(Base):
+    """How a destination's alerts are mailed; its URL is `mailto:` with the recipients."""
+
+    __tablename__ = "alert_mailbox"
+
+    destination_id: Mapped[str] = mapped_column(ForeignKey("alert_destination.id"), primary_key=True)
+    host: Mapped[str]  # of the mail server
+    port: Mapped[int]
+    security: Mapped[str]  # alerts.mail.Security
+    login: Mapped[str | None]  # NULL = the server wants none
+    password_name: Mapped[str | None]  # of a line in the file that KEYDESK_ALERTS_SECRETS_FILE names
+    sender: Mapped[str]
+    recipients: Mapped[str]  # with commas between
+
+
 class Alert(Base):
     """Something that was noticed."""
 
