@@ -1,6 +1,7 @@
 """Plans: which models a key may call, and the price multiplier it pays."""
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from sqlalchemy import delete, select
@@ -14,6 +15,7 @@ from toolkit.core.hosted_tools import HostedTools, checked
 from toolkit.core.ids import new_id
 from toolkit.core.policy import KeyStatus
 from toolkit.core.pricing import check_multiplier, show_multiplier
+from toolkit.core.stale import require_unchanged
 from toolkit.core.unknown_fields import UnknownFields
 from toolkit.store import audit
 from toolkit.store.tables import ApiKey, Model, Plan, PlanModel
@@ -65,7 +67,7 @@ def add(
     tx.session.add_all(PlanModel(plan_id=plan.id, model_id=model) for model in sorted(set(models)))
     tx.session.flush()
     catalog.changed(tx)
-    audit.record(tx, "plan.add", plan.id, after=_describe(tx, plan))
+    audit.record(tx, "plan.add", plan.id, after=describe(tx, plan))
     return plan
 
 
@@ -77,6 +79,7 @@ def update(
     models: list[str] | None = None,
     unknown_fields: UnknownFields | None = None,
     hosted_tools: HostedTools | None = None,
+    seen: Mapping[str, Any] | None = None,
 ) -> Plan:
     """Change what a plan includes or multiplies by; what is not given stays. Calls admitted before keep their price.
 
@@ -86,14 +89,18 @@ def update(
         multiplier: millionths; 1,000,000 charges the base price.
         models: ids of all the models it is to include, at least one.
         unknown_fields: as in `add`; so is hosted_tools.
+        seen: the plan as whoever changes it saw it, by `describe`; it must be so still.
 
     Raises:
         InvalidInput: as in `add`, or a live key's scope names a model that would go.
         NotFound: the plan or a model does not exist.
+        Conflict: somebody has changed it since it was seen.
     """
     catalog.begin_change(tx)
     found = find(tx, plan)
-    before = _describe(tx, found)
+    before = describe(tx, found)
+    if seen is not None:
+        require_unchanged(f"plan {found.name!r}", seen, before)
     if multiplier is not None:
         found.multiplier = check_multiplier(multiplier)
     if unknown_fields is not None:
@@ -103,7 +110,7 @@ def update(
     if models is not None:
         _check_models(tx, models)
         _change_models(tx, found.id, set(models))
-    after = _describe(tx, found)
+    after = describe(tx, found)
     if after != before:
         tx.session.flush()
         catalog.changed(tx)
@@ -134,7 +141,8 @@ def _change_models(tx: Transaction, plan_id: str, wanted: set[str]) -> None:
     tx.session.flush()
 
 
-def _describe(tx: Transaction, plan: Plan) -> dict[str, Any]:
+def describe(tx: Transaction, plan: Plan) -> dict[str, Any]:
+    """Return what can be changed of a plan, as the audit log has it."""
     return {
         "name": plan.name,
         "multiplier": show_multiplier(plan.multiplier),

@@ -38,6 +38,8 @@ PAGES = (
     Page("findings", "Findings", "Watch", "policy_alert", "What the audits found, how grave it is, and what to do."),
     Page("keys", "Keys", "Manage", "key", "Create, change, rotate and stop API keys."),
     Page("wallet", "Wallet", "Manage", "account_balance_wallet", "What there is, how long it lasts, what was booked."),
+    Page("models", "Models & prices", "Manage", "sell", "What keys may call, what it costs, and what a call would."),
+    Page("plans", "Plans", "Manage", "style", "Which models a key may call, and at which multiple of the price."),
     Page(
         "upstreams",
         "Upstreams",

@@ -169,8 +169,8 @@ def money(nano: int, *, css: str = "", decimals: int | None = None) -> str:
 
 def exact_money(value: Decimal) -> str:
     """Return an exact amount in USD, at least two decimals, as text."""
-    whole, _, part = f"{value:f}".partition(".")
-    return f"${int(whole):,}.{part.rstrip('0'):0<2}"
+    whole, _, part = f"{abs(value):f}".partition(".")
+    return f"{'-' if value < 0 else ''}${int(whole):,}.{part.rstrip('0'):0<2}"
 
 
 def count(number: int) -> str:

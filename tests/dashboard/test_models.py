@@ -1,0 +1,137 @@
+"""The pages Models & prices and Plans: what each role sees, and what a platform admin changes."""
+
+import re
+from collections.abc import Callable
+from decimal import Decimal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.conftest import World
+from tests.dashboard.conftest import Visit
+from toolkit.admin import models, plans, prices
+from toolkit.core.money import parse_usd, show_usd
+from toolkit.core.policy import Role
+from toolkit.core.pricing import PriceSheet, Tier, charge
+from toolkit.core.usage import Usage
+from toolkit.dashboard import price_calculator
+from toolkit.store.tables import Plan
+
+Open = Callable[..., Visit]
+COUNTS = st.integers(0, 5_000_000)
+PRICES = st.integers(0, 10**12)
+TIERS = st.builds(Tier, st.just(0), PRICES, PRICES, PRICES, PRICES, PRICES)
+
+
+def seen(page: Visit) -> str:
+    return " ".join(str(frame.value.to_csv()) for frame in page.app.dataframe)
+
+
+def opened(page: Visit, dialog: str, subject: str = "") -> Visit:
+    """Open a dialog, as its button or choosing a row does."""
+    page.app.session_state["dialog"] = (dialog, subject)
+    return page.run()
+
+
+def plan_of(world: World) -> Plan:
+    with world.workspace.read() as tx:
+        return plans.find(tx, world.plan_id)
+
+
+def test_a_price_is_entered_and_a_model_added(visit: Open, world: World) -> None:
+    """Both prices are needed; a public model needs none."""
+    page = opened(visit("models"), "Enter price", "gpt-test")
+    page.type("price_output", "")
+    assert "both input and output" in page.click("confirm").text
+    page.type("price_input", "0.15")
+    page.type("price_output", "0.60")
+    assert "holds from" in page.click("confirm").text
+    with world.workspace.read() as tx:
+        entry = prices.list_prices(tx, "gpt-test")[-1]
+    tier = PriceSheet.from_json(entry.sheet).tiers[0]
+    assert (tier.input, tier.output) == (150_000_000, 600_000_000)
+    page.click("add_model")
+    page.type("model_id", "gpt-5-mini")
+    page.app.selectbox(key="model_upstream").select("test-openai")
+    assert "priced from genai-prices" in page.click("confirm").text
+    with world.workspace.read() as tx:
+        assert "gpt-5-mini" in [model.id for model in models.list_models(tx)]
+    assert "gpt-5-mini" in opened(page, "Model", "gpt-5-mini").text
+    assert "in force" in page.text
+
+
+def test_copied_prices_that_are_up_to_date_need_nothing(visit: Open, world: World) -> None:
+    """It is said; there is nothing to enter."""
+    page = visit("models").click("compare")
+    assert "as genai-prices has them" in page.text
+    assert not page.has_button("confirm")
+
+
+def test_a_copied_price_that_is_not_is_entered(visit: Open, world: World) -> None:
+    """With what it would have done to last month's calls beside it."""
+    with world.workspace.write() as tx:
+        models.add_model(tx, "gpt-5-mini", "test-openai")
+        old = prices.list_prices(tx, "gpt-5-mini")[-1]
+        old.sheet = PriceSheet.flat(1, 1).to_json()
+    page = visit("models").click("compare")
+    assert "input" in page.text
+    assert "1 price entered" in page.click("confirm").text
+
+
+@given(st.tuples(COUNTS, COUNTS, COUNTS, COUNTS, COUNTS), TIERS, st.integers(0, 10**9), st.integers(0, 3_000_000))
+def test_the_calculator_ends_in_the_charge(
+    counts: tuple[int, int, int, int, int], tier: Tier, fee: int, multiplier: int
+) -> None:
+    """Its lines add up to what is charged, to within the last rounding."""
+    fresh, cached, write_5m, write_1h, output = counts
+    usage = Usage(fresh + cached + write_5m + write_1h, cached, write_5m, write_1h, output)
+    sheet = PriceSheet((tier,), fee)
+    shown = price_calculator.lines(sheet, usage, multiplier)
+    charged = charge(usage, sheet, multiplier)
+    (total,) = re.findall(r"<b>\$([\d,.]+)</b>", shown)
+    assert parse_usd(total) == charged
+    cells = re.findall(r'kd-right">(-?)\$([\d,.]+)</td></tr>', shown)  # the charge's own cell holds markup
+    amounts = [Decimal(f"{sign}{figure.replace(',', '')}") for sign, figure in cells]
+    assert abs(sum(amounts, Decimal(0)) * 10**9 - charged) <= Decimal("0.5")
+
+
+def test_a_plan_is_added_and_changed(visit: Open, world: World) -> None:
+    """The preview has what a key pays: price times multiplier."""
+    page = visit("plans").click("add_plan")
+    page.type("plan_name", "Dear")
+    page.type("plan_multiplier", "2")
+    page.app.multiselect(key="plan_models").set_value(["gpt-test"])
+    assert "Dear is added" in page.click("confirm").text
+    with world.workspace.read() as tx:
+        dear = plans.find(tx, "Dear")
+    opened(page, "Change plan", dear.id)
+    page.type("plan_multiplier", "2.5")
+    page.click("confirm")
+    with world.workspace.read() as tx:
+        assert plans.find(tx, "Dear").multiplier == 2_500_000
+        sheet = PriceSheet.from_json(prices.list_prices(tx, "gpt-test")[-1].sheet)
+    assert show_usd(sheet.tiers[0].input * 5 // 2) in opened(page, "Plan", dear.id).text
+
+
+def test_a_plan_that_was_changed_meanwhile_is_not_overwritten(visit: Open, world: World) -> None:
+    """Both values are told, and nothing is saved."""
+    page = opened(visit("plans"), "Change plan", world.plan_id)
+    with world.workspace.write() as tx:
+        plans.update(tx, world.plan_id, multiplier=3_000_000)
+    page.type("plan_multiplier", "2")
+    assert "multiplier is 3.00×, and was 1.25×" in page.click("confirm").text
+    assert plan_of(world).multiplier == 3_000_000
+
+
+@pytest.mark.parametrize("role", [Role.ORG_ADMIN, Role.ANALYST])
+def test_others_look_and_change_nothing(visit: Open, world: World, role: Role) -> None:
+    """Dialogs that change do not open, whatever a browser asks for."""
+    page = visit("models", role, world.org_id)
+    assert "gpt-test" in seen(page)
+    for name in ("Enter price", "Add model", "Compare prices"):
+        assert not opened(page, name, "gpt-test").has_button("confirm")
+    page = visit("plans", role, world.org_id)
+    for name in ("Change plan", "Add plan"):
+        assert not opened(page, name, world.plan_id).has_button("confirm")
+    assert not page.has_button("add_plan")

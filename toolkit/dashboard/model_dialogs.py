@@ -1,0 +1,222 @@
+"""The dialogs of the page Models & prices: a model and its prices; add one, enter a price, compare with public ones."""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, date, datetime, time
+from html import escape
+
+import streamlit as st
+
+from toolkit.admin import model_routes, models, prices, upstreams
+from toolkit.core.errors import InvalidInput
+from toolkit.core.money import parse_usd, usd
+from toolkit.core.policy import Role
+from toolkit.core.price_changes import in_words, price_changes
+from toolkit.core.pricing import PriceSheet
+from toolkit.core.wording import counted, listed
+from toolkit.dashboard import dialog, shared
+from toolkit.store.tables import Model, Price
+from toolkit.workspace import Workspace
+
+_FIELDS = {
+    "input": "Input",
+    "output": "Output",
+    "cached_input": "Input read from a cache",
+    "cache_write_5m": "Cache write, 5 minutes",
+    "cache_write_1h": "Cache write, 1 hour",
+}
+_TOKENS = [("Above tokens", "right"), *((label, "right") for label in ("Input", "Cached", "5 min", "1 h", "Output"))]
+
+
+def draw(workspace: Workspace, by_id: Mapping[str, Model], book: Mapping[str, list[Price]], now: datetime) -> None:
+    """Draw the dialog that is open, if any."""
+    name, subject = dialog.shown() or ("", "")
+    may_change = workspace.actor.role is Role.PLATFORM_ADMIN
+    if name == "Model" and subject in by_id:
+        model_dialog(workspace, by_id[subject], book[subject], now)
+    elif not may_change:
+        return
+    elif name == "Add model":
+        add_dialog()
+    elif name == "Compare prices":
+        compare_dialog()
+    elif name == "Enter price" and subject in by_id:
+        price_dialog(by_id[subject], prices.price_at(book[subject], now))
+
+
+@st.dialog("Model", width="large", position="right", on_dismiss=dialog.close)
+def model_dialog(workspace: Workspace, model: Model, entries: Sequence[Price], now: datetime) -> None:
+    """Show where a model is served, and each price that it had, has and will have."""
+    with workspace.read() as tx:
+        ways = model_routes.route_of(tx, model)
+    places = [f"{escape(way.upstream)}: <code>{escape(way.upstream_model or model.id)}</code>" for way in ways]
+    served = f"{escape(model.upstream)}: <code>{escape(model.upstream_model)}</code>"
+    st.html(
+        shared.facts(
+            [
+                ("Id", f"<code>{escape(model.id)}</code>"),
+                ("Served by", "<br>".join(places) or served),
+                ("Context window", f"{model.context_window:,} tokens"),
+                ("Output", f"{model.default_output:,} tokens unless asked for, {model.max_output:,} at most"),
+                ("Added", shared.utc(model.created_at)),
+            ]
+        )
+    )
+    if workspace.actor.role is Role.PLATFORM_ADMIN and st.button(
+        "Enter a price", icon=":material/sell:", type="primary", key="enter_price"
+    ):
+        dialog.show("Enter price", model.id)
+        st.rerun()
+    shared.heading("Prices", "USD per million tokens, the newest first")
+    current = prices.price_at(list(entries), now)
+    if not entries:
+        shared.empty("It has no price.", "Until it has one, its calls are refused.", slim=True)
+    for entry in reversed(entries):
+        state = "in force" if entry is current else "to come" if entry.valid_from > now else "past"
+        tone = {"in force": "good", "to come": "info"}.get(state, "quiet")
+        st.html(
+            f"<p>{shared.badge(state, tone)} from <b>{shared.utc(entry.valid_from)}</b> "
+            f'<span class="kd-muted">{escape(entry.source)}</span></p>' + _tiers(PriceSheet.from_json(entry.sheet))
+        )
+
+
+def _tiers(sheet: PriceSheet) -> str:
+    rows = [
+        [
+            f"{tier.above:,}",
+            *(
+                _exact(price)
+                for price in (tier.input, tier.cached_input, tier.cache_write_5m, tier.cache_write_1h, tier.output)
+            ),
+        ]
+        for tier in sheet.tiers
+    ]
+    fee = f'<p class="kd-muted">and {_exact(sheet.request)} for each request</p>' if sheet.request else ""
+    return shared.table(_TOKENS, rows) + fee
+
+
+def _exact(price: int) -> str:
+    return f'<span class="kd-num">${usd(price)}</span>'
+
+
+@st.dialog("Add a model", width="medium", on_dismiss=dialog.close)
+def add_dialog() -> None:
+    """Ask for a model; its price is copied from the public ones, or given."""
+    dialog.leave_if_closed()
+    workspace = shared.workspace()
+    with workspace.read() as tx:
+        places = [upstream.name for upstream in upstreams.list_upstreams(tx)]
+    if not places:
+        st.warning("There is no upstream yet. Add one on the page Upstreams.")
+        return
+    with st.form("add_model_form", border=False):
+        model_id = st.text_input("Id that callers name", key="model_id", placeholder="gpt-5-mini", autocomplete="off")
+        upstream = st.selectbox("Upstream", places, key="model_upstream")
+        at_upstream = st.text_input(
+            "What the upstream calls it", key="upstream_model", placeholder="the same", autocomplete="off"
+        )
+        st.caption("Without prices, the public ones are copied, if genai-prices knows the model.")
+        given = _price_fields({})
+        pressed = dialog.form_button("Add model")
+    if pressed:
+        with shared.problems():
+            sheet = _sheet(given)
+            with workspace.write() as tx:
+                model = models.add_model(
+                    tx, model_id.strip(), upstream, upstream_model=at_upstream.strip() or None, sheet=sheet
+                )
+                source = prices.list_prices(tx, model.id)[0].source
+            dialog.finish(f"{model.id} is added, priced from {source}. Plans may include it now.")
+
+
+@st.dialog("Enter a price", width="medium", on_dismiss=dialog.close)
+def price_dialog(model: Model, current: Price | None) -> None:
+    """Ask for a price and from when it holds."""
+    dialog.leave_if_closed()
+    sheet = PriceSheet.from_json(current.sheet) if current else None
+    st.html(
+        f"<p>Calls of <b>{escape(model.id)}</b> that are admitted before keep their price. The price entered "
+        "here has no tiers.</p>"
+    )
+    with st.form("price_form", border=False):
+        given = _price_fields({name: getattr(sheet.tiers[0], name) for name in _FIELDS} if sheet else {})
+        left, right = st.columns(2)
+        day = left.date_input(
+            "Holds from (UTC)", None, key="price_from", format="YYYY-MM-DD", help="Empty: from now on"
+        )
+        at = right.time_input("At (UTC)", time(), key="price_at", step=900)
+        pressed = dialog.form_button("Enter the price")
+    if pressed:
+        with shared.problems():
+            wanted = _sheet(given)
+            if wanted is None:
+                raise InvalidInput("Give at least the prices of input and output.")
+            start = datetime.combine(day, at, UTC) if isinstance(day, date) else None
+            with shared.workspace().write() as tx:
+                entry = prices.set_price(tx, model.id, wanted, valid_from=start)
+            dialog.finish(f"The price of {model.id} holds from {entry.valid_from:%Y-%m-%d %H:%M:%S} UTC.")
+
+
+def _price_fields(present: Mapping[str, int]) -> dict[str, str]:
+    """Draw the fields of a price, in USD per million tokens; return what was typed."""
+    typed = {}
+    columns = st.columns(2)
+    for place, (name, label) in enumerate(_FIELDS.items()):
+        typed[name] = columns[place % 2].text_input(
+            f"{label}, USD per million tokens",
+            usd(present[name]) if name in present else "",
+            key=f"price_{name}",
+            placeholder="as input" if place > 1 else "",
+            autocomplete="off",
+        )
+    return typed
+
+
+def _sheet(typed: Mapping[str, str]) -> PriceSheet | None:
+    """Return the price that was typed; None if nothing was.
+
+    Raises:
+        InvalidInput: one of input and output is missing, or one is no amount.
+    """
+    given = {name: parse_usd(text, f"price of {name}") for name, text in typed.items() if text.strip()}
+    if not given:
+        return None
+    if "input" not in given or "output" not in given:
+        raise InvalidInput("Give the prices of both input and output (0 for embeddings).")
+    return PriceSheet.flat(**given)
+
+
+@st.dialog("Compare with public prices", width="large", on_dismiss=dialog.close)
+def compare_dialog() -> None:
+    """Show what genai-prices has otherwise by now, and what it would have done to last month; enter it on a click."""
+    dialog.leave_if_closed()
+    workspace = shared.workspace()
+    with workspace.read() as tx:
+        copied = prices.copied_prices(tx)
+    updates = prices.price_updates(copied)
+    if gone := [current.model_id for current, public in copied if public is None]:
+        st.info(shared.plain(f"genai-prices has no price any more of {listed(gone)}: those in force stay."))
+    if not updates:
+        shared.empty("All copied prices are as genai-prices has them.", "Nothing is to be entered.", slim=True)
+        return
+    from toolkit.reports.price_effects import price_effects
+    from toolkit.reports.spend import last_full_month
+
+    with st.spinner("Replaying last month's calls …"):
+        month = last_full_month(workspace.ledger)
+        sides = ({each.model: each.before for each in updates}, {each.model: each.after for each in updates})
+        effects = price_effects(workspace.ledger, month, *sides)
+    rows = []
+    for update in updates:
+        effect = effects[update.model]
+        words = "<br>".join(escape(in_words(change)) for change in price_changes(update.before, update.after))
+        difference = effect.after - effect.before
+        rows.append([escape(update.model), words, shared.count(effect.calls), shared.money(difference)])
+    columns = [("Model", "left"), ("Change", "left"), (f"Calls in {month}", "right"), ("Would have cost more", "right")]
+    st.html(shared.table(columns, rows))
+    with st.form("compare_form", border=False):
+        pressed = dialog.form_button(f"Enter {counted(len(updates), 'price')}")
+    if pressed:
+        with shared.problems():
+            with workspace.write() as tx:
+                entered = prices.refresh_prices(tx, updates)
+            dialog.finish(f"{counted(len(entered), 'price')} entered. Calls admitted before keep theirs.")
