@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -11,6 +11,7 @@ from tests.dashboard.conftest import Visit
 from toolkit.admin import model_routes, models, upstream_credentials, upstreams
 from toolkit.billing import leases
 from toolkit.core.account_fault import AccountFault
+from toolkit.core.gateway_report import CredentialKind, GatewayReport, SetAside
 from toolkit.core.policy import Role
 from toolkit.core.upstream_test import Found, TriedCall
 from toolkit.core.upstream_traits import OnLeave
@@ -158,3 +159,26 @@ def test_one_is_tried_by_a_gateway_and_gets_its_models(visit: Open, world: World
     assert "1 model added" in page.click("add_models").text
     with world.workspace.read() as tx:
         assert model_routes.served_at(tx, "spare") == {"gpt-5-mini": "gpt-5-mini"}
+
+
+def test_what_gateways_tell_is_shown(visit: Open, world: World) -> None:
+    """What they have set aside and until when; which credential a command prints, and which is missing."""
+    until = datetime(2099, 1, 2, 3, 4, 5, tzinfo=UTC)
+    aside = SetAside("spare", "", "gpt-5-mini", "", None, until)
+    kinds = {"OPENAI_API_KEY": CredentialKind.COMMAND, "SECOND_API_KEY": CredentialKind.MISSING}
+    add(world)
+    with world.workspace.write() as tx:
+        upstream_credentials.set_credentials(tx, "spare", list(kinds))
+        for name in (GATEWAY, "another"):
+            leases.renew(tx, name, timedelta(minutes=5), "1", GatewayReport((aside,), kinds).to_json())
+        leases.renew(
+            tx, "ended", timedelta(minutes=-5), "1", GatewayReport((aside._replace(model="old"),), {}).to_json()
+        )
+    page = visit("upstreams")
+    assert cells(page, "spare")["State"] == "Set aside"
+    assert cells(page, "spare")["What is wrong"] == "gpt-5-mini is set aside until 03:04:05 UTC"
+    assert cells(page, "test-openai")["State"] == "In use"
+    shown = opened(page, "Upstream").text
+    assert "OPENAI_API_KEY printed by a command" in shown
+    assert "SECOND_API_KEY not set where a gateway runs" in shown
+    assert shown.count("Set aside until 2099-01-02 03:04:05 UTC: gpt-5-mini.") == 1

@@ -93,7 +93,9 @@ def note_progress(tx: Transaction, calls: Mapping[str, Progress]) -> None:
         tx.session.execute(_NOTE_POSTGRES if postgres else _NOTE_SQLITE, {"rows": json.dumps(rows)})
 
 
-def renew(tx: Transaction, instance_id: str, length: timedelta, version: str | None = None) -> datetime:
+def renew(
+    tx: Transaction, instance_id: str, length: timedelta, version: str | None = None, report: str | None = None
+) -> datetime:
     """Say that a gateway instance is alive; its holds are safe from the sweep for `length` from now.
 
     Args:
@@ -101,6 +103,7 @@ def renew(tx: Transaction, instance_id: str, length: timedelta, version: str | N
         instance_id: of the gateway.
         length: of the lease.
         version: of Keydesk that it runs, noted when it is first heard of.
+        report: what it tells of itself, JSON of `core.gateway_report.GatewayReport`; None leaves what it told before.
 
     Returns:
         The store's present moment, UTC.
@@ -108,9 +111,12 @@ def renew(tx: Transaction, instance_id: str, length: timedelta, version: str | N
     now = store_now(tx)
     found = tx.session.get(GatewayInstance, instance_id, with_for_update=True)
     if found is None:
-        tx.session.add(GatewayInstance(id=instance_id, started_at=now, lease_until=now + length, version=version))
+        tx.session.add(
+            GatewayInstance(id=instance_id, started_at=now, lease_until=now + length, version=version, report=report)
+        )
     else:
         found.lease_until = now + length
+        found.report = found.report if report is None else report
     return now
 
 

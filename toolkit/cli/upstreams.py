@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from toolkit import environment
-from toolkit.admin import organisations, upstream_credentials, upstreams
+from toolkit.admin import gateway_reports, organisations, upstream_credentials, upstreams
 from toolkit.admin.catalog import traits_of
 from toolkit.cli.app import App, Group, pass_app
 from toolkit.cli.options import UNKNOWN_FIELDS, require_one
@@ -258,9 +258,13 @@ def show_upstream(app: App, name: str) -> None:
         upstream = upstreams.find(tx, name)
         facts = _with_incidents(app, tx, upstream, open_incidents(tx))
         known = upstreams.where_holds(upstream) + upstreams.what_holds(upstream)
+        aside = [each for report in gateway_reports.reports(tx) for each in report.aside if each.upstream == name]
     if app.as_json:
+        facts["set_aside"] = [each._asdict() for each in aside]
         facts["why"] = {one.name: one.why for one in known}
     else:
+        until = [f"{each.what} until {each.until:%H:%M:%S} UTC" for each in aside]
+        facts["set aside"] = "; ".join(until) or "nothing"
         facts |= {one.name: f"{one.word} ({one.why})" for one in known}
     app.facts(facts)
 

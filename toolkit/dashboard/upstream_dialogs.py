@@ -15,6 +15,7 @@ from toolkit.admin import catalog, organisations, upstream_credentials, upstream
 from toolkit.core.account_fault import CURES, AccountFault, sentence_of
 from toolkit.core.dialect import Dialect
 from toolkit.core.errors import InvalidInput
+from toolkit.core.gateway_report import CredentialKind, GatewayReport, SetAside
 from toolkit.core.unknown_fields import UnknownFields
 from toolkit.core.upstream_traits import MOST_RECKON_RATE, CredentialHeader, OnLeave, OutputBound
 from toolkit.core.wording import counted
@@ -35,6 +36,7 @@ class Seen:
         models: public ids of those that it serves.
         incidents: that last.
         fault: why no gateway calls it, in words; None if it is called.
+        reports: of the living gateways.
     """
 
     upstream: Upstream
@@ -43,6 +45,21 @@ class Seen:
     models: list[str]
     incidents: list[UpstreamIncident]
     fault: str | None
+    reports: list[GatewayReport]
+
+    @property
+    def aside(self) -> list[SetAside]:
+        """What of it gateways have set aside, what stays so longest first; one that several have stands there once."""
+        found = {each[:-1]: each for report in self.reports for each in report.aside if self._is_mine(each)}
+        return sorted(found.values(), key=lambda each: each.until, reverse=True)
+
+    def _is_mine(self, each: SetAside) -> bool:
+        return each.upstream == self.upstream.name
+
+    def kinds(self, credential: str) -> set[CredentialKind]:
+        """Return how gateways have a credential; empty if none has told."""
+        told = (report.credentials.get(credential) for report in self.reports)
+        return {kind for kind in told if kind is not None}
 
     @property
     def state(self) -> str:
@@ -51,10 +68,12 @@ class Seen:
             return "Never called"
         if self.incidents:
             return "Refuses us"
+        if self.aside:
+            return "Set aside"
         return "In use" if self.models else "Serves no model"
 
 
-_TONES = {"Never called": "bad", "Refuses us": "bad", "In use": "good", "Serves no model": "quiet"}
+_TONES = {"Never called": "bad", "Refuses us": "bad", "Set aside": "warn", "In use": "good", "Serves no model": "quiet"}
 
 _LABELS = {
     "base_url": "Base URL",
@@ -123,6 +142,11 @@ def details_dialog(seen: Seen) -> None:
         st.error(f"No gateway calls it: {shared.plain(seen.fault)}.", icon=":material/error:")
     for incident in seen.incidents:
         _incident(incident)
+    for each in seen.aside:
+        st.html(
+            f'<div class="kd-warning"><b>Set aside until {shared.utc(each.until)}:</b> {text(each.what)}. It has just '
+            f"failed; calls that another upstream or credential can serve go there{_whose(each)}.</div>"
+        )
     shared.heading("What is known of it", "and why it holds")
     known = upstreams.where_holds(upstream) + upstreams.what_holds(upstream)
     rows = [
@@ -135,7 +159,16 @@ def details_dialog(seen: Seen) -> None:
 def _credential(seen: Seen, name: str) -> str:
     faults = [AccountFault(one.fault) for one in seen.incidents if one.credential == name]
     badges = " ".join(shared.badge(sentence_of(fault, ""), "bad") for fault in faults)
+    kinds = seen.kinds(name)
+    if CredentialKind.COMMAND in kinds:
+        badges += shared.badge("printed by a command", "info")
+    if CredentialKind.MISSING in kinds:
+        badges += shared.badge("not set where a gateway runs", "bad")
     return f"<code>{escape(name)}</code> {badges}"
+
+
+def _whose(each: SetAside) -> str:
+    return ", those of one organisation alone" if each.org_id else ""
 
 
 def _incident(incident: UpstreamIncident) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from toolkit.admin import model_routes, organisations, rights, upstream_credentials, upstreams
+from toolkit.admin import gateway_reports, model_routes, organisations, rights, upstream_credentials, upstreams
 from toolkit.core.account_fault import AccountFault, sentence_of
 from toolkit.core.period import Period
 from toolkit.dashboard import dialog, figures, filters, shared, table, upstream_dialogs
@@ -18,7 +18,7 @@ from toolkit.store.incidents import open_incidents
 from toolkit.workspace import Workspace
 
 LATELY = timedelta(hours=24)
-STATES = ["All", "In use", "Refuses us", "Never called", "Serves no model"]
+STATES = ["All", "In use", "Set aside", "Refuses us", "Never called", "Serves no model"]
 
 
 def main() -> None:
@@ -44,7 +44,7 @@ def _read(workspace: Workspace) -> list[Seen]:
     with workspace.read() as tx:
         rights.require_platform_admin(tx)
         orgs = {org.id: org.name for org in organisations.list_all(tx)}
-        incidents = open_incidents(tx)
+        incidents, reports = open_incidents(tx), gateway_reports.reports(tx)
         return [
             Seen(
                 upstream=each,
@@ -53,6 +53,7 @@ def _read(workspace: Workspace) -> list[Seen]:
                 models=sorted(set(model_routes.served_at(tx, each.name).values())),
                 incidents=[one for one in incidents if one.upstream == each.name],
                 fault=upstreams.upstream_fault(each),
+                reports=reports,
             )
             for each in upstreams.list_upstreams(tx)
         ]
@@ -136,12 +137,16 @@ def _cells(each: Seen, calls: Calls | None) -> dict[str, Any]:
         "Median ms": calls.duration if calls else None,
         "Slowest 5 % ms": calls.slow if calls else None,
         "First byte ms": calls.first_byte if calls else None,
-        "What is wrong": each.fault or "; ".join(incidents),
+        "What is wrong": each.fault or "; ".join(incidents) or _aside(each),
         "Last error": (calls.last_error if calls else None) or "",
         "Failed last": calls.last_error_at if calls else None,
         "Credentials": ", ".join(each.credentials),
         "Base URL": upstream.base_url,
     }
+
+
+def _aside(each: Seen) -> str:
+    return "; ".join(f"{one.what} is set aside until {one.until:%H:%M:%S} UTC" for one in each.aside)
 
 
 if __name__ == "__main__":

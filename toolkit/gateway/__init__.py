@@ -31,6 +31,7 @@ Who asks, and whether the call may be made:
 | `field_policy` | what becomes of fields that nobody knows |
 | `refusal_log` | which refusals become rows, and the count of the rest |
 | `lifecycle`, `heartbeat` | calls under way, their holds and settling; the lease that they need |
+| `self_report` | what a gateway tells of itself with each heartbeat: what it has set aside, which credentials it has |
 | `store_clock` | how far the key store's clock is ahead, by which keys expire and months end |
 | `readiness` | whether calls can be admitted |
 

@@ -40,6 +40,7 @@ from toolkit.gateway.readiness import Readiness
 from toolkit.gateway.refusal_log import RefusalLog
 from toolkit.gateway.responses import early_refusal
 from toolkit.gateway.routes import routes
+from toolkit.gateway.self_report import SelfReport
 from toolkit.gateway.server import protocol, run
 from toolkit.gateway.upstream_pool import UpstreamPool
 from toolkit.gateway.upstream_testing import UpstreamTesting
@@ -79,9 +80,11 @@ def create_app(settings: Settings | None = None) -> Starlette:
     key_cache = KeyCache(store, keyring, batcher, tallies)
     lifecycle = CallLifecycle(key_cache, new_id("gateway"))
     log, unknown = RefusalLog(batcher, tallies), UnknownNames(tallies)
-    admissions = AdmissionControl(key_cache, lifecycle, log, unknown, Ways(), upstreams.queues)
+    ways = Ways()
+    admissions = AdmissionControl(key_cache, lifecycle, log, unknown, ways, upstreams.queues)
     readers = ReaderPool()
-    heartbeat = Heartbeat(store, lifecycle, settings.lease)
+    report = SelfReport(settings, ways, lambda: key_cache.catalog)
+    heartbeat = Heartbeat(store, lifecycle, settings.lease, report.text)
 
     @contextlib.asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:

@@ -142,6 +142,11 @@ class Ways:
             org_id = None
         self._aside[place] = Aside(now, now + min(seconds, LONGEST), org_id)
 
+    def set_aside_now(self) -> dict[Place, Aside]:
+        """Return what is set aside at this moment; may be asked from any thread."""
+        now = self.clock()
+        return {place: aside for place, aside in self._aside.copy().items() if aside.until > now}
+
     def asked(self, model: ModelFacts, caller: Caller) -> dict[Place, Aside]:
         """Say that a model is asked for: what was set aside and may be tried again is tried by this call alone.
 

@@ -55,16 +55,20 @@ class Heartbeat:
         store: the key store.
         lifecycle: whose calls need the lease.
         seconds: length of the lease.
+        report: says what the gateway tells of itself, `core.gateway_report`; called in a thread of its own.
 
     Attributes:
         until: on the monotonic clock, when calls must be over unless the lease is renewed before.
         renewed, failed: on the monotonic clock, when it was last renewed, and when the store last refused.
     """
 
-    def __init__(self, store: Store, lifecycle: CallLifecycle, seconds: float) -> None:
+    def __init__(
+        self, store: Store, lifecycle: CallLifecycle, seconds: float, report: Callable[[], str | None] = lambda: None
+    ) -> None:
         self._store = store
         self._lifecycle = lifecycle
         self._seconds = seconds
+        self._report = report
         self._beat = seconds / BEATS
         self._number = 0
         self._clock = StoreClock()
@@ -143,11 +147,13 @@ class Heartbeat:
 
     def _write_lease(self, progress: dict[str, Progress]) -> tuple[bool, timedelta]:
         """Renew the lease; return whether it was held, and how far the store's clock is ahead."""
+        report = self._report()
         with self._store.write(SYSTEM) as tx:
             held = leases.is_known(tx, self._lifecycle.instance_id)
             if not held:
                 self._lifecycle.lease = 0  # at once: whoever is being admitted compares
-            leases.renew(tx, self._lifecycle.instance_id, timedelta(seconds=self._seconds), environment.version())
+            length = timedelta(seconds=self._seconds)
+            leases.renew(tx, self._lifecycle.instance_id, length, environment.version(), report)
             ahead = self._look_at_clock(tx)
             leases.note_progress(tx, progress)
             return held, ahead

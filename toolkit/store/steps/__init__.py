@@ -149,5 +149,6 @@ STEPS: tuple[Step, ...] = (
     Step(114, "versions of gateways", "ALTER TABLE gateway_instance ADD COLUMN version TEXT"),
     Step(115, "invitations", invitations.SQL),
     Step(116, "alerts by e-mail", alerts.MAIL_SQL),
+    Step(117, "reports of gateways", "ALTER TABLE gateway_instance ADD COLUMN report TEXT"),
 )
 """In their order. Stores of versions 1 to 15 are from before the first release, and read by nothing."""

@@ -17,6 +17,7 @@ class GatewayInstance(Base):
     started_at: Mapped[datetime]
     lease_until: Mapped[datetime]
     version: Mapped[str | None]  # of Keydesk; NULL before it was noted
+    report: Mapped[str | None]  # JSON of core.gateway_report.GatewayReport, as of its last heartbeat
 
 
 class HoldRow(Base):
