@@ -339,3 +339,20 @@ def test_colours_are_told_apart(sight: str) -> None:
     """Any two colours of series differ by ΔE 16 or more, also to people who see two kinds of colour only."""
     for one, other in itertools.combinations((*charts.PALETTE, charts.OTHER), 2):
         assert math.dist(lab(one, sight), lab(other, sight)) >= 16, (one, other)
+
+
+@pytest.mark.parametrize("sight", SIGHT)
+def test_colours_on_dark_are_told_apart(sight: str) -> None:
+    """As those on white, by everybody."""
+    shown = [charts.ON_DARK[colour] for colour in charts.PALETTE]
+    for one, other in itertools.combinations((*shown, charts.OTHER), 2):
+        assert math.dist(lab(one, sight), lab(other, sight)) >= 16, (one, other)
+
+
+def test_a_figure_on_dark_has_none_of_the_colours_for_white() -> None:
+    """Whatever has a colour in it; its figures are the same."""
+    light = charts.spend_over_time(spend(keys=9))
+    dark = charts.on_dark(light)
+    assert {trace.marker.color for trace in dark.data} <= {*charts.ON_DARK.values(), charts.OTHER}
+    assert [list(trace.y) for trace in dark.data] == [list(trace.y) for trace in light.data]
+    assert dark.layout.template.layout.font.color == charts.ON_DARK[charts.INK]

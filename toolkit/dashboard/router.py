@@ -16,6 +16,8 @@ def main() -> None:
     """Run one script run of the dashboard."""
     st.set_page_config("Keydesk", page_icon=str(shared.LOGO), layout="wide")
     st.html(shared.STYLE)
+    if shared.is_dark():
+        st.html(shared.DARK)
     st.logo(str(shared.LOGO), size="large")
     with shared.problems():
         workspace = shared.workspace()

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 ROLES = {Role.PLATFORM_ADMIN: "Platform admin", Role.ORG_ADMIN: "Org admin", Role.ANALYST: "Analyst"}
 PERIODS = {"7 days": 7, "30 days": 30, "90 days": 90}
 STYLE = Path(__file__).with_name("style.css")
+DARK = Path(__file__).with_name("dark.css")
 LOGO = Path(__file__).with_name("logo.svg")
 
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()<>#+.!|~$:^=-])")
@@ -156,8 +157,17 @@ def period(days: int) -> Period:
     return Period.days(days, utc_now())
 
 
+def is_dark() -> bool:
+    """Whether this browser shows the dark theme."""
+    return bool(st.context.theme.type == "dark")
+
+
 def plot(figure: "go.Figure", key: str, alt: str) -> None:
     """Draw a chart of `charts` in the page's own font, without Plotly's buttons."""
+    if is_dark():
+        from toolkit.reports.charts import on_dark
+
+        figure = on_dark(figure)
     figure.update_layout(font_family='"Source Sans", sans-serif', font_size=14)
     st.plotly_chart(figure, theme=None, key=key, alt=alt, config={"displayModeBar": False})
 
