@@ -11,3 +11,7 @@ class Price(Usd):
 
 class Multiplier(int):
     """A price multiplier in millionths."""
+
+
+class Share(float):
+    """A part of a whole, 1 for all of it; people read it in percent."""

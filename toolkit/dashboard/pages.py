@@ -34,6 +34,7 @@ class Page(NamedTuple):
 
 PAGES = (
     Page("overview", "Overview", "Watch", "monitoring", "Wallet, this month's spend, and why calls were refused."),
+    Page("spend", "Spend", "Watch", "query_stats", "Who and what it went to, what changed, and what is to come."),
     Page("requests", "Requests", "Watch", "receipt_long", "Each call: what it used, and what it cost."),
     Page("findings", "Findings", "Watch", "policy_alert", "What the audits found, how grave it is, and what to do."),
     Page("keys", "Keys", "Manage", "key", "Create, change, rotate and stop API keys."),

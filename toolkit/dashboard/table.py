@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from toolkit.core.marked import Multiplier, Price, Usd
+from toolkit.core.marked import Multiplier, Price, Share, Usd
 from toolkit.core.money import NANO, usd
 from toolkit.core.pricing import MILLION, show_multiplier
 from toolkit.core.spreadsheet import FORMULA
@@ -51,6 +51,8 @@ def draw(
             shown[name] = [None if value is None else value / NANO for value in values]
         elif _is_a(Multiplier, values):
             shown[name] = [None if value is None else value / MILLION for value in values]
+        elif _is_a(Share, values):
+            shown[name] = [None if value is None else value * 100 for value in values]
     shown |= exact  # last, so that a phone shows what matters first
 
     def opened() -> None:
@@ -95,6 +97,8 @@ def _column(values: Sequence[Any]) -> Any:
         return st.column_config.NumberColumn(format="dollar" if decimals == CENTS else f"$%.{decimals}f")
     if _is_a(Multiplier, values):
         return st.column_config.NumberColumn(format="%.6g ×")
+    if _is_a(Share, values):
+        return st.column_config.NumberColumn(format="%.1f %%")
     return None
 
 

@@ -18,6 +18,7 @@ DIMENSIONS = {
     "model": ("model",),
     "org": ("org_id", "org"),
     "plan": ("plan",),
+    "upstream": ("coalesce(upstream, '(none)') AS upstream",),
     "dialect": ("dialect",),
     "hour": ("date_trunc('hour', admitted_at) AS hour",),
     "day": ("day",),
