@@ -34,7 +34,8 @@ def test_money_is_exact_in_the_csv() -> None:
     ("amounts", "shown"),
     [
         ([Usd(5_000_000_000), Usd(20_000_000), None], "dollar"),
-        ([Usd(5_000_000_000), Usd(1_500_000)], "$%.4f"),
+        ([Usd(5_000_000_000), Usd(1_500_000)], "dollar"),
+        ([Usd(50_000_000), Usd(1_500_000)], "$%.4f"),
         ([Usd(1)], "$%.6f"),
         ([None, Usd(0)], "dollar"),
         ([Price(150_000_000), Price(2_000_000_000)], "$%.2f"),
@@ -42,5 +43,5 @@ def test_money_is_exact_in_the_csv() -> None:
     ],
 )
 def test_a_column_of_money_has_one_precision(amounts: list[Usd | None], shown: str) -> None:
-    """Cents, unless its least amount would show as nothing; prices are shown whole."""
+    """Cents, unless all are less than a dollar and the least would show as nothing; prices are shown whole."""
     assert table._column(amounts)["type_config"]["format"] == shown

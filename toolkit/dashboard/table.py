@@ -68,6 +68,7 @@ def draw(
         column_config=config,
         on_select=opened if on_open is not None else "ignore",
         selection_mode="single-row",
+        placeholder="–",
         height=min(_ROW * (len(rows) + 1) + 3, TALLEST),
     )
     with st.container(horizontal=True, horizontal_alignment="right"):
@@ -105,6 +106,8 @@ def _column(values: Sequence[Any]) -> Any:
 def _decimals(values: Sequence[Any], *, exact: bool = False) -> int:
     """Return with how many decimals a column of amounts is read: cents, or what its finest or least one needs.
 
+    A column whose largest amount is a dollar or more is read in cents.
+
     Args:
         values: nano-USD.
         exact: whether each is to be read exactly; else its first two digits do.
@@ -114,6 +117,8 @@ def _decimals(values: Sequence[Any], *, exact: bool = False) -> int:
         return CENTS
     if exact:
         return max(CENTS, *(len(usd(amount).partition(".")[2]) for amount in amounts))
+    if max(amounts) >= NANO:  # beside a dollar, a part of a cent is noise; the CSV has it
+        return CENTS
     least = min(amounts)
     return CENTS if least >= NANO // 10**CENTS else min(len(str(NANO)) + 1 - len(str(least)), FINEST)
 
