@@ -66,6 +66,7 @@ PAGES = (
         "Who may sign in, with which role; invite, change, remove.",
         (Role.PLATFORM_ADMIN, Role.ORG_ADMIN),
     ),
+    Page("month_close", "Month close", "Govern", "event_available", "Which months wait, and what statements say."),
     Page("reconciliation", "Reconciliation", "Govern", "balance", "Whether the books balance, and stuck holds."),
     Page("audit_log", "Audit log", "Govern", "history", "Who did what, with the facts before and after."),
     Page(
