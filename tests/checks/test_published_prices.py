@@ -7,10 +7,13 @@ from sqlalchemy import delete, update
 
 from tests.audits import DAY, NOW, Scene, scene
 from tests.conftest import OPENAI_SHEET, usd
-from toolkit.admin import prices
+from toolkit.admin import catalog, prices
+from toolkit.admin.model_routes import RouteWay, set_route
 from toolkit.admin.models import add_model
 from toolkit.admin.public_prices import PublicPrice, public_price
+from toolkit.admin.upstreams import add_upstream
 from toolkit.checks.finding import Severity
+from toolkit.core.dialect import Dialect
 from toolkit.core.errors import NotFound
 from toolkit.core.pricing import PriceSheet
 from toolkit.store.tables import Price
@@ -98,3 +101,21 @@ def test_a_model_without_a_price_is_found(scene: Scene) -> None:
     assert "no price before 2026-11-24 12:00 UTC" in found["later-test"].sentence
     assert "It has no price" in found["claude-test"].sentence
     assert "`keydesk prices set claude-test`" in found["claude-test"].action
+
+
+def test_a_model_that_has_prices_of_another_on_a_way_is_none_without(scene: Scene) -> None:
+    """As the gateway has it: such a model can be called."""
+    with scene.acting(NOW - DAY) as tx:
+        add_model(tx, "later-test", "test-openai", sheet=OPENAI_SHEET, valid_from=NOW + DAY)
+        add_upstream(tx, "second", Dialect.OPENAI, "http://127.0.0.1:9", "SECOND_API_KEY")
+        ways = [RouteWay("test-openai"), RouteWay("second", price_model="gpt-test")]
+        set_route(tx, "later-test", ways)
+    assert scene.found("model-unpriced") == []
+    with scene.acting(NOW) as tx:
+        facts = catalog.load(tx).models["later-test"]
+        sheet = facts.price(NOW)
+        assert sheet is not None
+        assert sheet.id == prices.list_prices(tx, "gpt-test")[-1].id
+        set_route(tx, "later-test", ways[:1])
+        assert catalog.load(tx).models["later-test"].price(NOW) is None
+    assert [finding.subject for finding in scene.found("model-unpriced")] == ["later-test"]

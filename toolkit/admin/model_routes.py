@@ -116,6 +116,15 @@ def served_at(tx: Transaction, upstream: str) -> dict[str, str]:
     return dict(tx.session.execute(alone).all()) | dict(tx.session.execute(routed).all())
 
 
+def price_models(tx: Transaction) -> dict[str, frozenset[str]]:
+    """Return the models whose prices the calls of a routed model can have beside its own, by the routed model's id."""
+    found: dict[str, set[str]] = {}
+    query = select(ModelWay.model_id, ModelWay.price_model).where(ModelWay.price_model.is_not(None))
+    for model_id, price_model in tx.session.execute(query):
+        found.setdefault(model_id, set()).add(str(price_model))
+    return {model_id: frozenset(names) for model_id, names in found.items()}
+
+
 def parse_way(tx: Transaction, text: str) -> tuple[str, str | None]:
     """Return upstream and model of a way as it is typed: NAME, or NAME:MODEL.
 

@@ -6,7 +6,7 @@ Each function is one of the checks. What is published is what the genai-prices p
 import shlex
 from collections.abc import Iterator
 
-from toolkit.admin.prices import price_at, price_updates
+from toolkit.admin.prices import price_updates
 from toolkit.checks.finding import Finding, Severity
 from toolkit.checks.prices import sheet_of
 from toolkit.checks.snapshot import Snapshot
@@ -16,12 +16,13 @@ from toolkit.core.wording import listed, stamp
 
 
 def unpriced(evidence: Snapshot, thresholds: Thresholds) -> Iterator[Finding]:  # noqa: ARG001 - as all checks
-    """A model that has no price now: nobody can call it."""
+    """A model that has no price now, nor has any of its route's upstreams: nobody can call it."""
     for model in evidence.models.values():
-        entries = [price for price in evidence.prices if price.model_id == model.id]
-        if price_at(entries, evidence.now) is not None:
-            continue
+        sources = {model.id, *evidence.price_models.get(model.id, ())}
+        entries = [price for price in evidence.prices if price.model_id in sources]
         first = min((price.valid_from for price in entries), default=None)
+        if first is not None and first <= evidence.now:
+            continue
         yield Finding(
             check="model-unpriced",
             severity=Severity.MEDIUM,

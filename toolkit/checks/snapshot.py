@@ -102,6 +102,7 @@ class Snapshot:
         acts: of the period and of `HISTORY` before it; those that add operators, plans and prices from the beginning.
         people, failures, prices, models, last_run, unknown: the platform's; models by id; the last are fields that
             nobody knows.
+        price_models: models whose prices a routed model's calls can have beside its own, by its id; the platform's.
         published: the prices in force that were copied from genai-prices, with what it says now; the platform's.
         uncalled: upstreams that the gateway never calls, and why; the platform's.
         incidents: upstreams that do not serve our account; to an organisation those of its own account.
@@ -134,6 +135,7 @@ class Snapshot:
     people: list[Person]
     failures: list[Failures]
     prices: list[Price]
+    price_models: dict[str, frozenset[str]]
     published: list[tuple[Price, PublicPrice | None]]
     models: dict[str, Model]
     last_run: Run | None

@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, func, or_, select, true
 from sqlalchemy.orm import InstrumentedAttribute
 
-from toolkit.admin import plans
+from toolkit.admin import model_routes, plans
 from toolkit.admin.models import list_models, owned
 from toolkit.admin.prices import copied_prices, list_prices
 from toolkit.admin.upstreams import list_upstreams, upstream_fault
@@ -82,6 +82,7 @@ def read(ledger: Ledger, thresholds: Thresholds, known_heads: dict[str, str] | N
             people=_people(tx) if whole else [],
             failures=_failures(tx) if whole else [],
             prices=list_prices(tx) if whole else [],
+            price_models=model_routes.price_models(tx) if whole else {},
             published=copied_prices(tx) if whole else [],
             models={model.id: model for model in list_models(tx)} if whole else {},
             last_run=reconcile_runs.last_run(tx) if whole else None,

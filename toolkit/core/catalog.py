@@ -54,10 +54,14 @@ class ModelFacts:
         return [way.model for way in self.ways] or [self]
 
     def price(self, now: datetime) -> DatedSheet | None:
-        """Return the price in force at a moment; None while there is none."""
+        """Return the price in force at a moment, its own or else that of the first way that has one; or None."""
         for entry in reversed(self.prices):
             if entry.valid_from <= now:
                 return entry
+        for way in self.ways:
+            dated = way.model.price(now)
+            if dated is not None:
+                return dated
         return None
 
 
