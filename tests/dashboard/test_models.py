@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from datetime import timedelta
 from decimal import Decimal
 
 import pytest
@@ -10,7 +11,9 @@ from hypothesis import strategies as st
 
 from tests.conftest import World
 from tests.dashboard.conftest import Visit
-from toolkit.admin import models, plans, prices
+from toolkit.admin import model_routes, models, plans, prices, upstreams
+from toolkit.admin.model_routes import RouteWay
+from toolkit.core.dialect import Dialect
 from toolkit.core.money import parse_usd, show_usd
 from toolkit.core.policy import Role
 from toolkit.core.pricing import PriceSheet, Tier, charge
@@ -79,6 +82,70 @@ def test_a_copied_price_that_is_not_is_entered(visit: Open, world: World) -> Non
     assert "1 price entered" in page.click("confirm").text
 
 
+def test_what_is_published_otherwise_is_to_look_at(visit: Open, world: World) -> None:
+    """The model's dialog leads to the comparison; of organisations nobody is told."""
+    with world.workspace.write() as tx:
+        models.add_model(tx, "gpt-5-mini", "test-openai")
+        prices.list_prices(tx, "gpt-5-mini")[-1].sheet = PriceSheet.flat(1, 1).to_json()
+        plans.update(tx, world.plan_id, models=["gpt-5-mini", "gpt-test"])
+    page = visit("models")
+    assert "1 model to look at" in page.text
+    page.app.segmented_control(key="prices").set_value("To look at")
+    assert "published otherwise" in seen(page.run())
+    assert "gpt-test" not in seen(page)
+    opened(page, "Model", "gpt-5-mini")
+    assert "has another price" in page.text
+    assert "Enter 1 price" in page.click("compare_prices_here").text
+    other = visit("models", Role.ORG_ADMIN, world.org_id)
+    assert "to look at" not in other.text
+    assert "Published" not in seen(other)
+
+
+def test_a_model_without_a_price_takes_that_of_its_route(visit: Open, world: World) -> None:
+    """Until then nobody can call it, which is said."""
+    with world.workspace.write() as tx:
+        later = tx.now + timedelta(days=1)
+        models.add_model(tx, "later", "test-openai", sheet=PriceSheet.flat(1, 1), valid_from=later)
+        upstreams.add_upstream(tx, "second", Dialect.OPENAI, "http://127.0.0.1:9", "SECOND_API_KEY")
+    page = visit("models")
+    assert "1 model without a price: nobody can call it" in page.text
+    with world.workspace.write() as tx:
+        ways = [RouteWay("test-openai"), RouteWay("second", price_model="gpt-test")]
+        model_routes.set_route(tx, "later", ways)
+    assert "without a price" not in page.run().text
+    assert "the price of gpt-test, by its route" in seen(page)
+
+
+def test_a_price_is_not_entered_over_one_that_was_not_seen(visit: Open, world: World) -> None:
+    """Both are told; the book keeps the other's."""
+    page = opened(visit("models"), "Enter price", "gpt-test")
+    with world.workspace.write() as tx:
+        other = prices.set_price(tx, "gpt-test", PriceSheet.flat(7_000_000_000, 9_000_000_000)).id
+    page.type("price_input", "0.15")
+    told = page.click("confirm").text
+    assert "price in force is input $7.00" in told
+    assert "and was input" in told
+    with world.workspace.read() as tx:
+        assert prices.list_prices(tx, "gpt-test")[-1].id == other
+
+
+def test_a_model_is_changed_as_it_was_seen(visit: Open, world: World) -> None:
+    """What it is called upstream, and its limits; not over what somebody else has changed."""
+    page = opened(visit("models"), "Change model", "gpt-test")
+    page.type("changed_upstream_model", "gpt-next")
+    page.app.number_input(key="changed_max_output").set_value(30_000)
+    assert "gpt-test is saved" in page.click("confirm").text
+    opened(page, "Change model", "gpt-test")
+    with world.workspace.write() as tx:
+        assert models.find(tx, "gpt-test").upstream_model == "gpt-next"
+        assert models.find(tx, "gpt-test").max_output == 30_000
+        models.update_model(tx, "gpt-test", max_output=20_000)
+    page.app.number_input(key="changed_max_output").set_value(25_000)
+    assert "max output is 20000, and was 30000" in page.click("confirm").text
+    with world.workspace.read() as tx:
+        assert models.find(tx, "gpt-test").max_output == 20_000
+
+
 @given(st.tuples(COUNTS, COUNTS, COUNTS, COUNTS, COUNTS), TIERS, st.integers(0, 10**9), st.integers(0, 3_000_000))
 def test_the_calculator_ends_in_the_charge(
     counts: tuple[int, int, int, int, int], tier: Tier, fee: int, multiplier: int
@@ -129,7 +196,8 @@ def test_others_look_and_change_nothing(visit: Open, world: World, role: Role) -
     """Dialogs that change do not open, whatever a browser asks for."""
     page = visit("models", role, world.org_id)
     assert "gpt-test" in seen(page)
-    for name in ("Enter price", "Add model", "Compare prices"):
+    assert not opened(page, "Model", "gpt-test").has_button("enter_price_here")
+    for name in ("Enter price", "Add model", "Compare prices", "Change model"):
         assert not opened(page, name, "gpt-test").has_button("confirm")
     page = visit("plans", role, world.org_id)
     for name in ("Change plan", "Add plan"):

@@ -1,6 +1,7 @@
 """Models that keys may call: where each is served, under which name, and within which limits of tokens."""
 
 import re
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -12,6 +13,7 @@ from toolkit.core import words
 from toolkit.core.dialect import Dialect
 from toolkit.core.errors import Conflict, InvalidInput, NotFound
 from toolkit.core.pricing import PriceSheet
+from toolkit.core.stale import require_unchanged
 from toolkit.providers.presets import PRESETS
 from toolkit.providers.usual import preset_at
 from toolkit.store import audit
@@ -147,19 +149,24 @@ def update_model(
     context_window: int | None = None,
     default_output: int | None = None,
     max_output: int | None = None,
+    seen: Mapping[str, Any] | None = None,
 ) -> Model:
     """Change where a model is served, or its limits; what is not given stays, and so does its price.
 
-    Args are those of `add_model`. The next call goes by them; callers go on to name the same public id.
+    Args are those of `add_model`. The next call goes by them; callers go on to name the same public id. What `seen` has
+    is the model as whoever changes it saw it, by `describe`; it must be so still.
 
     Raises:
         NotFound: no such model or upstream.
         InvalidInput: the upstream speaks another dialect, a limit cannot be used, or the model has a route, which says
             where it is served.
+        Conflict: somebody has changed it since it was seen.
     """
     catalog.begin_change(tx)
     model = find(tx, model_id)
-    before = _describe_model(model)
+    before = describe(model)
+    if seen is not None:
+        require_unchanged(f"model {model_id!r}", seen, before)
     moved = (upstream or model.upstream, upstream_model or model.upstream_model)
     if moved != (model.upstream, model.upstream_model) and has_route(tx, model_id):
         raise InvalidInput(
@@ -230,7 +237,8 @@ def check_upstream_model(name: str) -> str:
     return words.check_line(name, "name of the model at the upstream", LONGEST_UPSTREAM_MODEL)
 
 
-def _describe_model(model: Model) -> dict[str, Any]:
+def describe(model: Model) -> dict[str, Any]:
+    """Return what can be changed of a model, as the audit log has it."""
     names = ("upstream", "upstream_model", "context_window", "default_output", "max_output")
     return {name: getattr(model, name) for name in names}
 

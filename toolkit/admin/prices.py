@@ -5,9 +5,10 @@ A price entry is never edited: a new one supersedes it from its `valid_from` on.
 upgrade reprices nothing.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from enum import StrEnum
 from itertools import groupby
 
 from sqlalchemy import select
@@ -16,7 +17,10 @@ from toolkit.admin import catalog
 from toolkit.admin.public_prices import PublicPrice, public_price
 from toolkit.core.errors import Conflict, InvalidInput, NotFound
 from toolkit.core.ids import new_id
+from toolkit.core.price_changes import in_brief
 from toolkit.core.pricing import PriceSheet
+from toolkit.core.stale import require_unchanged
+from toolkit.core.wording import stamp
 from toolkit.store import audit
 from toolkit.store.tables import Model, Price
 from toolkit.store.transaction import Transaction
@@ -44,16 +48,33 @@ def enter(tx: Transaction, model_id: str, sheet: PriceSheet, source: str, valid_
     return price
 
 
-def set_price(tx: Transaction, model_id: str, sheet: PriceSheet, *, valid_from: datetime | None = None) -> Price:
+def set_price(
+    tx: Transaction,
+    model_id: str,
+    sheet: PriceSheet,
+    *,
+    valid_from: datetime | None = None,
+    seen: Mapping[str, str] | None = None,
+) -> Price:
     """Enter a new price, valid from a moment on (now by default). Calls admitted before keep theirs.
+
+    Args:
+        tx: as a platform admin.
+        model_id: whose price it is.
+        sheet: the price.
+        valid_from: from when it holds.
+        seen: the model's prices as whoever enters this one saw them, by `describe`; they must be so still.
 
     Raises:
         NotFound: no such model.
         InvalidInput: the moment lies in the past; calls of that time have been charged already.
+        Conflict: somebody has entered a price since they were seen.
     """
     catalog.begin_change(tx)
     if tx.session.get(Model, model_id) is None:
         raise NotFound(f"There is no model {model_id!r}. `keydesk models list` shows them.")
+    if seen is not None:
+        require_unchanged(f"price of {model_id!r}", seen, describe(list_prices(tx, model_id), tx.now))
     start = start_of(tx, valid_from)
     if start < tx.now:
         raise InvalidInput("A price cannot start in the past: calls of that time have been charged already.")
@@ -112,6 +133,27 @@ def price_updates(copied: Sequence[tuple[Price, PublicPrice | None]]) -> list[Pr
     ]
 
 
+class Published(StrEnum):
+    """How a price that was copied from genai-prices stands to what the package says by now."""
+
+    SAME = "as published"
+    OTHERWISE = "published otherwise"
+    ENDING = "provider will end it"
+    GONE = "published no more"
+
+
+def published(copied: Sequence[tuple[Price, PublicPrice | None]]) -> dict[str, Published]:
+    """Return how each of the `copied_prices` stands, by model; another price matters more than an end to come."""
+    otherwise = {update.model for update in price_updates(copied)}
+    found = {}
+    for current, public in copied:
+        state = Published.ENDING if public is not None and public.deprecated else Published.SAME
+        if current.model_id in otherwise:
+            state = Published.OTHERWISE
+        found[current.model_id] = Published.GONE if public is None else state
+    return found
+
+
 def refresh_prices(tx: Transaction, expected: Sequence[PriceUpdate] | None = None) -> list[Price]:
     """Copy the present prices of all models whose price came from genai-prices.
 
@@ -149,6 +191,16 @@ def list_prices(tx: Transaction, model_id: str | None = None) -> list[Price]:
     """Return price entries, oldest first; of one model or of all."""
     query = select(Price).order_by(Price.model_id, Price.valid_from, Price.recorded_at)
     return list(tx.session.scalars(query.where(Price.model_id == model_id) if model_id else query))
+
+
+def describe(entries: list[Price], now: datetime) -> dict[str, str]:
+    """Return what holds at a moment and what will, in words; of one model's entries, the oldest first."""
+    current = price_at(entries, now)
+    held = {"price in force": in_brief(PriceSheet.from_json(current.sheet))} if current else {}
+    later = [entry for entry in entries if entry.valid_from > now]
+    return held | {
+        f"price from {stamp(entry.valid_from)}": in_brief(PriceSheet.from_json(entry.sheet)) for entry in later
+    }
 
 
 def price_at(entries: list[Price], now: datetime) -> Price | None:

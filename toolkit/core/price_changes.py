@@ -38,3 +38,13 @@ def in_words(change: dict[str, Any]) -> str:
     where = f" above {change['above_tokens']:,} tokens" if change["above_tokens"] else ""
     amounts = f"{show_usd(change['before_nano'])} → {show_usd(change['after_nano'])}"
     return f"{change['price']}{where} {amounts} per {change['per']}"
+
+
+def in_brief(sheet: PriceSheet) -> str:
+    """Return a sheet in a line: every price per million tokens of each tier, and that of a request."""
+    tiers = [
+        (f"above {tier.above:,} tokens " if tier.above else "")
+        + ", ".join(f"{words} {show_usd(getattr(tier, name))}" for name, words in _FIELDS.items())
+        for tier in sheet.tiers
+    ]
+    return " / ".join([*tiers, *([f"request {show_usd(sheet.request)}"] if sheet.request else [])])

@@ -3,10 +3,12 @@
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, time
 from html import escape
+from typing import Literal
 
 import streamlit as st
 
 from toolkit.admin import model_routes, models, prices, upstreams
+from toolkit.admin.prices import Published
 from toolkit.core.errors import InvalidInput
 from toolkit.core.money import parse_usd, usd
 from toolkit.core.policy import Role
@@ -24,15 +26,35 @@ _FIELDS = {
     "cache_write_5m": "Cache write, 5 minutes",
     "cache_write_1h": "Cache write, 1 hour",
 }
+_LIMITS = {
+    "context_window": "Context window",
+    "default_output": "Output unless asked for",
+    "max_output": "Most output",
+}
+"""Tokens, by what the service calls them."""
 _TOKENS = [("Above tokens", "right"), *((label, "right") for label in ("Input", "Cached", "5 min", "1 h", "Output"))]
 
 
-def draw(workspace: Workspace, by_id: Mapping[str, Model], book: Mapping[str, list[Price]], now: datetime) -> None:
-    """Draw the dialog that is open, if any."""
+def draw(
+    workspace: Workspace,
+    by_id: Mapping[str, Model],
+    book: Mapping[str, list[Price]],
+    stands: Mapping[str, Published],
+    now: datetime,
+) -> None:
+    """Draw the dialog that is open, if any.
+
+    Args:
+        workspace: of whoever looks.
+        by_id: the models that are listed.
+        book: their prices, the oldest first.
+        stands: how those that were copied stand to what is published; the platform's.
+        now: UTC.
+    """
     name, subject = dialog.shown() or ("", "")
     may_change = workspace.actor.role is Role.PLATFORM_ADMIN
     if name == "Model" and subject in by_id:
-        model_dialog(workspace, by_id[subject], book[subject], now)
+        model_dialog(workspace, by_id[subject], book[subject], stands.get(subject, Published.SAME), now)
     elif not may_change:
         return
     elif name == "Add model":
@@ -40,11 +62,15 @@ def draw(workspace: Workspace, by_id: Mapping[str, Model], book: Mapping[str, li
     elif name == "Compare prices":
         compare_dialog()
     elif name == "Enter price" and subject in by_id:
-        price_dialog(by_id[subject], prices.price_at(book[subject], now))
+        price_dialog(by_id[subject], book[subject], now)
+    elif name == "Change model" and subject in by_id:
+        change_dialog(by_id[subject])
 
 
 @st.dialog("Model", width="large", position="right", on_dismiss=dialog.close)
-def model_dialog(workspace: Workspace, model: Model, entries: Sequence[Price], now: datetime) -> None:
+def model_dialog(
+    workspace: Workspace, model: Model, entries: Sequence[Price], stands: Published, now: datetime
+) -> None:
     """Show where a model is served, and each price that it had, has and will have."""
     with workspace.read() as tx:
         ways = model_routes.route_of(tx, model)
@@ -61,15 +87,28 @@ def model_dialog(workspace: Workspace, model: Model, entries: Sequence[Price], n
             ]
         )
     )
-    if workspace.actor.role is Role.PLATFORM_ADMIN and st.button(
-        "Enter a price", icon=":material/sell:", type="primary", key="enter_price"
-    ):
-        dialog.show("Enter price", model.id)
-        st.rerun()
+    if stands is not Published.SAME:
+        st.warning(_ADVICE[stands], icon=":material/published_with_changes:")
+    if workspace.actor.role is Role.PLATFORM_ADMIN:
+        acts = [("Enter price", "Enter a price", "sell", model.id), ("Change model", "Change", "edit", model.id)]
+        if stands is Published.OTHERWISE:
+            acts.insert(0, ("Compare prices", "Compare prices", "published_with_changes", ""))
+        with st.container(horizontal=True):
+            for position, (name, label, icon, subject) in enumerate(acts):
+                kind: Literal["primary", "secondary"] = "secondary" if position else "primary"
+                key = name.lower().replace(" ", "_") + "_here"
+                if st.button(label, icon=f":material/{icon}:", type=kind, key=key):
+                    dialog.show(name, subject)
+                    st.rerun()
     shared.heading("Prices", "USD per million tokens, the newest first")
     current = prices.price_at(list(entries), now)
     if not entries:
         shared.empty("It has no price.", "Until it has one, its calls are refused.", slim=True)
+    if len(entries) > 1:
+        from toolkit.reports.price_chart import price_steps
+
+        steps = [(entry.valid_from, PriceSheet.from_json(entry.sheet)) for entry in entries]
+        shared.plot(price_steps(steps, now), "price_steps", f"Prices of {model.id} per million tokens over time")
     for entry in reversed(entries):
         state = "in force" if entry is current else "to come" if entry.valid_from > now else "past"
         tone = {"in force": "good", "to come": "info"}.get(state, "quiet")
@@ -77,6 +116,14 @@ def model_dialog(workspace: Workspace, model: Model, entries: Sequence[Price], n
             f"<p>{shared.badge(state, tone)} from <b>{shared.utc(entry.valid_from)}</b> "
             f'<span class="kd-muted">{escape(entry.source)}</span></p>' + _tiers(PriceSheet.from_json(entry.sheet))
         )
+
+
+_ADVICE = {
+    Published.OTHERWISE: "genai-prices has another price of it by now.",
+    Published.ENDING: "Its provider has declared that it will end. See there until when it is served, and what comes "
+    "after it; a change of what it is called at the upstream moves its callers.",
+    Published.GONE: "genai-prices does not have it any more: it may have been renamed, or ended. See at the provider.",
+}
 
 
 def _tiers(sheet: PriceSheet) -> str:
@@ -129,13 +176,16 @@ def add_dialog() -> None:
 
 
 @st.dialog("Enter a price", width="medium", on_dismiss=dialog.close)
-def price_dialog(model: Model, current: Price | None) -> None:
+def price_dialog(model: Model, entries: list[Price], now: datetime) -> None:
     """Ask for a price and from when it holds."""
     dialog.leave_if_closed()
+    seen = dialog.as_opened(prices.describe(entries, now))
+    current = prices.price_at(entries, now)
     sheet = PriceSheet.from_json(current.sheet) if current else None
+    lost = " The present one has tiers by context size." if sheet and len(sheet.tiers) > 1 else ""
     st.html(
         f"<p>Calls of <b>{escape(model.id)}</b> that are admitted before keep their price. The price entered "
-        "here has no tiers.</p>"
+        f"here has no tiers.{lost}</p>"
     )
     with st.form("price_form", border=False):
         given = _price_fields({name: getattr(sheet.tiers[0], name) for name in _FIELDS} if sheet else {})
@@ -152,8 +202,55 @@ def price_dialog(model: Model, current: Price | None) -> None:
                 raise InvalidInput("Give at least the prices of input and output.")
             start = datetime.combine(day, at, UTC) if isinstance(day, date) else None
             with shared.workspace().write() as tx:
-                entry = prices.set_price(tx, model.id, wanted, valid_from=start)
+                entry = prices.set_price(tx, model.id, wanted, valid_from=start, seen=seen)
             dialog.finish(f"The price of {model.id} holds from {entry.valid_from:%Y-%m-%d %H:%M:%S} UTC.")
+
+
+@st.dialog("Change the model", width="medium", on_dismiss=dialog.close)
+def change_dialog(model: Model) -> None:
+    """Change where a model is served and its limits, as they were seen when the dialog opened."""
+    dialog.leave_if_closed()
+    workspace = shared.workspace()
+    seen = dialog.as_opened(models.describe(model))
+    with workspace.read() as tx:
+        routed = models.has_route(tx, model.id)
+        places = sorted({upstream.name for upstream in upstreams.list_upstreams(tx)} | {seen["upstream"]})
+    where = (
+        "Several upstreams serve it: `keydesk models route` says which." if routed else "Its next call goes by this."
+    )
+    st.html(f"<p>Callers go on to name <b>{escape(model.id)}</b>, at the same price. {shared.prose(where)}</p>")
+    with st.form("change_model_form", border=False):
+        upstream = st.selectbox(
+            "Upstream", places, places.index(seen["upstream"]), key="changed_upstream", disabled=routed
+        )
+        called = st.text_input(
+            "What the upstream calls it",
+            seen["upstream_model"],
+            key="changed_upstream_model",
+            autocomplete="off",
+            disabled=routed,
+        )
+        limits = {
+            name: int(
+                place.number_input(label, 0, models.LARGEST_TOKEN_COUNT, seen[name], key=f"changed_{name}", step=1)
+            )
+            for place, (name, label) in zip(st.columns(len(_LIMITS)), _LIMITS.items(), strict=True)
+        }
+        pressed = dialog.form_button("Save")
+    if pressed:
+        with shared.problems():
+            with workspace.write() as tx:
+                models.update_model(
+                    tx,
+                    model.id,
+                    upstream=None if routed else upstream,
+                    upstream_model=None if routed else called.strip(),
+                    context_window=limits["context_window"],
+                    default_output=limits["default_output"],
+                    max_output=limits["max_output"],
+                    seen=seen,
+                )
+            dialog.finish(f"{model.id} is saved.")
 
 
 def _price_fields(present: Mapping[str, int]) -> dict[str, str]:

@@ -1,10 +1,13 @@
 """Models & prices: what keys may call, where it is served, what it costs and did cost; and what a call would."""
 
+from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 import streamlit as st
 
-from toolkit.admin import catalog, models, prices
+from toolkit.admin import catalog, model_routes, models, prices
+from toolkit.admin.prices import Published
 from toolkit.core.catalog import Catalog
 from toolkit.core.marked import Price
 from toolkit.core.policy import Role
@@ -13,8 +16,11 @@ from toolkit.core.wording import counted
 from toolkit.dashboard import dialog, filters, model_dialogs, price_calculator, shared, table
 from toolkit.store.tables import Model
 from toolkit.store.tables import Price as PriceRow
+from toolkit.workspace import Workspace
 
-SHOWN = {"All": None, "Without a price": False}
+SHOWN = ("All", "Without a price", "To look at")
+"""What the list can be narrowed to. To be looked at is what genai-prices has otherwise by now, which a platform admin
+is told of."""
 
 
 def main() -> None:
@@ -36,19 +42,37 @@ def main() -> None:
         for entry in prices.list_prices(tx):
             if entry.model_id in book:  # others' own models have prices, too
                 book[entry.model_id].append(entry)
-        known, now = catalog.load(tx), tx.now
+        known, now, routed = catalog.load(tx), tx.now, model_routes.price_models(tx)
+    stands: dict[str, Published] = {}
+    if workspace.actor.org_id is None:
+        stands = _published(workspace, workspace.settings.store_url, known.version, str(now.date()))
     if not listed:
         shared.empty("There is no model yet.", _first_step(may_change))
     else:
-        in_force = {name: prices.price_at(entries, now) for name, entries in book.items()}
-        _list(listed, in_force, known)
+        in_force = {name: _price(name, book, routed, now) for name in book}
+        _list(listed, in_force, known, stands)
         shared.heading("What would a call cost?", "by the price in force, as a call is charged")
         with workspace.read() as tx:
             price_calculator.draw(tx, {name: entry for name, entry in in_force.items() if entry})
-    model_dialogs.draw(workspace, {model.id: model for model in listed}, book, now)
+    model_dialogs.draw(workspace, {model.id: model for model in listed}, book, stands, now)
 
 
 _COMPARE = "With the public prices of genai-prices, for models whose price was copied from there"
+
+
+@st.cache_data(max_entries=4, show_spinner=False)
+def _published(_workspace: Workspace, store: str, version: int, day: str) -> dict[str, Published]:  # noqa: ARG001
+    """Return how copied prices stand to what is published; kept by catalog version and day."""
+    with _workspace.read() as tx:
+        return prices.published(prices.copied_prices(tx))
+
+
+def _price(
+    name: str, book: Mapping[str, list[PriceRow]], routed: Mapping[str, frozenset[str]], now: datetime
+) -> PriceRow | None:
+    """Return a model's price in force, or that of another model which its route gives it until it has one."""
+    found = (prices.price_at(book.get(each, []), now) for each in (name, *sorted(routed.get(name, ()))))
+    return next(filter(None, found), None)
 
 
 def _first_step(may_change: bool) -> str:
@@ -57,24 +81,34 @@ def _first_step(may_change: bool) -> str:
     return "A platform admin adds models."
 
 
-def _list(listed: list[Model], in_force: dict[str, PriceRow | None], known: Catalog) -> None:
-    without = sum(1 for entry in in_force.values() if entry is None)
-    wanted = SHOWN[filters.one_of("prices", "Prices", list(SHOWN), "All")]
-    shown = [model for model in listed if wanted is None or in_force[model.id] is None]
-    missing = f" · <b>{counted(without, 'model')} without a price: nobody can call it</b>" if without else ""
-    st.html(f'<p class="kd-count">{counted(len(listed), "model")}, in USD per million tokens{missing}</p>')
+def _list(
+    listed: list[Model], in_force: dict[str, PriceRow | None], known: Catalog, stands: Mapping[str, Published]
+) -> None:
+    without = {name for name, entry in in_force.items() if entry is None}
+    odd = {name for name, state in stands.items() if state is not Published.SAME}
+    offered = SHOWN if stands else SHOWN[:2]
+    wanted = filters.one_of("prices", "Prices", list(offered), "All")
+    among = {"All": set(in_force), "Without a price": without, "To look at": odd}[wanted]
+    shown = [model for model in listed if model.id in among]
+    notes = [counted(len(listed), "model"), "in USD per million tokens"]
+    if without:
+        notes.append(f"<b>{counted(len(without), 'model')} without a price: nobody can call it</b>")
+    if odd:
+        notes.append(f"{counted(len(odd), 'model')} to look at: genai-prices has another price, or the end of it")
+    st.html(f'<p class="kd-count">{" · ".join(notes)}</p>')
     if not shown:
-        shared.empty("No model matches.", "Every model has a price.", slim=True)
+        right = "Every model has a price." if wanted == "Without a price" else "Copied prices are as published."
+        shared.empty("No model matches.", right, slim=True)
         return
     table.draw(
-        [_cells(model, in_force[model.id], known) for model in shown],
+        [_cells(model, in_force[model.id], known, stands) for model in shown],
         key="models",
         alt="Models, by id, with their prices per million tokens",
         on_open=lambda position: dialog.show("Model", shown[position].id),
     )
 
 
-def _cells(model: Model, entry: PriceRow | None, known: Catalog) -> dict[str, Any]:
+def _cells(model: Model, entry: PriceRow | None, known: Catalog, stands: Mapping[str, Published]) -> dict[str, Any]:
     tiers = PriceSheet.from_json(entry.sheet).tiers if entry else ()
     first = tiers[0] if tiers else None
     facts = known.models.get(model.id)
@@ -86,11 +120,18 @@ def _cells(model: Model, entry: PriceRow | None, known: Catalog) -> dict[str, An
         "Output": Price(first.output) if first else None,
         "Tiers": len(tiers) or None,
         "Since": entry.valid_from if entry else None,
-        "Source": entry.source if entry else "no price",
+        "Source": _source(model, entry),
+        **({"Published": stands.get(model.id, "")} if stands else {}),
         "Upstream": model.upstream + (f" and {ways - 1} more" if ways > 1 else ""),
         "Context window": model.context_window,
         "Most output": model.max_output,
     }
+
+
+def _source(model: Model, entry: PriceRow | None) -> str:
+    if entry is None:
+        return "no price"
+    return entry.source if entry.model_id == model.id else f"the price of {entry.model_id}, by its route"
 
 
 if __name__ == "__main__":
