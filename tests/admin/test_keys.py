@@ -14,7 +14,7 @@ import pytest
 from sqlalchemy import event, select
 
 from tests.conftest import World, at_once, usd
-from toolkit.admin import keys, organisations, plans
+from toolkit.admin import key_options, keys, organisations, plans
 from toolkit.admin.key_summaries import summaries
 from toolkit.admin.keys import NewSecret
 from toolkit.core.errors import Conflict, Forbidden, InvalidInput, NotConfirmed, NotFound
@@ -507,7 +507,7 @@ def test_a_deleted_key_assigns_no_plan(world: World) -> None:
     key = world.key().key
     with world.workspace.write() as tx:
         keys.delete(tx, key.id, confirm=key.name)
-        assert keys.assigned_plans(tx, world.org_id) == set()
+        assert key_options.assigned_plans(tx, world.org_id) == set()
 
 
 def test_another_organisations_plan_is_not_assigned_by_it(world: World) -> None:
@@ -516,7 +516,7 @@ def test_another_organisations_plan_is_not_assigned_by_it(world: World) -> None:
     with world.workspace.write() as tx:
         plans.add(tx, "rival's", MILLION, ["gpt-test"])
         keys.create(tx, world.workspace.keyring, org=rival, name="app", plan="rival's")
-        assert keys.assigned_plans(tx, world.org_id) == set()
+        assert key_options.assigned_plans(tx, world.org_id) == set()
     with pytest.raises(Forbidden), as_actor(world, Role.ORG_ADMIN, world.org_id).workspace.write() as tx:
         keys.create(tx, world.workspace.keyring, org=world.org_id, name="app", plan="rival's")
 

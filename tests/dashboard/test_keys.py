@@ -8,6 +8,7 @@ from streamlit.runtime.context import ContextProxy
 
 from tests.conftest import World, usd
 from tests.dashboard.conftest import PASSWORD, Visit
+from tests.rows import append, row
 from toolkit.admin import keys, operators, organisations
 from toolkit.admin.key_summaries import summaries
 from toolkit.admin.sign_in import open_session
@@ -18,6 +19,7 @@ from toolkit.core.secrets import is_well_formed
 from toolkit.dashboard import identity, streamlit_sessions
 from toolkit.store import audit
 from toolkit.store.tables import ApiKey, KeyMonth, RetiredSecret
+from toolkit.store.transaction import utc_now
 
 Open = Callable[..., Visit]
 
@@ -292,6 +294,41 @@ def test_edit_keeps_what_somebody_else_changed(visit: Open, world: World) -> Non
     assert (changed.name, changed.monthly_limit, changed.scope) == ("renamed", usd(5), '["gpt-test"]')
     assert (changed.hold_policy, changed.hosted_tools) == (HoldPolicy.EXPECTED, HostedTools.REFUSE)
     assert page.choose(key.id, "Edit").app.text_input(key="key_limit").value == "5"
+
+
+def test_edit_does_not_overwrite_what_somebody_else_changed(visit: Open, world: World) -> None:
+    """The same option: both values are told, and nothing is saved."""
+    key = world.key("shared", monthly_limit=usd(500)).key
+    page = visit("keys").choose(key.id, "Edit")
+    with world.workspace.write() as tx:
+        keys.update(tx, key.id, monthly_limit=usd(5))
+    page.type("key_limit", "700")
+    assert "monthly limit usd is 5, and was 500" in page.click("confirm").text
+    assert stored(world, key.id).monthly_limit == usd(5)
+
+
+def test_a_key_is_found_by_owner_label_and_note(visit: Open, world: World) -> None:
+    """And its details say all of them."""
+    key = world.key("app", owner="search team", labels=["nightly"], note="for the crawler").key
+    world.key("other")
+    page = visit("keys")
+    for typed in ("SEARCH", "nightly", "crawler"):
+        page.type("key_search", typed)
+        page.run()
+        assert page.actions(key.id)
+        assert "1 key ·" in page.text
+    page.choose(key.id, "Details")
+    for part in ("search team", "nightly", "for the crawler"):
+        assert part in page.text
+
+
+def test_stopping_a_key_says_what_it_did_lately(visit: Open, world: World) -> None:
+    """Calls of the last day, those under way, and this month's spend."""
+    key = world.key("busy").key
+    append(world.workspace.store, [row(key, utc_now(), cost=usd(3))])
+    for act in ("Rotate", "Disable", "Delete"):
+        page = visit("keys").choose(key.id, act)
+        assert "1 call in the last 24 hours, $3.00 ; 0 calls under way" in page.text
 
 
 def test_details_show_options_and_history(visit: Open, world: World) -> None:

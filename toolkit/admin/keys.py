@@ -6,22 +6,22 @@ key's version, so that the next admission is judged by the new state. A secret i
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Final
 
 from sqlalchemy import or_, select
 
-from toolkit.admin import organisations, plans, rights
-from toolkit.admin.models import unserved
-from toolkit.core import words
-from toolkit.core.errors import Conflict, Forbidden, InvalidInput, NotFound
+from toolkit.admin import key_options, organisations, plans, rights
+from toolkit.core import key_details, words
+from toolkit.core.errors import Conflict, NotFound
 from toolkit.core.hosted_tools import HostedTools, checked
 from toolkit.core.ids import new_id
-from toolkit.core.money import check_amount, usd
-from toolkit.core.policy import HoldPolicy, KeyStatus, Role, has_expired
+from toolkit.core.money import usd
+from toolkit.core.policy import HoldPolicy, KeyStatus
 from toolkit.core.secrets import Keyring, display_form, new_secret
+from toolkit.core.stale import require_unchanged
 from toolkit.store import audit
 from toolkit.store.locks import lock_catalog, lock_orgs
 from toolkit.store.tables import ApiKey, LiveSecret, RetiredSecret
@@ -58,6 +58,10 @@ def create(
     expires_at: datetime | None = None,
     hold_policy: HoldPolicy = HoldPolicy.STRICT,
     hosted_tools: HostedTools = HostedTools.LEAVE_OUT,
+    owner: str = "",
+    environment: str = "",
+    note: str = "",
+    labels: Sequence[str] = (),
 ) -> NewSecret:
     """Create an API key.
 
@@ -72,6 +76,7 @@ def create(
         expires_at: UTC; None = never.
         hold_policy: how much is held against the monthly limit.
         hosted_tools: what becomes of tools that the provider would run; the plan may be stricter.
+        owner, environment, note, labels: for people, who find and group keys by them (`key_details`).
 
     Raises:
         InvalidInput, NotFound, Conflict, Forbidden: an option cannot be used, the name is taken or the pepper is
@@ -82,8 +87,8 @@ def create(
     rights.require_key_admin(tx, org_id)
     lock_orgs(tx, org_id)
     name = words.check_name(name, "key's name")
-    _require_free_name(tx, org_id, name)
-    plan_id = _assignable_plan(tx, org_id, plan)
+    key_options.require_free_name(tx, org_id, name)
+    plan_id = key_options.assignable_plan(tx, org_id, plan)
     _require_known_pepper(tx, keyring)
     secret = new_secret()
     key = ApiKey(
@@ -92,10 +97,10 @@ def create(
         name=name,
         status=KeyStatus.ACTIVE,
         plan_id=plan_id,
-        scope=_scope(tx, org_id, plan_id, models or []),
-        monthly_limit=_limit(monthly_limit),
-        hold_policy=_policy(hold_policy),
-        expires_at=_expiry(tx, expires_at),
+        scope=key_options.scope(tx, org_id, plan_id, models or []),
+        monthly_limit=key_options.limit(monthly_limit),
+        hold_policy=key_options.policy(hold_policy),
+        expires_at=key_options.expiry(tx, expires_at),
         display=display_form(secret),
         created_at=tx.now,
         created_by=tx.actor.name,
@@ -103,6 +108,10 @@ def create(
         deleted_at=None,
         version=1,
         hosted_tools=checked(hosted_tools),
+        owner=key_details.check_owner(owner),
+        environment=key_details.check_environment(environment),
+        note=key_details.check_note(note),
+        labels=json.dumps(key_details.check_labels(labels)),
     )
     tx.session.add(key)
     tx.session.flush()
@@ -122,36 +131,94 @@ def update(
     expires_at: datetime | Unset | None = UNSET,
     hold_policy: HoldPolicy | Unset = UNSET,
     hosted_tools: HostedTools | Unset = UNSET,
+    owner: str | Unset = UNSET,
+    environment: str | Unset = UNSET,
+    note: str | Unset = UNSET,
+    labels: Sequence[str] | Unset = UNSET,
     reason: str = "",
+    seen: Mapping[str, Any] | None = None,
 ) -> ApiKey:
     """Change options of a key; what is not given stays. The next call is judged by the new options.
 
     Args are those of `create`. A scope that the new plan does not include must be given anew.
+
+    Args:
+        reason: for the audit log.
+        seen: some of what `describe` said when the change was thought out; it must be so still.
+
+    Raises:
+        Conflict: somebody has changed it since; and what `create` raises.
     """
     lock_catalog(tx)  # what the plan includes must not change under the key's scope
     key = _for_change(tx, key_id)
     before = describe(tx, key)
+    if seen is not None:
+        require_unchanged(f"API key {key.name!r}", seen, {fact: before[fact] for fact in seen})
     if not isinstance(name, Unset):
         name = words.check_name(name, "key's name")
         if name != key.name:
-            _require_free_name(tx, key.org_id, name)
+            key_options.require_free_name(tx, key.org_id, name)
         key.name = name
     if not isinstance(plan, Unset):
-        key.plan_id = _assignable_plan(tx, key.org_id, plan)
+        key.plan_id = key_options.assignable_plan(tx, key.org_id, plan)
     scope = json.loads(key.scope)
-    key.scope = _scope(tx, key.org_id, key.plan_id, scope if isinstance(models, Unset) else models, kept=scope)
+    key.scope = key_options.scope(
+        tx, key.org_id, key.plan_id, scope if isinstance(models, Unset) else models, kept=scope
+    )
     if not isinstance(monthly_limit, Unset):
-        key.monthly_limit = _limit(monthly_limit)
+        key.monthly_limit = key_options.limit(monthly_limit)
     if not isinstance(expires_at, Unset) and expires_at != key.expires_at:
-        key.expires_at = _expiry(tx, expires_at)
+        key.expires_at = key_options.expiry(tx, expires_at)
     if not isinstance(hold_policy, Unset):
-        key.hold_policy = _policy(hold_policy)
+        key.hold_policy = key_options.policy(hold_policy)
     if not isinstance(hosted_tools, Unset):
         key.hosted_tools = checked(hosted_tools)
+    if not isinstance(owner, Unset):
+        key.owner = key_details.check_owner(owner)
+    if not isinstance(environment, Unset):
+        key.environment = key_details.check_environment(environment)
+    if not isinstance(note, Unset):
+        key.note = key_details.check_note(note)
+    if not isinstance(labels, Unset):
+        key.labels = json.dumps(key_details.check_labels(labels))
     after = describe(tx, key)
     if after == before:
         return key
     return _changed(tx, key, "key.update", before, reason)
+
+
+def of_owner(tx: Transaction, owner: str, *, org: str | None = None) -> list[ApiKey]:
+    """Return the live keys of an owner that the actor may see, by name.
+
+    Args:
+        tx: any actor.
+        owner: as the keys have it.
+        org: id or name, to look at that organisation alone.
+
+    Raises:
+        NotFound: no such organisation, or it has no key of that owner.
+    """
+    query = select(ApiKey).where(ApiKey.owner == owner, ApiKey.status != KeyStatus.DELETED)
+    seen = organisations.find(tx, org).id if org else tx.actor.org_id
+    if seen is not None:
+        query = query.where(ApiKey.org_id == seen)
+    found = list(tx.session.scalars(query.order_by(ApiKey.name, ApiKey.id)))
+    if not owner or not found:
+        raise NotFound(f"No live API key has the owner {owner!r}. `keydesk keys list` shows owners.")
+    return found
+
+
+def hand_over(tx: Transaction, owner: str, to: str, *, org: str | None = None, reason: str = "") -> list[ApiKey]:
+    """Give all live keys of an owner another one, in one transaction; return them. Args and errors as `of_owner`.
+
+    Args:
+        to: the new owner.
+        reason: for the audit log.
+    """
+    found = of_owner(tx, owner, org=org)
+    lock_catalog(tx)
+    lock_orgs(tx, *{key.org_id for key in found})
+    return [update(tx, key.id, owner=to, reason=reason) for key in found]
 
 
 def rotate(tx: Transaction, keyring: Keyring, key_id: str, *, confirm: str, reason: str = "") -> NewSecret:
@@ -245,6 +312,10 @@ def describe(tx: Transaction, key: ApiKey) -> dict[str, Any]:
         "monthly_limit_usd": None if key.monthly_limit is None else usd(key.monthly_limit),
         "policy": str(key.hold_policy),
         "hosted_tools": str(key.hosted_tools),
+        "owner": key.owner,
+        "environment": key.environment,
+        "note": key.note,
+        "labels": json.loads(key.labels),
         "expires_at": key.expires_at.isoformat() if key.expires_at else None,
         "display": key.display,
         "created_at": key.created_at.isoformat(),
@@ -313,76 +384,3 @@ def _retire_secret(tx: Transaction, key: ApiKey) -> None:
     )
     tx.session.delete(live)
     tx.session.flush()
-
-
-def _require_free_name(tx: Transaction, org_id: str, name: str) -> None:
-    query = select(ApiKey).where(ApiKey.org_id == org_id, ApiKey.name == name, ApiKey.status != KeyStatus.DELETED)
-    if tx.session.scalar(query):
-        raise Conflict(f"This organisation already has an API key named {name!r}. Choose another name.")
-
-
-def _assignable_plan(tx: Transaction, org_id: str, plan: str) -> str:
-    found = plans.find(tx, plan)
-    if tx.actor.role is Role.PLATFORM_ADMIN or found.id in assigned_plans(tx, org_id):
-        return found.id
-    raise Forbidden(f"The plan {found.name!r} is not assigned to this organisation. Ask a platform admin.")
-
-
-def assigned_plans(tx: Transaction, org_id: str) -> set[str]:
-    """Return the ids of the plans that the organisation's live keys have: those an org admin may choose from.
-
-    Plans are assigned by the platform: its admin creates the organisation's first key on each plan. A deleted key
-    assigns nothing, or an organisation could go back to a plan that the platform took away.
-    """
-    live = select(ApiKey.plan_id).where(ApiKey.org_id == org_id, ApiKey.status != KeyStatus.DELETED)
-    return set(tx.session.scalars(live.distinct()))
-
-
-def _scope(tx: Transaction, org_id: str, plan_id: str, models: list[str], kept: Sequence[str] = ()) -> str:
-    """Return a scope as it can be kept.
-
-    Args:
-        tx: behind the catalog's lock.
-        org_id: whose key it is of.
-        plan_id: of the key.
-        models: their ids.
-        kept: what the scope had, and may have still though the organisation is not served it any more.
-    """
-    included = plans.models(tx, plan_id, org_id)
-    outside = set(models) - set(included)
-    if outside and (still := outside & set(kept)):
-        outside -= still & unserved(tx, org_id)
-    if outside:
-        raise InvalidInput(
-            f"The plan does not include {', '.join(sorted(outside))}. Its models are: {', '.join(included)}. "
-            "An empty model scope allows all of them."
-        )
-    return json.dumps(sorted(set(models)))
-
-
-def _limit(monthly_limit: int | None) -> int | None:
-    if monthly_limit is None:
-        return None
-    if check_amount(monthly_limit, "monthly limit") < 0:
-        raise InvalidInput("A monthly limit cannot be negative. 0 allows nothing paid; leave it out for no limit.")
-    return monthly_limit
-
-
-def _policy(hold_policy: HoldPolicy) -> HoldPolicy:
-    try:
-        return HoldPolicy(hold_policy)  # a notebook may give the plain word
-    except ValueError:
-        raise InvalidInput(f"There is no hold policy {hold_policy!r}. Choose strict or expected.") from None
-
-
-def _expiry(tx: Transaction, expires_at: datetime | None) -> datetime | None:
-    if expires_at is None:
-        return None
-    if expires_at.tzinfo is None:
-        raise InvalidInput("The expiry needs a time zone: write it in UTC, such as 2027-01-31T00:00:00Z.")
-    if has_expired(expires_at, tx.now):
-        raise InvalidInput(f"The expiry {expires_at.isoformat()} has passed already.")
-    try:
-        return expires_at.astimezone(UTC)
-    except OverflowError:
-        raise InvalidInput(f"The expiry {expires_at.isoformat()} is beyond the year 9999. Leave it out.") from None

@@ -119,7 +119,7 @@ def exceeded(tx: Transaction, caps: Caps) -> tuple[str, dict[str, Any]]:
             FROM calls JOIN spans USING (owner) WHERE began <= last GROUP BY ALL
         )
         SELECT name, month, greatest(total, largest)::BIGINT AS used, cap, last
-        FROM sums JOIN {caps.view} AS capped ON capped.id = owner AND capped.{caps.state} = state
+        FROM sums JOIN {caps.view} AS capped ON capped.id = sums.owner AND capped.{caps.state} = sums.state
         WHERE largest > 0 AND greatest(total, largest) > cap ORDER BY name, month, first
     """
     return query, params

@@ -1,4 +1,4 @@
-"""`keydesk keys`: create, list, show, update, rotate, disable, enable, delete."""
+"""`keydesk keys`: create, list, hand-over, show, update, rotate, disable, enable, delete."""
 
 import json
 from collections.abc import Callable
@@ -17,6 +17,7 @@ from toolkit.cli.values import Usd as UsdType
 from toolkit.core.hosted_tools import HostedTools
 from toolkit.core.marked import Usd
 from toolkit.core.policy import HoldPolicy, has_expired
+from toolkit.core.wording import counted, listed
 from toolkit.store.tables import ApiKey
 from toolkit.store.transaction import Transaction
 
@@ -27,6 +28,7 @@ _COLUMNS = {
     "org": "organisation",
     "plan": "plan",
     "status": "status",
+    "owner": "owner",
     "monthly_limit_usd": "limit",
     "spent_usd": "spent",
     "expires_at": "expires (UTC)",
@@ -66,6 +68,10 @@ def _facts(tx: Transaction, summary: KeySummary) -> dict[str, Any]:
         "held_usd": Usd(summary.held),
         "policy": str(key.hold_policy),
         "hosted_tools": str(key.hosted_tools),
+        "owner": key.owner,
+        "environment": key.environment,
+        "note": key.note,
+        "labels": json.loads(key.labels),
         "expires_at": key.expires_at,
         "last_used_at": summary.last_used_at,
         "old_secret_uses": summary.old_secret_uses,
@@ -97,6 +103,18 @@ def _hand_over(app: App, sentence: str, facts: dict[str, Any], new: keys.NewSecr
     app.done(told, {**facts, "secret": secret})
 
 
+def _details(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of what people note of a key."""
+    for option in (
+        click.option("--labels", type=Names(), metavar="A,B", help="Words, such as team=search,batch; '' for none."),
+        click.option("--note", metavar="TEXT", help="A note."),
+        click.option("--environment", metavar="NAME", help="Where it is used, such as production."),
+        click.option("--owner", metavar="WHO", help="Whose key it is: a person, a team, an e-mail."),
+    ):
+        command = option(command)
+    return command
+
+
 @keys_command.command("create")
 @click.option("--org", required=True, metavar="ORG", help="Id or name of the organisation.")
 @click.option("--name", required=True, help="Unique among the organisation's live keys.")
@@ -108,6 +126,7 @@ def _hand_over(app: App, sentence: str, facts: dict[str, Any], new: keys.NewSecr
 @click.option("--expires", "expires_at", type=Moment(never=True), metavar="TIME", help="UTC, such as 2027-01-31.")
 @click.option("--policy", "hold_policy", type=_POLICIES, default="strict", show_default=True, help="What is held.")
 @HOSTED_TOOLS
+@_details
 @pass_app
 def create(
     app: App,
@@ -119,6 +138,10 @@ def create(
     expires_at: datetime | None,
     hold_policy: str,
     hosted_tools: str | None,
+    owner: str | None,
+    environment: str | None,
+    note: str | None,
+    labels: list[str] | None,
 ) -> None:
     """Create an API key and print its secret, this once."""
     keyring = app.workspace.keyring
@@ -134,6 +157,10 @@ def create(
             expires_at=expires_at,
             hold_policy=HoldPolicy(hold_policy),
             hosted_tools=HostedTools(hosted_tools or HostedTools.LEAVE_OUT),
+            owner=owner or "",
+            environment=environment or "",
+            note=note or "",
+            labels=labels or (),
         )
         facts = _facts_of(tx, new.key)
     _hand_over(app, f"Created the API key {name!r} ({new.key.id}).", facts, new)
@@ -149,6 +176,24 @@ def list_keys(app: App, org: str | None, deleted: bool) -> None:
         rows = [_facts(tx, summary) for summary in key_summaries.summaries(tx, org=org, deleted=deleted)]
     suspended = {"org_suspended": "org suspended"} if any(row["org_suspended"] for row in rows) else {}
     app.rows(rows, _COLUMNS | suspended, empty="No API keys yet. Create one: keydesk keys create --help")
+
+
+@keys_command.command("hand-over")
+@click.argument("from_owner", metavar="FROM")
+@click.argument("to_owner", metavar="TO")
+@click.option("--org", metavar="ORG", help="Only this organisation's keys.")
+@_YES
+@_REASON
+@pass_app
+def hand_over(app: App, from_owner: str, to_owner: str, org: str | None, yes: bool, reason: str) -> None:
+    """Give all live API keys of the owner FROM the owner TO."""
+    with app.workspace.read() as tx:
+        names = [key.name for key in keys.of_owner(tx, from_owner, org=org)]
+    app.confirm(f"Hand {counted(len(names), 'API key')} over to {to_owner!r}: {listed(names)}?", yes=yes)
+    with app.workspace.write() as tx:
+        changed = keys.hand_over(tx, from_owner, to_owner, org=org, reason=reason)
+        rows = [{"id": key.id, "name": key.name} for key in changed]
+    app.done(f"Handed {counted(len(rows), 'API key')} over to {to_owner}.", {"owner": to_owner, "keys": rows})
 
 
 @keys_command.command("show")
@@ -170,6 +215,7 @@ def show(app: App, key: str) -> None:
 @click.option("--expires", "expires_at", type=Moment(never=True), metavar="TIME|never", help="A new expiry, UTC.")
 @click.option("--policy", "hold_policy", type=_POLICIES, help="Another hold policy.")
 @HOSTED_TOOLS
+@_details
 @_REASON
 @click.pass_context
 def update(ctx: click.Context, /, key: str, reason: str, **options: Any) -> None:

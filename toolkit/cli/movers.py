@@ -23,7 +23,7 @@ _EFFECTS = ("volume", "mix", "price", "multiplier")
     default=["key"],
     show_default=True,
     metavar="DIMENSION",
-    help="Whose moves: key, model, org, plan, upstream, dialect or tag:NAME; may be given again.",
+    help="Whose moves: key, model, org, plan, owner, environment, upstream, dialect or tag:NAME; may be given again.",
 )
 @click.option("--from", "start", type=Moment(), metavar="TIME", help="Start of the later period, UTC.")
 @click.option("--to", "end", type=Moment(), metavar="TIME", help="Its end, UTC.  [default: now]")

@@ -21,8 +21,8 @@ SUMS = ("calls", "input_tokens", "cached_input_tokens", "output_tokens", "cost_u
     default=["key"],
     show_default=True,
     metavar="DIMENSION",
-    help="What to add up for: key, model, org, plan, upstream, dialect, hour, day, week, month or tag:NAME; "
-    "may be given again.",
+    help="What to add up for: key, model, org, plan, owner, environment, upstream, dialect, hour, day, week, month or "
+    "tag:NAME; may be given again.",
 )
 @FROM
 @TO

@@ -42,7 +42,8 @@ def cells_of(summary: KeySummary, now: datetime, several_orgs: bool) -> str:
         several_orgs: whether the line names the organisation.
     """
     key, text = summary.key, escape
-    under = text(key.display) + (f" · {text(summary.org_name)}" if several_orgs else "")
+    told = (key.display, summary.org_name if several_orgs else "", key.owner, key.environment)
+    under = " · ".join(text(each) for each in told if each)
     expiry = ""
     if key.expires_at is not None and key.status != KeyStatus.DELETED:
         word = "expired" if has_expired(key.expires_at, now) else "expires"

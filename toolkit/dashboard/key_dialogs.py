@@ -2,18 +2,23 @@
 
 import json
 from collections.abc import Callable
+from datetime import timedelta
 from html import escape
+from typing import Any
 
 import streamlit as st
 
 from toolkit.admin import keys, organisations
 from toolkit.admin.key_summaries import KeySummary
-from toolkit.admin.keys import UNSET
 from toolkit.core.hosted_tools import HostedTools
+from toolkit.core.period import Period
 from toolkit.core.policy import HoldPolicy
-from toolkit.dashboard import dialog, key_form, shared
+from toolkit.core.wording import counted
+from toolkit.dashboard import dialog, figures, key_form, shared
+from toolkit.dashboard.figures import View
 from toolkit.dashboard.key_cells import limit_bar, state_of
-from toolkit.store import audit
+from toolkit.store import audit, holds
+from toolkit.workspace import Workspace
 
 
 @st.dialog("Create an API key", width="medium", on_dismiss=dialog.dismiss)
@@ -46,6 +51,10 @@ def create_dialog() -> None:
                     expires_at=options.expires_at,
                     hold_policy=options.policy,
                     hosted_tools=options.hosted_tools,
+                    owner=options.owner,
+                    environment=options.environment,
+                    labels=options.labels,
+                    note=options.note,
                 )
             place["new"] = new
             st.rerun()
@@ -53,28 +62,58 @@ def create_dialog() -> None:
 
 @st.dialog("Edit options", width="medium", on_dismiss=dialog.close)
 def edit_dialog(summary: KeySummary) -> None:
-    """Change the options of a key; what was not touched stays, also if somebody else has changed it meanwhile."""
+    """Change the options of a key.
+
+    What was not touched stays, also if somebody else has changed it meanwhile; what was touched must be as it was seen.
+    """
     dialog.leave_if_closed()
-    workspace, key = shared.workspace(), dialog.as_opened(summary).key
+    workspace, opened = shared.workspace(), dialog.as_opened(summary)
+    key = opened.key
     before = key_form.Options.of(key)
     options = key_form.draw(workspace, key.org_id, before)
     reason = _reason()
     if dialog.buttons("Save", disabled=options.plan is None) and options.plan:
         with shared.problems():
+            changes, seen = _touched(before, options), _seen(workspace, opened)
             with workspace.write() as tx:
+                facts = {_FACTS[name] for name in changes}
                 keys.update(
-                    tx,
-                    key.id,
-                    name=UNSET if options.name == before.name else options.name,
-                    plan=UNSET if options.plan == before.plan else options.plan,
-                    models=UNSET if options.models == before.models else options.models,
-                    monthly_limit=UNSET if options.limit == before.limit else options.monthly_limit(),
-                    expires_at=UNSET if options.expires_at == before.expires_at else options.expires_at,
-                    hold_policy=UNSET if options.policy == before.policy else options.policy,
-                    hosted_tools=UNSET if options.hosted_tools == before.hosted_tools else options.hosted_tools,
-                    reason=reason,
+                    tx, key.id, **changes, reason=reason, seen={fact: seen[fact] for fact in seen if fact in facts}
                 )
             dialog.finish(f"{options.name.strip()} saved. The next call is judged by the new options.")
+
+
+_FACTS = {
+    "name": "name",
+    "plan": "plan",
+    "models": "models",
+    "monthly_limit": "monthly_limit_usd",
+    "expires_at": "expires_at",
+    "hold_policy": "policy",
+    "hosted_tools": "hosted_tools",
+    "owner": "owner",
+    "environment": "environment",
+    "labels": "labels",
+    "note": "note",
+}
+"""What `keys.update` takes, and how `keys.describe` calls it."""
+
+
+def _touched(before: key_form.Options, now: key_form.Options) -> dict[str, Any]:
+    """Return what a form has otherwise than it began with, as `keys.update` takes it."""
+    same = ("name", "plan", "models", "expires_at", "hosted_tools", "owner", "environment", "labels", "note")
+    changes = {name: getattr(now, name) for name in same if getattr(now, name) != getattr(before, name)}
+    if now.limit != before.limit:
+        changes["monthly_limit"] = now.monthly_limit()
+    if now.policy != before.policy:
+        changes["hold_policy"] = now.policy
+    return changes
+
+
+def _seen(workspace: Workspace, opened: KeySummary) -> dict[str, Any]:
+    """Return a key's facts as they were when its form was opened."""
+    with workspace.read() as tx:
+        return keys.describe(tx, opened.key)
 
 
 @st.dialog("Rotate the secret", on_dismiss=dialog.dismiss)
@@ -85,7 +124,7 @@ def rotate_dialog(summary: KeySummary) -> None:
     st.html(
         f"<p><b>{escape(key.name)}</b> gets a new secret and the present one, <code>{key.display}</code>, "
         "<b>stops at once</b>: apps that use it are refused until they have the new one.</p>"
-        "<p>Options, limit, this month's spend and history stay.</p>"
+        f"{_at_stake(workspace, summary)}<p>Options, limit, this month's spend and history stay.</p>"
     )
     reason = _reason()
     place = dialog.secret_place()
@@ -104,7 +143,7 @@ def disable_dialog(summary: KeySummary) -> None:
     workspace, key = shared.workspace(), summary.key
     st.html(
         f"<p>Calls with <b>{escape(key.name)}</b> are refused from now on, until you enable it again. "
-        "Calls under way finish and are charged.</p>"
+        f"Calls under way finish and are charged.</p>{_at_stake(workspace, summary)}"
     )
     reason = _reason()
     if dialog.buttons("Disable"):
@@ -136,7 +175,7 @@ def delete_dialog(summary: KeySummary) -> None:
     st.html(
         '<div class="kd-warning"><b>This is final.</b> The secret stops at once and the key cannot come back. '
         "Its requests and spend stay in the logs and charts under its name.</div>"
-        f"<p>To confirm, type its name: <b>{escape(key.name)}</b></p>"
+        f"{_at_stake(workspace, summary)}<p>To confirm, type its name: <b>{escape(key.name)}</b></p>"
     )
     typed = st.text_input("Name of the key", key="confirm_name", autocomplete="off")
     reason = _reason()
@@ -165,6 +204,10 @@ def details_dialog(summary: KeySummary) -> None:
         ("This month", limit_bar(summary)),
         ("Hold policy", key_form.POLICIES[HoldPolicy(key.hold_policy)]),
         ("Tools that the provider would run", key_form.HOSTED_TOOLS[HostedTools(key.hosted_tools)]),
+        ("Owner", text(key.owner) or "–"),
+        ("Environment", text(key.environment) or "–"),
+        ("Labels", " ".join(shared.badge(label, "quiet") for label in json.loads(key.labels)) or "–"),
+        ("Note", text(key.note).replace("\n", "<br>") or "–"),
         ("Expires", shared.utc(key.expires_at) if key.expires_at else "never"),
         ("Last used", shared.ago(summary.last_used_at, now)),
         ("Tries with an old secret", shared.count(summary.old_secret_uses)),
@@ -183,6 +226,21 @@ def details_dialog(summary: KeySummary) -> None:
                 for act in acts
             ],
         )
+    )
+
+
+def _at_stake(workspace: Workspace, summary: KeySummary) -> str:
+    """Return what a key did lately and does now, as HTML: whoever stops it should know."""
+    with workspace.read() as tx:
+        now = tx.now
+        under_way = sum(1 for hold in holds.open_holds(tx) if hold.key_id == summary.key.id)
+    day = Period(now - timedelta(days=1), now)
+    table = figures.spend(workspace, View.of(workspace, summary.key.org_id), ("key",), day)
+    mine = table[table["key_id"] == summary.key.id]
+    calls = int(mine["calls"].sum())
+    return (
+        f"<p>{counted(calls, 'call')} in the last 24 hours, {shared.money(int(mine['cost'].sum()))}; "
+        f"{counted(under_way, 'call')} under way; {shared.money(summary.counted)} spent this month.</p>"
     )
 
 

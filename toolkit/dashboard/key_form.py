@@ -1,12 +1,12 @@
 """The fields of a key's options, as the dialogs that create and edit a key show them."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 import streamlit as st
 
-from toolkit.admin import catalog, keys
+from toolkit.admin import catalog, key_options
 from toolkit.core.hosted_tools import HostedTools
 from toolkit.core.money import parse_usd, usd
 from toolkit.core.policy import HoldPolicy, Role
@@ -35,6 +35,10 @@ class Options:
     expires_at: datetime | None
     policy: HoldPolicy
     hosted_tools: HostedTools
+    owner: str = ""
+    environment: str = ""
+    labels: list[str] = field(default_factory=list)
+    note: str = ""
 
     @classmethod
     def of(cls, key: ApiKey) -> "Options":
@@ -49,6 +53,10 @@ class Options:
             expires_at,
             HoldPolicy(key.hold_policy),
             HostedTools(key.hosted_tools),
+            key.owner,
+            key.environment,
+            json.loads(key.labels),
+            key.note,
         )
 
     def monthly_limit(self) -> int | None:
@@ -70,7 +78,7 @@ def draw(workspace: Workspace, org_id: str, start: Options) -> Options:
         known = catalog.load(tx)
         offered = set(known.plans)
         if workspace.actor.role is not Role.PLATFORM_ADMIN:
-            offered = keys.assigned_plans(tx, org_id)
+            offered = key_options.assigned_plans(tx, org_id)
     name = st.text_input("Name", value=start.name, key="key_name", placeholder="billing-bot, ci, alice …")
     by_name = sorted(offered, key=lambda plan_id: known.plans[plan_id].name)
     if not by_name:
@@ -126,4 +134,19 @@ def draw(workspace: Workspace, org_id: str, start: Options) -> Options:
         help="Such as its web search. They have no price here, so none can be used; the plan may be stricter.",
     )
     expires_at = expires.replace(tzinfo=UTC) if expires else None
-    return Options(name, plan, models, limit, expires_at, HoldPolicy(policy), HostedTools(hosted))
+    return Options(name, plan, models, limit, expires_at, HoldPolicy(policy), HostedTools(hosted), *_details(start))
+
+
+def _details(start: Options) -> tuple[str, str, list[str], str]:
+    """Draw what people note of a key; return owner, environment, labels and note."""
+    with st.expander("Owner, environment, labels, note", icon=":material/label:"):
+        left, right = st.columns(2)
+        owner = left.text_input("Owner", start.owner, key="key_owner", placeholder="search team, ada@example.com …")
+        environment = right.text_input(
+            "Environment", start.environment, key="key_environment", placeholder="production, staging …"
+        )
+        labels = st.multiselect(
+            "Labels", start.labels, start.labels, key="key_labels", accept_new_options=True, placeholder="team=search"
+        )
+        note = st.text_area("Note", start.note, key="key_note", height=80)
+    return owner, environment, list(labels), note

@@ -1,5 +1,6 @@
 """Keys: the list, and the menu that opens the dialogs of each."""
 
+import json
 from datetime import datetime
 
 import streamlit as st
@@ -10,6 +11,7 @@ from toolkit.core.policy import KeyStatus, Role
 from toolkit.dashboard import dialog, shared
 from toolkit.dashboard.key_cells import HEAD, NEAR_LIMIT, cells_of, state_of
 from toolkit.dashboard.key_dialogs import DIALOGS, create_dialog
+from toolkit.store.tables import ApiKey
 
 PAGE_SIZE = 25
 SHOWN = {"Live": (KeyStatus.ACTIVE, KeyStatus.DISABLED), "Deleted": (KeyStatus.DELETED,), "All": tuple(KeyStatus)}
@@ -28,7 +30,11 @@ def main() -> None:
         )
     with st.container(horizontal=True, vertical_alignment="center", key="key_filters"):
         text = st.text_input(
-            "Search", key="key_search", placeholder="Search name or id", label_visibility="collapsed", width=280
+            "Search",
+            key="key_search",
+            placeholder="Name, owner, label, id",
+            label_visibility="collapsed",
+            width=280,
         )
         shown = st.segmented_control(
             "Show", list(SHOWN), default="Live", required=True, key="key_shown", label_visibility="collapsed"
@@ -40,16 +46,7 @@ def main() -> None:
         found = summaries(tx, org=org.id if org else None, deleted=True)
         has_plans = bool(plans.list_all(tx))
     wanted = text.strip().lower()
-    listed = [
-        summary
-        for summary in found
-        if summary.key.status in SHOWN[str(shown)]
-        and (
-            wanted in summary.key.name.lower()
-            or wanted == summary.key.id.lower()
-            or wanted in summary.key.display.lower()
-        )
-    ]
+    listed = [summary for summary in found if summary.key.status in SHOWN[str(shown)] and _matches(summary.key, wanted)]
     if create:
         dialog.show("Create")
     if not found:
@@ -59,6 +56,12 @@ def main() -> None:
     else:
         _list(listed, now, workspace.actor.org_id is None and org is None, may_change)
     _dialog({summary.key.id: summary for summary in found})
+
+
+def _matches(key: ApiKey, wanted: str) -> bool:
+    """Whether a key is meant by what was typed, in lower case."""
+    said = (key.name, key.display, key.owner, key.environment, key.note, *json.loads(key.labels))
+    return wanted == key.id.lower() or any(wanted in each.lower() for each in said)
 
 
 def _dialog(found: dict[str, KeySummary]) -> None:

@@ -21,8 +21,17 @@ if TYPE_CHECKING:
 
 VIEWS = ("Breakdown", "Compare", "Forecast", "Unusual")
 PERIODS = ("7 days", "30 days", "90 days", "This month", "Last month")
-BY = {"Key": "key", "Model": "model", "Plan": "plan", "Upstream": "upstream", "Tag": "tag", "Day": "day"}
-NAMES = {"key": "key_label", "plan": "plan", "org": "org", "model": "model", "upstream": "upstream", "day": "day"}
+BY = {
+    "Key": "key",
+    "Model": "model",
+    "Plan": "plan",
+    "Owner": "owner",
+    "Environment": "environment",
+    "Upstream": "upstream",
+    "Tag": "tag",
+    "Day": "day",
+}
+NAMES = {"key": "key_label", "plan": "plan", "org": "org", "model": "model", "day": "day"}
 _EFFECTS = {"volume": "Volume", "mix": "Mix", "price": "Price", "multiplier": "Multiplier"}
 
 

@@ -26,10 +26,13 @@ _USAGE = """
 CREATE TEMP VIEW usage AS
 SELECT {columns}, strftime(log.day, '%Y-%m') AS month, log.day AS day,
        coalesce(named_keys.name, log.key_id) AS key, coalesce(named_keys.label, log.key_id) AS key_label,
-       coalesce(named_keys.org, log.org_id) AS org, coalesce(named_plans.name, log.plan_id) AS plan
+       coalesce(named_keys.org, log.org_id) AS org, coalesce(named_plans.name, log.plan_id) AS plan,
+       coalesce(named_keys.owner, '') AS key_owner, coalesce(named_keys.environment, '') AS key_environment
 FROM ({log}) AS log
 LEFT JOIN (
-    SELECT id, any_value(name) AS name, any_value(label) AS label, any_value(org) AS org FROM key_names GROUP BY id
+    SELECT id, any_value(name) AS name, any_value(label) AS label, any_value(org) AS org, any_value(owner) AS owner,
+           any_value(environment) AS environment
+    FROM key_names GROUP BY id
 ) AS named_keys ON named_keys.id = log.key_id
 LEFT JOIN (
     SELECT id, any_value(name) AS name FROM plan_names GROUP BY id

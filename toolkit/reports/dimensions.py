@@ -18,6 +18,8 @@ DIMENSIONS = {
     "model": ("model",),
     "org": ("org_id", "org"),
     "plan": ("plan",),
+    "owner": ("coalesce(nullif(key_owner, ''), '(none)') AS owner",),
+    "environment": ("coalesce(nullif(key_environment, ''), '(none)') AS environment",),
     "upstream": ("coalesce(upstream, '(none)') AS upstream",),
     "dialect": ("dialect",),
     "hour": ("date_trunc('hour', admitted_at) AS hour",),

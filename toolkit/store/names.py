@@ -21,7 +21,7 @@ class Names(NamedTuple):
     """Names by id, each id once.
 
     Args:
-        keys: id, name, label (marked if the key is deleted), org (its organisation's name).
+        keys: id, name, label (marked if the key is deleted), org (its organisation's name), owner, environment.
         plans: id, name.
     """
 
@@ -65,16 +65,16 @@ def _state(tx: Transaction, seen: str | None) -> Any:
 def _read(tx: Transaction, seen: str | None) -> Names:
     import pyarrow as pa
 
-    query = select(ApiKey.id, ApiKey.name, ApiKey.status, Organisation.name)
+    query = select(ApiKey.id, ApiKey.name, ApiKey.status, Organisation.name, ApiKey.owner, ApiKey.environment)
     query = query.join(Organisation, Organisation.id == ApiKey.org_id)
     if seen is not None:
         query = query.where(ApiKey.org_id == seen)
     keys = [
-        (key_id, name, f"{name} (deleted)" if status == KeyStatus.DELETED else name, org)
-        for key_id, name, status, org in tx.session.execute(query)
+        (key_id, name, f"{name} (deleted)" if status == KeyStatus.DELETED else name, *rest)
+        for key_id, name, status, *rest in tx.session.execute(query)
     ]
     return Names(
-        _table(pa, ("id", "name", "label", "org"), keys),
+        _table(pa, ("id", "name", "label", "org", "owner", "environment"), keys),
         _table(pa, ("id", "name"), tx.session.execute(select(Plan.id, Plan.name).order_by(Plan.id)).all()),
     )
 

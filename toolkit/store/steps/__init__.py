@@ -150,5 +150,15 @@ STEPS: tuple[Step, ...] = (
     Step(115, "invitations", invitations.SQL),
     Step(116, "alerts by e-mail", alerts.MAIL_SQL),
     Step(117, "reports of gateways", "ALTER TABLE gateway_instance ADD COLUMN report TEXT"),
+    Step(
+        118,
+        "owners, environments, notes and labels of keys",
+        """
+        ALTER TABLE api_key ADD COLUMN owner TEXT NOT NULL DEFAULT '';
+        ALTER TABLE api_key ADD COLUMN environment TEXT NOT NULL DEFAULT '';
+        ALTER TABLE api_key ADD COLUMN note TEXT NOT NULL DEFAULT '';
+        ALTER TABLE api_key ADD COLUMN labels TEXT NOT NULL DEFAULT '[]'
+        """,
+    ),
 )
 """In their order. Stores of versions 1 to 15 are from before the first release, and read by nothing."""

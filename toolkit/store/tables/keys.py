@@ -40,6 +40,10 @@ class ApiKey(Base):
     deleted_at: Mapped[datetime | None]
     version: Mapped[int]
     hosted_tools: Mapped[str]  # hosted_tools.HostedTools; the stricter of key and plan wins
+    owner: Mapped[str] = mapped_column(default="")  # this and what follows is for people: no call is judged by it
+    environment: Mapped[str] = mapped_column(default="")
+    note: Mapped[str] = mapped_column(default="")
+    labels: Mapped[str] = mapped_column(default="[]")  # JSON list
 
 
 class LiveSecret(Base):
