@@ -8,7 +8,7 @@ import streamlit as st
 from toolkit.admin import plans
 from toolkit.admin.key_summaries import KeySummary, summaries
 from toolkit.core.policy import KeyStatus, Role
-from toolkit.dashboard import dialog, shared
+from toolkit.dashboard import dialog, key_bulk, shared
 from toolkit.dashboard.key_cells import HEAD, NEAR_LIMIT, cells_of, state_of
 from toolkit.dashboard.key_dialogs import DIALOGS, create_dialog
 from toolkit.store.tables import ApiKey
@@ -25,6 +25,10 @@ def main() -> None:
         st.title("Keys", anchor=False)
         st.space("stretch")
         st.button("Refresh", icon=":material/refresh:", key="key_refresh", help="Look for newer spend and changes")
+        if may_change and st.button(
+            "Change several", icon=":material/checklist:", key="bulk", help="Disable, rotate, limit … many keys at once"
+        ):
+            dialog.show("Bulk")
         create = may_change and st.button(
             "Create key", type="primary", icon=":material/add:", key="create", help="A new API key with its secret"
         )
@@ -55,7 +59,7 @@ def main() -> None:
         shared.empty("No key matches.", "Change the search, or show live and deleted keys with <b>All</b>.")
     else:
         _list(listed, now, workspace.actor.org_id is None and org is None, may_change)
-    _dialog({summary.key.id: summary for summary in found})
+    _dialog({summary.key.id: summary for summary in found}, may_change=may_change)
 
 
 def _matches(key: ApiKey, wanted: str) -> bool:
@@ -64,9 +68,13 @@ def _matches(key: ApiKey, wanted: str) -> bool:
     return wanted == key.id.lower() or any(wanted in each.lower() for each in said)
 
 
-def _dialog(found: dict[str, KeySummary]) -> None:
+def _dialog(found: dict[str, KeySummary], *, may_change: bool) -> None:
     name, key_id = dialog.shown() or ("", "")
-    if dialog.secret_place():
+    if key_bulk.has_result():
+        key_bulk.result_dialog()
+    elif name == "Bulk" and may_change:
+        key_bulk.bulk_dialog(found)
+    elif dialog.secret_place():
         dialog.secret_dialog()
     elif name == "Create":
         create_dialog()
