@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 
 from tests.conftest import World
 from tests.dashboard.conftest import Visit
+from tests.reports.test_attribution import called
+from tests.rows import append
 from toolkit.admin import model_routes, models, plans, prices, upstreams
 from toolkit.admin.model_routes import RouteWay
 from toolkit.core.dialect import Dialect
@@ -20,6 +22,7 @@ from toolkit.core.pricing import PriceSheet, Tier, charge
 from toolkit.core.usage import Usage
 from toolkit.dashboard import price_calculator
 from toolkit.store.tables import Plan
+from toolkit.store.transaction import utc_now
 
 Open = Callable[..., Visit]
 COUNTS = st.integers(0, 5_000_000)
@@ -174,11 +177,32 @@ def test_a_plan_is_added_and_changed(visit: Open, world: World) -> None:
         dear = plans.find(tx, "Dear")
     opened(page, "Change plan", dear.id)
     page.type("plan_multiplier", "2.5")
+    assert "made no call" in page.click("confirm").text
     page.click("confirm")
     with world.workspace.read() as tx:
         assert plans.find(tx, "Dear").multiplier == 2_500_000
         sheet = PriceSheet.from_json(prices.list_prices(tx, "gpt-test")[-1].sheet)
     assert show_usd(sheet.tiers[0].input * 5 // 2) in opened(page, "Plan", dear.id).text
+
+
+def test_a_change_of_a_plan_is_saved_only_as_its_effect_was_shown(visit: Open, world: World) -> None:
+    """Whose keys have it, what last month would have cost, and which calls would have been refused."""
+    app = world.key("app").key
+    at = utc_now().replace(day=1) - timedelta(days=1)
+    append(world.workspace.store, [called(app, at, 1_000_000), called(app, at, 1_000_000, model="claude-test")])
+    world.workspace.ledger.sync()
+    page = opened(visit("plans"), "Change plan", world.plan_id)
+    assert "1 key of Acme has" in page.text
+    page.type("plan_multiplier", "3")
+    page.app.multiselect(key="plan_models").set_value(["gpt-test"])
+    told = page.click("confirm").text.replace(" :", ":").replace(" ,", ",")
+    assert "were charged $4.00, and would have cost $6.00: $2.00 more" in told
+    assert "1 call, charged $2.00, would have been refused for the model" in told
+    page.type("plan_multiplier", "0.5")
+    assert "would have cost $1.00 : $3.00 less" in page.click("confirm").text
+    assert plan_of(world).multiplier == 1_250_000
+    page.click("confirm")
+    assert plan_of(world).multiplier == 500_000
 
 
 def test_a_plan_that_was_changed_meanwhile_is_not_overwritten(visit: Open, world: World) -> None:
@@ -187,6 +211,7 @@ def test_a_plan_that_was_changed_meanwhile_is_not_overwritten(visit: Open, world
     with world.workspace.write() as tx:
         plans.update(tx, world.plan_id, multiplier=3_000_000)
     page.type("plan_multiplier", "2")
+    page.click("confirm")
     assert "multiplier is 3.00×, and was 1.25×" in page.click("confirm").text
     assert plan_of(world).multiplier == 3_000_000
 

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping
 from html import escape
+from typing import Any
 
 import streamlit as st
 
@@ -14,7 +15,7 @@ from toolkit.core.money import half_even
 from toolkit.core.policy import Role
 from toolkit.core.pricing import MILLION, PriceSheet, parse_multiplier, show_multiplier
 from toolkit.core.unknown_fields import UnknownFields
-from toolkit.core.wording import counted
+from toolkit.core.wording import counted, listed
 from toolkit.dashboard import dialog, shared, table
 from toolkit.store import audit
 from toolkit.store.tables import Plan
@@ -42,15 +43,15 @@ def main() -> None:
         if may_change and st.button("Add plan", type="primary", icon=":material/add:", key="add_plan"):
             dialog.show("Add plan")
     with workspace.read() as tx:
-        listed = plans.list_all(tx)
-        included = {plan.id: plans.models(tx, plan.id) for plan in listed}
+        all_plans = plans.list_all(tx)
+        included = {plan.id: plans.models(tx, plan.id) for plan in all_plans}
         holders = summaries(tx)
         shown = audit.names_shown(tx)
     keys = Counter(summary.key.plan_id for summary in holders)
     spent: Counter[str] = Counter()
     for summary in holders:
         spent[summary.key.plan_id] += summary.counted
-    if not listed:
+    if not all_plans:
         step = "Press <b>Add plan</b>: a key needs one." if may_change else "A platform admin adds plans."
         shared.empty("There is no plan yet.", step)
     else:
@@ -66,13 +67,13 @@ def main() -> None:
                     "Added": plan.created_at,
                     "By": shown(plan.created_by),
                 }
-                for plan in listed
+                for plan in all_plans
             ],
             key="plans",
             alt="Plans, by name",
-            on_open=lambda position: dialog.show("Plan", listed[position].id),
+            on_open=lambda position: dialog.show("Plan", all_plans[position].id),
         )
-    _dialog(workspace, {plan.id: plan for plan in listed}, holders, may_change=may_change)
+    _dialog(workspace, {plan.id: plan for plan in all_plans}, holders, may_change=may_change)
 
 
 def _dialog(workspace: Workspace, by_id: Mapping[str, Plan], holders: list[KeySummary], *, may_change: bool) -> None:
@@ -152,20 +153,55 @@ def change_dialog(plan: Plan, holders: list[KeySummary]) -> None:
     workspace = shared.workspace()
     with workspace.read() as tx:
         known = [model.id for model in models.list_models(tx)]
-        seen = dialog.as_opened(plans.describe(tx, plan))
-    orgs = {each.org_name for each in holders}
+        opened: dict[str, Any] = dialog.as_opened({"plan": plans.describe(tx, plan), "effect": None})
+    seen, effect = opened["plan"], opened["effect"]
+    orgs = sorted({each.org_name for each in holders})
+    whose = f" of {escape(listed(orgs))}" if orgs else ""
+    have = "has" if len(holders) == 1 else "have"
     st.html(
-        f"<p>{counted(len(holders), 'key')} of {counted(len(orgs), 'organisation')} have <b>{escape(plan.name)}</b>. "
+        f"<p>{counted(len(holders), 'key')}{whose} {have} <b>{escape(plan.name)}</b>. "
         "Their next calls are judged and charged by what you save here; calls admitted before keep their price.</p>"
     )
     with st.form("change_plan_form", border=False):
         multiplier, included = _fields(known, seen["multiplier"].removesuffix("×"), seen["models"])
-        pressed = dialog.form_button("Save")
+        if effect:
+            st.html(effect[1])
+        pressed = dialog.form_button("Save" if effect else "Show the effect")
     if pressed:
         with shared.problems():
-            with workspace.write() as tx:
-                plans.update(tx, plan.id, multiplier=parse_multiplier(multiplier), models=included, seen=seen)
-            dialog.finish(f"The plan {plan.name} is saved.")
+            wanted = parse_multiplier(multiplier), included
+            if effect and effect[0] == wanted:
+                with workspace.write() as tx:
+                    plans.update(tx, plan.id, multiplier=wanted[0], models=included, seen=seen)
+                dialog.finish(f"The plan {plan.name} is saved.")
+            with st.spinner("Replaying last month's calls …"):
+                keys = frozenset(each.key.id for each in holders)
+                opened["effect"] = wanted, _effect(workspace, keys, *wanted)
+            st.rerun()
+
+
+def _effect(workspace: Workspace, keys: frozenset[str], multiplier: int, included: list[str]) -> str:
+    """Return what the last month with calls would have cost the plan's keys, as HTML."""
+    from toolkit.reports.plan_effects import plan_effect
+    from toolkit.reports.spend import last_full_month
+
+    month = last_full_month(workspace.ledger)
+    effect = plan_effect(workspace.ledger, month, keys, multiplier, included)
+    chosen = f"{show_multiplier(multiplier)} with {counted(len(included), 'model')}"
+    if not effect.calls:
+        return f"<p>{chosen}: these keys made no call in {month} that was charged.</p>"
+    difference = effect.after - effect.before
+    more = f"{shared.money(abs(difference))} {'more' if difference > 0 else 'less'}" if difference else "the same"
+    gone = (
+        f" {counted(effect.refused, 'call')}, charged {shared.money(effect.refused_cost)}, would have been refused for "
+        "the model."
+        if effect.refused
+        else ""
+    )
+    return (
+        f"<p>{chosen}: the {counted(effect.calls, 'call')} of {month} were charged {shared.money(effect.before)}, and "
+        f"would have cost <b>{shared.money(effect.after)}</b>: {more}.{gone}</p>"
+    )
 
 
 def _fields(known: list[str], multiplier: str, included: list[str]) -> tuple[str, list[str]]:
