@@ -50,18 +50,23 @@ def sign_out(store: Store, session_id: str) -> None:
         )
 
 
-def end_all(tx: Transaction, operator: Operator) -> None:
-    """End every session and open password link of an operator and forget failed tries, as they are changed."""
+def end_all(tx: Transaction, operator: Operator, *, keep: str | None = None) -> None:
+    """End every session and open password link of an operator and forget failed tries, as they are changed.
+
+    Args:
+        tx: the transaction of the change.
+        operator: whose.
+        keep: digest of a session that stays.
+    """
     tx.session.execute(
         update(Invitation)
         .where(Invitation.operator_id == operator.id, Invitation.ended_at.is_(None))
         .values(ended_at=tx.now)
     )
-    tx.session.execute(
-        update(SignInSession)
-        .where(SignInSession.operator_id == operator.id, SignInSession.ended_at.is_(None))
-        .values(ended_at=tx.now)
-    )
+    ended = update(SignInSession).where(SignInSession.operator_id == operator.id, SignInSession.ended_at.is_(None))
+    if keep is not None:
+        ended = ended.where(SignInSession.digest != keep)
+    tx.session.execute(ended.values(ended_at=tx.now))
     sign_in_throttle.forget(tx, operator.email)
 
 

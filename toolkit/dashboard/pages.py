@@ -17,6 +17,7 @@ class Page(NamedTuple):
         icon: a name of Material Symbols.
         help: one sentence on what it answers, shown in the menu under the mouse.
         roles: who has it in the menu; for others there is no such page.
+        hidden: whether the menu leaves it out: something else leads there.
     """
 
     name: str
@@ -25,6 +26,7 @@ class Page(NamedTuple):
     icon: str
     help: str
     roles: tuple[Role, ...] = tuple(Role)
+    hidden: bool = False
 
     @property
     def file(self) -> Path:
@@ -77,6 +79,7 @@ PAGES = (
         "Which gateways run, how the stores stand, and which settings hold.",
         (Role.PLATFORM_ADMIN,),
     ),
+    Page("account", "Account", "Govern", "person", "Where you are signed in, and your password.", hidden=True),
 )
 """In the menu's order. The first is the front page, at the address `/`."""
 

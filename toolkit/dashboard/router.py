@@ -31,6 +31,7 @@ def main() -> None:
                         url_path=each.name,
                         default=each is PAGES[0],
                         help=each.help,
+                        visibility="hidden" if each.hidden else "visible",
                     )
                     for each in pages
                 ]
@@ -52,9 +53,10 @@ def _sidebar(workspace: Workspace) -> None:
     if workspace.actor.org_id is not None:
         with workspace.read() as tx:
             org = organisations.find(tx, workspace.actor.org_id).name
+    name = escape(workspace.actor.name)
     st.sidebar.html(
         '<div class="kd-me">'
-        f'<div class="kd-me-name" title="{escape(workspace.actor.name)}">{escape(workspace.actor.name)}</div>'
+        f'<a class="kd-me-name" href="account" {shared.SAME_TAB} title="Your account">{name}</a>'
         f'<div class="kd-me-role">{shared.ROLES[workspace.actor.role]} · {escape(org)}</div>'
         '<form method="post" action="auth/sign-out"><button type="submit">Sign out</button></form></div>'
     )
