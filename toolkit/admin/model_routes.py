@@ -10,7 +10,7 @@ from sqlalchemy import delete, select
 from toolkit.admin import catalog, models, prices, upstreams
 from toolkit.core.errors import InvalidInput, NotFound
 from toolkit.store import audit
-from toolkit.store.tables import Model, ModelWay, Upstream
+from toolkit.store.tables import Model, ModelWay, Price, Upstream
 from toolkit.store.transaction import Transaction
 
 MOST_WAYS = 8
@@ -123,6 +123,20 @@ def price_models(tx: Transaction) -> dict[str, frozenset[str]]:
     for model_id, price_model in tx.session.execute(query):
         found.setdefault(model_id, set()).add(str(price_model))
     return {model_id: frozenset(names) for model_id, names in found.items()}
+
+
+def prices_in_force(tx: Transaction) -> dict[str, Price]:
+    """Return the price that calls of each model have now: its own, or until it has one that of a way of its route."""
+    entries: dict[str, list[Price]] = {}
+    for entry in prices.list_prices(tx):
+        entries.setdefault(entry.model_id, []).append(entry)
+    own = {name: price for name, its in entries.items() if (price := prices.price_at(its, tx.now))}
+    query = select(ModelWay.model_id, ModelWay.price_model).order_by(ModelWay.model_id, ModelWay.position)
+    by_route: dict[str, Price] = {}
+    for model_id, price_model in tx.session.execute(query):
+        if price_model in own:
+            by_route.setdefault(model_id, own[price_model])
+    return by_route | own
 
 
 def parse_way(tx: Transaction, text: str) -> tuple[str, str | None]:

@@ -3,20 +3,22 @@
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, time
 from html import escape
-from typing import Literal
+from typing import Any, Literal
 
 import streamlit as st
 
 from toolkit.admin import model_routes, models, prices, upstreams
 from toolkit.admin.prices import Published
 from toolkit.core.errors import InvalidInput
+from toolkit.core.marked import Price
 from toolkit.core.money import parse_usd, usd
 from toolkit.core.policy import Role
 from toolkit.core.price_changes import in_words, price_changes
 from toolkit.core.pricing import PriceSheet
 from toolkit.core.wording import counted, listed
-from toolkit.dashboard import dialog, shared
-from toolkit.store.tables import Model, Price
+from toolkit.dashboard import dialog, shared, table
+from toolkit.store.tables import Model
+from toolkit.store.tables import Price as PriceRow
 from toolkit.workspace import Workspace
 
 _FIELDS = {
@@ -32,13 +34,12 @@ _LIMITS = {
     "max_output": "Most output",
 }
 """Tokens, by what the service calls them."""
-_TOKENS = [("Above tokens", "right"), *((label, "right") for label in ("Input", "Cached", "5 min", "1 h", "Output"))]
 
 
 def draw(
     workspace: Workspace,
     by_id: Mapping[str, Model],
-    book: Mapping[str, list[Price]],
+    book: Mapping[str, list[PriceRow]],
     stands: Mapping[str, Published],
     now: datetime,
 ) -> None:
@@ -69,7 +70,7 @@ def draw(
 
 @st.dialog("Model", width="large", position="right", on_dismiss=dialog.close)
 def model_dialog(
-    workspace: Workspace, model: Model, entries: Sequence[Price], stands: Published, now: datetime
+    workspace: Workspace, model: Model, entries: Sequence[PriceRow], stands: Published, now: datetime
 ) -> None:
     """Show where a model is served, and each price that it had, has and will have."""
     with workspace.read() as tx:
@@ -109,13 +110,29 @@ def model_dialog(
 
         steps = [(entry.valid_from, PriceSheet.from_json(entry.sheet)) for entry in entries]
         shared.plot(price_steps(steps, now), "price_steps", f"Prices of {model.id} per million tokens over time")
-    for entry in reversed(entries):
-        state = "in force" if entry is current else "to come" if entry.valid_from > now else "past"
-        tone = {"in force": "good", "to come": "info"}.get(state, "quiet")
-        st.html(
-            f"<p>{shared.badge(state, tone)} from <b>{shared.utc(entry.valid_from)}</b> "
-            f'<span class="kd-muted">{escape(entry.source)}</span></p>' + _tiers(PriceSheet.from_json(entry.sheet))
-        )
+    if entries:
+        rows = [row for entry in reversed(entries) for row in _history(entry, entry is current, now)]
+        table.draw(rows, key="price_history", alt=f"Prices of {model.id}, the newest first", on_open=None)
+
+
+def _history(entry: PriceRow, in_force: bool, now: datetime) -> list[dict[str, Any]]:
+    """Return an entry of the price book: a row for each tier."""
+    sheet = PriceSheet.from_json(entry.sheet)
+    return [
+        {
+            "State": "in force" if in_force else "to come" if entry.valid_from > now else "past",
+            "Above tokens": tier.above,
+            "Input": Price(tier.input),
+            "Cached input": Price(tier.cached_input),
+            "Output": Price(tier.output),
+            "Cache write, 5 min": Price(tier.cache_write_5m),
+            "Cache write, 1 h": Price(tier.cache_write_1h),
+            **({"Each request": Price(sheet.request)} if sheet.request else {}),
+            "Holds from": entry.valid_from,
+            "Source": entry.source,
+        }
+        for tier in sheet.tiers
+    ]
 
 
 _ADVICE = {
@@ -124,25 +141,6 @@ _ADVICE = {
     "after it; a change of what it is called at the upstream moves its callers.",
     Published.GONE: "genai-prices does not have it any more: it may have been renamed, or ended. See at the provider.",
 }
-
-
-def _tiers(sheet: PriceSheet) -> str:
-    rows = [
-        [
-            f"{tier.above:,}",
-            *(
-                _exact(price)
-                for price in (tier.input, tier.cached_input, tier.cache_write_5m, tier.cache_write_1h, tier.output)
-            ),
-        ]
-        for tier in sheet.tiers
-    ]
-    fee = f'<p class="kd-muted">and {_exact(sheet.request)} for each request</p>' if sheet.request else ""
-    return shared.table(_TOKENS, rows) + fee
-
-
-def _exact(price: int) -> str:
-    return f'<span class="kd-num">${usd(price)}</span>'
 
 
 @st.dialog("Add a model", width="medium", on_dismiss=dialog.close)
@@ -176,7 +174,7 @@ def add_dialog() -> None:
 
 
 @st.dialog("Enter a price", width="medium", on_dismiss=dialog.close)
-def price_dialog(model: Model, entries: list[Price], now: datetime) -> None:
+def price_dialog(model: Model, entries: list[PriceRow], now: datetime) -> None:
     """Ask for a price and from when it holds."""
     dialog.leave_if_closed()
     seen = dialog.as_opened(prices.describe(entries, now))

@@ -1,7 +1,6 @@
 """Models & prices: what keys may call, where it is served, what it costs and did cost; and what a call would."""
 
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Any
 
 import streamlit as st
@@ -42,14 +41,14 @@ def main() -> None:
         for entry in prices.list_prices(tx):
             if entry.model_id in book:  # others' own models have prices, too
                 book[entry.model_id].append(entry)
-        known, now, routed = catalog.load(tx), tx.now, model_routes.price_models(tx)
+        known, now, priced = catalog.load(tx), tx.now, model_routes.prices_in_force(tx)
     stands: dict[str, Published] = {}
     if workspace.actor.org_id is None:
         stands = _published(workspace, workspace.settings.store_url, known.version, str(now.date()))
     if not listed:
         shared.empty("There is no model yet.", _first_step(may_change))
     else:
-        in_force = {name: _price(name, book, routed, now) for name in book}
+        in_force = {name: priced.get(name) for name in book}
         _list(listed, in_force, known, stands)
         shared.heading("What would a call cost?", "by the price in force, as a call is charged")
         with workspace.read() as tx:
@@ -65,14 +64,6 @@ def _published(_workspace: Workspace, store: str, version: int, day: str) -> dic
     """Return how copied prices stand to what is published; kept by catalog version and day."""
     with _workspace.read() as tx:
         return prices.published(prices.copied_prices(tx))
-
-
-def _price(
-    name: str, book: Mapping[str, list[PriceRow]], routed: Mapping[str, frozenset[str]], now: datetime
-) -> PriceRow | None:
-    """Return a model's price in force, or that of another model which its route gives it until it has one."""
-    found = (prices.price_at(book.get(each, []), now) for each in (name, *sorted(routed.get(name, ()))))
-    return next(filter(None, found), None)
 
 
 def _first_step(may_change: bool) -> str:

@@ -7,10 +7,10 @@ from typing import Any
 
 import streamlit as st
 
-from toolkit.admin import models, plans, prices
+from toolkit.admin import model_routes, models, plans
 from toolkit.admin.key_summaries import KeySummary, summaries
 from toolkit.core.hosted_tools import HostedTools
-from toolkit.core.marked import Multiplier, Usd
+from toolkit.core.marked import Multiplier, Price, Usd
 from toolkit.core.money import half_even
 from toolkit.core.policy import Role
 from toolkit.core.pricing import MILLION, PriceSheet, parse_multiplier, show_multiplier
@@ -26,6 +26,14 @@ HOSTED_TOOLS = {
     HostedTools.LEAVE_OUT: "left out when merely offered, refused when insisted on",
     HostedTools.REFUSE: "refused",
 }
+PRICES = {
+    "input": "Input",
+    "cached_input": "Cached input",
+    "output": "Output",
+    "cache_write_5m": "Cache write, 5 min",
+    "cache_write_1h": "Cache write, 1 h",
+}
+"""Columns of prices, by what a tier calls them."""
 UNKNOWN_FIELDS = {
     UnknownFields.PASS: "passed on",
     UnknownFields.LEAVE_OUT: "left out",
@@ -98,9 +106,9 @@ def plan_dialog(workspace: Workspace, plan: Plan, holders: list[KeySummary], may
                 ("Plan", f"<b>{escape(plan.name)}</b>"),
                 ("Id", f"<code>{plan.id}</code>"),
                 ("Multiplier", show_multiplier(plan.multiplier)),
-                ("Keys", f"{len(holders):,} of {counted(len({each.key.org_id for each in holders}), 'organisation')}"),
-                ("Tools that the provider would run", HOSTED_TOOLS.get(hosted, str(hosted))),
-                ("Request fields that Keydesk does not know", UNKNOWN_FIELDS.get(unknown, str(unknown))),
+                ("Keys", f"{len(holders):,}{_whose(holders)}"),
+                ("Provider's own tools", HOSTED_TOOLS.get(hosted, str(hosted))),
+                ("Unknown fields", UNKNOWN_FIELDS.get(unknown, str(unknown))),
             ]
         )
     )
@@ -108,23 +116,21 @@ def plan_dialog(workspace: Workspace, plan: Plan, holders: list[KeySummary], may
         dialog.show("Change plan", plan.id)
         st.rerun()
     shared.heading("What a key pays", f"USD per million tokens: the price in force, {show_multiplier(plan.multiplier)}")
-    columns = [("Model", "left"), *((label, "right") for label in ("Input", "Cached input", "Output"))]
-    st.html(shared.table(columns, preview))
+    table.draw(preview, key="plan_prices", alt="What a key pays, by model and by tier of context size", on_open=None)
 
 
-def _preview(tx: Transaction, plan: Plan) -> list[list[str]]:
-    """Return what the plan's models cost a key, as rows of HTML."""
+def _preview(tx: Transaction, plan: Plan) -> list[dict[str, Any]]:
+    """Return what the plan's models cost a key: a row for each model and tier."""
+    in_force = model_routes.prices_in_force(tx)
     rows = []
     for model in plans.models(tx, plan.id):
-        entry = prices.price_at(prices.list_prices(tx, model), tx.now)
-        if entry is None:
-            rows.append([f"<code>{escape(model)}</code>", '<span class="kd-muted">no price</span>', "", ""])
-            continue
-        tiers = PriceSheet.from_json(entry.sheet).tiers
-        more = f' <span class="kd-muted">and {counted(len(tiers) - 1, "tier")}</span>' if len(tiers) > 1 else ""
-        amounts = (tiers[0].input, tiers[0].cached_input, tiers[0].output)
-        cells = [shared.money(half_even(amount * plan.multiplier, MILLION)) for amount in amounts]
-        rows.append([f"<code>{escape(model)}</code>{more}", *cells])
+        entry = in_force.get(model)
+        for tier in PriceSheet.from_json(entry.sheet).tiers if entry else (None,):
+            amounts = {
+                label: Price(half_even(getattr(tier, name) * plan.multiplier, MILLION)) if tier else None
+                for name, label in PRICES.items()
+            }
+            rows.append({"Model": model, "Above tokens": tier.above if tier else None, **amounts})
     return rows
 
 
@@ -155,11 +161,9 @@ def change_dialog(plan: Plan, holders: list[KeySummary]) -> None:
         known = [model.id for model in models.list_models(tx)]
         opened: dict[str, Any] = dialog.as_opened({"plan": plans.describe(tx, plan), "effect": None})
     seen, effect = opened["plan"], opened["effect"]
-    orgs = sorted({each.org_name for each in holders})
-    whose = f" of {escape(listed(orgs))}" if orgs else ""
     have = "has" if len(holders) == 1 else "have"
     st.html(
-        f"<p>{counted(len(holders), 'key')}{whose} {have} <b>{escape(plan.name)}</b>. "
+        f"<p>{counted(len(holders), 'key')}{_whose(holders)} {have} <b>{escape(plan.name)}</b>. "
         "Their next calls are judged and charged by what you save here; calls admitted before keep their price.</p>"
     )
     with st.form("change_plan_form", border=False):
@@ -178,6 +182,12 @@ def change_dialog(plan: Plan, holders: list[KeySummary]) -> None:
                 keys = frozenset(each.key.id for each in holders)
                 opened["effect"] = wanted, _effect(workspace, keys, *wanted)
             st.rerun()
+
+
+def _whose(holders: list[KeySummary]) -> str:
+    """Return of which organisations keys are, as HTML."""
+    orgs = sorted({each.org_name for each in holders})
+    return f" of {escape(listed(orgs))}" if orgs else ""
 
 
 def _effect(workspace: Workspace, keys: frozenset[str], multiplier: int, included: list[str]) -> str:

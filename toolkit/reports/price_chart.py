@@ -21,7 +21,7 @@ def price_steps(entries: Sequence[tuple[datetime, PriceSheet]], now: datetime, *
 
     Args:
         entries: from when each holds (UTC) and its prices, the oldest first; of two from one moment the latter holds.
-        now: where the steps end, unless a price is to come; it is marked then.
+        now: where the steps end, unless a price is to come or has just begun; it is marked if one is to come.
         height: pixels.
     """
     figure = empty_figure(height, None if entries else "No price yet")
@@ -29,7 +29,7 @@ def price_steps(entries: Sequence[tuple[datetime, PriceSheet]], now: datetime, *
         return figure
     by_start = {start: sheet.tiers[0] for start, sheet in entries}
     starts = list(by_start)
-    moments = [*starts, max(now, starts[-1])]
+    moments = [*starts, max(now, starts[-1] + (starts[-1] - starts[0]) / 20)]
     tiers = [*by_start.values(), by_start[starts[-1]]]
     for name, (label, colour) in _SERIES.items():
         amounts = [getattr(tier, name) for tier in tiers]
@@ -47,8 +47,9 @@ def price_steps(entries: Sequence[tuple[datetime, PriceSheet]], now: datetime, *
         )
     if starts[-1] > now:
         figure.add_vline(x=now, line={"color": INK, "width": 1, "dash": "dot"})
-        figure.add_annotation(x=now, y=1, yref="paper", text="now", showarrow=False, xanchor="right", font_color=INK)
+        figure.add_annotation(x=now, y=1, yref="paper", text="now", showarrow=False, yanchor="bottom", font_color=INK)
+        figure.update_layout(margin_t=24)
     figure.update_layout(hovermode="x unified")
-    figure.update_xaxes(type="date", hoverformat="%d %b %Y, %H:%M UTC", showgrid=False, nticks=6)
+    figure.update_xaxes(type="date", hoverformat="%d %b %Y, %H:%M UTC", showgrid=False, nticks=4, tickangle=0)
     figure.update_yaxes(tickprefix="$", separatethousands=True, rangemode="tozero")
     return figure
