@@ -65,8 +65,8 @@ def test_a_planted_quirk_is_found_with_the_command_that_sets_it(gate: Gate) -> N
         assert code == 0, facts
         assert [call["left_out"] for call in facts["calls"]] == 2 * [["max_completion_tokens"]] + 2 * [["store"]]
         name, settings = facts["upstream"], gate.workspace.settings
-        assert f"keydesk upstreams update {name} --output-bound max_tokens." in facts["to_do"][0]
-        assert f"keydesk upstreams update {name} --no-add-store." in facts["to_do"][1]
+        assert f"keydesk upstreams update {name} --output-bound max_tokens`." in facts["to_do"][0]
+        assert f"keydesk upstreams update {name} --no-add-store`." in facts["to_do"][1]
         set_now = invoke(settings, "upstreams", "update", name, "--output-bound", "max_tokens", "--no-add-store")
         assert set_now.exit_code == 0
         assert json.loads(invoke(settings, "upstreams", "test", name, "--json").stdout)["to_do"] == []
