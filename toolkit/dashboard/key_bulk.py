@@ -51,7 +51,7 @@ def has_result() -> bool:
     return _DONE in dialog.secret_place()
 
 
-@st.dialog("Change several keys", width="large", on_dismiss=dialog.dismiss)
+@st.dialog("Change several keys", width="medium", on_dismiss=dialog.dismiss)
 def bulk_dialog(found: Mapping[str, KeySummary]) -> None:
     """Ask which keys, and what is to be done with them."""
     dialog.leave_if_closed()
@@ -145,7 +145,7 @@ def _consequence(act: str, chosen: Sequence[KeySummary]) -> str:
     )
 
 
-@st.dialog("Done", width="large", dismissible=False)
+@st.dialog("Done", width="medium", dismissible=False)
 def result_dialog() -> None:
     """Show what became of each key, and the new secrets once."""
     results: list[Result] | None = dialog.secret_place().get(_DONE)
