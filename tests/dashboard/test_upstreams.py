@@ -114,7 +114,7 @@ def test_a_form_that_is_out_of_date_changes_nothing(visit: Open, world: World) -
     with world.workspace.write() as tx:
         upstreams.update_upstream(tx, "spare", reckon_rate=77)
     page.app.selectbox(key="change_on_leave").set_value(OnLeave.READ_ON)
-    assert "its reckon rate was 200 and is 77" in page.click("confirm").text
+    assert "reckon rate is 77, and was 200" in page.click("confirm").text
     assert stored(world).on_leave == OnLeave.CANCEL
 
 

@@ -14,6 +14,7 @@ from toolkit.core.base_url import check_base_url
 from toolkit.core.destinations import fault_of_url
 from toolkit.core.dialect import Dialect
 from toolkit.core.errors import Conflict, InvalidInput, NotFound
+from toolkit.core.stale import require_unchanged
 from toolkit.core.unknown_fields import UnknownFields
 from toolkit.core.upstream_traits import GivenTraits, UpstreamTraits
 from toolkit.core.wording import listed
@@ -154,7 +155,8 @@ def update_upstream(
     catalog.begin_change(tx)
     upstream = find(tx, name)
     before = described(upstream)
-    _check_seen(name, seen, before)
+    if seen is not None:
+        require_unchanged(f"upstream {name!r}", seen, before)
     dialect, traits = Dialect(upstream.dialect), catalog.traits_of(upstream)
     if base_url is not None:
         check_base_url(base_url, dialect)
@@ -189,23 +191,6 @@ def update_upstream(
         catalog.changed(tx)
         audit.record(tx, "upstream.update", name, before=before, after=after, reason=reason)
     return upstream
-
-
-def _check_seen(name: str, seen: Mapping[str, Any] | None, now: Mapping[str, Any]) -> None:
-    """Refuse a change that was thought out when an upstream was another one.
-
-    Raises:
-        Conflict: names what has changed since, from what to what.
-    """
-    if seen is None:
-        return
-    for fact in sorted(seen.keys() | now.keys()):
-        before, after = seen.get(fact), now.get(fact)
-        if before != after:
-            raise Conflict(
-                f"Somebody has changed the upstream {name!r} meanwhile: its {fact.replace('_', ' ')} was "
-                f"{_word(before)} and is {_word(after)}. Look at it again, then change it."
-            )
 
 
 def retire_upstream(tx: Transaction, name: str, *, confirm: str, reason: str = "") -> None:

@@ -67,7 +67,7 @@ def add_dialog(orgs: Mapping[str, Organisation]) -> None:
                 format_func=lambda each: orgs[each].name if each else "Everybody, and the platform's own",
                 key="destination_org",
             )
-        pressed = _form_buttons("Add destination")
+        pressed = dialog.form_button("Add destination")
     if pressed:
         with shared.problems():
             with workspace.write() as tx:
@@ -213,7 +213,7 @@ def remove_dialog(row: AlertDestination) -> None:
     st.html(f"<p><b>{escape(row.name)}</b> is told nothing any more.{dropped} Its secret is of no use then.</p>")
     with st.form("remove_destination_form", border=False):
         reason = st.text_input("Reason (for the audit log)", key="reason", placeholder="optional")
-        pressed = _form_buttons("Remove")
+        pressed = dialog.form_button("Remove")
     if pressed:
         with shared.problems():
             with workspace.write() as tx:
@@ -260,9 +260,3 @@ def alert_dialog(workspace: Workspace, subject: str, now: datetime) -> None:
             copy_button(help_, "Copy command", key="copy_help")
     with st.expander("What is sent"):
         st.json(said)
-
-
-def _form_buttons(label: str) -> bool:
-    """Draw the button that acts, which Enter presses too; return whether it was pressed. Esc or × leaves."""
-    with st.container(horizontal=True, horizontal_alignment="right"):
-        return st.form_submit_button(label, type="primary", key="confirm")
