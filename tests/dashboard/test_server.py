@@ -2,11 +2,14 @@
 
 import base64
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from tests.conftest import free_port, prepare_workspace, process, settings_for
+from tests.conftest import ROOT, free_port, prepare_workspace, process, settings_for
 from tests.gateway.raw import answers, connected, say
 
 UPGRADE = (
@@ -25,6 +28,20 @@ def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     health = f"http://127.0.0.1:{taken}/_stcore/health"
     with process(["-m", "toolkit.cli", "dashboard"], health, env, folder / "log"):
         yield taken
+
+
+def test_its_options_do_not_depend_on_where_it_was_started(tmp_path: Path) -> None:
+    """No traceback reaches a browser, and no unguarded CSV, from another folder either."""
+    code = (
+        "import streamlit; from tests.conftest import ROOT, settings_for; from toolkit.dashboard import server;"
+        "from pathlib import Path; server.load_options(settings_for(Path('.'), ''), ROOT / 'app.py');"
+        "print(*map(streamlit.get_option, ('client.showErrorDetails', 'client.disableDataExport')))"
+    )
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    said = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=env, capture_output=True, text=True, check=True
+    )
+    assert said.stdout.split() == ["none", "True"]
 
 
 @pytest.mark.world

@@ -8,6 +8,7 @@ import logging
 import sys
 from pathlib import Path
 
+from streamlit import config
 from streamlit.web import bootstrap
 from uvicorn.config import Config
 
@@ -37,15 +38,7 @@ def serve(settings: Settings, script: Path) -> None:
     """
     base_path.check(settings.dashboard_paths)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    bootstrap.load_config_options(
-        {
-            "server_address": settings.host,
-            "server_port": settings.dashboard_port,
-            "server_headless": True,
-            "server_fileWatcherType": "none",
-            "browser_gatherUsageStats": False,
-        }
-    )
+    load_options(settings, script)
     sys.path.insert(0, str(script.parent))
     run(
         Config(
@@ -65,6 +58,20 @@ def serve(settings: Settings, script: Path) -> None:
             proxy_headers=False,
             timeout_graceful_shutdown=STOP_WITHIN,
         )
+    )
+
+
+def load_options(settings: Settings, script: Path) -> None:
+    """Read Streamlit's options from `.streamlit` beside the script, wherever the dashboard was started from."""
+    config._main_script_path = str(script)  # noqa: SLF001 - as Streamlit's own runner tells it
+    bootstrap.load_config_options(
+        {
+            "server_address": settings.host,
+            "server_port": settings.dashboard_port,
+            "server_headless": True,
+            "server_fileWatcherType": "none",
+            "browser_gatherUsageStats": False,
+        }
     )
 
 
