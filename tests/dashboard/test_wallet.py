@@ -137,3 +137,30 @@ def test_every_column_is_shown(visit: Open, world: World) -> None:
     page = of(visit("wallet"), world.org_id)
     (frame,) = page.app.dataframe
     assert None not in json.loads(frame.proto.columns).values()
+
+
+def test_low_empty_and_suspended_wallets_say_so(visit: Open, world: World) -> None:
+    """In the list of all, the emptiest first, and on their own."""
+    with world.workspace.write() as tx:
+        empty = organisations.add(tx, "Borealis").id
+        off = organisations.add(tx, "Corvus").id
+        wallet.credit(tx, off, usd(5), "INV-1")
+        organisations.suspend(tx, off, confirm="Corvus")
+        wallet.set_low_balance(tx, world.org_id, usd(1000))
+    page = visit("wallet")
+    assert page.app.dataframe[0].value["State"].tolist() == ["empty", "suspended", "low"]
+    own = of(page, empty).text
+    assert "calls are refused until it is credited" in own
+    assert "Nothing was booked yet." in own
+    assert "suspended: all calls are refused" in of(page, off).text
+    analyst = visit("wallet", Role.ANALYST, empty)
+    assert "A platform admin books payments." in analyst.text
+
+
+def test_an_entry_is_shown_with_who_booked_it(visit: Open, world: World) -> None:
+    """Reference, reason and id."""
+    with world.workspace.write() as tx:
+        entry = wallet.credit(tx, world.org_id, usd(5), "INV-5", "for May").id
+    page = opened(visit("wallet", Role.ANALYST, world.org_id), "Entry", entry)
+    for part in ("INV-5", "for May", entry, "$5.00"):
+        assert part in page.text

@@ -166,7 +166,7 @@ def test_a_provider_that_differs_from_its_preset_is_said_to(gate: Gate, preset: 
         code, facts = tried(gate, demo + AT[Dialect.OPENAI], preset=preset)
         assert code == 0, facts
         (step,) = facts["to_do"]
-        assert f"It refuses {field}: keydesk upstreams update {facts['upstream']} {words}." in step
+        assert f"It refuses {field}: `keydesk upstreams update {facts['upstream']} {words}`." in step
 
 
 @pytest.mark.world

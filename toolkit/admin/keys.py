@@ -218,7 +218,8 @@ def hand_over(tx: Transaction, owner: str, to: str, *, org: str | None = None, r
     found = of_owner(tx, owner, org=org)
     lock_catalog(tx)
     lock_orgs(tx, *{key.org_id for key in found})
-    return [update(tx, key.id, owner=to, reason=reason) for key in found]
+    # Somebody may have given one away before the locks were taken.
+    return [update(tx, key.id, owner=to, reason=reason, seen={"owner": owner}) for key in found]
 
 
 def rotate(tx: Transaction, keyring: Keyring, key_id: str, *, confirm: str, reason: str = "") -> NewSecret:

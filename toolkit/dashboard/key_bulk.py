@@ -14,6 +14,7 @@ from toolkit.admin.keys import NewSecret
 from toolkit.core.errors import KeydeskError
 from toolkit.core.money import parse_usd
 from toolkit.core.policy import KeyStatus, Role
+from toolkit.core.spreadsheet import FORMULA
 from toolkit.core.wording import counted
 from toolkit.dashboard import dialog, filters, shared
 from toolkit.store.tables import ApiKey
@@ -108,9 +109,11 @@ def _change(workspace: Workspace, act: str, chosen: Sequence[ApiKey]) -> Change 
     if act == "rotate":
         return lambda tx, key, reason: keys.rotate(tx, keyring, key.id, confirm=key.name, reason=reason)
     if act == "limit":
-        typed = st.text_input("Monthly limit (USD)", key="bulk_limit", placeholder="No limit", autocomplete="off")
+        typed = st.text_input("Monthly limit (USD)", key="bulk_limit", placeholder="50", autocomplete="off")
+        if st.checkbox("No limit", key="bulk_no_limit"):
+            return updating(monthly_limit=None)
         try:
-            return updating(monthly_limit=parse_usd(typed, "monthly limit") if typed.strip() else None)
+            return updating(monthly_limit=parse_usd(typed, "monthly limit")) if typed.strip() else None
         except KeydeskError as error:
             st.error(shared.plain(str(error)), icon=":material/error:")
             return None
@@ -121,8 +124,10 @@ def _change(workspace: Workspace, act: str, chosen: Sequence[ApiKey]) -> Change 
         if act == "models":
             shared_models = [set(plans.models(tx, key.plan_id, key.org_id)) for key in chosen]
             offered = sorted(set.intersection(*shared_models)) if shared_models else []
-            models = st.multiselect("Model scope", offered, key="bulk_models", placeholder="All models of the plan")
-            return updating(models=list(models))
+            models = st.multiselect("Model scope", offered, key="bulk_models", placeholder="which")
+            if st.checkbox("All models of the plan", key="bulk_all_models"):
+                return updating(models=[])
+            return updating(models=list(models)) if models else None
         listed = {plan.id: plan.name for plan in plans.list_all(tx)}
         if workspace.actor.role is not Role.PLATFORM_ADMIN and chosen:
             mine = key_options.assigned_plans(tx, chosen[0].org_id)
@@ -183,9 +188,14 @@ def result_dialog() -> None:
 
 
 def secrets_file(secrets: Sequence[NewSecret]) -> str:
-    """Return new secrets as CSV: name and id of each key, and its secret."""
+    """Return new secrets as CSV: name and id of each key, and its secret.
+
+    A name that a spreadsheet would take for a formula is guarded: one could send the secrets beside it elsewhere.
+    """
     text = io.StringIO()
     writer = csv.writer(text)
     writer.writerow(("name", "id", "secret"))
-    writer.writerows((new.key.name, new.key.id, new.secret) for new in secrets)
+    for new in secrets:
+        guard = "'" if new.key.name.startswith(FORMULA) else ""
+        writer.writerow((guard + new.key.name, new.key.id, new.secret))
     return text.getvalue()

@@ -10,6 +10,7 @@ import streamlit as st
 
 from toolkit.admin import keys, organisations
 from toolkit.admin.key_summaries import KeySummary
+from toolkit.core.errors import KeydeskError
 from toolkit.core.hosted_tools import HostedTools
 from toolkit.core.period import Period
 from toolkit.core.policy import HoldPolicy
@@ -232,16 +233,18 @@ def details_dialog(summary: KeySummary) -> None:
 def _at_stake(workspace: Workspace, summary: KeySummary) -> str:
     """Return what a key did lately and does now, as HTML: whoever stops it should know."""
     with workspace.read() as tx:
-        now = tx.now
-        under_way = sum(1 for hold in holds.open_holds(tx) if hold.key_id == summary.key.id)
-    day = Period(now - timedelta(days=1), now)
-    table = figures.spend(workspace, View.of(workspace, summary.key.org_id), ("key",), day)
-    mine = table[table["key_id"] == summary.key.id]
-    calls = int(mine["calls"].sum())
-    return (
-        f"<p>{counted(calls, 'call')} in the last 24 hours, {shared.money(int(mine['cost'].sum()))}; "
-        f"{counted(under_way, 'call')} under way; {shared.money(summary.counted)} spent this month.</p>"
-    )
+        minute = tx.now.replace(second=0, microsecond=0) + timedelta(minutes=1)  # so that it is asked once a minute
+        under_way = sum(1 for hold in holds.open_holds(tx, org=summary.key.org_id) if hold.key_id == summary.key.id)
+    day = Period(minute - timedelta(days=1), minute)
+    try:
+        table = figures.spend(workspace, View.of(workspace, summary.key.org_id), ("key",), day)
+        mine = table[table["key_id"] == summary.key.id]
+        lately = (
+            f"{counted(int(mine['calls'].sum()), 'call')} in the last 24 hours, {shared.money(int(mine['cost'].sum()))}"
+        )
+    except KeydeskError:  # a leaked key must be stopped whether or not the ledger answers
+        lately = "The ledger does not say now what it did in the last 24 hours"
+    return f"<p>{lately}; {counted(under_way, 'call')} under way; {shared.money(summary.counted)} spent this month.</p>"
 
 
 def _reason() -> str:

@@ -93,10 +93,12 @@ def draw(workspace: Workspace, org_id: str, start: Options) -> Options:
         key="key_plan",
     )
     included = sorted(name for name in known.plans[plan].models if known.model(name, org_id)) if plan else []
+    # What the scope has stays in it though nobody serves it now: a scope emptied by the form would allow all models.
+    offered_models = sorted({*included, *start.models}) if plan == start.plan else included
     models = st.multiselect(
         "Model scope",
-        included,
-        default=[model for model in start.models if model in included],
+        offered_models,
+        default=[model for model in start.models if model in offered_models],
         key=f"key_models_{plan}",
         placeholder=f"All {len(included)} models of the plan",
         help="Leave empty to allow every model of the plan, also those added later.",

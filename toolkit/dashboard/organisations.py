@@ -8,6 +8,7 @@ import streamlit as st
 
 from toolkit.admin import org_summaries, organisations
 from toolkit.admin.org_summaries import OrgSummary
+from toolkit.core.errors import KeydeskError
 from toolkit.core.marked import Usd
 from toolkit.core.period import Period
 from toolkit.core.wording import counted
@@ -136,13 +137,18 @@ def suspend_dialog(summary: OrgSummary) -> None:
     dialog.leave_if_closed()
     org, workspace = summary.org, shared.workspace()
     with workspace.read() as tx:
-        now = tx.now
-    day = Period(now - timedelta(days=1), now)
-    calls = figures.totals(workspace, View.of(workspace, org.id), day).calls
+        minute = tx.now.replace(second=0, microsecond=0) + timedelta(minutes=1)  # so that it is asked once a minute
+    try:
+        day = Period(minute - timedelta(days=1), minute)
+        lately = (
+            f"made {counted(figures.totals(workspace, View.of(workspace, org.id), day).calls, 'call')} in the last "
+        )
+        lately += "24 hours"
+    except KeydeskError:  # it must be stopped whether or not the ledger answers
+        lately = "what they did in the last 24 hours the ledger does not say now"
     st.html(
         f'<div class="kd-warning"><b>All calls stop.</b> {counted(summary.keys, "key")} of <b>{escape(org.name)}</b> '
-        f"may call now and made {counted(calls, 'call')} in the last 24 hours; from the next one on each is refused, "
-        "until you resume it.</div>"
+        f"may call now and {lately}; from the next one on each is refused, until you resume it.</div>"
         f"<p>{counted(summary.under_way, 'call')} under way will end and be charged. Keys, wallet, history and "
         "sign-ins stay.</p>"
         f"<p>To confirm, type its name: <b>{escape(org.name)}</b></p>"
