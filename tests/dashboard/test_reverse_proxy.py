@@ -119,6 +119,10 @@ def status(url: str, tls: ssl.SSLContext | None = None) -> int | None:
         return None
 
 
+GIVEN_UP = "net::ERR_TOO_MANY_RETRIES"
+"""A busy browser's kept TLS connections were closed as it used them; what the page does is judged by itself."""
+
+
 @contextmanager
 def opened(browser: Browser, url: str) -> Iterator[Page]:
     """A tab that may report nothing to its console; it believes every certificate."""
@@ -139,7 +143,7 @@ def opened(browser: Browser, url: str) -> Iterator[Page]:
     page.goto(url)
     yield page
     context.close()
-    assert complaints == []
+    assert [said for said in complaints if GIVEN_UP not in said] == []
 
 
 @pytest.mark.parametrize("kept", [True, False], ids=["path kept", "path taken off"])
